@@ -1,0 +1,138 @@
+// Package api is the HTTP contract: one OpenAPI 3.1 document per service, kept by hand, and what they share in common.yaml.
+// The services enforce their document, the gateway publishes all of them as one.
+package api
+
+import (
+	"embed"
+	"encoding/json"
+	"fmt"
+	"maps"
+
+	"gopkg.in/yaml.v3"
+)
+
+//go:embed *.yaml
+var files embed.FS
+
+// Services lists the services that have a document, in the order in which the merged document shows them.
+func Services() []string { return []string{"auth", "calls", "crm", "notify", "gateway"} }
+
+// Document is the OpenAPI document of one service as JSON, with the shared components in it.
+func Document(service string) ([]byte, error) {
+	doc, err := load(service)
+	if err != nil {
+		return nil, err
+	}
+	return encode(doc)
+}
+
+// Merged is one document for the whole platform as JSON.
+func Merged(version string) ([]byte, error) {
+	merged, err := load("gateway")
+	if err != nil {
+		return nil, err
+	}
+	for _, service := range Services() {
+		doc, err := load(service)
+		if err != nil {
+			return nil, err
+		}
+		if err := mergeDocument(merged, doc); err != nil {
+			return nil, fmt.Errorf("merge %s.yaml: %w", service, err)
+		}
+	}
+	merged["info"].(map[string]any)["version"] = version
+	return encode(merged)
+}
+
+// load reads one document and adds the shared components.
+func load(service string) (map[string]any, error) {
+	common, err := read("common")
+	if err != nil {
+		return nil, err
+	}
+	doc, err := read(service)
+	if err != nil {
+		return nil, err
+	}
+	if err := mergeDocument(doc, common); err != nil {
+		return nil, fmt.Errorf("merge common.yaml into %s.yaml: %w", service, err)
+	}
+	return doc, nil
+}
+
+func read(name string) (map[string]any, error) {
+	raw, err := files.ReadFile(name + ".yaml")
+	if err != nil {
+		return nil, fmt.Errorf("read the contract: %w", err)
+	}
+	var doc map[string]any
+	if err := yaml.Unmarshal(raw, &doc); err != nil {
+		return nil, fmt.Errorf("read %s.yaml: %w", name, err)
+	}
+	return doc, nil
+}
+
+// mergeDocument adds the paths, tags and components of another document. The same name for two different things is an
+// error.
+func mergeDocument(into, from map[string]any) error {
+	if err := mergeMap(child(into, "paths"), child(from, "paths")); err != nil {
+		return err
+	}
+	for kind := range child(from, "components") {
+		if err := mergeMap(child(child(into, "components"), kind), child(child(from, "components"), kind)); err != nil {
+			return fmt.Errorf("components/%s: %w", kind, err)
+		}
+	}
+	tags, _ := into["tags"].([]any)
+	for _, tag := range asList(from["tags"]) {
+		if !contains(tags, tag) {
+			tags = append(tags, tag)
+		}
+	}
+	if len(tags) > 0 {
+		into["tags"] = tags
+	}
+	return nil
+}
+
+func mergeMap(into, from map[string]any) error {
+	for name, value := range from {
+		if before, there := into[name]; there && fmt.Sprint(before) != fmt.Sprint(value) {
+			return fmt.Errorf("%s means two things", name)
+		}
+	}
+	maps.Copy(into, from)
+	return nil
+}
+
+func child(m map[string]any, name string) map[string]any {
+	c, ok := m[name].(map[string]any)
+	if !ok {
+		c = map[string]any{}
+		m[name] = c
+	}
+	return c
+}
+
+func asList(v any) []any {
+	list, _ := v.([]any)
+	return list
+}
+
+func contains(list []any, v any) bool {
+	for _, item := range list {
+		if fmt.Sprint(item) == fmt.Sprint(v) {
+			return true
+		}
+	}
+	return false
+}
+
+func encode(doc map[string]any) ([]byte, error) {
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		return nil, fmt.Errorf("encode the contract: %w", err)
+	}
+	return raw, nil
+}

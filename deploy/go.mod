@@ -1,0 +1,5 @@
+module github.com/convoflow/convoflow/deploy
+
+go 1.26.0
+
+

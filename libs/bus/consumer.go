@@ -1,0 +1,310 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// Inbox is where a consumer notes what it has seen, in the transaction of the effect.
+type Inbox interface {
+	InTx(ctx context.Context, fn func(ctx context.Context) error) error
+	// Mark notes the events and returns those that were not seen before.
+	Mark(ctx context.Context, eventIDs []string) (unseen map[string]bool, err error)
+}
+
+// Consumer reads topics as one consumer group and gives each event to its handler once.
+//
+// A batch is one transaction. When it fails, its messages are taken one by one: one whose cause can pass (the database is
+// away) is tried for as long as it takes; one that cannot be handled goes to the topic <topic>.<group>.dlq with the reason
+// in its headers, so that it never stops the partition.
+type Consumer struct {
+	kafka    *Kafka
+	group    string
+	inbox    Inbox
+	chain    *rpc.Chain
+	tel      telemetry.Set
+	clock    clock.Clock
+	handlers map[string]handler // by event type
+	topics   []string
+	catalog  map[string]string
+
+	handled *prometheus.CounterVec
+	delay   *prometheus.GaugeVec
+}
+
+type handler func(ctx context.Context, e contract.Event) error
+
+const (
+	batchSize    = 250                  // messages per transaction
+	batchWait    = 2 * time.Millisecond // for a batch to fill once its first message is there
+	retryFirst   = 100 * time.Millisecond
+	retryMost    = 5 * time.Second
+	retryUnknown = 6 // tries of an error nobody classified, about 6 s, before it counts as one that does not pass
+)
+
+// NewConsumer makes a consumer without handlers; On adds them. group is the service's name.
+func NewConsumer(k *Kafka, group string, in Inbox, chain *rpc.Chain, tel telemetry.Set) *Consumer {
+	return &Consumer{
+		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: clock.System{},
+		handlers: map[string]handler{}, catalog: contract.Catalog(),
+		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
+		delay:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "convoflow_consumer_delay_seconds", Help: "Age of the newest handled event when its effect was committed.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic"}),
+	}
+}
+
+// On subscribes a handler to an event type. The handler runs in the transaction that notes the event as seen, so its
+// stores must take part in the transaction of its context, and it must not have other effects.
+func On[T contract.Payload](c *Consumer, t contract.Type[T], h func(context.Context, contract.Received[T]) error) {
+	op := c.tel.Service + ".on " + t.Name
+	e := c.chain.Wrap(op, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
+		return nil, h(ctx, request.(contract.Received[T]))
+	})
+	c.handlers[t.Name] = func(ctx context.Context, event contract.Event) error {
+		received, err := t.Decode(event)
+		if err != nil {
+			return err
+		}
+		_, err = e(ctx, received)
+		return err
+	}
+	if !slices.Contains(c.topics, t.Topic) {
+		c.topics = append(c.topics, t.Topic)
+	}
+}
+
+// Run consumes until ctx ends.
+func (c *Consumer) Run(ctx context.Context) error {
+	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.delay)); err != nil {
+		return fmt.Errorf("register the consumer's metrics: %w", err)
+	}
+	// A group that joins before its topics exist gets no partitions and does not look again soon.
+	if err := c.patiently(ctx, "make the topics", c.kafka.Ensure); err != nil {
+		return nil
+	}
+	reader := kafka.NewReader(kafka.ReaderConfig{
+		Brokers:               c.kafka.cfg.Brokers,
+		GroupID:               c.group,
+		GroupTopics:           c.topics,
+		Dialer:                c.kafka.dialer,
+		MinBytes:              1,
+		MaxBytes:              10 << 20,
+		MaxWait:               500 * time.Millisecond, // also how long Close takes
+		StartOffset:           kafka.FirstOffset,
+		HeartbeatInterval:     2 * time.Second,
+		SessionTimeout:        10 * time.Second,
+		RebalanceTimeout:      10 * time.Second,
+		JoinGroupBackoff:      time.Second,
+		WatchPartitionChanges: true,
+		QueueCapacity:         2 * batchSize,
+	})
+	defer func() { _ = reader.Close() }()
+	for {
+		batch, err := c.fetch(ctx, reader)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			c.tel.Log.WarnContext(ctx, "fetch from Kafka, trying again", "error", err)
+			if errors.Is(err, io.EOF) {
+				return fmt.Errorf("the reader of group %s was closed: %w", c.group, err)
+			}
+			if wait(ctx, time.Second) != nil {
+				return nil
+			}
+			continue
+		}
+		if err := c.handle(ctx, batch); err != nil {
+			return nil // only a ctx that ended
+		}
+		// An effect whose offset is not committed comes again and is a duplicate for the inbox.
+		if err := reader.CommitMessages(ctx, batch...); err != nil && ctx.Err() == nil {
+			c.tel.Log.WarnContext(ctx, "commit offsets, the messages will come again", "error", err)
+		}
+	}
+}
+
+// fetch waits for one message and takes what follows at once.
+func (c *Consumer) fetch(ctx context.Context, reader *kafka.Reader) ([]kafka.Message, error) {
+	first, err := reader.FetchMessage(ctx)
+	if err != nil {
+		return nil, err
+	}
+	batch := []kafka.Message{first}
+	filling, cancel := context.WithTimeout(ctx, batchWait)
+	defer cancel()
+	for len(batch) < batchSize {
+		m, err := reader.FetchMessage(filling)
+		if err != nil {
+			break // the time is over, or the error comes again at the next fetch
+		}
+		batch = append(batch, m)
+	}
+	return batch, nil
+}
+
+// handle returns when every message has had its effect or is in the dead-letter topic. The error is that of ctx.
+func (c *Consumer) handle(ctx context.Context, batch []kafka.Message) error {
+	err := c.effect(ctx, batch)
+	if err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	for _, m := range batch {
+		if err := c.insist(ctx, m); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// insist handles one message until it worked or is dead.
+func (c *Consumer) insist(ctx context.Context, m kafka.Message) error {
+	for attempt, delay := 1, retryFirst; ; attempt, delay = attempt+1, min(2*delay, retryMost) {
+		err := c.effect(ctx, []kafka.Message{m})
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		f := fault.Of(err)
+		if !fault.Retryable(err) || f.Kind == fault.Internal && attempt >= retryUnknown {
+			return c.bury(ctx, m, f, attempt)
+		}
+		c.tel.Log.WarnContext(ctx, "an event waits, trying again", "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "attempt", attempt, "code", f.Code, "error", err)
+		if err := wait(ctx, delay); err != nil {
+			return err
+		}
+	}
+}
+
+// effect gives the messages to their handlers in one transaction with the notes that they have been seen.
+func (c *Consumer) effect(ctx context.Context, batch []kafka.Message) error {
+	var events []outbox.Message
+	var ids []string
+	ignored := map[string]int{} // by topic
+	for _, m := range batch {
+		e, err := decode(m)
+		if err != nil {
+			return err
+		}
+		if c.catalog[e.Type] != e.Topic {
+			return fault.New(fault.Invalid, "unknown_type", fmt.Sprintf("No event type %q is known on topic %s", e.Type, e.Topic))
+		}
+		if c.handlers[e.Type] == nil {
+			ignored[m.Topic]++
+			continue
+		}
+		events, ids = append(events, e), append(ids, e.ID)
+	}
+	for topic, n := range ignored {
+		c.handled.WithLabelValues(topic, "ignored").Add(float64(n))
+	}
+	if len(events) == 0 {
+		return nil
+	}
+	var results map[[2]string]int // by topic and result
+	err := c.inbox.InTx(ctx, func(ctx context.Context) error {
+		results = map[[2]string]int{} // anew when the transaction is tried again
+		unseen, err := c.inbox.Mark(ctx, ids)
+		if err != nil {
+			return err
+		}
+		for _, e := range events {
+			if !unseen[e.ID] {
+				results[[2]string{e.Topic, "duplicate"}]++
+				continue
+			}
+			delete(unseen, e.ID) // the same event twice in one batch
+			if err := c.handlers[e.Type](c.tel.Extract(ctx, e.Trace), e.Event); err != nil {
+				return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
+			}
+			results[[2]string{e.Topic, "handled"}]++
+		}
+		return nil
+	})
+	if err != nil {
+		return c.chain.Classify(err)
+	}
+	newest := events[len(events)-1]
+	c.delay.WithLabelValues(newest.Topic).Set(c.clock.Now().Sub(newest.Time).Seconds())
+	for key, n := range results {
+		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
+	}
+	return nil
+}
+
+// Headers of a message in a dead-letter topic, beside its own.
+const (
+	deadReason   = "dead_reason"
+	deadDetail   = "dead_detail"
+	deadAttempts = "dead_attempts"
+	deadSource   = "dead_source" // topic/partition/offset
+	deadAt       = "dead_at"
+)
+
+// DeadLetterTopic is where a group puts what it cannot handle.
+func DeadLetterTopic(topic, group string) string { return topic + "." + group + ".dlq" }
+
+func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, attempts int) error {
+	topic := DeadLetterTopic(m.Topic, c.group)
+	dead := kafka.Message{Topic: topic, Key: m.Key, Value: m.Value, Headers: append(slices.Clone(m.Headers),
+		kafka.Header{Key: deadReason, Value: []byte(f.Code)},
+		kafka.Header{Key: deadDetail, Value: []byte(f.Detail)},
+		kafka.Header{Key: deadAttempts, Value: fmt.Append(nil, attempts)},
+		kafka.Header{Key: deadSource, Value: fmt.Appendf(nil, "%s/%d/%d", m.Topic, m.Partition, m.Offset)},
+		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
+	)}
+	err := c.patiently(ctx, "write to the dead-letter topic", func(ctx context.Context) error {
+		if err := c.kafka.create(ctx, c.kafka.topicConfig(contract.Topic{Name: topic, Retention: 28 * 24 * time.Hour})); err != nil {
+			return err
+		}
+		return c.kafka.write(ctx, dead)
+	})
+	if err != nil {
+		return err
+	}
+	c.tel.Log.ErrorContext(ctx, "an event cannot be handled and is in the dead-letter topic", "topic", topic, "source", fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), "reason", f.Code, "attempts", attempts, "error", f)
+	c.handled.WithLabelValues(m.Topic, "dead").Inc()
+	return nil
+}
+
+// patiently does something until it works. The error is that of ctx.
+func (c *Consumer) patiently(ctx context.Context, what string, do func(context.Context) error) error {
+	for delay := retryFirst; ; delay = min(2*delay, retryMost) {
+		err := do(ctx)
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		c.tel.Log.WarnContext(ctx, "Kafka does not answer, trying again", "doing", what, "error", err)
+		if err := wait(ctx, delay); err != nil {
+			return err
+		}
+	}
+}
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}

@@ -1,0 +1,50 @@
+package bus
+
+import (
+	"time"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
+)
+
+// encode writes the CloudEvents 1.0 attributes as headers, as the Kafka protocol binding's binary mode wants them.
+func encode(m outbox.Message) kafka.Message {
+	headers := []kafka.Header{
+		{Key: "ce_specversion", Value: []byte("1.0")},
+		{Key: "ce_id", Value: []byte(m.ID)},
+		{Key: "ce_source", Value: []byte(m.Source)},
+		{Key: "ce_type", Value: []byte(m.Type)},
+		{Key: "ce_time", Value: []byte(m.Time.Format(time.RFC3339Nano))},
+		{Key: "content-type", Value: []byte("application/json")},
+	}
+	for name, value := range m.Trace {
+		headers = append(headers, kafka.Header{Key: name, Value: []byte(value)})
+	}
+	return kafka.Message{Topic: m.Topic, Key: []byte(m.Key), Value: m.Data, Headers: headers}
+}
+
+// decode reads what encode wrote. A message that is no CloudEvent is an Invalid fault.
+func decode(m kafka.Message) (outbox.Message, error) {
+	h := map[string]string{}
+	for _, header := range m.Headers {
+		h[header.Key] = string(header.Value)
+	}
+	out := outbox.Message{
+		Event: contract.Event{ID: h["ce_id"], Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
+		Trace: map[string]string{},
+	}
+	for _, name := range []string{"traceparent", "tracestate"} {
+		if h[name] != "" {
+			out.Trace[name] = h[name]
+		}
+	}
+	at, err := time.Parse(time.RFC3339Nano, h["ce_time"])
+	if err != nil || h["ce_specversion"] != "1.0" || !contract.ValidID(out.ID) || out.Type == "" {
+		return out, fault.New(fault.Invalid, "bad_envelope", "The message is not a CloudEvent 1.0 with ce_id (a UUID), ce_type and ce_time")
+	}
+	out.Time = at.UTC()
+	return out, nil
+}

@@ -1,0 +1,180 @@
+// Package bus is how services speak to Kafka: typed events out of the outbox, typed handlers behind the inbox. The envelope
+// is CloudEvents 1.0 in Kafka's binary mode. kafka-go is known nowhere else.
+package bus
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/plain"
+	"github.com/segmentio/kafka-go/sasl/scram"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/outbox"
+)
+
+// Config is where Kafka is.
+type Config struct {
+	Brokers    []string    `env:"KAFKA_BROKERS"`        // host:port, comma-separated
+	Partitions int         `env:"KAFKA_PARTITIONS"`     // of topics that are created here
+	TLS        bool        `env:"KAFKA_TLS"`            // with the system's certificates
+	Mechanism  string      `env:"KAFKA_SASL_MECHANISM"` // none, plain, scram-sha-256, scram-sha-512
+	User       string      `env:"KAFKA_SASL_USER"`
+	Password   conf.Secret `env:"KAFKA_SASL_PASSWORD"`
+}
+
+// Defaults is 6 partitions: the most replicas of one service that share its work.
+func Defaults() Config { return Config{Partitions: 6, Mechanism: "none"} }
+
+// Check says what is wrong with the configuration.
+func (c Config) Check() []string {
+	var problems []string
+	if len(c.Brokers) == 0 {
+		problems = append(problems, "KAFKA_BROKERS is not set: host:port, comma-separated")
+	}
+	for _, b := range c.Brokers {
+		if _, _, err := net.SplitHostPort(b); err != nil {
+			problems = append(problems, "KAFKA_BROKERS must be host:port, comma-separated: "+b)
+		}
+	}
+	if c.Partitions < 1 {
+		problems = append(problems, "KAFKA_PARTITIONS must be 1 or more")
+	}
+	if _, err := c.mechanism(); err != nil {
+		problems = append(problems, "KAFKA_SASL_MECHANISM: "+err.Error())
+	}
+	return problems
+}
+
+func (c Config) mechanism() (sasl.Mechanism, error) {
+	switch strings.ToLower(c.Mechanism) {
+	case "none":
+		return nil, nil
+	case "plain":
+		return plain.Mechanism{Username: c.User, Password: c.Password.Reveal()}, nil
+	case "scram-sha-256":
+		return scram.Mechanism(scram.SHA256, c.User, c.Password.Reveal())
+	case "scram-sha-512":
+		return scram.Mechanism(scram.SHA512, c.User, c.Password.Reveal())
+	default:
+		return nil, errors.New("must be none, plain, scram-sha-256 or scram-sha-512")
+	}
+}
+
+// Kafka is the connection of one process: one writer, one set of credentials.
+type Kafka struct {
+	cfg       Config
+	transport *kafka.Transport
+	dialer    *kafka.Dialer
+	writer    *kafka.Writer
+	ensured   atomic.Bool
+}
+
+// Connect makes the connection. It does not wait for the broker: a service goes on writing while Kafka is away.
+func Connect(cfg Config) (*Kafka, error) {
+	mechanism, err := cfg.mechanism()
+	if err != nil {
+		return nil, fmt.Errorf("configure SASL: %w", err)
+	}
+	var secure *tls.Config
+	if cfg.TLS {
+		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	}
+	transport := &kafka.Transport{DialTimeout: 3 * time.Second, MetadataTTL: 5 * time.Second, TLS: secure, SASL: mechanism}
+	return &Kafka{
+		cfg:       cfg,
+		transport: transport,
+		dialer:    &kafka.Dialer{Timeout: 3 * time.Second, DualStack: true, TLS: secure, SASLMechanism: mechanism},
+		// The zero Writer acknowledges nothing and waits a second for each batch.
+		writer: &kafka.Writer{
+			Addr:         kafka.TCP(cfg.Brokers...),
+			Transport:    transport,
+			Balancer:     &kafka.Hash{},
+			RequiredAcks: kafka.RequireAll,
+			BatchSize:    500,
+			BatchTimeout: 5 * time.Millisecond,
+			MaxAttempts:  3,
+			WriteTimeout: 10 * time.Second,
+			ReadTimeout:  10 * time.Second,
+		},
+	}, nil
+}
+
+// Close flushes and closes the connection.
+func (k *Kafka) Close() {
+	_ = k.writer.Close()
+	k.transport.CloseIdleConnections()
+}
+
+// Ensure makes the platform's topics that do not exist yet.
+func (k *Kafka) Ensure(ctx context.Context) error {
+	if k.ensured.Load() {
+		return nil
+	}
+	var configs []kafka.TopicConfig
+	for _, t := range contract.Topics() {
+		configs = append(configs, k.topicConfig(t))
+	}
+	if err := k.create(ctx, configs...); err != nil {
+		return err
+	}
+	k.ensured.Store(true)
+	return nil
+}
+
+func (k *Kafka) topicConfig(t contract.Topic) kafka.TopicConfig {
+	entry := kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: fmt.Sprint(t.Retention.Milliseconds())}
+	if t.Compacted {
+		entry = kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}
+	}
+	// -1: as many replicas as the brokers' own default says.
+	return kafka.TopicConfig{Topic: t.Name, NumPartitions: k.cfg.Partitions, ReplicationFactor: -1, ConfigEntries: []kafka.ConfigEntry{entry}}
+}
+
+func (k *Kafka) create(ctx context.Context, configs ...kafka.TopicConfig) error {
+	client := &kafka.Client{Addr: k.writer.Addr, Transport: k.transport, Timeout: 10 * time.Second}
+	res, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: configs})
+	if err != nil {
+		return fmt.Errorf("create topics: %w", err)
+	}
+	for name, err := range res.Errors {
+		if err != nil && !errors.Is(err, kafka.TopicAlreadyExists) {
+			return fmt.Errorf("create topic %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Publish puts messages on Kafka, in order per key, and returns when all of them are there durably.
+func (k *Kafka) Publish(ctx context.Context, messages []outbox.Message) error {
+	if err := k.Ensure(ctx); err != nil {
+		return err
+	}
+	out := make([]kafka.Message, len(messages))
+	for i, m := range messages {
+		out[i] = encode(m)
+	}
+	return k.write(ctx, out...)
+}
+
+func (k *Kafka) write(ctx context.Context, messages ...kafka.Message) error {
+	err := k.writer.WriteMessages(ctx, messages...)
+	var each kafka.WriteErrors
+	if errors.As(err, &each) {
+		for _, e := range each {
+			if e != nil {
+				return fmt.Errorf("%d of %d messages were not written: %w", each.Count(), len(messages), e)
+			}
+		}
+	}
+	return err
+}

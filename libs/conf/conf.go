@@ -1,0 +1,161 @@
+// Package conf reads the settings of a process from its environment. Every setting NAME can also come from the file that
+// NAME_FILE names, which is how Kubernetes and Compose hand over secrets. All problems are reported at once.
+package conf
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/caarlos0/env/v11"
+)
+
+// Secret is a setting that never shows itself: not in logs, not in JSON, not in errors.
+type Secret string
+
+// Reveal returns the secret's text.
+func (s Secret) Reveal() string { return string(s) }
+
+// String hides the secret.
+func (Secret) String() string { return "[secret]" }
+
+// GoString hides the secret from %#v.
+func (Secret) GoString() string { return "[secret]" }
+
+// LogValue hides the secret from slog.
+func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
+
+// MarshalText hides the secret from encoders.
+func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
+
+// UnmarshalText sets the secret from the environment.
+func (s *Secret) UnmarshalText(b []byte) error {
+	*s = Secret(b)
+	return nil
+}
+
+// Checker is a configuration that knows what else makes it wrong. Problem texts name the setting and what to do.
+type Checker interface {
+	Check() []string
+}
+
+// Error lists every problem of a configuration, one line each, sorted.
+type Error struct{ Problems []string }
+
+// Error is the list.
+func (e *Error) Error() string {
+	return "wrong settings:\n  - " + strings.Join(e.Problems, "\n  - ")
+}
+
+// Load fills a configuration that starts from its defaults with the environment (pairs NAME=value, as os.Environ gives
+// them). The error is an *Error.
+func Load[T Checker](defaults T, environ []string) (T, error) {
+	cfg := defaults
+	fields, err := env.GetFieldParams(&cfg)
+	if err != nil {
+		return cfg, &Error{Problems: []string{err.Error()}}
+	}
+	vars := env.ToMap(environ)
+	problems := readFiles(vars, fields)
+	if err := env.ParseWithOptions(&cfg, env.Options{Environment: vars}); err != nil {
+		problems = append(problems, flatten(err, reflect.TypeFor[T]())...)
+	}
+	problems = append(problems, cfg.Check()...)
+	if len(problems) > 0 {
+		slices.Sort(problems)
+		return cfg, &Error{Problems: slices.Compact(problems)}
+	}
+	return cfg, nil
+}
+
+// readFiles puts the content of each NAME_FILE into NAME. A final newline is not part of the value.
+func readFiles(vars map[string]string, fields []env.FieldParams) (problems []string) {
+	for _, f := range fields {
+		file := vars[f.Key+"_FILE"]
+		if f.Key == "" || file == "" {
+			continue
+		}
+		if vars[f.Key] != "" {
+			problems = append(problems, fmt.Sprintf("%s and %s_FILE are both set: keep one", f.Key, f.Key))
+			continue
+		}
+		b, err := os.ReadFile(file)
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("%s_FILE: %v", f.Key, err))
+			continue
+		}
+		vars[f.Key] = strings.TrimRight(string(b), "\r\n")
+	}
+	return problems
+}
+
+// flatten turns env's aggregate into lines that name the setting and not the Go field, and never show a value: it may be
+// a secret.
+func flatten(err error, cfg reflect.Type) []string {
+	var agg env.AggregateError
+	if !errors.As(err, &agg) {
+		return []string{err.Error()}
+	}
+	var lines []string
+	for _, e := range agg.Errors {
+		var parse env.ParseError
+		if errors.As(e, &parse) {
+			lines = append(lines, fmt.Sprintf("%s is not a valid %s", settingOf(cfg, parse.Name), kindName(parse.Type)))
+			continue
+		}
+		lines = append(lines, e.Error())
+	}
+	return lines
+}
+
+// settingOf is the environment name of a field, searched through nested structs.
+func settingOf(t reflect.Type, field string) string {
+	for f := range t.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		if f.Name == field && name != "" {
+			return name
+		}
+		if f.Type.Kind() == reflect.Struct {
+			if name := settingOf(f.Type, field); name != field {
+				return f.Tag.Get("envPrefix") + name
+			}
+		}
+	}
+	return field
+}
+
+func kindName(t reflect.Type) string {
+	switch {
+	case t == nil:
+		return "value"
+	case t.String() == "time.Duration":
+		return "duration, such as 30s or 5m"
+	case t.Kind() == reflect.Bool:
+		return "true or false"
+	default:
+		return t.String()
+	}
+}
+
+// Usage lists the settings of a configuration, one NAME a line with its default.
+func Usage[T any](defaults T) string {
+	var b strings.Builder
+	usage(&b, reflect.ValueOf(defaults), "")
+	return b.String()
+}
+
+func usage(b *strings.Builder, v reflect.Value, prefix string) {
+	for f, value := range v.Fields() {
+		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+		switch {
+		case name != "" && name != "-":
+			fmt.Fprintf(b, "  %-34s %v\n", prefix+name, value.Interface())
+		case f.Type.Kind() == reflect.Struct && name != "-":
+			usage(b, value, prefix+f.Tag.Get("envPrefix"))
+		}
+	}
+}

@@ -1,0 +1,37 @@
+package contract
+
+import "time"
+
+// What auth tells about agents.
+var (
+	AgentRegistered  = Type[Agent]{"agent.registered", AgentsTopic}
+	AgentUpdated     = Type[Agent]{"agent.updated", AgentsTopic}
+	AgentDeactivated = Type[Agent]{"agent.deactivated", AgentsTopic}
+	SessionRevoked   = Type[SessionEnd]{"session.revoked", AgentsTopic}
+)
+
+// Agent is a sales rep, a user of the API.
+type Agent struct {
+	AgentID   string    `json:"agent_id"`
+	Version   int64     `json:"version"` // grows by one with each change
+	Email     string    `json:"email"`
+	FullName  string    `json:"full_name"`
+	Role      string    `json:"role"` // agent or admin
+	IsActive  bool      `json:"is_active"`
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// AggregateID is the agent's id.
+func (a Agent) AggregateID() string { return a.AgentID }
+
+// SessionEnd says that the tokens of one session are to be refused from now on.
+type SessionEnd struct {
+	AgentID   string    `json:"agent_id"`
+	SessionID string    `json:"session_id"`
+	Reason    string    `json:"reason"` // logout, password_changed, refresh_reused, agent_deactivated, removed
+	RevokedAt time.Time `json:"revoked_at"`
+}
+
+// AggregateID is the agent's id, so that a session ends after its agent began.
+func (s SessionEnd) AggregateID() string { return s.AgentID }

@@ -1,0 +1,50 @@
+package contract
+
+import "time"
+
+// What calls tells about recordings.
+var (
+	CallUploaded           = Type[Call]{"call.uploaded", CallsTopic}
+	CallTranscribing       = Type[Call]{"call.transcribing", CallsTopic}
+	TranscriptionCompleted = Type[Call]{"transcription.completed", CallsTopic}
+	TranscriptionFailed    = Type[Call]{"transcription.failed", CallsTopic}
+	CallUpdated            = Type[Call]{"call.updated", CallsTopic}
+	CallDeleted            = Type[Call]{"call.deleted", CallsTopic}
+)
+
+// Call is one recording with its insights. The transcript is not in it: it can be megabytes and is read with
+// GET /calls/{id}/transcript by who needs it.
+type Call struct {
+	CallID           string     `json:"call_id"`
+	Version          int64      `json:"version"` // grows by one with each change
+	AgentID          string     `json:"agent_id"`
+	ClientID         *string    `json:"client_id"`
+	LeadID           *string    `json:"lead_id"`
+	Title            *string    `json:"title"`
+	CallType         string     `json:"call_type"` // default, discovery, followup, demo
+	CallTag          *string    `json:"call_tag"`  // connected, no_answer, wrong_number
+	Status           string     `json:"status"`    // pending, transcribing, completed, failed
+	Outcome          *string    `json:"outcome"`   // of a completed one: ok, no_speech, too_short, partial
+	ErrorCode        *string    `json:"error_code"`
+	Retryable        *bool      `json:"retryable"`
+	DurationSeconds  *float64   `json:"duration_seconds"`
+	Language         *string    `json:"language"` // ISO 639-1
+	Summary          *string    `json:"summary"`
+	ActionItems      []string   `json:"action_items"`
+	Sentiment        *string    `json:"sentiment"` // positive, neutral, negative
+	KeyTopics        []string   `json:"key_topics"`
+	NextStep         *string    `json:"next_step"`
+	IntentCategory   *string    `json:"intent_category"`
+	IntentConfidence *float64   `json:"intent_confidence"` // 0 to 1
+	InterestLevel    *string    `json:"interest_level"`    // high, medium, low
+	Objections       []string   `json:"objections"`
+	CallbackTime     *time.Time `json:"callback_time"`
+	Attempts         int        `json:"attempts"`
+	RecordedAt       *time.Time `json:"recorded_at"`
+	CreatedAt        time.Time  `json:"created_at"`
+	UpdatedAt        time.Time  `json:"updated_at"`
+	CompletedAt      *time.Time `json:"completed_at"`
+}
+
+// AggregateID is the call's id.
+func (c Call) AggregateID() string { return c.CallID }

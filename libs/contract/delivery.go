@@ -1,0 +1,25 @@
+package contract
+
+import "time"
+
+// What notify tells about webhook deliveries.
+var (
+	WebhookDelivered = Type[Delivery]{"webhook.delivered", DeliveriesTopic}
+	WebhookDead      = Type[Delivery]{"webhook.dead", DeliveriesTopic}
+)
+
+// Delivery is one event on its way to one endpoint.
+type Delivery struct {
+	DeliveryID string    `json:"delivery_id"`
+	EndpointID string    `json:"endpoint_id"`
+	EventID    string    `json:"event_id"`
+	EventType  string    `json:"event_type"`
+	CallID     *string   `json:"call_id"`
+	Status     string    `json:"status"` // delivered, dead
+	Attempts   int       `json:"attempts"`
+	Reason     *string   `json:"reason"` // of a dead one
+	EndedAt    time.Time `json:"ended_at"`
+}
+
+// AggregateID is the delivery's id.
+func (d Delivery) AggregateID() string { return d.DeliveryID }

@@ -1,0 +1,73 @@
+package pg
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// SQLSTATE codes that mean something here, from appendix A of the PostgreSQL manual.
+const (
+	uniqueViolation      = "23505"
+	serializationFailure = "40001"
+	deadlockDetected     = "40P01"
+	lockNotAvailable     = "55P03"
+	queryCanceled        = "57014"
+	cannotConnectNow     = "57P03"
+)
+
+// Classify turns what the database says into a fault: one that is away or overloaded is Unavailable with a time to try
+// again. Faults and everything else pass unchanged.
+func Classify(err error) error {
+	var already *fault.Error
+	if err == nil || errors.As(err, &already) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	if unavailable(err) {
+		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "The database is not available right now, try again").After(time.Second)
+	}
+	return err
+}
+
+// Unique reports whether err is the violation of that unique constraint or index.
+func Unique(err error, constraint string) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && e.Code == uniqueViolation && e.ConstraintName == constraint
+}
+
+// NoRows reports whether err says that a query found nothing.
+func NoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
+
+func lostRace(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && (e.Code == serializationFailure || e.Code == deadlockDetected)
+}
+
+func unavailable(err error) bool {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		switch e.Code {
+		case serializationFailure, deadlockDetected, lockNotAvailable, queryCanceled:
+			return true
+		}
+		// Connection exception, insufficient resources (disk full among them), operator intervention, system error.
+		switch e.Code[:2] {
+		case "08", "53", "57", "58":
+			return true
+		}
+		return e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; a read-only standby
+	}
+	var connect *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connect) || errors.As(err, &network) && !errors.Is(err, context.DeadlineExceeded) ||
+		errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, net.ErrClosed) ||
+		strings.Contains(err.Error(), "conn closed") || strings.Contains(err.Error(), "closed pool")
+}

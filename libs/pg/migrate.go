@@ -1,0 +1,141 @@
+package pg
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"hash/fnv"
+	"io/fs"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+)
+
+// Migrations is one set of embedded SQL files, NNNN_name.sql in goose's format, forward only. Each set counts its versions
+// in a table of its own, so that libs and services number theirs independently.
+type Migrations struct {
+	Name string // the version table is migrations_<name>
+	FS   fs.FS  // the files lie at its root
+	// Extra runs after the files, for a library that brings its own migrations. It may be nil.
+	Extra func(ctx context.Context, db *DB) error
+}
+
+// Migrate brings the schema to the newest version, whichever replica comes first; the others wait. The schema is created
+// when it is missing and the role may.
+func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to migrate: %w", err)
+	}
+	defer conn.Release()
+	lock := lockID("migrate " + db.schema)
+	// Polled and not waited for: a session that blocks on the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits
+	// for every snapshot.
+	for held := false; !held; {
+		if err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", lock).Scan(&held); err != nil {
+			return fmt.Errorf("lock to migrate: %w", err)
+		}
+		if !held {
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}
+	defer func() {
+		_, _ = conn.Exec(context.WithoutCancel(ctx), "select pg_advisory_unlock($1)", lock)
+	}()
+	if err := db.ensureSchema(ctx, conn); err != nil {
+		return err
+	}
+	// Building an index may take longer than any statement of a request.
+	cc := db.pool.Config().ConnConfig.Copy()
+	delete(cc.RuntimeParams, "statement_timeout")
+	sqlDB := stdlib.OpenDB(*cc)
+	defer func() { _ = sqlDB.Close() }()
+	for _, set := range sets {
+		if err := db.migrateSet(ctx, sqlDB, set); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (db *DB) ensureSchema(ctx context.Context, conn Querier) error {
+	var exists bool
+	if err := conn.QueryRow(ctx, "select exists (select from pg_namespace where nspname = $1)", db.schema).Scan(&exists); err != nil {
+		return fmt.Errorf("look for schema %s: %w", db.schema, err)
+	}
+	if exists {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "create schema if not exists "+pgx.Identifier{db.schema}.Sanitize()); err != nil {
+		return fmt.Errorf("create schema %s (or let an administrator do it: create schema %s authorization <role>): %w", db.schema, db.schema, err)
+	}
+	return nil
+}
+
+func (db *DB) migrateSet(ctx context.Context, sqlDB *sql.DB, set Migrations) error {
+	if set.FS != nil {
+		provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, set.FS,
+			goose.WithTableName("migrations_"+set.Name), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
+		if err != nil {
+			return fmt.Errorf("read the migrations of %s: %w", set.Name, err)
+		}
+		done, err := provider.Up(ctx)
+		if err != nil {
+			return fmt.Errorf("migrate %s: %w", set.Name, err)
+		}
+		for _, m := range done {
+			db.tel.Log.InfoContext(ctx, "migrated", "set", set.Name, "version", m.Source.Version, "took", m.Duration)
+		}
+	}
+	if set.Extra != nil {
+		if err := set.Extra(ctx, db); err != nil {
+			return fmt.Errorf("migrate %s: %w", set.Name, err)
+		}
+	}
+	return nil
+}
+
+// lockID makes the number of an advisory lock out of a name.
+func lockID(name string) int64 {
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(name))
+	return int64(h.Sum64()) //nolint:gosec // the bits are what matters
+}
+
+// Lead waits until this process holds the named lock of the schema and returns the connection that holds it. The lock ends
+// with the connection, so a leader that dies or loses the database leads no more; do the leader's work on this connection.
+// Release gives both back.
+func (db *DB) Lead(ctx context.Context, name string) (conn *pgx.Conn, release func(), err error) {
+	conn, err = pgx.ConnectConfig(ctx, db.pool.Config().ConnConfig)
+	if err != nil {
+		return nil, nil, fmt.Errorf("connect to lead %s: %w", name, err)
+	}
+	release = func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing)
+	}
+	for {
+		var held bool
+		if err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", lockID(name+" "+db.schema)).Scan(&held); err != nil {
+			release()
+			return nil, nil, fmt.Errorf("try to lead %s: %w", name, err)
+		}
+		if held {
+			return conn, release, nil
+		}
+		select {
+		case <-ctx.Done():
+			release()
+			return nil, nil, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}

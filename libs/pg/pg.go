@@ -1,0 +1,193 @@
+// Package pg is how a service reaches its schema of PostgreSQL: a pool with time-outs, a transaction that travels in the
+// context, migrations under a lock. It refuses to know any table.
+package pg
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/IBM/pgxpoolprometheus"
+	"github.com/exaring/otelpgx"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// Config is where the database is.
+type Config struct {
+	URL      conf.Secret `env:"DATABASE_URL"`       // postgres://user:password@host:port/database?…
+	MaxConns int32       `env:"DATABASE_MAX_CONNS"` // connections of this process
+}
+
+// Defaults is 10 connections: on the 2 to 4 cores of a pod more of them only wait for each other.
+func Defaults() Config { return Config{MaxConns: 10} }
+
+// Check says what is wrong with the configuration, without showing the URL: it holds a password.
+func (c Config) Check() []string {
+	var problems []string
+	if c.URL == "" {
+		problems = append(problems, "DATABASE_URL is not set: postgres://user:password@host:5432/database")
+	} else if _, err := pgxpool.ParseConfig(c.URL.Reveal()); err != nil {
+		problems = append(problems, "DATABASE_URL is not a PostgreSQL URL (postgres://user:password@host:5432/database)")
+	}
+	if c.MaxConns < 2 {
+		problems = append(problems, "DATABASE_MAX_CONNS must be 2 or more: one connection leads the outbox")
+	}
+	return problems
+}
+
+// Limits that keep one bad statement from holding the database: the longest statement of a request takes milliseconds.
+const (
+	statementTimeout = 15 * time.Second
+	lockTimeout      = 5 * time.Second
+	idleInTxTimeout  = 30 * time.Second
+	connectTimeout   = 5 * time.Second
+	startTimeout     = 30 * time.Second // how long Open waits for a database that is still starting
+)
+
+// Querier is a pool or a transaction.
+type Querier interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	SendBatch(ctx context.Context, b *pgx.Batch) pgx.BatchResults
+	CopyFrom(ctx context.Context, table pgx.Identifier, columns []string, src pgx.CopyFromSource) (int64, error)
+}
+
+// DB is one service's schema. It is safe for concurrent use.
+type DB struct {
+	pool   *pgxpool.Pool
+	schema string
+	tel    telemetry.Set
+}
+
+// Open connects to the service's schema, waiting up to 30 s for a database that is still starting. A search_path in the
+// URL wins over schema; tests use that to have a schema each.
+func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*DB, error) {
+	pc, err := pgxpool.ParseConfig(cfg.URL.Reveal())
+	if err != nil {
+		return nil, errors.New("DATABASE_URL is not a PostgreSQL URL")
+	}
+	params := pc.ConnConfig.RuntimeParams
+	if params["search_path"] == "" {
+		params["search_path"] = schema
+	}
+	params["application_name"] = "convoflow-" + tel.Service
+	params["timezone"] = "UTC"
+	params["statement_timeout"] = milliseconds(statementTimeout)
+	params["lock_timeout"] = milliseconds(lockTimeout)
+	params["idle_in_transaction_session_timeout"] = milliseconds(idleInTxTimeout)
+	pc.ConnConfig.ConnectTimeout = connectTimeout
+	pc.ConnConfig.Tracer = tracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithTrimSQLInSpanName())}
+	pc.MaxConns = cfg.MaxConns
+	pc.MaxConnLifetime = 30 * time.Minute
+	pc.MaxConnLifetimeJitter = 5 * time.Minute
+	pool, err := pgxpool.NewWithConfig(ctx, pc)
+	if err != nil {
+		return nil, fmt.Errorf("make the database pool: %w", err)
+	}
+	db := &DB{pool: pool, schema: params["search_path"], tel: tel}
+	if err := db.await(ctx); err != nil {
+		pool.Close()
+		return nil, err
+	}
+	if err := tel.Metrics.Register(pgxpoolprometheus.NewCollector(pool, map[string]string{"service": tel.Service})); err != nil {
+		var twice prometheus.AlreadyRegisteredError
+		if !errors.As(err, &twice) {
+			pool.Close()
+			return nil, fmt.Errorf("register the pool's metrics: %w", err)
+		}
+	}
+	return db, nil
+}
+
+func (db *DB) await(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for said := false; ; {
+		err := db.pool.Ping(ctx)
+		var refused *pgconn.PgError
+		switch {
+		case err == nil:
+			return nil
+		case errors.As(err, &refused) && refused.Code != cannotConnectNow:
+			return fmt.Errorf("connect to the database: %s (SQLSTATE %s)", refused.Message, refused.Code)
+		case ctx.Err() != nil:
+			return fmt.Errorf("no database within %s: is DATABASE_URL right and PostgreSQL running?", startTimeout)
+		case !said:
+			db.tel.Log.InfoContext(ctx, "waiting for the database")
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(200 * time.Millisecond):
+		}
+	}
+}
+
+// Close waits for connections in use and closes them all.
+func (db *DB) Close() { db.pool.Close() }
+
+// Ping asks the database whether it is there.
+func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
+
+// Pool is the pool itself, for libraries that want one.
+func (db *DB) Pool() *pgxpool.Pool { return db.pool }
+
+// Schema is the schema of the service.
+func (db *DB) Schema() string { return db.schema }
+
+// Conn is the transaction that ctx carries, else the pool.
+func (db *DB) Conn(ctx context.Context) Querier {
+	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
+		return t.tx
+	}
+	return db.pool
+}
+
+func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
+
+// tracer draws spans only inside a trace: background polling has none, and would fill the trace store with its own.
+type tracer struct{ *otelpgx.Tracer }
+
+func (t tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return t.Tracer.TraceQueryStart(ctx, conn, data)
+}
+
+func (t tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return t.Tracer.TraceBatchStart(ctx, conn, data)
+}
+
+func (t tracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return t.Tracer.TraceConnectStart(ctx, data)
+}
+
+func (t tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return t.Tracer.TracePrepareStart(ctx, conn, data)
+}
+
+func (t tracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
+	if !trace.SpanContextFromContext(ctx).IsValid() {
+		return ctx
+	}
+	return t.Tracer.TraceAcquireStart(ctx, pool, data)
+}

@@ -1,0 +1,87 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+)
+
+// minVersion is the oldest PostgreSQL major version that the platform's SQL runs on.
+const minVersion = 14
+
+// packaged is where packages put the binaries: Debian, Red Hat, Homebrew on ARM and Intel.
+var packaged = []string{
+	"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
+}
+
+// ErrNotInstalled is the error of Start when the machine has no PostgreSQL server it can use. Its text says what to install.
+var ErrNotInstalled = errors.New("install PostgreSQL " + strconv.Itoa(minVersion) + " or newer (`apt-get install postgresql`), " +
+	"or name the directory of its postgres and initdb in POSTGRES_BIN")
+
+// findBinaries is the directory of postgres and initdb of the major version want; "" is any from minVersion on.
+func findBinaries(ctx context.Context, bin, want string) (string, error) {
+	dirs := []string{bin}
+	if bin == "" {
+		dirs = candidates()
+	}
+	var found []string
+	for _, dir := range dirs {
+		version, err := majorVersion(ctx, dir)
+		if err != nil {
+			continue
+		}
+		if want == "" && version >= minVersion || want == strconv.Itoa(version) {
+			return dir, nil
+		}
+		found = append(found, fmt.Sprintf("%d in %s", version, dir))
+	}
+	switch {
+	case want != "" && len(found) > 0:
+		return "", fmt.Errorf("the data is from PostgreSQL %s, found %v: install that version or upgrade the data with pg_upgrade", want, found)
+	case len(found) > 0:
+		return "", fmt.Errorf("found only PostgreSQL %v: %w", found, ErrNotInstalled)
+	case bin != "":
+		return "", fmt.Errorf("no postgres and initdb in %s: %w", bin, ErrNotInstalled)
+	}
+	return "", fmt.Errorf("no PostgreSQL server found: %w", ErrNotInstalled)
+}
+
+func candidates() []string {
+	var dirs []string
+	if path, err := exec.LookPath("postgres"); err == nil {
+		if path, err = filepath.EvalSymlinks(path); err == nil {
+			dirs = append(dirs, filepath.Dir(path))
+		}
+	}
+	for _, pattern := range packaged {
+		matches, _ := filepath.Glob(pattern)
+		slices.SortFunc(matches, func(a, b string) int { return number(b) - number(a) })
+		dirs = append(dirs, matches...)
+	}
+	return dirs
+}
+
+var digits = regexp.MustCompile(`\d+`)
+
+// number is the first number in s: the major version in a path, and in what `postgres --version` prints.
+func number(s string) int {
+	n, _ := strconv.Atoi(digits.FindString(s))
+	return n
+}
+
+func majorVersion(ctx context.Context, dir string) (int, error) {
+	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
+		return 0, fmt.Errorf("look for initdb: %w", err)
+	}
+	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
+	if err != nil {
+		return 0, fmt.Errorf("ask postgres for its version: %w", err)
+	}
+	return number(string(out)), nil
+}

@@ -1,0 +1,262 @@
+package pgserver_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/pg/pgserver"
+)
+
+// childEnv makes the test binary start a server on the directory it names, print the URL and hang, to be killed.
+const childEnv = "PGSERVER_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		s, err := pgserver.Start(context.Background(), options(dir))
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(s.URL("postgres"))
+		<-s.Done()
+	}
+	os.Exit(m.Run())
+}
+
+func options(dir string) pgserver.Options {
+	return pgserver.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Fast: true}
+}
+
+func start(t *testing.T, o pgserver.Options) *pgserver.Server {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	s, err := pgserver.Start(ctx, o)
+	require.NoError(t, err)
+	t.Cleanup(func() { stop(t, s) })
+	return s
+}
+
+func stop(t *testing.T, s *pgserver.Server) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	defer cancel()
+	require.NoError(t, s.Stop(ctx))
+}
+
+func query[T any](t *testing.T, url, sql string) (result T) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	rows, err := conn.Query(t.Context(), sql)
+	require.NoError(t, err)
+	result, err = pgx.CollectExactlyOneRow(rows, pgx.RowTo[T])
+	require.NoError(t, err)
+	return result
+}
+
+func execute(t *testing.T, url, sql string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close(context.WithoutCancel(t.Context())) }()
+	_, err = conn.Exec(t.Context(), sql)
+	require.NoError(t, err)
+}
+
+// The directory of t.TempDir is closed to everybody but its maker, so as root this also tests that postgres passes it.
+func TestRestartKeepsData(t *testing.T) {
+	t.Parallel()
+	o := options(filepath.Join(t.TempDir(), "new", "postgres"))
+	s := start(t, o)
+	execute(t, s.URL("postgres"), "create database shop")
+	execute(t, s.URL("shop"), "create table kept as select 42 as answer")
+	require.Equal(t, "É é", query[string](t, s.URL("shop"), "select upper('é') || ' ' || lower('É')"))
+	require.Equal(t, "UTC", query[string](t, s.URL("shop"), "show timezone"))
+	stop(t, s)
+	require.NoError(t, s.Err())
+	require.NoError(t, s.Stop(t.Context()), "a second stop")
+
+	again := start(t, o)
+	require.Equal(t, int32(42), query[int32](t, again.URL("shop"), "select answer from kept"))
+}
+
+func TestIsDurableByDefault(t *testing.T) {
+	t.Parallel()
+	o := options(filepath.Join(t.TempDir(), "postgres"))
+	o.Fast = false
+	s := start(t, o)
+	for _, setting := range []string{"fsync", "synchronous_commit", "full_page_writes"} {
+		require.Equal(t, "on", query[string](t, s.URL("postgres"), "show "+setting), setting)
+	}
+}
+
+func TestAsksForThePassword(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "postgres")
+	s := start(t, options(dir))
+	u, err := url.Parse(s.URL("postgres"))
+	require.NoError(t, err)
+	u.User = url.UserPassword("postgres", "wrong")
+	_, err = pgx.Connect(t.Context(), u.String())
+	require.ErrorContains(t, err, "28P01")
+	info, err := os.Stat(filepath.Join(dir, "password"))
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), info.Mode())
+}
+
+func TestOneProcessPerDirectory(t *testing.T) {
+	t.Parallel()
+	o := options(filepath.Join(t.TempDir(), "postgres"))
+	s := start(t, o)
+	_, err := pgserver.Start(t.Context(), o)
+	require.ErrorContains(t, err, "used by another running process")
+	require.Equal(t, int32(1), query[int32](t, s.URL("postgres"), "select 1"), "the first must live on")
+}
+
+func TestSaysWhenTheServerDies(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "postgres")
+	s := start(t, options(dir))
+	require.NoError(t, syscall.Kill(postmaster(t, dir), syscall.SIGQUIT))
+	<-s.Done()
+	require.ErrorContains(t, s.Err(), "ended by itself")
+}
+
+// The postgres of the killed process is frozen until Start has found it, so that it cannot have obeyed the death signal.
+func TestTakesOverWhatAKilledProcessLeft(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "postgres")
+	child := exec.Command(os.Args[0])
+	child.Env = append(os.Environ(), childEnv+"="+dir)
+	out, err := child.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, child.Start())
+	line, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	url := strings.TrimSpace(line)
+	require.True(t, strings.HasPrefix(url, "postgres://"), line)
+	execute(t, url, "create table kept as select 7 as answer")
+
+	left := postmaster(t, dir)
+	require.NoError(t, syscall.Kill(left, syscall.SIGSTOP))
+	require.NoError(t, child.Process.Kill())
+	_ = child.Wait()
+
+	o := options(dir)
+	found := &onWarning{do: func() { _ = syscall.Kill(left, syscall.SIGCONT) }}
+	o.Log = slog.New(found)
+	s := start(t, o)
+	require.True(t, found.done)
+	require.Equal(t, int32(7), query[int32](t, s.URL("postgres"), "select answer from kept"))
+	require.NotEqual(t, left, postmaster(t, dir))
+}
+
+// onWarning is a log handler that does something at a warning.
+type onWarning struct {
+	do   func()
+	done bool
+}
+
+func (h *onWarning) Enabled(_ context.Context, l slog.Level) bool { return l >= slog.LevelWarn }
+func (h *onWarning) WithAttrs([]slog.Attr) slog.Handler           { return h }
+func (h *onWarning) WithGroup(string) slog.Handler                { return h }
+
+func (h *onWarning) Handle(context.Context, slog.Record) error {
+	h.done = true
+	h.do()
+	return nil
+}
+
+func TestIgnoresAPidThatBelongsToSomethingElse(t *testing.T) {
+	t.Parallel()
+	o := options(filepath.Join(t.TempDir(), "postgres"))
+	stop(t, start(t, o))
+	stale := fmt.Sprintf("%d\n%s\n", os.Getpid(), o.Dir)
+	require.NoError(t, os.WriteFile(filepath.Join(o.Dir, "data", "postmaster.pid"), []byte(stale), 0o600))
+	start(t, o)
+}
+
+func TestFinishesAnInterruptedInit(t *testing.T) {
+	t.Parallel()
+	o := options(filepath.Join(t.TempDir(), "postgres"))
+	unfinished := filepath.Join(o.Dir, "data.init")
+	require.NoError(t, os.MkdirAll(unfinished, 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(unfinished, "PG_VERSION"), []byte("15\n"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(o.Dir, "lock"), nil, 0o600))
+	start(t, o)
+	require.NoDirExists(t, unfinished)
+}
+
+func TestStartRefuses(t *testing.T) {
+	t.Parallel()
+	foreign := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(foreign, "thesis.doc"), nil, 0o600))
+	future := filepath.Join(t.TempDir(), "postgres")
+	require.NoError(t, os.MkdirAll(filepath.Join(future, "data"), 0o700))
+	require.NoError(t, os.WriteFile(filepath.Join(future, "lock"), nil, 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(future, "data", "PG_VERSION"), []byte("99\n"), 0o600))
+	busy := start(t, options(filepath.Join(t.TempDir(), "postgres")))
+
+	for name, c := range map[string]struct {
+		change func(*pgserver.Options)
+		want   string
+	}{
+		"foreign directory": {func(o *pgserver.Options) { o.Dir = foreign }, "holds other things"},
+		"no binaries":       {func(o *pgserver.Options) { o.Bin = t.TempDir() }, "apt-get install postgresql"},
+		"old binaries":      {func(o *pgserver.Options) { o.Bin = fakeBinaries(t, "postgres (PostgreSQL) 9.6") }, "found only PostgreSQL [9 in"},
+		"newer data":        {func(o *pgserver.Options) { o.Dir = future }, "the data is from PostgreSQL 99"},
+		"port in use":       {func(o *pgserver.Options) { o.Port = port(t, busy) }, "address already in use"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := options(filepath.Join(t.TempDir(), "postgres"))
+			c.change(&o)
+			_, err := pgserver.Start(t.Context(), o)
+			require.ErrorContains(t, err, c.want)
+		})
+	}
+}
+
+func fakeBinaries(t *testing.T, version string) string {
+	t.Helper()
+	dir := t.TempDir()
+	for _, name := range []string{"postgres", "initdb"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("#!/bin/sh\necho '"+version+"'\n"), 0o700))
+	}
+	return dir
+}
+
+func port(t *testing.T, s *pgserver.Server) int {
+	t.Helper()
+	u, err := url.Parse(s.URL("postgres"))
+	require.NoError(t, err)
+	n, err := strconv.Atoi(u.Port())
+	require.NoError(t, err)
+	return n
+}
+
+func postmaster(t *testing.T, dir string) int {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	require.NoError(t, err)
+	line, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(line)
+	require.NoError(t, err)
+	return pid
+}

@@ -1,0 +1,64 @@
+// Command with-postgres runs a command with a temporary PostgreSQL server: with-postgres -- go test ./...
+//
+// The command finds the superuser's connection string in TEST_DATABASE_URL. If that is set already, no server is started.
+// Its exit code is the command's (128 + n when signal n ended it), and SIGINT and SIGTERM are passed on to it.
+package main
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"syscall"
+
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+)
+
+// Exit codes of a shell, for a wrong call and for a command it cannot run.
+const (
+	exitUsage    = 2
+	exitNotFound = 127
+	exitSignal   = 128
+)
+
+func main() {
+	args := os.Args[1:]
+	if len(args) > 0 && args[0] == "--" {
+		args = args[1:]
+	}
+	if len(args) == 0 {
+		fmt.Fprintln(os.Stderr, "usage: with-postgres -- command [argument…]")
+		os.Exit(exitUsage)
+	}
+	os.Exit(pgtest.With(func(signals <-chan os.Signal) int { return run(args, signals) }))
+}
+
+func run(args []string, signals <-chan os.Signal) int {
+	cmd := exec.Command(args[0], args[1:]...)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
+	if err := cmd.Start(); err != nil {
+		fmt.Fprintln(os.Stderr, "with-postgres:", err)
+		return exitNotFound
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for {
+		select {
+		case sig := <-signals:
+			_ = cmd.Process.Signal(sig)
+		case err := <-ended:
+			return exitCode(cmd.ProcessState, err)
+		}
+	}
+}
+
+func exitCode(state *os.ProcessState, err error) int {
+	if err != nil && !errors.As(err, new(*exec.ExitError)) {
+		fmt.Fprintln(os.Stderr, "with-postgres:", err)
+		return 1
+	}
+	if status, ok := state.Sys().(syscall.WaitStatus); ok && status.Signaled() {
+		return exitSignal + int(status.Signal())
+	}
+	return state.ExitCode()
+}

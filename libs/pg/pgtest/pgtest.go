@@ -1,0 +1,174 @@
+// Package pgtest gives tests a real PostgreSQL. It owns a temporary server per test binary, or uses the one that
+// TEST_DATABASE_URL names, which is how scripts/test lets all test binaries share one. It never skips a test: without
+// PostgreSQL they fail and say what to install.
+//
+//	func TestMain(m *testing.M) { pgtest.Main(m) }
+//
+//	func TestStore(t *testing.T) {
+//		t.Parallel()
+//		db := open(t, pgtest.Schema(t)) // an empty schema of its own, under a role that reaches nothing else
+//	}
+//
+// Schemas share a database. Advisory locks and extensions belong to a database, so a test that takes a lock under a fixed
+// number, or creates an extension, needs one of its own: Database.
+package pgtest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/convoflow/convoflow/libs/pg/pgserver"
+)
+
+// URLVariable names the environment variable with the superuser's connection string of the server to use.
+const URLVariable = "TEST_DATABASE_URL"
+
+const (
+	startTimeout = time.Minute
+	stopTimeout  = 10 * time.Second
+	dropTimeout  = 30 * time.Second
+	// exitInterrupted is what a shell reports for a program that SIGINT ended.
+	exitInterrupted = 130
+)
+
+// Main runs the tests of a package with a server and exits. Interrupting the test binary stops the server too.
+func Main(m *testing.M) {
+	os.Exit(With(func(signals <-chan os.Signal) int {
+		code := make(chan int, 1)
+		go func() { code <- m.Run() }()
+		select {
+		case c := <-code:
+			return c
+		case <-signals:
+			return exitInterrupted
+		}
+	}))
+}
+
+// With sets TEST_DATABASE_URL to a temporary server unless it is set, calls f, stops the server and returns f's exit code.
+// SIGINT and SIGTERM go to f instead of ending the process.
+func With(f func(signals <-chan os.Signal) int) int {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if os.Getenv(URLVariable) != "" {
+		return f(signals)
+	}
+	stop, err := serve(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		return 1
+	}
+	code := f(signals)
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+func serve(ctx context.Context) (stop func() error, err error) {
+	dir, err := os.MkdirTemp("", "convoflow-postgres-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for postgres: %w", err)
+	}
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	server, err := pgserver.Start(startCtx, pgserver.Options{
+		Dir: dir, Log: slog.New(slog.DiscardHandler), Bin: os.Getenv("POSTGRES_BIN"), Fast: true,
+	})
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	if err := os.Setenv(URLVariable, server.URL("postgres")); err != nil {
+		return nil, fmt.Errorf("set %s: %w", URLVariable, err)
+	}
+	return func() error {
+		stopCtx, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		if err := server.Stop(stopCtx); err != nil {
+			return err
+		}
+		return os.RemoveAll(dir)
+	}, nil
+}
+
+// Schema makes an empty schema and a role that owns it and reaches nothing else, and returns a connection string for that
+// role with the schema as its search_path. Both are gone when the test ends, and connections left open are cut.
+func Schema(t testing.TB) string {
+	t.Helper()
+	name := newName()
+	id := pgx.Identifier{name}.Sanitize()
+	execute(t, "create role "+id+" login password '"+name+"'", "create schema "+id+" authorization "+id)
+	t.Cleanup(func() {
+		execute(t,
+			"select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+name+"'",
+			"drop schema "+id+" cascade", "drop role "+id)
+	})
+	u := serverURL(t)
+	u.User = url.UserPassword(name, name)
+	return withParameter(u, "search_path", name)
+}
+
+// Database makes an empty database and returns the superuser's connection string for it. It is gone when the test ends.
+// A schema is several times cheaper.
+func Database(t testing.TB) string {
+	t.Helper()
+	name := newName()
+	id := pgx.Identifier{name}.Sanitize()
+	execute(t, "create database "+id)
+	t.Cleanup(func() { execute(t, "drop database "+id+" with (force)") })
+	u := serverURL(t)
+	u.Path = "/" + name
+	return u.String()
+}
+
+func newName() string { return "t_" + strings.ToLower(rand.Text()[:16]) }
+
+func withParameter(u *url.URL, key, value string) string {
+	q := u.Query()
+	q.Set(key, value)
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+func serverURL(t testing.TB) *url.URL {
+	t.Helper()
+	value := os.Getenv(URLVariable)
+	if value == "" {
+		t.Fatalf("%s is not set: the package needs `func TestMain(m *testing.M) { pgtest.Main(m) }`", URLVariable)
+	}
+	u, err := url.Parse(value)
+	if err != nil {
+		t.Fatalf("%s is not a URL", URLVariable)
+	}
+	return u
+}
+
+// execute runs statements as the superuser, one after the other. It also works in cleanups, when t.Context is over.
+func execute(t testing.TB, statements ...string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), dropTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, serverURL(t).String())
+	if err != nil {
+		t.Fatalf("connect to the test server: %v", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	for _, s := range statements {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			t.Fatalf("%s: %v", s, err)
+		}
+	}
+}

@@ -1,0 +1,92 @@
+package rpc
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/go-kit/kit/endpoint"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// Chain is the middleware that every operation runs through, whether it comes by HTTP, from Kafka or as a job: recover,
+// trace, log, count. An operation is named <service>.<verb>, and that string is the span, the log's op and the metric's
+// label.
+type Chain struct {
+	tel      telemetry.Set
+	duration *prometheus.HistogramVec
+	classify func(error) error
+}
+
+// NewChain makes the chain of a service. classify turns what an adapter's library says into a fault, such as pg.Classify.
+func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
+	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:        "convoflow_operation_duration_seconds",
+		Help:        "Duration of operations by their result: ok or the fault's code.",
+		ConstLabels: prometheus.Labels{"service": tel.Service},
+		Buckets:     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+	}, []string{"op", "result"})
+	if err := tel.Metrics.Register(duration); err != nil {
+		return nil, fmt.Errorf("register the operations' metric: %w", err)
+	}
+	return &Chain{tel: tel, duration: duration, classify: classify}, nil
+}
+
+// Wrap puts the chain around the endpoint of an operation. The span is of that kind and continues the trace of ctx.
+func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
+	return func(next endpoint.Endpoint) endpoint.Endpoint {
+		return func(ctx context.Context, request any) (response any, err error) {
+			ctx, span := c.tel.Tracer().Start(ctx, op, trace.WithSpanKind(kind))
+			took := clock.Stopwatch()
+			defer func() {
+				if p := recover(); p != nil {
+					c.tel.Log.ErrorContext(ctx, "panic", "op", op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+					err = fault.New(fault.Internal, "internal_error", "Something went wrong on our side")
+				}
+				c.end(ctx, span, op, took(), err)
+			}()
+			response, err = next(ctx, request)
+			err = c.classify(err)
+			return response, err
+		}
+	}
+}
+
+func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.Duration, err error) {
+	result, level := "ok", slog.LevelDebug
+	attrs := []slog.Attr{slog.String("op", op), slog.Duration("took", took)}
+	if err != nil {
+		f := fault.Of(err)
+		result, level = f.Code, slog.LevelInfo
+		attrs = append(attrs, slog.String("code", f.Code))
+		span.SetAttributes(attribute.String("error.type", f.Code))
+		if fault.Status(err) >= 500 {
+			// Only what is our fault marks the span and shows its cause; what a client did wrong is a normal answer.
+			level = slog.LevelError
+			attrs = append(attrs, slog.String("error", err.Error()))
+			span.SetStatus(codes.Error, f.Code)
+		}
+	}
+	c.tel.Log.LogAttrs(ctx, level, "operation", attrs...)
+	c.duration.WithLabelValues(op, result).Observe(took.Seconds())
+	span.End()
+}
+
+// Endpoint makes a go-kit endpoint out of a service's method.
+func Endpoint[Req, Res any](method func(context.Context, Req) (Res, error)) endpoint.Endpoint {
+	return func(ctx context.Context, request any) (any, error) {
+		return method(ctx, request.(Req))
+	}
+}
+
+// Classify turns what an adapter's library says into a fault.
+func (c *Chain) Classify(err error) error { return c.classify(err) }

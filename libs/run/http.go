@@ -1,0 +1,127 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// HTTPConfig is where a server listens.
+type HTTPConfig struct {
+	Addr     string       `env:"HTTP_ADDR"` // host:port
+	Listener net.Listener `env:"-"`         // instead of Addr, for a process that chose the port before
+}
+
+// AdminConfig is where metrics, health and profiles are served. It is never reachable through the gateway.
+type AdminConfig struct {
+	Addr     string       `env:"ADMIN_ADDR"` // host:port
+	Listener net.Listener `env:"-"`
+}
+
+// Server is an HTTP server as an actor. It listens from the moment it is made, so that a port in use is a start-up error.
+type Server struct {
+	listener net.Listener
+	server   *http.Server
+}
+
+// HTTP makes a server for handler. Bodies and answers may take long (a recording over a phone line); headers may not.
+func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
+	l := cfg.Listener
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", cfg.Addr); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
+		}
+	}
+	return &Server{listener: l, server: &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    32 << 10,
+	}}, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Close stops listening, for a server that never ran.
+func (s *Server) Close() { _ = s.listener.Close() }
+
+// Run serves until ctx ends, then lets requests finish for most of StopTimeout and cuts the rest.
+func (s *Server) Run(ctx context.Context) error {
+	failed := make(chan error, 1)
+	go func() { failed <- s.server.Serve(s.listener) }()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve on %s: %w", s.Addr(), err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout-2*time.Second)
+	defer cancel()
+	if err := s.server.Shutdown(drain); err != nil {
+		_ = s.server.Close()
+	}
+	if err := <-failed; !errors.Is(err, http.ErrServerClosed) {
+		return err
+	}
+	return nil
+}
+
+// Ready says whether a process can do its work now; the error says what is missing, without personal data.
+type Ready func(ctx context.Context) error
+
+// Health serves /health (the process is alive) and /ready (it can do its work). Liveness never asks a dependency.
+func Health(tel telemetry.Set, ready Ready) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		answer(w, http.StatusOK, fmt.Sprintf(`{"status":"ok","service":%q,"version":%q}`, tel.Service, tel.Version))
+	})
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
+		defer cancel()
+		if err := ready(ctx); err != nil {
+			tel.Log.WarnContext(ctx, "not ready", "error", err)
+			answer(w, http.StatusServiceUnavailable, fmt.Sprintf(`{"status":"unavailable","service":%q}`, tel.Service))
+			return
+		}
+		answer(w, http.StatusOK, fmt.Sprintf(`{"status":"ready","service":%q}`, tel.Service))
+	})
+	return mux
+}
+
+// Admin serves health, readiness, metrics and profiles.
+func Admin(cfg AdminConfig, tel telemetry.Set, ready Ready) (*Server, error) {
+	mux := http.NewServeMux()
+	mux.Handle("/", Health(tel, ready))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(tel.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	return HTTP(HTTPConfig(cfg), mux)
+}
+
+func answer(w http.ResponseWriter, status int, body string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	_, _ = w.Write([]byte(body + "\n"))
+}
+
+// WithHealth puts /health and /ready beside a service's API, where the gateway asks for them.
+func WithHealth(tel telemetry.Set, ready Ready, api http.Handler) http.Handler {
+	mux := http.NewServeMux()
+	health := Health(tel, ready)
+	mux.Handle("/health", health)
+	mux.Handle("/ready", health)
+	mux.Handle("/", api)
+	return mux
+}

@@ -1,0 +1,93 @@
+package run
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"syscall"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// Exit codes of every binary.
+const (
+	exitFailed = 1 // it ran and could not go on
+	exitUsage  = 2 // wrong settings or arguments; nothing was started
+)
+
+// Config is what Main needs to know of a service's configuration.
+type Config interface {
+	conf.Checker
+	TelemetryConfig() telemetry.Config
+}
+
+// Main is the main function of a service: settings, telemetry, signals, exit codes. start makes the service and runs it
+// until ctx ends.
+func Main[T Config](service string, defaults T, start func(context.Context, T, telemetry.Set) error) {
+	os.Exit(realMain(service, defaults, start, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func realMain[T Config](service string, defaults T, start func(context.Context, T, telemetry.Set) error, args []string, stdout, stderr io.Writer) int {
+	if len(args) > 0 {
+		switch args[0] {
+		case "version", "--version":
+			_, _ = fmt.Fprintln(stdout, service, Version())
+			return 0
+		case "help", "--help", "-h":
+			_, _ = fmt.Fprintf(stdout, "%s %s of Convoflow\n\nIt takes no arguments; settings come from the environment:\n\n%s\nEach can also come from a file named by NAME_FILE.\n", service, Version(), conf.Usage(defaults))
+			return 0
+		default:
+			_, _ = fmt.Fprintf(stderr, "%s: unknown argument %q, try --help\n", service, args[0])
+			return exitUsage
+		}
+	}
+	cfg, err := conf.Load(defaults, os.Environ())
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	tel, flush, err := telemetry.New(ctx, service, Version(), cfg.TelemetryConfig(), stderr)
+	if err != nil {
+		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
+		return exitUsage
+	}
+	tel.Log.InfoContext(ctx, "starting", "version", tel.Version)
+	err = start(ctx, cfg, tel)
+	flushCtx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
+	defer cancel()
+	if flushErr := flush(flushCtx); flushErr != nil {
+		tel.Log.WarnContext(ctx, "spans were lost at the end", "error", flushErr)
+	}
+	if err != nil && !errors.Is(err, context.Canceled) {
+		tel.Log.ErrorContext(ctx, "stopped", "error", err)
+		return exitFailed
+	}
+	tel.Log.InfoContext(ctx, "stopped")
+	return 0
+}
+
+// version is set at link time: -ldflags "-X github.com/convoflow/convoflow/libs/run.version=1.2.3".
+var version string
+
+// Version is the version of the running binary.
+func Version() string {
+	if version != "" {
+		return version
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" && len(s.Value) >= 12 {
+				return "0.0.0-" + s.Value[:12]
+			}
+		}
+	}
+	return "0.0.0-dev"
+}

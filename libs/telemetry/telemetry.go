@@ -1,0 +1,144 @@
+// Package telemetry gives each service its own log, tracer and metric registry, so that five services can live in one
+// process without sharing any. It refuses globals: nothing here sets OpenTelemetry's or Prometheus' defaults.
+package telemetry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"go.opentelemetry.io/contrib/exporters/autoexport"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/sdk/resource"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
+	"go.opentelemetry.io/otel/trace"
+)
+
+// Set is the telemetry of one service.
+type Set struct {
+	Service    string
+	Version    string
+	Log        *slog.Logger
+	Traces     trace.TracerProvider
+	Propagator propagation.TextMapPropagator
+	Metrics    *prometheus.Registry
+}
+
+// Tracer is the service's one tracer.
+func (s Set) Tracer() trace.Tracer { return s.Traces.Tracer("github.com/convoflow/convoflow") }
+
+// Inject returns the W3C trace headers of ctx, to be kept beside work that goes on later or elsewhere. It is empty
+// without a trace.
+func (s Set) Inject(ctx context.Context) map[string]string {
+	carrier := propagation.MapCarrier{}
+	s.Propagator.Inject(ctx, carrier)
+	return carrier
+}
+
+// Extract returns ctx with the trace that the headers name, so that spans begun with it join that trace.
+func (s Set) Extract(ctx context.Context, headers map[string]string) context.Context {
+	return s.Propagator.Extract(ctx, propagation.MapCarrier(headers))
+}
+
+// TraceID is the trace of ctx as 32 hex digits, or empty without one.
+func TraceID(ctx context.Context) string {
+	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
+		return sc.TraceID().String()
+	}
+	return ""
+}
+
+// Config is how logs are written. Where traces go is decided by OpenTelemetry's own variables (OTEL_TRACES_EXPORTER,
+// OTEL_EXPORTER_OTLP_ENDPOINT, …); without any of them nothing is exported.
+type Config struct {
+	LogLevel  slog.Level `env:"LOG_LEVEL"`
+	LogFormat string     `env:"LOG_FORMAT"` // json or text
+}
+
+// Defaults logs at info level as JSON.
+func Defaults() Config { return Config{LogLevel: slog.LevelInfo, LogFormat: "json"} }
+
+// Check says what is wrong with the configuration.
+func (c Config) Check() []string {
+	if c.LogFormat != "json" && c.LogFormat != "text" {
+		return []string{"LOG_FORMAT must be json or text"}
+	}
+	return nil
+}
+
+// New starts the telemetry of a service, which writes its log to w. The returned function flushes and ends it.
+func New(ctx context.Context, service, version string, cfg Config, w io.Writer) (Set, func(context.Context) error, error) {
+	options := []sdktrace.TracerProviderOption{
+		sdktrace.WithResource(resource.NewSchemaless(semconv.ServiceName("convoflow-"+service), semconv.ServiceVersion(version), attribute.String("service.namespace", "convoflow"))),
+	}
+	// Without settings autoexport would send to localhost:4318, so silence is decided here.
+	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
+		exporter, err := autoexport.NewSpanExporter(ctx)
+		if err != nil {
+			return Set{}, nil, fmt.Errorf("start the trace exporter: %w", err)
+		}
+		options = append(options, sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(time.Second)))
+	}
+	provider := sdktrace.NewTracerProvider(options...)
+
+	registry := prometheus.NewRegistry()
+	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "convoflow_build_info", Help: "1, with the running version."}, []string{"service", "version"})
+	info.WithLabelValues(service, version).Set(1)
+	err := errors.Join(
+		registry.Register(collectors.NewGoCollector()),
+		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
+		registry.Register(info),
+	)
+	if err != nil {
+		return Set{}, nil, fmt.Errorf("register metrics: %w", err)
+	}
+	return Set{
+		Service:    service,
+		Version:    version,
+		Log:        slog.New(handler(cfg, w)).With("service", service),
+		Traces:     provider,
+		Propagator: propagation.TraceContext{},
+		Metrics:    registry,
+	}, provider.Shutdown, nil
+}
+
+// Nop is telemetry that goes nowhere, for tests that look at something else.
+func Nop() Set {
+	return Set{
+		Service:    "test",
+		Version:    "test",
+		Log:        slog.New(slog.DiscardHandler),
+		Traces:     sdktrace.NewTracerProvider(),
+		Propagator: propagation.TraceContext{},
+		Metrics:    prometheus.NewRegistry(),
+	}
+}
+
+func handler(cfg Config, w io.Writer) slog.Handler {
+	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	if cfg.LogFormat == "text" {
+		return traced{slog.NewTextHandler(w, options)}
+	}
+	return traced{slog.NewJSONHandler(w, options)}
+}
+
+// traced adds the trace of the context to each line.
+type traced struct{ slog.Handler }
+
+func (h traced) Handle(ctx context.Context, r slog.Record) error {
+	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
+		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler { return traced{h.Handler.WithAttrs(attrs)} }
+func (h traced) WithGroup(name string) slog.Handler       { return traced{h.Handler.WithGroup(name)} }

@@ -1,0 +1,304 @@
+package broker_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/platform/internal/broker"
+)
+
+const (
+	topic = "calls.calls.v1"
+	group = "crm"
+	// childEnv makes the test binary run a broker on the directory it names, print its address and hang, to be killed.
+	childEnv = "BROKER_TEST_CHILD"
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childEnv); dir != "" {
+		b, err := broker.Start(context.Background(), broker.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(b.Addr())
+		select {}
+	}
+	os.Exit(m.Run())
+}
+
+func start(t testing.TB, dir string) *broker.Broker {
+	t.Helper()
+	b, err := broker.Start(t.Context(), broker.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
+	return b
+}
+
+// startChild starts a broker in a process that can be killed.
+func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
+	t.Helper()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childEnv+"="+dir)
+	out, err := cmd.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	addr, err := bufio.NewReader(out).ReadString('\n')
+	require.NoError(t, err)
+	return cmd, strings.TrimSpace(addr)
+}
+
+func createTopic(t testing.TB, addr string, config ...kafka.ConfigEntry) {
+	t.Helper()
+	client := &kafka.Client{Addr: kafka.TCP(addr), Timeout: 5 * time.Second}
+	answer, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{
+		{Topic: topic, NumPartitions: 2, ReplicationFactor: -1, ConfigEntries: config},
+	}})
+	require.NoError(t, err)
+	require.NoError(t, answer.Errors[topic])
+}
+
+func newWriter(t testing.TB, addr string) *kafka.Writer {
+	t.Helper()
+	w := &kafka.Writer{
+		Addr: kafka.TCP(addr), Topic: topic, Balancer: &kafka.Hash{}, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond,
+		Transport: &kafka.Transport{},
+	}
+	t.Cleanup(func() { _ = w.Close() })
+	return w
+}
+
+func newReader(t testing.TB, addr string) *kafka.Reader {
+	t.Helper()
+	r := kafka.NewReader(kafka.ReaderConfig{
+		Brokers: []string{addr}, GroupID: group, Topic: topic, StartOffset: kafka.FirstOffset, MaxWait: 100 * time.Millisecond,
+	})
+	t.Cleanup(func() { _ = r.Close() })
+	return r
+}
+
+func write(t testing.TB, w *kafka.Writer, values ...string) {
+	t.Helper()
+	var messages []kafka.Message
+	for _, v := range values {
+		messages = append(messages, kafka.Message{Key: []byte(v), Value: []byte(v)})
+	}
+	require.NoError(t, w.WriteMessages(t.Context(), messages...))
+}
+
+// read fetches n messages, and commits them if told to.
+func read(t testing.TB, r *kafka.Reader, n int, commit bool) []string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	var values []string
+	for range n {
+		m, err := r.FetchMessage(ctx)
+		require.NoError(t, err, "after %d of %d", len(values), n)
+		values = append(values, string(m.Value))
+		if commit {
+			require.NoError(t, r.CommitMessages(ctx, m))
+		}
+	}
+	return values
+}
+
+func TestRestartKeepsMessagesAndOffsets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, dir)
+	createTopic(t, first.Addr())
+	write(t, newWriter(t, first.Addr()), "a", "b", "c")
+	r := newReader(t, first.Addr())
+	require.ElementsMatch(t, []string{"a", "b", "c"}, read(t, r, 3, true))
+	require.NoError(t, r.Close())
+	write(t, newWriter(t, first.Addr()), "d", "e")
+	require.NoError(t, first.Close(t.Context()))
+
+	second := start(t, dir)
+	write(t, newWriter(t, second.Addr()), "f")
+	require.ElementsMatch(t, []string{"d", "e", "f"}, read(t, newReader(t, second.Addr()), 3, true))
+}
+
+// A consumer that did not leave before the restart must not keep its successor waiting for its session to end (30 s).
+func TestRestartForgetsConsumersThatDidNotLeave(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, dir)
+	createTopic(t, first.Addr())
+	write(t, newWriter(t, first.Addr()), "a")
+	left := newReader(t, first.Addr())
+	read(t, left, 1, true)
+	require.NoError(t, first.Close(t.Context()))
+	require.FileExists(t, filepath.Join(dir, "session_state.json"))
+
+	second := start(t, dir)
+	write(t, newWriter(t, second.Addr()), "b")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	m, err := newReader(t, second.Addr()).FetchMessage(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "b", string(m.Value))
+}
+
+func TestKillLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var acknowledged []string
+	for round := range 3 {
+		child, addr := startChild(t, dir)
+		if round == 0 {
+			createTopic(t, addr)
+		}
+		acknowledged = append(acknowledged, writeUntilKilled(t, child, addr, round)...)
+	}
+	addr := start(t, dir).Addr()
+	seen := map[string]bool{}
+	for _, p := range []int{0, 1} {
+		readPartition(t, addr, p, seen)
+	}
+	for _, v := range acknowledged {
+		require.True(t, seen[v], "%s was acknowledged and is gone", v)
+	}
+}
+
+// writeUntilKilled kills the broker between the writes of four producers, and returns what it had acknowledged.
+func writeUntilKilled(t *testing.T, child *exec.Cmd, addr string, round int) []string {
+	t.Helper()
+	const producers, killAfter = 4, 200
+	w := newWriter(t, addr)
+	w.MaxAttempts = 1
+	acks := make(chan string, producers)
+	var wg sync.WaitGroup
+	for p := range producers {
+		wg.Go(func() {
+			for i := 0; ; i++ {
+				v := fmt.Sprintf("%d-%d-%d", round, p, i)
+				if w.WriteMessages(t.Context(), kafka.Message{Key: []byte(v), Value: []byte(v)}) != nil {
+					return
+				}
+				acks <- v
+			}
+		})
+	}
+	go func() {
+		wg.Wait()
+		close(acks)
+	}()
+	var acknowledged []string
+	for v := range acks {
+		acknowledged = append(acknowledged, v)
+		if len(acknowledged) == killAfter {
+			require.NoError(t, child.Process.Kill())
+		}
+	}
+	_ = child.Wait()
+	require.GreaterOrEqual(t, len(acknowledged), killAfter)
+	return acknowledged
+}
+
+func readPartition(t *testing.T, addr string, partition int, seen map[string]bool) {
+	t.Helper()
+	conn, err := kafka.DialLeader(t.Context(), "tcp", addr, topic, partition)
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	last, err := conn.ReadLastOffset()
+	require.NoError(t, err)
+	r := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{addr}, Topic: topic, Partition: partition, MaxWait: 100 * time.Millisecond})
+	defer func() { _ = r.Close() }()
+	for r.Offset() < last {
+		m, err := r.ReadMessage(t.Context())
+		require.NoError(t, err)
+		seen[string(m.Value)] = true
+	}
+}
+
+func TestKillKeepsCommittedOffsets(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	child, addr := startChild(t, dir)
+	createTopic(t, addr)
+	write(t, newWriter(t, addr), "a", "b", "c")
+	r := newReader(t, addr)
+	done := read(t, r, 2, true)
+	require.NoError(t, child.Process.Kill())
+	_ = child.Wait()
+
+	rest := read(t, newReader(t, start(t, dir).Addr()), 1, true)
+	require.ElementsMatch(t, []string{"a", "b", "c"}, append(done, rest...))
+}
+
+// kfake loses records when it compacts or expires them, so the broker must not let it: not even where a topic asks for it.
+func TestNothingIsDeleted(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	b := start(t, dir)
+	createTopic(t, b.Addr(),
+		kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact,delete"}, kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: "1"})
+	w := newWriter(t, b.Addr())
+	for range 3 {
+		write(t, w, "same key")
+	}
+	require.Equal(t, []string{"same key", "same key", "same key"}, read(t, newReader(t, b.Addr()), 3, false))
+
+	client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: 5 * time.Second}
+	answer, err := client.DescribeConfigs(t.Context(), &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{
+		{ResourceType: kafka.ResourceTypeBroker, ResourceName: "0", ConfigNames: []string{"log.cleaner.backoff.ms", "log.retention.ms"}},
+	}})
+	require.NoError(t, err)
+	require.Len(t, answer.Resources, 1)
+	values := map[string]string{}
+	for _, e := range answer.Resources[0].ConfigEntries {
+		values[e.ConfigName] = e.ConfigValue
+	}
+	require.Equal(t, map[string]string{"log.cleaner.backoff.ms": "3153600000000", "log.retention.ms": "-1"}, values)
+}
+
+func TestTopicsAreMadeExplicitly(t *testing.T) {
+	t.Parallel()
+	w := newWriter(t, start(t, t.TempDir()).Addr())
+	w.AllowAutoTopicCreation = true
+	w.MaxAttempts = 1
+	require.ErrorIs(t, w.WriteMessages(t.Context(), kafka.Message{Value: []byte("a")}), kafka.UnknownTopicOrPartition)
+}
+
+func TestOneProcessPerDirectory(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	first := start(t, dir)
+	_, err := broker.Start(t.Context(), broker.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	require.ErrorContains(t, err, "used by another running process")
+	require.NoError(t, first.Close(t.Context()))
+	require.NoError(t, start(t, dir).Close(t.Context()))
+}
+
+func TestStartRefuses(t *testing.T) {
+	t.Parallel()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = l.Close() })
+	_, err = broker.Start(t.Context(), broker.Options{
+		Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Port: l.Addr().(*net.TCPAddr).Port,
+	})
+	require.ErrorContains(t, err, "address already in use")
+
+	damaged := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(damaged, "meta.json"), []byte("{"), fs.FileMode(0o600)))
+	_, err = broker.Start(t.Context(), broker.Options{Dir: damaged, Log: slog.New(slog.DiscardHandler)})
+	require.ErrorContains(t, err, "meta.json")
+}

@@ -1,0 +1,139 @@
+// Package openai is a fake OpenAI: models, transcriptions and chat completions as the real API has them, down to the shape of
+// its errors, what it refuses and the rules of its strict schemas. It can misbehave by script, per endpoint, and keeps a log of
+// what it was sent. It does not listen and it does not think: transcript and insights are scripted, and by default those of
+// a small sales call. Streaming, subtitles and word timestamps are refused with a 400.
+package openai
+
+import (
+	"bytes"
+	"encoding/json"
+	"io"
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/test/fake/script"
+)
+
+// Key is the API key that is accepted.
+const Key = "sk-fake-openai-key"
+
+// The endpoints, as Script, Always, Hold and WaitFor name them.
+const (
+	Transcriptions = "/v1/audio/transcriptions"
+	Chat           = "/v1/chat/completions"
+	Models         = "/v1/models"
+)
+
+// Request is one request as it arrived, before it was checked or answered.
+type Request struct {
+	Time     time.Time
+	Endpoint string // path
+	Header   http.Header
+	Bytes    int // of the whole body
+	Model    string
+	Body     []byte // of anything but a transcription
+	Audio    Audio  // of a transcription
+}
+
+// Audio is the file part of a transcription; its fields are zero when there was none.
+type Audio struct {
+	Filename string
+	Bytes    int
+	SHA256   string // hex
+}
+
+// Server is the fake. It is safe for concurrent use. Steps are only used up by requests that the real API would accept: a wrong
+// key or a body that is no audio gets its error whatever is scripted.
+type Server struct {
+	script.Queue
+	clock    clock.Clock
+	url      string
+	mux      *http.ServeMux
+	requests script.Log[Request]
+}
+
+// New makes a fake to be served by the caller.
+func New(now clock.Clock) *Server {
+	s := &Server{clock: now, mux: http.NewServeMux()}
+	s.mux.HandleFunc("GET "+Models, s.models)
+	s.mux.HandleFunc("POST "+Transcriptions, s.transcribe)
+	s.mux.HandleFunc("POST "+Chat, s.chat)
+	s.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		fail(w, http.StatusNotFound, apiError{Message: "Invalid URL (" + r.Method + " " + r.URL.Path + ")", Type: invalidRequest})
+	})
+	return s
+}
+
+// Start serves a fake on loopback until the test ends.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s := New(clock.System{})
+	s.url = script.Start(t, s) + "/v1"
+	return s
+}
+
+// URL is the base URL, with /v1, for OPENAI_BASE_URL. It is empty for a fake made by New.
+func (s *Server) URL() string { return s.url }
+
+// Requests are all requests of an endpoint so far, in the order of their arrival.
+func (s *Server) Requests(endpoint string) []Request { return of(endpoint, s.requests.All()) }
+
+// WaitFor returns the requests of an endpoint once at least n have arrived, and fails the test after script.Patience. They may
+// not be answered yet; Hold gives a gate to keep one that way.
+func (s *Server) WaitFor(t testing.TB, endpoint string, n int) []Request {
+	t.Helper()
+	all := s.requests.WaitFor(t, func(all []Request) bool { return len(of(endpoint, all)) >= n })
+	return of(endpoint, all)
+}
+
+// ServeHTTP is the API.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return // cut by the client, who does not listen any more
+	}
+	w.Header().Set("X-Request-Id", "req_"+id())
+	w.Header().Set("Openai-Version", "2020-10-01")
+	rewind(r, body)
+	s.requests.Add(describe(r, body, s.clock.Now()))
+	rewind(r, body)
+	if e := checkKey(r); e != nil {
+		fail(w, http.StatusUnauthorized, *e)
+		return
+	}
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) models(w http.ResponseWriter, r *http.Request) {
+	s.Serve(w, r, func(w http.ResponseWriter, _ *http.Request) {
+		var data []any
+		for _, name := range slices.Concat(speechModels(), chatModels()) {
+			data = append(data, map[string]any{"id": name, "object": "model", "created": 1_715_367_049, "owned_by": "openai"})
+		}
+		reply(w, map[string]any{"object": "list", "data": data})
+	}, Models)
+}
+
+func speechModels() []string {
+	return []string{"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"}
+}
+
+func chatModels() []string {
+	return []string{"gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-5", "gpt-5-mini", "gpt-5-nano"}
+}
+
+func rewind(r *http.Request, body []byte) {
+	r.Body, r.ContentLength = io.NopCloser(bytes.NewReader(body)), int64(len(body))
+}
+
+func reply(w http.ResponseWriter, v any) {
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v)
+}
+
+func of(endpoint string, all []Request) []Request {
+	return slices.DeleteFunc(all, func(r Request) bool { return r.Endpoint != endpoint })
+}

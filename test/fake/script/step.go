@@ -1,0 +1,106 @@
+package script
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"time"
+)
+
+// Pass lets the fake answer by itself.
+func Pass(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) { answer(w, r) }
+
+// Then makes one step of two: second is the answer that first may give. Then(Slow(d), CutBody) waits and cuts.
+func Then(first, second Step) Step {
+	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		first(w, r, func(w http.ResponseWriter, r *http.Request) { second(w, r, answer) })
+	}
+}
+
+// Hang never answers: it waits until the client or the fake goes.
+func Hang(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() }
+
+// Slow waits d before the answer.
+func Slow(d time.Duration) Step {
+	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		if pause(r, d) {
+			answer(w, r)
+		}
+	}
+}
+
+// CutBody declares the length of the answer, sends half of it and closes the connection.
+func CutBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+	whole := httptest.NewRecorder()
+	answer(whole, r)
+	body := whole.Body.Bytes()
+	copyHeader(w, whole.Header())
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	w.WriteHeader(whole.Code)
+	_, _ = w.Write(body[:len(body)/2]) // net/http closes a connection that got less than was declared
+}
+
+// NotJSON answers 200 with the page of a proxy in between.
+func NotJSON(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
+	w.Header().Set("Content-Type", "text/html")
+	_, _ = io.WriteString(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
+}
+
+// Redirect answers 302 to location.
+func Redirect(location string) Step {
+	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+		http.Redirect(w, r, location, http.StatusFound)
+	}
+}
+
+// EndlessBody answers 200 and sends bytes until the client goes.
+func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+	chunk := make([]byte, 32<<10)
+	for r.Context().Err() == nil {
+		if _, err := w.Write(chunk); err != nil {
+			return
+		}
+	}
+}
+
+// SlowLoris sends one byte of the answer's header each interval and never comes to its end.
+func SlowLoris(interval time.Duration) Step {
+	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		defer func() { _ = conn.Close() }()
+		send := func(s string) bool {
+			for i := range len(s) {
+				if _, err := io.WriteString(conn, s[i:i+1]); err != nil || !pause(r, interval) {
+					return false
+				}
+			}
+			return true
+		}
+		for ok := send("HTTP/1.1 200 OK\r\n"); ok; {
+			ok = send("X-Slow: a\r\n")
+		}
+	}
+}
+
+// pause waits d and reports whether the client is still there.
+func pause(r *http.Request, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-r.Context().Done():
+		return false
+	}
+}
+
+func copyHeader(w http.ResponseWriter, from http.Header) {
+	for name, values := range from {
+		w.Header()[name] = values
+	}
+}
