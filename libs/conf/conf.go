@@ -159,3 +159,27 @@ func usage(b *strings.Builder, v reflect.Value, prefix string) {
 		}
 	}
 }
+
+// ExportFiles sets NAME in the process' environment from NAME_FILE for every name with that prefix, for libraries that
+// read the environment themselves, such as OpenTelemetry's. Call it in main only. The error is an *Error.
+func ExportFiles(prefix string) error {
+	var problems []string
+	for _, pair := range os.Environ() {
+		name, file, _ := strings.Cut(pair, "=")
+		base, isFile := strings.CutSuffix(name, "_FILE")
+		if !isFile || !strings.HasPrefix(name, prefix) || file == "" {
+			continue
+		}
+		raw, err := os.ReadFile(file)
+		if err == nil {
+			err = os.Setenv(base, strings.TrimRight(string(raw), "\r\n"))
+		}
+		if err != nil {
+			problems = append(problems, fmt.Sprintf("%s: %v", name, err))
+		}
+	}
+	if len(problems) > 0 {
+		return &Error{Problems: problems}
+	}
+	return nil
+}

@@ -48,7 +48,7 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 		}
 	}
 	cfg, err := conf.Load(defaults, os.Environ())
-	if err != nil {
+	if err = errors.Join(err, conf.ExportFiles("OTEL_")); err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
 	}

@@ -1,7 +1,9 @@
 package pgserver
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"syscall"
@@ -45,15 +47,21 @@ func passCapability() uintptr {
 }
 
 // isPostmaster says whether process pid is a PostgreSQL server on data: it works in its data directory.
-func isPostmaster(pid int, data string) bool {
+func isPostmaster(pid int, data string) (bool, error) {
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil || strings.TrimSpace(string(comm)) != "postgres" {
-		return false
+		return false, nil //nolint:nilerr // no such process
 	}
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it ended meanwhile
+	}
 	if err != nil {
-		return false
+		return false, fmt.Errorf("look at the postgres with process id %d: %w", pid, err)
 	}
 	info, err := os.Stat(data)
-	return err == nil && os.SameFile(cwd, info)
+	if err != nil {
+		return false, fmt.Errorf("look at %s: %w", data, err)
+	}
+	return os.SameFile(cwd, info), nil
 }

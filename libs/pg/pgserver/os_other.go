@@ -3,6 +3,8 @@
 package pgserver
 
 import (
+	"errors"
+	"fmt"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -19,7 +21,10 @@ func (a account) attributes() *syscall.SysProcAttr {
 func canPass() bool { return false }
 
 // isPostmaster says whether process pid is a PostgreSQL server on data, by its command line.
-func isPostmaster(pid int, data string) bool {
+func isPostmaster(pid int, data string) (bool, error) {
 	out, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
-	return err == nil && strings.Contains(string(out), "postgres -D "+data)
+	if err != nil && !errors.As(err, new(*exec.ExitError)) { // ps exits with 1 when there is no such process
+		return false, fmt.Errorf("look at process %d: %w", pid, err)
+	}
+	return strings.Contains(string(out), "postgres -D "+data+" "), nil
 }

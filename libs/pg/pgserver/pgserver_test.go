@@ -138,7 +138,8 @@ func TestSaysWhenTheServerDies(t *testing.T) {
 	require.ErrorContains(t, s.Err(), "ended by itself")
 }
 
-// The postgres of the killed process is frozen until Start has found it, so that it cannot have obeyed the death signal.
+// The postgres of the killed process waits for a frozen backend until Start has found it, so that it cannot have ended by
+// the death signal alone.
 func TestTakesOverWhatAKilledProcessLeft(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
@@ -154,12 +155,16 @@ func TestTakesOverWhatAKilledProcessLeft(t *testing.T) {
 	execute(t, url, "create table kept as select 7 as answer")
 
 	left := postmaster(t, dir)
-	require.NoError(t, syscall.Kill(left, syscall.SIGSTOP))
+	busy, err := pgx.Connect(t.Context(), url)
+	require.NoError(t, err)
+	defer func() { _ = busy.Close(context.WithoutCancel(t.Context())) }()
+	backend := int(busy.PgConn().PID())
+	require.NoError(t, syscall.Kill(backend, syscall.SIGSTOP))
 	require.NoError(t, child.Process.Kill())
 	_ = child.Wait()
 
 	o := options(dir)
-	found := &onWarning{do: func() { _ = syscall.Kill(left, syscall.SIGCONT) }}
+	found := &onWarning{do: func() { _ = syscall.Kill(backend, syscall.SIGCONT) }}
 	o.Log = slog.New(found)
 	s := start(t, o)
 	require.True(t, found.done)

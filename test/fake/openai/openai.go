@@ -6,6 +6,7 @@ package openai
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -85,8 +86,13 @@ func (s *Server) Requests(endpoint string) []Request { return of(endpoint, s.req
 // not be answered yet; Hold gives a gate to keep one that way.
 func (s *Server) WaitFor(t testing.TB, endpoint string, n int) []Request {
 	t.Helper()
-	all := s.requests.WaitFor(t, func(all []Request) bool { return len(of(endpoint, all)) >= n })
-	return of(endpoint, all)
+	return of(endpoint, s.requests.WaitFor(t, atLeast(n, endpoint)))
+}
+
+// Wait is WaitFor with the limit of ctx.
+func (s *Server) Wait(ctx context.Context, endpoint string, n int) ([]Request, error) {
+	all, err := s.requests.Wait(ctx, atLeast(n, endpoint))
+	return of(endpoint, all), err
 }
 
 // ServeHTTP is the API.
@@ -135,5 +141,9 @@ func reply(w http.ResponseWriter, v any) {
 }
 
 func of(endpoint string, all []Request) []Request {
-	return slices.DeleteFunc(all, func(r Request) bool { return r.Endpoint != endpoint })
+	return slices.DeleteFunc(slices.Clone(all), func(r Request) bool { return r.Endpoint != endpoint })
+}
+
+func atLeast(n int, endpoint string) func([]Request) bool {
+	return func(all []Request) bool { return len(of(endpoint, all)) >= n }
 }

@@ -21,7 +21,7 @@ func checkStrict(schema map[string]any) string {
 }
 
 func checkNode(schema map[string]any, at []string, depth int) string {
-	where := context(at)
+	where := position(at)
 	for _, keyword := range slices.Sorted(maps.Keys(schema)) {
 		if !slices.Contains(keywords(), keyword) {
 			return where + "'" + keyword + "' is not permitted."
@@ -90,18 +90,18 @@ func checkChildren(schema, properties map[string]any, at []string, depth int) st
 func checkChild(child any, at []string, depth int) string {
 	schema, ok := child.(map[string]any)
 	if !ok {
-		return context(at) + "schema must be an object."
+		return position(at) + "schema must be an object."
 	}
 	for _, oneOf := range []string{"type", "anyOf", "$ref", "enum", "const"} {
 		if _, ok := schema[oneOf]; ok {
 			return checkNode(schema, at, depth)
 		}
 	}
-	return context(at) + "schema must have a 'type' key."
+	return position(at) + "schema must have a 'type' key."
 }
 
-// context is how OpenAI says where: In context=('properties', 'name').
-func context(at []string) string {
+// position is how OpenAI says where: In context=('properties', 'name').
+func position(at []string) string {
 	quoted := make([]string, len(at))
 	for i, step := range at {
 		quoted[i] = "'" + step + "'"

@@ -4,11 +4,13 @@
 package pabbly
 
 import (
+	"context"
 	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -93,8 +95,13 @@ func (s *Server) ByEventID() map[string][]Delivery {
 // may not be answered yet.
 func (s *Server) WaitFor(t testing.TB, event string, n int) []Delivery {
 	t.Helper()
-	all := s.deliveries.WaitFor(t, func(all []Delivery) bool { return len(of(event, all)) >= n })
-	return of(event, all)
+	return of(event, s.deliveries.WaitFor(t, atLeast(n, event)))
+}
+
+// Wait is WaitFor with the limit of ctx.
+func (s *Server) Wait(ctx context.Context, event string, n int) ([]Delivery, error) {
+	all, err := s.deliveries.Wait(ctx, atLeast(n, event))
+	return of(event, all), err
 }
 
 // RequireSound fails the test if any delivery so far breaks the contract.
@@ -158,13 +165,11 @@ func reply(w http.ResponseWriter, httpStatus int, status, message string) {
 }
 
 func of(event string, all []Delivery) []Delivery {
-	var some []Delivery
-	for _, d := range all {
-		if event == Any || d.Event == event {
-			some = append(some, d)
-		}
-	}
-	return some
+	return slices.DeleteFunc(slices.Clone(all), func(d Delivery) bool { return event != Any && d.Event != event })
+}
+
+func atLeast(n int, event string) func([]Delivery) bool {
+	return func(all []Delivery) bool { return len(of(event, all)) >= n }
 }
 
 func problem(format string, args ...any) []string { return []string{fmt.Sprintf(format, args...)} }

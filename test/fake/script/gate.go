@@ -8,7 +8,7 @@ import (
 )
 
 // Patience is how long the waits that take a test go on before they fail it. A wait with another limit takes a context.
-const Patience = 30 * time.Second
+const Patience = time.Minute
 
 // Gate holds a request until a test lets it go, so that the test can do something, a kill -9 say, at exactly that moment.
 // It may stand in the way of several requests.

@@ -1,0 +1,239 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/inbox"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var at = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+
+// service is one service with its database, broker and consumer.
+type service struct {
+	db      *pg.DB
+	kafka   *bus.Kafka
+	brokers []string
+	outbox  *outbox.Outbox
+	tel     telemetry.Set
+}
+
+func start(t *testing.T) service {
+	t.Helper()
+	tel := telemetry.Nop()
+	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 5}, "unused", tel)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), inbox.Migrations()))
+	_, err = db.Pool().Exec(t.Context(), `create table effects (id bigint generated always as identity, event_id text, name text)`)
+	require.NoError(t, err)
+	brokers := bustest.Broker(t)
+	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"})
+	require.NoError(t, err)
+	t.Cleanup(k.Close)
+	return service{db: db, kafka: k, brokers: brokers, outbox: outbox.New(db, tel), tel: tel}
+}
+
+// run starts actors and stops them before the test's other cleanups.
+func (s service) run(t *testing.T, actors ...run.Actor) (stop func()) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	var wg sync.WaitGroup
+	for _, a := range actors {
+		wg.Go(func() { _ = a.Run(ctx) })
+	}
+	stop = sync.OnceFunc(func() { cancel(); wg.Wait() })
+	t.Cleanup(stop)
+	return stop
+}
+
+func (s service) consumer(t *testing.T, handle func(context.Context, contract.Received[contract.Client]) error) *bus.Consumer {
+	t.Helper()
+	tel := telemetry.Nop()
+	chain, err := rpc.NewChain(tel, pg.Classify)
+	require.NoError(t, err)
+	c := bus.NewConsumer(s.kafka, "test", inbox.New(s.db), chain, tel)
+	bus.On(c, contract.ClientUpdated, handle)
+	return c
+}
+
+func (s service) effect(ctx context.Context, e contract.Received[contract.Client]) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `insert into effects (event_id, name) values ($1, $2)`, e.ID, e.Data.Name)
+	return err
+}
+
+func (s service) effects(t require.TestingT) []string {
+	rows, _ := s.db.Pool().Query(context.Background(), `select name from effects order by id`)
+	defer rows.Close()
+	var names []string
+	for rows.Next() {
+		var name string
+		require.NoError(t, rows.Scan(&name))
+		names = append(names, name)
+	}
+	return names
+}
+
+func (s service) await(t *testing.T, n int) []string {
+	t.Helper()
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.GreaterOrEqual(c, len(s.effects(c)), n) }, 20*time.Second, 20*time.Millisecond)
+	return s.effects(t)
+}
+
+func client(id, name string, version int64) contract.Event {
+	return contract.ClientUpdated.New(at, contract.Client{ClientID: id, AgentID: contract.NewID(), Name: name, Version: version})
+}
+
+func (s service) publish(t *testing.T, events ...contract.Event) {
+	t.Helper()
+	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error { return s.outbox.Append(ctx, events...) }))
+}
+
+func TestEventsReachTheHandlerOnceAndInOrder(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.effect))
+	id := contract.NewID()
+	var want []string
+	for i := range 30 {
+		want = append(want, fmt.Sprint(i))
+		s.publish(t, client(id, fmt.Sprint(i), int64(i)))
+	}
+	require.Equal(t, want, s.await(t, 30))
+}
+
+func TestAnEventOfARolledBackChangeIsNeverPublished(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, s.outbox.Append(ctx, client(contract.NewID(), "never", 1)))
+		return errors.New("changed my mind")
+	})
+	require.Error(t, err)
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.effect))
+	s.publish(t, client(contract.NewID(), "real", 1))
+	require.Equal(t, []string{"real"}, s.await(t, 1))
+}
+
+func TestADuplicateChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	twice := client(contract.NewID(), "once", 1)
+	messages := []outbox.Message{{Event: twice}, {Event: twice}, {Event: client(twice.Key, "last", 2)}}
+	for i := range messages {
+		messages[i].Source, messages[i].Trace = "/convoflow/test", map[string]string{}
+	}
+	require.NoError(t, s.kafka.Publish(t.Context(), messages))
+	require.NoError(t, s.kafka.Publish(t.Context(), messages))
+	s.run(t, s.consumer(t, s.effect))
+	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
+	s.publish(t, client(contract.NewID(), "afterwards", 1))
+	s.run(t, s.outbox.Relay(s.kafka))
+	require.Equal(t, []string{"once", "last", "afterwards"}, s.await(t, 3))
+}
+
+func TestAPoisonedMessageGoesToTheDeadLetterTopicAndTheRestFlows(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	require.NoError(t, s.kafka.Ensure(t.Context()))
+	w := &kafka.Writer{Addr: kafka.TCP(s.brokers...), Topic: contract.ClientsTopic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Balancer: &kafka.Hash{}}
+	t.Cleanup(func() { _ = w.Close() })
+	key := []byte(contract.NewID())
+	headers := func(typ string) []kafka.Header {
+		return []kafka.Header{{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(contract.NewID())}, {Key: "ce_type", Value: []byte(typ)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")}}
+	}
+	require.NoError(t, w.WriteMessages(t.Context(),
+		kafka.Message{Key: key, Value: []byte("no envelope")},
+		kafka.Message{Key: key, Value: []byte("no json"), Headers: headers("client.updated")},
+		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("client.exploded")},
+		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("client.created")}, // known, but nobody listens
+	))
+	good := client(string(key), "good", 1)
+	require.NoError(t, s.kafka.Publish(t.Context(), []outbox.Message{{Event: good, Trace: map[string]string{}}}))
+	s.run(t, s.consumer(t, s.effect))
+	require.Equal(t, []string{"good"}, s.await(t, 1))
+	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(contract.ClientsTopic, "test"), 3)
+	var reasons []string
+	for _, m := range dead {
+		i := slices.IndexFunc(m.Headers, func(h kafka.Header) bool { return h.Key == "dead_reason" })
+		reasons = append(reasons, string(m.Headers[i].Value))
+	}
+	require.ElementsMatch(t, []string{"bad_envelope", "bad_payload", "unknown_type"}, reasons)
+}
+
+func TestACauseThatPassesIsWaitedFor(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	tries := 0
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
+		if tries++; tries <= 8 { // more than an unknown error gets
+			return fault.New(fault.Unavailable, "away", "Away")
+		}
+		return s.effect(ctx, e)
+	}))
+	s.publish(t, client(contract.NewID(), "patience", 1))
+	require.Equal(t, []string{"patience"}, s.await(t, 1))
+}
+
+func TestAFailedHandlerUndoesItsWritesAndItsNote(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	first := true
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
+		if err := s.effect(ctx, e); err != nil {
+			return err
+		}
+		if first {
+			first = false
+			return errors.New("after the write")
+		}
+		return nil
+	}))
+	s.publish(t, client(contract.NewID(), "a", 1))
+	require.Equal(t, []string{"a"}, s.await(t, 1))
+}
+
+func TestAnUnpublishedEventSurvivesAnAbsentBroker(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	away, err := bus.Connect(bus.Config{Brokers: []string{"127.0.0.1:1"}, Partitions: 1, Mechanism: "none"})
+	require.NoError(t, err)
+	t.Cleanup(away.Close)
+	s.publish(t, client(contract.NewID(), "kept", 1))
+	failed := make(chan struct{}, 100)
+	stop := s.run(t, s.outbox.Relay(publisher(func(ctx context.Context, m []outbox.Message) error {
+		defer func() { failed <- struct{}{} }()
+		return away.Publish(ctx, m)
+	})))
+	<-failed
+	stop()
+	again := outbox.New(s.db, telemetry.Nop()) // after a restart
+	s.run(t, again.Relay(s.kafka), s.consumer(t, s.effect))
+	require.Equal(t, []string{"kept"}, s.await(t, 1))
+}
+
+type publisher func(context.Context, []outbox.Message) error
+
+func (p publisher) Publish(ctx context.Context, m []outbox.Message) error { return p(ctx, m) }

@@ -1,0 +1,39 @@
+// Package bustest gives tests a broker that speaks the Kafka protocol, one per test, in memory.
+package bustest
+
+import (
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+)
+
+// Broker starts a broker that ends with the test and returns its addresses, for KAFKA_BROKERS.
+func Broker(t testing.TB) []string {
+	t.Helper()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	return cluster.ListenAddrs()
+}
+
+const watch = 100 * time.Millisecond // for new data and topics
+
+// Read returns the first n messages of a topic, of all its partitions. It waits for a topic that does not exist yet.
+func Read(t testing.TB, brokers []string, topic string, n int) []kafka.Message {
+	t.Helper()
+	reader := kafka.NewReader(kafka.ReaderConfig{
+		Brokers: brokers, GroupID: "test " + t.Name(), GroupTopics: []string{topic}, StartOffset: kafka.FirstOffset,
+		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: watch, WatchPartitionChanges: true, PartitionWatchInterval: watch,
+	})
+	defer func() { _ = reader.Close() }()
+	var messages []kafka.Message
+	for len(messages) < n {
+		m, err := reader.FetchMessage(t.Context())
+		require.NoError(t, err, "read message %d of %s", len(messages)+1, topic)
+		messages = append(messages, m)
+	}
+	return messages
+}

@@ -1,0 +1,78 @@
+// Command convoflow is the whole platform in one binary: up starts it, demo does the main job on it.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/run"
+)
+
+const (
+	exitFailed = 1
+	exitUsage  = 2 // wrong settings or arguments; nothing was started
+)
+
+const usage = `Convoflow turns recorded sales calls into transcripts, insights, follow-ups and webhooks.
+
+Usage:
+  convoflow up    [--data-dir DIR] [--listen HOST:PORT]   start the whole platform in this process
+  convoflow demo  [--url URL]                             do the main job on a running platform
+  convoflow version
+  convoflow help
+
+Settings come from the environment; .env.example lists them all. "convoflow up --help" says more.
+`
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	// A second Ctrl-C ends the process at once.
+	context.AfterFunc(ctx, stop)
+	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+}
+
+func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 0 {
+		_, _ = io.WriteString(stderr, usage)
+		return exitUsage
+	}
+	var err error
+	switch args[0] {
+	case "up":
+		err = up(ctx, args[1:], stdout)
+	case "demo":
+		err = runDemo(ctx, args[1:], stdout)
+	case "version", "--version":
+		_, err = fmt.Fprintln(stdout, "convoflow", run.Version())
+	case "help", "--help", "-h":
+		_, err = io.WriteString(stdout, usage)
+	default:
+		err = usageError{fmt.Errorf("unknown command %q, try: convoflow help", args[0])}
+	}
+	var settings *conf.Error
+	var wrongUsage usageError
+	switch {
+	case err == nil:
+		return 0
+	case errors.As(err, &settings):
+		_, _ = fmt.Fprintf(stderr, "convoflow: %v\nNothing was started. .env.example explains each setting.\n", settings)
+		return exitUsage
+	case errors.As(err, &wrongUsage):
+		_, _ = fmt.Fprintln(stderr, "convoflow:", err)
+		return exitUsage
+	default:
+		_, _ = fmt.Fprintln(stderr, "convoflow:", err)
+		return exitFailed
+	}
+}
+
+// usageError is a mistake in the arguments.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }

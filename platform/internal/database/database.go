@@ -1,0 +1,120 @@
+// Package database gives each service its own role and schema in one PostgreSQL database, so that none can reach another's
+// tables. It owns the roles named <database>_<service> and refuses to touch any other.
+package database
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// insufficientPrivilege is the SQLSTATE of an administrator who is none.
+const insufficientPrivilege = "42501"
+
+// ErrNotAdministrator says that the URL's role may not create roles, so the services have to share it.
+var ErrNotAdministrator = errors.New("the role of DATABASE_URL may not create roles")
+
+// Create makes a database unless it exists. adminURL leads to any database of the server.
+func Create(ctx context.Context, adminURL, name string) error {
+	conn, err := pgx.Connect(ctx, adminURL)
+	if err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	var exists bool
+	if err := conn.QueryRow(ctx, `select exists (select from pg_database where datname = $1)`, name).Scan(&exists); err != nil {
+		return fmt.Errorf("look for database %s: %w", name, err)
+	}
+	if exists {
+		return nil
+	}
+	if _, err := conn.Exec(ctx, "create database "+pgx.Identifier{name}.Sanitize()); err != nil {
+		return fmt.Errorf("create database %s: %w", name, err)
+	}
+	return nil
+}
+
+// Provision makes a role and a schema per service in the database of adminURL and returns each service's own URL. The
+// passwords follow from secret, so they are the same at the next start and kept nowhere.
+func Provision(ctx context.Context, adminURL, secret string, services []string) (map[string]string, error) {
+	conn, err := pgx.Connect(ctx, adminURL)
+	if err != nil {
+		return nil, fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	database := conn.Config().Database
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("begin to provision: %w", err)
+	}
+	defer func() { _ = tx.Rollback(ctx) }()
+	urls := map[string]string{}
+	for _, service := range services {
+		role := database + "_" + service
+		password := derive(secret, role)
+		if err := provision(ctx, tx, role, password, service); err != nil {
+			return nil, fmt.Errorf("provision %s: %w", service, err)
+		}
+		if urls[service], err = withUser(adminURL, role, password); err != nil {
+			return nil, err
+		}
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return nil, fmt.Errorf("provision: %w", err)
+	}
+	return urls, nil
+}
+
+func provision(ctx context.Context, tx pgx.Tx, role, password, schema string) error {
+	var roleExists, schemaExists bool
+	err := tx.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1), exists (select from pg_namespace where nspname = $2)`, role, schema).Scan(&roleExists, &schemaExists)
+	if err != nil {
+		return err
+	}
+	id := pgx.Identifier{role}.Sanitize()
+	verb := "create"
+	if roleExists {
+		verb = "alter"
+	}
+	statements := []string{fmt.Sprintf("%s role %s login password '%s'", verb, id, password)}
+	if !schemaExists {
+		// A managed PostgreSQL's administrator is no superuser and must be a member of the role to hand a schema over.
+		statements = append(statements,
+			"grant "+id+" to current_user",
+			fmt.Sprintf("create schema %s authorization %s", pgx.Identifier{schema}.Sanitize(), id))
+	}
+	for _, statement := range statements {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			var pgErr *pgconn.PgError
+			if errors.As(err, &pgErr) && pgErr.Code == insufficientPrivilege {
+				return ErrNotAdministrator
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// derive makes a role's password. It is hexadecimal, so it needs no quoting.
+func derive(secret, role string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	mac.Write([]byte("database role " + role))
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func withUser(adminURL, role, password string) (string, error) {
+	u, err := url.Parse(adminURL)
+	if err != nil || !strings.HasPrefix(u.Scheme, "postgres") {
+		return "", errors.New("DATABASE_URL must be a postgres:// URL")
+	}
+	u.User = url.UserPassword(role, password)
+	return u.String(), nil
+}

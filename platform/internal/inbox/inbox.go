@@ -1,0 +1,273 @@
+// Package inbox stands in for Pabbly Connect on a machine that has none: a webhook receiver that keeps what it got, checks
+// both signatures, and shows it on a page. It keeps the newest deliveries in one file and refuses readers from other
+// machines, because payloads hold personal data.
+package inbox
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"crypto/subtle"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"io"
+	"io/fs"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+const (
+	keep    = 200      // deliveries on the page
+	maxBody = 64 << 10 // bytes; a payload of ours has at most 20 kB
+)
+
+//go:embed page
+var files embed.FS
+
+// Delivery is one request as it arrived.
+type Delivery struct {
+	ReceivedAt time.Time         `json:"received_at"`
+	Event      string            `json:"event"`
+	EventID    string            `json:"event_id"`
+	Headers    map[string]string `json:"headers"`
+	Body       string            `json:"body"`
+	Signatures Signatures        `json:"signatures"`
+}
+
+// Signatures says which of the two signatures hold.
+type Signatures struct {
+	Pabbly   bool `json:"x_pabbly_signature"`
+	Standard bool `json:"webhook_signature"`
+}
+
+// Valid reports whether both hold.
+func (s Signatures) Valid() bool { return s.Pabbly && s.Standard }
+
+// Inbox receives and shows deliveries.
+type Inbox struct {
+	secret   string
+	token    string
+	verifier *standardwebhooks.Webhook
+	page     *template.Template
+	clock    clock.Clock
+
+	mu         sync.Mutex
+	file       *os.File
+	deliveries []Delivery // oldest first
+}
+
+// Open reads the inbox kept in file. The token is the secret part of its address, the secret signs.
+func Open(file, token, secret string) (*Inbox, error) {
+	verifier, err := standardwebhooks.NewWebhookRaw([]byte(secret))
+	if err != nil {
+		return nil, fmt.Errorf("make the signature check: %w", err)
+	}
+	page, err := template.ParseFS(files, "page/inbox.html")
+	if err != nil {
+		return nil, fmt.Errorf("read the inbox page: %w", err)
+	}
+	deliveries, err := load(file)
+	if err != nil {
+		return nil, err
+	}
+	in := &Inbox{secret: secret, token: token, verifier: verifier, page: page, clock: clock.System{}, deliveries: deliveries}
+	if in.file, err = rewrite(file, deliveries); err != nil {
+		return nil, err
+	}
+	return in, nil
+}
+
+// load reads the newest deliveries. A last line that a crash cut off is no delivery: its sender got no answer and sends it
+// again.
+func load(file string) ([]Delivery, error) {
+	raw, err := os.ReadFile(file)
+	if err != nil && !os.IsNotExist(err) {
+		return nil, fmt.Errorf("read the inbox: %w", err)
+	}
+	var out []Delivery
+	for line := range strings.Lines(string(raw)) {
+		var d Delivery
+		if json.Unmarshal([]byte(line), &d) == nil {
+			out = append(out, d)
+		}
+	}
+	return out[max(0, len(out)-keep):], nil
+}
+
+func rewrite(file string, deliveries []Delivery) (*os.File, error) {
+	temporary := file + ".new"
+	f, err := os.OpenFile(temporary, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("write the inbox: %w", err)
+	}
+	encoder := json.NewEncoder(f)
+	for _, d := range deliveries {
+		if err := encoder.Encode(d); err != nil {
+			return nil, fmt.Errorf("write the inbox: %w", err)
+		}
+	}
+	if err := os.Rename(temporary, file); err != nil {
+		return nil, fmt.Errorf("write the inbox: %w", err)
+	}
+	return f, nil
+}
+
+// Close closes the file.
+func (in *Inbox) Close() { _ = in.file.Close() }
+
+// Path is where webhooks are sent, below the address of a server that serves Handler.
+func (in *Inbox) Path() string { return "/inbox/hooks/" + in.token }
+
+// Handler serves the page at /inbox, the deliveries as JSON at /inbox/deliveries, and receives at Path.
+func (in *Inbox) Handler() http.Handler {
+	static, _ := fs.Sub(files, "page") // the name is right: the embed directive says so
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /inbox", local(in.show))
+	mux.HandleFunc("GET /inbox/{$}", local(in.show))
+	mux.HandleFunc("GET /inbox/deliveries", local(in.list))
+	mux.Handle("GET /inbox/static/", http.StripPrefix("/inbox/static/", http.FileServerFS(static)))
+	mux.HandleFunc("POST /inbox/hooks/{token}", in.receive)
+	return mux
+}
+
+// local refuses readers that are not on this machine.
+func local(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		host, _, _ := net.SplitHostPort(r.RemoteAddr)
+		if addr, err := netip.ParseAddr(host); err != nil || !addr.Unmap().IsLoopback() {
+			http.Error(w, "The webhook inbox holds personal data and is shown on this machine only: open it through an SSH tunnel, or set PABBLY_WEBHOOK_URL to a real receiver.", http.StatusForbidden)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {
+	if subtle.ConstantTimeCompare([]byte(r.PathValue("token")), []byte(in.token)) != 1 {
+		http.NotFound(w, r)
+		return
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+	if err != nil {
+		http.Error(w, "body cut or too large", http.StatusBadRequest)
+		return
+	}
+	d := Delivery{
+		ReceivedAt: in.clock.Now(), Event: r.Header.Get("X-Pabbly-Event"), EventID: r.Header.Get("webhook-id"),
+		Headers: map[string]string{}, Body: string(body), Signatures: in.check(r.Header, body),
+	}
+	for name, values := range r.Header {
+		d.Headers[name] = strings.Join(values, ", ")
+	}
+	if err := in.add(d); err != nil {
+		http.Error(w, "could not be kept", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write([]byte(`{"status":"success","message":"Data received"}` + "\n"))
+}
+
+func (in *Inbox) check(h http.Header, body []byte) Signatures {
+	mac := hmac.New(sha256.New, []byte(in.secret))
+	mac.Write(body)
+	return Signatures{
+		Pabbly:   subtle.ConstantTimeCompare([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(h.Get("X-Pabbly-Signature"))) == 1,
+		Standard: in.verifier.Verify(body, h) == nil,
+	}
+}
+
+func (in *Inbox) add(d Delivery) error {
+	line, err := json.Marshal(d)
+	if err != nil {
+		return err
+	}
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	// Synced before the sender hears that it has arrived.
+	if _, err := in.file.Write(append(line, '\n')); err != nil {
+		return err
+	}
+	if err := in.file.Sync(); err != nil {
+		return err
+	}
+	in.deliveries = append(in.deliveries, d)
+	in.deliveries = in.deliveries[max(0, len(in.deliveries)-keep):]
+	return nil
+}
+
+func (in *Inbox) newestFirst() []Delivery {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	list := slices.Clone(in.deliveries)
+	slices.Reverse(list)
+	return list
+}
+
+func (in *Inbox) list(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	list := in.newestFirst()
+	if list == nil {
+		list = []Delivery{}
+	}
+	_ = json.NewEncoder(w).Encode(list)
+}
+
+// shown is a delivery as the page shows it.
+type shown struct {
+	Delivery
+	Pretty  string
+	Headers []header
+	TraceID string
+}
+
+type header struct{ Name, Value string }
+
+func (in *Inbox) show(w http.ResponseWriter, _ *http.Request) {
+	var rows []shown
+	for _, d := range in.newestFirst() {
+		row := shown{Delivery: d, Pretty: pretty(d.Body), TraceID: TraceID(d.Headers["Traceparent"])}
+		for name, value := range d.Headers {
+			row.Headers = append(row.Headers, header{name, value})
+		}
+		slices.SortFunc(row.Headers, func(a, b header) int { return strings.Compare(a.Name, b.Name) })
+		rows = append(rows, row)
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Cache-Control", "no-store")
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'")
+	_ = in.page.Execute(w, rows)
+}
+
+func pretty(body string) string {
+	var v any
+	if json.Unmarshal([]byte(body), &v) != nil {
+		return body
+	}
+	out, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return body
+	}
+	return string(out)
+}
+
+// TraceID is the trace id inside a W3C traceparent header, or empty.
+func TraceID(traceparent string) string {
+	parts := strings.Split(traceparent, "-")
+	if len(parts) != 4 {
+		return ""
+	}
+	return parts[1]
+}

@@ -1,0 +1,343 @@
+// Package platform is all of Convoflow in one process: the five services wired as they are, and an embedded default for
+// everything they need from outside. Each embedded part speaks the real protocol and steps aside when the environment
+// names the real one; no service knows which it has.
+package platform
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/gateway"
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/pg/pgserver"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/platform/internal/broker"
+	"github.com/convoflow/convoflow/platform/internal/database"
+	"github.com/convoflow/convoflow/platform/internal/inbox"
+	"github.com/convoflow/convoflow/platform/internal/offline"
+	"github.com/convoflow/convoflow/services/auth"
+	"github.com/convoflow/convoflow/services/calls"
+	"github.com/convoflow/convoflow/services/crm"
+	"github.com/convoflow/convoflow/services/notify"
+)
+
+var serviceNames = []string{"auth", "calls", "crm", "notify"}
+
+// Options of one platform.
+type Options struct {
+	DataDir  string                                // everything it keeps; made if absent
+	Listen   string                                // host:port of the API
+	Environ  []string                              // settings, as os.Environ gives them
+	Log      io.Writer                             // the log of all services
+	Logging  telemetry.Config                      // how they log
+	Progress func(part string, took time.Duration) // hears of each part that is ready; may be nil
+}
+
+// Platform is everything, listening.
+type Platform struct {
+	group    *run.Group
+	tel      telemetry.Set
+	options  Options
+	embedded embedded
+	at       addresses
+	admin    map[string]string // admin addresses by service, gateway included
+	inbox    *inbox.Inbox      // nil when webhooks go to a real receiver
+	ready    run.Ready
+	roles    bool // each service has its own database role
+}
+
+// Start starts the embedded parts and makes the services. The error of wrong settings is a *conf.Error, and then nothing
+// was started. A platform that was started must Run, which also stops it.
+func Start(ctx context.Context, o Options) (_ *Platform, err error) {
+	if o.Progress == nil {
+		o.Progress = func(string, time.Duration) {}
+	}
+	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+		return nil, fmt.Errorf("find the data directory: %w", err)
+	}
+	e := embeddedParts(o.Environ)
+	if _, err := load(o.Environ, e, standIns(o.DataDir, o.Listen)); err != nil {
+		return nil, err
+	}
+	public, err := net.Listen("tcp", o.Listen)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s (choose another address with --listen): %w", o.Listen, err)
+	}
+	tel, flush, err := telemetry.New(ctx, "platform", run.Version(), o.Logging, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{group: run.NewGroup(tel), tel: tel, options: o, embedded: e, admin: map[string]string{},
+		at: addresses{databases: map[string]string{}, services: map[string]string{}, recordings: filepath.Join(o.DataDir, "recordings"), publicAddress: public.Addr().String()}}
+	p.group.Defer("telemetry", p.flusher(flush))
+	defer func() {
+		if err != nil {
+			_ = public.Close()
+			p.group.Close()
+		}
+	}()
+	if err := p.startEmbedded(ctx); err != nil {
+		return nil, err
+	}
+	if err := p.startServices(ctx, public); err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *Platform) flusher(flush func(context.Context) error) func() {
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) //nolint:contextcheck // the process is ending
+		defer cancel()
+		_ = flush(ctx)
+	}
+}
+
+// startEmbedded starts what the environment does not name. They stop last, in reverse.
+func (p *Platform) startEmbedded(ctx context.Context) error {
+	if err := os.MkdirAll(p.at.recordings, 0o700); err != nil {
+		return fmt.Errorf("make the data directory: %w", err)
+	}
+	secrets, err := openSecrets(filepath.Join(p.options.DataDir, "secrets.json"))
+	if err != nil {
+		return err
+	}
+	p.at.secretKey, p.at.hookSecret = secrets.SecretKey, secrets.InboxSecret
+	for _, part := range []struct {
+		name  string
+		start func(context.Context, secrets) error
+	}{
+		{"PostgreSQL", p.startPostgres},
+		{"Kafka broker", p.startBroker},
+		{"offline AI", p.startOffline},
+		{"webhook inbox", p.startInbox},
+	} {
+		took := clock.Stopwatch()
+		if err := part.start(ctx, secrets); err != nil {
+			return err
+		}
+		p.options.Progress(part.name, took())
+	}
+	return nil
+}
+
+func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
+	adminURL := value(p.options.Environ, "DATABASE_URL")
+	if p.embedded.postgres {
+		server, err := pgserver.Start(ctx, pgserver.Options{Dir: filepath.Join(p.options.DataDir, "postgres"), Log: p.tel.Log, Bin: os.Getenv("POSTGRES_BIN")})
+		if err != nil {
+			return err
+		}
+		p.group.Defer("postgres", func() {
+			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout)
+			defer cancel()
+			if err := server.Stop(stopping); err != nil {
+				p.tel.Log.ErrorContext(ctx, "PostgreSQL did not stop in order", "error", err)
+			}
+		})
+		p.group.Add("postgres", run.Func(func(ctx context.Context) error {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-server.Done():
+				return fmt.Errorf("PostgreSQL ended, see its log in %s: %w", filepath.Join(p.options.DataDir, "postgres"), server.Err())
+			}
+		}))
+		if err := database.Create(ctx, server.URL("postgres"), "convoflow"); err != nil {
+			return err
+		}
+		adminURL = server.URL("convoflow")
+	}
+	secret := s.SecretKey
+	if !p.embedded.secret {
+		secret = value(p.options.Environ, "SECRET_KEY")
+	}
+	urls, err := database.Provision(ctx, adminURL, secret, serviceNames)
+	if errors.Is(err, database.ErrNotAdministrator) {
+		p.tel.Log.WarnContext(ctx, "the role of DATABASE_URL may not create roles: the services share it, each in its schema")
+		for _, service := range serviceNames {
+			p.at.databases[service] = adminURL
+		}
+		return nil
+	}
+	p.at.databases, p.roles = urls, err == nil
+	return err
+}
+
+func (p *Platform) startBroker(ctx context.Context, _ secrets) error {
+	if !p.embedded.kafka {
+		return nil
+	}
+	b, err := broker.Start(ctx, broker.Options{Dir: filepath.Join(p.options.DataDir, "kafka"), Log: p.tel.Log})
+	if err != nil {
+		return err
+	}
+	p.at.brokers = b.Addr()
+	p.group.Defer("broker", func() {
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout)
+		defer cancel()
+		if err := b.Close(stopping); err != nil {
+			p.tel.Log.WarnContext(ctx, "the broker did not stop in order", "error", err)
+		}
+	})
+	return nil
+}
+
+func (p *Platform) startOffline(context.Context, secrets) error {
+	if !p.embedded.transcribe && !p.embedded.chat {
+		return nil
+	}
+	temp := filepath.Join(p.options.DataDir, "tmp")
+	// What a crash left is worth nothing.
+	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
+		return fmt.Errorf("make a directory for temporary files: %w", err)
+	}
+	server, err := p.serve("offline AI", offline.New(offline.Config{Log: p.tel.Log, TempDir: temp}))
+	p.at.offline = "http://" + server + "/v1"
+	return err
+}
+
+func (p *Platform) startInbox(_ context.Context, s secrets) error {
+	if !p.embedded.webhooks {
+		return nil
+	}
+	in, err := inbox.Open(filepath.Join(p.options.DataDir, "inbox.jsonl"), s.InboxToken, s.InboxSecret)
+	if err != nil {
+		return err
+	}
+	p.inbox = in
+	p.group.Defer("inbox", in.Close)
+	server, err := p.serve("webhook inbox", in.Handler())
+	p.at.hook = "http://" + server + in.Path()
+	return err
+}
+
+// serve adds a server for one embedded part on a free port of this machine.
+func (p *Platform) serve(name string, handler http.Handler) (string, error) {
+	server, err := run.HTTP(run.HTTPConfig{Addr: "127.0.0.1:0"}, handler)
+	if err != nil {
+		return "", err
+	}
+	p.group.Add(name, server)
+	p.group.Defer(name, server.Close)
+	return server.Addr(), nil
+}
+
+// app is what the platform needs of a service.
+type app interface {
+	run.Actor
+	Ready(ctx context.Context) error
+}
+
+// startServices makes the five services as their own main functions do, on ports chosen here.
+func (p *Platform) startServices(ctx context.Context, public net.Listener) error {
+	listeners := map[string]net.Listener{"gateway": public}
+	admins := map[string]net.Listener{}
+	for _, name := range append(slices.Clone(serviceNames), "gateway") {
+		for _, set := range []map[string]net.Listener{listeners, admins} {
+			if set[name] != nil {
+				continue
+			}
+			l, err := net.Listen("tcp", "127.0.0.1:0")
+			if err != nil {
+				return fmt.Errorf("find a port for %s: %w", name, err)
+			}
+			p.group.Defer(name, func() { _ = l.Close() })
+			set[name] = l
+		}
+		p.admin[name] = admins[name].Addr().String()
+		if name != "gateway" {
+			p.at.services[name] = "http://" + listeners[name].Addr().String()
+		}
+	}
+	s, err := load(p.options.Environ, p.embedded, p.at)
+	if err != nil {
+		return err
+	}
+	if p.inbox != nil {
+		s.gateway.Mount = map[string]http.Handler{"/inbox": p.inbox.Handler()}
+	}
+	var gatewayApp app
+	for _, service := range []struct {
+		name  string
+		start func(telemetry.Set) (app, error)
+	}{
+		{"auth", func(tel telemetry.Set) (app, error) {
+			s.auth.HTTP.Listener, s.auth.Admin.Listener = listeners["auth"], admins["auth"]
+			return auth.New(ctx, s.auth, tel)
+		}},
+		{"calls", func(tel telemetry.Set) (app, error) {
+			s.calls.HTTP.Listener, s.calls.Admin.Listener = listeners["calls"], admins["calls"]
+			return calls.New(ctx, s.calls, tel)
+		}},
+		{"crm", func(tel telemetry.Set) (app, error) {
+			s.crm.HTTP.Listener, s.crm.Admin.Listener = listeners["crm"], admins["crm"]
+			return crm.New(ctx, s.crm, tel)
+		}},
+		{"notify", func(tel telemetry.Set) (app, error) {
+			s.notify.HTTP.Listener, s.notify.Admin.Listener = listeners["notify"], admins["notify"]
+			return notify.New(ctx, s.notify, tel)
+		}},
+		{"gateway", func(tel telemetry.Set) (app, error) {
+			s.gateway.HTTP.Listener, s.gateway.Admin.Listener = listeners["gateway"], admins["gateway"]
+			return gateway.New(ctx, s.gateway, tel)
+		}},
+	} {
+		took := clock.Stopwatch()
+		tel, flush, err := telemetry.New(ctx, service.name, run.Version(), p.options.Logging, p.options.Log)
+		if err != nil {
+			return err
+		}
+		p.group.Defer(service.name+" telemetry", p.flusher(flush))
+		if gatewayApp, err = service.start(tel); err != nil {
+			return fmt.Errorf("%s: %w", service.name, err)
+		}
+		p.group.Add(service.name, gatewayApp)
+		p.options.Progress(service.name, took())
+	}
+	p.ready = gatewayApp.Ready
+	return nil
+}
+
+// Run runs everything until ctx ends, then stops it in order.
+func (p *Platform) Run(ctx context.Context) error { return p.group.Run(ctx) }
+
+// AwaitReady returns when all five services are ready.
+func (p *Platform) AwaitReady(ctx context.Context) error {
+	for {
+		err := p.ready(ctx)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("not ready: %w", err)
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// value is a setting of the environment, also from its _FILE. Settings have been checked before.
+func value(environ []string, name string) string {
+	for _, pair := range environ {
+		if v, ok := strings.CutPrefix(pair, name+"="); ok && v != "" {
+			return v
+		}
+		if file, ok := strings.CutPrefix(pair, name+"_FILE="); ok && file != "" {
+			if raw, err := os.ReadFile(file); err == nil {
+				return strings.TrimRight(string(raw), "\r\n")
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,58 @@
+package platform
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/convoflow/convoflow/libs/conf"
+)
+
+// secrets are what a platform makes up once and keeps in its data directory, for settings that nobody gave.
+type secrets struct {
+	SecretKey   string `json:"secret_key"`   // SECRET_KEY
+	InboxToken  string `json:"inbox_token"`  // the secret part of the inbox's address
+	InboxSecret string `json:"inbox_secret"` // PABBLY_WEBHOOK_SECRET of the inbox
+}
+
+// openSecrets reads the file, or makes it when it is not there. Losing it makes the signing keys and webhook secrets in
+// the database unreadable, so it is written whole or not at all.
+func openSecrets(file string) (secrets, error) {
+	raw, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return makeSecrets(file)
+	}
+	var s secrets
+	if err == nil {
+		err = json.Unmarshal(raw, &s)
+	}
+	if err == nil && (s.SecretKey == "" || s.InboxToken == "" || s.InboxSecret == "") {
+		err = errors.New("a secret is missing")
+	}
+	if err != nil {
+		return s, fmt.Errorf("read %s (it belongs to the database beside it; restore it from a backup): %w", file, err)
+	}
+	return s, nil
+}
+
+func makeSecrets(file string) (secrets, error) {
+	s := secrets{SecretKey: conf.NewSecret(), InboxToken: conf.NewSecret(), InboxSecret: conf.NewSecret()}
+	raw, err := json.MarshalIndent(s, "", "  ")
+	if err != nil {
+		return s, fmt.Errorf("make secrets: %w", err)
+	}
+	f, err := os.OpenFile(file+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return s, fmt.Errorf("keep the secrets: %w", err)
+	}
+	_, err = f.Write(append(raw, '\n'))
+	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return s, fmt.Errorf("keep the secrets: %w", err)
+	}
+	if err := os.Rename(file+".new", file); err != nil {
+		return s, fmt.Errorf("keep the secrets: %w", err)
+	}
+	return s, nil
+}
