@@ -2,6 +2,7 @@ package offline
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -80,10 +81,13 @@ func (t tools) decode(ctx context.Context, dir, from, to string) error {
 		"-protocol_whitelist", "file,pipe", "-format_whitelist", "ogg,mp3,mov,matroska,wav,flac,aac,amr",
 		"-i", from, "-map", "0:a:0", "-threads", "1", "-t", strconv.Itoa(maxSeconds+1),
 		"-ac", "1", "-ar", "16000", "-f", "s16le", to).Run()
-	if err != nil && ctx.Err() == nil {
+	if exit := new(exec.ExitError); errors.As(err, &exit) && ctx.Err() == nil {
 		return invalid("audio_unreadable", "the file is not audio that can be decoded")
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("decode a recording: %w", err)
+	}
+	return nil
 }
 
 func (t tools) recognize(ctx context.Context, dir, samples string) ([]segment, error) {

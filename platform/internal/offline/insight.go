@@ -165,7 +165,7 @@ func (a *analyst) objectionsIn(sentences []sentence) []string {
 	return all
 }
 
-// sentiment is that of the sentences which have any. A third of them may be polite noise.
+// sentiment is the mean of the sentences which have any, so that small talk does not water it down.
 func (a *analyst) sentiment(sentences []sentence) string {
 	const threshold = 0.15
 	sum, count := 0.0, 0

@@ -249,8 +249,8 @@ func TestTranscriptionProblems(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
 	own := map[string]string{"model": offline.SpeechModel}
-	secret := filepath.Join(t.TempDir(), "secret.wav")
-	require.NoError(t, os.WriteFile(secret, wav(16000), 0o600))
+	secret := filepath.Join(t.TempDir(), "secret.ogg")
+	require.NoError(t, os.WriteFile(secret, audio.SalesCall(), 0o600))
 	for name, c := range map[string]struct {
 		file   []byte
 		fields map[string]string
@@ -263,8 +263,7 @@ func TestTranscriptionProblems(t *testing.T) {
 		"other format":   {wav(10), map[string]string{"model": offline.SpeechModel, "response_format": "srt"}, 400, "unsupported_format"},
 		"text as audio":  {[]byte("this is no recording"), own, 400, "audio_unreadable"},
 		"empty":          {[]byte{}, own, 400, "audio_unreadable"},
-		"playlist":       {[]byte("ffconcat version 1.0\nfile '" + secret + "'\n"), own, 400, "audio_unreadable"},
-		"stream list":    {[]byte("#EXTM3U\n#EXTINF:1,\n" + secret + "\n"), own, 400, "audio_unreadable"},
+		"playlist":       {[]byte("#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\n" + secret + "\n#EXT-X-ENDLIST\n"), own, 400, "audio_unreadable"},
 		"too large":      {make([]byte, offline.MaxUploadBytes), own, 413, "too_large"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -1,0 +1,40 @@
+# Everything a person or CI does with the repository. `make` alone lists it.
+SHELL := /bin/bash
+VERSION ?= $(shell cat VERSION)-$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo dev)
+LDFLAGS := -s -w -X github.com/convoflow/convoflow/libs/run.version=$(VERSION)
+URL ?= http://127.0.0.1:8000
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build up demo test check fmt services clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: ## install what is missing on this machine
+	@scripts/setup
+
+build: ## build bin/convoflow, the whole platform in one binary
+	@echo "Building bin/convoflow $(VERSION) (the first build compiles everything and takes a few minutes)"
+	@mkdir -p bin && go build -trimpath -ldflags '$(LDFLAGS)' -o bin/convoflow ./platform/cmd/convoflow
+
+up: setup build ## start the whole platform: no key, no Docker; Ctrl-C stops it
+	@exec bin/convoflow up
+
+demo: build ## do the main job on the running platform (URL=http://127.0.0.1:8000)
+	@bin/convoflow demo --url $(URL)
+
+test: ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
+	@scripts/test $(ARGS)
+
+check: ## format, lint, import rules, tidy modules, each module built alone
+	@scripts/check
+
+fmt: ## format the Go files
+	@gofmt -w $$(git ls-files '*.go')
+
+services: ## build bin/{auth,calls,crm,notify,gateway}, each by itself
+	@mkdir -p bin && for s in services/auth services/calls services/crm services/notify gateway; do \
+	  echo "Building bin/$${s##*/}" && (cd $$s && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/$${s##*/} ./cmd/$${s##*/}) || exit 1; done
+
+clean: ## remove what was built (the data in .convoflow stays)
+	@rm -rf bin .tools

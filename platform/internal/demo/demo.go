@@ -1,0 +1,195 @@
+// Package demo does the main job on a running platform, as a phone app would: everything goes through the public API, and
+// anything that does not happen is an error.
+package demo
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/platform/internal/demo/audio"
+)
+
+const (
+	pollEvery      = 500 * time.Millisecond
+	callTimeout    = 3 * time.Minute // the recording is half a minute long and is recognized faster than it plays
+	webhookTimeout = 30 * time.Second
+)
+
+// demo is one run.
+type demo struct {
+	api     *client
+	out     io.Writer
+	traceID string
+	callID  string
+	admin   bool
+}
+
+// Run does the main job on the platform at base and tells what happens. The error says what did not.
+func Run(ctx context.Context, base string, out io.Writer) error {
+	trace := make([]byte, 24)
+	if _, err := rand.Read(trace); err != nil {
+		return fmt.Errorf("make a trace id: %w", err)
+	}
+	d := &demo{out: out, traceID: hex.EncodeToString(trace[:16])}
+	// The demo begins the trace itself, so that it knows which trace id everything must join.
+	d.api = newClient(base, "00-"+d.traceID+"-"+hex.EncodeToString(trace[16:])+"-01")
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"The platform is ready", d.ready},
+		{"An agent registers and logs in", d.login},
+		{"The agent notes a client and uploads the recorded call", d.upload},
+		{"The call is transcribed and understood", d.follow},
+		{"The follow-up is scheduled", d.schedule},
+		{"Pabbly Connect is told", d.webhooks},
+	} {
+		d.say("\n▸ %s\n", step.name)
+		if err := step.do(ctx); err != nil {
+			return fmt.Errorf("%s: %w", strings.ToLower(step.name[:1])+step.name[1:], err)
+		}
+	}
+	d.say("\nAll of it happened. One trace joins it: %s\nLook around: %s/docs\n", d.traceID, base)
+	return nil
+}
+
+func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format, args...) }
+
+func (d *demo) ready(ctx context.Context) error {
+	var health struct{ Service, Version string }
+	if err := d.api.get(ctx, "/health", &health); err != nil {
+		return fmt.Errorf("%w\nIs it running? Start it with: make up", err)
+	}
+	if err := d.api.get(ctx, "/ready", nil); err != nil {
+		return err
+	}
+	d.say("  %s %s at %s\n", health.Service, health.Version, d.api.base)
+	return nil
+}
+
+func (d *demo) login(ctx context.Context) error {
+	email, password := "demo-"+strings.ToLower(rand.Text()[:10])+"@example.com", rand.Text()
+	var agent struct{ ID, Role string }
+	err := d.api.post(ctx, "/auth/register", map[string]any{"email": email, "password": password, "full_name": "Dana Demo"}, &agent)
+	if err != nil {
+		return err
+	}
+	var token struct {
+		AccessToken string `json:"access_token"`
+		ExpiresIn   int    `json:"expires_in"`
+	}
+	if err := d.api.form(ctx, "/auth/login", url.Values{"username": {email}, "password": {password}}, &token); err != nil {
+		return err
+	}
+	d.api.token, d.admin = token.AccessToken, agent.Role == "admin"
+	d.say("  %s (%s), token for %s\n", email, agent.Role, time.Duration(token.ExpiresIn)*time.Second)
+	return nil
+}
+
+func (d *demo) upload(ctx context.Context) error {
+	// Two demos by the same agent would clash on the phone number; each demo has an agent of its own.
+	var created struct{ ID, Name, Phone string }
+	err := d.api.post(ctx, "/clients", map[string]any{"name": "Riya Kapoor", "company": "Kapoor Textiles", "phone": "+91 98200 12345", "email": "riya@example.com"}, &created)
+	if err != nil {
+		return fmt.Errorf("create a client: %w", err)
+	}
+	d.say("  client %s, %s\n", created.Name, created.Phone)
+	var uploaded struct{ ID, Status string }
+	fields := map[string]string{"client_id": created.ID, "call_type": "discovery", "call_tag": "connected", "language": "en"}
+	if err := d.api.upload(ctx, "/calls/upload", audio.SalesCallName, audio.SalesCall(), fields, progressBar(d.out), &uploaded); err != nil {
+		return err
+	}
+	d.callID = uploaded.ID
+	d.say("  call %s is %s\n", uploaded.ID, uploaded.Status)
+	return nil
+}
+
+// call is what the demo shows of a call.
+type call struct {
+	Status          string
+	Outcome         string
+	Progress        float64
+	Error           *struct{ Code, Message string }
+	DurationSeconds float64 `json:"duration_seconds"`
+	RawTranscript   string  `json:"raw_transcript"`
+	Segments        []struct {
+		Start float64
+		Text  string
+	}
+	Summary        string
+	ActionItems    []string `json:"action_items"`
+	Sentiment      string
+	KeyTopics      []string `json:"key_topics"`
+	NextStep       string   `json:"next_step"`
+	IntentCategory string   `json:"intent_category"`
+	Models         struct{ Transcription, Chat string }
+}
+
+func (d *demo) follow(ctx context.Context) error {
+	took := clock.Stopwatch()
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	var c call
+	before := ""
+	for c.Status != "completed" {
+		if err := d.api.get(ctx, "/calls/"+d.callID, &c); err != nil {
+			return err
+		}
+		if c.Status == "failed" {
+			return fmt.Errorf("the call failed: %s: %s", c.Error.Code, c.Error.Message)
+		}
+		if now := fmt.Sprintf("%s %3.0f %%", c.Status, 100*c.Progress); now != before {
+			d.say("  %5.1f s  %s\n", took().Seconds(), now)
+			before = now
+		}
+		if err := pause(ctx, pollEvery); err != nil {
+			return fmt.Errorf("the call is still %s: %w", c.Status, err)
+		}
+	}
+	if strings.TrimSpace(c.RawTranscript) == "" || c.Summary == "" || c.Sentiment == "" {
+		return fmt.Errorf("the call completed with outcome %q and without a transcript, a summary or a sentiment", c.Outcome)
+	}
+	d.say("\n  Transcript (%.0f s of audio, %s)\n", c.DurationSeconds, c.Models.Transcription)
+	for _, s := range c.Segments {
+		d.say("    %5.1f  %s\n", s.Start, s.Text)
+	}
+	if len(c.Segments) == 0 {
+		d.say("    %s\n", c.RawTranscript)
+	}
+	d.say("\n  Summary    %s\n", c.Summary)
+	for i, item := range c.ActionItems {
+		d.say("  %-10s %s\n", map[bool]string{true: "To do"}[i == 0], item)
+	}
+	d.say("  Sentiment  %s\n  Topics     %s\n  Intent     %s\n  Next step  %s\n", c.Sentiment, strings.Join(c.KeyTopics, ", "), c.IntentCategory, c.NextStep)
+	if strings.HasPrefix(c.Models.Transcription, "offline") {
+		d.say("\n  This is demo quality: set OPENAI_API_KEY for the real thing.\n")
+	}
+	return nil
+}
+
+func (d *demo) schedule(ctx context.Context) error {
+	due := clock.System{}.Now().Add(48 * time.Hour).Truncate(time.Hour)
+	var followUp struct{ ID, Status string }
+	err := d.api.post(ctx, "/followups", map[string]any{"call_id": d.callID, "due_date": due, "task": "Send the proposal", "notes": "Scheduled by the demo"}, &followUp)
+	if err != nil {
+		return err
+	}
+	d.say("  follow-up %s is %s, due %s\n", followUp.ID, followUp.Status, due.Format(time.RFC1123))
+	return nil
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
