@@ -85,7 +85,7 @@ func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*D
 	params["lock_timeout"] = milliseconds(lockTimeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(idleInTxTimeout)
 	pc.ConnConfig.ConnectTimeout = connectTimeout
-	pc.ConnConfig.Tracer = tracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithTrimSQLInSpanName())}
+	pc.ConnConfig.Tracer = tracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tel.Traces))}
 	pc.MaxConns = cfg.MaxConns
 	pc.MaxConnLifetime = 30 * time.Minute
 	pc.MaxConnLifetimeJitter = 5 * time.Minute

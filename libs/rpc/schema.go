@@ -224,15 +224,15 @@ func check(schema *jsonschema.Schema, value any, loc ...any) []fault.Field {
 	err := schema.Validate(value)
 	var invalid *jsonschema.ValidationError
 	if errors.As(err, &invalid) {
-		collect(invalid, value, loc, &fields)
+		collect(invalid, loc, &fields)
 	}
 	return fields
 }
 
-func collect(e *jsonschema.ValidationError, value any, base []any, out *[]fault.Field) {
+func collect(e *jsonschema.ValidationError, base []any, out *[]fault.Field) {
 	if len(e.Causes) > 0 {
 		for _, cause := range e.Causes {
-			collect(cause, value, base, out)
+			collect(cause, base, out)
 		}
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
-	"errors"
 	"io"
 	"net/http"
 	"os"
@@ -221,6 +220,34 @@ func TestTheClientsOwnSchemasFit(t *testing.T) {
 	require.NoError(t, schema.Unmarshal(response.Choices[0].Message.Content, &insights))
 	require.NotEmpty(t, insights.Summary)
 	require.Len(t, insights.ActionItems, 2)
+}
+
+func TestLooserFormatsAreAnsweredToo(t *testing.T) {
+	t.Parallel()
+	summary := openai.DefaultInsights()["summary"].(string)
+	for name, c := range map[string]struct {
+		change func(*goopenai.ChatCompletionRequest)
+		want   string
+	}{
+		"text": {func(r *goopenai.ChatCompletionRequest) { r.ResponseFormat = nil }, summary},
+		"json object": {func(r *goopenai.ChatCompletionRequest) {
+			r.ResponseFormat.Type = "json_object"
+			r.Messages[0].Content = "As JSON, please"
+		}, `"summary":"` + summary},
+		"not strict": {func(r *goopenai.ChatCompletionRequest) { r.ResponseFormat.JSONSchema.Strict = false }, `"summary":"` + summary},
+		"unknown strings": {func(r *goopenai.ChatCompletionRequest) {
+			r.ResponseFormat.JSONSchema.Schema = json.RawMessage(object(`{"type":"array","minItems":1,"items":{"type":"string","format":"date-time"}}`))
+		}, `{"a":["2026-01-02T10:00:00Z"]}`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			request := chat(salesSchema)
+			c.change(&request)
+			response, err := client(openai.Start(t)).CreateChatCompletion(t.Context(), request)
+			require.NoError(t, err)
+			require.Contains(t, response.Choices[0].Message.Content, c.want)
+		})
+	}
 }
 
 func TestSchemasMustBeStrict(t *testing.T) {
@@ -439,6 +466,6 @@ func object(property string) string {
 func apiError(t *testing.T, err error) *goopenai.APIError {
 	t.Helper()
 	var problem *goopenai.APIError
-	require.True(t, errors.As(err, &problem), "%v", err)
+	require.ErrorAs(t, err, &problem)
 	return problem
 }

@@ -43,7 +43,7 @@ func TestASoundDeliveryIsAcceptedAndKept(t *testing.T) {
 			require.JSONEq(t, `{"status":"success","message":"Webhook data received successfully"}`, body)
 
 			d := receiver.WaitFor(t, completed, 1)[0]
-			require.Equal(t, good, string(d.Body))
+			require.Equal(t, []byte(good), d.Body, "byte for byte")
 			require.Equal(t, "e1", d.EventID)
 			require.NotEmpty(t, d.Header.Get("traceparent"))
 			require.WithinDuration(t, clock.System{}.Now(), d.Time, time.Minute)
@@ -177,7 +177,8 @@ func TestADeliveryCanBeHeld(t *testing.T) {
 	receiver := pabbly.Start(t, "")
 	gate := receiver.Hold(completed)
 	answered := make(chan error, 1)
-	go func() { answered <- try(t.Context(), receiver.URL(), signed(t, "", good)) }()
+	request := signed(t, "", good)
+	go func() { answered <- try(t.Context(), receiver.URL(), request) }()
 	gate.Wait(t)
 	require.Len(t, receiver.WaitFor(t, completed, 1), 1, "it has arrived")
 	require.Empty(t, answered, "but is not answered")

@@ -45,6 +45,7 @@ func TestGateHoldsARequestUntilItIsReleased(t *testing.T) {
 	gate := q.Hold("a")
 	answered := make(chan string, 1)
 	go func() { answered <- get(t, url) }()
+	<-gate.Arrived()
 	gate.Wait(t)
 	require.Empty(t, answered)
 	gate.Release()

@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(args []string, signals <-chan os.Signal) int {
-	cmd := exec.Command(args[0], args[1:]...)
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it is ended by passing the signals on, not by a context
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "with-postgres:", err)
