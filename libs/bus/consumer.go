@@ -105,7 +105,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		MaxBytes:              10 << 20,
 		MaxWait:               500 * time.Millisecond, // also how long Close takes
 		StartOffset:           kafka.FirstOffset,
-		HeartbeatInterval:     2 * time.Second,
+		HeartbeatInterval:     time.Second, // also how long a rebalance takes
 		SessionTimeout:        10 * time.Second,
 		RebalanceTimeout:      10 * time.Second,
 		JoinGroupBackoff:      time.Second,

@@ -1,10 +1,12 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -27,7 +29,26 @@ type Config interface {
 	TelemetryConfig() telemetry.Config
 }
 
-// Main is the main function of a service: settings, telemetry, signals, exit codes. start makes the service and runs it
+// Migrator is a Config of a service with tables. Its Migrate brings them to the newest version and returns: the migrate
+// command of the binary, for an init container that runs before the first new replica.
+type Migrator interface {
+	Migrate(ctx context.Context, tel telemetry.Set) error
+}
+
+const usage = `%s %s of Convoflow
+
+Without an argument it runs until it is told to stop. Commands:
+  migrate  bring the tables to the newest version and end
+  health   ask the running process whether it is alive; exit 0 if it is
+  version  print the version
+
+Settings come from the environment:
+
+%s
+Each can also come from a file named by NAME_FILE.
+`
+
+// Main is the main function of a service: commands, settings, telemetry, signals, exit codes. start makes the service and runs it
 // until ctx ends.
 func Main[T Config](service string, defaults T, start func(context.Context, T, telemetry.Set) error) {
 	os.Exit(realMain(service, defaults, start, os.Args[1:], os.Stdout, os.Stderr))
@@ -40,8 +61,20 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 			_, _ = fmt.Fprintln(stdout, service, Version())
 			return 0
 		case "help", "--help", "-h":
-			_, _ = fmt.Fprintf(stdout, "%s %s of Convoflow\n\nIt takes no arguments; settings come from the environment:\n\n%s\nEach can also come from a file named by NAME_FILE.\n", service, Version(), conf.Usage(defaults))
+			_, _ = fmt.Fprintf(stdout, usage, service, Version(), conf.Usage(defaults))
 			return 0
+		case "health":
+			if err := askHealth(); err != nil {
+				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
+				return exitFailed
+			}
+			return 0
+		case "migrate":
+			if _, ok := any(defaults).(Migrator); !ok {
+				_, _ = fmt.Fprintf(stderr, "%s: there is nothing to migrate, it has no tables\n", service)
+				return exitUsage
+			}
+			start = func(ctx context.Context, cfg T, tel telemetry.Set) error { return any(cfg).(Migrator).Migrate(ctx, tel) }
 		default:
 			_, _ = fmt.Fprintf(stderr, "%s: unknown argument %q, try --help\n", service, args[0])
 			return exitUsage
@@ -72,6 +105,20 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	}
 	tel.Log.InfoContext(ctx, "stopped")
 	return 0
+}
+
+// askHealth asks the process that runs with this environment whether it is alive. Images without a shell need it.
+func askHealth() error {
+	client := http.Client{Timeout: 2 * time.Second}
+	res, err := client.Get("http://" + cmp.Or(os.Getenv("ADMIN_ADDR"), ":9090") + "/health") // without a host it is this machine
+	if err != nil {
+		return fmt.Errorf("ask for health: %w", err)
+	}
+	_ = res.Body.Close()
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("not healthy: %s", res.Status)
+	}
+	return nil
 }
 
 // version is set at link time: -ldflags "-X github.com/convoflow/convoflow/libs/run.version=1.2.3".

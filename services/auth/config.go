@@ -1,0 +1,64 @@
+package auth
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// The values of REGISTRATION.
+const (
+	registrationOpen   = "open"   // anybody may become an agent
+	registrationClosed = "closed" // nobody may
+)
+
+// maxTokenMinutes is 30 days: an app that has not been used for longer logs in again.
+const maxTokenMinutes = 30 * 24 * 60
+
+// Config is every setting of the service.
+type Config struct {
+	HTTP         run.HTTPConfig
+	Admin        run.AdminConfig
+	Database     pg.Config
+	Kafka        bus.Config
+	Log          telemetry.Config
+	SecretKey    conf.Secret `env:"SECRET_KEY"`                  // seals the signing keys in the database
+	Registration string      `env:"REGISTRATION"`                // open or closed
+	TokenMinutes int         `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // lifetime of an access token
+}
+
+// Defaults is what needs no setting. Tokens live for a day because the apps in the field cannot renew them yet.
+func Defaults() Config {
+	return Config{
+		HTTP:         run.HTTPConfig{Addr: ":8080"},
+		Admin:        run.AdminConfig{Addr: ":9090"},
+		Database:     pg.Defaults(),
+		Kafka:        bus.Defaults(),
+		Log:          telemetry.Defaults(),
+		Registration: registrationOpen,
+		TokenMinutes: 24 * 60,
+	}
+}
+
+// Check says everything that is wrong with the configuration.
+func (c Config) Check() []string {
+	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey))
+	if c.Registration != registrationOpen && c.Registration != registrationClosed {
+		problems = append(problems, "REGISTRATION must be open or closed")
+	}
+	if c.TokenMinutes < 1 || c.TokenMinutes > maxTokenMinutes {
+		problems = append(problems, fmt.Sprintf("ACCESS_TOKEN_EXPIRE_MINUTES must be 1 to %d", maxTokenMinutes))
+	}
+	return problems
+}
+
+// TelemetryConfig is how the service logs.
+func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
+
+func (c Config) tokenTTL() time.Duration { return time.Duration(c.TokenMinutes) * time.Minute }

@@ -1,0 +1,130 @@
+package password
+
+import (
+	"context"
+	"encoding/base64"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+func TestHashIsPHC(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(2)
+	one, err := h.Hash(t.Context(), "tangerine-otter")
+	require.NoError(t, err)
+	require.Regexp(t, `^\$argon2id\$v=19\$m=19456,t=2,p=1\$[A-Za-z0-9+/]{22}\$[A-Za-z0-9+/]{43}$`, one)
+	other, err := h.Hash(t.Context(), "tangerine-otter")
+	require.NoError(t, err)
+	require.NotEqual(t, one, other, "each has a salt of its own")
+}
+
+func TestVerifyCountsEveryByte(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(2)
+	longest := strings.Repeat("é", 127) + "ê"
+	for _, password := range []string{"12345678", longest, strings.Repeat("x", 128)} {
+		hash, err := h.Hash(t.Context(), password)
+		require.NoError(t, err)
+		for tried, want := range map[string]bool{
+			password:                   true,
+			password[:len(password)-1]: false,
+			password + " ":             false,
+			flipLastBit(password):      false,
+			"":                         false,
+		} {
+			got, err := h.Verify(t.Context(), hash, tried)
+			require.NoError(t, err)
+			require.Equal(t, want, got, "%d bytes against %d", len(tried), len(password))
+		}
+	}
+}
+
+func flipLastBit(s string) string {
+	b := []byte(s)
+	b[len(b)-1] ^= 1
+	return string(b)
+}
+
+// The vector is from the tests of the reference implementation, https://github.com/P-H-C/phc-winner-argon2/blob/master/src/test.c.
+func TestVerifyHonoursTheParametersOfTheHash(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(1)
+	const hash = "$argon2id$v=19$m=256,t=2,p=1$c29tZXNhbHQ$nf65EOgLrQMR/uIPnA4rEsF5h7TKyQwu9U1bMCHGi/4"
+	right, err := h.Verify(t.Context(), hash, "password")
+	require.NoError(t, err)
+	require.True(t, right)
+	right, err = h.Verify(t.Context(), hash, "passwore")
+	require.NoError(t, err)
+	require.False(t, right)
+}
+
+func TestNobodysHash(t *testing.T) {
+	t.Parallel()
+	right, err := NewHasher(1).Verify(t.Context(), "", "password")
+	require.NoError(t, err)
+	require.False(t, right)
+}
+
+func TestVerifyRefusesOtherHashes(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(1)
+	good, err := h.Hash(t.Context(), "password")
+	require.NoError(t, err)
+	short := base64.RawStdEncoding.EncodeToString([]byte("short"))
+	for _, bad := range []string{
+		"plain text", "$2b$12$abcdefghijklmnopqrstuuJ", strings.Replace(good, "argon2id", "argon2i", 1), strings.Replace(good, "v=19", "v=16", 1),
+		strings.Replace(good, "t=2", "t=0", 1), strings.Replace(good, "p=1", "p=0", 1), strings.Replace(good, "m=", "x=", 1),
+		good[:strings.LastIndex(good, "$")], good[:strings.LastIndex(good, "$")+1], good[:strings.LastIndex(good, "$")+1] + short, good + "!", good + "$",
+	} {
+		_, err := h.Verify(t.Context(), bad, "password")
+		require.Error(t, err, bad)
+		require.NotContains(t, err.Error(), bad)
+	}
+}
+
+func TestQueueIsBounded(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(1)
+	h.cores <- struct{}{} // the one core is busy
+	h.admitted <- struct{}{}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, maxWaiting)
+	for range maxWaiting {
+		go func() {
+			_, err := h.Hash(ctx, "password")
+			ended <- err
+		}()
+	}
+	require.Eventually(t, func() bool { return len(h.admitted) == 1+maxWaiting }, 5*time.Second, time.Millisecond)
+
+	_, err := h.Hash(t.Context(), "password")
+	require.Equal(t, fault.Unavailable, fault.KindOf(err))
+	require.Equal(t, "busy", fault.Of(err).Code)
+	require.Equal(t, time.Second, fault.Of(err).RetryAfter)
+	_, err = h.Verify(t.Context(), "", "password")
+	require.Equal(t, "busy", fault.Of(err).Code)
+
+	cancel()
+	for range maxWaiting {
+		require.ErrorIs(t, <-ended, context.Canceled)
+	}
+	<-h.cores
+	<-h.admitted
+	_, err = h.Hash(t.Context(), "password")
+	require.NoError(t, err, "places are given back")
+}
+
+func BenchmarkHash(b *testing.B) {
+	h := NewHasher(1)
+	for b.Loop() {
+		if _, err := h.Hash(b.Context(), "tangerine-otter"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,32 @@
+package web
+
+import (
+	"net/http"
+	"net/netip"
+	"strings"
+
+	"github.com/convoflow/convoflow/services/auth/internal/agent"
+)
+
+// withDevice tells the service where a request comes from.
+func withDevice(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		device := agent.Device{UserAgent: r.UserAgent(), IP: clientIP(r)}
+		next.ServeHTTP(w, r.WithContext(agent.WithDevice(r.Context(), device)))
+	})
+}
+
+// clientIP is the last address of X-Forwarded-For, which the gateway sets anew, else the peer's. It is empty for anything
+// that is no address.
+func clientIP(r *http.Request) string {
+	forwarded := r.Header.Get("X-Forwarded-For")
+	last := strings.TrimSpace(forwarded[strings.LastIndex(forwarded, ",")+1:])
+	if ip, err := netip.ParseAddr(last); err == nil {
+		return ip.Unmap().WithZone("").String()
+	}
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return ""
+	}
+	return peer.Addr().Unmap().WithZone("").String()
+}
