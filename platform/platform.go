@@ -52,8 +52,7 @@ type Platform struct {
 	at       addresses
 	admin    map[string]string // admin addresses by service, gateway included
 	inbox    *inbox.Inbox      // nil when webhooks go to a real receiver
-	ready    run.Ready
-	roles    bool // each service has its own database role
+	roles    bool              // each service has its own database role
 }
 
 // Start starts the embedded parts and makes the services. The error of wrong settings is a *conf.Error, and then nothing
@@ -108,11 +107,11 @@ func (p *Platform) startEmbedded(ctx context.Context) error {
 	if err := os.MkdirAll(p.at.recordings, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	secrets, err := openSecrets(filepath.Join(p.options.DataDir, "secrets.json"))
+	kept, err := openSecrets(filepath.Join(p.options.DataDir, "secrets.json"))
 	if err != nil {
 		return err
 	}
-	p.at.secretKey, p.at.hookSecret = secrets.SecretKey, secrets.InboxSecret
+	p.at.secretKey, p.at.hookSecret = kept.SecretKey, kept.InboxSecret
 	for _, part := range []struct {
 		name  string
 		start func(context.Context, secrets) error
@@ -123,7 +122,7 @@ func (p *Platform) startEmbedded(ctx context.Context) error {
 		{"webhook inbox", p.startInbox},
 	} {
 		took := clock.Stopwatch()
-		if err := part.start(ctx, secrets); err != nil {
+		if err := part.start(ctx, kept); err != nil {
 			return err
 		}
 		p.options.Progress(part.name, took())
@@ -233,12 +232,6 @@ func (p *Platform) serve(name string, handler http.Handler) (string, error) {
 	return server.Addr(), nil
 }
 
-// app is what the platform needs of a service.
-type app interface {
-	run.Actor
-	Ready(ctx context.Context) error
-}
-
 // startServices makes the five services as their own main functions do, on ports chosen here.
 func (p *Platform) startServices(ctx context.Context, public net.Listener) error {
 	listeners := map[string]net.Listener{"gateway": public}
@@ -267,28 +260,27 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 	if p.inbox != nil {
 		s.gateway.Mount = map[string]http.Handler{"/inbox": p.inbox.Handler()}
 	}
-	var gatewayApp app
 	for _, service := range []struct {
 		name  string
-		start func(telemetry.Set) (app, error)
+		start func(telemetry.Set) (run.Actor, error)
 	}{
-		{"auth", func(tel telemetry.Set) (app, error) {
+		{"auth", func(tel telemetry.Set) (run.Actor, error) {
 			s.auth.HTTP.Listener, s.auth.Admin.Listener = listeners["auth"], admins["auth"]
 			return auth.New(ctx, s.auth, tel)
 		}},
-		{"calls", func(tel telemetry.Set) (app, error) {
+		{"calls", func(tel telemetry.Set) (run.Actor, error) {
 			s.calls.HTTP.Listener, s.calls.Admin.Listener = listeners["calls"], admins["calls"]
 			return calls.New(ctx, s.calls, tel)
 		}},
-		{"crm", func(tel telemetry.Set) (app, error) {
+		{"crm", func(tel telemetry.Set) (run.Actor, error) {
 			s.crm.HTTP.Listener, s.crm.Admin.Listener = listeners["crm"], admins["crm"]
 			return crm.New(ctx, s.crm, tel)
 		}},
-		{"notify", func(tel telemetry.Set) (app, error) {
+		{"notify", func(tel telemetry.Set) (run.Actor, error) {
 			s.notify.HTTP.Listener, s.notify.Admin.Listener = listeners["notify"], admins["notify"]
 			return notify.New(ctx, s.notify, tel)
 		}},
-		{"gateway", func(tel telemetry.Set) (app, error) {
+		{"gateway", func(tel telemetry.Set) (run.Actor, error) {
 			s.gateway.HTTP.Listener, s.gateway.Admin.Listener = listeners["gateway"], admins["gateway"]
 			return gateway.New(ctx, s.gateway, tel)
 		}},
@@ -299,32 +291,55 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 			return err
 		}
 		p.group.Defer(service.name+" telemetry", p.flusher(flush))
-		if gatewayApp, err = service.start(tel); err != nil {
+		app, err := service.start(tel)
+		if err != nil {
 			return fmt.Errorf("%s: %w", service.name, err)
 		}
-		p.group.Add(service.name, gatewayApp)
+		p.group.Add(service.name, app)
 		p.options.Progress(service.name, took())
 	}
-	p.ready = gatewayApp.Ready
 	return nil
 }
 
 // Run runs everything until ctx ends, then stops it in order.
 func (p *Platform) Run(ctx context.Context) error { return p.group.Run(ctx) }
 
-// AwaitReady returns when all five services are ready.
+// AwaitReady returns when all five services are ready, as GET /ready of the gateway tells everybody.
 func (p *Platform) AwaitReady(ctx context.Context) error {
+	client := &http.Client{Timeout: readyTimeout}
 	for {
-		err := p.ready(ctx)
+		err := ready(ctx, client, "http://"+p.at.publicAddress+"/ready")
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w", err)
-		case <-time.After(50 * time.Millisecond):
+		case <-time.After(readyEvery):
 		}
 	}
+}
+
+const (
+	readyTimeout = 5 * time.Second
+	readyEvery   = 50 * time.Millisecond
+)
+
+func ready(ctx context.Context, client *http.Client, url string) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	res, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode != http.StatusOK {
+		body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // what there is of it says which service
+		return fmt.Errorf("%s: %s", res.Status, body)
+	}
+	return nil
 }
 
 // value is a setting of the environment, also from its _FILE. Settings have been checked before.

@@ -54,7 +54,7 @@ const (
 	batchWait    = 2 * time.Millisecond // for a batch to fill once its first message is there
 	retryFirst   = 100 * time.Millisecond
 	retryMost    = 5 * time.Second
-	retryUnknown = 6 // tries of an error nobody classified, about 6 s, before it counts as one that does not pass
+	retryUnknown = 6 // tries of an error nobody classified, about 3 s, before it counts as one that does not pass
 )
 
 // NewConsumer makes a consumer without handlers; On adds them. group is the service's name.
@@ -196,7 +196,7 @@ func (c *Consumer) insist(ctx context.Context, m kafka.Message) error {
 func (c *Consumer) effect(ctx context.Context, batch []kafka.Message) error {
 	var events []outbox.Message
 	var ids []string
-	ignored := map[string]int{} // by topic
+	ignored := map[[2]string]int{} // by topic and result
 	for _, m := range batch {
 		e, err := decode(m)
 		if err != nil {
@@ -206,15 +206,13 @@ func (c *Consumer) effect(ctx context.Context, batch []kafka.Message) error {
 			return fault.New(fault.Invalid, "unknown_type", fmt.Sprintf("No event type %q is known on topic %s", e.Type, e.Topic))
 		}
 		if c.handlers[e.Type] == nil {
-			ignored[m.Topic]++
+			ignored[[2]string{m.Topic, "ignored"}]++
 			continue
 		}
 		events, ids = append(events, e), append(ids, e.ID)
 	}
-	for topic, n := range ignored {
-		c.handled.WithLabelValues(topic, "ignored").Add(float64(n))
-	}
 	if len(events) == 0 {
+		c.count(ignored)
 		return nil
 	}
 	var results map[[2]string]int // by topic and result
@@ -242,10 +240,15 @@ func (c *Consumer) effect(ctx context.Context, batch []kafka.Message) error {
 	}
 	newest := events[len(events)-1]
 	c.delay.WithLabelValues(newest.Topic).Set(c.clock.Now().Sub(newest.Time).Seconds())
+	c.count(ignored)
+	c.count(results)
+	return nil
+}
+
+func (c *Consumer) count(results map[[2]string]int) {
 	for key, n := range results {
 		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
 	}
-	return nil
 }
 
 // Headers of a message in a dead-letter topic, beside its own.

@@ -1,6 +1,7 @@
 package bus
 
 import (
+	"strings"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -33,7 +34,7 @@ func decode(m kafka.Message) (outbox.Message, error) {
 		h[header.Key] = string(header.Value)
 	}
 	out := outbox.Message{
-		Event: contract.Event{ID: h["ce_id"], Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
+		Event: contract.Event{ID: strings.ToLower(h["ce_id"]), Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
 		Trace: map[string]string{},
 	}
 	for _, name := range []string{"traceparent", "tracestate"} {

@@ -79,6 +79,12 @@ type Kafka struct {
 	ensured   atomic.Bool
 }
 
+// Limits of one batch to one partition. A broker takes 1 MB by default.
+const (
+	batchMessages = 500
+	batchBytes    = 1_000_000
+)
+
 // Connect makes the connection. It does not wait for the broker: a service goes on writing while Kafka is away.
 func Connect(cfg Config) (*Kafka, error) {
 	mechanism, err := cfg.mechanism()
@@ -100,7 +106,8 @@ func Connect(cfg Config) (*Kafka, error) {
 			Transport:    transport,
 			Balancer:     &kafka.Hash{},
 			RequiredAcks: kafka.RequireAll,
-			BatchSize:    500,
+			BatchSize:    batchMessages,
+			BatchBytes:   batchBytes,
 			BatchTimeout: 5 * time.Millisecond,
 			MaxAttempts:  3,
 			WriteTimeout: 10 * time.Second,
@@ -159,11 +166,31 @@ func (k *Kafka) Publish(ctx context.Context, messages []outbox.Message) error {
 	if err := k.Ensure(ctx); err != nil {
 		return err
 	}
-	out := make([]kafka.Message, len(messages))
-	for i, m := range messages {
-		out[i] = encode(m)
+	var out []kafka.Message
+	size := 0
+	for _, m := range messages {
+		next := encode(m)
+		bytes := sizeOf(next)
+		// What exceeds one batch of the writer is written in turn: the writer goes on with the second batch of a partition
+		// when the first has failed, and the second would then come before the first.
+		if len(out) == batchMessages || size+bytes > batchBytes {
+			if err := k.write(ctx, out...); err != nil {
+				return err
+			}
+			out, size = nil, 0
+		}
+		out, size = append(out, next), size+bytes
 	}
 	return k.write(ctx, out...)
+}
+
+// sizeOf is a little more than a message takes in a batch.
+func sizeOf(m kafka.Message) int {
+	n := 64 + len(m.Key) + len(m.Value)
+	for _, h := range m.Headers {
+		n += 16 + len(h.Key) + len(h.Value)
+	}
+	return n
 }
 
 func (k *Kafka) write(ctx context.Context, messages ...kafka.Message) error {

@@ -5,6 +5,7 @@ package conf
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"reflect"
@@ -23,8 +24,8 @@ func (s Secret) Reveal() string { return string(s) }
 // String hides the secret.
 func (Secret) String() string { return "[secret]" }
 
-// GoString hides the secret from %#v.
-func (Secret) GoString() string { return "[secret]" }
+// Format hides the secret from every verb, also from those that texts do not have.
+func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
 
 // LogValue hides the secret from slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
@@ -61,9 +62,7 @@ func Load[T Checker](defaults T, environ []string) (T, error) {
 	}
 	vars := env.ToMap(environ)
 	problems := readFiles(vars, fields)
-	if err := env.ParseWithOptions(&cfg, env.Options{Environment: vars}); err != nil {
-		problems = append(problems, flatten(err, reflect.TypeFor[T]())...)
-	}
+	problems = append(problems, parse(&cfg, vars, fields)...)
 	problems = append(problems, cfg.Check()...)
 	if len(problems) > 0 {
 		slices.Sort(problems)
@@ -93,39 +92,27 @@ func readFiles(vars map[string]string, fields []env.FieldParams) (problems []str
 	return problems
 }
 
-// flatten turns env's aggregate into lines that name the setting and not the Go field, and never show a value: it may be
-// a secret.
-func flatten(err error, cfg reflect.Type) []string {
-	var agg env.AggregateError
-	if !errors.As(err, &agg) {
-		return []string{err.Error()}
-	}
-	var lines []string
-	for _, e := range agg.Errors {
-		var parse env.ParseError
-		if errors.As(e, &parse) {
-			lines = append(lines, fmt.Sprintf("%s is not a valid %s", settingOf(cfg, parse.Name), kindName(parse.Type)))
+// parse sets the fields one after the other, so that each error belongs to one setting. Problems never show a value: it may
+// be a secret.
+func parse(cfg any, vars map[string]string, fields []env.FieldParams) (problems []string) {
+	for _, f := range fields {
+		value, there := vars[f.Key]
+		if f.Key == "" || !there {
 			continue
 		}
-		lines = append(lines, e.Error())
-	}
-	return lines
-}
-
-// settingOf is the environment name of a field, searched through nested structs.
-func settingOf(t reflect.Type, field string) string {
-	for f := range t.Fields() {
-		name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
-		if f.Name == field && name != "" {
-			return name
+		err := env.ParseWithOptions(cfg, env.Options{Environment: map[string]string{f.Key: value}})
+		if err == nil {
+			continue
 		}
-		if f.Type.Kind() == reflect.Struct {
-			if name := settingOf(f.Type, field); name != field {
-				return f.Tag.Get("envPrefix") + name
-			}
+		kind := kindName(nil)
+		var all env.AggregateError
+		var wrong env.ParseError
+		if errors.As(err, &all) && len(all.Errors) > 0 && errors.As(all.Errors[0], &wrong) {
+			kind = kindName(wrong.Type)
 		}
+		problems = append(problems, fmt.Sprintf("%s is not a valid %s", f.Key, kind))
 	}
-	return field
+	return problems
 }
 
 func kindName(t reflect.Type) string {
@@ -134,8 +121,12 @@ func kindName(t reflect.Type) string {
 		return "value"
 	case t.String() == "time.Duration":
 		return "duration, such as 30s or 5m"
+	case t == reflect.TypeFor[slog.Level]():
+		return "log level: debug, info, warn or error"
 	case t.Kind() == reflect.Bool:
-		return "true or false"
+		return "boolean: true or false"
+	case t.Kind() >= reflect.Int && t.Kind() <= reflect.Uint64:
+		return "whole number"
 	default:
 		return t.String()
 	}

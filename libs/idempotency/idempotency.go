@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io/fs"
 	"time"
+	"unicode/utf8"
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -47,8 +48,8 @@ func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []
 	if err != nil {
 		return nil, err
 	}
-	if len(key) > maxKeyLength {
-		return nil, fault.Fields(fault.Field{Type: "string_too_long", Loc: []any{"header", "Idempotency-Key"}, Msg: fmt.Sprintf("String should have at most %d characters", maxKeyLength)})
+	if !utf8.ValidString(key) || utf8.RuneCountInString(key) > maxKeyLength {
+		return nil, fault.Fields(fault.Field{Type: "value_error", Loc: []any{"header", "Idempotency-Key"}, Msg: fmt.Sprintf("String should be UTF-8 with at most %d characters", maxKeyLength)})
 	}
 	sum := sha256.Sum256(fingerprint)
 	var answer json.RawMessage

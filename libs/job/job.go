@@ -75,10 +75,15 @@ func New(db *pg.DB, chain *rpc.Chain, tel telemetry.Set) (*Queue, error) {
 	return &Queue{db: db, tel: tel, chain: chain, insert: client}, nil
 }
 
-// Insert adds a job in the transaction of ctx, to be done at that time or at once. It joins the trace of ctx.
+// Insert adds a job in the transaction of ctx, to be done at that time, or at once when that is over. It joins the trace of
+// ctx.
 func (q *Queue) Insert(ctx context.Context, id string, epoch int64, at time.Time) error {
 	args := Args{ID: id, Epoch: epoch, Trace: q.tel.Inject(ctx)}
-	opts := &river.InsertOpts{ScheduledAt: at, MaxAttempts: maxAttempts}
+	opts := &river.InsertOpts{MaxAttempts: maxAttempts}
+	// A job with any time waits for River's scheduler, which looks every 5 s.
+	if at.After(clock.System{}.Now()) {
+		opts.ScheduledAt = at
+	}
 	var err error
 	if tx := q.db.Tx(ctx); tx != nil {
 		_, err = q.insert.InsertTx(ctx, tx, args, opts)

@@ -38,6 +38,10 @@ func New(db *pg.DB, tel telemetry.Set) *Outbox {
 	return &Outbox{db: db, tel: tel, wake: make(chan struct{}, 1)}
 }
 
+// maxData is how many bytes a payload may have. A broker refuses 1 MB, and a relay that cannot publish one event publishes
+// none after it.
+const maxData = 900_000
+
 // Append writes events in the transaction of ctx and wakes the relay after its commit. Events of one aggregate keep the
 // order of their commits as long as the caller holds the lock on the aggregate's row, which Change of a store does.
 func (o *Outbox) Append(ctx context.Context, events ...contract.Event) error {
@@ -50,6 +54,9 @@ func (o *Outbox) Append(ctx context.Context, events ...contract.Event) error {
 	}
 	batch := &pgx.Batch{}
 	for _, e := range events {
+		if len(e.Data) > maxData {
+			return fmt.Errorf("event %s of %s has %d bytes, over the %d that Kafka takes", e.Type, e.Key, len(e.Data), maxData)
+		}
 		batch.Queue(`insert into outbox (event_id, topic, key, type, time, data, trace) values ($1, $2, $3, $4, $5, $6, $7)`,
 			e.ID, e.Topic, e.Key, e.Type, e.Time, []byte(e.Data), trace)
 	}

@@ -88,6 +88,9 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
+		if ctx.Err() != nil {
+			return nil, ctx.Err() // our own client left, which says nothing about the other service
+		}
 		return nil, unavailable(err)
 	}
 	defer func() { _ = res.Body.Close() }()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,7 +22,6 @@ const (
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
 	queryCanceled        = "57014"
-	cannotConnectNow     = "57P03"
 )
 
 // Classify turns what the database says into a fault: one that is away or overloaded is Unavailable with a time to try
@@ -51,6 +51,12 @@ func lostRace(err error) bool {
 	return errors.As(err, &e) && (e.Code == serializationFailure || e.Code == deadlockDetected)
 }
 
+// passing reports whether a code says that the server has trouble of its own: connection exception, insufficient resources
+// (disk full among them), operator intervention, system error.
+func passing(code string) bool {
+	return slices.Contains([]string{"08", "53", "57", "58"}, code[:min(len(code), 2)])
+}
+
 func unavailable(err error) bool {
 	var e *pgconn.PgError
 	if errors.As(err, &e) {
@@ -58,12 +64,7 @@ func unavailable(err error) bool {
 		case serializationFailure, deadlockDetected, lockNotAvailable, queryCanceled:
 			return true
 		}
-		// Connection exception, insufficient resources (disk full among them), operator intervention, system error.
-		switch e.Code[:2] {
-		case "08", "53", "57", "58":
-			return true
-		}
-		return e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; a read-only standby
+		return passing(e.Code) || e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; a read-only standby
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

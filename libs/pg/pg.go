@@ -123,7 +123,7 @@ func (db *DB) await(ctx context.Context) error {
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &refused) && refused.Code != cannotConnectNow:
+		case errors.As(err, &refused) && !passing(refused.Code):
 			return fmt.Errorf("connect to the database: %s (SQLSTATE %s)", refused.Message, refused.Code)
 		case ctx.Err() != nil:
 			return fmt.Errorf("no database within %s: is DATABASE_URL right and PostgreSQL running?", startTimeout)

@@ -109,7 +109,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) er
 	if h.Get("Cache-Control") == "" {
 		h.Set("Cache-Control", "private, no-cache")
 	}
-	if r.Method == http.MethodGet && status == http.StatusOK {
+	if (r.Method == http.MethodGet || r.Method == http.MethodHead) && status == http.StatusOK {
 		sum := sha256.Sum256(raw)
 		// Weak, because the gateway may compress the same value.
 		tag := `W/"` + hex.EncodeToString(sum[:12]) + `"`
@@ -140,5 +140,5 @@ func nextLink(u *url.URL, cursor string) string {
 	query := u.Query()
 	query.Set("cursor", cursor)
 	query.Del("skip")
-	return "<" + u.Path + "?" + query.Encode() + `>; rel="next"`
+	return "<" + u.EscapedPath() + "?" + query.Encode() + `>; rel="next"`
 }

@@ -14,6 +14,7 @@ import (
 	"strconv"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
@@ -36,6 +37,9 @@ func bind[Req any](op operation) func(*http.Request) (Req, error) {
 		if len(wrong) > 0 {
 			slices.SortStableFunc(wrong, func(a, b fault.Field) int { return strings.Compare(fmt.Sprint(a.Loc), fmt.Sprint(b.Loc)) })
 			return req, fault.Fields(wrong...)
+		}
+		if op.body != nil {
+			body = known(body, op.body)
 		}
 		return req, fill(&req, params, body)
 	}
@@ -128,6 +132,9 @@ func readBody(op operation, r *http.Request) (any, error) {
 		}
 		return body, nil
 	}
+	if !utf8.Valid(raw) {
+		return nil, fault.Fields(badText([]any{"body"})) // the decoder would replace it silently
+	}
 	body, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
 		return nil, fault.New(fault.Malformed, "malformed_json", "The body is not JSON")
@@ -142,7 +149,6 @@ func fill(req any, params map[[2]string]any, body any) error {
 		return nil
 	}
 	if object, ok := body.(map[string]any); ok {
-		normalizeTimes(v.Type(), object)
 		raw, err := json.Marshal(object)
 		if err != nil {
 			return fmt.Errorf("marshal the checked body: %w", err)
@@ -187,20 +193,4 @@ func set(field reflect.Value, value any) error {
 		return err
 	}
 	return json.Unmarshal(raw, field.Addr().Interface())
-}
-
-// normalizeTimes rewrites the times of a body to RFC 3339 in UTC, so that those without a zone can be decoded.
-func normalizeTimes(t reflect.Type, body map[string]any) {
-	for f := range t.Fields() {
-		ft := f.Type
-		if ft.Kind() == reflect.Pointer {
-			ft = ft.Elem()
-		}
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if text, ok := body[name].(string); ok && ft == reflect.TypeFor[time.Time]() {
-			if at, err := parseTime(text); err == nil {
-				body[name] = at.Format(time.RFC3339Nano)
-			}
-		}
-	}
 }

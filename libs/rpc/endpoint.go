@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"runtime/debug"
@@ -23,6 +24,7 @@ import (
 // label.
 type Chain struct {
 	tel      telemetry.Set
+	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
 	classify func(error) error
 }
@@ -31,21 +33,21 @@ type Chain struct {
 func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:        "convoflow_operation_duration_seconds",
-		Help:        "Duration of operations by their result: ok or the fault's code.",
+		Help:        "Duration of operations by their result: ok, canceled or the fault's code.",
 		ConstLabels: prometheus.Labels{"service": tel.Service},
 		Buckets:     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 	}, []string{"op", "result"})
 	if err := tel.Metrics.Register(duration); err != nil {
 		return nil, fmt.Errorf("register the operations' metric: %w", err)
 	}
-	return &Chain{tel: tel, duration: duration, classify: classify}, nil
+	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, classify: classify}, nil
 }
 
 // Wrap puts the chain around the endpoint of an operation. The span is of that kind and continues the trace of ctx.
 func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 	return func(next endpoint.Endpoint) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (response any, err error) {
-			ctx, span := c.tel.Tracer().Start(ctx, op, trace.WithSpanKind(kind))
+			ctx, span := c.tracer.Start(ctx, op, trace.WithSpanKind(kind))
 			took := clock.Stopwatch()
 			defer func() {
 				if p := recover(); p != nil {
@@ -69,7 +71,10 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 		result, level = f.Code, slog.LevelInfo
 		attrs = append(attrs, slog.String("code", f.Code))
 		span.SetAttributes(attribute.String("error.type", f.Code))
-		if fault.Status(err) >= 500 {
+		switch {
+		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
+			result = "canceled" // the client left or the process stops: nobody's fault
+		case fault.Status(err) >= 500:
 			// Only what is our fault marks the span and shows its cause; what a client did wrong is a normal answer.
 			level = slog.LevelError
 			attrs = append(attrs, slog.String("error", err.Error()))

@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"path"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"time"
@@ -151,7 +153,7 @@ func HandleWith[Req, Res any](r *Router, pattern, op string, decode func(*http.R
 		// Decoding is part of the endpoint, so that a request that cannot be decoded is traced, logged and counted too.
 		func(_ context.Context, req *http.Request) (any, error) { return req, nil },
 		func(ctx context.Context, w http.ResponseWriter, response any) error {
-			return rt.write(w, exchangeOf(ctx).request, response)
+			return r.answer(ctx, w, rt, op, response)
 		},
 		kithttp.ServerErrorEncoder(func(ctx context.Context, err error, w http.ResponseWriter) {
 			WriteError(w, exchangeOf(ctx).request, err)
@@ -170,6 +172,21 @@ func decoding[Req any](next endpoint.Endpoint, decode func(*http.Request) (Req, 
 		}
 		return next(ctx, req)
 	}
+}
+
+// answer writes the method's answer. It runs outside of the chain, so what goes wrong here is logged here.
+func (r *Router) answer(ctx context.Context, w http.ResponseWriter, rt *route, op string, response any) (err error) {
+	defer func() {
+		if p := recover(); p == http.ErrAbortHandler { //nolint:errorlint // the value itself is the signal
+			panic(p)
+		} else if p != nil {
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+		}
+		if err != nil && fault.Status(err) >= http.StatusInternalServerError {
+			r.tel.Log.ErrorContext(ctx, "answer", "op", op, "error", err)
+		}
+	}()
+	return rt.write(w, exchangeOf(ctx).request, response)
 }
 
 func (rt *route) write(w http.ResponseWriter, r *http.Request, response any) error {
@@ -240,15 +257,19 @@ func (r *Router) serve(w http.ResponseWriter, req *http.Request) {
 // Dispatch serves a request with a mux, takes a trailing slash for the same path, and answers an unknown path or method in
 // the shape of all errors.
 func Dispatch(mux *http.ServeMux, w http.ResponseWriter, req *http.Request) {
-	if path := req.URL.Path; len(path) > 1 && strings.HasSuffix(path, "/") {
+	if p := req.URL.Path; len(p) > 1 && strings.HasSuffix(p, "/") {
 		trimmed := *req.URL
-		trimmed.Path, trimmed.RawPath = strings.TrimRight(path, "/"), ""
+		trimmed.Path, trimmed.RawPath = strings.TrimRight(p, "/"), ""
 		if trimmed.Path == "" {
 			trimmed.Path = "/"
 		}
 		clone := *req
 		clone.URL = &trimmed
 		req = &clone
+	}
+	if path.Clean(req.URL.Path) != req.URL.Path {
+		WriteError(w, req, fault.New(fault.NotFound, "not_found", "No such path")) // the mux would redirect
+		return
 	}
 	if _, pattern := mux.Handler(req); pattern != "" {
 		mux.ServeHTTP(w, req)

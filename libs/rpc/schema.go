@@ -1,11 +1,13 @@
 package rpc
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -95,15 +97,22 @@ func parse(doc []byte) (*document, error) {
 	d := &document{operations: map[string]operation{}, routes: map[string]string{}}
 	paths, _ := tree["paths"].(map[string]any)
 	for path, item := range paths {
-		for _, method := range methods {
-			op, ok := item.(map[string]any)[method]
-			if !ok {
+		members, _ := item.(map[string]any)
+		for method, op := range members {
+			if method == "summary" || method == "description" {
 				continue
 			}
+			raw, ok := op.(map[string]any)
+			if !ok || !slices.Contains(methods, method) {
+				return nil, fmt.Errorf("%s: %s is not one of %s", path, method, strings.Join(methods, ", "))
+			}
 			at := "/paths/" + pointer(path) + "/" + method
-			id, compiled, err := compile(compiler, tree, op.(map[string]any), at)
+			id, compiled, err := compile(compiler, tree, raw, at)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", method, path, err)
+			}
+			if twin := d.routes[id]; twin != "" {
+				return nil, fmt.Errorf("%s %s: %s has the same operationId", method, path, twin)
 			}
 			d.operations[id] = compiled
 			d.routes[id] = strings.ToUpper(method) + " " + path
@@ -187,7 +196,7 @@ func typeOf(s *jsonschema.Schema) string {
 	if s.Types == nil {
 		return "string"
 	}
-	return s.Types.ToStrings()[0]
+	return slices.DeleteFunc(s.Types.ToStrings(), func(t string) bool { return t == "null" })[0]
 }
 
 // formats are the format names of the contract that the compiler does not check the way we mean them.
@@ -211,7 +220,7 @@ var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-
 
 func parseTime(s string) (time.Time, error) {
 	for _, layout := range layouts {
-		if t, err := time.Parse(layout, s); err == nil && t.Year() >= 1 && t.Year() <= 9999 {
+		if t, err := time.Parse(layout, s); err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
 			return t.UTC(), nil
 		}
 	}
@@ -220,7 +229,10 @@ func parseTime(s string) (time.Time, error) {
 
 // check validates a value and returns every wrong field. loc is where the value itself is.
 func check(schema *jsonschema.Schema, value any, loc ...any) []fault.Field {
-	fields := nulls(value, loc)
+	fields, sane := unfit(value, loc)
+	if !sane {
+		return fields
+	}
 	err := schema.Validate(value)
 	var invalid *jsonschema.ValidationError
 	if errors.As(err, &invalid) {
@@ -307,21 +319,98 @@ func describe(k jsonschema.ErrorKind) (typ, msg string) {
 	}
 }
 
-// nulls finds texts that PostgreSQL cannot keep: with U+0000 or not UTF-8.
-func nulls(v any, loc []any) (out []fault.Field) {
+// unfit finds what nothing behind the contract can take: texts that PostgreSQL cannot keep, and numbers so large or exact
+// that only looking at them is expensive. With such a number sane is false, and the value must not be looked at further.
+func unfit(v any, loc []any) (out []fault.Field, sane bool) {
+	sane = true
+	inner := func(v any, at any) {
+		fields, ok := unfit(v, append(slices.Clone(loc), at))
+		out, sane = append(out, fields...), sane && ok
+	}
 	switch v := v.(type) {
 	case string:
 		if strings.ContainsRune(v, 0) || !utf8.ValidString(v) {
-			return []fault.Field{{Type: "string_unicode", Loc: loc, Msg: "Text should be UTF-8 without the character U+0000"}}
+			out = []fault.Field{badText(loc)}
+		}
+	case json.Number:
+		if !plausible(v) {
+			return []fault.Field{{Type: "value_error", Loc: loc, Msg: "The number is out of range"}}, false
 		}
 	case map[string]any:
-		for name, inner := range v {
-			out = append(out, nulls(inner, append(slices.Clone(loc), name))...)
+		for name, value := range v {
+			if strings.ContainsRune(name, 0) {
+				out = append(out, badText(loc))
+			}
+			inner(value, name)
 		}
 	case []any:
-		for i, inner := range v {
-			out = append(out, nulls(inner, append(slices.Clone(loc), i))...)
+		for i, value := range v {
+			inner(value, i)
 		}
+	}
+	return out, sane
+}
+
+func badText(loc []any) fault.Field {
+	return fault.Field{Type: "string_unicode", Loc: loc, Msg: "Text should be UTF-8 without the character U+0000"}
+}
+
+// plausible reports whether a number could be a float64 that somebody wrote. 1e999999 has a million digits for the
+// validator, which calculates exactly.
+func plausible(n json.Number) bool {
+	_, exponent, _ := strings.Cut(strings.ToLower(string(n)), "e")
+	e, err := strconv.Atoi(cmp.Or(exponent, "0"))
+	return err == nil && e >= -400 && e <= 400 && len(n) <= 64
+}
+
+// known keeps of a checked value what its schemas name, spelled exactly so: encoding/json would take "NAME" for "name",
+// which nothing has checked. Times become RFC 3339 in UTC. An object whose schemas name no property is kept whole.
+func known(v any, schemas ...*jsonschema.Schema) any {
+	schemas = parts(schemas)
+	switch v := v.(type) {
+	case string:
+		isTime := slices.ContainsFunc(schemas, func(s *jsonschema.Schema) bool { return s.Format != nil && s.Format.Name == "date-time" })
+		if at, err := parseTime(v); isTime && err == nil {
+			return at.Format(time.RFC3339Nano)
+		}
+	case []any:
+		var items []*jsonschema.Schema
+		for _, s := range schemas {
+			if s.Items2020 != nil {
+				items = append(items, s.Items2020)
+			}
+		}
+		for i := range v {
+			v[i] = known(v[i], items...)
+		}
+	case map[string]any:
+		open := !slices.ContainsFunc(schemas, func(s *jsonschema.Schema) bool { return len(s.Properties) > 0 })
+		for name, value := range v {
+			var properties []*jsonschema.Schema
+			for _, s := range schemas {
+				if p, ok := s.Properties[name]; ok {
+					properties = append(properties, p)
+				}
+				open = open || s.AdditionalProperties != nil && s.AdditionalProperties != false
+			}
+			if len(properties) == 0 && !open {
+				delete(v, name)
+				continue
+			}
+			v[name] = known(value, properties...)
+		}
+	}
+	return v
+}
+
+// parts lists the schemas and those that they are made of.
+func parts(schemas []*jsonschema.Schema) (out []*jsonschema.Schema) {
+	for _, s := range schemas {
+		out = append(out, s)
+		if s.Ref != nil {
+			out = append(out, parts([]*jsonschema.Schema{s.Ref})...)
+		}
+		out = append(out, parts(slices.Concat(s.AllOf, s.AnyOf, s.OneOf))...)
 	}
 	return out
 }

@@ -3,6 +3,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -58,38 +59,40 @@ func (g *Group) Defer(name string, close func()) { g.closes = append(g.closes, c
 // and closes what was deferred. Call it once.
 func (g *Group) Run(ctx context.Context) error {
 	defer g.Close()
-	type ended struct {
-		index int
-		err   error
-	}
-	ends := make(chan ended, len(g.actors))
+	ends := make(chan int, len(g.actors))
+	errs := make([]error, len(g.actors))
 	cancels := make([]context.CancelFunc, len(g.actors))
 	done := make([]chan struct{}, len(g.actors))
 	for i, a := range g.actors {
 		// Each actor has a context of its own, so that they stop one after the other and not all at once with ctx.
 		actorCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		cancels[i], done[i] = cancel, make(chan struct{})
+		started := make(chan struct{})
 		go func() {
-			defer close(done[i])
-			ends <- ended{i, safely(actorCtx, a.run)}
+			close(started)
+			errs[i] = safely(actorCtx, a.run)
+			close(done[i])
+			ends <- i
 		}()
+		<-started
 	}
 
 	var failure error
+	first := -1
 	select {
 	case <-ctx.Done():
-	case e := <-ends:
-		failure = e.err
-		if failure == nil {
-			failure = errors.New("ended by itself")
-		}
-		failure = fmt.Errorf("%s: %w", g.actors[e.index].name, failure)
-		g.log.ErrorContext(ctx, "a part failed, stopping", "actor", g.actors[e.index].name, "error", failure)
+	case first = <-ends:
+		failure = fmt.Errorf("%s: %w", g.actors[first].name, cmp.Or(errs[first], errors.New("ended by itself")))
+		g.log.ErrorContext(ctx, "a part failed, stopping", "actor", g.actors[first].name, "error", failure)
 	}
 	for i := len(g.actors) - 1; i >= 0; i-- {
 		cancels[i]()
 		select {
 		case <-done[i]:
+			if i != first && errs[i] != nil && !errors.Is(errs[i], context.Canceled) {
+				g.log.ErrorContext(ctx, "a part failed while stopping", "actor", g.actors[i].name, "error", errs[i])
+				failure = errors.Join(failure, fmt.Errorf("%s: %w", g.actors[i].name, errs[i]))
+			}
 		case <-time.After(StopTimeout):
 			g.log.ErrorContext(ctx, "a part did not stop in time", "actor", g.actors[i].name, "timeout", StopTimeout)
 			failure = errors.Join(failure, fmt.Errorf("%s did not stop within %s", g.actors[i].name, StopTimeout))

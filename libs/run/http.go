@@ -118,10 +118,13 @@ func answer(w http.ResponseWriter, status int, body string) {
 
 // WithHealth puts /health and /ready beside a service's API, where the gateway asks for them.
 func WithHealth(tel telemetry.Set, ready Ready, api http.Handler) http.Handler {
-	mux := http.NewServeMux()
 	health := Health(tel, ready)
-	mux.Handle("/health", health)
-	mux.Handle("/ready", health)
-	mux.Handle("/", api)
-	return mux
+	// No mux: it would redirect paths such as //clients before the API can refuse them.
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/health" || r.URL.Path == "/ready" {
+			health.ServeHTTP(w, r)
+			return
+		}
+		api.ServeHTTP(w, r)
+	})
 }

@@ -74,7 +74,9 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 				_, _ = fmt.Fprintf(stderr, "%s: there is nothing to migrate, it has no tables\n", service)
 				return exitUsage
 			}
-			start = func(ctx context.Context, cfg T, tel telemetry.Set) error { return any(cfg).(Migrator).Migrate(ctx, tel) }
+			start = func(ctx context.Context, cfg T, tel telemetry.Set) error {
+				return any(cfg).(Migrator).Migrate(ctx, tel)
+			}
 		default:
 			_, _ = fmt.Fprintf(stderr, "%s: unknown argument %q, try --help\n", service, args[0])
 			return exitUsage
@@ -109,7 +111,7 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 
 // askHealth asks the process that runs with this environment whether it is alive. Images without a shell need it.
 func askHealth() error {
-	client := http.Client{Timeout: 2 * time.Second}
+	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{}}            // no proxy from the environment
 	res, err := client.Get("http://" + cmp.Or(os.Getenv("ADMIN_ADDR"), ":9090") + "/health") // without a host it is this machine
 	if err != nil {
 		return fmt.Errorf("ask for health: %w", err)

@@ -123,11 +123,19 @@ func Nop() Set {
 }
 
 func handler(cfg Config, w io.Writer) slog.Handler {
-	options := &slog.HandlerOptions{Level: cfg.LogLevel}
+	options := &slog.HandlerOptions{Level: cfg.LogLevel, ReplaceAttr: seconds}
 	if cfg.LogFormat == "text" {
 		return traced{slog.NewTextHandler(w, options)}
 	}
 	return traced{slog.NewJSONHandler(w, options)}
+}
+
+// seconds shows durations as a number with its unit in the name; slog's own form is nanoseconds without one.
+func seconds(_ []string, a slog.Attr) slog.Attr {
+	if a.Value.Kind() == slog.KindDuration {
+		return slog.Float64(a.Key+"_seconds", a.Value.Duration().Seconds())
+	}
+	return a
 }
 
 // traced adds the trace of the context to each line.

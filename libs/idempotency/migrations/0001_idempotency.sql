@@ -4,7 +4,7 @@ create table idempotency (
     operation   text        not null,
     key         text        not null,
     fingerprint bytea       not null,
-    answer      jsonb,
+    answer      json,
     created_at  timestamptz not null default now(),
     primary key (agent_id, operation, key)
 );

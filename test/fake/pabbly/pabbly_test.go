@@ -1,6 +1,7 @@
 package pabbly_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -43,7 +44,7 @@ func TestASoundDeliveryIsAcceptedAndKept(t *testing.T) {
 			require.JSONEq(t, `{"status":"success","message":"Webhook data received successfully"}`, body)
 
 			d := receiver.WaitFor(t, completed, 1)[0]
-			require.Equal(t, []byte(good), d.Body, "byte for byte")
+			require.True(t, bytes.Equal([]byte(good), d.Body), "byte for byte")
 			require.Equal(t, "e1", d.EventID)
 			require.NotEmpty(t, d.Header.Get("traceparent"))
 			require.WithinDuration(t, clock.System{}.Now(), d.Time, time.Minute)

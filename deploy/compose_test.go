@@ -1,0 +1,122 @@
+package deploy
+
+import (
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/cli"
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/stretchr/testify/require"
+)
+
+const root = ".." // of the repository
+
+// secretName matches settings that must come from files.
+var secretName = regexp.MustCompile(`(KEY|SECRET|PASSWORD|TOKEN|DATABASE_URL|WEBHOOK_URL)$`)
+
+// composeProject loads the file as docker compose does, against the specification's schema, with nothing set in the shell.
+func composeProject(t *testing.T) *types.Project {
+	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithConsistency(true))
+	require.NoError(t, err)
+	project, err := options.LoadProject(t.Context())
+	require.NoError(t, err)
+	return project
+}
+
+func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	require.Len(t, project.Services, 7)
+	for name, s := range project.Services {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			require.NotNil(t, s.HealthCheck)
+			require.NotEmpty(t, s.HealthCheck.Test)
+			require.Equal(t, "unless-stopped", s.Restart)
+			require.True(t, s.ReadOnly)
+			require.Equal(t, []string{"ALL"}, s.CapDrop)
+			require.Empty(t, s.CapAdd)
+			require.False(t, s.Privileged)
+			require.Contains(t, s.SecurityOpt, "no-new-privileges:true")
+			require.Positive(t, s.MemLimit)
+			require.NotNil(t, s.StopGracePeriod)
+			_, tag, tagged := strings.Cut(s.Image, ":")
+			require.True(t, tagged && tag != "latest", "the image is not pinned: %s", s.Image)
+		})
+	}
+}
+
+func TestComposePublishesOnlyTheGateway(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	for name, s := range project.Services {
+		require.NotEqual(t, "host", s.NetworkMode, name)
+		if name == "gateway" {
+			require.Equal(t, []types.ServicePortConfig{{Mode: "ingress", HostIP: "127.0.0.1", Target: 8000, Published: "8000", Protocol: "tcp"}}, s.Ports)
+			continue
+		}
+		require.Empty(t, s.Ports, name)
+	}
+	require.True(t, bool(project.Networks["inside"].Internal))
+	for _, name := range []string{"postgres", "kafka", "auth", "crm"} {
+		require.Equal(t, []string{"inside"}, slices.Collect(maps.Keys(project.Services[name].Networks)), "%s needs no way out", name)
+	}
+}
+
+func TestComposeSecretsComeFromFiles(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	made := makeSecrets(t)
+	for name, s := range project.Services {
+		given := map[string]bool{}
+		for _, secret := range s.Secrets {
+			given["/run/secrets/"+secret.Source] = true
+		}
+		for key, value := range s.Environment {
+			require.False(t, secretName.MatchString(key) && value != nil, "%s: %s is not in a file", name, key)
+			if file, isFile := strings.CutSuffix(key, "_FILE"); isFile {
+				require.True(t, given[*value], "%s: %s names a file that is no secret of it", name, file)
+			}
+		}
+	}
+	for name, secret := range project.Secrets {
+		require.FileExists(t, secret.File+".example", "an example shows the form of %s", name)
+		require.FileExists(t, filepath.Join(made, name), "make-secrets makes %s", name)
+	}
+	entries, err := os.ReadDir(made)
+	require.NoError(t, err)
+	require.Len(t, entries, len(project.Secrets), "make-secrets makes nothing else")
+}
+
+func TestComposeStartsInOrder(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	for _, name := range []string{"auth", "calls", "crm", "notify"} {
+		require.Equal(t, types.ServiceConditionHealthy, project.Services[name].DependsOn["postgres"].Condition, name)
+	}
+	for name, s := range project.Services {
+		for other, d := range s.DependsOn {
+			if d.Condition == types.ServiceConditionHealthy {
+				require.NotNil(t, project.Services[other].HealthCheck, "%s waits for %s", name, other)
+			}
+		}
+	}
+}
+
+func TestComposeKeepsRecordingsWithCallsAlone(t *testing.T) {
+	t.Parallel()
+	for name, s := range composeProject(t).Services {
+		for _, v := range s.Volumes {
+			if v.Source != "recordings" {
+				continue
+			}
+			require.Equal(t, "calls", name)
+			require.True(t, strings.HasPrefix(*s.Environment["STORAGE_URL"], "file://"+v.Target+"/"))
+		}
+	}
+}

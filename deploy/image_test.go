@@ -1,0 +1,170 @@
+package deploy
+
+import (
+	"bytes"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+	"github.com/moby/patternmatcher"
+	"github.com/moby/patternmatcher/ignorefile"
+	"github.com/stretchr/testify/require"
+)
+
+// dockerfile is the one Dockerfile, by stage.
+func dockerfile(t *testing.T, file string) map[string]instructions.Stage {
+	text, err := os.Open(filepath.Join(root, file))
+	require.NoError(t, err)
+	defer func() { _ = text.Close() }()
+	tree, err := parser.Parse(text)
+	require.NoError(t, err)
+	list, _, err := instructions.Parse(tree.AST, nil)
+	require.NoError(t, err)
+	stages := map[string]instructions.Stage{}
+	for _, s := range list {
+		stages[s.Name] = s
+	}
+	return stages
+}
+
+func TestImagesRunUnprivilegedFromPinnedBases(t *testing.T) {
+	t.Parallel()
+	for name, stage := range dockerfile(t, "deploy/docker/Dockerfile") {
+		_, tag, _ := strings.Cut(stage.BaseName, ":")
+		require.NotContains(t, []string{"", "latest"}, tag, "%s is not pinned", stage.BaseName)
+		if name == "build" {
+			continue
+		}
+		var user string
+		var healthcheck, entrypoint []string
+		for _, command := range stage.Commands {
+			switch c := command.(type) {
+			case *instructions.UserCommand:
+				user = c.User
+			case *instructions.HealthCheckCommand:
+				healthcheck = c.Health.Test
+			case *instructions.EntrypointCommand:
+				entrypoint = c.CmdLine
+				require.False(t, c.PrependShell, "there is no shell")
+			}
+		}
+		require.Equal(t, "65532:65532", user, name)
+		require.Equal(t, []string{"CMD", "/app", "health"}, healthcheck, name)
+		require.Equal(t, []string{"/app"}, entrypoint, name)
+	}
+}
+
+// replay does on this machine what an engine does for a stage: copies from the context what COPY names, and runs what RUN
+// says, with a directory as the root of the file system. It knows the instructions that the stage uses and no others.
+func replay(t *testing.T, stage instructions.Stage, args map[string]string) (rootfs string) {
+	rootfs = t.TempDir()
+	variables := map[string]string{}
+	workdir := "/"
+	expand := func(text string) string { return os.Expand(text, func(name string) string { return variables[name] }) }
+	for _, command := range stage.Commands {
+		switch c := command.(type) {
+		case *instructions.ArgCommand:
+			for _, a := range c.Args {
+				if value, given := args[a.Key]; given {
+					variables[a.Key] = value
+				} else if a.Value != nil {
+					variables[a.Key] = *a.Value
+				}
+			}
+		case *instructions.EnvCommand:
+			for _, e := range c.Env {
+				variables[e.Key] = expand(e.Value)
+			}
+		case *instructions.WorkdirCommand:
+			workdir = c.Path
+		case *instructions.CopyCommand:
+			require.Empty(t, c.From)
+			for _, source := range c.SourcePaths {
+				copyFromContext(t, expand(source), filepath.Join(rootfs, workdir), expand(c.DestPath))
+			}
+		case *instructions.RunCommand:
+			require.True(t, c.PrependShell)
+			run := exec.CommandContext(t.Context(), "sh", "-c", strings.Join(c.CmdLine, " "))
+			run.Dir = filepath.Join(rootfs, workdir)
+			run.Env = append(os.Environ(), "GOFLAGS=", "PWD="+run.Dir)
+			for name, value := range variables {
+				run.Env = append(run.Env, name+"="+value)
+			}
+			out, err := run.CombinedOutput()
+			require.NoError(t, err, "%s\n%s", strings.Join(c.CmdLine, " "), out)
+		default:
+			t.Fatalf("nobody replays %s", c.Name())
+		}
+	}
+	return rootfs
+}
+
+// copyFromContext copies a directory's content, or the files that match a pattern, as COPY does.
+func copyFromContext(t *testing.T, source, workdir, dest string) {
+	copied := 0
+	for _, file := range contextFiles(t) {
+		target := ""
+		if inside, ok := strings.CutPrefix(file, path.Clean(source)+"/"); ok {
+			target = path.Join(dest, inside)
+		} else if matches, err := path.Match(path.Clean(source), file); err == nil && matches {
+			require.True(t, strings.HasSuffix(dest, "/"), "%s may be several files", source)
+			target = path.Join(dest, path.Base(file))
+		}
+		if target == "" {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(root, file))
+		require.NoError(t, err)
+		target = filepath.Join(workdir, target)
+		require.NoError(t, os.MkdirAll(filepath.Dir(target), 0o755))
+		require.NoError(t, os.WriteFile(target, content, 0o644))
+		copied++
+	}
+	require.Positive(t, copied, "COPY %s finds nothing", source)
+}
+
+// contextFiles are the files of the repository that .dockerignore lets through.
+func contextFiles(t *testing.T) (files []string) {
+	raw, err := os.ReadFile(filepath.Join(root, ".dockerignore"))
+	require.NoError(t, err)
+	patterns, err := ignorefile.ReadAll(bytes.NewReader(raw))
+	require.NoError(t, err)
+	ignored, err := patternmatcher.New(patterns)
+	require.NoError(t, err)
+	require.NoError(t, filepath.WalkDir(root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || name == root {
+			return err
+		}
+		rel, err := filepath.Rel(root, name)
+		if err != nil {
+			return err
+		}
+		skip, err := ignored.MatchesOrParentMatches(rel)
+		switch {
+		case err != nil:
+			return err
+		case skip && entry.IsDir() && !strings.Contains(rel, "/"):
+			return fs.SkipDir // no pattern lets through what is below it
+		case !skip && entry.Type().IsRegular():
+			files = append(files, filepath.ToSlash(rel))
+		}
+		return nil
+	}))
+	return files
+}
+
+func TestContextHoldsNoSecretsAndNoData(t *testing.T) {
+	t.Parallel()
+	for _, file := range contextFiles(t) {
+		top, _, _ := strings.Cut(file, "/")
+		require.True(t, slices.Contains([]string{"api", "libs", "gateway", "services"}, top), file)
+		require.NotContains(t, file, ".env")
+	}
+}

@@ -1,0 +1,236 @@
+package deploy
+
+import (
+	"bufio"
+	"context"
+	"debug/elf"
+	"errors"
+	"log/slog"
+	"maps"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/compose-spec/compose-go/v2/types"
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/pg/pgserver"
+)
+
+const mib = 1 << 20
+
+// TestServicesFromTheirImages builds each service by the steps of its image and lets the binary judge what Compose and
+// Kubernetes give it: every setting is one it knows, all of them together are accepted, and the database role that Compose
+// makes for it is enough to migrate.
+func TestServicesFromTheirImages(t *testing.T) {
+	t.Parallel()
+	project := composeProject(t)
+	kubernetes := render(t, overlay)
+	secrets := makeSecrets(t, "OPENAI_API_KEY=sk-test", "PABBLY_WEBHOOK_URL=https://connect.pabbly.com/workflow/sendwebhookdata/test")
+	urls := initDatabase(t, secrets)
+	example := exampleSettings(t)
+
+	for _, name := range services {
+		service := project.Services[name]
+		build := dockerfile(t, service.Build.Dockerfile)
+		require.Contains(t, build, service.Build.Target)
+		args := map[string]string{"VERSION": "1.2.3"}
+		if service.Build.Args["SERVICE"] != nil {
+			args["SERVICE"] = *service.Build.Args["SERVICE"]
+		}
+		app := filepath.Join(replay(t, build["build"], args), "src/app")
+
+		t.Run(name, func(t *testing.T) {
+			isStatic(t, app)
+			version, err := exec.CommandContext(t.Context(), app, "version").Output()
+			require.NoError(t, err)
+			require.Equal(t, name+" 1.2.3\n", string(version))
+
+			known := settingsOf(t, app)
+			compose := composeEnvironment(service, secrets)
+			kube := kubernetesEnvironment(t, kubernetes, name)
+			for _, environ := range []map[string]string{compose, kube} {
+				for setting := range environ {
+					setting = strings.TrimSuffix(setting, "_FILE")
+					require.Contains(t, example, setting, ".env.example does not have it")
+					if setting != "KAFKA_BROKERS" { // Kubernetes tells everybody
+						require.Contains(t, known, setting, "%s does not know it", name)
+					}
+				}
+				accepts(t, app, environ)
+			}
+			if name == "gateway" {
+				return
+			}
+			delete(compose, "DATABASE_URL_FILE")
+			compose["DATABASE_URL"] = urls[name]
+			out, err := command(t, app, compose, "migrate").CombinedOutput()
+			require.NoError(t, err, "%s", out)
+			reachesOnlyItsSchema(t, urls[name], name)
+		})
+	}
+}
+
+// isStatic requires a binary that runs on an empty image.
+func isStatic(t *testing.T, app string) {
+	binary, err := elf.Open(app)
+	require.NoError(t, err)
+	defer func() { _ = binary.Close() }()
+	for _, segment := range binary.Progs {
+		require.NotEqual(t, elf.PT_INTERP, segment.Type, "it needs a dynamic linker")
+	}
+	info, err := os.Stat(app)
+	require.NoError(t, err)
+	t.Logf("%s: %.1f MiB", t.Name(), float64(info.Size())/mib)
+}
+
+var settingLine = regexp.MustCompile(`(?m)^  ([A-Z][A-Z0-9_]+) `)
+
+// settingsOf are the settings that a binary lists, and OpenTelemetry's, which its SDK reads.
+func settingsOf(t *testing.T, app string) []string {
+	help, err := exec.CommandContext(t.Context(), app, "--help").Output()
+	require.NoError(t, err)
+	return append(names(settingLine, help), "OTEL_EXPORTER_OTLP_ENDPOINT")
+}
+
+func exampleSettings(t *testing.T) []string {
+	raw, err := os.ReadFile(filepath.Join(root, ".env.example"))
+	require.NoError(t, err)
+	return names(regexp.MustCompile(`(?m)^([A-Z][A-Z0-9_]+)=`), raw)
+}
+
+func names(pattern *regexp.Regexp, text []byte) (found []string) {
+	for _, match := range pattern.FindAllSubmatch(text, -1) {
+		found = append(found, string(match[1]))
+	}
+	return found
+}
+
+// composeEnvironment is what Compose gives a service, with the secrets where they are on this machine.
+func composeEnvironment(service types.ServiceConfig, secrets string) map[string]string {
+	environ := map[string]string{}
+	for name, value := range service.Environment {
+		if value != nil {
+			environ[name] = strings.Replace(*value, "/run/secrets", secrets, 1)
+		}
+	}
+	return environ
+}
+
+// kubernetesEnvironment is what Kubernetes gives a service, with the secrets in a directory of this machine.
+func kubernetesEnvironment(t *testing.T, m manifests, service string) map[string]string {
+	d := m.deployments[service]
+	environ := environment(t, m, d)
+	for _, volume := range d.Spec.Template.Spec.Volumes {
+		if volume.Secret == nil {
+			continue
+		}
+		dir := t.TempDir()
+		for key, value := range m.secrets[volume.Secret.SecretName].Data {
+			if strings.HasSuffix(key, "SECRET") || key == "SECRET_KEY" { // the example's are refused, as they must be
+				value = []byte(conf.NewSecret())
+			}
+			require.NoError(t, os.WriteFile(filepath.Join(dir, key), value, 0o600))
+		}
+		mount := mountPath(t, container(t, d), volume.Name)
+		for name, value := range environ {
+			environ[name] = strings.Replace(value, mount+"/", dir+"/", 1)
+		}
+	}
+	return environ
+}
+
+func mountPath(t *testing.T, c corev1.Container, volume string) string {
+	i := slices.IndexFunc(c.VolumeMounts, func(m corev1.VolumeMount) bool { return m.Name == volume })
+	require.NotEqual(t, -1, i, "%s is not mounted", volume)
+	return c.VolumeMounts[i].MountPath
+}
+
+func command(t *testing.T, app string, environ map[string]string, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(t.Context(), app, args...)
+	cmd.Env = []string{}
+	for _, name := range slices.Sorted(maps.Keys(environ)) {
+		cmd.Env = append(cmd.Env, name+"="+environ[name])
+	}
+	return cmd
+}
+
+// accepts requires that the service starts with the settings; it is killed as soon as it says so.
+func accepts(t *testing.T, app string, environ map[string]string) {
+	environ = maps.Clone(environ)
+	environ["HTTP_ADDR"], environ["ADMIN_ADDR"] = "127.0.0.1:0", "127.0.0.1:0"
+	cmd := command(t, app, environ)
+	stderr, err := cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, cmd.Start())
+	var said []string
+	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+		said = append(said, lines.Text())
+		if strings.Contains(lines.Text(), `"msg":"starting"`) {
+			require.NoError(t, cmd.Process.Kill())
+			_ = cmd.Wait() // it was killed
+			return
+		}
+	}
+	_ = cmd.Wait() // what it said tells more
+	t.Fatal(strings.Join(said, "\n"))
+}
+
+// initDatabase runs docker/postgres-init.sh as the image of PostgreSQL does at its first start. It returns the URL of each
+// service on the server that it started.
+func initDatabase(t *testing.T, secrets string) map[string]string {
+	server, err := pgserver.Start(t.Context(), pgserver.Options{Dir: filepath.Join(t.TempDir(), "postgres"), Log: slog.New(slog.DiscardHandler), Fast: true})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+		defer cancel()
+		require.NoError(t, server.Stop(ctx))
+	})
+	admin, err := url.Parse(server.URL("postgres"))
+	require.NoError(t, err)
+	password, _ := admin.User.Password()
+	conn, err := pgx.Connect(t.Context(), admin.String())
+	require.NoError(t, err)
+	_, err = conn.Exec(t.Context(), "create database convoflow")
+	require.NoError(t, errors.Join(err, conn.Close(t.Context())))
+
+	script := exec.CommandContext(t.Context(), "docker/postgres-init.sh")
+	script.Env = []string{"PATH=" + os.Getenv("PATH"), "SECRETS_DIR=" + secrets, "POSTGRES_USER=" + admin.User.Username(), "POSTGRES_DB=convoflow",
+		"PGHOST=" + admin.Hostname(), "PGPORT=" + admin.Port(), "PGPASSWORD=" + password}
+	out, err := script.CombinedOutput()
+	require.NoError(t, err, "%s", out)
+
+	urls := map[string]string{}
+	for _, service := range []string{"auth", "calls", "crm", "notify"} {
+		u, err := url.Parse(strings.TrimSpace(readSecret(t, secrets, service+"_database_url")))
+		require.NoError(t, err)
+		require.Equal(t, "postgres:5432", u.Host)
+		u.Host = admin.Host
+		urls[service] = u.String()
+	}
+	return urls
+}
+
+func reachesOnlyItsSchema(t *testing.T, databaseURL, service string) {
+	conn, err := pgx.Connect(t.Context(), databaseURL)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, conn.Close(t.Context())) }()
+	rows, err := conn.Query(t.Context(), `select nspname from pg_namespace where nspname in ('public', 'auth', 'calls', 'crm', 'notify')
+		and (has_schema_privilege(oid, 'usage') or has_schema_privilege(oid, 'create'))`)
+	require.NoError(t, err)
+	schemas, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	require.NoError(t, err)
+	require.Equal(t, []string{service}, schemas)
+	var tables int
+	require.NoError(t, conn.QueryRow(t.Context(), "select count(*) from pg_tables where schemaname = $1", service).Scan(&tables))
+	require.Positive(t, tables)
+}

@@ -1,0 +1,59 @@
+package gateway
+
+import (
+	"errors"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+func TestEveryWrongSettingIsListed(t *testing.T) {
+	t.Parallel()
+	_, err := conf.Load(Defaults(), []string{
+		"CALLS_URL=calls:8080", "CRM_URL=http://crm:8080/", "NOTIFY_URL=http://u:p@notify", "MAX_AUDIO_SIZE_MB=0",
+		"ALLOWED_ORIGINS=*, https://app.example.com/x", "ALLOWED_HOSTS=https://a.example.com,b.example.com:80", "TRUSTED_PROXIES=10.0.0.1", "LOG_FORMAT=xml",
+	})
+	var wrong *conf.Error
+	require.True(t, errors.As(err, &wrong))
+	require.Equal(t, []string{
+		`ALLOWED_HOSTS: "b.example.com:80" is not a host name without scheme and port`,
+		`ALLOWED_HOSTS: "https://a.example.com" is not a host name without scheme and port`,
+		"ALLOWED_ORIGINS must name each origin: * would let any web page act for a logged-in agent",
+		`ALLOWED_ORIGINS: "https://app.example.com/x" is not an origin such as https://app.example.com`,
+		"AUTH_URL must be where the service listens, such as http://auth:8080",
+		"CALLS_URL must be where the service listens, such as http://calls:8080",
+		"LOG_FORMAT must be json or text",
+		"MAX_AUDIO_SIZE_MB must be between 1 and 4096",
+		"NOTIFY_URL must be where the service listens, such as http://notify:8080",
+		`TRUSTED_PROXIES: "10.0.0.1" is not a CIDR such as 10.0.0.0/8`,
+	}, wrong.Problems)
+}
+
+func TestGoodSettingsAreTaken(t *testing.T) {
+	t.Parallel()
+	cfg, err := conf.Load(Defaults(), []string{
+		"HTTP_ADDR=:1", "AUTH_URL=http://auth:8080", "CALLS_URL=http://calls:8080", "CRM_URL=http://crm:8080", "NOTIFY_URL=https://notify",
+		"ALLOWED_ORIGINS=https://app.example.com, http://localhost:3000", "ALLOWED_HOSTS=api.example.com, ::1", "TRUSTED_PROXIES=10.0.0.0/8,fd00::/8",
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"https://app.example.com", "http://localhost:3000"}, trimmed(cfg.AllowedOrigins))
+	require.Len(t, prefixes(cfg.TrustedProxies), 2)
+	require.Equal(t, ":1", cfg.HTTP.Addr)
+}
+
+func TestWrongSettingsStartNothing(t *testing.T) {
+	t.Parallel()
+	cfg := Defaults()
+	cfg.AllowedOrigins = []string{"*"}
+	cfg.Mount = map[string]http.Handler{"/docs": nil, "inbox": nil, "/a/b": nil, "/inbox": nil}
+	_, err := New(t.Context(), cfg, telemetry.Nop())
+	require.ErrorContains(t, err, "ALLOWED_ORIGINS")
+	require.ErrorContains(t, err, `"/docs"`)
+	require.ErrorContains(t, err, `"inbox"`)
+	require.ErrorContains(t, err, `"/a/b"`)
+	require.NotContains(t, err.Error(), `"/inbox"`)
+}

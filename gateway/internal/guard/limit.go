@@ -1,0 +1,130 @@
+package guard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// Limit lets requests with a body of at most maxBody bytes through to next and gives them that long, 0 for as long as it
+// takes. A body that announces its size is refused at once; one that does not fails next's reading with the same TooLarge
+// fault.
+func Limit(maxBody int64, timeout time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength > maxBody {
+			refuse(w, r, tooLarge(maxBody))
+			return
+		}
+		if timeout > 0 {
+			ctx, cancel := context.WithTimeout(r.Context(), timeout)
+			defer cancel()
+			r = r.WithContext(ctx)
+		} else {
+			r = r.WithContext(r.Context()) // the body is replaced in a copy
+		}
+		if r.ContentLength != 0 {
+			r.Body = limited{http.MaxBytesReader(w, r.Body, maxBody)}
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+type limited struct{ io.ReadCloser }
+
+func (l limited) Read(p []byte) (int, error) {
+	n, err := l.ReadCloser.Read(p)
+	var over *http.MaxBytesError
+	if errors.As(err, &over) {
+		err = tooLarge(over.Limit)
+	}
+	return n, err
+}
+
+func tooLarge(maxBody int64) error {
+	return fault.New(fault.TooLarge, "body_too_large", fmt.Sprintf("The body is over %d bytes", maxBody))
+}
+
+// Patience is how long a client may let us wait for the next bytes of its body, or to take the next bytes of an answer.
+const Patience = 30 * time.Second
+
+// Cut ends the exchange with a client that stalls for longer than patience. Nobody holds a connection by being slow.
+func Cut(patience time.Duration, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c := &conn{control: http.NewResponseController(w), patience: patience}
+		_ = c.control.SetWriteDeadline(time.Time{}) // left by the request before on this connection
+		if r.ContentLength != 0 {
+			c.expectRead()
+			r = r.WithContext(r.Context())
+			r.Body = &body{ReadCloser: r.Body, conn: c}
+			defer c.end()
+		}
+		next.ServeHTTP(&patientWriter{ResponseWriter: w, conn: c}, r)
+	})
+}
+
+// conn sets the deadlines of a connection while one request is served. Errors of setting them do not matter: the reading
+// or writing that follows fails by itself.
+type conn struct {
+	control  *http.ResponseController
+	patience time.Duration
+
+	mu    sync.Mutex
+	ended bool // a transport may still read a body after its request has been served
+}
+
+func (c *conn) expectRead()  { c.setRead(clock.System{}.Now().Add(c.patience)) }
+func (c *conn) expectWrite() { _ = c.control.SetWriteDeadline(clock.System{}.Now().Add(c.patience)) }
+
+func (c *conn) setRead(deadline time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.ended {
+		_ = c.control.SetReadDeadline(deadline)
+	}
+}
+
+func (c *conn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ended = true
+}
+
+type body struct {
+	io.ReadCloser
+	conn *conn
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.conn.expectRead()
+	n, err := b.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		// From here on net/http itself reads, to notice when the client leaves; that may take as long as it likes.
+		b.conn.setRead(time.Time{})
+	}
+	return n, err
+}
+
+type patientWriter struct {
+	http.ResponseWriter
+	conn *conn
+}
+
+func (w *patientWriter) WriteHeader(status int) {
+	w.conn.expectWrite()
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *patientWriter) Write(b []byte) (int, error) {
+	w.conn.expectWrite()
+	return w.ResponseWriter.Write(b)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *patientWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,31 @@
+// Package page serves what the gateway says itself: the reference of the API, the contract, and how the platform feels.
+package page
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"net/http"
+	"time"
+)
+
+// Contract serves the OpenAPI document of the whole platform.
+func Contract(document []byte) http.Handler { return constant("application/json", "", document) }
+
+// constant serves bytes that do not change while the process runs, with an ETag.
+func constant(contentType, policy string, content []byte) http.Handler {
+	sum := sha256.Sum256(content)
+	tag := `W/"` + hex.EncodeToString(sum[:12]) + `"` // weak, because it may be compressed on the way
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		h := w.Header()
+		h.Set("Content-Type", contentType)
+		h.Set("Cache-Control", "no-cache")
+		h.Set("ETag", tag)
+		if policy != "" {
+			h.Set("Content-Security-Policy", policy)
+		}
+		r = r.WithContext(r.Context())
+		r.Header = http.Header{"If-None-Match": r.Header.Values("If-None-Match")} // no ranges of something this small
+		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
+	})
+}

@@ -1,0 +1,167 @@
+// Package proxy passes requests on to one service and streams its answers back, in constant memory. What the service says
+// when it works is passed on as it is; how it fails is never shown.
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"mime"
+	"net"
+	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"go.opentelemetry.io/otel/propagation"
+
+	"github.com/convoflow/convoflow/gateway/internal/record"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+const (
+	dialTimeout   = 2 * time.Second
+	headerTimeout = 60 * time.Second // from the last byte of the request to the first of the answer
+	idleConns     = 256              // kept to one service
+	idleTimeout   = 90 * time.Second // less than the 2 min after which the services close them
+	bufferSize    = 32 << 10
+	retryAfter    = 2 * time.Second
+)
+
+// Upstream is one service behind the gateway.
+type Upstream struct {
+	base      *url.URL
+	transport *http.Transport
+	buffers   *buffers
+	forwarded []string
+	tel       telemetry.Set
+}
+
+// New makes the upstream of the service that listens at address, such as http://calls:8080. forwarded names the headers
+// about who really calls, which are passed on although a proxy usually drops them.
+func New(address string, forwarded []string, tel telemetry.Set) (*Upstream, error) {
+	base, err := url.Parse(address)
+	if err != nil {
+		return nil, fmt.Errorf("read the address of a service: %w", err)
+	}
+	return &Upstream{base: base, forwarded: forwarded, tel: tel, buffers: &buffers{}, transport: &http.Transport{
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		MaxIdleConnsPerHost:   idleConns,
+		IdleConnTimeout:       idleTimeout,
+		ResponseHeaderTimeout: headerTimeout,
+		DisableCompression:    true,
+	}}, nil
+}
+
+// Close ends the connections that nobody uses.
+func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
+
+// Handler passes requests on. stream hands every piece of an answer on as it comes, instead of when a buffer is full.
+func (u *Upstream) Handler(stream bool) http.Handler {
+	flush := time.Duration(0)
+	if stream {
+		flush = -1
+	}
+	return &httputil.ReverseProxy{
+		Rewrite:        u.rewrite,
+		Transport:      u.transport,
+		FlushInterval:  flush,
+		BufferPool:     u.buffers,
+		ModifyResponse: clean,
+		ErrorHandler:   fail,
+		// What it would log is in the record of the request: who left, what broke off.
+		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+	}
+}
+
+func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
+	p.SetURL(u.base)
+	h := p.Out.Header
+	for _, name := range u.forwarded {
+		h.Set(name, p.In.Header.Get(name))
+	}
+	h.Del("Accept-Encoding") // the gateway compresses
+	
+	u.tel.Propagator.Inject(p.Out.Context(), propagation.HeaderCarrier(h))
+}
+
+// clean removes from an answer what is the gateway's to say, and turns an error that is not in the shape of our errors
+// (from something between us and the service) into one that is.
+func clean(res *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if res.StatusCode >= http.StatusInternalServerError && kind != "application/json" {
+		return fmt.Errorf("the service answered %d with %q", res.StatusCode, kind)
+	}
+	for name := range res.Header {
+		if strings.HasPrefix(name, "Access-Control-") {
+			delete(res.Header, name)
+		}
+	}
+	for _, name := range []string{
+		"Server", "X-Powered-By", "X-Request-Id", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy",
+		"Content-Security-Policy", "Strict-Transport-Security",
+	} {
+		delete(res.Header, name)
+	}
+	return nil
+}
+
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *fault.Error
+	switch {
+	case errors.As(err, &refused): // the reading of the body
+		w.Header().Set("Connection", "close")
+		record.Fail(w, r, refused)
+	case errors.Is(r.Context().Err(), context.Canceled):
+		record.Gone(w, r, err)
+	case errors.Is(r.Context().Err(), context.DeadlineExceeded), isTimeout(err):
+		record.Fail(w, r, fault.Wrap(err, fault.Timeout, "timeout", "A part of the platform took too long, try again").After(retryAfter))
+	default:
+		record.Fail(w, r, fault.Wrap(err, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again").After(retryAfter))
+	}
+}
+
+// isTimeout reports whether a service that was reached did not answer in time. One that cannot be reached is down.
+func isTimeout(err error) bool {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Op == "dial" {
+		return false
+	}
+	var timeout net.Error
+	return errors.As(err, &timeout) && timeout.Timeout()
+}
+
+// Ready fails while the service is down or not ready itself.
+func (u *Upstream) Ready(ctx context.Context) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.base.JoinPath("ready").String(), nil)
+	if err != nil {
+		return fmt.Errorf("build the request: %w", err)
+	}
+	res, err := u.transport.RoundTrip(req)
+	if err != nil {
+		return fmt.Errorf("ask whether it is ready: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, _ = io.CopyN(io.Discard, res.Body, bufferSize) // so that the connection can be used again
+	if res.StatusCode != http.StatusOK {
+		return fmt.Errorf("it says it is not ready: %d", res.StatusCode)
+	}
+	return nil
+}
+
+// buffers lends the buffers that bodies are copied through.
+type buffers struct{ pool sync.Pool }
+
+func (b *buffers) Get() []byte {
+	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
+		return p[:]
+	}
+	return make([]byte, bufferSize)
+}
+
+func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }

@@ -1,0 +1,60 @@
+package proxy
+
+import (
+	"context"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+func hanging(t *testing.T) *Upstream {
+	t.Helper()
+	done := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
+	t.Cleanup(server.Close)
+	t.Cleanup(func() { close(done) })
+	u, err := New(server.URL, nil, telemetry.Nop())
+	require.NoError(t, err)
+	t.Cleanup(u.Close)
+	return u
+}
+
+func TestAServiceThatHangsIsATimeout(t *testing.T) {
+	t.Parallel()
+	ofRoute, ofTransport := hanging(t), hanging(t)
+	ofTransport.transport.ResponseHeaderTimeout = time.Millisecond
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	for u, ctx := range map[*Upstream]context.Context{ofRoute: ctx, ofTransport: t.Context()} {
+		w := httptest.NewRecorder()
+		u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
+		require.Equal(t, http.StatusGatewayTimeout, w.Code)
+		require.Contains(t, w.Body.String(), `"code":"timeout"`)
+		require.NotEmpty(t, w.Header().Get("Retry-After"))
+	}
+}
+
+// A service whose host does not even refuse connections is down, which says try again, and not slow.
+func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
+	t.Parallel()
+	u, err := New("http://service.invalid:8080", nil, telemetry.Nop())
+	require.NoError(t, err)
+	w := httptest.NewRecorder()
+	u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	require.Equal(t, "2", w.Header().Get("Retry-After"))
+	require.NotContains(t, w.Body.String(), "invalid")
+	require.Error(t, u.Ready(t.Context()))
+}
+
+func TestAServiceThatHangsIsNotReady(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	require.Error(t, hanging(t).Ready(ctx))
+}

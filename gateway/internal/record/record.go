@@ -1,0 +1,207 @@
+// Package record keeps the books of the front door: for each request one span, one line in the log and one measurement,
+// whether it was served, refused or abandoned. It notes operations and results, never paths with ids, queries, headers or
+// bodies.
+package record
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// StatusGone is noted for a request whose client left before there was an answer; nobody reads it. The number is nginx's.
+const StatusGone = 499
+
+const unrouted = "gateway.unrouted" // no such path or method, or refused before it mattered
+
+// Recorder records requests.
+type Recorder struct {
+	tel      telemetry.Set
+	duration *prometheus.HistogramVec
+	inFlight prometheus.Gauge
+}
+
+// New makes a recorder and registers its metrics.
+func New(tel telemetry.Set) (*Recorder, error) {
+	r := &Recorder{
+		tel: tel,
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "convoflow_gateway_request_duration_seconds",
+			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, []string{"op", "status"}),
+		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "convoflow_gateway_requests_in_flight",
+			Help: "Requests that are being served now.",
+		}),
+	}
+	if err := errors.Join(tel.Metrics.Register(r.duration), tel.Metrics.Register(r.inFlight)); err != nil {
+		return nil, fmt.Errorf("register the gateway's metrics: %w", err)
+	}
+	return r, nil
+}
+
+// entry is what the books say about one request. Only the goroutine that serves it writes to it.
+type entry struct {
+	op    string
+	level slog.Level
+	err   error
+}
+
+type entryKey struct{}
+
+func entryOf(ctx context.Context) *entry {
+	e, _ := ctx.Value(entryKey{}).(*entry)
+	if e == nil {
+		return &entry{}
+	}
+	return e
+}
+
+// Name notes which operation next is. A success is logged at that level.
+func Name(op string, level slog.Level, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := entryOf(r.Context())
+		e.op, e.level = op, level
+		trace.SpanFromContext(r.Context()).SetName(op)
+		next.ServeHTTP(w, r)
+	})
+}
+
+// Fail notes why a request is refused and answers so, in the shape of all errors.
+func Fail(w http.ResponseWriter, r *http.Request, err error) {
+	entryOf(r.Context()).err = err
+	rpc.WriteError(w, r, err)
+}
+
+// Gone notes that the client left.
+func Gone(w http.ResponseWriter, r *http.Request, err error) {
+	entryOf(r.Context()).err = err
+	w.WriteHeader(StatusGone)
+}
+
+// Handler records the requests that next serves. It is the outermost handler: a panic becomes an answer here.
+func (rec *Recorder) Handler(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		e := &entry{op: unrouted, level: slog.LevelInfo}
+		ctx := rec.tel.Propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx, span := rec.tel.Tracer().Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
+		r = r.WithContext(context.WithValue(ctx, entryKey{}, e))
+		answer := &writer{ResponseWriter: w}
+		took := clock.Stopwatch()
+		rec.inFlight.Inc()
+		defer func() {
+			cut := rec.recovered(answer, r, e, recover())
+			rec.inFlight.Dec()
+			rec.end(ctx, span, e, r, answer, took())
+			if cut {
+				panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
+			}
+		}()
+		next.ServeHTTP(answer, r)
+	})
+}
+
+// recovered answers a panic if nothing has been answered yet, and otherwise reports that the answer must be cut.
+// http.ErrAbortHandler is no bug: the proxy throws it when an answer breaks off half way.
+func (rec *Recorder) recovered(w *writer, r *http.Request, e *entry, p any) (cut bool) {
+	switch {
+	case p == nil:
+		return false
+	case p == http.ErrAbortHandler && r.Context().Err() != nil:
+		e.err, w.status = r.Context().Err(), StatusGone
+		return true
+	case p == http.ErrAbortHandler:
+		e.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
+		return true
+	}
+	rec.tel.Log.ErrorContext(r.Context(), "panic", "op", e.op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	if w.status != 0 {
+		return true
+	}
+	Fail(w, r, fmt.Errorf("panic: %v", p))
+	return false
+}
+
+func (rec *Recorder) end(ctx context.Context, span trace.Span, e *entry, r *http.Request, w *writer, took time.Duration) {
+	status := w.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	attrs := []slog.Attr{
+		slog.String("op", e.op), slog.Int("status", status), slog.Duration("took", took), slog.Int64("bytes", w.bytes),
+		slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)),
+	}
+	level := e.level
+	if e.err != nil {
+		code := fault.Of(e.err).Code
+		if status == StatusGone {
+			code = "client_gone"
+		}
+		attrs = append(attrs, slog.String("code", code))
+		span.SetAttributes(attribute.String("error.type", code))
+	}
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelError
+		span.SetStatus(codes.Error, "")
+		if e.err != nil {
+			attrs = append(attrs, slog.String("error", e.err.Error()))
+		}
+	}
+	rec.tel.Log.LogAttrs(ctx, level, "request", attrs...)
+	rec.duration.WithLabelValues(e.op, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
+	span.SetAttributes(attribute.String("http.request.method", method(r)), attribute.Int("http.response.status_code", status))
+	span.End()
+}
+
+// method keeps what strangers invent out of the spans.
+func method(r *http.Request) string {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return r.Method
+	default:
+		return "_OTHER"
+	}
+}
+
+// writer remembers what was answered.
+type writer struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+}
+
+func (w *writer) WriteHeader(status int) {
+	if w.status == 0 && status >= http.StatusOK {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+	n, err := w.ResponseWriter.Write(b)
+	w.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }

@@ -1,0 +1,241 @@
+package contract_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+var at = time.Date(2026, 11, 24, 9, 30, 0, 123456000, time.UTC)
+
+const (
+	agentID, sessionID = "01935c5e-0000-7000-8000-000000000001", "01935c5e-0000-7000-8000-000000000002"
+	callID, clientID   = "01935c5e-0000-7000-8000-000000000003", "01935c5e-0000-7000-8000-000000000004"
+	leadID, followUpID = "01935c5e-0000-7000-8000-000000000005", "01935c5e-0000-7000-8000-000000000006"
+	deliveryID, hookID = "01935c5e-0000-7000-8000-000000000007", "01935c5e-0000-7000-8000-000000000008"
+	eventID            = "01935c5e-0000-7000-8000-000000000009"
+)
+
+func agent(active bool) contract.Agent {
+	return contract.Agent{AgentID: agentID, Version: 2, Email: "asha@example.com", FullName: "Asha Rao", Role: "agent", IsActive: active, CreatedAt: at, UpdatedAt: at.Add(time.Hour)}
+}
+
+func call(status string) contract.Call {
+	return contract.Call{
+		CallID: callID, Version: 3, AgentID: agentID, ClientID: new(clientID), LeadID: new(leadID), Title: new("Pricing call"), CallType: "discovery",
+		CallTag: new("connected"), Status: status, Outcome: new("ok"), ErrorCode: new("timeout"), Retryable: new(true), DurationSeconds: new(31.5),
+		Language: new("en"), Summary: new("Asha explained the price."), ActionItems: []string{"Send the offer"}, Sentiment: new("positive"),
+		KeyTopics: []string{"price", "start date"}, NextStep: new("Call on Friday"), IntentCategory: new("interested"), IntentConfidence: new(0.9),
+		InterestLevel: new("high"), Objections: []string{"too expensive"}, CallbackTime: new(at.Add(48 * time.Hour)), Attempts: 1,
+		RecordedAt: new(at.Add(-time.Hour)), CreatedAt: at, UpdatedAt: at.Add(time.Minute), CompletedAt: new(at.Add(time.Minute)),
+	}
+}
+
+func bareCall(status string) contract.Call {
+	return contract.Call{CallID: callID, Version: 1, AgentID: agentID, CallType: "default", Status: status, ActionItems: []string{}, KeyTopics: []string{}, Objections: []string{}, CreatedAt: at, UpdatedAt: at}
+}
+
+func client() contract.Client {
+	return contract.Client{ClientID: clientID, Version: 2, AgentID: agentID, Name: "Priya Shah", Email: new("priya@example.com"), Phone: new("+919876543210"), Company: new("Shah & Sons"), CreatedAt: at, UpdatedAt: at.Add(time.Hour)}
+}
+
+func bareClient() contract.Client {
+	return contract.Client{ClientID: clientID, Version: 1, AgentID: agentID, CreatedAt: at, UpdatedAt: at}
+}
+
+func followUp(status string) contract.FollowUp {
+	return contract.FollowUp{
+		FollowUpID: followUpID, Version: 2, CallID: callID, ClientID: new(clientID), LeadID: new(leadID), AgentID: agentID, DueDate: at.Add(72 * time.Hour),
+		Task: new("Send the offer"), Notes: new("with the discount"), Status: status, Source: "agent", CreatedAt: at, UpdatedAt: at.Add(time.Hour), CompletedAt: new(at.Add(time.Hour)),
+	}
+}
+
+func bareFollowUp() contract.FollowUp {
+	return contract.FollowUp{FollowUpID: followUpID, Version: 1, CallID: callID, AgentID: agentID, DueDate: at.Add(72 * time.Hour), Status: "pending", Source: "ai", CreatedAt: at, UpdatedAt: at}
+}
+
+func delivery(status string) contract.Delivery {
+	return contract.Delivery{DeliveryID: deliveryID, EndpointID: hookID, EventID: eventID, EventType: "transcription.completed", CallID: new(callID), Status: status, Attempts: 3, Reason: new("410 Gone"), EndedAt: at}
+}
+
+func bareDelivery(status string) contract.Delivery {
+	return contract.Delivery{DeliveryID: deliveryID, EndpointID: hookID, EventID: eventID, EventType: "followup.scheduled", Status: status, Attempts: 1, EndedAt: at}
+}
+
+// golden are the payloads of testdata: the file <type>.json for the first, <type>.minimal.json for the second, which has
+// everything empty that may be.
+var golden = map[string][]any{
+	"agent.registered":        {agent(true)},
+	"agent.updated":           {agent(true)},
+	"agent.deactivated":       {agent(false)},
+	"session.revoked":         {contract.SessionEnd{AgentID: agentID, SessionID: sessionID, Reason: "logout", RevokedAt: at}},
+	"call.uploaded":           {call("pending"), bareCall("pending")},
+	"call.transcribing":       {call("transcribing"), bareCall("transcribing")},
+	"transcription.completed": {call("completed"), bareCall("completed")},
+	"transcription.failed":    {call("failed"), bareCall("failed")},
+	"call.updated":            {call("completed"), bareCall("pending")},
+	"call.deleted":            {call("completed"), bareCall("pending")},
+	"client.created":          {client(), bareClient()},
+	"client.updated":          {client(), bareClient()},
+	"client.deleted":          {client(), bareClient()},
+	"followup.scheduled":      {followUp("pending"), bareFollowUp()},
+	"followup.updated":        {followUp("pending"), bareFollowUp()},
+	"followup.completed":      {followUp("completed"), bareFollowUp()},
+	"followup.due":            {followUp("pending"), bareFollowUp()},
+	"followup.deleted":        {followUp("dismissed"), bareFollowUp()},
+	"webhook.delivered":       {delivery("delivered"), bareDelivery("delivered")},
+	"webhook.dead":            {delivery("dead"), bareDelivery("dead")},
+}
+
+func goldenFile(t *testing.T, typ string, i int) []byte {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join("testdata", typ+[]string{"", ".minimal"}[i]+".json"))
+	require.NoError(t, err)
+	return raw
+}
+
+func pretty(t *testing.T, v any) string {
+	t.Helper()
+	raw, err := json.MarshalIndent(v, "", "  ")
+	require.NoError(t, err)
+	return string(raw) + "\n"
+}
+
+func TestPayloadsAreTheirGoldenFiles(t *testing.T) {
+	t.Parallel()
+	for typ, payloads := range golden {
+		for i, want := range payloads {
+			raw := goldenFile(t, typ, i)
+			require.Empty(t, cmp.Diff(string(raw), pretty(t, want)), "%s: the payload is not its file any more; a field may be added, nothing else", typ)
+
+			got := reflect.New(reflect.TypeOf(want))
+			strict := json.NewDecoder(bytes.NewReader(raw))
+			strict.DisallowUnknownFields()
+			require.NoError(t, strict.Decode(got.Interface()), typ)
+			require.Empty(t, cmp.Diff(want, got.Elem().Interface()), typ)
+			require.Equal(t, string(raw), pretty(t, got.Interface()), typ)
+
+			newer := bytes.Replace(raw, []byte("{"), []byte(`{"a_field_of_tomorrow": {"x": [1]},`), 1)
+			again := reflect.New(reflect.TypeOf(want))
+			require.NoError(t, json.Unmarshal(newer, again.Interface()))
+			require.Equal(t, got.Elem().Interface(), again.Elem().Interface(), "unknown fields are ignored")
+		}
+	}
+}
+
+func TestFullPayloadsAreFull(t *testing.T) {
+	t.Parallel()
+	for typ, payloads := range golden {
+		for f, v := range reflect.ValueOf(payloads[0]).Fields() {
+			if f.Type.Kind() != reflect.Bool {
+				require.False(t, v.IsZero(), "%s: field %s of the full payload is empty", typ, f.Name)
+			}
+			if f.Type.Kind() == reflect.Pointer {
+				require.Len(t, payloads, 2, "%s has nullable fields and needs a minimal payload", typ)
+				require.True(t, reflect.ValueOf(payloads[1]).FieldByIndex(f.Index).IsNil(), "%s: field %s of the minimal payload is set", typ, f.Name)
+			}
+		}
+	}
+}
+
+// declared is every event type that the package's source declares: its name and the topic's constant.
+func declared(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("*.go")
+	require.NoError(t, err)
+	types := map[string]string{}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		require.NoError(t, err)
+		if strings.HasSuffix(name, "_test.go") {
+			continue
+		}
+		ast.Inspect(file, func(n ast.Node) bool {
+			literal, ok := n.(*ast.CompositeLit)
+			if !ok {
+				return true
+			}
+			if index, ok := literal.Type.(*ast.IndexExpr); ok && index.X.(*ast.Ident).Name == "Type" {
+				text, err := strconv.Unquote(literal.Elts[0].(*ast.BasicLit).Value)
+				require.NoError(t, err)
+				types[text] = literal.Elts[1].(*ast.Ident).Name
+			}
+			return true
+		})
+	}
+	return types
+}
+
+func TestCatalogAndGoldenFilesCoverEveryType(t *testing.T) {
+	t.Parallel()
+	types := declared(t)
+	require.NotEmpty(t, types)
+	catalog := contract.Catalog()
+	require.Len(t, catalog, len(types))
+	for name := range types {
+		topic, ok := contract.TopicOf(catalog[name])
+		require.True(t, ok, "%s is on a topic that is listed", name)
+		require.True(t, strings.HasPrefix(topic.Name, topic.Producer+"."))
+		require.Contains(t, golden, name)
+	}
+	require.Len(t, golden, len(types))
+	files, err := os.ReadDir("testdata")
+	require.NoError(t, err)
+	for _, f := range files {
+		require.Contains(t, golden, strings.TrimSuffix(strings.TrimSuffix(f.Name(), ".json"), ".minimal"), "a file that no type has")
+	}
+}
+
+func TestTopicsAreKeptInOneWay(t *testing.T) {
+	t.Parallel()
+	for _, topic := range contract.Topics() {
+		require.NotEqual(t, topic.Compacted, topic.Retention > 0, topic.Name)
+	}
+	_, ok := contract.TopicOf("no.such.v1")
+	require.False(t, ok)
+}
+
+func TestAnEventIsNewAndReadable(t *testing.T) {
+	t.Parallel()
+	e := contract.ClientUpdated.New(at.In(time.FixedZone("IST", 19800)), client())
+	require.True(t, contract.ValidID(e.ID))
+	require.Equal(t, contract.Event{ID: e.ID, Type: "client.updated", Topic: "crm.clients.v1", Key: clientID, Time: at, Data: e.Data}, e)
+	require.NotEqual(t, e.ID, contract.ClientUpdated.New(at, client()).ID)
+	got, err := contract.ClientUpdated.Decode(e)
+	require.NoError(t, err)
+	require.Equal(t, client(), got.Data)
+	for _, bad := range []string{"", "null", "[]", "{}", `{"client_id":1}`, `{"client_id":"x"`} {
+		e.Data = json.RawMessage(bad)
+		_, err := contract.ClientUpdated.Decode(e)
+		require.True(t, fault.Is(err, fault.Invalid), bad)
+	}
+}
+
+func TestIDs(t *testing.T) {
+	t.Parallel()
+	last := ""
+	for range 1000 {
+		id := contract.NewID()
+		require.True(t, contract.ValidID(id))
+		require.Greater(t, id, last, "new rows go to the end of an index")
+		last = id
+	}
+	for _, bad := range []string{"", "x", "{" + last + "}", "urn:uuid:" + last, strings.ReplaceAll(last, "-", ""), last + " "} {
+		require.False(t, contract.ValidID(bad), bad)
+	}
+}

@@ -1,0 +1,183 @@
+package token_test
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// auth answers like the JWKS route of auth, without a network, so that time can be a test's own.
+type auth struct {
+	mu     sync.Mutex
+	status int
+	body   string
+	asked  []time.Time
+}
+
+func (a *auth) set(status int, body string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.status, a.body = status, body
+}
+
+func (a *auth) times() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.asked)
+}
+
+func (a *auth) RoundTrip(*http.Request) (*http.Response, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = append(a.asked, time.Now())
+	if a.status == 0 {
+		return nil, io.ErrUnexpectedEOF
+	}
+	return &http.Response{StatusCode: a.status, Status: http.StatusText(a.status), Body: io.NopCloser(strings.NewReader(a.body))}, nil
+}
+
+func keySet(t *testing.T, ids ...string) string {
+	t.Helper()
+	var set token.JWKS
+	for _, id := range ids {
+		public, _, err := ed25519.GenerateKey(rand.Reader)
+		require.NoError(t, err)
+		set.Keys = append(set.Keys, token.PublicJWK(id, public))
+	}
+	raw, err := json.Marshal(set)
+	require.NoError(t, err)
+	return string(raw)
+}
+
+// follow runs the keys in a bubble of virtual time.
+func follow(t *testing.T, a *auth, test func(t *testing.T, keys *token.Remote)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		keys := token.Fetch("http://auth/.well-known/jwks.json", &http.Client{Transport: a}, telemetry.Nop())
+		go func() { _ = keys.Run(ctx) }()
+		synctest.Wait()
+		test(t, keys)
+		cancel()
+		synctest.Wait()
+	})
+}
+
+func pass(d time.Duration) {
+	<-time.After(d)
+	synctest.Wait()
+}
+
+func TestKeysArePickedUpWhenAuthComes(t *testing.T) {
+	t.Parallel()
+	a := &auth{}
+	follow(t, a, func(t *testing.T, keys *token.Remote) {
+		_, err := keys.Key("a")
+		require.ErrorIs(t, err, token.ErrNoKeys)
+		require.ErrorIs(t, keys.Ready(t.Context()), token.ErrNoKeys)
+		a.set(http.StatusOK, keySet(t, "a"))
+		pass(time.Second)
+		require.NoError(t, keys.Ready(t.Context()))
+		_, err = keys.Key("a")
+		require.NoError(t, err)
+	})
+}
+
+func TestOldKeysStayWhileAuthIsAway(t *testing.T) {
+	t.Parallel()
+	a := &auth{status: http.StatusOK, body: keySet(t, "a")}
+	follow(t, a, func(t *testing.T, keys *token.Remote) {
+		before, err := keys.Key("a")
+		require.NoError(t, err)
+		for status, body := range map[int]string{0: "", 500: "", 404: keySet(t, "b"), 200: "<html>", 301: ""} {
+			a.set(status, body)
+			asked := a.times()
+			pass(2 * time.Minute)
+			require.Greater(t, a.times(), asked, "it goes on asking")
+			after, err := keys.Key("a")
+			require.NoError(t, err, status)
+			require.Equal(t, before, after)
+		}
+		a.set(http.StatusOK, `{"keys":[]}`)
+		pass(2 * time.Minute)
+		require.NoError(t, keys.Ready(t.Context()), "an empty set is an accident")
+		a.set(http.StatusOK, keySet(t, "b"))
+		pass(2 * time.Minute)
+		_, err = keys.Key("a")
+		require.Error(t, err, "a key that auth withdrew is gone")
+	})
+}
+
+func TestAnUnknownKeyIsAskedForAtMostEveryTenSeconds(t *testing.T) {
+	t.Parallel()
+	a := &auth{status: http.StatusOK, body: keySet(t, "a")}
+	follow(t, a, func(t *testing.T, keys *token.Remote) {
+		require.Equal(t, 1, a.times())
+		for range 600 { // ten a second for a minute
+			_, err := keys.Key("made up")
+			require.Error(t, err)
+			require.NotErrorIs(t, err, token.ErrNoKeys)
+			pass(100 * time.Millisecond)
+		}
+		require.LessOrEqual(t, a.times(), 7)
+		require.GreaterOrEqual(t, a.times(), 5)
+		for i := 1; i < len(a.asked); i++ {
+			require.GreaterOrEqual(t, a.asked[i].Sub(a.asked[i-1]), 10*time.Second)
+		}
+		a.set(http.StatusOK, keySet(t, "a", "new"))
+		_, _ = keys.Key("new")
+		pass(11 * time.Second)
+		_, err := keys.Key("new")
+		require.NoError(t, err, "a rotation is seen within 10 s")
+	})
+}
+
+func TestOnlyEd25519KeysAreTaken(t *testing.T) {
+	t.Parallel()
+	good := token.PublicJWK("good", make(ed25519.PublicKey, ed25519.PublicKeySize))
+	short := token.PublicJWK("short", make(ed25519.PublicKey, 5))
+	rsa, curve, unnamed := good, good, good
+	rsa.KeyType, rsa.KeyID = "RSA", "rsa"
+	curve.Curve, curve.KeyID = "X25519", "curve"
+	unnamed.KeyID = ""
+	raw, err := json.Marshal(token.JWKS{Keys: []token.JWK{short, rsa, curve, unnamed, good}})
+	require.NoError(t, err)
+	a := &auth{status: http.StatusOK, body: string(raw)}
+	follow(t, a, func(t *testing.T, keys *token.Remote) {
+		for _, id := range []string{"short", "rsa", "curve", ""} {
+			_, err := keys.Key(id)
+			require.Error(t, err, id)
+		}
+		_, err := keys.Key("good")
+		require.NoError(t, err)
+	})
+}
+
+func TestKeysComeOverHTTP(t *testing.T) {
+	t.Parallel()
+	body := keySet(t, "a")
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
+	t.Cleanup(server.Close)
+	keys := token.Fetch(server.URL, server.Client(), telemetry.Nop())
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- keys.Run(ctx) }()
+	require.Eventually(t, func() bool { return keys.Ready(ctx) == nil }, 5*time.Second, 5*time.Millisecond)
+	cancel()
+	require.NoError(t, <-done)
+}

@@ -1,0 +1,236 @@
+package rpc_test
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+//go:embed testdata/things.yaml
+var things []byte
+
+type listRequest struct {
+	Limit  int       `query:"limit"`
+	Cursor string    `query:"cursor"`
+	Kind   string    `query:"kind"`
+	Ratio  *float64  `query:"ratio"`
+	Flag   *bool     `query:"flag"`
+	Since  time.Time `query:"since"`
+	Count  int8      `query:"count"`
+	Mode   string    `header:"X-Mode"`
+}
+
+type createRequest struct {
+	Name   string     `json:"name"`
+	Size   int32      `json:"size"`
+	Weight *float64   `json:"weight"`
+	Kind   string     `json:"kind"`
+	Email  *string    `json:"email"`
+	Owner  string     `json:"owner"`
+	Code   string     `json:"code"`
+	Due    *time.Time `json:"due"`
+	Hot    bool       `json:"hot"`
+	Tags   []string   `json:"tags"`
+	Parts  []struct {
+		At   time.Time `json:"at"`
+		Kind string    `json:"kind"`
+	} `json:"parts"`
+	Extra   json.RawMessage   `json:"extra"`
+	Labels  map[string]string `json:"labels"`
+	Secret  string            `json:"secret"` // not in the contract
+	Counter int               // no tag at all
+}
+
+type idRequest struct {
+	ID string `path:"id"`
+}
+
+type changeRequest struct {
+	ID   string  `path:"id"`
+	Name *string `json:"name"`
+}
+
+type loginRequest struct {
+	Username string `json:"username"`
+	Password string `json:"password"`
+}
+
+type troubleRequest struct {
+	What string `path:"what"`
+}
+
+// service is a router over the contract things.yaml whose methods answer with what they got.
+type service struct {
+	router *rpc.Router
+	api    http.Handler
+	log    *bytes.Buffer
+	spans  *tracetest.SpanRecorder
+	tel    telemetry.Set
+}
+
+const (
+	agentToken, adminToken = "agent-token", "admin-token"
+	thingID                = "01935c5e-0000-7000-8000-000000000001"
+)
+
+func authenticate(r *http.Request) (identity.Caller, error) {
+	switch r.Header.Get("Authorization") {
+	case "Bearer " + agentToken:
+		return identity.Caller{AgentID: "agent", Role: identity.Agent}, nil
+	case "Bearer " + adminToken:
+		return identity.Caller{AgentID: "admin", Role: identity.Admin}, nil
+	default:
+		return identity.Caller{}, fault.New(fault.Unauthenticated, "not_authenticated", "Log in")
+	}
+}
+
+func echo[Req any](_ context.Context, req Req) (Req, error) { return req, nil }
+
+func newRouter(t testing.TB, contract []byte) (service, error) {
+	t.Helper()
+	s := service{log: &bytes.Buffer{}, spans: tracetest.NewSpanRecorder(), tel: telemetry.Nop()}
+	s.tel.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s.tel.Traces = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
+	chain, err := rpc.NewChain(s.tel, classify)
+	require.NoError(t, err)
+	s.router, err = rpc.NewRouter(contract, chain, authenticate, s.tel)
+	return s, err
+}
+
+var errAway = errors.New("conn closed")
+
+func classify(err error) error {
+	if errors.Is(err, errAway) {
+		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "Try again").After(1500 * time.Millisecond)
+	}
+	return err
+}
+
+func start(t testing.TB, keeper rpc.Keeper) service {
+	t.Helper()
+	s, err := newRouter(t, things)
+	require.NoError(t, err)
+	r := s.router
+	rpc.Handle(r, "GET /things", "things.list", echo[listRequest], rpc.View(func(req listRequest) any {
+		return rpc.List{Items: []listRequest{req}, Next: req.Cursor}
+	}))
+	create := []rpc.Option{rpc.Status(http.StatusCreated)}
+	if keeper != nil {
+		create = append(create, rpc.Idempotent(keeper, "things.create"))
+	}
+	rpc.Handle(r, "POST /things", "things.create", echo[createRequest], create...)
+	rpc.Handle(r, "GET /things/{id}", "things.get", echo[idRequest])
+	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest])
+	rpc.Handle(r, "DELETE /things/{id}", "things.remove", echo[idRequest], rpc.Status(http.StatusNoContent))
+	rpc.Handle(r, "POST /login", "things.login", echo[loginRequest])
+	rpc.HandleWith(r, "POST /upload", "things.upload", func(r *http.Request) (io.Reader, error) { return r.Body, nil },
+		func(_ context.Context, body io.Reader) (int64, error) { return io.Copy(io.Discard, body) }, rpc.Stream(),
+		rpc.Respond(func(w http.ResponseWriter, _ *http.Request, n int64) error {
+			return json.NewEncoder(w).Encode(n)
+		}))
+	rpc.Handle(r, "GET /trouble/{what}", "things.trouble", s.trouble, rpc.Timeout(50*time.Millisecond), rpc.View(func(v any) any {
+		if v == "view panic" {
+			panic("secret of the view")
+		}
+		return v
+	}))
+	s.api, err = r.Handler()
+	require.NoError(t, err)
+	return s
+}
+
+// trouble goes wrong in the way that the path says.
+func (s service) trouble(ctx context.Context, req troubleRequest) (any, error) {
+	switch req.What {
+	case "panic":
+		panic("secret of the panic")
+	case "unknown":
+		return nil, errors.New("secret of the error")
+	case "away":
+		return nil, errAway
+	case "slow":
+		<-ctx.Done()
+		return nil, ctx.Err()
+	case "limited":
+		return nil, fault.New(fault.Limited, "too_many", "Slow down").After(time.Minute)
+	case "conflict":
+		return nil, fault.New(fault.Conflict, "exists", "There is one").With("client_id", "x").With("code", "overwritten?")
+	case "unmarshalable":
+		return make(chan int), nil
+	case "nil":
+		return nil, nil
+	}
+	return req.What, nil
+}
+
+type request struct {
+	method, target, body string
+	header               http.Header
+	reader               io.Reader
+}
+
+// do sends a request as an agent, as JSON, unless its headers say otherwise.
+func (s service) do(t testing.TB, req request) *httptest.ResponseRecorder {
+	t.Helper()
+	if req.reader == nil {
+		req.reader = strings.NewReader(req.body)
+	}
+	r := httptest.NewRequestWithContext(t.Context(), req.method, req.target, req.reader)
+	r.Header.Set("Authorization", "Bearer "+agentToken)
+	r.Header.Set("Content-Type", "application/json")
+	for name, values := range req.header {
+		r.Header[name] = values
+	}
+	w := httptest.NewRecorder()
+	s.api.ServeHTTP(w, r)
+	require.NotEmpty(t, w.Header().Get("X-Request-Id"))
+	return w
+}
+
+func with(name, value string) http.Header {
+	h := http.Header{}
+	h.Set(name, value)
+	return h
+}
+
+// wrong is the fields of a 422 as "type loc".
+func wrong(t testing.TB, w *httptest.ResponseRecorder) (out []string) {
+	t.Helper()
+	require.Equal(t, http.StatusUnprocessableEntity, w.Code, w.Body)
+	var body struct {
+		Detail []struct {
+			Type, Msg string
+			Loc       []any
+		}
+		Code      string
+		RequestID string `json:"request_id"`
+	}
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
+	require.Equal(t, "validation_error", body.Code)
+	require.Equal(t, w.Header().Get("X-Request-Id"), body.RequestID)
+	for _, f := range body.Detail {
+		require.NotEmpty(t, f.Msg)
+		loc, err := json.Marshal(f.Loc)
+		require.NoError(t, err)
+		out = append(out, f.Type+" "+string(loc))
+	}
+	return out
+}

@@ -1,0 +1,124 @@
+package run
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+type settings struct {
+	Name string `env:"RUN_TEST_NAME"`
+	Log  telemetry.Config
+	bad  []string
+}
+
+func (s settings) Check() []string                   { return s.bad }
+func (s settings) TelemetryConfig() telemetry.Config { return s.Log }
+
+func TestExitCodes(t *testing.T) {
+	t.Parallel()
+	good := settings{Name: "default", Log: telemetry.Defaults()}
+	wrong := good
+	wrong.bad = []string{"B is wrong", "A is wrong"}
+	tests := map[string]struct {
+		cfg            settings
+		args           []string
+		end            error
+		code           int
+		started        bool
+		stdout, stderr []string
+	}{
+		"told to stop":       {cfg: good, started: true, stderr: []string{`"msg":"starting"`, `"msg":"stopped"`}},
+		"canceled":           {cfg: good, started: true, end: context.Canceled, stderr: []string{`"msg":"stopped"`}},
+		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stderr: []string{"outbox: broken"}},
+		"wrong settings":     {cfg: wrong, code: 2, stderr: []string{"wrong settings", "  - A is wrong\n  - B is wrong"}},
+		"unknown argument":   {cfg: good, args: []string{"frobnicate"}, code: 2, stderr: []string{`unknown argument "frobnicate"`}},
+		"nothing to migrate": {cfg: good, args: []string{"migrate"}, code: 2, stderr: []string{"nothing to migrate"}},
+		"help":               {cfg: good, args: []string{"--help"}, stdout: []string{"RUN_TEST_NAME", "default", "LOG_LEVEL", "INFO", "NAME_FILE"}},
+		"help, wrong":        {cfg: wrong, args: []string{"-h"}, stdout: []string{"RUN_TEST_NAME"}},
+		"version":            {cfg: wrong, args: []string{"version"}, stdout: []string{"crm " + Version() + "\n"}},
+		"--version":          {cfg: good, args: []string{"--version"}, stdout: []string{"crm "}},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			var stdout, stderr bytes.Buffer
+			started := false
+			code := realMain("crm", tt.cfg, func(_ context.Context, cfg settings, tel telemetry.Set) error {
+				started = true
+				require.Equal(t, tt.cfg, cfg)
+				require.Equal(t, "crm", tel.Service)
+				return tt.end
+			}, tt.args, &stdout, &stderr)
+			require.Equal(t, tt.code, code, stderr.String())
+			require.Equal(t, tt.started, started)
+			for _, text := range tt.stdout {
+				require.Contains(t, stdout.String(), text)
+			}
+			for _, text := range tt.stderr {
+				require.Contains(t, stderr.String(), text)
+			}
+			if tt.stdout == nil {
+				require.Empty(t, stdout.String())
+			}
+		})
+	}
+}
+
+func TestAVersionIsAlwaysThere(t *testing.T) {
+	t.Parallel()
+	require.NotEmpty(t, Version())
+}
+
+type migrating struct{ settings }
+
+func (m migrating) Migrate(_ context.Context, tel telemetry.Set) error {
+	tel.Log.Info("migrated by " + m.Name)
+	return nil
+}
+
+func TestTheMigrateCommandDoesNotStartTheService(t *testing.T) {
+	t.Parallel()
+	var stdout, stderr bytes.Buffer
+	code := realMain("crm", migrating{settings{Name: "default", Log: telemetry.Defaults()}}, func(context.Context, migrating, telemetry.Set) error {
+		return errors.New("started")
+	}, []string{"migrate"}, &stdout, &stderr)
+	require.Equal(t, 0, code, stderr.String())
+	require.Contains(t, stderr.String(), "migrated by default")
+}
+
+// It is the only test that sets ADMIN_ADDR.
+func TestTheHealthCommandAsksTheRunningProcess(t *testing.T) {
+	t.Parallel()
+	status := http.StatusOK
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/health" {
+			status = http.StatusNotFound
+		}
+		w.WriteHeader(status)
+	}))
+	t.Cleanup(server.Close)
+	health := func() (int, string) {
+		var stderr bytes.Buffer
+		return realMain("crm", settings{}, nil, []string{"health"}, io.Discard, &stderr), stderr.String()
+	}
+	require.NoError(t, os.Setenv("ADMIN_ADDR", server.Listener.Addr().String()))
+	code, stderr := health()
+	require.Equal(t, 0, code, stderr)
+	status = http.StatusServiceUnavailable
+	code, stderr = health()
+	require.Equal(t, 1, code)
+	require.Contains(t, stderr, "503")
+	server.Close()
+	code, _ = health()
+	require.Equal(t, 1, code)
+}

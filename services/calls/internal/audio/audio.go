@@ -1,0 +1,139 @@
+// Package audio makes foreign recordings fit for speech recognition, with ffmpeg as a process: it decides by the bytes what
+// a file is, measures it by decoding, brings it to 16 kHz mono Opus and splits it at pauses. It refuses to trust a file's
+// name, declared type or claimed duration.
+package audio
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+const (
+	bitrate     = "24k"            // bit/s of Opus: speech stays clear, and 24 MB are 2.3 hours
+	maxDuration = 8 * 60 * 60      // seconds of a recording; a small file can claim to be years of silence
+	maxTime     = 15 * time.Minute // of one run of ffmpeg, which decodes an hour in about 20 s
+)
+
+// PartBytes is the most that a provider takes in one file: OpenAI's limit is 25 MB with everything around it.
+const PartBytes = 24 << 20
+
+// Studio is a call.Listener. It works in temporary directories of its own.
+type Studio struct {
+	space     *space
+	partBytes int64
+}
+
+// Open makes a studio that keeps its temporary files below dir (the system's directory for them when empty), and removes
+// what killed processes left there. Missing programs are an error that says what to install.
+func Open(dir string, partBytes int64) (*Studio, error) {
+	for _, program := range []string{"ffmpeg", "ffprobe"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, fmt.Errorf("%s is not installed: apt-get install ffmpeg", program)
+		}
+	}
+	if dir == "" {
+		dir = os.TempDir()
+	}
+	s, err := claim(filepath.Join(dir, "convoflow-calls"))
+	if err != nil {
+		return nil, fmt.Errorf("make a place for temporary files: %w", err)
+	}
+	return &Studio{space: s, partBytes: partBytes}, nil
+}
+
+// Close removes all temporary files.
+func (s *Studio) Close() { s.space.release() }
+
+// Listen decodes a recording. What cannot be decoded is an Invalid fault audio_unreadable or audio_too_long.
+func (s *Studio) Listen(ctx context.Context, r io.Reader, contentType string) (sound call.Sound, err error) {
+	dir, err := s.space.directory()
+	if err != nil {
+		return sound, fmt.Errorf("make a directory for a recording: %w", err)
+	}
+	sound.Close = func() { _ = os.RemoveAll(dir) }
+	defer func() {
+		if err != nil {
+			sound.Close()
+		}
+	}()
+	if err := store(filepath.Join(dir, "recording"), r); err != nil {
+		return sound, fmt.Errorf("copy the recording: %w", err)
+	}
+	if err := normalize(ctx, dir, contentType); err != nil {
+		return sound, err
+	}
+	if sound.Duration, err = measure(ctx, dir); err != nil {
+		return sound, err
+	}
+	if sound.Duration > maxDuration {
+		return sound, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", maxDuration/3600))
+	}
+	sound.Parts, err = s.split(ctx, dir, sound.Duration)
+	return sound, err
+}
+
+func store(path string, r io.Reader) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(f, r)
+	return errors.Join(err, f.Close())
+}
+
+// normalize makes speech.ogg out of the first audio track of the recording. Tags and pictures stay behind.
+func normalize(ctx context.Context, dir, contentType string) error {
+	demuxer, ok := demuxers()[contentType]
+	if !ok {
+		return unreadable(fmt.Errorf("no demuxer for %s", contentType))
+	}
+	_, err := execute(ctx, dir, "ffmpeg", "-nostdin", "-v", "error", "-threads", "1",
+		"-protocol_whitelist", "file,pipe", "-f", demuxer, "-i", "recording",
+		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-t", strconv.Itoa(maxDuration+1),
+		"-threads", "1", "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", "speech.ogg")
+	if err != nil {
+		return undecodable(ctx, err)
+	}
+	return nil
+}
+
+// measure is the duration of what was decoded, in seconds.
+func measure(ctx context.Context, dir string) (float64, error) {
+	out, err := execute(ctx, dir, "ffprobe", "-v", "error", "-protocol_whitelist", "file", "-f", "ogg",
+		"-show_entries", "format=duration", "-of", "csv=p=0", "speech.ogg")
+	if err != nil {
+		return 0, undecodable(ctx, err)
+	}
+	seconds, err := strconv.ParseFloat(strings.TrimSpace(out.stdout), 64)
+	if err != nil || seconds <= 0 {
+		return 0, unreadable(errors.New("nothing was decoded"))
+	}
+	return seconds, nil
+}
+
+// undecodable tells what is wrong with the file from a worker that had to stop or a machine that cannot run ffmpeg.
+func undecodable(ctx context.Context, err error) error {
+	var exit *exec.ExitError
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.As(err, &exit) && exit.Exited() {
+		return unreadable(err)
+	}
+	return err
+}
+
+func unreadable(cause error) error {
+	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged or not audio")
+}

@@ -1,0 +1,77 @@
+package audio
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+)
+
+// space is a directory of temporary files that belongs to this process: it holds a lock in it, which the kernel releases
+// whatever way the process ends.
+type space struct {
+	dir  string
+	lock *os.File
+}
+
+const lockName = "lock"
+
+// claim makes a space below root and removes those whose owners are dead.
+func claim(root string) (*space, error) {
+	if err := os.MkdirAll(root, 0o700); err != nil {
+		return nil, err
+	}
+	if err := bury(root); err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp(root, "")
+	if err != nil {
+		return nil, err
+	}
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return &space{dir: dir, lock: lock}, nil
+}
+
+func bury(root string) error {
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		dir := filepath.Join(root, entry.Name())
+		if err := buryOne(dir); err != nil {
+			return fmt.Errorf("remove %s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+func buryOne(dir string) error {
+	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return nil // just being made, or another user's
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return nil // its owner lives
+	}
+	return os.RemoveAll(dir)
+}
+
+func (s *space) directory() (string, error) { return os.MkdirTemp(s.dir, "call-") }
+
+func (s *space) release() {
+	_ = os.RemoveAll(s.dir)
+	_ = s.lock.Close()
+}

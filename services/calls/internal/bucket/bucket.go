@@ -1,0 +1,218 @@
+// Package bucket keeps recordings in any store that gocloud.dev/blob knows: a directory, S3 and what is compatible with it,
+// Google Cloud Storage, Azure. A recording is there whole and durable or not at all. It refuses what is not audio, and
+// names that it did not get from the service.
+package bucket
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/url"
+	"os"
+	"path/filepath"
+	"time"
+
+	"gocloud.dev/blob"
+	_ "gocloud.dev/blob/azureblob" // azblob://container
+	"gocloud.dev/blob/fileblob"
+	_ "gocloud.dev/blob/gcsblob" // gs://bucket
+	_ "gocloud.dev/blob/s3blob"  // s3://bucket?region=…
+	"gocloud.dev/gcerrors"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+const (
+	bufferSize = 256 << 10 // bytes: fewer, larger writes; one per upload
+	sniffSize  = 3 << 10   // bytes at the start of a file that tell its format
+	pageSize   = 500       // keys that List gives at a time
+)
+
+// Sniff names the content type of a file by its first bytes. It is false for what is not accepted.
+type Sniff func(head []byte) (contentType string, ok bool)
+
+// Bucket is a call.Recordings.
+type Bucket struct {
+	blobs    *blob.Bucket
+	sniff    Sniff
+	maxBytes int64
+}
+
+// Open opens the bucket at a URL. Recordings above maxBytes are refused.
+func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (*Bucket, error) {
+	u, err := url.Parse(storageURL)
+	if err != nil {
+		return nil, errors.New("STORAGE_URL is not a URL")
+	}
+	if u.Scheme == fileblob.Scheme {
+		// Temporary files lie in the bucket, where Sweep finds what a killed process left; the type is in the database.
+		query := u.Query()
+		query.Set("create_dir", "true")
+		query.Set("no_tmp_dir", "true")
+		query.Set("metadata", "skip")
+		query.Set("dir_file_mode", "0700")
+		u.RawQuery = query.Encode()
+	}
+	blobs, err := blob.OpenBucket(ctx, u.String())
+	if err != nil {
+		return nil, fmt.Errorf("open the bucket of STORAGE_URL: %w", err)
+	}
+	return &Bucket{blobs: blobs, sniff: sniff, maxBytes: maxBytes}, nil
+}
+
+// Close closes the bucket.
+func (b *Bucket) Close() { _ = b.blobs.Close() }
+
+// Store keeps what r has under key, while it arrives.
+func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recording, error) {
+	buffer := make([]byte, bufferSize)
+	head, err := io.ReadFull(r, buffer[:sniffSize])
+	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		return call.Recording{}, err
+	}
+	if head == 0 {
+		return call.Recording{}, fault.Fields(fault.BodyField("audio", "audio_empty", "The file is empty"))
+	}
+	contentType, ok := b.sniff(buffer[:head])
+	if !ok {
+		return call.Recording{}, fault.Fields(fault.BodyField("audio", "audio_format", "The file is not audio in an accepted format: mp3, mp4, m4a, mpeg, mpga, wav, webm, ogg, opus, flac, aac, amr, 3gp"))
+	}
+	// Cancelling the context of a writer is what leaves no object behind.
+	writing, cancel := context.WithCancel(ctx)
+	defer cancel()
+	w, err := b.open(writing, key, contentType)
+	if err != nil {
+		return call.Recording{}, err
+	}
+	size, sum, err := b.copy(w, r, buffer, head)
+	if err != nil {
+		cancel()
+		_ = w.Close()
+		return call.Recording{}, err
+	}
+	if err := w.finish(); err != nil {
+		return call.Recording{}, errors.Join(unavailable("write", err), b.Remove(context.WithoutCancel(ctx), key))
+	}
+	return call.Recording{Key: key, ContentType: contentType, SizeBytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
+}
+
+// copy writes the head that is in the buffer and the rest of r.
+func (b *Bucket) copy(w io.Writer, r io.Reader, buffer []byte, head int) (size int64, sum hash.Hash, err error) {
+	sum = sha256.New()
+	for n, more := head, true; ; {
+		if more {
+			var rest int
+			rest, err = io.ReadFull(r, buffer[n:])
+			n += rest
+			more = err == nil
+			if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				return size, sum, err
+			}
+		}
+		if size += int64(n); size > b.maxBytes {
+			return size, sum, fault.New(fault.TooLarge, "audio_too_large", fmt.Sprintf("The recording is over %d MB", b.maxBytes>>20))
+		}
+		_, _ = sum.Write(buffer[:n]) // a hash never fails
+		if _, err := w.Write(buffer[:n]); err != nil {
+			return size, sum, unavailable("write", err)
+		}
+		if !more {
+			return size, sum, nil
+		}
+		n = 0
+	}
+}
+
+// writer is a blob that is written. In a directory it also reaches the disk.
+type writer struct {
+	*blob.Writer
+	file *os.File // nil elsewhere
+}
+
+func (b *Bucket) open(ctx context.Context, key, contentType string) (*writer, error) {
+	w := &writer{}
+	var err error
+	w.Writer, err = b.blobs.NewWriter(ctx, key, &blob.WriterOptions{
+		ContentType: contentType,
+		BeforeWrite: func(as func(any) bool) error {
+			as(&w.file)
+			return nil
+		},
+	})
+	if err != nil {
+		return nil, unavailable("write", err)
+	}
+	return w, nil
+}
+
+func (w *writer) finish() error {
+	if w.file == nil {
+		return w.Close()
+	}
+	dir := filepath.Dir(w.file.Name())
+	if err := w.file.Sync(); err != nil {
+		return errors.Join(err, w.Close())
+	}
+	if err := w.Close(); err != nil {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
+
+// Open reads a recording for as long as ctx lives.
+func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error) {
+	r, err := b.blobs.NewReader(ctx, key, nil)
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return nil, fault.Wrap(err, fault.NotFound, "audio_not_found", "The recording is not there any more")
+	}
+	if err != nil {
+		return nil, unavailable("read", err)
+	}
+	return r, nil
+}
+
+// Remove deletes a recording; one that is not there is no error.
+func (b *Bucket) Remove(ctx context.Context, key string) error {
+	if err := b.blobs.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+		return unavailable("delete", err)
+	}
+	return nil
+}
+
+// List gives page the keys under a prefix that were last written before that time.
+func (b *Bucket) List(ctx context.Context, prefix string, before time.Time, page func(keys []string) error) error {
+	token := blob.FirstPageToken
+	for len(token) > 0 {
+		objects, next, err := b.blobs.ListPage(ctx, token, pageSize, &blob.ListOptions{Prefix: prefix})
+		if err != nil {
+			return unavailable("list", err)
+		}
+		var keys []string
+		for _, o := range objects {
+			if !o.IsDir && o.ModTime.Before(before) {
+				keys = append(keys, o.Key)
+			}
+		}
+		if err := page(keys); err != nil {
+			return err
+		}
+		token = next
+	}
+	return nil
+}
+
+func unavailable(what string, cause error) error {
+	if errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return fault.Wrap(fmt.Errorf("%s: %w", what, cause), fault.Unavailable, "storage_unavailable", "The storage of recordings does not answer right now, try again").After(2 * time.Second)
+}

@@ -1,0 +1,174 @@
+// Package speech hears words and finds insights through any provider that speaks OpenAI's API. It turns what a provider
+// says into faults with the codes of a failed call: their kind says whether trying again helps, their text is safe to show.
+// It refuses answers that are not what was asked for, and takes nothing in a transcript for an instruction.
+package speech
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sashabaranov/go-openai"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+// Provider is where an API is.
+type Provider struct {
+	BaseURL string // with /v1; OpenAI's when empty
+	Key     conf.Secret
+	Model   string
+}
+
+// maxAnswer is the most that is read of an answer, in bytes: the words of a day are under a megabyte.
+const maxAnswer = 16 << 20
+
+func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client {
+	cfg := openai.DefaultConfig(p.Key.Reveal())
+	if p.BaseURL != "" {
+		cfg.BaseURL = strings.TrimRight(p.BaseURL, "/")
+	}
+	dialer := &net.Dialer{Timeout: 10 * time.Second}
+	cfg.HTTPClient = &http.Client{
+		Timeout: timeout,
+		// A provider has no reason to send the recording and the key somewhere else.
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		Transport: &observer{tel: tel, next: &http.Transport{
+			Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second,
+			ForceAttemptHTTP2: true, MaxIdleConnsPerHost: 8, IdleConnTimeout: 90 * time.Second,
+		}},
+	}
+	return openai.NewClientWithConfig(cfg)
+}
+
+// observer draws a span for each request, bounds the answer, and keeps Retry-After, which go-openai drops.
+type observer struct {
+	tel  telemetry.Set
+	next http.RoundTripper
+}
+
+type waitKey struct{}
+
+// observed returns a ctx for one request, and the Retry-After of its answer, to be read afterwards.
+func observed(ctx context.Context) (context.Context, *string) {
+	header := new("")
+	return context.WithValue(ctx, waitKey{}, header), header
+}
+
+func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
+	ctx, span := o.tel.Tracer().Start(r.Context(), "provider "+r.Method+" "+r.URL.Path, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("server.address", r.URL.Hostname())))
+	defer span.End()
+	res, err := o.next.RoundTrip(r.WithContext(ctx))
+	if err != nil {
+		span.SetStatus(codes.Error, "no answer")
+		return nil, err
+	}
+	span.SetAttributes(attribute.Int("http.response.status_code", res.StatusCode))
+	if res.StatusCode >= http.StatusBadRequest {
+		span.SetStatus(codes.Error, res.Status)
+	}
+	if header, ok := r.Context().Value(waitKey{}).(*string); ok {
+		*header = res.Header.Get("Retry-After")
+	}
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(res.Body, maxAnswer), res.Body}
+	return res, nil
+}
+
+// classify turns what go-openai says into a fault. The codes are those of
+// https://platform.openai.com/docs/guides/error-codes, which compatible providers follow more or less.
+func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock) error {
+	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	status, code, message := details(err)
+	var timeout net.Error
+	late := status == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout())
+	err = quiet(err)
+	switch {
+	case late, status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
+		return fault.Wrap(err, fault.Timeout, call.CodeTimeout, "The AI provider did not answer in time").After(wait(retryAfter, clk))
+	case status == http.StatusServiceUnavailable && code == call.CodeUnavailable:
+		// Only our own offline server says this: something is not installed, which its message names. Waiting does not help.
+		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, shorten(message, 300))
+	case code == "insufficient_quota":
+		return fault.Wrap(err, fault.Conflict, call.CodeQuota, "The account at the AI provider is used up: check its plan and billing")
+	case status == http.StatusTooManyRequests:
+		return fault.Wrap(err, fault.Limited, call.CodeUnavailable, "The AI provider takes no more requests right now").After(wait(retryAfter, clk))
+	case status == 0, status < http.StatusMultipleChoices, status == http.StatusConflict, status >= http.StatusInternalServerError:
+		return fault.Wrap(err, fault.Unavailable, call.CodeUnavailable, "The AI provider does not answer properly right now").After(wait(retryAfter, clk))
+	case status == http.StatusUnauthorized, status == http.StatusForbidden:
+		return fault.Wrap(err, fault.Conflict, call.CodeRejected, "The AI provider refuses the API key: check OPENAI_API_KEY, TRANSCRIBE_API_KEY and CHAT_API_KEY")
+	case status == http.StatusNotFound:
+		return fault.Wrap(err, fault.Conflict, call.CodeRejected, "The AI provider does not know the model or the address: check TRANSCRIBE_MODEL, CHAT_MODEL and the base URLs")
+	default:
+		return fault.Wrap(err, fault.Conflict, call.CodeRejected, "The AI provider refuses this request")
+	}
+}
+
+// details are the HTTP status, the provider's code and its message. A status of 0 is no answer, or one that cannot be read.
+func details(err error) (status int, code, message string) {
+	var api *openai.APIError
+	if errors.As(err, &api) {
+		code, _ = api.Code.(string)
+		if code == "" {
+			code = api.Type
+		}
+		return api.HTTPStatusCode, code, api.Message
+	}
+	var request *openai.RequestError
+	if errors.As(err, &request) {
+		return request.HTTPStatusCode, "", ""
+	}
+	return 0, "", ""
+}
+
+// quiet keeps a provider's answer out of the log: errors of go-openai quote bodies, which may quote the transcript.
+func quiet(err error) error {
+	status, code, _ := details(err)
+	var syntax *json.SyntaxError
+	var typ *json.UnmarshalTypeError
+	switch {
+	case status != 0:
+		return fmt.Errorf("status %d, code %q", status, shorten(code, 60))
+	case errors.As(err, &syntax), errors.As(err, &typ):
+		return errors.New("the answer is not the JSON of the API")
+	default:
+		return err
+	}
+}
+
+// wait reads Retry-After: seconds, or a time as RFC 9110 section 10.2.3 has it. 0 is none.
+func wait(header string, clk clock.Clock) time.Duration {
+	if seconds, err := strconv.ParseFloat(header, 64); err == nil && seconds > 0 && seconds < 1e6 {
+		return time.Duration(seconds * float64(time.Second))
+	}
+	if at, err := http.ParseTime(header); err == nil {
+		return max(0, at.Sub(clk.Now()))
+	}
+	return 0
+}
+
+func shorten(text string, letters int) string {
+	if r := []rune(text); len(r) > letters {
+		return string(r[:letters])
+	}
+	return text
+}

@@ -1,0 +1,60 @@
+package web
+
+import (
+	"encoding/json"
+	"mime"
+	"net/http"
+	"strconv"
+
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+// serveAudio answers with the recording or the ranges of it that were asked for, RFC 9110 section 14.
+func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
+	defer func() { _ = a.Content.Close() }()
+	disposition := map[string]string{}
+	if a.Call.Recording.Filename != nil {
+		disposition["filename"] = *a.Call.Recording.Filename
+	}
+	h := w.Header()
+	h.Set("Content-Type", a.Call.Recording.ContentType)
+	h.Set("Content-Disposition", mime.FormatMediaType("inline", disposition))
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "private, no-cache")
+	h.Set("ETag", strconv.Quote(a.Call.Recording.SHA256))
+	http.ServeContent(&unsatisfiable{ResponseWriter: w, request: r}, r, "", a.Call.CreatedAt, a.Content)
+	return nil
+}
+
+// unsatisfiable gives a 416 the shape of all errors instead of net/http's text.
+type unsatisfiable struct {
+	http.ResponseWriter
+	request  *http.Request
+	replaced bool
+}
+
+func (u *unsatisfiable) WriteHeader(status int) {
+	if status != http.StatusRequestedRangeNotSatisfiable {
+		u.ResponseWriter.WriteHeader(status)
+		return
+	}
+	u.replaced = true
+	h := u.Header()
+	h.Del("Content-Disposition")
+	h.Set("Content-Type", "application/json")
+	u.ResponseWriter.WriteHeader(status)
+	_ = json.NewEncoder(u.ResponseWriter).Encode(map[string]string{
+		"detail": "The recording has no such range", "code": "range_not_satisfiable", "request_id": rpc.RequestID(u.request.Context()),
+	}) // the client is gone when this does not work
+}
+
+func (u *unsatisfiable) Write(p []byte) (int, error) {
+	if u.replaced {
+		return len(p), nil
+	}
+	return u.ResponseWriter.Write(p)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (u *unsatisfiable) Unwrap() http.ResponseWriter { return u.ResponseWriter }

@@ -1,0 +1,91 @@
+package web
+
+import (
+	"time"
+
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+// summary is a call in a list.
+type summary struct {
+	ID               string        `json:"id"`
+	AgentID          string        `json:"agent_id"`
+	ClientID         *string       `json:"client_id"`
+	LeadID           *string       `json:"lead_id"`
+	Title            *string       `json:"title"`
+	CallType         string        `json:"call_type"`
+	CallTag          *string       `json:"call_tag"`
+	Status           call.Status   `json:"status"`
+	Error            *call.Problem `json:"error"`
+	Outcome          *string       `json:"outcome"`
+	Progress         float64       `json:"progress"`
+	AudioFilename    *string       `json:"audio_filename"`
+	AudioURL         string        `json:"audio_url"`
+	ContentType      string        `json:"content_type"`
+	SizeBytes        int64         `json:"size_bytes"`
+	DurationSeconds  *float64      `json:"duration_seconds"`
+	Language         *string       `json:"language"`
+	Summary          *string       `json:"summary"`
+	ActionItems      []string      `json:"action_items"`
+	Sentiment        *string       `json:"sentiment"`
+	KeyTopics        []string      `json:"key_topics"`
+	NextStep         *string       `json:"next_step"`
+	IntentCategory   *string       `json:"intent_category"`
+	IntentConfidence *float64      `json:"intent_confidence"`
+	InterestLevel    *string       `json:"interest_level"`
+	Objections       []string      `json:"objections"`
+	CallbackTime     *time.Time    `json:"callback_time"`
+	Attempts         int           `json:"attempts"`
+	Models           call.Models   `json:"models"`
+	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often to be right
+	RecordedAt       *time.Time    `json:"recorded_at"`
+	CreatedAt        time.Time     `json:"created_at"`
+	UpdatedAt        time.Time     `json:"updated_at"`
+	CompletedAt      *time.Time    `json:"completed_at"`
+}
+
+// full is a call by itself.
+type full struct {
+	summary
+	RawTranscript *string        `json:"raw_transcript"`
+	Transcription *string        `json:"transcription"` // the same again, for the phone app
+	Segments      []call.Segment `json:"segments"`
+	Insights      map[string]any `json:"insights"` // null until call types have fields of their own
+	Evidence      []evidence     `json:"evidence"` // null until insights come with quotes
+}
+
+type evidence struct {
+	Claim string  `json:"claim"`
+	Quote string  `json:"quote"`
+	Start float64 `json:"start"`
+}
+
+func summarize(c call.Call) summary {
+	in := c.Insights
+	return summary{
+		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: in.Title, CallType: c.Details.CallType,
+		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Progress: c.Progress,
+		AudioFilename: c.Recording.Filename, AudioURL: "/calls/" + c.ID + "/audio", ContentType: c.Recording.ContentType,
+		SizeBytes: c.Recording.SizeBytes, DurationSeconds: c.DurationSeconds, Language: c.Details.Language, Summary: in.Summary,
+		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
+		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
+		Attempts: c.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+	}
+}
+
+func view(c call.Call) any {
+	v := full{summary: summarize(c)}
+	if c.Transcript != nil {
+		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments
+	}
+	return v
+}
+
+func viewList(p call.Page) any {
+	items := make([]summary, len(p.Calls))
+	for i, c := range p.Calls {
+		items[i] = summarize(c)
+	}
+	return rpc.List{Items: items, Next: p.Next}
+}

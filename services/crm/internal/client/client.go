@@ -1,0 +1,104 @@
+// Package client owns the customers of each agent: who they are and how to reach them. It refuses the same person twice
+// for one agent, and phone numbers that cannot be dialled.
+package client
+
+import (
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+)
+
+// Client is a customer of one agent, also as the API shows it.
+type Client struct {
+	ID      string `json:"id"`
+	AgentID string `json:"agent_id"`
+	Fields
+	Version   int64     `json:"-"` // grows by one with each change
+	CreatedAt time.Time `json:"created_at"`
+	UpdatedAt time.Time `json:"updated_at"`
+}
+
+// Fields is what an agent writes about a client.
+type Fields struct {
+	Name    string  `json:"name"`
+	Email   *string `json:"email"` // unique per agent, whatever the case
+	Phone   *string `json:"phone"` // E.164 once cleaned, unique per agent
+	Company *string `json:"company"`
+	Notes   *string `json:"notes"`
+}
+
+// NormalizePhone turns a phone number into E.164; ok says whether there is such a number.
+type NormalizePhone func(number string) (e164 string, ok bool)
+
+// cleaned trims every field, takes a blank one for none, and normalizes the phone. All wrong fields are reported at once.
+func (f Fields) cleaned(normalize NormalizePhone) (Fields, error) {
+	out := Fields{Name: strings.TrimSpace(f.Name), Email: trimmed(f.Email), Phone: trimmed(f.Phone), Company: trimmed(f.Company), Notes: trimmed(f.Notes)}
+	var wrong []fault.Field
+	if out.Name == "" {
+		wrong = append(wrong, fault.BodyField("name", "string_too_short", "String should have at least 1 character that is not a space"))
+	}
+	if out.Phone != nil {
+		e164, ok := normalize(*out.Phone)
+		if !ok {
+			wrong = append(wrong, fault.BodyField("phone", "phone_number", "Input should be a phone number, with its country code when it is a foreign one"))
+		}
+		out.Phone = &e164
+	}
+	if len(wrong) > 0 {
+		return Fields{}, fault.Fields(wrong...)
+	}
+	return out, nil
+}
+
+func trimmed(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	t := strings.TrimSpace(*text)
+	if t == "" {
+		return nil
+	}
+	return &t
+}
+
+func create(agentID string, f Fields, now time.Time) (Client, contract.Event) {
+	c := Client{ID: contract.NewID(), AgentID: agentID, Fields: f, Version: 1, CreatedAt: now, UpdatedAt: now}
+	return c, contract.ClientCreated.New(now, c.state())
+}
+
+func (c *Client) edit(f Fields, now time.Time) contract.Event {
+	c.Fields = f
+	c.Version++
+	c.UpdatedAt = now
+	return contract.ClientUpdated.New(now, c.state())
+}
+
+// erase returns the event that lets every other service forget the client too: it holds nothing personal.
+func (c *Client) erase(now time.Time) contract.Event {
+	return contract.ClientDeleted.New(now, contract.Client{ClientID: c.ID, Version: c.Version + 1, AgentID: c.AgentID, CreatedAt: c.CreatedAt, UpdatedAt: now})
+}
+
+func (c *Client) state() contract.Client {
+	return contract.Client{
+		ClientID: c.ID, Version: c.Version, AgentID: c.AgentID, Name: c.Name, Email: c.Email, Phone: c.Phone, Company: c.Company,
+		CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
+	}
+}
+
+func (c *Client) checkAccess(caller identity.Caller) error {
+	if !caller.MaySee(c.AgentID) {
+		return fault.New(fault.Forbidden, "client_forbidden", "This client belongs to another agent")
+	}
+	return nil
+}
+
+// NotFound is the fault of a client that does not exist.
+func NotFound() error { return fault.New(fault.NotFound, "client_not_found", "Client not found") }
+
+// Exists is the fault of a phone or e-mail that another client of the agent has already.
+func Exists(clientID string) error {
+	return fault.New(fault.Conflict, "client_exists", "A client with this phone or e-mail exists already").With("client_id", clientID)
+}

@@ -1,0 +1,124 @@
+// Package followup owns the dated tasks that come out of calls. It refuses a task without a call: who may see a follow-up is
+// decided by whose call it is.
+package followup
+
+import (
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+)
+
+// Status is where a follow-up is.
+type Status string
+
+// The statuses.
+const (
+	Pending   Status = "pending"
+	Completed Status = "completed"
+)
+
+// Source is who made a follow-up.
+type Source string
+
+// ByAgent is a follow-up that an agent made.
+const ByAgent Source = "agent"
+
+// FollowUp is a dated task from a call, also as the API shows it.
+type FollowUp struct {
+	ID          string     `json:"id"`
+	CallID      string     `json:"call_id"`
+	ClientID    *string    `json:"client_id"` // of the call when the follow-up was made; null once the client is deleted
+	LeadID      *string    `json:"-"`
+	AgentID     string     `json:"agent_id"` // whose call it is
+	DueDate     time.Time  `json:"due_date"` // UTC, to the microsecond
+	Task        *string    `json:"task"`
+	Notes       *string    `json:"notes"`
+	Status      Status     `json:"status"`
+	Source      Source     `json:"source"`
+	Version     int64      `json:"-"` // grows by one with each change
+	CreatedAt   time.Time  `json:"created_at"`
+	UpdatedAt   time.Time  `json:"updated_at"`
+	CompletedAt *time.Time `json:"completed_at"`
+}
+
+// fields is what an agent writes about a follow-up.
+type fields struct {
+	DueDate     time.Time
+	Task, Notes *string
+}
+
+// schedule makes a follow-up of a call.
+func schedule(call Call, f fields, now time.Time) FollowUp {
+	x := FollowUp{
+		ID: contract.NewID(), CallID: call.ID, ClientID: call.ClientID, LeadID: call.LeadID, AgentID: call.AgentID,
+		Status: Pending, Source: ByAgent, Version: 1, CreatedAt: now, UpdatedAt: now,
+	}
+	x.write(f)
+	return x
+}
+
+func (x *FollowUp) scheduled() []contract.Event {
+	return []contract.Event{contract.FollowUpScheduled.New(x.CreatedAt, x.state())}
+}
+
+func (x *FollowUp) write(f fields) {
+	x.DueDate, x.Task, x.Notes = f.DueDate.UTC().Truncate(time.Microsecond), trimmed(f.Task), trimmed(f.Notes)
+}
+
+func trimmed(text *string) *string {
+	if text == nil {
+		return nil
+	}
+	t := strings.TrimSpace(*text)
+	if t == "" {
+		return nil
+	}
+	return &t
+}
+
+func (x *FollowUp) edit(f fields, now time.Time) []contract.Event {
+	x.write(f)
+	x.touch(now)
+	return []contract.Event{contract.FollowUpUpdated.New(now, x.state())}
+}
+
+// complete does nothing to a completed one: the first time is the one that counts.
+func (x *FollowUp) complete(now time.Time) []contract.Event {
+	if x.Status == Completed {
+		return nil
+	}
+	x.Status, x.CompletedAt = Completed, &now
+	x.touch(now)
+	return []contract.Event{contract.FollowUpCompleted.New(now, x.state())}
+}
+
+func (x *FollowUp) remove(now time.Time) []contract.Event {
+	x.touch(now)
+	return []contract.Event{contract.FollowUpDeleted.New(now, x.state())}
+}
+
+func (x *FollowUp) touch(now time.Time) {
+	x.Version++
+	x.UpdatedAt = now
+}
+
+func (x *FollowUp) state() contract.FollowUp {
+	return contract.FollowUp{
+		FollowUpID: x.ID, Version: x.Version, CallID: x.CallID, ClientID: x.ClientID, LeadID: x.LeadID, AgentID: x.AgentID,
+		DueDate: x.DueDate, Task: x.Task, Notes: x.Notes, Status: string(x.Status), Source: string(x.Source),
+		CreatedAt: x.CreatedAt, UpdatedAt: x.UpdatedAt, CompletedAt: x.CompletedAt,
+	}
+}
+
+func (x *FollowUp) checkAccess(caller identity.Caller) error {
+	if !caller.MaySee(x.AgentID) {
+		return fault.New(fault.Forbidden, "followup_forbidden", "This follow-up belongs to another agent")
+	}
+	return nil
+}
+
+// NotFound is the fault of a follow-up that does not exist.
+func NotFound() error { return fault.New(fault.NotFound, "followup_not_found", "Follow-up not found") }

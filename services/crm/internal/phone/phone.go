@@ -1,0 +1,25 @@
+// Package phone reads phone numbers as people write them, with Google's numbering plans.
+package phone
+
+import (
+	"fmt"
+
+	"github.com/nyaruka/phonenumbers"
+)
+
+// For returns a function that turns a number into E.164, such as +919876543210, and says whether there is such a number. A
+// number without a country code is one of that country (ISO 3166-1 alpha-2, upper case). An extension is left out: E.164
+// has none.
+func For(country string) (normalize func(number string) (e164 string, ok bool), err error) {
+	if !phonenumbers.GetSupportedRegions()[country] {
+		return nil, fmt.Errorf("%q is not an ISO 3166 country code such as IN", country)
+	}
+	return func(number string) (string, bool) {
+		parsed, err := phonenumbers.Parse(number, country)
+		// Parse takes "12" for a number.
+		if err != nil || !phonenumbers.IsValidNumber(parsed) {
+			return "", false
+		}
+		return phonenumbers.Format(parsed, phonenumbers.E164), true
+	}, nil
+}

@@ -1,0 +1,478 @@
+package store_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/crm/internal/agent"
+	"github.com/convoflow/convoflow/services/crm/internal/client"
+	"github.com/convoflow/convoflow/services/crm/internal/followup"
+	"github.com/convoflow/convoflow/services/crm/internal/store"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+type stores struct {
+	db        *pg.DB
+	clients   *store.Clients
+	followups *store.FollowUps
+	calls     *store.Calls
+	agents    *store.Agents
+}
+
+func open(t *testing.T) stores {
+	t.Helper()
+	tel := telemetry.Nop()
+	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 10}, "crm", tel)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), store.Migrations()))
+	out := outbox.New(db, tel)
+	return stores{db, store.NewClients(db, out), store.NewFollowUps(db, out), store.NewCalls(db), store.NewAgents(db)}
+}
+
+// events are the types in the outbox, oldest first.
+func (s stores) events(t *testing.T) []string {
+	t.Helper()
+	var types []string
+	require.NoError(t, s.db.Conn(t.Context()).QueryRow(t.Context(), `select coalesce(array_agg(type order by id), '{}') from outbox`).Scan(&types))
+	return types
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func at(second int) time.Time { return time.Date(2026, 11, 24, 9, 0, second, 1000, time.UTC) }
+
+func newClient(agentID, name string, edits ...func(*client.Client)) client.Client {
+	c := client.Client{ID: contract.NewID(), AgentID: agentID, Fields: client.Fields{Name: name}, Version: 1, CreatedAt: at(0), UpdatedAt: at(0)}
+	for _, edit := range edits {
+		edit(&c)
+	}
+	return c
+}
+
+func withPhone(phone string) func(*client.Client) {
+	return func(c *client.Client) { c.Phone = &phone }
+}
+
+func withEmail(email string) func(*client.Client) {
+	return func(c *client.Client) { c.Email = &email }
+}
+
+func event(c client.Client) contract.Event {
+	return contract.ClientCreated.New(at(0), contract.Client{ClientID: c.ID})
+}
+
+func existing(t *testing.T, err error) any {
+	t.Helper()
+	f := fault.Of(err)
+	require.Equal(t, "client_exists", f.Code, "%v", err)
+	return f.Extra["client_id"]
+}
+
+func TestClientIsKeptWhole(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c := newClient(contract.NewID(), "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
+	c.Company, c.Notes = ptr("Acme"), ptr("likes tea")
+	require.NoError(t, s.clients.Create(t.Context(), c, event(c)))
+	got, err := s.clients.Find(t.Context(), c.ID)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(c, got))
+	require.Equal(t, time.UTC, got.CreatedAt.Location())
+	require.Equal(t, []string{"client.created"}, s.events(t))
+
+	_, err = s.clients.Find(t.Context(), contract.NewID())
+	require.Equal(t, "client_not_found", fault.Of(err).Code)
+}
+
+func TestSamePersonTwice(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	first := newClient(agentID, "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
+	require.NoError(t, s.clients.Create(t.Context(), first, event(first)))
+
+	for name, again := range map[string]client.Client{
+		"phone":                       newClient(agentID, "P", withPhone("+919876543210")),
+		"e-mail, whatever the case":   newClient(agentID, "P", withEmail("pRIYA@example.com")),
+		"both, the phone is new":      newClient(agentID, "P", withEmail("priya@example.com"), withPhone("+16502530000")),
+		"both, the e-mail is another": newClient(agentID, "P", withEmail("other@example.com"), withPhone("+919876543210")),
+	} {
+		require.Equal(t, first.ID, existing(t, s.clients.Create(t.Context(), again, event(again))), name)
+	}
+	require.Equal(t, []string{"client.created"}, s.events(t), "what was refused has no event")
+
+	elsewhere := newClient(contract.NewID(), "P", withPhone("+919876543210"), withEmail("priya@example.com"))
+	require.NoError(t, s.clients.Create(t.Context(), elsewhere), "another agent may know the same person")
+	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "nameless")))
+	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "nameless too")), "none is not the same")
+}
+
+func TestSamePersonTwiceByChange(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	first, second := newClient(agentID, "A", withPhone("+919876543210")), newClient(agentID, "B", withEmail("b@example.com"))
+	require.NoError(t, s.clients.Create(t.Context(), first))
+	require.NoError(t, s.clients.Create(t.Context(), second))
+	_, err := s.clients.Change(t.Context(), second.ID, func(c *client.Client) ([]contract.Event, error) {
+		c.Phone = first.Phone
+		return []contract.Event{event(*c)}, nil
+	})
+	require.Equal(t, first.ID, existing(t, err))
+	require.Empty(t, s.events(t))
+	got, err := s.clients.Find(t.Context(), second.ID)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(second, got))
+}
+
+func TestSamePersonAtTheSameTime(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	const writers = 16
+	results := make([]error, writers)
+	var g errgroup.Group
+	ids := make([]string, writers)
+	for i := range writers {
+		c := newClient(agentID, "Priya", withPhone("+919876543210"), withEmail(fmt.Sprintf("p%d@example.com", i)))
+		ids[i] = c.ID
+		g.Go(func() error {
+			results[i] = s.clients.Create(t.Context(), c, event(c))
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	var winner string
+	for i, err := range results {
+		if err == nil {
+			require.Empty(t, winner, "two were saved")
+			winner = ids[i]
+		}
+	}
+	require.NotEmpty(t, winner)
+	for _, err := range results {
+		if err != nil {
+			require.Equal(t, winner, existing(t, err))
+		}
+	}
+	require.Len(t, s.events(t), 1)
+}
+
+func TestChangesOfOneClientWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c := newClient(contract.NewID(), "Priya")
+	require.NoError(t, s.clients.Create(t.Context(), c))
+	const writers = 12
+	var g errgroup.Group
+	for range writers {
+		g.Go(func() error {
+			_, err := s.clients.Change(t.Context(), c.ID, func(c *client.Client) ([]contract.Event, error) {
+				c.Version++
+				return []contract.Event{contract.ClientUpdated.New(at(0), contract.Client{ClientID: c.ID, Version: c.Version})}, nil
+			})
+			return err
+		})
+	}
+	require.NoError(t, g.Wait())
+	rows, err := s.db.Conn(t.Context()).Query(t.Context(), `select data from outbox order by id`)
+	require.NoError(t, err)
+	defer rows.Close()
+	for version := int64(2); rows.Next(); version++ {
+		var data []byte
+		require.NoError(t, rows.Scan(&data))
+		var state contract.Client
+		require.NoError(t, json.Unmarshal(data, &state))
+		require.Equal(t, version, state.Version, "events are in the order of the versions")
+	}
+	got, err := s.clients.Find(t.Context(), c.ID)
+	require.NoError(t, err)
+	require.Equal(t, int64(1+writers), got.Version)
+}
+
+func TestARefusedChangeChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c := newClient(contract.NewID(), "Priya")
+	require.NoError(t, s.clients.Create(t.Context(), c))
+	refuse := func(c *client.Client) ([]contract.Event, error) {
+		c.Name = "changed"
+		return nil, client.NotFound()
+	}
+	_, err := s.clients.Change(t.Context(), c.ID, refuse)
+	require.True(t, fault.Is(err, fault.NotFound))
+	require.True(t, fault.Is(s.clients.Remove(t.Context(), c.ID, refuse), fault.NotFound))
+	got, err := s.clients.Find(t.Context(), c.ID)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(c, got))
+	require.Empty(t, s.events(t))
+}
+
+// pages walks a list by its cursors.
+func pages[T any](t *testing.T, list func(cursor string) ([]T, string, error), id func(T) string) []string {
+	t.Helper()
+	var ids []string
+	for cursor := ""; ; {
+		items, next, err := list(cursor)
+		require.NoError(t, err)
+		for _, item := range items {
+			ids = append(ids, id(item))
+		}
+		require.Less(t, len(ids), 100, "the pages do not end")
+		if cursor = next; cursor == "" {
+			return ids
+		}
+	}
+}
+
+func TestClientPagesWithEqualTimes(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	var want []string
+	for i := range 10 {
+		c := newClient(agentID, fmt.Sprint(i))
+		c.CreatedAt = at(i / 5) // only two different times
+		require.NoError(t, s.clients.Create(t.Context(), c))
+		want = append([]string{c.ID}, want...)
+	}
+	require.NoError(t, s.clients.Create(t.Context(), newClient(contract.NewID(), "another agent's")))
+	for _, limit := range []int{1, 3, 5, 10, 11} {
+		got := pages(t, func(cursor string) ([]client.Client, string, error) {
+			p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Limit: limit, Cursor: cursor})
+			return p.Items, p.Next, err
+		}, func(c client.Client) string { return c.ID })
+		require.Equal(t, want, got, "limit %d", limit)
+	}
+	p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Limit: 3, Skip: 8})
+	require.NoError(t, err)
+	require.Len(t, p.Items, 2)
+	require.Empty(t, p.Next)
+	p, err = s.clients.List(t.Context(), client.Filter{Limit: 50})
+	require.NoError(t, err)
+	require.Len(t, p.Items, 11, "of all agents")
+
+	_, err = s.clients.List(t.Context(), client.Filter{Limit: 3, Cursor: "nonsense"})
+	require.True(t, fault.Is(err, fault.Invalid))
+}
+
+func TestClientSearch(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	c := newClient(agentID, "Priya 100% Sharma", withPhone("+919876543210"), withEmail("p_s@example.com"))
+	c.Company = ptr(`back\slash Ltd`)
+	require.NoError(t, s.clients.Create(t.Context(), c))
+	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "Somebody else")))
+	for q, want := range map[string]int{"": 2, "pRIYA": 1, "98765": 1, "p_s@": 1, "%": 1, "_": 1, `\`: 1, "Ltd": 1, "Priya%Sharma": 0, "nobody": 0} {
+		p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Q: q, Limit: 50})
+		require.NoError(t, err)
+		require.Len(t, p.Items, want, "%q", q)
+	}
+}
+
+func newFollowUp(agentID string, edits ...func(*followup.FollowUp)) followup.FollowUp {
+	x := followup.FollowUp{
+		ID: contract.NewID(), CallID: contract.NewID(), AgentID: agentID, DueDate: at(10), Status: followup.Pending, Source: followup.ByAgent,
+		Version: 1, CreatedAt: at(0), UpdatedAt: at(0),
+	}
+	for _, edit := range edits {
+		edit(&x)
+	}
+	return x
+}
+
+func nothing(*followup.FollowUp) []contract.Event { return nil }
+
+func scheduled(x *followup.FollowUp) []contract.Event {
+	return []contract.Event{contract.FollowUpScheduled.New(at(0), contract.FollowUp{FollowUpID: x.ID})}
+}
+
+func TestFollowUpIsKeptWhole(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c := newClient(contract.NewID(), "Priya")
+	require.NoError(t, s.clients.Create(t.Context(), c))
+	x := newFollowUp(c.AgentID, func(x *followup.FollowUp) {
+		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, ptr(contract.NewID()), ptr("Send the quote"), ptr("by phone")
+		x.Status, x.CompletedAt = followup.Completed, ptr(at(5))
+	})
+	saved, err := s.followups.Create(t.Context(), x, scheduled)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(x, saved))
+	got, err := s.followups.Find(t.Context(), x.ID)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(x, got))
+	require.Equal(t, []string{"followup.scheduled"}, s.events(t))
+
+	require.NoError(t, s.followups.Remove(t.Context(), x.ID, func(x *followup.FollowUp) ([]contract.Event, error) { return scheduled(x), nil }))
+	_, err = s.followups.Find(t.Context(), x.ID)
+	require.Equal(t, "followup_not_found", fault.Of(err).Code)
+}
+
+func TestFollowUpsOutliveTheirClient(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c := newClient(contract.NewID(), "Priya")
+	require.NoError(t, s.clients.Create(t.Context(), c))
+	x, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), nothing)
+	require.NoError(t, err)
+	require.NoError(t, s.clients.Remove(t.Context(), c.ID, func(c *client.Client) ([]contract.Event, error) { return []contract.Event{event(*c)}, nil }))
+	got, err := s.followups.Find(t.Context(), x.ID)
+	require.NoError(t, err)
+	require.Nil(t, got.ClientID)
+
+	late, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), func(x *followup.FollowUp) []contract.Event {
+		require.Nil(t, x.ClientID, "the event too knows that the client is gone")
+		return nil
+	})
+	require.NoError(t, err)
+	require.Nil(t, late.ClientID)
+}
+
+func TestFollowUpPagesWithEqualDates(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	var want []string
+	for i := range 10 {
+		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, func(x *followup.FollowUp) { x.DueDate = at(i / 5) }), nothing)
+		require.NoError(t, err)
+		want = append(want, x.ID)
+	}
+	for _, limit := range []int{1, 3, 5, 10, 11} {
+		got := pages(t, func(cursor string) ([]followup.FollowUp, string, error) {
+			p, err := s.followups.List(t.Context(), followup.Filter{AgentID: agentID, Limit: limit, Cursor: cursor})
+			return p.Items, p.Next, err
+		}, func(x followup.FollowUp) string { return x.ID })
+		require.Equal(t, want, got, "limit %d", limit)
+	}
+}
+
+func TestFollowUpFilters(t *testing.T) {
+	t.Parallel()
+	s, agentID := open(t), contract.NewID()
+	c := newClient(agentID, "Priya")
+	require.NoError(t, s.clients.Create(t.Context(), c))
+	save := func(edits ...func(*followup.FollowUp)) followup.FollowUp {
+		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, edits...), nothing)
+		require.NoError(t, err)
+		return x
+	}
+	late := save(func(x *followup.FollowUp) { x.DueDate = at(10) })
+	done := save(func(x *followup.FollowUp) {
+		x.DueDate, x.Status, x.CompletedAt = at(20), followup.Completed, ptr(at(15))
+	})
+	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = at(40), &c.ID })
+	foreign := newFollowUp(contract.NewID(), func(x *followup.FollowUp) { x.DueDate = at(50) })
+	_, err := s.followups.Create(t.Context(), foreign, nothing)
+	require.NoError(t, err)
+
+	for name, tt := range map[string]struct {
+		filter followup.Filter
+		want   []string
+	}{
+		"all of an agent":     {followup.Filter{}, []string{late.ID, done.ID, soon.ID}},
+		"completed":           {followup.Filter{Completed: ptr(true)}, []string{done.ID}},
+		"not completed":       {followup.Filter{Completed: ptr(false)}, []string{late.ID, soon.ID}},
+		"of a call":           {followup.Filter{CallID: soon.CallID}, []string{soon.ID}},
+		"of a client":         {followup.Filter{ClientID: c.ID}, []string{soon.ID}},
+		"before, exclusive":   {followup.Filter{DueBefore: ptr(at(20))}, []string{late.ID}},
+		"after, inclusive":    {followup.Filter{DueAfter: ptr(at(20))}, []string{done.ID, soon.ID}},
+		"between":             {followup.Filter{DueAfter: ptr(at(20)), DueBefore: ptr(at(40))}, []string{done.ID}},
+		"overdue":             {followup.Filter{Overdue: ptr(true), Now: at(30)}, []string{late.ID}},
+		"not overdue":         {followup.Filter{Overdue: ptr(false), Now: at(30)}, []string{done.ID, soon.ID}},
+		"overdue and a call":  {followup.Filter{Overdue: ptr(true), Now: at(30), CallID: soon.CallID}, nil},
+		"everybody's, paging": {followup.Filter{AgentID: "all", Skip: 2}, []string{soon.ID, foreign.ID}},
+	} {
+		f := tt.filter
+		f.Limit = 50
+		if f.AgentID == "" {
+			f.AgentID = agentID
+		} else {
+			f.AgentID = ""
+		}
+		p, err := s.followups.List(t.Context(), f)
+		require.NoError(t, err, name)
+		var got []string
+		for _, x := range p.Items {
+			got = append(got, x.ID)
+		}
+		require.Equal(t, tt.want, got, name)
+	}
+}
+
+func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	call := followup.Call{ID: contract.NewID(), AgentID: contract.NewID(), ClientID: ptr(contract.NewID()), LeadID: ptr(contract.NewID()), Status: "pending"}
+	_, err := s.calls.Find(t.Context(), call.ID)
+	require.Equal(t, "call_not_found", fault.Of(err).Code)
+
+	change := func(version int64, status string, deleted bool) followup.Call {
+		c := call
+		c.Version, c.Status, c.Deleted = version, status, deleted
+		require.NoError(t, s.calls.Change(t.Context(), c))
+		got, err := s.calls.Find(t.Context(), call.ID)
+		require.NoError(t, err)
+		return got
+	}
+	require.Equal(t, "asked", change(0, "asked", false).Status)
+	require.Equal(t, "asked", change(0, "asked again", false).Status, "the first answer stays")
+	require.Equal(t, "pending", change(1, "pending", false).Status, "the first event wins over an answer")
+	require.Equal(t, "completed", change(3, "completed", false).Status)
+	require.Equal(t, "completed", change(2, "transcribing", false).Status, "an older one came late")
+	require.Equal(t, "completed", change(3, "failed", false).Status, "the same one came twice")
+	require.True(t, change(4, "completed", true).Deleted)
+	require.True(t, change(0, "asked", false).Deleted, "an answer brings nothing back")
+	got := change(5, "completed", true)
+	require.Equal(t, call.ClientID, got.ClientID)
+	require.Equal(t, call.LeadID, got.LeadID)
+}
+
+func TestCopiesOfAgentsOnlyGrowNewer(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	a := agent.Agent{ID: contract.NewID(), Name: "Asha", Email: "asha@example.com", Active: true}
+	change := func(version int64, name string, active bool) (gotName string, gotActive bool) {
+		c := a
+		c.Version, c.Name, c.Active = version, name, active
+		require.NoError(t, s.agents.Change(t.Context(), c))
+		require.NoError(t, s.db.Conn(t.Context()).QueryRow(t.Context(), `select name, active from agents where id = $1`, a.ID).Scan(&gotName, &gotActive))
+		return gotName, gotActive
+	}
+	name, _ := change(1, "Asha", true)
+	require.Equal(t, "Asha", name)
+	name, active := change(3, "Asha R", false)
+	require.Equal(t, "Asha R", name)
+	require.False(t, active)
+	name, active = change(2, "Asha", true)
+	require.Equal(t, "Asha R", name)
+	require.False(t, active)
+}
+
+func TestNothingIsLeftOfAFailedTransaction(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c := newClient(contract.NewID(), "Priya")
+	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
+		if err := s.clients.Create(ctx, c, event(c)); err != nil {
+			return err
+		}
+		return context.Canceled
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	_, err = s.clients.Find(t.Context(), c.ID)
+	require.True(t, fault.Is(err, fault.NotFound))
+	require.Empty(t, s.events(t))
+}

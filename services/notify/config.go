@@ -1,0 +1,105 @@
+package notify
+
+import (
+	"fmt"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/notify/internal/pabbly"
+)
+
+// Config is every setting of the service.
+type Config struct {
+	HTTP          run.HTTPConfig
+	Admin         run.AdminConfig
+	Database      pg.Config
+	Kafka         bus.Config
+	Log           telemetry.Config
+	SecretKey     conf.Secret `env:"SECRET_KEY"`                  // seals URLs and secrets in the database
+	AuthURL       string      `env:"AUTH_URL"`                    // of the auth service, which publishes the public keys
+	PublicURL     string      `env:"PUBLIC_URL"`                  // of the API, for the links in payloads
+	WebhookURL    conf.Secret `env:"PABBLY_WEBHOOK_URL"`          // where webhooks go as long as no endpoint was made with the API
+	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"`       // signs them
+	AllowPrivate  []string    `env:"WEBHOOK_ALLOW_PRIVATE_CIDRS"` // comma-separated; addresses outside the public internet that may be reached
+	Workers       int         `env:"WEBHOOK_WORKERS"`             // webhooks sent at the same time by this process
+}
+
+// maxWorkers is far beyond what one process can send, and keeps a slip of the keyboard from opening a million sockets.
+const maxWorkers = 1000
+
+// Defaults is what needs no setting.
+func Defaults() Config {
+	return Config{
+		HTTP:      run.HTTPConfig{Addr: ":8080"},
+		Admin:     run.AdminConfig{Addr: ":9090"},
+		Database:  pg.Defaults(),
+		Kafka:     bus.Defaults(),
+		Log:       telemetry.Defaults(),
+		PublicURL: "http://127.0.0.1:8000",
+		Workers:   32,
+	}
+}
+
+// Check says everything that is wrong with the configuration.
+func (c Config) Check() []string {
+	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey),
+		checkURL("AUTH_URL", c.AuthURL), checkURL("PUBLIC_URL", c.PublicURL), c.checkWebhook())
+	if _, err := c.allowed(); err != nil {
+		problems = append(problems, "WEBHOOK_ALLOW_PRIVATE_CIDRS: "+err.Error())
+	}
+	if c.Workers < 1 || c.Workers > maxWorkers {
+		problems = append(problems, fmt.Sprintf("WEBHOOK_WORKERS must be 1 to %d", maxWorkers))
+	}
+	return problems
+}
+
+func (c Config) checkWebhook() (problems []string) {
+	if c.WebhookURL != "" {
+		if err := pabbly.CheckURL(c.WebhookURL.Reveal()); err != nil {
+			problems = append(problems, "PABBLY_WEBHOOK_URL "+err.Error())
+		}
+		if c.WebhookSecret == "" {
+			problems = append(problems, "PABBLY_WEBHOOK_SECRET is not set: PABBLY_WEBHOOK_URL needs it to sign with (make one with: openssl rand -base64 48)")
+		}
+	}
+	if c.WebhookSecret != "" {
+		if err := pabbly.CheckSecret(c.WebhookSecret.Reveal()); err != nil {
+			problems = append(problems, "PABBLY_WEBHOOK_SECRET "+err.Error())
+		}
+	}
+	return problems
+}
+
+// allowed is AllowPrivate as prefixes.
+func (c Config) allowed() ([]netip.Prefix, error) {
+	var out []netip.Prefix
+	for _, text := range c.AllowPrivate {
+		if text = strings.TrimSpace(text); text == "" {
+			continue
+		}
+		p, err := netip.ParsePrefix(text)
+		if err != nil {
+			return nil, fmt.Errorf("%q is no CIDR such as 10.0.0.0/8", text)
+		}
+		out = append(out, p.Masked())
+	}
+	return out, nil
+}
+
+// TelemetryConfig is how the service logs.
+func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
+
+func checkURL(name, text string) []string {
+	u, err := url.Parse(text)
+	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+		return []string{fmt.Sprintf("%s must be an address such as http://localhost:8080", name)}
+	}
+	return nil
+}

@@ -1,0 +1,190 @@
+package delivery
+
+import (
+	"encoding/json"
+	"flag"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+// keys are those that the webhook contract promises; receivers have mapped them.
+var keys = map[string]string{
+	"transcription.completed": `event, event_id, schema_version, timestamp, is_test, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, client_email, lead_id, lead_name, lead_phone,
+		call_type, duration_seconds, language, summary, action_items, action_items_text, action_items_count, sentiment, key_topics, key_topics_text, next_step, intent_category,
+		intent_confidence, interest_level, objections_text, callback_time, outcome, recorded_at, call_url`,
+	"followup.scheduled": `event, event_id, schema_version, timestamp, is_test, followup_id, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, lead_id, due_date, task, notes, source, followup_url`,
+}
+
+func promised(event string) []string {
+	list := strings.FieldsFunc(keys[event], func(r rune) bool { return strings.ContainsRune(", \n\t", r) })
+	slices.Sort(list)
+	return list
+}
+
+func ptr[T any](v T) *T { return &v }
+
+var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
+
+const (
+	callID   = "019abc11-0000-7000-8000-000000000001"
+	agentID  = "019abc11-0000-7000-8000-000000000002"
+	clientID = "019abc11-0000-7000-8000-000000000003"
+)
+
+func fullCall() contract.Call {
+	return contract.Call{
+		CallID: callID, Version: 3, AgentID: agentID, ClientID: ptr(clientID), CallType: "discovery", Status: "completed", Outcome: ptr("ok"),
+		DurationSeconds: ptr(31.5), Language: ptr("en"), Summary: ptr("Meera likes <b>Plan B</b> & asks for a \"quote\".\nПозвонить ещё раз."),
+		ActionItems: []string{"Send the quote", "Call on Friday"}, Sentiment: ptr("positive"), KeyTopics: []string{"price"}, NextStep: ptr("Send the quote"),
+		IntentCategory: ptr("interested"), IntentConfidence: ptr(0.87), InterestLevel: ptr("high"), Objections: []string{"too dear", "no time"},
+		CallbackTime: ptr(noon.Add(72 * time.Hour)), RecordedAt: ptr(noon.Add(-time.Minute)), CreatedAt: noon, UpdatedAt: noon,
+	}
+}
+
+func known() people {
+	return people{
+		agent:  &Agent{ID: agentID, Name: "Asha Rao", Email: "asha@example.com"},
+		client: &Client{ID: clientID, Name: ptr("Meera Nair"), Phone: ptr("+919876543210"), Email: ptr("meera@example.com")},
+	}
+}
+
+func of[T contract.Payload](t contract.Type[T], data T) Delivery {
+	e := t.New(noon.Add(250*time.Millisecond), data)
+	return Delivery{ID: "d", Event: e.Type, EventID: "019abc11-0000-7000-8000-00000000000e", EventTime: e.Time, Data: e.Data, CreatedAt: noon}
+}
+
+func TestPayloads(t *testing.T) {
+	t.Parallel()
+	followUp := contract.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: noon.Add(24 * time.Hour), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
+	for name, tt := range map[string]struct {
+		profile endpoint.Profile
+		d       Delivery
+		who     people
+	}{
+		"transcription-completed":          {endpoint.Pabbly, of(contract.TranscriptionCompleted, fullCall()), known()},
+		"transcription-completed-unknown":  {endpoint.Pabbly, of(contract.TranscriptionCompleted, contract.Call{CallID: callID, AgentID: agentID, CallType: "default"}), people{}},
+		"transcription-completed-standard": {endpoint.Standard, of(contract.TranscriptionCompleted, fullCall()), known()},
+		"followup-scheduled":               {endpoint.Pabbly, of(contract.FollowUpScheduled, followUp), known()},
+		"followup-scheduled-unknown":       {endpoint.Pabbly, of(contract.FollowUpScheduled, contract.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: noon}), people{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			got, err := render(tt.profile, tt.d, tt.who, links{"https://crm.example.com/"})
+			require.NoError(t, err)
+			file := filepath.Join("testdata", name+".json")
+			if *update {
+				require.NoError(t, os.WriteFile(file, got, 0o600))
+			}
+			want, err := os.ReadFile(file)
+			require.NoError(t, err)
+			require.Empty(t, cmp.Diff(string(want), string(got)))
+			if tt.profile == endpoint.Pabbly {
+				require.Equal(t, promised(tt.d.Event), keysOf(t, got))
+			}
+		})
+	}
+}
+
+func keysOf(t *testing.T, body []byte) []string {
+	t.Helper()
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(body, &fields))
+	return slices.Sorted(maps.Keys(fields))
+}
+
+func TestALongPayloadIsCutAndTheSummaryLast(t *testing.T) {
+	t.Parallel()
+	long := func(text string, n int) string { return strings.Repeat(text, n/len(text)) }
+	for name, tt := range map[string]struct {
+		change func(*contract.Call)
+		whole  bool // the summary
+	}{
+		"long items":      {func(c *contract.Call) { c.ActionItems = slices.Repeat([]string{long("дело ", 500)}, 60) }, true},
+		"long summary":    {func(c *contract.Call) { c.Summary = ptr(long("разговор ", 40_000)) }, false},
+		"everything":      {func(c *contract.Call) { c.Summary, c.NextStep = ptr(long("é", 30_000)), ptr(long("é", 30_000)) }, false},
+		"control letters": {func(c *contract.Call) { c.Summary, c.Objections = ptr(long("\x01", 30_000)), []string{long("\x02", 30_000)} }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := fullCall()
+			tt.change(&c)
+			got, err := render(endpoint.Pabbly, of(contract.TranscriptionCompleted, c), known(), links{"http://x"})
+			require.NoError(t, err)
+			require.LessOrEqual(t, len(got), maxBody)
+			require.True(t, utf8.Valid(got))
+			require.NotContains(t, string(got), "\ufffd", "a character was cut in two")
+			require.Equal(t, promised("transcription.completed"), keysOf(t, got))
+			var fields struct {
+				Summary string   `json:"summary"`
+				Items   []string `json:"action_items"`
+				Text    string   `json:"action_items_text"`
+				Count   int      `json:"action_items_count"`
+			}
+			require.NoError(t, json.Unmarshal(got, &fields))
+			require.Equal(t, tt.whole, fields.Summary == *c.Summary)
+			require.Equal(t, strings.Join(fields.Items, "\n"), fields.Text)
+			require.Equal(t, len(c.ActionItems), fields.Count, "the count is the real one")
+		})
+	}
+}
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	var total time.Duration
+	for attempts := 1; attempts < len(schedule); attempts++ {
+		least, ok := backoff(attempts, 0, 0)
+		require.True(t, ok)
+		most, _ := backoff(attempts, 0, 1)
+		require.InDelta(t, 0.9*schedule[attempts].Seconds(), least.Seconds(), 0.001)
+		require.InDelta(t, 1.1*schedule[attempts].Seconds(), most.Seconds(), 0.001)
+		middle, _ := backoff(attempts, 0, 0.5)
+		total += middle
+	}
+	require.InDelta(t, (70*time.Hour + 12*time.Minute + 35*time.Second).Seconds(), total.Seconds(), 1)
+	_, ok := backoff(len(schedule), time.Hour, 0.5)
+	require.False(t, ok, "there is an end")
+
+	longer, _ := backoff(1, time.Hour, 0.5)
+	require.Equal(t, time.Hour, longer, "a receiver that asks for more time gets it")
+	shorter, _ := backoff(3, time.Second, 0.5)
+	require.Equal(t, schedule[3], shorter)
+	capped, _ := backoff(1, 1000*time.Hour, 0.5)
+	require.Equal(t, 24*time.Hour, capped)
+}
+
+func TestLanes(t *testing.T) {
+	t.Parallel()
+	l := newLanes(8)
+	for range 4 {
+		require.True(t, l.enter("slow"), "half of the workers are free for anybody")
+	}
+	require.False(t, l.enter("slow"), "the other half is for others")
+	require.True(t, l.enter("other"))
+	require.True(t, l.enter("other"), "a quarter is everybody's")
+	require.False(t, l.enter("other"))
+	l.leave("slow")
+	require.False(t, l.enter("slow"))
+	l.leave("slow")
+	l.leave("slow")
+	require.True(t, l.enter("slow"))
+
+	one := newLanes(1)
+	require.True(t, one.enter("a"))
+	require.False(t, one.enter("a"))
+	one.leave("a")
+	require.True(t, one.enter("a"))
+}

@@ -1,0 +1,89 @@
+// Package endpoint owns where webhooks go: the receivers, what each wants to hear, and whether it is still there. It refuses
+// to show a URL or a secret: both let anybody who has them speak in our name or listen in.
+package endpoint
+
+import (
+	"slices"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// Profile is the shape of the payload.
+type Profile string
+
+// The profiles: flat JSON as Pabbly Connect maps it, and {type, timestamp, data} as Standard Webhooks describes.
+const (
+	Pabbly   Profile = "pabbly"
+	Standard Profile = "standard"
+)
+
+// Origin is who made an endpoint.
+type Origin string
+
+// The origins. There is at most one endpoint from the environment.
+const (
+	Environment Origin = "environment"
+	API         Origin = "api"
+)
+
+// Why an endpoint is disabled.
+const (
+	Gone          = "gone"           // it answered 410
+	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is not set any more
+)
+
+// Everything is the event filter that lets every event through.
+const Everything = "*"
+
+// Endpoint is one receiver of webhooks.
+type Endpoint struct {
+	ID             string
+	URL            string   // its path is a secret: never logged, never shown
+	Secrets        []string // newest first; every one of them signs
+	Events         []string // types, or Everything
+	Profile        Profile
+	Enabled        bool
+	DisabledReason *string
+	Origin         Origin
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+// Wants reports whether an event of that type is to be delivered here.
+func (e Endpoint) Wants(event string) bool {
+	return e.Enabled && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
+}
+
+// Disable stops deliveries to the endpoint. The reason of one that is disabled already stays.
+func (e *Endpoint) Disable(reason string, now time.Time) {
+	if !e.Enabled {
+		return
+	}
+	e.Enabled, e.DisabledReason, e.UpdatedAt = false, &reason, now
+}
+
+func fromEnvironment(url, secret string, now time.Time) Endpoint {
+	return Endpoint{
+		ID: contract.NewID(), URL: url, Secrets: []string{secret}, Events: []string{Everything}, Profile: Pabbly,
+		Enabled: true, Origin: Environment, CreatedAt: now, UpdatedAt: now,
+	}
+}
+
+// point takes over the environment's URL and secret. A new URL is a new receiver and enables the endpoint; the same one
+// stays disabled when it said that it is gone.
+func (e *Endpoint) point(url, secret string, now time.Time) {
+	moved := e.URL != url
+	returned := e.DisabledReason != nil && *e.DisabledReason == NotConfigured
+	if !moved && !returned && slices.Equal(e.Secrets, []string{secret}) {
+		return
+	}
+	e.URL, e.Secrets, e.UpdatedAt = url, []string{secret}, now
+	if moved || returned {
+		e.Enabled, e.DisabledReason = true, nil
+	}
+}
+
+// NotFound is the fault of an endpoint that does not exist.
+func NotFound() error { return fault.New(fault.NotFound, "webhook_not_found", "Webhook not found") }

@@ -1,0 +1,89 @@
+package endpoint
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+// Store keeps endpoints. One that does not exist is the fault NotFound.
+type Store interface {
+	// Create does nothing when there is an endpoint from the environment and this is another: replicas that start together
+	// have the same environment.
+	Create(ctx context.Context, e Endpoint) error
+	// List is all endpoints, oldest first. A handful.
+	List(ctx context.Context) ([]Endpoint, error)
+	// Change lets fn change the endpoint while nobody else can, and saves it.
+	Change(ctx context.Context, id string, fn func(*Endpoint) error) (Endpoint, error)
+}
+
+// Deliveries are what is still to be sent to an endpoint.
+type Deliveries interface {
+	// Hold stops those that are open.
+	Hold(ctx context.Context, endpointID, reason string) error
+	// Resume sends those that were held. It is safe to repeat.
+	Resume(ctx context.Context, endpointID string) error
+}
+
+// Service keeps the endpoint of the environment.
+type Service struct {
+	endpoints  Store
+	deliveries Deliveries
+	clock      clock.Clock
+}
+
+// NewService makes the service.
+func NewService(endpoints Store, deliveries Deliveries, c clock.Clock) *Service {
+	return &Service{endpoints, deliveries, c}
+}
+
+// Seed makes, updates or disables the endpoint of the environment, as long as nobody has made one with the API. An empty URL
+// is none. It returns how many endpoints are enabled then.
+func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, err error) {
+	all, err := s.endpoints.List(ctx)
+	if err != nil {
+		return 0, err
+	}
+	if !slices.ContainsFunc(all, func(e Endpoint) bool { return e.Origin == API }) {
+		if err := s.follow(ctx, all, url, secret); err != nil {
+			return 0, fmt.Errorf("take over the endpoint of the environment: %w", err)
+		}
+		if all, err = s.endpoints.List(ctx); err != nil {
+			return 0, err
+		}
+	}
+	for _, e := range all {
+		if e.Enabled {
+			enabled++
+		}
+	}
+	return enabled, nil
+}
+
+// follow makes the endpoint of the environment what the environment says; existing holds it or nothing.
+func (s *Service) follow(ctx context.Context, existing []Endpoint, url, secret string) error {
+	now := s.clock.Now()
+	if len(existing) == 0 {
+		if url == "" {
+			return nil
+		}
+		return s.endpoints.Create(ctx, fromEnvironment(url, secret, now))
+	}
+	e, err := s.endpoints.Change(ctx, existing[0].ID, func(e *Endpoint) error {
+		if url == "" {
+			e.Disable(NotConfigured, now)
+		} else {
+			e.point(url, secret, now)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if e.Enabled {
+		return s.deliveries.Resume(ctx, e.ID)
+	}
+	return s.deliveries.Hold(ctx, e.ID, *e.DisabledReason)
+}

@@ -1,0 +1,96 @@
+// Package meter makes numbers and log lines of deliveries. It refuses to know what is in them.
+package meter
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+)
+
+// Meter counts attempts and shows the backlog.
+type Meter struct {
+	tel        telemetry.Set
+	deliveries *prometheus.CounterVec
+	attempts   *prometheus.HistogramVec
+	backlog    *prometheus.GaugeVec
+	oldest     *prometheus.GaugeVec
+}
+
+// New makes a meter and registers its metrics.
+func New(tel telemetry.Set) (*Meter, error) {
+	m := &Meter{
+		tel: tel,
+		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "convoflow_notify_deliveries_total", Help: "Attempts by what became of their delivery: delivered, retrying, held, dead."}, []string{"result"}),
+		attempts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "convoflow_notify_attempt_duration_seconds", Help: "Duration of requests to receivers by answer: 2xx, 3xx, 4xx, 5xx, or what went wrong.",
+			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}}, []string{"answer"}),
+		backlog: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "convoflow_notify_backlog_deliveries", Help: "Deliveries that are not delivered, by status, a few seconds ago."}, []string{"status"}),
+		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "convoflow_notify_oldest_delivery_seconds", Help: "Age of the oldest delivery of a status, a few seconds ago; 0 without any."}, []string{"status"}),
+	}
+	for _, c := range []prometheus.Collector{m.deliveries, m.attempts, m.backlog, m.oldest} {
+		if err := tel.Metrics.Register(c); err != nil {
+			return nil, fmt.Errorf("register the deliveries' metrics: %w", err)
+		}
+	}
+	return m, nil
+}
+
+// Attempted implements delivery.Watcher: one line per attempt with all there is to know of it.
+func (m *Meter) Attempted(ctx context.Context, d delivery.Delivery, a delivery.Attempt) {
+	answer, level := "", slog.LevelInfo
+	attrs := []slog.Attr{
+		slog.String("delivery_id", d.ID), slog.String("webhook_id", d.EndpointID), slog.String("event", d.Event), slog.String("event_id", d.EventID),
+		slog.Int("attempt", a.Number), slog.String("status", string(d.Status)), slog.Duration("took", a.Took),
+	}
+	if a.StatusCode != nil {
+		answer = fmt.Sprintf("%dxx", *a.StatusCode/100)
+		attrs = append(attrs, slog.Int("status_code", *a.StatusCode))
+	}
+	if a.Error != nil {
+		answer = *a.Error
+		attrs = append(attrs, slog.String("error", *a.Error))
+	}
+	if d.NextAttemptAt != nil {
+		attrs = append(attrs, slog.Time("next_attempt_at", *d.NextAttemptAt))
+	}
+	if d.Status != delivery.Delivered {
+		level = slog.LevelWarn
+	}
+	m.tel.Log.LogAttrs(ctx, level, "webhook attempt", attrs...)
+	m.deliveries.WithLabelValues(string(d.Status)).Inc()
+	m.attempts.WithLabelValues(answer).Observe(a.Took.Seconds())
+}
+
+const lookEvery = 10 * time.Second
+
+// Backlog keeps the gauges fresh as an actor.
+func (m *Meter) Backlog(list func(context.Context) ([]delivery.Backlog, error)) run.Actor {
+	return run.Every(lookEvery, m.tel, "count the deliveries' backlog", func(ctx context.Context) error {
+		found, err := list(ctx)
+		if err != nil {
+			return err
+		}
+		for _, status := range []delivery.Status{delivery.Pending, delivery.Retrying, delivery.Held, delivery.Dead} {
+			m.show(delivery.Backlog{Status: status})
+		}
+		for _, b := range found {
+			m.show(b)
+		}
+		return nil
+	})
+}
+
+func (m *Meter) show(b delivery.Backlog) {
+	m.backlog.WithLabelValues(string(b.Status)).Set(float64(b.Count))
+	m.oldest.WithLabelValues(string(b.Status)).Set(b.Oldest.Seconds())
+}

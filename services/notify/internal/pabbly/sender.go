@@ -1,0 +1,193 @@
+// Package pabbly sends webhooks: one signed POST, and an honest account of what came back. It refuses to follow redirects, to
+// use a proxy, to read an answer without end, and to connect to addresses that are not on the public internet.
+package pabbly
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"code.dny.dev/ssrf"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+)
+
+// Timeout is the limit of one request, from the look-up of the name to the last byte of the answer.
+const Timeout = 15 * time.Second
+
+const (
+	maxAnswer  = 64 << 10 // bytes read of a body, and of the headers
+	maxExcerpt = 1 << 10  // bytes kept of it
+	maxIdle    = 30 * time.Second
+)
+
+// Options of a sender.
+type Options struct {
+	AllowPrivate []netip.Prefix // addresses outside the public internet that may be reached all the same
+	Timeout      time.Duration
+	Clock        clock.Clock
+}
+
+// Sender sends webhooks. It is safe for concurrent use.
+type Sender struct {
+	client  *http.Client
+	timeout time.Duration
+	clock   clock.Clock
+	tel     telemetry.Set
+}
+
+// New makes a sender.
+func New(o Options, tel telemetry.Set) *Sender {
+	var v4, v6 []netip.Prefix
+	for _, p := range o.AllowPrivate {
+		if p.Addr().Is4() {
+			v4 = append(v4, p)
+		} else {
+			v6 = append(v6, p)
+		}
+	}
+	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
+	dialer := &net.Dialer{Control: guard.Safe} // sees the address itself, whatever the name resolved to before
+	return &Sender{
+		client: &http.Client{
+			Transport: &http.Transport{
+				DialContext:            dialer.DialContext,
+				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+				ForceAttemptHTTP2:      true,
+				DisableCompression:     true,
+				MaxResponseHeaderBytes: maxAnswer,
+				MaxIdleConnsPerHost:    8,
+				IdleConnTimeout:        maxIdle,
+			},
+			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		},
+		timeout: o.Timeout, clock: o.Clock, tel: tel,
+	}
+}
+
+// Close lets go of idle connections.
+func (s *Sender) Close() { s.client.CloseIdleConnections() }
+
+// CheckURL says what is wrong with the address of a receiver, without repeating it.
+func CheckURL(text string) error {
+	u, err := url.Parse(text)
+	switch {
+	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
+		return errors.New("must be an http or https URL")
+	case u.User != nil:
+		return errors.New("must not have a user or password in it")
+	}
+	return nil
+}
+
+// Send posts a message. It never fails: what went wrong is the answer.
+func (s *Sender) Send(ctx context.Context, m delivery.Message) (a delivery.Answer) {
+	ctx, span := s.tel.Tracer().Start(ctx, "webhook.send", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("http.request.method", http.MethodPost)))
+	defer span.End()
+	took := clock.Stopwatch()
+	defer func() {
+		a.Took, a.TraceID = took(), telemetry.TraceID(ctx)
+		describe(span, a)
+	}()
+	ctx, cancel := context.WithTimeout(ctx, s.timeout)
+	defer cancel()
+	req, err := s.request(ctx, m)
+	if err != nil {
+		return failed("secret_invalid")
+	}
+	res, err := s.client.Do(req)
+	if err != nil {
+		return failed(class(err))
+	}
+	defer func() { _ = res.Body.Close() }()
+	a.StatusCode, a.RetryAfter = &res.StatusCode, s.retryAfter(res)
+	// The status has decided already: a body that is cut or does not end changes nothing.
+	read, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	a.Excerpt = excerpt(read)
+	return a
+}
+
+func (s *Sender) request(ctx context.Context, m delivery.Message) (*http.Request, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(m.Body))
+	if err != nil {
+		return nil, fmt.Errorf("make the request of event %s", m.EventID) // err has the URL in it
+	}
+	h := req.Header
+	h.Set("Content-Type", "application/json")
+	h.Set("User-Agent", "Convoflow/"+s.tel.Version)
+	h.Set("X-Pabbly-Event", m.Event)
+	s.tel.Propagator.Inject(ctx, propagation.HeaderCarrier(h))
+	return req, sign(h, m.Secrets, m.EventID, s.clock.Now(), m.Body)
+}
+
+// retryAfter is how long a 429 or 503 asks to wait, in seconds or until a date (RFC 9110, 10.2.3); 0 when it does not.
+func (s *Sender) retryAfter(res *http.Response) time.Duration {
+	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
+		return 0
+	}
+	text := res.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseInt(text, 10, 32); err == nil {
+		return max(0, time.Duration(seconds)*time.Second)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(s.clock.Now()))
+	}
+	return 0
+}
+
+// class names what went wrong by how far it got. The error itself has the URL in it and goes nowhere.
+func class(err error) string {
+	var dns *net.DNSError
+	var op *net.OpError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var alert tls.AlertError
+	var network net.Error
+	switch {
+	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrInvalidHostPort):
+		return "address_refused"
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return "timeout"
+	case errors.As(err, &dns):
+		return "dns"
+	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
+		return "tls"
+	case errors.As(err, &op) && op.Op == "dial":
+		return "connect"
+	default:
+		return "connection_lost"
+	}
+}
+
+func failed(problem string) delivery.Answer { return delivery.Answer{Error: &problem} }
+
+// excerpt is the beginning of an answer as text that PostgreSQL can keep.
+func excerpt(body []byte) string {
+	return strings.ReplaceAll(strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), ""), "\x00", "")
+}
+
+func describe(span trace.Span, a delivery.Answer) {
+	if a.StatusCode != nil {
+		span.SetAttributes(attribute.Int("http.response.status_code", *a.StatusCode))
+	}
+	if a.Error != nil {
+		span.SetAttributes(attribute.String("error.type", *a.Error))
+		span.SetStatus(codes.Error, *a.Error)
+	}
+}

@@ -1,0 +1,151 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/getkin/kin-openapi/routers/gorillamux"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/api"
+)
+
+// uuid is the pattern of RFC 9562; the library's own is that of RFC 4122 and knows no version 7.
+const uuid = `^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`
+
+// contract is a transport that holds every request and answer to the OpenAPI document: an answer is what the operation
+// promises, and what is accepted is what the document allows. A difference is an error of the test, not of the request.
+type contract struct {
+	t      testing.TB
+	router routers.Router
+	next   http.RoundTripper
+}
+
+// document is the contract of the whole platform.
+var document = sync.OnceValues(func() (*openapi3.T, error) {
+	raw, err := api.Merged("test")
+	if err != nil {
+		return nil, err
+	}
+	return openapi3.NewLoader().LoadFromData(raw)
+})
+
+func newContract(t testing.TB) *contract {
+	t.Helper()
+	doc, err := document()
+	require.NoError(t, err, "the OpenAPI document")
+	router, err := gorillamux.NewRouter(doc)
+	require.NoError(t, err)
+	return &contract{t: t, router: router, next: http.DefaultTransport}
+}
+
+// RoundTrip sends the request. It reads answers in JSON into memory; others stream.
+func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
+	var sent []byte
+	isForm := strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")
+	if r.Body != nil && !isForm {
+		var err error
+		if sent, err = io.ReadAll(r.Body); err != nil {
+			return nil, err
+		}
+		r.Body = io.NopCloser(bytes.NewReader(sent))
+	}
+	response, err := c.next.RoundTrip(r)
+	if err != nil {
+		return nil, err
+	}
+	var got []byte
+	isJSON := response.Header.Get("Content-Type") == "application/json"
+	if isJSON {
+		if got, err = io.ReadAll(response.Body); err != nil {
+			return nil, err
+		}
+		_ = response.Body.Close()
+		response.Body = io.NopCloser(bytes.NewReader(got))
+	}
+	checked := r.Clone(r.Context())
+	checked.Body = io.NopCloser(bytes.NewReader(sent))
+	for _, wrong := range c.check(checked, response, got, isForm, isJSON) {
+		c.t.Errorf("%s %s → %d: %v\nsent: %.2000s\ngot: %.2000s", r.Method, r.URL.Path, response.StatusCode, wrong, sent, got)
+	}
+	return response, nil
+}
+
+func (c *contract) check(r *http.Request, response *http.Response, body []byte, isForm, isJSON bool) (wrong []error) {
+	if response.Header.Get("X-Request-ID") == "" {
+		wrong = append(wrong, fmt.Errorf("no X-Request-ID"))
+	}
+	if response.StatusCode >= http.StatusBadRequest {
+		wrong = append(wrong, checkError(response, body)...)
+	}
+	path := *r.URL
+	if path.Path = strings.TrimRight(path.Path, "/"); path.Path != "" {
+		r.URL = &path // with a slash at the end it is the same path
+	}
+	route, parameters, err := c.router.FindRoute(r)
+	if err != nil {
+		if s := response.StatusCode; s != http.StatusNotFound && s != http.StatusMethodNotAllowed {
+			wrong = append(wrong, fmt.Errorf("not in the contract: %w", err))
+		}
+		return wrong
+	}
+	formats := []openapi3.SchemaValidationOption{openapi3.WithStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(uuid))}
+	request := &openapi3filter.RequestValidationInput{
+		Request: r, Route: route, PathParams: parameters,
+		Options: &openapi3filter.Options{
+			MultiError: true, ExcludeRequestBody: isForm, SkipSettingDefaults: true, SchemaValidationOptions: formats,
+			AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
+		},
+	}
+	if response.StatusCode < http.StatusBadRequest {
+		if err := openapi3filter.ValidateRequest(r.Context(), request); err != nil {
+			wrong = append(wrong, fmt.Errorf("accepted what the contract does not allow: %w", err))
+		}
+	}
+	if err := openapi3filter.ValidateResponse(r.Context(), &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: request, Status: response.StatusCode, Header: response.Header, Body: io.NopCloser(bytes.NewReader(body)),
+		Options: &openapi3filter.Options{
+			MultiError: true, IncludeResponseStatus: true, ExcludeResponseBody: !isJSON, SchemaValidationOptions: formats,
+		},
+	}); err != nil {
+		wrong = append(wrong, fmt.Errorf("answered what the contract does not promise: %w", err))
+	}
+	return wrong
+}
+
+// internals are what must never reach a client: the names of parts, statements, stacks, files.
+var internals = regexp.MustCompile(`(?i)pgx|sqlstate|postgres|kafka|river|goroutine|panic|\.go:\d|/tmp/|/work/|/root/|/home/|127\.0\.0\.1|localhost|select .* from|dial tcp|context (canceled|deadline)`)
+
+// checkError holds an error answer to the one shape.
+func checkError(response *http.Response, body []byte) (wrong []error) {
+	if response.Request.URL.Path == "/ready" {
+		return nil
+	}
+	var got problem
+	if err := json.Unmarshal(body, &got); err != nil {
+		return []error{fmt.Errorf("an error that is not JSON: %w", err)}
+	}
+	if got.Code == "" || len(got.Detail) == 0 || got.RequestID == "" {
+		wrong = append(wrong, fmt.Errorf("an error without detail, code or request_id"))
+	}
+	if got.RequestID != response.Header.Get("X-Request-ID") {
+		wrong = append(wrong, fmt.Errorf("request_id %q is not the X-Request-ID %q", got.RequestID, response.Header.Get("X-Request-ID")))
+	}
+	if response.StatusCode >= http.StatusInternalServerError && response.StatusCode < http.StatusBadGateway {
+		wrong = append(wrong, fmt.Errorf("a %d is never right", response.StatusCode))
+	}
+	if found := internals.FindString(string(body)); found != "" {
+		wrong = append(wrong, fmt.Errorf("%q is internal", found))
+	}
+	return wrong
+}

@@ -1,0 +1,230 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptrace"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/test/fake/openai"
+	"github.com/convoflow/convoflow/test/fake/pabbly"
+	"github.com/convoflow/convoflow/test/fake/script"
+)
+
+// victim is one run of the main job that is killed at some moment.
+type victim struct {
+	*agent
+	s        *stack
+	client   client
+	callID   string
+	followUp bool // whether its answer has been read
+	heard    int  // transcriptions that OpenAI was asked for before
+	asked    int  // chat completions
+}
+
+// moment is when the platform is killed: run does the main job up to there, and kills it.
+type moment struct {
+	name string
+	kill func(v *victim)
+}
+
+// TestKillAtAnyMoment kills the platform with kill -9 at many moments of the main job and starts it again on the same data.
+// Nothing is lost and nothing happens twice. Each group is one platform that is killed again and again.
+func TestKillAtAnyMoment(t *testing.T) {
+	t.Parallel()
+	for name, moments := range map[string][]moment{
+		"upload": {
+			{"right after the client was created", func(v *victim) { v.s.kill() }},
+			{"in the middle of the upload's body", killInUpload},
+			{"right after 202", func(v *victim) { v.uploadCall(); v.s.kill() }},
+			{"twice while it starts", killTwiceInStart},
+			{"while a webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+		},
+		"transcription": {
+			{"while the transcription is asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"right after the transcription was answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"right after a webhook was answered", func(v *victim) { v.killAnswered(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+		},
+		"insights": {
+			{"while the insights are asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"right after the insights were answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"right after the call was completed", func(v *victim) { v.uploadCall(); v.completed(v.callID); v.s.kill() }},
+		},
+		"follow-up": {
+			{"when the follow-up's request was written", func(v *victim) {
+				v.killInFollowUp(func(kill func()) *httptrace.ClientTrace {
+					return &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { kill() }}
+				})
+			}},
+			{"when the follow-up's answer begins to arrive", func(v *victim) {
+				v.killInFollowUp(func(kill func()) *httptrace.ClientTrace { return &httptrace.ClientTrace{GotFirstResponseByte: kill} })
+			}},
+			{"while the follow-up's webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, followUpScheduled, v.scheduleIt) }},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := startOutside(t)
+			s := newPlatform(t, o, false, o.settings()...)
+			s.start()
+			admin := s.newAgent()
+			for _, m := range moments {
+				t.Run(m.name, func(t *testing.T) {
+					s := s.in(t)
+					v := &victim{agent: s.newAgent(), s: s, heard: len(s.openai.Requests(openai.Transcriptions)), asked: len(s.openai.Requests(openai.Chat))}
+					v.client = v.newClient()
+					m.kill(v)
+					t.Logf("ready again after %s", s.start())
+					v.finish()
+					v.check(admin)
+				})
+			}
+		})
+	}
+}
+
+func (v *victim) uploadCall() {
+	v.callID = v.upload(map[string]string{"client_id": v.client.ID}, "Idempotency-Key", "upload").ID
+}
+
+func (v *victim) scheduleIt() {
+	v.uploadCall()
+	v.completed(v.callID)
+	v.post("/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up").must(http.StatusCreated)
+	v.followUp = true
+}
+
+// killHeld kills while a request of the platform waits for its answer.
+func (v *victim) killHeld(q *script.Queue, key string, job func()) {
+	gate := q.Hold(key)
+	job()
+	gate.Wait(v.t)
+	v.s.kill()
+}
+
+// killAnswered kills right after a request of the platform has got its answer.
+func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
+	answered := make(chan struct{})
+	q.Script(key, func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+		answer(w, r)
+		_ = http.NewResponseController(w).Flush()
+		close(answered)
+	})
+	job()
+	select {
+	case <-answered:
+	case <-time.After(script.Patience):
+		v.t.Fatalf("no request came to %s", key)
+	}
+	v.s.kill()
+}
+
+// killInUpload kills when half of a recording has been sent.
+func killInUpload(v *victim) {
+	audio := salesCall(v.t)
+	rest, send := io.Pipe()
+	content := io.MultiReader(bytes.NewReader(audio[:len(audio)/2]), rest)
+	upload := recording("half.ogg", content, int64(len(audio)), map[string]string{"client_id": v.client.ID})
+	before := len(v.s.files())
+	failed := make(chan error, 1)
+	go func() {
+		_, err := v.try(http.MethodPost, "/calls/upload", upload)
+		failed <- err
+	}()
+	poll(v.t, script.Patience, "the recording is being written", func() bool { return len(v.s.files()) > before })
+	v.s.kill()
+	_ = send.CloseWithError(io.ErrUnexpectedEOF)
+	require.Error(v.t, <-failed)
+}
+
+// killTwiceInStart kills the job, then the first start when its database is up, then the second before it is ready.
+func killTwiceInStart(v *victim) {
+	v.uploadCall()
+	v.s.kill()
+	for _, part := range []string{"PostgreSQL", "calls"} {
+		v.s.launchOnly().await(v.t, "\n  "+part)
+		v.s.kill()
+	}
+}
+
+// killInFollowUp kills at some point of the request that makes the follow-up, of which the client then knows nothing.
+func (v *victim) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
+	v.uploadCall()
+	v.completed(v.callID)
+	request := v.request(http.MethodPost, "/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up")
+	request = request.WithContext(httptrace.WithClientTrace(request.Context(), when(func() { v.s.kill() })))
+	// Not through the contract: an answer that was cut is not held to it.
+	if response, err := (&http.Client{Transport: &http.Transport{}}).Do(request); err == nil {
+		_ = response.Body.Close()
+	}
+}
+
+// finish does what is left of the main job, as an app that tries again does.
+func (v *victim) finish() {
+	v.t.Helper()
+	if v.callID == "" {
+		v.uploadCall()
+	}
+	v.completed(v.callID)
+	if !v.followUp {
+		v.post("/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up").must(http.StatusCreated)
+	}
+}
+
+func (v *victim) check(admin *agent) {
+	t := v.t
+	t.Helper()
+	got := v.call(v.callID)
+	require.Equal(t, openai.DefaultTranscript().Text(), got.RawTranscript)
+	require.Equal(t, openai.DefaultInsights()["summary"], got.Summary)
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.heard, 2, "a transcription is paid for once, and once more at worst")
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Chat))-v.asked, 2)
+	require.Equal(t, []string{v.callID}, v.ids("/calls"))
+	require.Len(t, v.ids("/followups"), 1)
+	require.Len(t, v.ids("/clients"), 1)
+
+	admin = &agent{t: t, url: admin.url, token: admin.token, traceID: admin.traceID, http: v.http}
+	poll(t, jobPatience, "both webhooks are delivered and recorded", func() bool {
+		return len(admin.ids("/webhooks/deliveries?status=delivered&call_id="+v.callID)) == 2
+	})
+	for _, event := range []string{transcriptionCompleted, followUpScheduled} {
+		same := v.webhooks(event)
+		require.NotEmpty(t, same, event)
+		for _, d := range same {
+			require.Equal(t, same[0].EventID, d.EventID, event)
+			require.Equal(t, string(same[0].Body), string(d.Body), event)
+		}
+	}
+	v.s.pabbly.RequireSound(t)
+
+	// The admin sees everybody's calls: each has its recording, and nothing else lies there.
+	calls := admin.ids("/calls?limit=500")
+	var files []string
+	poll(t, jobPatience, "a recording for each call", func() bool { files = v.s.files(); return len(files) == len(calls) })
+	for _, id := range calls {
+		require.Condition(t, func() bool { return strings.Contains(strings.Join(files, "\n"), id) }, "the recording of %s", id)
+	}
+}
+
+// webhooks are those of the call.
+func (v *victim) webhooks(event string) (mine []pabbly.Delivery) {
+	for _, d := range v.s.pabbly.Deliveries() {
+		var body struct {
+			CallID string `json:"call_id"`
+		}
+		if err := json.Unmarshal(d.Body, &body); err != nil {
+			v.t.Fatal(fmt.Errorf("a webhook that is not JSON: %w", err))
+		}
+		if d.Event == event && body.CallID == v.callID {
+			mine = append(mine, d)
+		}
+	}
+	return mine
+}

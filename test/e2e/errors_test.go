@@ -1,0 +1,197 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/stretchr/testify/require"
+)
+
+const missingID = "019abf00-0000-7000-8000-000000000000"
+
+// operation is one of the contract, with what a right request for it is.
+type operation struct {
+	*openapi3.Operation
+	method, path string // the path with {id}
+	body         any    // nil for none
+}
+
+func (o operation) access() string { return fmt.Sprint(o.Extensions["x-access"]) }
+
+// at is the path with an id in it.
+func (o operation) at(id string) string {
+	before, rest, _ := strings.Cut(o.path, "{")
+	_, after, _ := strings.Cut(rest, "}")
+	return before + id + after
+}
+
+func (o operation) hasID() bool { return strings.Contains(o.path, "{") }
+
+// operations are all of the contract.
+func operations(t *testing.T) (all []operation) {
+	t.Helper()
+	doc, err := document()
+	require.NoError(t, err)
+	bodies := map[string]any{ // the least that is accepted
+		"PATCH /auth/me":       map[string]any{"full_name": "Somebody"},
+		"POST /clients":        map[string]any{"name": "Somebody"},
+		"PUT /clients/{}":      map[string]any{"name": "Somebody"},
+		"PATCH /clients/{}":    map[string]any{"notes": "later"},
+		"POST /followups":      followUpBody(missingID),
+		"POST /followups/{}":   map[string]any{"task": "Call"},
+		"PUT /followups/{}":    map[string]any{"due_date": "2031-05-06T07:08:00Z"},
+		"PATCH /followups/{}":  map[string]any{"task": "Call"},
+		"POST /auth/register":  map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
+		"POST /calls/upload":   recording("x.ogg", strings.NewReader("x"), 1, nil),
+		"POST /calls/{}/retry": map[string]any{},
+		"POST /auth/login":     url.Values{"username": {"x@example.com"}, "password": {"x"}},
+	}
+	for path, item := range doc.Paths.Map() {
+		for method, described := range item.Operations() {
+			o := operation{Operation: described, method: method, path: path}
+			if described.RequestBody != nil {
+				body, known := bodies[method+" "+regexp.MustCompile(`{\w+}`).ReplaceAllString(path, "{}")]
+				require.True(t, known, "a body for %s %s in this table", method, path)
+				o.body = body
+			}
+			all = append(all, o)
+		}
+	}
+	require.NotEmpty(t, all)
+	return all
+}
+
+// TestErrors asks every operation wrongly in every way that is the client's. The transport of the agents holds each answer to
+// the one shape of errors, to the contract, and to saying nothing internal.
+func TestErrors(t *testing.T) {
+	t.Parallel()
+	o := startOutside(t)
+	s := newPlatform(t, o, false, o.settings()...)
+	s.start()
+	admin, owner, other := s.newAgent(), s.newAgent(), s.newAgent()
+	who := owner.newClient()
+	theirs := owner.completed(owner.upload(map[string]string{"client_id": who.ID}).ID)
+	var planned followUp
+	owner.post("/followups", followUpBody(theirs.ID)).must(http.StatusCreated).into(&planned)
+	object := func(path string) string { // of the owner
+		switch {
+		case strings.HasPrefix(path, "/clients/"):
+			return who.ID
+		case strings.HasPrefix(path, "/calls/"), strings.HasPrefix(path, "/followups/{call_id}"):
+			return theirs.ID
+		default:
+			return planned.ID
+		}
+	}
+
+	for _, op := range operations(t) {
+		t.Run(op.method+" "+op.path, func(t *testing.T) {
+			s := s.in(t)
+			nobody, other, admin := s.nobody(), s.as(other), s.as(admin)
+			switch op.access() {
+			case "anyone":
+			case "admin":
+				nobody.do(op.method, op.at(missingID), op.body).must(http.StatusUnauthorized)
+				other.do(op.method, op.at(missingID), op.body).must(http.StatusForbidden)
+			case "agent":
+				require.NotEmpty(t, nobody.do(op.method, op.at(missingID), op.body).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
+				nobody.token = "eyJhbGciOiJub25lIn0.e30."
+				nobody.do(op.method, op.at(missingID), op.body).must(http.StatusUnauthorized)
+			default:
+				t.Fatalf("x-access is %q", op.access())
+			}
+			if op.hasID() {
+				admin.do(op.method, op.at("not-a-uuid"), op.body).refused(http.StatusUnprocessableEntity, "validation_error")
+				got := admin.do(op.method, op.at(missingID), op.body).must(http.StatusNotFound)
+				require.NotContains(t, string(got.body), `"not_found"`, "the code names what is missing")
+			}
+			if op.hasID() && op.access() == "agent" && !(op.method == http.MethodPost && op.path == "/followups/{id}") {
+				other.do(op.method, op.at(object(op.path)), op.body).must(http.StatusForbidden)
+			}
+			if op.body != nil {
+				wrongBodies(t, s, admin, op)
+			}
+			if op.hasID() {
+				return // the same path with another method may be another operation's
+			}
+			got := admin.do(http.MethodTrace, op.path, nil).refused(http.StatusMethodNotAllowed, "method_not_allowed")
+			require.Contains(t, got.header.Get("Allow"), op.method)
+		})
+	}
+	t.Run("a path that does not exist", func(t *testing.T) {
+		s.in(t).as(admin).get("/nothing/here").refused(http.StatusNotFound, "not_found")
+	})
+	t.Run("every wrong field at once", func(t *testing.T) { wrongFields(t, s.in(t), s.in(t).as(owner)) })
+	t.Run("conflicts", func(t *testing.T) { conflicts(t, s, s.in(t).as(owner), who, theirs) })
+}
+
+func wrongBodies(t *testing.T, s *stack, a *agent, op operation) {
+	t.Helper()
+	path := op.at(missingID)
+	a.do(op.method, path, strings.NewReader("what is this"), "Content-Type", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_content_type")
+	switch op.body.(type) {
+	case *form:
+		a.do(op.method, path, strings.NewReader("no parts"), "Content-Type", "multipart/form-data; boundary=x").must(http.StatusBadRequest)
+		a.do(op.method, path, strings.NewReader("no parts"), "Content-Type", "multipart/form-data").must(http.StatusBadRequest)
+	case url.Values:
+		a.do(op.method, path, strings.NewReader("%zz"), "Content-Type", "application/x-www-form-urlencoded").must(http.StatusBadRequest)
+	default:
+		a.do(op.method, path, strings.NewReader("{"), "Content-Type", "application/json").refused(http.StatusBadRequest, "malformed_json")
+		a.do(op.method, path, strings.NewReader(`{"a":"`+strings.Repeat("x", 2<<20)+`"}`), "Content-Type", "application/json").must(http.StatusRequestEntityTooLarge)
+		a.do(op.method, path, []any{}).refused(http.StatusUnprocessableEntity, "validation_error")
+	}
+}
+
+func wrongFields(t *testing.T, s *stack, a *agent) {
+	silence := recording("x.ogg", strings.NewReader(""), 0, map[string]string{
+		"client_id": "x", "lead_id": "y", "call_type": "z", "call_tag": "busy", "language": "klingon", "duration_seconds": "long", "recorded_at": "then",
+	})
+	for _, wrong := range []struct {
+		method, path string
+		body         any
+		fields       []string
+	}{
+		{http.MethodPost, "/auth/register", map[string]any{"email": "nope", "password": "short"}, []string{"body.email", "body.full_name", "body.password"}},
+		{http.MethodPost, "/auth/login", url.Values{"user": {"x"}}, []string{"body.password", "body.username"}},
+		{http.MethodPost, "/clients", map[string]any{"name": "", "email": "nope", "phone": 5}, []string{"body.email", "body.name", "body.phone"}},
+		{http.MethodPost, "/clients", map[string]any{"name": "X", "phone": "12"}, []string{"body.phone"}},
+		{http.MethodPost, "/followups", map[string]any{"call_id": "x", "due_date": "soon", "task": 7}, []string{"body.call_id", "body.due_date", "body.task"}},
+		{http.MethodGet, "/calls?status=gone&limit=501&from=then", nil, []string{"query.from", "query.limit", "query.status"}},
+		{http.MethodGet, "/followups?completed=maybe&call_id=x", nil, []string{"query.call_id", "query.completed"}},
+		{http.MethodPost, "/calls/upload", silence, []string{
+			"body.audio", "body.call_tag", "body.call_type", "body.client_id", "body.duration_seconds", "body.language", "body.lead_id", "body.recorded_at",
+		}},
+	} {
+		got := a.do(wrong.method, wrong.path, wrong.body).refused(http.StatusUnprocessableEntity, "validation_error")
+		require.Equal(t, wrong.fields, slices.Compact(got.fields()), "%s %s: %s", wrong.method, wrong.path, got.body)
+	}
+}
+
+func conflicts(t *testing.T, s *stack, a *agent, who client, c call) {
+	t.Helper()
+	a.post("/auth/register", map[string]any{"email": strings.ToUpper(a.email), "password": a.password, "full_name": "Again"}).must(http.StatusConflict)
+	a.post("/auth/login", url.Values{"username": {a.email}, "password": {"not this one"}}).refused(http.StatusUnauthorized, "invalid_credentials")
+	a.post("/auth/login", url.Values{"username": {"nobody@example.com"}, "password": {"not this one"}}).refused(http.StatusUnauthorized, "invalid_credentials")
+
+	twice := a.post("/clients", map[string]any{"name": "Twin", "phone": who.Phone}).refused(http.StatusConflict, "client_exists")
+	require.Contains(t, string(twice.body), who.ID)
+
+	a.post("/followups", followUpBody(c.ID), "Idempotency-Key", "one").must(http.StatusCreated)
+	a.post("/followups", map[string]any{"call_id": c.ID, "due_date": "2032-01-01T00:00:00Z"}, "Idempotency-Key", "one").refused(http.StatusConflict, "idempotency_key_reused")
+	a.post("/followups", followUpBody(missingID)).refused(http.StatusNotFound, "call_not_found")
+
+	gate := s.openai.Hold("/v1/audio/transcriptions")
+	busy := a.upload(map[string]string{"client_id": who.ID})
+	gate.Wait(t)
+	a.post("/calls/"+busy.ID+"/retry", map[string]any{}).refused(http.StatusConflict, "call_busy")
+	gate.Release()
+	a.completed(busy.ID)
+	a.post("/calls/"+busy.ID+"/retry", map[string]any{"language": "de"}).must(http.StatusAccepted)
+	a.completed(busy.ID)
+}

@@ -1,0 +1,107 @@
+// Package e2e drives whole Convoflows from outside: the platform in one process, and the five services as processes of
+// their own. It knows the binaries, their settings and the HTTP contract at the gateway, and imports no service. OpenAI,
+// Pabbly Connect and the trace collector are the fakes of this module; everything else is real.
+package e2e
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+)
+
+// built are the binaries of this test run.
+var built = binaries{}
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "convoflow-e2e-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		os.Exit(1)
+	}
+	built.dir = dir
+	flag.Parse()
+	// These tests wait more than they compute: for leases to run out, for processes to come up.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	code := pgtest.With(func(signals <-chan os.Signal) int {
+		code := make(chan int, 1)
+		go func() { code <- m.Run() }()
+		select {
+		case c := <-code:
+			return c
+		case <-signals:
+			return 130
+		}
+	})
+	if err := os.RemoveAll(dir); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		code = max(code, 1)
+	}
+	os.Exit(code)
+}
+
+// binaries builds each program once, when the first test asks for it.
+type binaries struct {
+	dir  string
+	mu   sync.Mutex
+	made map[string]error
+}
+
+// platform is the whole of Convoflow in one binary. With race it watches itself for data races.
+func (b *binaries) platform(t testing.TB, race bool) string {
+	if race {
+		return b.build(t, "convoflow-race", "", "./platform/cmd/convoflow", "-race")
+	}
+	return b.build(t, "convoflow", "", "./platform/cmd/convoflow")
+}
+
+// service is one of the five by itself, built as its image is: without the workspace.
+func (b *binaries) service(t testing.TB, name string) string {
+	dir := filepath.Join("services", name)
+	if name == "gateway" {
+		dir = name
+	}
+	return b.build(t, name, dir, "./cmd/"+name)
+}
+
+func (b *binaries) build(t testing.TB, name, module, pkg string, flags ...string) string {
+	t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	path := filepath.Join(b.dir, name)
+	err, done := b.made[name]
+	if !done {
+		err = compile(t, path, module, pkg, flags)
+		if b.made == nil {
+			b.made = map[string]error{}
+		}
+		b.made[name] = err
+	}
+	if err != nil {
+		t.Fatalf("build %s: %v", name, err)
+	}
+	return path
+}
+
+func compile(t testing.TB, path, module, pkg string, flags []string) error {
+	args := append([]string{"build", "-o", path}, flags...)
+	cmd := exec.CommandContext(t.Context(), "go", append(args, pkg)...)
+	cmd.Dir = filepath.Join("..", "..", module)
+	cmd.Env = os.Environ()
+	if module != "" {
+		cmd.Env = append(cmd.Env, "GOWORK=off")
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return errors.Join(err, errors.New(string(out)))
+	}
+	return nil
+}

@@ -1,0 +1,57 @@
+package e2e
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// dieTogether has the kernel kill a child when the test binary dies, however it dies.
+func dieTogether() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+}
+
+// processesOf lists the processes that work for a data directory: those that name it in their arguments and those that work
+// in it.
+func processesOf(t testing.TB, dir string) []string {
+	t.Helper()
+	entries, err := os.ReadDir("/proc")
+	require.NoError(t, err)
+	var found []string
+	for _, entry := range entries {
+		if _, err := strconv.Atoi(entry.Name()); err != nil {
+			continue
+		}
+		proc := filepath.Join("/proc", entry.Name())
+		arguments, _ := os.ReadFile(filepath.Join(proc, "cmdline")) // of one that has ended meanwhile there is none
+		cwd, _ := os.Readlink(filepath.Join(proc, "cwd"))
+		if strings.Contains(string(arguments), dir) || strings.HasPrefix(cwd, dir) {
+			found = append(found, entry.Name()+" "+strings.ReplaceAll(string(arguments), "\x00", " "))
+		}
+	}
+	return found
+}
+
+// resetPeak forgets the largest memory that a process has had.
+func resetPeak(t testing.TB, pid int) {
+	t.Helper()
+	require.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0))
+}
+
+// peak is the largest memory that a process has had since the reset, in bytes: VmHWM of proc(5).
+func peak(t testing.TB, pid int) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	_, line, _ := strings.Cut(string(status), "VmHWM:")
+	var kB int64
+	_, err = fmt.Sscan(line, &kB)
+	require.NoError(t, err)
+	return kB << 10
+}

@@ -1,0 +1,272 @@
+package e2e
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/test/fake/openai"
+	"github.com/convoflow/convoflow/test/fake/otlp"
+	"github.com/convoflow/convoflow/test/fake/pabbly"
+)
+
+// startPatience is how long a stack may take to become ready. A new one makes a PostgreSQL cluster, beside other tests.
+const startPatience = 60 * time.Second
+
+// hookSecret signs the webhooks of every stack.
+const hookSecret = "whsec_ZTJlLXRlc3RzLXNpZ24td2l0aC10aGlzLTEyMw=="
+
+// outside is what a stack meets in the world.
+type outside struct {
+	openai *openai.Server
+	pabbly *pabbly.Server
+	otlp   *otlp.Server
+}
+
+func startOutside(t testing.TB) outside {
+	return outside{openai: openai.Start(t), pabbly: pabbly.Start(t, hookSecret), otlp: otlp.Start(t)}
+}
+
+func (o outside) settings() []string {
+	return []string{
+		"OPENAI_BASE_URL=" + o.openai.URL(), "OPENAI_API_KEY=" + openai.Key,
+		"PABBLY_WEBHOOK_URL=" + o.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.otlp.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+	}
+}
+
+// stack is one Convoflow, in whatever form, and what it meets outside. It is driven through HTTP at the gateway.
+type stack struct {
+	outside
+	t          testing.TB // that uses it now, and fails when it does not work
+	url        string     // of the gateway
+	dir        string     // of everything it keeps
+	recordings string     // a directory
+	units      []*unit
+}
+
+// unit is one program of a stack, running or not.
+type unit struct {
+	name    string
+	argv    []string
+	environ []string
+	admin   string // address, "" where the program chooses it
+	runs    []*process
+}
+
+func (u *unit) running() *process {
+	if len(u.runs) == 0 || u.runs[len(u.runs)-1].hasEnded() {
+		return nil
+	}
+	return u.runs[len(u.runs)-1]
+}
+
+// newPlatform makes a stack of one process with everything embedded but what settings name.
+func newPlatform(t testing.TB, o outside, race bool, settings ...string) *stack {
+	t.Helper()
+	s := &stack{outside: o, t: t, dir: filepath.Join(t.TempDir(), "data")}
+	address := freeAddress(t)
+	s.url, s.recordings = "http://"+address, filepath.Join(s.dir, "recordings")
+	s.units = []*unit{{
+		name: "platform", environ: environ(settings...),
+		argv: []string{built.platform(t, race), "up", "--data-dir", s.dir, "--listen", address},
+	}}
+	t.Cleanup(s.end)
+	return s
+}
+
+// newServices makes a stack of five processes beside a PostgreSQL and a broker.
+func newServices(t testing.TB, o outside, settings ...string) *stack {
+	t.Helper()
+	s := &stack{outside: o, t: t, dir: t.TempDir()}
+	s.recordings = filepath.Join(s.dir, "recordings")
+	shared := append(slices.Clone(settings),
+		"DATABASE_URL="+pgtest.Database(t), "KAFKA_BROKERS="+strings.Join(bustest.Broker(t), ","),
+		"SECRET_KEY="+conf.NewSecret(), "STORAGE_URL=file://"+filepath.ToSlash(s.recordings))
+	names := []string{"auth", "calls", "crm", "notify", "gateway"}
+	addresses := map[string]string{}
+	for _, name := range names {
+		addresses[name] = freeAddress(t)
+		shared = append(shared, strings.ToUpper(name)+"_URL=http://"+addresses[name])
+	}
+	shared = append(shared, "PUBLIC_URL=http://"+addresses["gateway"])
+	for _, name := range names {
+		admin := freeAddress(t)
+		s.units = append(s.units, &unit{
+			name: name, argv: []string{built.service(t, name)}, admin: admin,
+			environ: environ(append(slices.Clone(shared), "HTTP_ADDR="+addresses[name], "ADMIN_ADDR="+admin)...),
+		})
+	}
+	s.url = "http://" + addresses["gateway"]
+	t.Cleanup(s.end)
+	return s
+}
+
+// environ is what a program sees: what it needs to run at all, and settings. Nothing of the developer's own environment.
+func environ(settings ...string) []string {
+	var out []string
+	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POSTGRES_BIN"} {
+		if value := os.Getenv(name); value != "" {
+			out = append(out, name+"="+value)
+		}
+	}
+	return append(out, settings...)
+}
+
+// freeAddress is one that nobody listens on, outside the range from which the kernel takes ports by itself.
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	for range 100 {
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
+		if err == nil {
+			require.NoError(t, l.Close())
+			return l.Addr().String()
+		}
+	}
+	t.Fatal("no free port")
+	return ""
+}
+
+// start starts what does not run and returns once the gateway says that everything is ready, with the time that took.
+func (s *stack) start() time.Duration {
+	s.t.Helper()
+	took := clock.Stopwatch()
+	for _, u := range s.units {
+		if u.running() == nil {
+			u.runs = append(u.runs, launch(s.t, u.name, u.argv, u.environ))
+		}
+	}
+	poll(s.t, startPatience, "ready", func() bool {
+		for _, u := range s.units {
+			if u.running() == nil {
+				s.t.Fatalf("%s ended during the start", u.name)
+			}
+		}
+		return s.isReady()
+	})
+	return took()
+}
+
+func (s *stack) isReady() bool {
+	response, err := http.Get(s.url + "/ready")
+	if err != nil {
+		return false
+	}
+	_ = response.Body.Close()
+	return response.StatusCode == http.StatusOK
+}
+
+// launchOnly starts the first program and does not wait for it.
+func (s *stack) launchOnly() *process {
+	s.t.Helper()
+	u := s.units[0]
+	u.runs = append(u.runs, launch(s.t, u.name, u.argv, u.environ))
+	return u.running()
+}
+
+// kill is kill -9 of the programs of that name, or of all.
+func (s *stack) kill(names ...string) {
+	for _, u := range s.units {
+		if p := u.running(); p != nil && (len(names) == 0 || slices.Contains(names, u.name)) {
+			p.kill()
+		}
+	}
+}
+
+// stop asks every program to stop, the gateway first, and requires that each does so in order.
+func (s *stack) stop() {
+	s.t.Helper()
+	for _, u := range slices.Backward(s.units) {
+		if p := u.running(); p != nil {
+			assert.Zero(s.t, p.stop(s.t, syscall.SIGTERM), "exit code of %s", u.name)
+		}
+	}
+}
+
+// pid is that of the first program.
+func (s *stack) pid() int { return s.units[0].running().pid() }
+
+// log is everything that the programs have written, since the stack was made.
+func (s *stack) log() string {
+	var all strings.Builder
+	for _, u := range s.units {
+		for _, p := range u.runs {
+			all.WriteString(p.output.String())
+		}
+	}
+	file, err := os.ReadFile(filepath.Join(s.dir, "convoflow.log"))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		s.t.Error(err)
+	}
+	all.Write(file)
+	return all.String()
+}
+
+// metrics is what all admin ports tell.
+func (s *stack) metrics() string {
+	s.t.Helper()
+	var pages []string
+	for _, u := range s.units {
+		if u.admin != "" {
+			pages = append(pages, "http://"+u.admin+"/metrics")
+			continue
+		}
+		pages = append(pages, regexp.MustCompile(`http://\S+/metrics`).FindAllString(u.running().output.String(), -1)...)
+	}
+	require.Len(s.t, pages, 5, "one page of metrics per service")
+	var all strings.Builder
+	for _, page := range pages {
+		all.Write(get(s.t, page))
+	}
+	return all.String()
+}
+
+// files are the recordings that are kept, and whatever else lies beside them.
+func (s *stack) files() []string {
+	s.t.Helper()
+	var files []string
+	err := filepath.WalkDir(s.recordings, func(path string, entry os.DirEntry, err error) error {
+		if err == nil && !entry.IsDir() {
+			files = append(files, path)
+		}
+		if errors.Is(err, os.ErrNotExist) {
+			return nil // removed meanwhile, or not made yet
+		}
+		return err
+	})
+	require.NoError(s.t, err)
+	return files
+}
+
+// in is the stack for a subtest. The programs belong to the test that made the stack.
+func (s *stack) in(t testing.TB) *stack {
+	here := *s
+	here.t = t
+	return &here
+}
+
+// end stops what still runs, sees to it that nothing stays, and shows the log of a test that failed.
+func (s *stack) end() {
+	s.stop()
+	poll(s.t, stopPatience, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
+	if s.t.Failed() {
+		s.t.Logf("the end of the log:\n%s", tail(s.log()))
+	}
+}
