@@ -85,7 +85,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 		h.Set("WWW-Authenticate", `Bearer realm="convoflow"`)
 	}
 	w.WriteHeader(fault.Status(err))
-	_ = json.NewEncoder(w).Encode(body) // the client is gone when this does not work
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false) // nosniff and the content type keep browsers from reading it as HTML
+	_ = encoder.Encode(body)     // the client is gone when this does not work
 }
 
 // writeJSON answers with a value. It is encoded before the header is written, so that a value that cannot be is still an

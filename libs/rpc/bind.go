@@ -35,8 +35,8 @@ func bind[Req any](op operation) func(*http.Request) (Req, error) {
 			wrong = append(wrong, check(op.body, body, "body")...)
 		}
 		if len(wrong) > 0 {
-			slices.SortStableFunc(wrong, func(a, b fault.Field) int { return strings.Compare(fmt.Sprint(a.Loc), fmt.Sprint(b.Loc)) })
-			return req, fault.Fields(wrong...)
+			slices.SortFunc(wrong, func(a, b fault.Field) int { return strings.Compare(fmt.Sprint(a.Loc, a), fmt.Sprint(b.Loc, b)) })
+			return req, fault.Fields(slices.CompactFunc(wrong, func(a, b fault.Field) bool { return reflect.DeepEqual(a, b) })...)
 		}
 		if op.body != nil {
 			body = known(body, op.body)

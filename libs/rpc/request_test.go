@@ -25,14 +25,14 @@ func TestEveryWrongFieldIsNamedAtOnce(t *testing.T) {
 			`string_type ["body","email"]`, `dict_type ["body","extra"]`, `bool_type ["body","hot"]`, `string_type ["body","name"]`,
 			`int_type ["body","size"]`, `list_type ["body","tags"]`, `float_type ["body","weight"]`}},
 		"other forms": {`{"name":"a","size":1.5,"kind":"medium","email":"a@b","owner":"1","code":"A1","due":"tomorrow","box":{"b":1}}`, []string{
-			`extra_forbidden ["body","box"]`, `string_pattern_mismatch ["body","code"]`, `datetime_parsing ["body","due"]`, `value_error ["body","email"]`,
+			`extra_forbidden ["body","box","b"]`, `string_pattern_mismatch ["body","code"]`, `datetime_parsing ["body","due"]`, `value_error ["body","email"]`,
 			`enum ["body","kind"]`, `uuid_parsing ["body","owner"]`, `int_type ["body","size"]`}},
-		"inside":              {`{"name":"a","size":1,"tags":["a","abcde"],"parts":[{},{"at":"x"}]}`, []string{`missing ["body","parts","0","at"]`, `datetime_parsing ["body","parts","1","at"]`, `string_too_long ["body","tags","1"]`}},
+		"inside":              {`{"name":"a","size":1,"tags":["a","abcde"],"parts":[{},{"at":"x"}]}`, []string{`missing ["body","parts",0,"at"]`, `datetime_parsing ["body","parts",1,"at"]`, `string_too_long ["body","tags",1]`}},
 		"null":                {`{"name":null,"size":null}`, []string{`string_type ["body","name"]`, `int_type ["body","size"]`}},
-		"a list":              {`[]`, []string{`dict_type ["body"]`, `dict_type ["body"]`}},
-		"only null":           {`null`, []string{`dict_type ["body"]`, `dict_type ["body"]`}},
-		"text":                {`"x"`, []string{`dict_type ["body"]`, `dict_type ["body"]`}},
-		"U+0000":              {`{"name":"a\u0000","size":1,"extra":{"a":["\u0000"],"\u0000":1}}`, []string{`string_unicode ["body","extra"]`, `string_unicode ["body","extra","a",0]`, `string_unicode ["body","name"]`}},
+		"a list":              {`[]`, []string{`dict_type ["body"]`}},
+		"only null":           {`null`, []string{`dict_type ["body"]`}},
+		"text":                {`"x"`, []string{`dict_type ["body"]`}},
+		"U+0000":              {`{"name":"a\u0000","size":1,"extra":{"a":["\u0000"],"\u0000":1}}`, []string{`string_unicode ["body","extra","a",0]`, `string_unicode ["body","extra"]`, `string_unicode ["body","name"]`}},
 		"not UTF-8":           {"{\"name\":\"a\xff\",\"size\":1}", []string{`string_unicode ["body"]`}},
 		"beyond the field":    {`{"name":"a","size":999999999999}`, []string{`value_error ["body"]`}},
 		"beyond any number":   {`{"name":"a","size":1,"weight":1e9999999}`, []string{`value_error ["body","weight"]`}},
@@ -187,8 +187,6 @@ func FuzzBind(f *testing.F) {
 		w := s.do(t, request{method: "POST", target: "/things", body: string(body)})
 		require.Contains(t, []int{201, 400, 413, 422}, w.Code, w.Body)
 		require.True(t, json.Valid(w.Body.Bytes()))
-		query := http.Request{Header: http.Header{}}
-		_ = query
 		w = s.do(t, request{method: "GET", target: "/things?" + strings.Map(printable, text)})
 		require.Contains(t, []int{200, 422}, w.Code, w.Body)
 	})

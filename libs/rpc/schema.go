@@ -236,35 +236,53 @@ func check(schema *jsonschema.Schema, value any, loc ...any) []fault.Field {
 	err := schema.Validate(value)
 	var invalid *jsonschema.ValidationError
 	if errors.As(err, &invalid) {
-		collect(invalid, loc, &fields)
+		collect(invalid, value, loc, &fields)
 	}
 	return fields
 }
 
-func collect(e *jsonschema.ValidationError, base []any, out *[]fault.Field) {
+func collect(e *jsonschema.ValidationError, value any, base []any, out *[]fault.Field) {
 	if len(e.Causes) > 0 {
 		for _, cause := range e.Causes {
-			collect(cause, base, out)
+			collect(cause, value, base, out)
 		}
 		return
 	}
-	loc := slices.Clone(base)
-	for _, part := range e.InstanceLocation {
-		loc = append(loc, part)
-	}
-	if required, ok := e.ErrorKind.(*kind.Required); ok {
-		for _, name := range required.Missing {
-			*out = append(*out, fault.Field{Type: "missing", Loc: append(slices.Clone(loc), name), Msg: "Field required"})
-		}
-		return
-	}
+	loc := append(slices.Clone(base), location(e.InstanceLocation, value)...)
 	typ, msg := describe(e.ErrorKind)
-	*out = append(*out, fault.Field{Type: typ, Loc: loc, Msg: msg})
+	switch k := e.ErrorKind.(type) {
+	case *kind.Required:
+		for _, name := range k.Missing {
+			*out = append(*out, fault.Field{Type: typ, Loc: append(slices.Clone(loc), name), Msg: msg})
+		}
+	case *kind.AdditionalProperties:
+		for _, name := range k.Properties {
+			*out = append(*out, fault.Field{Type: typ, Loc: append(slices.Clone(loc), name), Msg: msg})
+		}
+	default:
+		*out = append(*out, fault.Field{Type: typ, Loc: loc, Msg: msg})
+	}
+}
+
+// location is where something is in a value: names of fields and indexes of lists.
+func location(parts []string, value any) (loc []any) {
+	for _, part := range parts {
+		if list, ok := value.([]any); ok {
+			i, _ := strconv.Atoi(part) // the validator took it from the same list
+			loc, value = append(loc, i), list[i]
+			continue
+		}
+		object, _ := value.(map[string]any)
+		loc, value = append(loc, part), object[part]
+	}
+	return loc
 }
 
 // describe names a problem with the words that the apps know from pydantic.
 func describe(k jsonschema.ErrorKind) (typ, msg string) {
 	switch k := k.(type) {
+	case *kind.Required:
+		return "missing", "Field required"
 	case *kind.Type:
 		want := slices.DeleteFunc(slices.Clone(k.Want), func(t string) bool { return t == "null" })
 		if len(want) != 1 {
@@ -299,7 +317,7 @@ func describe(k jsonschema.ErrorKind) (typ, msg string) {
 	case *kind.ExclusiveMaximum:
 		return "less_than", "Input should be less than " + k.Want.RatString()
 	case *kind.Enum:
-		return "enum", "Input should be one of: " + strings.Trim(strings.ReplaceAll(fmt.Sprint(k.Want...), "<nil>", "null"), "[]")
+		return "enum", "Input should be one of: " + list(k.Want)
 	case *kind.Pattern:
 		return "string_pattern_mismatch", "String should match the pattern " + k.Want
 	case *kind.Format:
@@ -317,6 +335,17 @@ func describe(k jsonschema.ErrorKind) (typ, msg string) {
 	default:
 		return "value_error", "Input is not valid"
 	}
+}
+
+// list shows the values of an enum; null is left out, because leaving a field out says the same.
+func list(values []any) string {
+	var texts []string
+	for _, v := range values {
+		if v != nil {
+			texts = append(texts, fmt.Sprint(v))
+		}
+	}
+	return strings.Join(texts, ", ")
 }
 
 // unfit finds what nothing behind the contract can take: texts that PostgreSQL cannot keep, and numbers so large or exact
