@@ -62,7 +62,7 @@ func TestComposePublishesOnlyTheGateway(t *testing.T) {
 		}
 		require.Empty(t, s.Ports, name)
 	}
-	require.True(t, bool(project.Networks["inside"].Internal))
+	require.True(t, project.Networks["inside"].Internal)
 	for _, name := range []string{"postgres", "kafka", "auth", "crm"} {
 		require.Equal(t, []string{"inside"}, slices.Collect(maps.Keys(project.Services[name].Networks)), "%s needs no way out", name)
 	}

@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	"reflect"
 	"strconv"
 	"strings"
 
@@ -95,6 +96,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) error {
 	if list, ok := value.(List); ok {
 		value = list.Items
+		if v := reflect.ValueOf(value); !v.IsValid() || v.IsNil() {
+			value = []any{}
+		}
 		if list.Next != "" {
 			w.Header().Set("Link", nextLink(r.URL, list.Next))
 		}

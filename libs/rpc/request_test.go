@@ -152,8 +152,8 @@ func TestForms(t *testing.T) {
 	w := s.do(t, request{method: "POST", target: "/login", body: "username=a%40b.co&password=p%26ss+word&grant_type=password", header: form})
 	require.Equal(t, 200, w.Code, w.Body)
 	require.JSONEq(t, `{"username":"a@b.co","password":"p&ss word"}`, w.Body.String())
-	require.Equal(t, []string{`string_too_short ["body","password"]`, `value_error ["body","username"]`},
-		wrong(t, s.do(t, request{method: "POST", target: "/login", body: "username=a&password=%00", header: form}))[1:], "after the text that nothing can keep")
+	require.Equal(t, []string{`string_too_short ["body","password"]`, `string_unicode ["body","password"]`, `value_error ["body","username"]`},
+		wrong(t, s.do(t, request{method: "POST", target: "/login", body: "username=a&password=%00", header: form})))
 	require.Equal(t, []string{`missing ["body","password"]`, `missing ["body","username"]`}, wrong(t, s.do(t, request{method: "POST", target: "/login", header: form})))
 }
 

@@ -80,6 +80,7 @@ type troubleRequest struct {
 // service is a router over the contract things.yaml whose methods answer with what they got.
 type service struct {
 	router *rpc.Router
+	chain  *rpc.Chain
 	api    http.Handler
 	log    *bytes.Buffer
 	spans  *tracetest.SpanRecorder
@@ -109,9 +110,10 @@ func newRouter(t testing.TB, contract []byte) (service, error) {
 	s := service{log: &bytes.Buffer{}, spans: tracetest.NewSpanRecorder(), tel: telemetry.Nop()}
 	s.tel.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.tel.Traces = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
-	chain, err := rpc.NewChain(s.tel, classify)
+	var err error
+	s.chain, err = rpc.NewChain(s.tel, classify)
 	require.NoError(t, err)
-	s.router, err = rpc.NewRouter(contract, chain, authenticate, s.tel)
+	s.router, err = rpc.NewRouter(contract, s.chain, authenticate, s.tel)
 	return s, err
 }
 
@@ -130,7 +132,11 @@ func start(t testing.TB, keeper rpc.Keeper) service {
 	require.NoError(t, err)
 	r := s.router
 	rpc.Handle(r, "GET /things", "things.list", echo[listRequest], rpc.View(func(req listRequest) any {
-		return rpc.List{Items: []listRequest{req}, Next: req.Cursor}
+		items := []listRequest{req}
+		if req.Kind == "small" {
+			items = nil
+		}
+		return rpc.List{Items: items, Next: req.Cursor}
 	}))
 	create := []rpc.Option{rpc.Status(http.StatusCreated)}
 	if keeper != nil {
@@ -175,8 +181,6 @@ func (s service) trouble(ctx context.Context, req troubleRequest) (any, error) {
 		return nil, fault.New(fault.Conflict, "exists", "There is one").With("client_id", "x").With("code", "overwritten?")
 	case "unmarshalable":
 		return make(chan int), nil
-	case "nil":
-		return nil, nil
 	}
 	return req.What, nil
 }

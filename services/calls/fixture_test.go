@@ -258,6 +258,7 @@ func newFakeAI(t *testing.T) *fakeAI {
 		reply(w, map[string]any{"text": transcript, "language": "english", "duration": 3, "segments": []map[string]any{{"start": 0.5, "end": 2.5, "text": " " + transcript}}})
 	})
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body) // without it a client that has gone goes unnoticed
 		f.chats.Add(1)
 		if h := f.onChat.Load(); h != nil {
 			(*h)(w, r)
@@ -266,8 +267,10 @@ func newFakeAI(t *testing.T) *fakeAI {
 		reply(w, chatAnswer(insights()))
 	})
 	server := httptest.NewServer(mux)
-	t.Cleanup(server.CloseClientConnections) // before Close, which waits for answers that a test holds back
-	t.Cleanup(server.Close)
+	t.Cleanup(func() {
+		server.CloseClientConnections() // Close waits for answers that a test holds back
+		server.Close()
+	})
 	f.url = server.URL + "/v1"
 	return f
 }

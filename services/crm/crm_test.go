@@ -139,6 +139,7 @@ func TestFollowUpLife(t *testing.T) {
 	require.JSONEq(t, created.body, a.do(a.agent, "GET", "/followups/"+id, "").is(200).body)
 
 	patched := a.do(a.agent, "PATCH", "/followups/"+id, `{"due_date":"2026-11-26 10:00","notes":"by phone"}`).is(200).object()
+	require.Nil(t, a.do(a.agent, "PATCH", "/followups/"+id, `{"notes":null}`).is(200).object()["notes"], "null clears")
 	require.Equal(t, "2026-11-26T10:00:00Z", patched["due_date"], "without a zone it is UTC")
 	require.Equal(t, "Send the quote", patched["task"])
 	replaced := a.do(a.agent, "PUT", "/followups/"+id, `{"due_date":"2026-11-27T10:00:00Z"}`).is(200).object()
@@ -157,7 +158,7 @@ func TestFollowUpLife(t *testing.T) {
 
 	a.do(a.agent, "DELETE", "/followups/"+id, "").is(204)
 	a.do(a.agent, "GET", "/followups/"+id, "").fails(404, "followup_not_found")
-	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.completed 4", "followup.deleted 5"}, a.published(contract.FollowUpsTopic, 5)[id])
+	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 6"}, a.published(contract.FollowUpsTopic, 6)[id])
 }
 
 func TestFollowUpInThePhoneAppsForm(t *testing.T) {

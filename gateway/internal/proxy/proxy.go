@@ -86,7 +86,7 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 		h.Set(name, p.In.Header.Get(name))
 	}
 	h.Del("Accept-Encoding") // the gateway compresses
-	
+	h.Del("Expect")          // the gateway has said 100 Continue
 	u.tel.Propagator.Inject(p.Out.Context(), propagation.HeaderCarrier(h))
 }
 

@@ -2,11 +2,12 @@ package client
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/services/crm/internal/patch"
 )
 
 // Store keeps clients. A client that does not exist is the fault NotFound; a phone or e-mail that another client of the same
@@ -114,30 +115,42 @@ type ReplaceRequest struct {
 
 // Replace writes every field anew.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (Client, error) {
-	return s.change(ctx, req.ID, func(Fields) Fields { return req.Fields })
+	return s.change(ctx, req.ID, func(f *Fields) error {
+		*f = req.Fields
+		return nil
+	})
 }
 
-// UpdateRequest is some fields of one client: what is left out stays.
+// UpdateRequest is some fields of one client: what is left out stays, null clears.
 type UpdateRequest struct {
-	ID      string     `path:"id"`
-	Name    *string    `json:"name"`
-	Email   patch.Text `json:"email"`
-	Phone   patch.Text `json:"phone"`
-	Company patch.Text `json:"company"`
-	Notes   patch.Text `json:"notes"`
+	ID      string          `path:"id"`
+	Name    *string         `json:"name"`
+	Email   json.RawMessage `json:"email"`
+	Phone   json.RawMessage `json:"phone"`
+	Company json.RawMessage `json:"company"`
+	Notes   json.RawMessage `json:"notes"`
 }
 
 // Update writes the fields that were sent.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Client, error) {
-	return s.change(ctx, req.ID, func(f Fields) Fields {
+	return s.change(ctx, req.ID, func(f *Fields) error {
 		if req.Name != nil {
 			f.Name = *req.Name
 		}
-		return Fields{Name: f.Name, Email: req.Email.Over(f.Email), Phone: req.Phone.Over(f.Phone), Company: req.Company.Over(f.Company), Notes: req.Notes.Over(f.Notes)}
+		return errors.Join(merge(req.Email, &f.Email), merge(req.Phone, &f.Phone), merge(req.Company, &f.Company), merge(req.Notes, &f.Notes))
 	})
 }
 
-func (s *Service) change(ctx context.Context, id string, edit func(Fields) Fields) (Client, error) {
+// merge writes a text or null that was sent.
+func merge(sent json.RawMessage, into **string) error {
+	if sent == nil {
+		return nil
+	}
+	*into = nil
+	return json.Unmarshal(sent, into)
+}
+
+func (s *Service) change(ctx context.Context, id string, edit func(*Fields) error) (Client, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return Client{}, err
@@ -146,8 +159,11 @@ func (s *Service) change(ctx context.Context, id string, edit func(Fields) Field
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
-		fields, err := edit(c.Fields).cleaned(s.normalize)
-		if err != nil {
+		fields := c.Fields
+		if err := edit(&fields); err != nil {
+			return nil, err
+		}
+		if fields, err = fields.cleaned(s.normalize); err != nil {
 			return nil, err
 		}
 		return []contract.Event{c.edit(fields, s.clock.Now())}, nil

@@ -2,12 +2,13 @@ package followup
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/services/crm/internal/patch"
 )
 
 // Store keeps follow-ups. One that does not exist is the fault NotFound.
@@ -165,36 +166,48 @@ type ReplaceRequest struct {
 
 // Replace writes every field anew.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) []contract.Event {
-		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.clock.Now())
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]contract.Event, error) {
+		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.clock.Now()), nil
 	})
 }
 
-// UpdateRequest is some fields of one follow-up: what is left out stays.
+// UpdateRequest is some fields of one follow-up: what is left out stays, null clears.
 type UpdateRequest struct {
-	ID      string     `path:"id"`
-	DueDate *time.Time `json:"due_date"`
-	Task    patch.Text `json:"task"`
-	Notes   patch.Text `json:"notes"`
+	ID      string          `path:"id"`
+	DueDate *time.Time      `json:"due_date"`
+	Task    json.RawMessage `json:"task"`
+	Notes   json.RawMessage `json:"notes"`
 }
 
 // Update writes the fields that were sent.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) []contract.Event {
-		f := fields{DueDate: x.DueDate, Task: req.Task.Over(x.Task), Notes: req.Notes.Over(x.Notes)}
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]contract.Event, error) {
+		f := fields{DueDate: x.DueDate, Task: x.Task, Notes: x.Notes}
 		if req.DueDate != nil {
 			f.DueDate = *req.DueDate
 		}
-		return x.edit(f, s.clock.Now())
+		if err := errors.Join(merge(req.Task, &f.Task), merge(req.Notes, &f.Notes)); err != nil {
+			return nil, err
+		}
+		return x.edit(f, s.clock.Now()), nil
 	})
+}
+
+// merge writes a text or null that was sent.
+func merge(sent json.RawMessage, into **string) error {
+	if sent == nil {
+		return nil
+	}
+	*into = nil
+	return json.Unmarshal(sent, into)
 }
 
 // Complete ticks a follow-up off. Doing it again changes nothing.
 func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) []contract.Event { return x.complete(s.clock.Now()) })
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]contract.Event, error) { return x.complete(s.clock.Now()), nil })
 }
 
-func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) []contract.Event) (FollowUp, error) {
+func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]contract.Event, error)) (FollowUp, error) {
 	guarded, err := guard(ctx, fn)
 	if err != nil {
 		return FollowUp{}, err
@@ -204,7 +217,7 @@ func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) []co
 
 // Delete removes a follow-up.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
-	guarded, err := guard(ctx, func(x *FollowUp) []contract.Event { return x.remove(s.clock.Now()) })
+	guarded, err := guard(ctx, func(x *FollowUp) ([]contract.Event, error) { return x.remove(s.clock.Now()), nil })
 	if err != nil {
 		return struct{}{}, err
 	}
@@ -212,7 +225,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 }
 
 // guard lets fn only touch what the caller of ctx may change.
-func guard(ctx context.Context, fn func(*FollowUp) []contract.Event) (func(*FollowUp) ([]contract.Event, error), error) {
+func guard(ctx context.Context, fn func(*FollowUp) ([]contract.Event, error)) (func(*FollowUp) ([]contract.Event, error), error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return nil, err
@@ -221,6 +234,6 @@ func guard(ctx context.Context, fn func(*FollowUp) []contract.Event) (func(*Foll
 		if err := x.checkAccess(caller); err != nil {
 			return nil, err
 		}
-		return fn(x), nil
+		return fn(x)
 	}, nil
 }

@@ -113,10 +113,12 @@ func TestALongPayloadIsCutAndTheSummaryLast(t *testing.T) {
 		change func(*contract.Call)
 		whole  bool // the summary
 	}{
-		"long items":      {func(c *contract.Call) { c.ActionItems = slices.Repeat([]string{long("дело ", 500)}, 60) }, true},
-		"long summary":    {func(c *contract.Call) { c.Summary = ptr(long("разговор ", 40_000)) }, false},
-		"everything":      {func(c *contract.Call) { c.Summary, c.NextStep = ptr(long("é", 30_000)), ptr(long("é", 30_000)) }, false},
-		"control letters": {func(c *contract.Call) { c.Summary, c.Objections = ptr(long("\x01", 30_000)), []string{long("\x02", 30_000)} }, false},
+		"long items":   {func(c *contract.Call) { c.ActionItems = slices.Repeat([]string{long("дело ", 500)}, 60) }, true},
+		"long summary": {func(c *contract.Call) { c.Summary = ptr(long("разговор ", 40_000)) }, false},
+		"everything":   {func(c *contract.Call) { c.Summary, c.NextStep = ptr(long("é", 30_000)), ptr(long("é", 30_000)) }, false},
+		"control letters": {func(c *contract.Call) {
+			c.Summary, c.Objections = ptr(long("\x01", 30_000)), []string{long("\x02", 30_000)}
+		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

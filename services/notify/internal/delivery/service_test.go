@@ -317,7 +317,11 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	crashed := make(chan struct{})
 	// The process dies while it sends: nothing after the send happens any more.
 	sending := make(chan struct{})
-	r.answers(func(ctx context.Context) delivery.Answer { close(sending); <-crashed; return status(http.StatusOK)(ctx) })
+	r.answers(func(ctx context.Context) delivery.Answer {
+		close(sending)
+		<-crashed
+		return status(http.StatusOK)(ctx)
+	})
 	var old sync.WaitGroup
 	old.Go(func() { _ = r.Attempt(context.WithoutCancel(t.Context()), id, 1) })
 	<-sending
@@ -456,7 +460,11 @@ func TestASlowEndpointLeavesWorkersToOthers(t *testing.T) {
 	release := make(chan struct{})
 	var entered, workers sync.WaitGroup
 	entered.Add(2)
-	r.answers(func(ctx context.Context) delivery.Answer { entered.Done(); <-release; return status(http.StatusOK)(ctx) })
+	r.answers(func(ctx context.Context) delivery.Answer {
+		entered.Done()
+		<-release
+		return status(http.StatusOK)(ctx)
+	})
 	for range 2 {
 		id := r.deliver(nil)
 		workers.Go(func() { _ = r.Attempt(t.Context(), id, 1) })

@@ -1,0 +1,122 @@
+package inbox_test
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/platform/internal/inbox"
+)
+
+const secret, token = "a secret of the inbox", "token"
+
+func open(t *testing.T, file string) *inbox.Inbox {
+	t.Helper()
+	in, err := inbox.Open(file, token, secret)
+	require.NoError(t, err)
+	t.Cleanup(in.Close)
+	return in
+}
+
+// deliver sends a webhook signed as the service notify signs it, but with code of its own.
+func deliver(t *testing.T, h http.Handler, path, body, pabbly string) *httptest.ResponseRecorder {
+	t.Helper()
+	now := time.Now()
+	verifier, err := standardwebhooks.NewWebhookRaw([]byte(secret))
+	require.NoError(t, err)
+	signature, err := verifier.Sign("event-1", now, []byte(body))
+	require.NoError(t, err)
+	req := httptest.NewRequest(http.MethodPost, path, strings.NewReader(body))
+	req.Header.Set("X-Pabbly-Event", "followup.scheduled")
+	req.Header.Set("X-Pabbly-Signature", pabbly)
+	req.Header.Set("webhook-id", "event-1")
+	req.Header.Set("webhook-timestamp", strconv.FormatInt(now.Unix(), 10))
+	req.Header.Set("webhook-signature", signature)
+	return serve(h, req)
+}
+
+func serve(h http.Handler, req *http.Request) *httptest.ResponseRecorder {
+	rec := httptest.NewRecorder()
+	h.ServeHTTP(rec, req)
+	return rec
+}
+
+func sign(body string) string {
+	mac := hmac.New(sha256.New, []byte(secret))
+	_, _ = io.WriteString(mac, body)
+	return hex.EncodeToString(mac.Sum(nil))
+}
+
+func get(path, from string) *http.Request {
+	req := httptest.NewRequest(http.MethodGet, path, nil)
+	req.RemoteAddr = from
+	return req
+}
+
+func list(t *testing.T, h http.Handler) []inbox.Delivery {
+	t.Helper()
+	rec := serve(h, get("/inbox/deliveries", "127.0.0.1:5000"))
+	require.Equal(t, http.StatusOK, rec.Code)
+	var out []inbox.Delivery
+	require.NoError(t, json.Unmarshal(rec.Body.Bytes(), &out))
+	return out
+}
+
+func TestADeliveryIsKeptWithItsSignaturesChecked(t *testing.T) {
+	t.Parallel()
+	file := filepath.Join(t.TempDir(), "inbox.jsonl")
+	in := open(t, file)
+	body := `{"event":"followup.scheduled"}`
+	require.Equal(t, http.StatusOK, deliver(t, in.Handler(), in.Path(), body, sign(body)).Code)
+	require.Equal(t, http.StatusOK, deliver(t, in.Handler(), in.Path(), body, sign("another body")).Code)
+	in.Close()
+
+	again := open(t, file) // after a restart
+	got := list(t, again.Handler())
+	require.Len(t, got, 2)
+	require.Equal(t, inbox.Signatures{Pabbly: false, Standard: true}, got[0].Signatures, "newest first, with the wrong signature")
+	require.True(t, got[1].Signatures.Valid())
+	require.Equal(t, body, got[1].Body)
+	require.Equal(t, "event-1", got[1].EventID)
+
+	page := serve(again.Handler(), get("/inbox", "[::1]:5000")).Body.String()
+	require.Contains(t, page, "signatures valid")
+	require.Contains(t, page, "signature wrong")
+}
+
+func TestOnlyTheSecretAddressReceives(t *testing.T) {
+	t.Parallel()
+	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
+	require.Equal(t, http.StatusNotFound, deliver(t, in.Handler(), "/inbox/hooks/guess", "{}", "").Code)
+	require.Equal(t, http.StatusBadRequest, deliver(t, in.Handler(), in.Path(), strings.Repeat("x", 70<<10), "").Code)
+	require.Empty(t, list(t, in.Handler()))
+}
+
+func TestOnlyThisMachineReads(t *testing.T) {
+	t.Parallel()
+	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
+	for _, path := range []string{"/inbox", "/inbox/deliveries"} {
+		require.Equal(t, http.StatusForbidden, serve(in.Handler(), get(path, "192.0.2.1:5000")).Code)
+		require.Equal(t, http.StatusOK, serve(in.Handler(), get(path, "127.0.0.1:5000")).Code)
+	}
+}
+
+func TestTextOfADeliveryIsNoMarkup(t *testing.T) {
+	t.Parallel()
+	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
+	body := `{"summary":"</pre><script>alert(1)</script>"}`
+	require.Equal(t, http.StatusOK, deliver(t, in.Handler(), in.Path(), body, sign(body)).Code)
+	require.NotContains(t, serve(in.Handler(), get("/inbox", "127.0.0.1:5000")).Body.String(), "<script>alert")
+}
