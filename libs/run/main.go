@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
 
@@ -35,13 +38,51 @@ type Migrator interface {
 	Migrate(ctx context.Context, tel telemetry.Set) error
 }
 
+// Commander is a Config of a service with commands of its own.
+type Commander interface {
+	Commands() []Command
+}
+
+// Command is something that a binary does instead of serving, with the settings of the service.
+type Command struct {
+	Name string // its words, such as "keys rotate"
+	Help string // its arguments and what it does, on one line
+	Run  func(ctx context.Context, tel telemetry.Set, args []string) error
+}
+
+// command finds the command that args begin with, and the arguments after its name.
+func command(cfg any, args []string) (Command, []string, bool) {
+	commander, ok := cfg.(Commander)
+	if !ok {
+		return Command{}, nil, false
+	}
+	for _, c := range commander.Commands() {
+		words := strings.Fields(c.Name)
+		if len(args) >= len(words) && slices.Equal(args[:len(words)], words) {
+			return c, args[len(words):], true
+		}
+	}
+	return Command{}, nil, false
+}
+
+// commands lists a service's own commands for the help.
+func commands(cfg any) string {
+	var list strings.Builder
+	if commander, ok := cfg.(Commander); ok {
+		for _, c := range commander.Commands() {
+			_, _ = fmt.Fprintf(&list, "  %s %s\n", c.Name, c.Help)
+		}
+	}
+	return list.String()
+}
+
 const usage = `%s %s of Convoflow
 
 Without an argument it runs until it is told to stop. Commands:
   migrate  bring the tables to the newest version and end
   health   ask the running process whether it is alive; exit 0 if it is
   version  print the version
-
+%s
 Settings come from the environment:
 
 %s
@@ -61,10 +102,10 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 			_, _ = fmt.Fprintln(stdout, service, Version())
 			return 0
 		case "help", "--help", "-h":
-			_, _ = fmt.Fprintf(stdout, usage, service, Version(), conf.Usage(defaults))
+			_, _ = fmt.Fprintf(stdout, usage, service, Version(), commands(defaults), conf.Usage(defaults))
 			return 0
 		case "health":
-			if err := askHealth(); err != nil {
+			if err := askHealth(context.Background()); err != nil {
 				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 				return exitFailed
 			}
@@ -78,6 +119,13 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 				return any(cfg).(Migrator).Migrate(ctx, tel)
 			}
 		default:
+			if _, _, ok := command(defaults, args); ok {
+				start = func(ctx context.Context, cfg T, tel telemetry.Set) error {
+					c, rest, _ := command(cfg, args)
+					return c.Run(ctx, tel, rest)
+				}
+				break
+			}
 			_, _ = fmt.Fprintf(stderr, "%s: unknown argument %q, try --help\n", service, args[0])
 			return exitUsage
 		}
@@ -110,10 +158,18 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 }
 
 // askHealth asks the process that runs with this environment whether it is alive. Images without a shell need it.
-func askHealth() error {
-	client := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{}} // no proxy from the environment
-	address := "http://" + cmp.Or(os.Getenv("ADMIN_ADDR"), ":9090") + "/health"   // without a host it is this machine
-	res, err := client.Get(address)                                               //nolint:gosec // the operator says where
+func askHealth(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/health", nil)
+	if err != nil {
+		return fmt.Errorf("ask for health: %w", err)
+	}
+	// Without a host the address is this machine; no proxy of the environment is asked.
+	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, cmp.Or(os.Getenv("ADMIN_ADDR"), ":9090"))
+	}}}
+	res, err := client.Do(req)
 	if err != nil {
 		return fmt.Errorf("ask for health: %w", err)
 	}

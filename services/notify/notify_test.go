@@ -272,7 +272,7 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	require.Equal(t, fields, d.Payload)
 	require.Len(t, d.Log, 1)
 	require.Equal(t, 200, d.Log[0].StatusCode)
-	require.Equal(t, `{"status":"success"}`, d.Log[0].Answer)
+	require.JSONEq(t, `{"status":"success"}`, d.Log[0].Answer)
 	require.Equal(t, traceID, d.Log[0].TraceID)
 
 	told := bustest.Read(t, w.cfg.Kafka.Brokers, contract.DeliveriesTopic, 2)

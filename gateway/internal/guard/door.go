@@ -72,7 +72,7 @@ func (d Door) Handler(next http.Handler) http.Handler {
 // to take in.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
-		_ = 0
+		w.Header().Set("Connection", "close")
 	}
 	record.Fail(w, r, err)
 }

@@ -65,11 +65,11 @@ func TestAnAnswerMayTakeLongerThanABodyMayStall(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(Cut(patience, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.Copy(io.Discard, r.Body) // a transport makes sure that nothing follows
 		select {
 		case <-r.Context().Done():
 			w.WriteHeader(http.StatusInternalServerError)
-		case <-time.After(4 * patience):
-			w.WriteHeader(http.StatusNoContent)
+		case <-time.After(4 * patience): // and nothing is written by the handler itself
 		}
 	})))
 	defer server.Close()
@@ -81,7 +81,7 @@ func TestAnAnswerMayTakeLongerThanABodyMayStall(t *testing.T) {
 		res, err := http.ReadResponse(answers, nil)
 		require.NoError(t, err)
 		require.NoError(t, res.Body.Close())
-		require.Equal(t, http.StatusNoContent, res.StatusCode)
+		require.Equal(t, http.StatusOK, res.StatusCode)
 	}
 }
 

@@ -74,8 +74,8 @@ func (u *Upstream) Handler(stream bool) http.Handler {
 		BufferPool:     u.buffers,
 		ModifyResponse: clean,
 		ErrorHandler:   fail,
-		// What it would log is in the record of the request: who left, what broke off.
-		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, slog.LevelDebug),
+		// The record of the request has what matters: who left, what broke off.
+		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
 	}
 }
 

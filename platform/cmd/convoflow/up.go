@@ -38,10 +38,8 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 	if err := conf.ExportFiles("OTEL_"); err != nil {
 		return err
 	}
-	logging, err := conf.Load(telemetry.Defaults(), os.Environ())
-	if err != nil {
-		return err
-	}
+	// What is wrong with it, platform.Start lists with all that is wrong: the services log too.
+	logging, _ := conf.Load(telemetry.Defaults(), os.Environ())
 	log, err := openLog(*dataDir)
 	if err != nil {
 		return err

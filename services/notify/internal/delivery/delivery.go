@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/contract"
@@ -81,6 +80,9 @@ func (a Answer) status() int {
 }
 
 func (a Answer) ok() bool { return a.status() >= 200 && a.status() < 300 }
+
+// gone says that the receiver will never be there again, by HTTP's status for it.
+func (a Answer) gone() bool { return a.status() == 410 }
 
 // problem is a short stable word for what went wrong.
 func (a Answer) problem() string {
@@ -170,7 +172,7 @@ func (d *Delivery) record(epoch int64, a Attempt, wobble float64, now time.Time)
 		return []contract.Event{contract.WebhookDelivered.New(now, d.state(now))}, nil
 	}
 	problem := a.problem()
-	if a.status() == http.StatusGone {
+	if a.gone() {
 		d.end(Held, heldBecause(endpoint.Gone), now)
 		return nil, nil
 	}

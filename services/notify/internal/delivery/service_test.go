@@ -346,6 +346,37 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	require.Empty(t, r.events())
 }
 
+func TestALateResultDoesNotEndTheLeaseOfTheNextWorker(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	id := r.deliver(nil)
+	// Two workers, one after the other, each sending until it is let go.
+	worker := func(epoch int64) (finish func()) {
+		sending, release := make(chan struct{}), make(chan struct{})
+		r.answers(func(ctx context.Context) delivery.Answer {
+			close(sending)
+			<-release
+			return status(http.StatusOK)(ctx)
+		})
+		var running sync.WaitGroup
+		running.Go(func() { _ = r.Attempt(context.WithoutCancel(t.Context()), id, epoch) })
+		<-sending
+		return func() { close(release); running.Wait() }
+	}
+	finishOld := worker(1)
+	r.clock.Advance(21 * time.Second)
+	require.NoError(t, r.Rescue(t.Context()))
+	finishNew := worker(2)
+	finishOld()
+	d := r.find(id)
+	require.Equal(t, delivery.Pending, d.Status, "the old worker's result is refused")
+	require.NotNil(t, d.LeaseUntil)
+	finishNew()
+	require.Equal(t, delivery.Delivered, r.find(id).Status)
+	require.Equal(t, []string{"webhook.delivered"}, r.events())
+}
+
 func TestTwoWorkersOfOneJobSendOnce(t *testing.T) {
 	t.Parallel()
 	r := start(t)

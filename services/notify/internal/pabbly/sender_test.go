@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -68,9 +69,9 @@ func TestTheRequest(t *testing.T) {
 
 	require.Equal(t, 200, *a.StatusCode)
 	require.Nil(t, a.Error)
-	require.Equal(t, `{"status":"success"}`, a.Excerpt)
+	require.JSONEq(t, `{"status":"success"}`, a.Excerpt)
 	require.Len(t, a.TraceID, 32)
-	require.Equal(t, body, string(sent))
+	require.Empty(t, cmp.Diff(body, string(sent)), "the exact bytes")
 	require.Equal(t, http.MethodPost, got.Method)
 	h := got.Header
 	require.Equal(t, "application/json", h.Get("Content-Type"))
@@ -131,13 +132,13 @@ func TestWhatReceiversDo(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}, 200, "", 0},
 		"slow answer": {func(w http.ResponseWriter, r *http.Request) {
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 			w.(http.Flusher).Flush()
 			hang(w, r)
 		}, 200, "", 0},
 		"endless headers": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("X-Long", strings.Repeat("x", 1<<20))
-			w.WriteHeader(200)
+			w.WriteHeader(http.StatusOK)
 		}, 0, "connection_lost", 0},
 	} {
 		t.Run(name, func(t *testing.T) {
