@@ -30,8 +30,17 @@ func routes(audio int64) []route {
 	return []route{
 		{"POST /auth/register", "auth.register", "auth", anyone, small, quick},
 		{"POST /auth/login", "auth.login", "auth", anyone, small, quick},
+		{"POST /auth/refresh", "auth.refresh", "auth", anyone, small, quick},
+		{"POST /auth/logout", "auth.logout", "auth", agent, small, quick},
 		{"GET /auth/me", "auth.me", "auth", agent, small, quick},
 		{"PATCH /auth/me", "auth.update", "auth", agent, small, quick},
+		{"POST /auth/me/password", "auth.change_password", "auth", agent, small, quick},
+		{"GET /auth/sessions", "auth.list_sessions", "auth", agent, small, quick},
+		{"DELETE /auth/sessions/{id}", "auth.remove_session", "auth", agent, small, quick},
+		{"GET /agents", "auth.list_agents", "auth", admin, small, quick},
+		{"POST /agents", "auth.create_agent", "auth", admin, small, quick},
+		{"GET /agents/{id}", "auth.get_agent", "auth", admin, small, quick},
+		{"PATCH /agents/{id}", "auth.update_agent", "auth", admin, small, quick},
 		{"GET /.well-known/jwks.json", "auth.jwks", "auth", anyone, small, quick},
 
 		{"POST /calls/upload", "calls.upload", "calls", agent, audio + multipart, streamed},

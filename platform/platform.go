@@ -65,7 +65,11 @@ func Start(ctx context.Context, o Options) (_ *Platform, err error) {
 		return nil, fmt.Errorf("find the data directory: %w", err)
 	}
 	e := embeddedParts(o.Environ)
-	if _, err := load(o.Environ, e, standIns(o.DataDir, o.Listen)); err != nil {
+	checked := standIns(o.DataDir, o.Listen)
+	if !e.postgres {
+		clear(checked.databases) // so that DATABASE_URL itself is checked
+	}
+	if _, err := load(o.Environ, e, checked); err != nil {
 		return nil, err
 	}
 	public, err := net.Listen("tcp", o.Listen)
@@ -78,7 +82,7 @@ func Start(ctx context.Context, o Options) (_ *Platform, err error) {
 	}
 	p := &Platform{group: run.NewGroup(tel), tel: tel, options: o, embedded: e, admin: map[string]string{},
 		at: addresses{databases: map[string]string{}, services: map[string]string{}, recordings: filepath.Join(o.DataDir, "recordings"), publicAddress: public.Addr().String()}}
-	p.group.Defer("telemetry", p.flusher(flush))
+	p.group.Defer("telemetry", flusher(ctx, flush))
 	defer func() {
 		if err != nil {
 			_ = public.Close()
@@ -94,11 +98,12 @@ func Start(ctx context.Context, o Options) (_ *Platform, err error) {
 	return p, nil
 }
 
-func (p *Platform) flusher(flush func(context.Context) error) func() {
+// flusher sends the last spans when the process ends.
+func flusher(ctx context.Context, flush func(context.Context) error) func() {
 	return func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 3*time.Second) //nolint:contextcheck // the process is ending
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
-		_ = flush(ctx)
+		_ = flush(ctx) // a collector that is away costs spans, not the stop
 	}
 }
 
@@ -290,7 +295,7 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 		if err != nil {
 			return err
 		}
-		p.group.Defer(service.name+" telemetry", p.flusher(flush))
+		p.group.Defer(service.name+" telemetry", flusher(ctx, flush))
 		app, err := service.start(tel)
 		if err != nil {
 			return fmt.Errorf("%s: %w", service.name, err)
@@ -321,6 +326,7 @@ func (p *Platform) AwaitReady(ctx context.Context) error {
 }
 
 const (
+	flushTimeout = 3 * time.Second
 	readyTimeout = 5 * time.Second
 	readyEvery   = 50 * time.Millisecond
 )

@@ -1,7 +1,6 @@
 package platform
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -48,7 +47,7 @@ func TestEveryWrongSettingOfEveryServiceIsListed(t *testing.T) {
 	environ := []string{"SECRET_KEY=short", "MAX_AUDIO_SIZE_MB=many", "KAFKA_BROKERS=nowhere", "DEFAULT_COUNTRY=Atlantis", "ALLOWED_ORIGINS=*", "PABBLY_WEBHOOK_URL=https://pabbly.example/x"}
 	_, err := load(environ, embeddedParts(environ), standIns(t.TempDir(), "127.0.0.1:8000"))
 	var wrong *conf.Error
-	require.True(t, errors.As(err, &wrong))
+	require.ErrorAs(t, err, &wrong)
 	for _, name := range []string{"SECRET_KEY", "MAX_AUDIO_SIZE_MB", "KAFKA_BROKERS", "DEFAULT_COUNTRY", "ALLOWED_ORIGINS", "PABBLY_WEBHOOK_SECRET"} {
 		require.True(t, slices.ContainsFunc(wrong.Problems, func(p string) bool { return strings.Contains(p, name) }), "%s in %v", name, wrong.Problems)
 	}

@@ -102,8 +102,8 @@ func TestASecretNeverShowsItself(t *testing.T) {
 	raw, err := json.Marshal(cfg)
 	require.NoError(t, err)
 	var log bytes.Buffer
-	slog.New(slog.NewJSONHandler(&log, nil)).Info("x", "cfg", cfg, "key", cfg.One.Key)
-	slog.New(slog.NewTextHandler(&log, nil)).Info("x", "cfg", cfg, "key", cfg.One.Key, "pointer", pointer.One)
+	slog.New(slog.NewJSONHandler(&log, nil)).InfoContext(t.Context(), "x", "cfg", cfg, "key", cfg.One.Key)
+	slog.New(slog.NewTextHandler(&log, nil)).InfoContext(t.Context(), "x", "cfg", cfg, "key", cfg.One.Key, "pointer", pointer.One)
 	shown := []string{
 		string(raw), log.String(), fmt.Sprint(cfg.One.Key), fmt.Errorf("wrap %w", errors.New(cfg.One.Key.String())).Error(),
 		fmt.Sprintf("%v %+v %#v %s %q", cfg, cfg, cfg, cfg.One.Key, cfg.One.Key), fmt.Sprintf("%v %+v %#v", pointer, pointer, pointer),

@@ -7,6 +7,7 @@ require github.com/convoflow/convoflow/api v0.0.0
 require (
 	github.com/convoflow/convoflow/libs v0.0.0
 	github.com/gabriel-vasile/mimetype v1.4.16
+	github.com/google/go-cmp v0.7.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/santhosh-tekuri/jsonschema/v6 v6.0.3
 	github.com/sashabaranov/go-openai v1.43.0

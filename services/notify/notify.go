@@ -64,7 +64,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 		return nil, err
 	}
 	g.Defer("database", db.Close)
-	if err := db.Migrate(ctx, outbox.Migrations(), inbox.Migrations(), job.Migrations(), store.Migrations()); err != nil {
+	if err := db.Migrate(ctx, migrations()...); err != nil {
 		return nil, err
 	}
 	kafka, err := bus.Connect(cfg.Kafka)

@@ -3,9 +3,11 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"regexp"
 	"strings"
 	"sync"
@@ -148,4 +150,40 @@ func checkError(response *http.Response, body []byte) (wrong []error) {
 		wrong = append(wrong, fmt.Errorf("%q is internal", found))
 	}
 	return wrong
+}
+
+func TestContractSeesDifferences(t *testing.T) {
+	t.Parallel()
+	c := newContract(t)
+	const agent = `{"id":"019abf00-0000-7000-8000-000000000000","email":"a@example.com","full_name":"A","name":"A","role":"agent","is_active":true,"created_at":"2026-11-24T09:30:00Z"}`
+	for name, exchange := range map[string]struct {
+		method, path, sent string
+		status             int
+		got                string
+		wrong              string // "" for nothing
+	}{
+		"as it should be":          {"GET", "/auth/me", "", 200, agent, ""},
+		"slash at the end":         {"GET", "/auth/me/", "", 200, agent, ""},
+		"no field":                 {"GET", "/auth/me", "", 200, strings.Replace(agent, `"is_active":true,`, "", 1), "is_active"},
+		"no UUID":                  {"GET", "/auth/me", "", 200, strings.Replace(agent, "-7000-", "-0000-", 1), "id"},
+		"status not promised":      {"GET", "/auth/me", "", 202, agent, "status is not supported"},
+		"path not promised":        {"GET", "/auth/you", "", 200, agent, "not in the contract"},
+		"accepted too much":        {"PATCH", "/auth/me", `{"full_name":""}`, 200, agent, "accepted"},
+		"error without request id": {"GET", "/auth/me", "", 401, `{"detail":"No","code":"no"}`, "request_id"},
+		"error with a stack":       {"GET", "/auth/me", "", 401, `{"detail":"goroutine 1","code":"no","request_id":"r"}`, "internal"},
+		"server error":             {"GET", "/auth/me", "", 500, `{"detail":"No","code":"no","request_id":"r"}`, "never right"},
+	} {
+		request := httptest.NewRequestWithContext(t.Context(), exchange.method, exchange.path, strings.NewReader(exchange.sent))
+		request.Header.Set("Content-Type", "application/json")
+		response := &http.Response{
+			StatusCode: exchange.status, Request: request,
+			Header: http.Header{"Content-Type": {"application/json"}, "X-Request-Id": {"r"}},
+		}
+		got := errors.Join(c.check(request, response, []byte(exchange.got), false, true)...)
+		if exchange.wrong == "" {
+			require.NoError(t, got, name)
+			continue
+		}
+		require.ErrorContains(t, got, exchange.wrong, name)
+	}
 }

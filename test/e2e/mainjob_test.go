@@ -203,11 +203,27 @@ func checkTrace(t *testing.T, s *stack, a *agent) {
 		}
 		t.Fatalf("no such spans in trace %s: %v", a.traceID, missing(spans))
 	}
+	poll(t, 15*time.Second, "every span has its parent", func() bool { return len(orphans(s.otlp.Spans(), a.traceID)) == 0 })
 	for _, service := range []string{"gateway", "auth", "calls", "crm", "notify"} {
 		require.True(t, slices.ContainsFunc(strings.Split(s.log(), "\n"), func(line string) bool {
 			return strings.Contains(line, `"service":"`+service+`"`) && strings.Contains(line, a.traceID)
 		}), "a line of %s with the trace id", service)
 	}
+}
+
+// orphans are the spans of a trace whose parent never came. Those of the gateway's server have theirs in the client.
+func orphans(spans []otlp.Span, traceID string) (lost []otlp.Span) {
+	known := map[string]bool{}
+	for _, span := range spans {
+		known[span.SpanID] = true
+	}
+	for _, span := range spans {
+		entry := span.Service == "convoflow-gateway" && span.Kind == "server"
+		if span.TraceID == traceID && !entry && !known[span.ParentID] {
+			lost = append(lost, span)
+		}
+	}
+	return lost
 }
 
 // checkPrivacy looks for everything personal and secret in all that operators see.

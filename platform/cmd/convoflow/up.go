@@ -91,7 +91,8 @@ func awaitReady(ctx context.Context, p *platform.Platform, ended chan error) err
 
 // openLog opens the platform's log for appending.
 func openLog(dataDir string) (*os.File, error) {
-	if err := os.MkdirAll(dataDir, 0o755); err != nil { //nolint:gosec // PostgreSQL runs as another user below it; what is secret in it has its own mode
+	// PostgreSQL runs as another user below it; what is secret in it has its own mode.
+	if err := os.MkdirAll(dataDir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the data directory: %w", err)
 	}
 	name := filepath.Join(dataDir, "convoflow.log")

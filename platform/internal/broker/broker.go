@@ -120,8 +120,9 @@ func (l logger) Logf(level kfake.LogLevel, msg string, args ...any) {
 		to = slog.LevelError
 	case kfake.LogLevelWarn:
 		to = slog.LevelWarn
+	default: // what it says about each request is for its own developers
 	}
 	if l.log.Enabled(l.ctx, to) {
-		l.log.Log(l.ctx, to, strings.TrimSpace(fmt.Sprintf(msg, args...)))
+		l.log.Log(l.ctx, to, "the embedded broker says", "text", strings.TrimSpace(fmt.Sprintf(msg, args...)))
 	}
 }

@@ -58,7 +58,7 @@ func readForm(r *http.Request, path string) (map[string]string, error) {
 	fields, found := map[string]string{}, false
 	for {
 		part, err := parts.NextPart()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		if err == nil && part.FormName() == "file" {

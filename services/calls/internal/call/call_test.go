@@ -2,8 +2,6 @@ package call_test
 
 import (
 	"encoding/json"
-	"errors"
-	"slices"
 	"testing"
 	"time"
 
@@ -211,7 +209,7 @@ func TestRefusedWorkIsStale(t *testing.T) {
 	clk.Advance(call.LeaseTime)
 	c.Reclaim(clk.Now())
 	_, err := c.Complete(epoch, call.Result{}, clk.Now())
-	require.True(t, errors.Is(err, call.ErrStale))
+	require.ErrorIs(t, err, call.ErrStale)
 	_, err = c.Begin(epoch-1, clk.Now())
-	require.True(t, slices.Contains([]error{call.ErrStale}, err))
+	require.ErrorIs(t, err, call.ErrStale)
 }

@@ -1,0 +1,122 @@
+package inbox_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/inbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+func start(t *testing.T) (*pg.DB, *inbox.Inbox) {
+	t.Helper()
+	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 8}, "unused", telemetry.Nop())
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	require.NoError(t, db.Migrate(t.Context(), inbox.Migrations()))
+	return db, inbox.New(db)
+}
+
+func TestAnEventIsNewOnce(t *testing.T) {
+	t.Parallel()
+	_, in := start(t)
+	a, b, c := contract.NewID(), contract.NewID(), contract.NewID()
+	undone := errors.New("changed my mind")
+	err := in.InTx(t.Context(), func(ctx context.Context) error {
+		unseen, err := in.Mark(ctx, []string{a})
+		require.NoError(t, err)
+		require.Equal(t, map[string]bool{a: true}, unseen)
+		return undone
+	})
+	require.ErrorIs(t, err, undone)
+
+	unseen, err := in.Mark(t.Context(), []string{b, a, b})
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{a: true, b: true}, unseen, "what was undone is new again, what comes twice is one")
+	unseen, err = in.Mark(t.Context(), []string{a, b, c})
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{c: true}, unseen)
+	unseen, err = in.Mark(t.Context(), nil)
+	require.NoError(t, err)
+	require.Empty(t, unseen)
+	_, err = in.Mark(t.Context(), []string{"no id"})
+	require.ErrorContains(t, err, "mark 1 events")
+}
+
+func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
+	t.Parallel()
+	_, in := start(t)
+	var ids, reversed []string
+	for range 50 {
+		ids = append(ids, contract.NewID())
+		reversed = append([]string{ids[len(ids)-1]}, reversed...)
+	}
+	var mu sync.Mutex
+	seen := map[string]int{}
+	var wg sync.WaitGroup
+	for i := range 8 {
+		list := ids
+		if i%2 == 1 {
+			list = reversed
+		}
+		wg.Go(func() {
+			err := in.InTx(t.Context(), func(ctx context.Context) error {
+				unseen, err := in.Mark(ctx, list)
+				mu.Lock()
+				defer mu.Unlock()
+				for id := range unseen {
+					seen[id]++
+				}
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	require.Len(t, seen, 50)
+	for _, n := range seen {
+		require.Equal(t, 1, n)
+	}
+}
+
+func TestOldNotesAreForgotten(t *testing.T) {
+	t.Parallel()
+	db, in := start(t)
+	old, fresh := contract.NewID(), contract.NewID()
+	_, err := in.Mark(t.Context(), []string{old, fresh})
+	require.NoError(t, err)
+	age := func(id string, d time.Duration) {
+		_, err := db.Pool().Exec(t.Context(), `update inbox set seen_at = now() - $2::interval where event_id = $1`, id, d)
+		require.NoError(t, err)
+	}
+	age(old, inbox.Keep+time.Hour)
+	age(fresh, inbox.Keep-time.Hour)
+	_, err = db.Pool().Exec(t.Context(), `insert into inbox select gen_random_uuid(), now() - interval '100 days' from generate_series(1, 10001)`) // more than two statements take
+	require.NoError(t, err)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- in.Sweep(telemetry.Nop()).Run(ctx) }()
+	require.Eventually(t, func() bool {
+		var n int
+		err := db.Pool().QueryRow(t.Context(), `select count(*) from inbox`).Scan(&n)
+		return err == nil && n == 1
+	}, 10*time.Second, 10*time.Millisecond)
+	cancel()
+	require.NoError(t, <-ended)
+	unseen, err := in.Mark(t.Context(), []string{old, fresh})
+	require.NoError(t, err)
+	require.Equal(t, map[string]bool{old: true}, unseen)
+}

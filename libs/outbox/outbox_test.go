@@ -1,0 +1,168 @@
+package outbox_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// What comes after the relay, Kafka and all, is tested in libs/bus.
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+var at = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
+
+func event(n int) contract.Event {
+	return contract.Event{ID: contract.NewID(), Type: "client.updated", Topic: contract.ClientsTopic, Key: "k", Time: at, Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}
+}
+
+func start(t *testing.T) (*pg.DB, *outbox.Outbox, telemetry.Set) {
+	t.Helper()
+	tel := telemetry.Nop()
+	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 5}, "unused", tel)
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations()))
+	return db, outbox.New(db, tel), tel
+}
+
+// publisher hands each batch to a test, which says what becomes of it.
+type publisher struct {
+	batches chan []outbox.Message
+	results chan error
+}
+
+func (p publisher) Publish(ctx context.Context, messages []outbox.Message) error {
+	select {
+	case p.batches <- messages:
+		return <-p.results
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func relay(t *testing.T, o *outbox.Outbox) publisher {
+	t.Helper()
+	p := publisher{make(chan []outbox.Message), make(chan error)}
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- o.Relay(p).Run(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	return p
+}
+
+func left(t *testing.T, db *pg.DB) (n int) {
+	t.Helper()
+	require.NoError(t, db.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&n))
+	return n
+}
+
+func TestEventsArePublishedAsTheyWereWrittenWithTheirTrace(t *testing.T) {
+	t.Parallel()
+	db, o, tel := start(t)
+	p := relay(t, o)
+	ctx, span := tel.Tracer().Start(t.Context(), "crm.change")
+	first, second := event(1), event(2)
+	require.NoError(t, db.InTx(ctx, func(ctx context.Context) error { return o.Append(ctx, first, second) }))
+	span.End()
+	got := <-p.batches
+	first.Source, second.Source = "/convoflow/test", "/convoflow/test"
+	trace := tel.Inject(ctx)
+	require.Equal(t, []outbox.Message{{Event: first, Trace: trace}, {Event: second, Trace: trace}}, got, "the payload byte for byte")
+	require.Equal(t, 2, left(t, db), "they stay until the broker has them")
+	p.results <- nil
+	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.NoError(t, testutil.GatherAndCompare(tel.Metrics, strings.NewReader(`
+		# HELP convoflow_outbox_published_total Events published to Kafka.
+		# TYPE convoflow_outbox_published_total counter
+		convoflow_outbox_published_total{service="test"} 2
+	`), "convoflow_outbox_published_total"))
+}
+
+func TestWhatCouldNotBePublishedComesAgain(t *testing.T) {
+	t.Parallel()
+	db, o, tel := start(t)
+	p := relay(t, o)
+	e := event(1)
+	require.NoError(t, o.Append(t.Context(), e), "outside of a transaction it is its own")
+	require.Equal(t, e.ID, (<-p.batches)[0].ID)
+	p.results <- errors.New("broker away")
+	later := event(2)
+	require.NoError(t, o.Append(t.Context(), later))
+	again := <-p.batches
+	require.Len(t, again, 2)
+	require.Equal(t, []string{e.ID, later.ID}, []string{again[0].ID, again[1].ID}, "in the same order")
+	n, err := testutil.GatherAndCount(tel.Metrics, "convoflow_outbox_oldest_seconds")
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	p.results <- nil
+	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
+}
+
+func TestARowThatCommitsLateIsNotSteppedOver(t *testing.T) {
+	t.Parallel()
+	db, o, _ := start(t)
+	p := relay(t, o)
+	late, early := event(1), event(2)
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, o.Append(ctx, late))          // takes its number first
+		require.NoError(t, o.Append(t.Context(), early)) // another transaction, committed at once
+		require.Equal(t, early.ID, (<-p.batches)[0].ID)
+		p.results <- nil
+		return nil
+	}))
+	require.Equal(t, late.ID, (<-p.batches)[0].ID)
+	p.results <- nil
+}
+
+func TestAnEventThatKafkaWouldRefuseIsRefusedHere(t *testing.T) {
+	t.Parallel()
+	db, o, _ := start(t)
+	huge := event(1)
+	huge.Data = json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
+	require.ErrorContains(t, o.Append(t.Context(), event(2), huge), "over the 900000 that Kafka takes")
+	require.Zero(t, left(t, db))
+	require.NoError(t, o.Append(t.Context()))
+}
+
+func TestALongOutboxIsPublishedInOrder(t *testing.T) {
+	t.Parallel()
+	db, o, _ := start(t)
+	var want, got []string
+	for range 3 {
+		var events []contract.Event
+		for range 400 {
+			events = append(events, event(len(want)))
+			want = append(want, events[len(events)-1].ID)
+		}
+		require.NoError(t, o.Append(t.Context(), events...))
+	}
+	p := relay(t, o)
+	for len(got) < len(want) {
+		for _, m := range <-p.batches {
+			got = append(got, m.ID)
+		}
+		p.results <- nil
+	}
+	require.Equal(t, want, got)
+	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
+}

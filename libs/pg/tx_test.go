@@ -1,0 +1,186 @@
+package pg_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/pg"
+)
+
+var errChanged = errors.New("changed my mind")
+
+func TestATransactionCommitsOrLeavesNothing(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NotNil(t, db.Tx(ctx))
+		return insert(ctx, db, 1)
+	}))
+	require.ErrorIs(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, insert(ctx, db, 2))
+		return errChanged
+	}), errChanged)
+	require.Panics(t, func() {
+		_ = db.InTx(t.Context(), func(ctx context.Context) error {
+			require.NoError(t, insert(ctx, db, 3))
+			panic("oh no")
+		})
+	})
+	require.Equal(t, []int{1}, stored(t, db))
+	require.Nil(t, db.Tx(t.Context()))
+	require.Zero(t, db.Pool().Stat().AcquiredConns(), "every connection is back, after the panic too")
+}
+
+func TestATransactionWhoseErrorWasSwallowedIsNoSuccess(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	err := db.InTx(t.Context(), func(ctx context.Context) error {
+		_ = insert(ctx, db, 1)
+		_ = insert(ctx, db, 1) // aborts the transaction
+		return nil
+	})
+	require.ErrorContains(t, err, "commit")
+	require.Empty(t, stored(t, db))
+}
+
+func TestAContextThatEndsRollsBack(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	err := db.InTx(ctx, func(ctx context.Context) error {
+		require.NoError(t, insert(ctx, db, 1))
+		cancel()
+		return ctx.Err()
+	})
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, stored(t, db))
+	require.NoError(t, insert(t.Context(), db, 1), "nothing is locked")
+}
+
+func TestAnInnerTransactionJoinsTheOuter(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	err := db.InTx(t.Context(), func(ctx context.Context) error {
+		outer := db.Tx(ctx)
+		require.NoError(t, db.InTx(ctx, func(ctx context.Context) error {
+			require.Same(t, outer, db.Tx(ctx))
+			return insert(ctx, db, 1)
+		}))
+		return errChanged
+	})
+	require.ErrorIs(t, err, errChanged)
+	require.Empty(t, stored(t, db))
+}
+
+func TestTwoServicesInOneProcessKeepTheirTransactionsApart(t *testing.T) {
+	t.Parallel()
+	one, other := numbers(t), numbers(t)
+	err := one.InTx(t.Context(), func(ctx context.Context) error {
+		require.Nil(t, other.Tx(ctx))
+		require.NoError(t, insert(ctx, other, 1))
+		return errChanged
+	})
+	require.ErrorIs(t, err, errChanged)
+	require.Equal(t, []int{1}, stored(t, other))
+}
+
+func TestASavepointUndoesOnlyItself(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	var after []string
+	note := func(text string) func() { return func() { after = append(after, text) } }
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, insert(ctx, db, 1))
+		err := db.Savepoint(ctx, func(ctx context.Context) error {
+			db.AfterCommit(ctx, note("undone"))
+			require.NoError(t, insert(ctx, db, 2))
+			return insert(ctx, db, 1)
+		})
+		require.True(t, pg.Unique(err, "numbers_once"))
+		require.NoError(t, db.Savepoint(ctx, func(ctx context.Context) error {
+			db.AfterCommit(ctx, note("kept"))
+			return insert(ctx, db, 3)
+		}))
+		return nil
+	}))
+	require.Equal(t, []int{1, 3}, stored(t, db))
+	require.Equal(t, []string{"kept"}, after)
+
+	require.NoError(t, db.Savepoint(t.Context(), func(ctx context.Context) error { return insert(ctx, db, 4) }), "outside it is a transaction")
+	require.Equal(t, []int{1, 3, 4}, stored(t, db))
+}
+
+func TestAfterCommit(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	var after []string
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		db.AfterCommit(ctx, func() {
+			require.Equal(t, []int{1}, stored(t, db), "it is committed")
+			after = append(after, "first")
+		})
+		db.AfterCommit(ctx, func() { after = append(after, "second") })
+		require.Empty(t, after)
+		return insert(ctx, db, 1)
+	}))
+	require.ErrorIs(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		db.AfterCommit(ctx, func() { after = append(after, "never") })
+		return errChanged
+	}), errChanged)
+	db.AfterCommit(t.Context(), func() { after = append(after, "at once") })
+	require.Equal(t, []string{"first", "second", "at once"}, after)
+}
+
+func TestADeadlockIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	require.NoError(t, insert(t.Context(), db, 1))
+	require.NoError(t, insert(t.Context(), db, 2))
+	var tries, committed atomic.Int32
+	var both sync.WaitGroup // each holds its first row before either asks for its second
+	both.Add(2)
+	cross := func(first, second int) error {
+		held := sync.OnceFunc(func() { both.Done(); both.Wait() })
+		return db.InTx(t.Context(), func(ctx context.Context) error {
+			tries.Add(1)
+			db.AfterCommit(ctx, func() { committed.Add(1) })
+			for i, n := range []int{first, second} {
+				if _, err := db.Conn(ctx).Exec(ctx, `update numbers set note = coalesce(note, '') || 'x' where n = $1`, n); err != nil {
+					return err
+				}
+				if i == 0 {
+					held()
+				}
+			}
+			return nil
+		})
+	}
+	errs := make(chan error, 2)
+	go func() { errs <- cross(1, 2) }()
+	go func() { errs <- cross(2, 1) }()
+	require.NoError(t, <-errs)
+	require.NoError(t, <-errs)
+	require.Greater(t, tries.Load(), int32(2), "one lost and came again")
+	require.Equal(t, int32(2), committed.Load(), "what the lost try wanted done is not done")
+	var notes string
+	require.NoError(t, db.Pool().QueryRow(t.Context(), `select string_agg(note, ',') from numbers`).Scan(&notes))
+	require.Equal(t, "xx,xx", notes)
+}
+
+func TestALostRaceEndsSometime(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	tries := 0
+	lost := &pgconn.PgError{Code: "40001"}
+	require.ErrorIs(t, db.InTx(t.Context(), func(context.Context) error { tries++; return lost }), lost)
+	require.Equal(t, 4, tries)
+	tries = 0
+	require.ErrorIs(t, db.InTx(t.Context(), func(context.Context) error { tries++; return errChanged }), errChanged)
+	require.Equal(t, 1, tries, "another error is not tried again")
+}

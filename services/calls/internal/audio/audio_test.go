@@ -1,0 +1,212 @@
+package audio
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+func produce(t *testing.T, filter string, args ...string) []byte {
+	t.Helper()
+	out := filepath.Join(t.TempDir(), "audio")
+	all := append([]string{"-nostdin", "-v", "error", "-f", "lavfi", "-i", filter}, args...)
+	output, err := exec.CommandContext(t.Context(), "ffmpeg", append(all, out)...).CombinedOutput()
+	require.NoError(t, err, string(output))
+	raw, err := os.ReadFile(out)
+	require.NoError(t, err)
+	return raw
+}
+
+func studio(t *testing.T, partBytes int64) (*Studio, string) {
+	t.Helper()
+	dir := t.TempDir()
+	s, err := Open(dir, partBytes)
+	require.NoError(t, err)
+	t.Cleanup(s.Close)
+	return s, dir
+}
+
+func jobs(t *testing.T, dir string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "convoflow-calls", "*", "call-*"))
+	require.NoError(t, err)
+	return found
+}
+
+func TestARecordingIsMeasuredByDecoding(t *testing.T) {
+	t.Parallel()
+	s, dir := studio(t, PartBytes)
+	mp3 := produce(t, "sine=440:duration=8", "-c:a", "libmp3lame", "-b:a", "64k", "-f", "mp3")
+	for name, c := range map[string]struct {
+		file []byte
+		typ  string
+		want float64
+	}{
+		"webm without a duration":    {produce(t, "sine=440:duration=3", "-c:a", "libopus", "-live", "1", "-f", "webm"), "audio/webm", 3},
+		"mp3 cut in half":            {mp3[:len(mp3)/2], "audio/mpeg", 4},
+		"wav that claims too much":   {produce(t, "sine=440:duration=3", "-c:a", "pcm_s16le", "-f", "wav")[:2*44100], "audio/wav", 1},
+		"video with a sound track":   {produce(t, "sine=440:duration=3", "-f", "lavfi", "-i", "color=size=64x64:duration=3", "-c:v", "mpeg4", "-c:a", "aac", "-f", "mp4"), "audio/mp4", 3},
+		"less than a second of wave": {produce(t, "sine=440:duration=0.3", "-c:a", "pcm_s16le", "-f", "wav"), "audio/wav", 0.3},
+	} {
+		sound, err := s.Listen(t.Context(), bytes.NewReader(c.file), c.typ)
+		require.NoError(t, err, name)
+		require.InDelta(t, c.want, sound.Duration, 0.15, name)
+		require.Len(t, sound.Parts, 1)
+		raw, err := os.ReadFile(sound.Parts[0].Path)
+		require.NoError(t, err)
+		found, ok := Sniff(raw)
+		require.True(t, ok)
+		require.Equal(t, "audio/ogg", found)
+		sound.Close()
+	}
+	require.Empty(t, jobs(t, dir))
+}
+
+func TestTagsStayBehind(t *testing.T) {
+	t.Parallel()
+	s, _ := studio(t, PartBytes)
+	file := produce(t, "sine=440:duration=2", "-metadata", "title=Secret Customer", "-metadata", "comment=+491701234567", "-c:a", "libmp3lame", "-f", "mp3")
+	require.Contains(t, string(file), "Secret Customer")
+	sound, err := s.Listen(t.Context(), bytes.NewReader(file), "audio/mpeg")
+	require.NoError(t, err)
+	raw, err := os.ReadFile(sound.Parts[0].Path)
+	require.NoError(t, err)
+	require.NotContains(t, string(raw), "Secret")
+	require.NotContains(t, string(raw), "4917")
+}
+
+func TestWhatCannotBeDecodedIsSaid(t *testing.T) {
+	t.Parallel()
+	s, dir := studio(t, PartBytes)
+	for name, c := range map[string]struct {
+		file []byte
+		typ  string
+	}{
+		"m4a without its end":     {produce(t, "sine=440:duration=3", "-c:a", "aac", "-f", "ipod")[:3000], "audio/mp4"},
+		"noise after a header":    {append([]byte("OggS"), bytes.Repeat([]byte{7, 13, 42}, 5000)...), "audio/ogg"},
+		"a playlist":              {[]byte("#EXTM3U\nfile:///etc/passwd\n"), "audio/mpeg"},
+		"a concat script":         {[]byte("ffconcat version 1.0\nfile /etc/passwd\n"), "audio/aac"},
+		"a picture without sound": {produce(t, "color=size=64x64:duration=1", "-c:v", "mpeg4", "-f", "mp4"), "audio/mp4"},
+		"nothing":                 {nil, "audio/wav"},
+		"unknown type":            {[]byte("x"), "text/plain"},
+	} {
+		_, err := s.Listen(t.Context(), bytes.NewReader(c.file), c.typ)
+		require.Equal(t, call.CodeUnreadable, fault.Of(err).Code, "%s: %v", name, err)
+		require.False(t, fault.Retryable(err))
+	}
+	require.Empty(t, jobs(t, dir))
+}
+
+func TestAWorkerThatStopsIsNotABadRecording(t *testing.T) {
+	t.Parallel()
+	s, dir := studio(t, PartBytes)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err := s.Listen(ctx, bytes.NewReader(produce(t, "sine=440:duration=1", "-f", "wav")), "audio/wav")
+	require.ErrorIs(t, err, context.Canceled)
+	require.Empty(t, jobs(t, dir))
+}
+
+func TestProgramsDieWithTheirWorker(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	dir := t.TempDir()
+	_, err := execute(ctx, dir, "sh", "-c", "sleep 60 & echo $! > child; wait")
+	require.Error(t, err)
+	raw, err := os.ReadFile(filepath.Join(dir, "child"))
+	require.NoError(t, err)
+	child := filepath.Join("/proc", strings.TrimSpace(string(raw)), "stat")
+	require.Eventually(t, func() bool {
+		stat, err := os.ReadFile(child)
+		return err != nil || strings.Contains(string(stat), ") Z ")
+	}, 5*time.Second, 10*time.Millisecond, "the child of the program lives on")
+}
+
+// talk is four sentences of noise of 5 s with pauses of a second between them.
+const talk = "anoisesrc=duration=23:amplitude=0.5,volume='if(lt(mod(t,6),5),1,0)':eval=frame"
+
+func TestLargeRecordingsAreCutInPauses(t *testing.T) {
+	t.Parallel()
+	s, _ := studio(t, 30_000)
+	sound, err := s.Listen(t.Context(), bytes.NewReader(produce(t, talk, "-ar", "16000", "-f", "wav")), "audio/wav")
+	require.NoError(t, err)
+	defer sound.Close()
+	require.InDelta(t, 23, sound.Duration, 0.1)
+	require.Greater(t, len(sound.Parts), 2)
+	sum := 0.0
+	for i, part := range sound.Parts {
+		info, err := os.Stat(part.Path)
+		require.NoError(t, err)
+		require.LessOrEqual(t, info.Size(), int64(30_000), "part %d", i)
+		out, err := execute(t.Context(), filepath.Dir(part.Path), "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(part.Path))
+		require.NoError(t, err)
+		var duration float64
+		_, err = fmt.Sscan(out.stdout, &duration)
+		require.NoError(t, err)
+		require.InDelta(t, sum, part.Start, 0.2, "part %d begins where the one before ended", i)
+		sum += duration
+		if i > 0 {
+			second := math.Mod(part.Start, 6)
+			require.True(t, second >= 4.9 && second <= 6, "part %d begins at %.2f, in the middle of a sentence", i, part.Start)
+		}
+	}
+	require.InDelta(t, sound.Duration, sum, 0.3, "nothing is left out")
+}
+
+func TestCuts(t *testing.T) {
+	t.Parallel()
+	require.Equal(t, []float64{0, 10}, chooseCuts(nil, 10, 10))
+	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts(nil, 10, 4), "nobody pauses")
+	require.Equal(t, []float64{0, 3, 6.5, 10}, chooseCuts([]float64{1, 2.5, 3, 6.5, 9}, 10, 4), "the last pause that fits")
+	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts([]float64{0.1, 4.1, 8.1}, 10, 4), "a pause too early makes no tiny part")
+}
+
+func TestPlacesOfDeadProcessesAreRemoved(t *testing.T) {
+	t.Parallel()
+	root := t.TempDir()
+	living, err := claim(root)
+	require.NoError(t, err)
+	dead, err := claim(root)
+	require.NoError(t, err)
+	_, err = dead.directory()
+	require.NoError(t, err)
+	require.NoError(t, dead.lock.Close(), "which is what the kernel does with a killed process")
+
+	next, err := claim(root)
+	require.NoError(t, err)
+	require.NoDirExists(t, dead.dir)
+	require.DirExists(t, living.dir)
+	living.release()
+	next.release()
+	require.NoDirExists(t, living.dir)
+}
+
+func TestMissingProgramsAreNamed(t *testing.T) {
+	t.Setenv("PATH", t.TempDir())
+	_, err := Open(t.TempDir(), PartBytes)
+	require.EqualError(t, err, "ffmpeg is not installed: apt-get install ffmpeg")
+}
+
+func FuzzSniff(f *testing.F) {
+	for _, seed := range []string{"", "ID3\x04\x00\x00\x00\x00\x00\x01", "RIFF\x00\x00\x00\x00WAVEfmt ", "OggS", "fLaC\x00\x00\x00\x22", "#!AMR\n", "\x1aE\xdf\xa3", "\x00\x00\x00\x18ftypM4A ", "#EXTM3U\n", "hello"} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, head []byte) {
+		name, ok := Sniff(head)
+		_, known := demuxers()[name]
+		require.Equal(t, known, ok)
+	})
+}
