@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"errors"
 	"net/http"
 	"testing"
 
@@ -18,7 +17,7 @@ func TestEveryWrongSettingIsListed(t *testing.T) {
 		"ALLOWED_ORIGINS=*, https://app.example.com/x", "ALLOWED_HOSTS=https://a.example.com,b.example.com:80", "TRUSTED_PROXIES=10.0.0.1", "LOG_FORMAT=xml",
 	})
 	var wrong *conf.Error
-	require.True(t, errors.As(err, &wrong))
+	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, []string{
 		`ALLOWED_HOSTS: "b.example.com:80" is not a host name without scheme and port`,
 		`ALLOWED_HOSTS: "https://a.example.com" is not a host name without scheme and port`,

@@ -29,6 +29,7 @@ type Publisher interface {
 const (
 	batchSize = 500                    // messages per round: half a megabyte at the usual size
 	idlePoll  = time.Second            // finds what another replica wrote, and what a crash left; own writes wake the relay
+	busyPoll  = 20 * time.Millisecond  // after there was something, doubled up to idlePoll: the next write is likely soon
 	retryWait = 500 * time.Millisecond // after a failure, doubled up to retryMost
 	retryMost = 10 * time.Second
 )
@@ -69,7 +70,7 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 		return false, err
 	}
 	defer release()
-	for {
+	for poll := idlePoll; ; {
 		n, oldest, err := o.round(ctx, conn, to)
 		if err != nil {
 			age.Set(oldest.Seconds())
@@ -81,11 +82,15 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 		if n == batchSize {
 			continue
 		}
+		poll = min(2*poll, idlePoll)
+		if n > 0 {
+			poll = busyPoll
+		}
 		select {
 		case <-ctx.Done():
 			return progress, ctx.Err()
 		case <-o.wake:
-		case <-time.After(idlePoll):
+		case <-time.After(poll):
 		}
 	}
 }

@@ -65,7 +65,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 		return nil, err
 	}
 	g.Defer("database", db.Close)
-	if err := db.Migrate(ctx, outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations(), store.Migrations()); err != nil {
+	if err := db.Migrate(ctx, migrations()...); err != nil {
 		return nil, err
 	}
 	kafka, err := bus.Connect(cfg.Kafka)
@@ -119,11 +119,11 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 	if err != nil {
 		return nil, err
 	}
-	main, err := run.HTTP(cfg.HTTP, run.WithHealth(tel, ready, api))
+	server, err := run.HTTP(cfg.HTTP, run.WithHealth(tel, ready, api))
 	if err != nil {
 		return nil, err
 	}
-	g.Defer("http", main.Close)
+	g.Defer("http", server.Close)
 	admin, err := run.Admin(cfg.Admin, tel, ready)
 	if err != nil {
 		return nil, err
@@ -141,6 +141,6 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 	g.Add("recordings sweep", run.Every(sweepEvery, tel, "remove recordings without a call", svc.Sweep))
 	g.Add("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", scribe.Reclaim))
 	g.Add("jobs", queue.Work("calls.transcribe", job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, transcribe))
-	g.Add("http", main)
-	return &App{group: g, http: main, ready: ready}, nil
+	g.Add("http", server)
+	return &App{group: g, http: server, ready: ready}, nil
 }

@@ -237,6 +237,7 @@ type call struct {
 	KeyTopics     []string `json:"key_topics"`
 	NextStep      string   `json:"next_step"`
 	Attempts      int
+	CompletedAt   time.Time `json:"completed_at"`
 	Models        struct{ Transcription, Chat string }
 }
 

@@ -50,18 +50,22 @@ func operations(t *testing.T) (all []operation) {
 	doc, err := document()
 	require.NoError(t, err)
 	bodies := map[string]any{
-		"PATCH /auth/me":       map[string]any{"full_name": "Somebody"},
-		"POST /clients":        map[string]any{"name": "Somebody"},
-		"PUT /clients/{}":      map[string]any{"name": "Somebody"},
-		"PATCH /clients/{}":    map[string]any{"notes": "later"},
-		"POST /followups":      followUpBody(missingID),
-		"POST /followups/{}":   map[string]any{"task": "Call"},
-		"PUT /followups/{}":    map[string]any{"due_date": "2031-05-06T07:08:00Z"},
-		"PATCH /followups/{}":  map[string]any{"task": "Call"},
-		"POST /auth/register":  map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
-		"POST /calls/upload":   &form{},
-		"POST /calls/{}/retry": map[string]any{},
-		"POST /auth/login":     url.Values{"username": {"x@example.com"}, "password": {"x"}},
+		"POST /auth/refresh":     map[string]any{"refresh_token": "x"},
+		"PATCH /auth/me":         map[string]any{"full_name": "Somebody"},
+		"POST /auth/me/password": map[string]any{"current_password": "x", "new_password": "correct horse"},
+		"POST /agents":           map[string]any{"email": "y@example.com", "full_name": "Y"},
+		"PATCH /agents/{}":       map[string]any{"full_name": "Y"},
+		"POST /clients":          map[string]any{"name": "Somebody"},
+		"PUT /clients/{}":        map[string]any{"name": "Somebody"},
+		"PATCH /clients/{}":      map[string]any{"notes": "later"},
+		"POST /followups":        followUpBody(missingID),
+		"POST /followups/{}":     map[string]any{"task": "Call"},
+		"PUT /followups/{}":      map[string]any{"due_date": "2031-05-06T07:08:00Z"},
+		"PATCH /followups/{}":    map[string]any{"task": "Call"},
+		"POST /auth/register":    map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
+		"POST /calls/upload":     &form{},
+		"POST /calls/{}/retry":   map[string]any{},
+		"POST /auth/login":       url.Values{"username": {"x@example.com"}, "password": {"x"}},
 	}
 	for path, item := range doc.Paths.Map() {
 		for method, described := range item.Operations() {
@@ -90,14 +94,17 @@ func TestErrors(t *testing.T) {
 	theirs := owner.completed(owner.upload(map[string]string{"client_id": who.ID}).ID)
 	var planned followUp
 	owner.post("/followups", followUpBody(theirs.ID)).must(http.StatusCreated).into(&planned)
-	object := func(path string) string { // of the owner
+	session := owner.ids("/auth/sessions")[0]
+	object := func(op operation) string { // of the owner
 		switch {
-		case strings.HasPrefix(path, "/clients/"):
+		case strings.HasPrefix(op.path, "/clients/"):
 			return who.ID
-		case strings.HasPrefix(path, "/calls/"), strings.HasPrefix(path, "/followups/{call_id}"):
-			return theirs.ID
-		default:
+		case strings.HasPrefix(op.path, "/auth/sessions/"):
+			return session
+		case strings.HasPrefix(op.path, "/followups/") && op.method != http.MethodPost:
 			return planned.ID
+		default: // POST /followups/{id} means the call too
+			return theirs.ID
 		}
 	}
 
@@ -122,16 +129,13 @@ func TestErrors(t *testing.T) {
 				got := admin.do(op.method, op.at(missingID), op.body()).must(http.StatusNotFound)
 				require.NotContains(t, string(got.body), `"not_found"`, "the code names what is missing")
 			}
-			if op.hasID() && op.access() == "agent" && !(op.method == http.MethodPost && op.path == "/followups/{id}") {
-				other.do(op.method, op.at(object(op.path)), op.body()).must(http.StatusForbidden)
+			if op.hasID() && op.access() == "agent" {
+				other.do(op.method, op.at(object(op)), op.body()).must(http.StatusForbidden)
 			}
 			if op.sends != nil {
 				wrongBodies(t, s, admin, op)
 			}
-			if op.hasID() {
-				return // the same path with another method may be another operation's
-			}
-			got := admin.do(http.MethodTrace, op.path, nil).refused(http.StatusMethodNotAllowed, "method_not_allowed")
+			got := admin.do(http.MethodTrace, op.at(missingID), nil).refused(http.StatusMethodNotAllowed, "method_not_allowed")
 			require.Contains(t, got.header.Get("Allow"), op.method)
 		})
 	}

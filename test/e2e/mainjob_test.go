@@ -95,6 +95,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	scheduled := s.pabbly.WaitFor(t, followUpScheduled, 1)[0]
 	s.pabbly.RequireSound(t)
 	require.Len(t, s.pabbly.Deliveries(), 2)
+	t.Logf("the first webhook came %s after the call was completed", completed.Time.Sub(c.CompletedAt))
 
 	insights := openai.DefaultInsights()
 	requireFields(t, completed, map[string]any{
@@ -237,6 +238,9 @@ func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 		}
 	}
 	seen := map[string]string{"log": s.log(), "spans": spans.String(), "metrics": s.metrics()}
+	for where, text := range seen {
+		require.NotEmpty(t, text, where)
+	}
 	for what, secret := range map[string]string{
 		"the agent's name": "Raghunathan", "the agent's e-mail": a.email, "the password": a.password, "the token": a.token[len(a.token)-40:],
 		"the client's name": "Featherstonehaugh", "the client's e-mail": who.Email, "the client's phone": strings.TrimPrefix(who.Phone, "+91"),

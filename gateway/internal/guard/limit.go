@@ -58,7 +58,6 @@ const Patience = 30 * time.Second
 func Cut(patience time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := &conn{control: http.NewResponseController(w), patience: patience}
-		_ = c.control.SetWriteDeadline(time.Time{}) // left by the request before on this connection
 		if r.ContentLength != 0 {
 			c.expectRead()
 			r = r.WithContext(r.Context())

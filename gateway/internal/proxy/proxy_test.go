@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"testing"
@@ -42,14 +43,17 @@ func TestAServiceThatHangsIsATimeout(t *testing.T) {
 // A service whose host does not even refuse connections is down, which says try again, and not slow.
 func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 	t.Parallel()
-	u, err := New("http://service.invalid:8080", nil, telemetry.Nop())
-	require.NoError(t, err)
-	w := httptest.NewRecorder()
-	u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.Equal(t, "2", w.Header().Get("Retry-After"))
-	require.NotContains(t, w.Body.String(), "invalid")
-	require.Error(t, u.Ready(t.Context()))
+	for address, patience := range map[string]time.Duration{"http://service.invalid:8080": time.Minute, "http://127.0.0.1:1": time.Nanosecond} {
+		u, err := New(address, nil, telemetry.Nop())
+		require.NoError(t, err)
+		u.transport.DialContext = (&net.Dialer{Timeout: patience}).DialContext
+		w := httptest.NewRecorder()
+		u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
+		require.Equal(t, "2", w.Header().Get("Retry-After"))
+		require.NotContains(t, w.Body.String(), "invalid")
+		require.Error(t, u.Ready(t.Context()))
+	}
 }
 
 func TestAServiceThatHangsIsNotReady(t *testing.T) {

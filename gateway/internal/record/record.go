@@ -121,13 +121,15 @@ func (rec *Recorder) Handler(next http.Handler) http.Handler {
 // recovered answers a panic if nothing has been answered yet, and otherwise reports that the answer must be cut.
 // http.ErrAbortHandler is no bug: the proxy throws it when an answer breaks off half way.
 func (rec *Recorder) recovered(w *writer, r *http.Request, e *entry, p any) (cut bool) {
+	thrown, _ := p.(error)
+	aborted := errors.Is(thrown, http.ErrAbortHandler)
 	switch {
 	case p == nil:
 		return false
-	case p == http.ErrAbortHandler && r.Context().Err() != nil:
+	case aborted && r.Context().Err() != nil:
 		e.err, w.status = r.Context().Err(), StatusGone
 		return true
-	case p == http.ErrAbortHandler:
+	case aborted:
 		e.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
 		return true
 	}

@@ -96,6 +96,7 @@ type Recording struct {
 type Transcript struct {
 	Text     string
 	Segments []Segment // nil when the model gives no times
+	Language *string   // ISO 639-1, when the model says; the call keeps it
 }
 
 // Segment is one utterance. Times are seconds from the start of the recording.
@@ -198,6 +199,9 @@ func (c *Call) Measured(epoch int64, duration float64, now time.Time) error {
 func (c *Call) Heard(epoch int64, t Transcript, model string, now time.Time) error {
 	if err := c.held(epoch); err != nil {
 		return err
+	}
+	if c.Details.Language == nil {
+		c.Details.Language = t.Language
 	}
 	c.Transcript, c.Models.Transcription, c.Progress = &t, &model, progressHeard
 	c.touch(now)

@@ -164,6 +164,9 @@ func (s *Scribe) hear(ctx context.Context, c Call) (t Transcript, model string, 
 			return t, "", false, fmt.Errorf("transcribe from second %.0f on: %w", part.Start, err)
 		}
 		model = by
+		if t.Language == nil {
+			t.Language = heard.Language
+		}
 		if text := clean(heard.Text); text != "" {
 			texts = append(texts, text)
 		}

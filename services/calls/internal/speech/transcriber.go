@@ -3,6 +3,8 @@ package speech
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"time"
 
@@ -36,7 +38,12 @@ func timed(model string) bool {
 
 // Transcribe hears the words of an audio file.
 func (t *Transcriber) Transcribe(ctx context.Context, path string, language *string) (call.Transcript, string, error) {
-	request := openai.AudioRequest{Model: t.model, FilePath: path, Format: openai.AudioResponseFormatJSON}
+	file, err := os.Open(path)
+	if err != nil {
+		return call.Transcript{}, "", fmt.Errorf("open a part: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	request := openai.AudioRequest{Model: t.model, FilePath: filepath.Base(path), Reader: file, Format: openai.AudioResponseFormatJSON}
 	if timed(t.model) {
 		request.Format = openai.AudioResponseFormatVerboseJSON
 		request.TimestampGranularities = []openai.TranscriptionTimestampGranularity{openai.TranscriptionTimestampGranularitySegment}
@@ -49,7 +56,7 @@ func (t *Transcriber) Transcribe(ctx context.Context, path string, language *str
 	if err != nil {
 		return call.Transcript{}, "", fmt.Errorf("ask for a transcription: %w", classify(ctx, err, *retryAfter, t.clock))
 	}
-	heard := call.Transcript{Text: answer.Text}
+	heard := call.Transcript{Text: answer.Text, Language: languageCode(answer.Language)}
 	for _, s := range answer.Segments {
 		heard.Segments = append(heard.Segments, call.Segment{Start: s.Start, End: s.End, Text: s.Text})
 	}

@@ -1,0 +1,233 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/require"
+	"github.com/twmb/franz-go/pkg/kfake"
+	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// firsts reads clients' events until there are n different ones and returns their versions by key, each as it came first:
+// what a receiver that deduplicates by id sees.
+func firsts(t *testing.T, brokers []string, n int) map[string][]int64 {
+	t.Helper()
+	reader := kafka.NewReader(kafka.ReaderConfig{Brokers: brokers, GroupID: "reader", GroupTopics: []string{contract.ClientsTopic}, StartOffset: kafka.FirstOffset, MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
+	defer func() { _ = reader.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	defer cancel()
+	versions, seen := map[string][]int64{}, map[string]bool{}
+	for len(seen) < n {
+		m, err := reader.FetchMessage(ctx)
+		require.NoError(t, err, "%d of %d events came", len(seen), n)
+		id := header(m, "ce_id")
+		if seen[id] {
+			continue
+		}
+		seen[id] = true
+		e, err := contract.ClientUpdated.Decode(contract.Event{Data: m.Value})
+		require.NoError(t, err)
+		versions[string(m.Key)] = append(versions[string(m.Key)], e.Data.Version)
+	}
+	return versions
+}
+
+func header(m kafka.Message, key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
+}
+
+func upTo(n int) (out []int64) {
+	for v := range int64(n) {
+		out = append(out, v+1)
+	}
+	return out
+}
+
+// change is what Change of a store does: lock, raise the version, write the event.
+func (s service) change(ctx context.Context, id string) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		var version int64
+		if err := s.db.Conn(ctx).QueryRow(ctx, `update aggregates set version = version + 1 where id = $1 returning version`, id).Scan(&version); err != nil {
+			return err
+		}
+		return s.outbox.Append(ctx, client(id, fmt.Sprint(version), version))
+	})
+}
+
+func TestNothingIsLostOrReorderedWithTwoRelaysThatLoseTheirConnections(t *testing.T) {
+	t.Parallel()
+	const writers, each = 6, 40
+	s := start(t)
+	_, err := s.db.Pool().Exec(t.Context(), `create table aggregates (id text primary key, version bigint not null default 0)`)
+	require.NoError(t, err)
+	ids := []string{contract.NewID(), contract.NewID()}
+	for _, id := range ids {
+		_, err := s.db.Pool().Exec(t.Context(), `insert into aggregates (id) values ($1)`, id)
+		require.NoError(t, err)
+	}
+	replica, err := bus.Connect(bus.Config{Brokers: s.brokers, Partitions: 3, Mechanism: "none"})
+	require.NoError(t, err)
+	t.Cleanup(replica.Close)
+	s.run(t, s.outbox.Relay(s.kafka), outbox.New(s.db, telemetry.Nop()).Relay(replica))
+
+	var wg sync.WaitGroup
+	var written, cuts atomic.Int32
+	for w := range writers {
+		wg.Go(func() {
+			for range each {
+				if err := s.change(t.Context(), ids[w%len(ids)]); err != nil {
+					t.Error(err)
+				}
+				// The leader's connection is cut again and again while the others write.
+				if written.Add(1)%50 == 0 {
+					_, err := s.db.Pool().Exec(t.Context(), `select pg_terminate_backend(l.pid) from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' and a.usename = current_user`)
+					if err != nil {
+						t.Error(err)
+					}
+					cuts.Add(1)
+				}
+			}
+		})
+	}
+	wg.Wait()
+	require.Equal(t, int32(writers*each/50), cuts.Load())
+	want := upTo(writers * each / len(ids))
+	require.Equal(t, map[string][]int64{ids[0]: want, ids[1]: want}, firsts(t, s.brokers, writers*each))
+	require.Eventually(t, func() bool {
+		var left int
+		return s.db.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&left) == nil && left == 0
+	}, 10*time.Second, 10*time.Millisecond)
+}
+
+func TestABatchThatFailsDoesNotComeAfterTheNext(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	k, err := bus.Connect(bus.Config{Brokers: cluster.ListenAddrs(), Partitions: 1, Mechanism: "none"})
+	require.NoError(t, err)
+	t.Cleanup(k.Close)
+	require.NoError(t, k.Ensure(t.Context()))
+	// As many failures as the writer tries a batch: the first batch of a partition is given up, and the next would succeed.
+	var produced atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if produced.Add(1) <= 3 {
+			return nil, errors.New("cut"), true
+		}
+		return nil, nil, false
+	})
+	id := contract.NewID()
+	var messages []outbox.Message
+	for v := range 300 { // 2.4 MB: more than two batches
+		e := client(id, strings.Repeat("x", 8000), int64(v+1))
+		messages = append(messages, outbox.Message{Event: e, Trace: map[string]string{}})
+	}
+	require.Error(t, k.Publish(t.Context(), messages))
+	require.NoError(t, k.Publish(t.Context(), messages))
+	require.Equal(t, map[string][]int64{id: upTo(300)}, firsts(t, cluster.ListenAddrs(), 300))
+}
+
+func TestTheEnvelopeIsACloudEventThatCarriesTheTrace(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	ctx, span := s.tel.Tracer().Start(t.Context(), "crm.change")
+	e := client(contract.NewID(), "a", 1)
+	require.NoError(t, s.outbox.Append(ctx, e))
+	span.End()
+	traces := make(chan string, 1)
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, _ contract.Received[contract.Client]) error {
+		traces <- telemetry.TraceID(ctx)
+		return nil
+	}))
+	m := bustest.Read(t, s.brokers, contract.ClientsTopic, 1)[0]
+	require.Equal(t, e.Key, string(m.Key))
+	require.JSONEq(t, string(e.Data), string(m.Value))
+	for name, want := range map[string]string{"ce_specversion": "1.0", "ce_id": e.ID, "ce_source": "/convoflow/test", "ce_type": "client.updated", "ce_time": "2026-11-24T09:00:00Z", "content-type": "application/json"} {
+		require.Equal(t, want, header(m, name))
+	}
+	require.Contains(t, header(m, "traceparent"), span.SpanContext().TraceID().String())
+	require.Equal(t, span.SpanContext().TraceID().String(), <-traces, "the handler is part of the trace")
+}
+
+func TestAnIDInCapitalsIsTheSameEvent(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	e := client(contract.NewID(), "once", 1)
+	capital := e
+	capital.ID = strings.ToUpper(e.ID)
+	last := client(e.Key, "last", 2)
+	require.NoError(t, s.kafka.Publish(t.Context(), []outbox.Message{{Event: capital}, {Event: e}, {Event: last}}))
+	s.run(t, s.consumer(t, s.effect))
+	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
+}
+
+func TestTwoReplicasShareTheWorkAndHandleEachEventOnce(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	one, other := s.consumer(t, s.effect), s.consumer(t, s.effect)
+	stop := s.run(t, one)
+	s.run(t, s.outbox.Relay(s.kafka), other)
+	var want []string
+	for i := range 60 {
+		want = append(want, fmt.Sprint(i))
+		s.publish(t, client(contract.NewID(), fmt.Sprint(i), 1))
+		if i == 30 {
+			s.await(t, 1)
+			stop() // its partitions go to the other one, with whatever it had not finished
+		}
+	}
+	require.ElementsMatch(t, want, s.await(t, 60))
+}
+
+func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
+		switch e.Data.Name {
+		case "panic":
+			panic("oh no")
+		case "refused":
+			return fault.New(fault.Invalid, "not_mine", "Not mine")
+		}
+		return s.effect(ctx, e)
+	}))
+	key := contract.NewID()
+	s.publish(t, client(key, "panic", 1), client(key, "refused", 2), client(key, "fine", 3))
+	require.Equal(t, []string{"fine"}, s.await(t, 1))
+	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(contract.ClientsTopic, "test"), 2)
+	got := map[string]string{}
+	for _, m := range dead {
+		got[header(m, "dead_reason")] = header(m, "dead_attempts")
+		require.NotEmpty(t, header(m, "ce_id"), "it can be put back as it was")
+		require.Regexp(t, `^crm\.clients\.v1/\d+/\d+$`, header(m, "dead_source"))
+	}
+	require.Equal(t, map[string]string{"internal_error": "6", "not_mine": "1"}, got)
+}
+
+func TestWrongKafkaSettings(t *testing.T) {
+	t.Parallel()
+	require.Empty(t, bus.Config{Brokers: []string{"a:1", "b:2"}, Partitions: 1, Mechanism: "SCRAM-SHA-512", User: "u", Password: "p"}.Check())
+	require.Len(t, bus.Config{Brokers: []string{"a", "b:2"}, Mechanism: "kerberos"}.Check(), 3)
+	require.Len(t, bus.Defaults().Check(), 1)
+}
