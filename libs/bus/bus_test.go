@@ -188,7 +188,7 @@ func TestACauseThatPassesIsWaitedFor(t *testing.T) {
 	s := start(t)
 	tries := 0
 	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
-		if tries++; tries <= 8 { // more than an unknown error gets
+		if tries++; tries <= 7 { // more than an unknown error gets
 			return fault.New(fault.Unavailable, "away", "Away")
 		}
 		return s.effect(ctx, e)

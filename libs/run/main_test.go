@@ -122,3 +122,39 @@ func TestTheHealthCommandAsksTheRunningProcess(t *testing.T) {
 	code, _ = health()
 	require.Equal(t, 1, code)
 }
+
+type commanding struct {
+	settings
+	said *[]string
+}
+
+func (c commanding) Commands() []Command {
+	return []Command{{Name: "things count", Help: "[NAME]: count them", Run: func(_ context.Context, _ telemetry.Set, args []string) error {
+		*c.said = append(*c.said, c.Name)
+		*c.said = append(*c.said, args...)
+		return nil
+	}}}
+}
+
+func TestCommandsOfAService(t *testing.T) {
+	t.Parallel()
+	var said []string
+	run := func(args ...string) (int, string) {
+		var stdout, stderr bytes.Buffer
+		code := realMain("crm", commanding{settings{Name: "default", Log: telemetry.Defaults()}, &said}, func(context.Context, commanding, telemetry.Set) error {
+			return errors.New("started")
+		}, args, &stdout, &stderr)
+		return code, stdout.String() + stderr.String()
+	}
+	code, out := run("things", "count", "--all", "x")
+	require.Equal(t, 0, code, out)
+	require.Equal(t, []string{"default", "--all", "x"}, said)
+	for _, args := range [][]string{{"things"}, {"things", "lose"}, {"count"}} {
+		code, out := run(args...)
+		require.Equal(t, exitUsage, code)
+		require.Contains(t, out, "unknown argument")
+	}
+	code, out = run("--help")
+	require.Equal(t, 0, code)
+	require.Contains(t, out, "  things count [NAME]: count them\n")
+}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"time"
 
@@ -62,10 +63,21 @@ func Cut(patience time.Duration, next http.Handler) http.Handler {
 			c.expectRead()
 			r = r.WithContext(r.Context())
 			r.Body = &body{ReadCloser: r.Body, conn: c}
-			defer c.end()
+			defer func() {
+				if unread := c.end(); unread && r.Close {
+					linger(w)
+				}
+			}()
 		}
 		next.ServeHTTP(&patientWriter{ResponseWriter: w, conn: c}, r)
 	})
+}
+
+// linger makes net/http wait a moment before it closes a connection on which the client is still sending, so that the
+// answer arrives and no reset instead. It does so by itself, except for clients that asked it to close. MaxBytesReader is
+// the only way to say it: not a byte of the request is read here.
+func linger(w http.ResponseWriter) {
+	_, _ = http.MaxBytesReader(w, io.NopCloser(strings.NewReader("x")), 0).Read(make([]byte, 1))
 }
 
 // conn sets the deadlines of a connection while one request is served. Errors of setting them do not matter: the reading
@@ -75,6 +87,7 @@ type conn struct {
 	patience time.Duration
 
 	mu    sync.Mutex
+	read  bool // the whole body
 	ended bool // a transport may still read a body after its request has been served
 }
 
@@ -89,10 +102,20 @@ func (c *conn) setRead(deadline time.Time) {
 	}
 }
 
-func (c *conn) end() {
+func (c *conn) bodyRead() {
+	// From here on net/http itself reads, to notice when the client leaves; that may take as long as it likes.
+	c.setRead(time.Time{})
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.read = true
+}
+
+// end is called when the request has been served. It reports whether part of its body was left.
+func (c *conn) end() (unread bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
+	return !c.read
 }
 
 type body struct {
@@ -104,8 +127,7 @@ func (b *body) Read(p []byte) (int, error) {
 	b.conn.expectRead()
 	n, err := b.ReadCloser.Read(p)
 	if errors.Is(err, io.EOF) {
-		// From here on net/http itself reads, to notice when the client leaves; that may take as long as it likes.
-		b.conn.setRead(time.Time{})
+		b.conn.bodyRead()
 	}
 	return n, err
 }

@@ -88,6 +88,27 @@ func TestAnAnswerMayTakeLongerThanABodyMayStall(t *testing.T) {
 	}
 }
 
+// Whoever asks for the connection to be closed and sends a body that nobody reads gets the answer and no reset.
+func TestARefusalArrivesWhileTheClientSends(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(Cut(Patience, Limit(1, 0, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))))
+	defer server.Close()
+	for range 20 {
+		conn := dial(t, server)
+		_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 10000000\r\n\r\n"+strings.Repeat("x", 100_000))
+		require.NoError(t, err)
+		answers := bufio.NewReader(conn)
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusRequestEntityTooLarge, res.StatusCode)
+		_, err = io.Copy(io.Discard, res.Body)
+		require.NoError(t, err)
+		require.NoError(t, res.Body.Close())
+		_, err = io.WriteString(conn, "more")
+		require.NoError(t, err)
+	}
+}
+
 func TestABodyUpToTheLimitPasses(t *testing.T) {
 	t.Parallel()
 	var read int

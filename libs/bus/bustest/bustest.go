@@ -2,6 +2,7 @@
 package bustest
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -19,19 +20,32 @@ func Broker(t testing.TB) []string {
 	return cluster.ListenAddrs()
 }
 
-const watch = 100 * time.Millisecond // for new data and topics
+const (
+	poll     = 10 * time.Millisecond
+	patience = 30 * time.Second
+)
 
 // Read returns the first n messages of a topic, of all its partitions. It waits for a topic that does not exist yet.
 func Read(t testing.TB, brokers []string, topic string, n int) []kafka.Message {
 	t.Helper()
+	// A group that joins while the topic is being made may get no partitions for ever.
+	conn, err := kafka.DialContext(t.Context(), "tcp", brokers[0])
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.Eventually(t, func() bool {
+		partitions, err := conn.ReadPartitions(topic)
+		return err == nil && len(partitions) > 0
+	}, patience, poll, "topic %s is not there", topic)
 	reader := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: brokers, GroupID: "test " + t.Name(), GroupTopics: []string{topic}, StartOffset: kafka.FirstOffset,
-		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: watch, WatchPartitionChanges: true, PartitionWatchInterval: watch,
+		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond,
 	})
 	defer func() { _ = reader.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
 	var messages []kafka.Message
 	for len(messages) < n {
-		m, err := reader.FetchMessage(t.Context())
+		m, err := reader.FetchMessage(ctx)
 		require.NoError(t, err, "read message %d of %s", len(messages)+1, topic)
 		messages = append(messages, m)
 	}
