@@ -29,9 +29,9 @@ func (a Agent) AggregateID() string { return a.AgentID }
 type SessionEnd struct {
 	AgentID   string    `json:"agent_id"`
 	SessionID string    `json:"session_id"`
-	Reason    string    `json:"reason"` // logout, password_changed, refresh_reused, agent_deactivated, removed
+	Reason    string    `json:"reason"` // logout, password_changed, refresh_reused, agent_deactivated, role_changed, removed
 	RevokedAt time.Time `json:"revoked_at"`
 }
 
-// AggregateID is the agent's id, so that a session ends after its agent began.
-func (s SessionEnd) AggregateID() string { return s.AgentID }
+// AggregateID is the session's id. With the agent's, compaction of the topic would drop the agent's newest state.
+func (s SessionEnd) AggregateID() string { return s.SessionID }

@@ -21,6 +21,7 @@ import (
 
 	"github.com/go-kit/kit/endpoint"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -33,6 +34,8 @@ type Authenticator func(r *http.Request) (identity.Caller, error)
 const (
 	maxBody = 1 << 20 // bytes of a JSON or form body
 	timeout = 20 * time.Second
+	// stallGrace lets the method answer first when its own time is over.
+	stallGrace = 500 * time.Millisecond
 )
 
 // Router holds the operations of one service.
@@ -160,7 +163,7 @@ func HandleWith[Req, Res any](r *Router, pattern, op string, decode func(*http.R
 		}),
 	)
 	r.routed[op] = true
-	r.mux.Handle(pattern, r.guarded(r.doc.operations[op].access, rt, server))
+	r.mux.Handle(pattern, r.guarded(r.doc.operations[op], rt, server))
 }
 
 func decoding[Req any](next endpoint.Endpoint, decode func(*http.Request) (Req, error)) endpoint.Endpoint {
@@ -201,13 +204,13 @@ func (rt *route) write(w http.ResponseWriter, r *http.Request, response any) err
 }
 
 // guarded is everything that happens before a body is read: the trace, the request id, who calls, limits.
-func (r *Router) guarded(access Access, rt *route, next http.Handler) http.Handler {
+func (r *Router) guarded(op operation, rt *route, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		ctx := req.Context()
 		x := exchangeOf(ctx)
-		if access != Anyone {
+		if op.access != Anyone {
 			caller, err := r.authenticate(req)
-			if err == nil && access == Admin && !caller.IsAdmin() {
+			if err == nil && op.access == Admin && !caller.IsAdmin() {
 				err = fault.New(fault.Forbidden, "admin_only", "Only an admin may do this")
 			}
 			if err != nil {
@@ -223,6 +226,10 @@ func (r *Router) guarded(access Access, rt *route, next http.Handler) http.Handl
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, rt.timeout)
 			defer cancel()
+			if op.contentType != "" {
+				// A context does not end a read: without this a client that stalls in its body stays for ever.
+				_ = http.NewResponseController(w).SetReadDeadline(clock.System{}.Now().Add(rt.timeout + stallGrace))
+			}
 		}
 		x.request = req.WithContext(ctx)
 		next.ServeHTTP(w, x.request)

@@ -144,7 +144,7 @@ func start(t testing.TB, keeper rpc.Keeper) service {
 	}
 	rpc.Handle(r, "POST /things", "things.create", echo[createRequest], create...)
 	rpc.Handle(r, "GET /things/{id}", "things.get", echo[idRequest])
-	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest])
+	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest], rpc.Timeout(50*time.Millisecond))
 	rpc.Handle(r, "DELETE /things/{id}", "things.remove", echo[idRequest], rpc.Status(http.StatusNoContent))
 	rpc.Handle(r, "POST /login", "things.login", echo[loginRequest])
 	rpc.HandleWith(r, "POST /upload", "things.upload", func(r *http.Request) (io.Reader, error) { return r.Body, nil },

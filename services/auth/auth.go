@@ -4,12 +4,18 @@ package auth
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"runtime"
+	"time"
 
 	"github.com/convoflow/convoflow/api"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/idempotency"
+	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -21,6 +27,14 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/password"
 	"github.com/convoflow/convoflow/services/auth/internal/store"
 	"github.com/convoflow/convoflow/services/auth/internal/web"
+)
+
+const (
+	// failedLogin is longer than a bcrypt hash of the former system takes (cost 12: 0.2 s), so that a wrong password for such
+	// an account takes as long as one for nobody.
+	failedLogin  = 400 * time.Millisecond
+	admitTimeout = 10 * time.Second // for the look at a session before each request; a lock that nobody gives back ends it sooner
+	sweepEvery   = 10 * time.Minute
 )
 
 // App is the running service.
@@ -39,34 +53,27 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 			g.Close()
 		}
 	}()
-	db, err := pg.Open(ctx, cfg.Database, "auth", tel)
+	db, err := open(ctx, cfg, tel)
 	if err != nil {
 		return nil, err
 	}
 	g.Defer("database", db.Close)
-	if err := db.Migrate(ctx, migrations()...); err != nil {
-		return nil, err
-	}
 	kafka, err := bus.Connect(cfg.Kafka)
 	if err != nil {
 		return nil, err
 	}
 	g.Defer("kafka", kafka.Close)
 	out := outbox.New(db, tel)
-	keys, err := key.Load(ctx, store.NewKeys(db), cfg.SecretKey.Reveal(), clock.System{})
+	keys, err := key.Load(ctx, store.NewKeys(db), cfg.keys(), clock.System{})
 	if err != nil {
 		return nil, err
 	}
-	agents := &agent.Service{
-		Agents:    store.NewAgents(db, out),
-		Sessions:  store.NewSessions(db),
-		Passwords: password.NewHasher(runtime.GOMAXPROCS(0)),
-		Tokens:    keys,
-		Clock:     clock.System{},
-		Open:      cfg.Registration == registrationOpen,
-		TokenTTL:  cfg.tokenTTL(),
+	agents, err := newAgents(cfg, db, out, keys)
+	if err != nil {
+		return nil, err
 	}
-	routes, err := routes(agents, keys, tel)
+	keeper := idempotency.New(db)
+	routes, err := routes(agents, keys, keeper, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -83,12 +90,37 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	g.Defer("admin", admin.Close)
 
 	g.Add("outbox", out.Relay(kafka))
+	g.Add("keys", run.Every(key.RefreshEvery, tel, "look at the signing keys", keys.Refresh))
+	g.Add("sweep", run.Every(sweepEvery, tel, "forget old sessions and failed logins", func(ctx context.Context) error {
+		return store.Sweep(ctx, db, clock.System{}.Now(), cfg.tokenTTL())
+	}))
+	g.Add("idempotency", keeper.Sweep(tel))
 	g.Add("http", app.http)
 	g.Add("admin", admin)
 	return app, nil
 }
 
-func routes(agents *agent.Service, keys *key.Ring, tel telemetry.Set) (http.Handler, error) {
+func newAgents(cfg Config, db *pg.DB, out *outbox.Outbox, tokens agent.Tokens) (*agent.Service, error) {
+	attemptSecret, err := hkdf.Key(sha256.New, []byte(cfg.SecretKey.Reveal()), nil, "convoflow auth failed logins v1", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of failed logins: %w", err)
+	}
+	return &agent.Service{
+		Agents:        store.NewAgents(db, out),
+		Sessions:      store.NewSessions(db, out),
+		Attempts:      store.NewAttempts(db),
+		Passwords:     password.NewHasher(runtime.GOMAXPROCS(0)),
+		Tokens:        tokens,
+		Tx:            db,
+		Clock:         clock.System{},
+		Open:          cfg.Registration == registrationOpen,
+		TokenTTL:      cfg.tokenTTL(),
+		AttemptSecret: attemptSecret,
+		FailedLogin:   failedLogin,
+	}, nil
+}
+
+func routes(agents *agent.Service, keys *key.Ring, keeper rpc.Keeper, tel telemetry.Set) (http.Handler, error) {
 	document, err := api.Document("auth")
 	if err != nil {
 		return nil, err
@@ -97,11 +129,23 @@ func routes(agents *agent.Service, keys *key.Ring, tel telemetry.Set) (http.Hand
 	if err != nil {
 		return nil, err
 	}
-	router, err := rpc.NewRouter(document, chain, token.NewVerifier(keys.Public, clock.System{}).Authenticate, tel)
+	verifier := token.NewVerifier(keys.Public, clock.System{})
+	// Here a session that has ended is refused at once, for every operation and before its body is read.
+	admit := func(r *http.Request) (identity.Caller, error) {
+		caller, err := verifier.Authenticate(r)
+		if err != nil {
+			return caller, err
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), admitTimeout)
+		defer cancel()
+		caller, err = agents.Admit(ctx, caller)
+		return caller, pg.Classify(err)
+	}
+	router, err := rpc.NewRouter(document, chain, admit, tel)
 	if err != nil {
 		return nil, err
 	}
-	return web.Routes(router, agents, keys)
+	return web.Routes(router, keeper, agents, keys)
 }
 
 // Run serves until ctx ends, then drains and closes everything.

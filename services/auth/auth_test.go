@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -35,6 +36,7 @@ type service struct {
 	url      string
 	database string
 	brokers  []string
+	ip       string // where requests come from
 }
 
 func settings(database string, brokers []string) auth.Config {
@@ -65,7 +67,7 @@ func replica(t *testing.T, database string, brokers []string, change ...func(*au
 		stop()
 		require.NoError(t, <-ended)
 	})
-	return service{"http://" + app.Addr(), database, brokers}
+	return service{"http://" + app.Addr(), database, brokers, "203.0.113.7"}
 }
 
 // answer is what came back, with the body both as it was and decoded.
@@ -73,10 +75,11 @@ type answer struct {
 	status int
 	header http.Header
 	text   string
-	body   map[string]any
+	body   map[string]any   // of an object
+	list   []map[string]any // of an array
 }
 
-func (s service) send(t *testing.T, method, path, contentType, body, bearer string) answer {
+func (s service) send(t *testing.T, method, path, contentType, body, bearer string, headers ...string) answer {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(body))
 	require.NoError(t, err)
@@ -86,7 +89,10 @@ func (s service) send(t *testing.T, method, path, contentType, body, bearer stri
 	if bearer != "" {
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
-	req.Header.Set("X-Forwarded-For", "203.0.113.7")
+	req.Header.Set("X-Forwarded-For", s.ip)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Set(headers[i], headers[i+1])
+	}
 	req.Header.Set("User-Agent", "Convoflow for Android/2.1")
 	res, err := http.DefaultClient.Do(req)
 	require.NoError(t, err)
@@ -94,7 +100,11 @@ func (s service) send(t *testing.T, method, path, contentType, body, bearer stri
 	raw, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	a := answer{status: res.StatusCode, header: res.Header, text: string(raw)}
-	if len(raw) > 0 {
+	switch {
+	case len(raw) == 0:
+	case raw[0] == '[':
+		require.NoError(t, json.Unmarshal(raw, &a.list), "%s", raw)
+	default:
 		require.NoError(t, json.Unmarshal(raw, &a.body), "%s", raw)
 	}
 	return a
@@ -135,7 +145,12 @@ func TestAnswers(t *testing.T) {
 	s := start(t)
 	require.Equal(t, http.StatusCreated, s.register(t, "asha@example.com").status)
 	require.Equal(t, http.StatusCreated, s.register(t, "gone@example.com").status)
-	asha, gone := s.token(t, "asha@example.com"), s.token(t, "gone@example.com")
+	require.Equal(t, http.StatusCreated, s.register(t, "rep@example.com").status)
+	asha, gone, rep := s.token(t, "asha@example.com"), s.token(t, "gone@example.com"), s.token(t, "rep@example.com")
+	require.Equal(t, http.StatusCreated, s.register(t, "leaver@example.com").status)
+	leaving := s.token(t, "leaver@example.com")
+	ashaID := s.send(t, "GET", "/auth/me", "", "", asha).body["id"].(string)
+	ashasSession := s.send(t, "GET", "/auth/sessions", "", "", asha).list[0]["id"].(string)
 	s.query(t, `update agents set is_active = false where email = 'gone@example.com' returning id::text`, new(string))
 
 	registration := func(email, password, rest string) string {
@@ -157,10 +172,11 @@ func TestAnswers(t *testing.T) {
 		"register, too large":           {"POST", "/auth/register", jsonType, huge, "", 413, "body_too_large", nil},
 		"register, a form":              {"POST", "/auth/register", formType, "email=x", "", 415, "unsupported_content_type", nil},
 		"register, nothing":             {"POST", "/auth/register", jsonType, `{}`, "", 422, "validation_error", []string{"email missing", "full_name missing", "password missing"}},
-		"register, everything wrong":    {"POST", "/auth/register", jsonType, registration("asha", "short", `,"full_name":""`), "", 422, "validation_error", []string{"email value_error", "full_name string_too_short", "full_name string_pattern_mismatch", "password string_too_short"}},
+		"register, everything wrong":    {"POST", "/auth/register", jsonType, registration("asha", "short", `,"full_name":""`), "", 422, "validation_error", []string{"email value_error", "full_name string_pattern_mismatch", "full_name string_too_short", "password string_too_short"}},
 		"register, without a name":      {"POST", "/auth/register", jsonType, registration("fa@example.com", "tangerine-otter", ""), "", 422, "validation_error", []string{"full_name missing"}},
 		"register, password too long":   {"POST", "/auth/register", jsonType, registration("fa@example.com", strings.Repeat("é", 129), `,"name":"Fa"`), "", 422, "validation_error", []string{"password string_too_long"}},
 		"register, two @":               {"POST", "/auth/register", jsonType, registration("a@b@example.com", "tangerine-otter", `,"name":"Fa"`), "", 422, "validation_error", []string{"email value_error"}},
+		"register, common password":     {"POST", "/auth/register", jsonType, registration("fa@example.com", "Password1", `,"name":"Fa"`), "", 422, "validation_error", []string{"password password_common"}},
 		"register, display name":        {"POST", "/auth/register", jsonType, registration("Fa <fa@example.com>", "tangerine-otter", `,"name":"Fa"`), "", 422, "validation_error", []string{"email value_error"}},
 		"register, long e-mail":         {"POST", "/auth/register", jsonType, registration(strings.Repeat("a", 243)+"@example.com", "tangerine-otter", `,"name":"Fa"`), "", 422, "validation_error", []string{"email string_too_long"}},
 		"register, e-mail of 255 bytes": {"POST", "/auth/register", jsonType, registration(strings.Repeat("é", 121)+"a@example.com", "tangerine-otter", `,"name":"Fa"`), "", 422, "validation_error", []string{"email string_too_long"}},
@@ -178,17 +194,63 @@ func TestAnswers(t *testing.T) {
 		"me":                            {"GET", "/auth/me", "", "", asha, 200, "", nil},
 		"me, nobody":                    {"GET", "/auth/me", "", "", "", 401, "not_authenticated", nil},
 		"me, forged":                    {"GET", "/auth/me", "", "", asha[:len(asha)-4] + "AAAA", 401, "invalid_token", nil},
-		"me, inactive":                  {"GET", "/auth/me", "", "", gone, 401, "account_ended", nil},
+		"me, inactive":                  {"GET", "/auth/me", "", "", gone, 401, "session_ended", nil},
 		"me, DELETE":                    {"DELETE", "/auth/me", "", "", asha, 405, "method_not_allowed", nil},
 		"rename":                        {"PATCH", "/auth/me", jsonType, `{"full_name":"Asha Rao"}`, asha, 200, "", nil},
 		"rename, not JSON":              {"PATCH", "/auth/me", jsonType, `no`, asha, 400, "malformed_json", nil},
 		"rename, nobody":                {"PATCH", "/auth/me", jsonType, `{"full_name":"X"}`, "", 401, "not_authenticated", nil},
-		"rename, inactive":              {"PATCH", "/auth/me", jsonType, `{"full_name":"X"}`, gone, 401, "account_ended", nil},
+		"rename, inactive":              {"PATCH", "/auth/me", jsonType, `{"full_name":"X"}`, gone, 401, "session_ended", nil},
 		"rename, too large":             {"PATCH", "/auth/me", jsonType, huge, asha, 413, "body_too_large", nil},
 		"rename, a form":                {"PATCH", "/auth/me", formType, "full_name=X", asha, 415, "unsupported_content_type", nil},
 		"rename, blank":                 {"PATCH", "/auth/me", jsonType, `{"full_name":"  "}`, asha, 422, "validation_error", []string{"full_name string_pattern_mismatch"}},
 		"rename, null":                  {"PATCH", "/auth/me", jsonType, `{"full_name":null}`, asha, 422, "validation_error", []string{"full_name string_type"}},
 		"rename, nothing":               {"PATCH", "/auth/me", jsonType, `{}`, asha, 422, "validation_error", []string{"full_name missing"}},
+		"refresh, unknown":              {"POST", "/auth/refresh", jsonType, `{"refresh_token":"x"}`, "", 401, "invalid_refresh_token", nil},
+		"refresh, an access token":      {"POST", "/auth/refresh", jsonType, `{"refresh_token":"` + asha[:100] + `"}`, "", 401, "invalid_refresh_token", nil},
+		"refresh, too long":             {"POST", "/auth/refresh", jsonType, `{"refresh_token":"` + strings.Repeat("x", 201) + `"}`, "", 422, "validation_error", []string{"refresh_token string_too_long"}},
+		"refresh, nothing":              {"POST", "/auth/refresh", jsonType, `{}`, "", 422, "validation_error", []string{"refresh_token missing"}},
+		"refresh, not JSON":             {"POST", "/auth/refresh", jsonType, `{`, "", 400, "malformed_json", nil},
+		"refresh, a form":               {"POST", "/auth/refresh", formType, `refresh_token=x`, "", 415, "unsupported_content_type", nil},
+		"refresh, too large":            {"POST", "/auth/refresh", jsonType, huge, "", 413, "body_too_large", nil},
+		"logout":                        {"POST", "/auth/logout", "", "", leaving, 204, "", nil},
+		"password, wrong":               {"POST", "/auth/me/password", jsonType, `{"current_password":"x","new_password":"violet-heron"}`, rep, 403, "wrong_password", nil},
+		"password, right":               {"POST", "/auth/me/password", jsonType, `{"current_password":"tangerine-otter","new_password":"violet-heron"}`, rep, 204, "", nil},
+		"password, common":              {"POST", "/auth/me/password", jsonType, `{"current_password":"x","new_password":"qwertyuiop"}`, rep, 422, "validation_error", []string{"new_password password_common"}},
+		"password, nothing":             {"POST", "/auth/me/password", jsonType, `{}`, rep, 422, "validation_error", []string{"current_password missing", "new_password missing"}},
+		"password, not JSON":            {"POST", "/auth/me/password", jsonType, `{`, rep, 400, "malformed_json", nil},
+		"password, a form":              {"POST", "/auth/me/password", formType, `x=y`, rep, 415, "unsupported_content_type", nil},
+		"password, too large":           {"POST", "/auth/me/password", jsonType, huge, rep, 413, "body_too_large", nil},
+		"sessions":                      {"GET", "/auth/sessions", "", "", rep, 200, "", nil},
+		"sessions, bad page":            {"GET", "/auth/sessions?limit=501&cursor=x&skip=-1", "", "", rep, 422, "validation_error", []string{"limit less_than_equal", "skip greater_than_equal"}},
+		"sessions, bad cursor":          {"GET", "/auth/sessions?cursor=x", "", "", rep, 422, "validation_error", []string{"cursor value_error"}},
+		"session of another":            {"DELETE", "/auth/sessions/" + ashasSession, "", "", rep, 403, "not_your_session", nil},
+		"session that is none":          {"DELETE", "/auth/sessions/0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e", "", "", rep, 404, "session_not_found", nil},
+		"session without an id":         {"DELETE", "/auth/sessions/x", "", "", rep, 422, "validation_error", []string{"id uuid_parsing"}},
+		"agents":                        {"GET", "/agents?role=agent&is_active=true&q=Rao", "", "", asha, 200, "", nil},
+		"agents, not an admin":          {"GET", "/agents", "", "", rep, 403, "admin_only", nil},
+		"agents, bad filter":            {"GET", "/agents?role=boss&is_active=maybe", "", "", asha, 422, "validation_error", []string{"is_active bool_parsing", "role enum"}},
+		"agent":                         {"GET", "/agents/" + ashaID, "", "", asha, 200, "", nil},
+		"agent, not an admin":           {"GET", "/agents/" + ashaID, "", "", rep, 403, "admin_only", nil},
+		"agent that is none":            {"GET", "/agents/0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e", "", "", asha, 404, "agent_not_found", nil},
+		"agent without an id":           {"GET", "/agents/x", "", "", asha, 422, "validation_error", []string{"id uuid_parsing"}},
+		"new agent":                     {"POST", "/agents", jsonType, `{"email":"gus@example.com","name":"Gus"}`, asha, 201, "", nil},
+		"new agent, not an admin":       {"POST", "/agents", jsonType, `{"email":"hal@example.com","name":"Hal"}`, rep, 403, "admin_only", nil},
+		"new agent, taken":              {"POST", "/agents", jsonType, `{"email":"asha@example.com","name":"Gus"}`, asha, 409, "email_taken", nil},
+		"new agent, nothing":            {"POST", "/agents", jsonType, `{}`, asha, 422, "validation_error", []string{"email missing", "full_name missing"}},
+		"new agent, everything wrong":   {"POST", "/agents", jsonType, `{"email":1,"name":"","role":"boss","is_active":"no","password":"short"}`, asha, 422, "validation_error", []string{"email string_type", "is_active bool_type", "name string_pattern_mismatch", "name string_too_short", "password string_too_short", "role enum"}},
+		"new agent, common password":    {"POST", "/agents", jsonType, `{"email":"hal@example.com","name":"Hal","password":"sunshine"}`, asha, 422, "validation_error", []string{"password password_common"}},
+		"new agent, not JSON":           {"POST", "/agents", jsonType, `[`, asha, 400, "malformed_json", nil},
+		"new agent, a form":             {"POST", "/agents", formType, `x=y`, asha, 415, "unsupported_content_type", nil},
+		"new agent, too large":          {"POST", "/agents", jsonType, huge, asha, 413, "body_too_large", nil},
+		"change agent":                  {"PATCH", "/agents/" + ashaID, jsonType, `{"full_name":"Asha Rao"}`, asha, 200, "", nil},
+		"change agent, not an admin":    {"PATCH", "/agents/" + ashaID, jsonType, `{"role":"agent"}`, rep, 403, "admin_only", nil},
+		"change agent, last admin":      {"PATCH", "/agents/" + ashaID, jsonType, `{"role":"agent"}`, asha, 409, "last_admin", nil},
+		"change agent, e-mail taken":    {"PATCH", "/agents/" + ashaID, jsonType, `{"email":"gone@example.com"}`, asha, 409, "email_taken", nil},
+		"change agent that is none":     {"PATCH", "/agents/0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e", jsonType, `{}`, asha, 404, "agent_not_found", nil},
+		"change agent, nulls":           {"PATCH", "/agents/" + ashaID, jsonType, `{"email":null,"is_active":null}`, asha, 422, "validation_error", []string{"email string_type", "is_active bool_type"}},
+		"change agent, not JSON":        {"PATCH", "/agents/" + ashaID, jsonType, `no`, asha, 400, "malformed_json", nil},
+		"change agent, a form":          {"PATCH", "/agents/" + ashaID, formType, `x=y`, asha, 415, "unsupported_content_type", nil},
+		"change agent, too large":       {"PATCH", "/agents/" + ashaID, jsonType, huge, asha, 413, "body_too_large", nil},
 		"keys":                          {"GET", "/.well-known/jwks.json", "", "", "", 200, "", nil},
 		"unknown path":                  {"GET", "/auth/you", "", "", "", 404, "not_found", nil},
 		"health":                        {"GET", "/health", "", "", "", 200, "", nil},
@@ -215,6 +277,7 @@ func wrongFields(a answer) (wrong []string) {
 		field := each.(map[string]any)
 		wrong = append(wrong, fmt.Sprint(field["loc"].([]any)[1], " ", field["type"]))
 	}
+	slices.Sort(wrong)
 	return wrong
 }
 
@@ -266,6 +329,10 @@ func TestGolden(t *testing.T) {
 	golden(t, "login", loggedIn)
 	golden(t, "me", s.send(t, "GET", "/auth/me", "", "", bearer))
 	golden(t, "update", s.send(t, "PATCH", "/auth/me", jsonType, `{"full_name":"Asha Iyer"}`, bearer))
+	golden(t, "sessions", s.send(t, "GET", "/auth/sessions", "", "", bearer))
+	golden(t, "agents", s.send(t, "GET", "/agents", "", "", bearer))
+	golden(t, "created_agent", s.send(t, "POST", "/agents", jsonType, `{"email":"ben@example.com","full_name":"Ben","password":"violet-heron"}`, bearer))
+	golden(t, "refresh", s.send(t, "POST", "/auth/refresh", jsonType, `{"refresh_token":"`+loggedIn.body["refresh_token"].(string)+`"}`, ""))
 	golden(t, "jwks", s.send(t, "GET", "/.well-known/jwks.json", "", "", ""))
 	golden(t, "invalid_credentials", s.login(t, "nobody@example.com", "tangerine-otter"))
 }
@@ -277,7 +344,8 @@ func golden(t *testing.T, name string, a answer) {
 	require.NoError(t, err)
 	var want any
 	require.NoError(t, json.Unmarshal(raw, &want))
-	got := any(a.body)
+	var got any
+	require.NoError(t, json.Unmarshal([]byte(a.text), &got))
 	blank(got)
 	require.Empty(t, cmp.Diff(want, got), "%s", a.text)
 }
@@ -287,7 +355,7 @@ func blank(v any) {
 	case map[string]any:
 		for name, value := range v {
 			switch name {
-			case "id", "created_at", "access_token", "kid", "x", "request_id":
+			case "id", "created_at", "last_used_at", "access_token", "refresh_token", "kid", "x", "request_id":
 				v[name] = "…"
 			default:
 				blank(value)
@@ -420,11 +488,11 @@ func TestAnotherSecretDoesNotStart(t *testing.T) {
 
 func TestConfigNamesEveryProblem(t *testing.T) {
 	t.Parallel()
-	_, err := conf.Load(auth.Defaults(), []string{"REGISTRATION=ajar", "ACCESS_TOKEN_EXPIRE_MINUTES=0", "LOG_FORMAT=xml"})
+	_, err := conf.Load(auth.Defaults(), []string{"REGISTRATION=ajar", "ACCESS_TOKEN_EXPIRE_MINUTES=0", "KEY_ROTATION_DAYS=366", "LOG_FORMAT=xml"})
 	var wrong *conf.Error
 	require.ErrorAs(t, err, &wrong)
-	require.Len(t, wrong.Problems, 6, "%s", err)
-	for i, setting := range []string{"ACCESS_TOKEN_EXPIRE_MINUTES", "DATABASE_URL", "KAFKA_BROKERS", "LOG_FORMAT", "REGISTRATION", "SECRET_KEY"} {
+	require.Len(t, wrong.Problems, 7, "%s", err)
+	for i, setting := range []string{"ACCESS_TOKEN_EXPIRE_MINUTES", "DATABASE_URL", "KAFKA_BROKERS", "KEY_ROTATION_DAYS", "LOG_FORMAT", "REGISTRATION", "SECRET_KEY"} {
 		require.True(t, strings.HasPrefix(wrong.Problems[i], setting), wrong.Problems[i])
 	}
 	cfg, err := conf.Load(auth.Defaults(), []string{"REGISTRATION=closed", "ACCESS_TOKEN_EXPIRE_MINUTES=60", "DATABASE_URL=postgres://a:b@localhost/c", "KAFKA_BROKERS=localhost:9092", "SECRET_KEY=Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"})

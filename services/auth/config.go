@@ -10,16 +10,20 @@ import (
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
 
 // The values of REGISTRATION.
 const (
 	registrationOpen   = "open"   // anybody may become an agent
-	registrationClosed = "closed" // nobody may
+	registrationClosed = "closed" // only an admin makes agents
 )
 
-// maxTokenMinutes is 30 days: an app that has not been used for longer logs in again.
-const maxTokenMinutes = 30 * 24 * 60
+const (
+	maxTokenMinutes = 30 * 24 * 60 // 30 days: an app that has not been used for longer logs in again
+	maxRotationDays = 365
+	day             = 24 * time.Hour
+)
 
 // Config is every setting of the service.
 type Config struct {
@@ -29,11 +33,13 @@ type Config struct {
 	Kafka        bus.Config
 	Log          telemetry.Config
 	SecretKey    conf.Secret `env:"SECRET_KEY"`                  // seals the signing keys in the database
+	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the one before, while keys are sealed anew
+	RotationDays int         `env:"KEY_ROTATION_DAYS"`           // for how long a key signs
 	Registration string      `env:"REGISTRATION"`                // open or closed
 	TokenMinutes int         `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // lifetime of an access token
 }
 
-// Defaults is what needs no setting. Tokens live for a day because the apps in the field cannot renew them yet.
+// Defaults is what needs no setting. Tokens live for a day because the apps in the field do not renew them yet.
 func Defaults() Config {
 	return Config{
 		HTTP:         run.HTTPConfig{Addr: ":8080"},
@@ -41,6 +47,7 @@ func Defaults() Config {
 		Database:     pg.Defaults(),
 		Kafka:        bus.Defaults(),
 		Log:          telemetry.Defaults(),
+		RotationDays: 30,
 		Registration: registrationOpen,
 		TokenMinutes: 24 * 60,
 	}
@@ -55,10 +62,19 @@ func (c Config) Check() []string {
 	if c.TokenMinutes < 1 || c.TokenMinutes > maxTokenMinutes {
 		problems = append(problems, fmt.Sprintf("ACCESS_TOKEN_EXPIRE_MINUTES must be 1 to %d", maxTokenMinutes))
 	}
+	if c.RotationDays < 1 || c.RotationDays > maxRotationDays {
+		problems = append(problems, fmt.Sprintf("KEY_ROTATION_DAYS must be 1 to %d", maxRotationDays))
+	}
 	return problems
 }
 
 // TelemetryConfig is how the service logs.
 func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
+
+func (c Config) keys() key.Policy {
+	return key.Policy{
+		Secret: c.SecretKey.Reveal(), Previous: c.PreviousKey.Reveal(), Rotation: time.Duration(c.RotationDays) * day, TokenTTL: c.tokenTTL(),
+	}
+}
 
 func (c Config) tokenTTL() time.Duration { return time.Duration(c.TokenMinutes) * time.Minute }

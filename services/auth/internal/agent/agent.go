@@ -1,5 +1,6 @@
-// Package agent is who uses the platform: sales reps and their admins, how they register and how they log in. It owns what
-// an agent and a login are; it refuses to know how passwords are hashed, tokens signed and rows kept.
+// Package agent is who uses the platform: sales reps and their admins, how they register, log in, stay logged in and are
+// shut out. It owns what an agent, a session and a wrong password are; it refuses to know how passwords are hashed, tokens
+// signed and rows kept.
 package agent
 
 import (
@@ -24,38 +25,67 @@ const (
 
 // Agent is a user of the platform.
 type Agent struct {
-	ID           string // UUIDv7
-	Version      int64  // grows by one with each change
-	Email        string // lower case, unique
-	PasswordHash string // in PHC string format, never shown
-	FullName     string
-	Role         identity.Role
-	IsActive     bool // an inactive agent cannot log in
-	CreatedAt    time.Time
-	UpdatedAt    time.Time
+	ID            string    // UUIDv7
+	Version       int64     // grows by one with each change that others see
+	Email         string    // lower case, unique
+	PasswordHash  string    // never shown
+	PasswordSetAt time.Time // when the password was chosen; hashing it anew leaves it alone
+	FullName      string
+	Role          identity.Role
+	IsActive      bool // an inactive agent cannot log in and has no sessions
+	CreatedAt     time.Time
+	UpdatedAt     time.Time
 }
 
-// register makes a new agent of a checked request. The first one of the platform is its admin.
-func register(r RegisterRequest, passwordHash string, first bool, now time.Time) (Agent, []contract.Event) {
+// draft is what an account is made of, cleaned and checked.
+type draft struct {
+	email, passwordHash, fullName string
+	role                          identity.Role
+	inactive                      bool
+}
+
+// create makes a new agent.
+func create(d draft, now time.Time) (Agent, []contract.Event) {
 	a := Agent{
-		ID: contract.NewID(), Version: 1, Email: normalize(r.Email), PasswordHash: passwordHash, FullName: r.fullName(),
-		Role: identity.Agent, IsActive: true, CreatedAt: now, UpdatedAt: now,
-	}
-	if first {
-		a.Role = identity.Admin
+		ID: contract.NewID(), Version: 1, Email: d.email, PasswordHash: d.passwordHash, PasswordSetAt: now, FullName: d.fullName,
+		Role: d.role, IsActive: !d.inactive, CreatedAt: now, UpdatedAt: now,
 	}
 	return a, []contract.Event{contract.AgentRegistered.New(now, a.payload())}
 }
 
-// rename gives the agent a checked name.
-func (a *Agent) rename(fullName string, now time.Time) []contract.Event {
-	if a.FullName == fullName {
+// edit is a change that others see: nil leaves a field as it is.
+type edit struct {
+	Email, FullName *string
+	Role            *identity.Role
+	IsActive        *bool
+}
+
+// edit changes the agent. An edit that changes nothing has no events.
+func (a *Agent) edit(e edit, now time.Time) []contract.Event {
+	before := *a
+	a.Email, a.FullName = or(e.Email, a.Email), or(e.FullName, a.FullName)
+	a.Role, a.IsActive = or(e.Role, a.Role), or(e.IsActive, a.IsActive)
+	if *a == before {
 		return nil
 	}
-	a.FullName = fullName
 	a.Version++
 	a.UpdatedAt = now
+	if before.IsActive && !a.IsActive {
+		return []contract.Event{contract.AgentDeactivated.New(now, a.payload())}
+	}
 	return []contract.Event{contract.AgentUpdated.New(now, a.payload())}
+}
+
+func or[T any](sent *T, otherwise T) T {
+	if sent == nil {
+		return otherwise
+	}
+	return *sent
+}
+
+// choose gives the agent a new password. Nobody else sees it, so there is no event.
+func (a *Agent) choose(passwordHash string, now time.Time) {
+	a.PasswordHash, a.PasswordSetAt = passwordHash, now
 }
 
 func (a *Agent) payload() contract.Agent {
@@ -81,11 +111,17 @@ func checkEmail(text string) []fault.Field {
 	return nil
 }
 
-func checkPassword(name, text string) []fault.Field {
-	return checkLength(name, text, minPassword, maxPassword)
+func checkFullName(text string) []fault.Field { return checkLength("full_name", text, 1, maxFullName) }
+
+// checkName checks a name that has to be there, under either of its two names.
+func checkName(fullName, name string) []fault.Field {
+	if fullName == "" && name == "" {
+		return []fault.Field{fault.BodyField("full_name", "missing", "Field required")}
+	}
+	return checkFullName(pickName(fullName, name))
 }
 
-func checkFullName(text string) []fault.Field { return checkLength("full_name", text, 1, maxFullName) }
+func pickName(fullName, name string) string { return strings.TrimSpace(cmp.Or(fullName, name)) }
 
 func checkLength(name, text string, least, most int) []fault.Field {
 	switch n := utf8.RuneCountInString(text); {
@@ -96,5 +132,3 @@ func checkLength(name, text string, least, most int) []fault.Field {
 	}
 	return nil
 }
-
-func (r RegisterRequest) fullName() string { return strings.TrimSpace(cmp.Or(r.FullName, r.Name)) }

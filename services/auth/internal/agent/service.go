@@ -3,7 +3,6 @@ package agent
 import (
 	"context"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -12,163 +11,95 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// Agents keeps agents.
+// Agents keeps agents. One that does not exist is the NotFound fault agent_not_found with a zero Agent; an e-mail that
+// another one has is the Conflict fault email_taken.
 type Agents interface {
-	// Create keeps the agent that register makes, with its events. first is true for exactly one agent of the platform. An
-	// e-mail that is taken is the Conflict fault email_taken.
-	Create(ctx context.Context, register func(first bool) (Agent, []contract.Event)) (Agent, error)
-	// Find and FindByEmail return the NotFound fault agent_not_found and a zero Agent when there is none.
+	// Create keeps the agent that fn makes, with its events. first is true for exactly one agent of the platform.
+	Create(ctx context.Context, fn func(first bool) (Agent, []contract.Event)) (Agent, error)
 	Find(ctx context.Context, id string) (Agent, error)
 	FindByEmail(ctx context.Context, email string) (Agent, error)
-	// Change lets fn change the agent under a lock and saves it with the events that fn returns.
+	List(ctx context.Context, f Filter) (Page, error)
+	// Change lets fn change the agent under a lock and saves it with the events that fn returns. The last active admin
+	// cannot cease to be one: that is the Conflict fault last_admin.
 	Change(ctx context.Context, id string, fn func(*Agent) ([]contract.Event, error)) (Agent, error)
 }
 
-// Sessions keeps logins.
+// Sessions keeps sessions. One that does not exist is the NotFound fault session_not_found.
 type Sessions interface {
-	Create(ctx context.Context, s Session) error
+	// Create keeps a session that a password opened, unless the agent has been deactivated or its password changed since the
+	// agent was read: that is the NotFound fault session_not_found.
+	Create(ctx context.Context, s Session, passwordSetAt time.Time) error
+	// Find returns a session and the agent whose it is.
+	Find(ctx context.Context, id string) (Session, Agent, error)
+	List(ctx context.Context, f SessionFilter) (SessionPage, error)
+	// Change lets fn change the session under a lock on it and its agent. It saves the session, or removes it when fn has
+	// ended it, with the events that fn returns.
+	Change(ctx context.Context, id string, fn func(*Session, Agent) ([]contract.Event, error)) error
+	// Remove ends all sessions of an agent but the one with the id keep, each with its event session.revoked.
+	Remove(ctx context.Context, agentID, keep, reason string, now time.Time) error
 }
 
-// Passwords hashes passwords. When too many wait for it, both are the Unavailable fault busy.
+// Attempts counts wrong passwords by key. All replicas share them.
+type Attempts interface {
+	// Create begins an attempt. Either it has to Wait and nothing has happened, or it has begun, and for the keys that have a
+	// delay it is Counted at once.
+	Create(ctx context.Context, a Attempt) (Attempt, error)
+	// Change counts an attempt whose password was wrong.
+	Change(ctx context.Context, a Attempt) error
+	// Remove forgets the wrong passwords of the account, and of the address what this attempt has added.
+	Remove(ctx context.Context, a Attempt) error
+}
+
+// Passwords hashes passwords. When too many wait for it, Hash and Verify are the Unavailable fault busy.
 type Passwords interface {
 	Hash(ctx context.Context, password string) (string, error)
 	// Verify compares a password with its hash. An empty hash is nobody's: it is false after the same time.
 	Verify(ctx context.Context, hash, password string) (bool, error)
+	// Outdated reports whether a hash should be made anew, at the next occasion that the password is known.
+	Outdated(hash string) bool
+	// Common reports whether a password is one of those that everybody tries first.
+	Common(password string) bool
 }
 
 // Tokens signs access tokens.
 type Tokens interface {
-	Sign(c identity.Caller, ttl time.Duration) (string, error)
+	Sign(c identity.Caller) (string, error)
 }
 
-// Service is what people can do with their account. Every field is needed; it is safe for concurrent use.
+// Tx runs fn in a transaction that the stores called with its context share.
+type Tx interface {
+	InTx(ctx context.Context, fn func(ctx context.Context) error) error
+}
+
+// Service is what people can do with their account and admins with everybody's. Every field is needed; it is safe for
+// concurrent use.
 type Service struct {
-	Agents    Agents
-	Sessions  Sessions
-	Passwords Passwords
-	Tokens    Tokens
-	Clock     clock.Clock
-	Open      bool          // whether strangers may register
-	TokenTTL  time.Duration // lifetime of an access token
+	Agents        Agents
+	Sessions      Sessions
+	Attempts      Attempts
+	Passwords     Passwords
+	Tokens        Tokens
+	Tx            Tx
+	Clock         clock.Clock
+	Open          bool          // whether strangers may register
+	TokenTTL      time.Duration // lifetime of the access tokens that Tokens signs
+	AttemptSecret []byte        // makes keys of attempts that nobody else can read
+	FailedLogin   time.Duration // how long a failed login takes at least, so that its time tells nothing about the account
 }
 
-// RegisterRequest asks for an account.
-type RegisterRequest struct {
-	Email    string `json:"email"`
-	Password string `json:"password"`
-	FullName string `json:"full_name"`
-	Name     string `json:"name"` // FullName in the words of the older apps
-}
-
-func (r RegisterRequest) check() error {
-	wrong := slices.Concat(checkEmail(r.Email), checkPassword("password", r.Password))
-	if r.FullName == "" && r.Name == "" {
-		wrong = append(wrong, fault.BodyField("full_name", "missing", "Field required"))
-	} else {
-		wrong = append(wrong, checkFullName(r.fullName())...)
-	}
-	if len(wrong) > 0 {
-		return fault.Fields(wrong...)
+func fields(wrong ...[]fault.Field) error {
+	if all := slices.Concat(wrong...); len(all) > 0 {
+		return fault.Fields(all...)
 	}
 	return nil
 }
 
-// Register makes an account. The first one of the platform is its admin.
-func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error) {
-	if !s.Open {
-		return Agent{}, fault.New(fault.Forbidden, "registration_closed", "Registration is closed: ask your admin for an account")
+func (s *Service) checkPassword(name, text string) []fault.Field {
+	if wrong := checkLength(name, text, minPassword, maxPassword); wrong != nil {
+		return wrong
 	}
-	if err := r.check(); err != nil {
-		return Agent{}, err
+	if s.Passwords.Common(text) {
+		return []fault.Field{fault.BodyField(name, "password_common", "This password is one of those that are guessed first: choose another one")}
 	}
-	hash, err := s.Passwords.Hash(ctx, r.Password)
-	if err != nil {
-		return Agent{}, err
-	}
-	return s.Agents.Create(ctx, func(first bool) (Agent, []contract.Event) {
-		return register(r, hash, first, s.Clock.Now())
-	})
-}
-
-// LoginRequest is the password form of OAuth 2, RFC 6749 section 4.3.2.
-type LoginRequest struct {
-	Username string `json:"username"` // the e-mail
-	Password string `json:"password"`
-}
-
-// AccessToken is the answer to a login, RFC 6749 section 5.1.
-type AccessToken struct {
-	AccessToken string `json:"access_token"`
-	TokenType   string `json:"token_type"`
-	ExpiresIn   int    `json:"expires_in"` // seconds
-}
-
-// Login begins a session. An unknown e-mail, a wrong password and an inactive agent are the same Unauthenticated fault
-// after the same time.
-func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error) {
-	a, err := s.Agents.FindByEmail(ctx, normalize(r.Username))
-	if err != nil && !fault.Is(err, fault.NotFound) {
-		return AccessToken{}, err
-	}
-	right, err := s.Passwords.Verify(ctx, a.PasswordHash, r.Password)
-	if err != nil {
-		return AccessToken{}, err
-	}
-	if !right || !a.IsActive {
-		return AccessToken{}, fault.New(fault.Unauthenticated, "invalid_credentials", "Invalid credentials")
-	}
-	session := begin(ctx, a.ID, s.Clock.Now())
-	if err := s.Sessions.Create(ctx, session); err != nil {
-		return AccessToken{}, err
-	}
-	text, err := s.Tokens.Sign(identity.Caller{AgentID: a.ID, SessionID: session.ID, Role: a.Role}, s.TokenTTL)
-	if err != nil {
-		return AccessToken{}, err
-	}
-	return AccessToken{AccessToken: text, TokenType: "bearer", ExpiresIn: int(s.TokenTTL.Seconds())}, nil
-}
-
-// MeRequest asks for the caller's own account.
-type MeRequest struct{}
-
-// Me is the caller's own account.
-func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return Agent{}, err
-	}
-	a, err := s.Agents.Find(ctx, caller.AgentID)
-	return a, ended(a, err)
-}
-
-// UpdateRequest changes the caller's own account.
-type UpdateRequest struct {
-	FullName string `json:"full_name"`
-}
-
-// Update changes the caller's own account.
-func (s *Service) Update(ctx context.Context, r UpdateRequest) (Agent, error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return Agent{}, err
-	}
-	fullName := strings.TrimSpace(r.FullName)
-	if wrong := checkFullName(fullName); wrong != nil {
-		return Agent{}, fault.Fields(wrong...)
-	}
-	a, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]contract.Event, error) {
-		if err := ended(*a, nil); err != nil {
-			return nil, err
-		}
-		return a.rename(fullName, s.Clock.Now()), nil
-	})
-	return a, ended(a, err)
-}
-
-// ended refuses a token that outlived its agent's account: the agent is gone or inactive.
-func ended(a Agent, err error) error {
-	if fault.Is(err, fault.NotFound) || err == nil && !a.IsActive {
-		return fault.New(fault.Unauthenticated, "account_ended", "This account can no longer be used")
-	}
-	return err
+	return nil
 }

@@ -1,6 +1,6 @@
-// Package key owns the keys that access tokens are signed with. They lie sealed in the database; two are published and one
-// of them signs, so that everybody knows the next key before its first token arrives. It refuses to make new keys where it
-// cannot open the old ones: that would end every login.
+// Package key owns the keys that access tokens are signed with. They lie sealed in the database. One signs; the next one is
+// published before its first token arrives, and an old one until its last token is dead. It refuses to make new keys where
+// it cannot open the old ones: that would end every login.
 package key
 
 import (
@@ -8,6 +8,8 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -16,16 +18,30 @@ import (
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
 
-// ErrSealed says that SECRET_KEY is not the one that the signing keys were sealed with.
-var ErrSealed = errors.New("SECRET_KEY does not open the signing keys in the database: set the one they were made with")
+// ErrSealed says that neither secret is the one that the signing keys were sealed with.
+var ErrSealed = errors.New("SECRET_KEY does not open the signing keys in the database: set the one they were made with, here or as SECRET_KEY_PREVIOUS")
+
+// ErrTooSoon says that the next key has not been published for long enough to sign.
+var ErrTooSoon = errors.New("the next signing key was made a moment ago and is not known everywhere: try again later")
+
+const (
+	// RefreshEvery is how often a process looks at the keys in the database.
+	RefreshEvery = 30 * time.Second
+	// PublishedAhead is for how long a key is published at least before it signs: the other replicas of auth publish it
+	// after RefreshEvery, caches keep the older set for a minute and the services look once a minute.
+	PublishedAhead = 5 * time.Minute
+	// lag is for how long a token may still be signed with a key that is old already, and how far clocks differ.
+	lag = 5 * time.Minute
+)
 
 // State is what a key is used for.
 type State string
 
-// The states of a key. All keys are published.
+// The states of a key, in their order. All keys are published.
 const (
+	Next    State = "next"    // exactly one; signs after a rotation
 	Signing State = "signing" // exactly one
-	Next    State = "next"    // signs after a rotation
+	Old     State = "old"     // until the last token that it signed is dead
 )
 
 // Key is a signing key as it is kept.
@@ -35,85 +51,212 @@ type Key struct {
 	Public    ed25519.PublicKey
 	Sealed    []byte // the private key's seed
 	CreatedAt time.Time
+	Since     time.Time     // when it came into its state
+	TokenTTL  time.Duration // the longest life of a token that it has signed
 }
 
 // Store keeps the keys.
 type Store interface {
-	// Change gives all keys to fn, oldest first, under a lock that all replicas share, keeps those that fn adds and returns
-	// all.
-	Change(ctx context.Context, fn func(keys []Key) (added []Key, err error)) ([]Key, error)
+	// Change gives all keys to fn, oldest first, under a lock that all replicas share, and keeps exactly those that fn
+	// returns.
+	Change(ctx context.Context, fn func(keys []Key) ([]Key, error)) ([]Key, error)
+}
+
+// Policy is how keys are kept. Every field but Previous is needed.
+type Policy struct {
+	Secret   string        // seals the keys
+	Previous string        // opens keys that were sealed before Secret was new; empty for none
+	Rotation time.Duration // for how long a key signs
+	TokenTTL time.Duration // lifetime of the tokens that this process signs
 }
 
 // Ring is the opened keys of a process. It is safe for concurrent use.
 type Ring struct {
+	store  Store
+	seals  []seal // the first one seals, all of them open
+	policy Policy
+	clock  clock.Clock
+	opened atomic.Pointer[opened]
+}
+
+// opened is the keys as they were at one time.
+type opened struct {
 	signer token.Signer
 	public map[string]ed25519.PublicKey
 	set    token.JWKS
 }
 
-// Load opens the keys in the store with the secret. The first replica of all makes them. A secret that does not open them
-// is ErrSealed.
-func Load(ctx context.Context, store Store, secret string, c clock.Clock) (*Ring, error) {
-	s, err := newSeal(secret)
-	if err != nil {
-		return nil, err
-	}
-	keys, err := store.Change(ctx, func(keys []Key) ([]Key, error) {
-		if len(keys) > 0 {
-			return nil, nil
+// Load opens the keys in the store. The first replica of all makes them. Secrets that do not open them are ErrSealed.
+func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, error) {
+	r := &Ring{store: store, policy: p, clock: c}
+	for _, secret := range []string{p.Secret, p.Previous} {
+		if secret == "" {
+			continue
 		}
-		return generate(s, c.Now(), Signing, Next)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("load the signing keys: %w", err)
+		s, err := newSeal(secret)
+		if err != nil {
+			return nil, err
+		}
+		r.seals = append(r.seals, s)
 	}
-	return open(s, keys, c)
+	return r, r.Refresh(ctx)
 }
 
-func generate(s seal, now time.Time, states ...State) ([]Key, error) {
-	var keys []Key
-	for _, state := range states {
-		public, private, err := ed25519.GenerateKey(nil)
-		if err != nil {
-			return nil, fmt.Errorf("generate a signing key: %w", err)
+// Refresh looks at the keys in the store: it seals them anew after a change of the secret, rotates them when it is time,
+// forgets dead ones, and takes over what other replicas did. Call it every RefreshEvery.
+func (r *Ring) Refresh(ctx context.Context) error {
+	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
+		signing, next := find(keys, Signing), find(keys, Next)
+		if now.Sub(signing.Since) < r.policy.Rotation || now.Sub(next.Since) < PublishedAhead {
+			return keys, nil
 		}
-		id := contract.NewID()
-		keys = append(keys, Key{ID: id, State: state, Public: public, Sealed: s.close(private.Seed(), id), CreatedAt: now})
+		return r.rotate(keys, now)
+	})
+}
+
+// Rotate lets the next key sign from now on. It is ErrTooSoon when that key is not known everywhere yet.
+func (r *Ring) Rotate(ctx context.Context) error {
+	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
+		if now.Sub(find(keys, Next).Since) < PublishedAhead {
+			return nil, ErrTooSoon
+		}
+		return r.rotate(keys, now)
+	})
+}
+
+// change lets fn change the keys, after and before everything that is due anyway, and opens the result.
+func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([]Key, error)) error {
+	keys, err := r.store.Change(ctx, func(keys []Key) ([]Key, error) {
+		now := r.clock.Now()
+		keys, err := r.complete(slices.Clone(keys), now)
+		if err != nil {
+			return nil, err
+		}
+		if keys, err = fn(keys, now); err != nil {
+			return nil, err
+		}
+		return slices.DeleteFunc(keys, func(k Key) bool {
+			return k.State == Old && now.Sub(k.Since) > k.TokenTTL+lag
+		}), nil
+	})
+	if err != nil {
+		return fmt.Errorf("change the signing keys: %w", err)
+	}
+	o, err := r.open(keys)
+	if err != nil {
+		return err
+	}
+	r.opened.Store(o)
+	return nil
+}
+
+// complete makes the first keys, seals keys anew and notes for how long the tokens of this process live.
+func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
+	if len(keys) == 0 {
+		first, err := r.generate(Signing, now)
+		if err != nil {
+			return nil, err
+		}
+		next, err := r.generate(Next, now)
+		return []Key{first, next}, err
+	}
+	if find(keys, Signing).ID == "" {
+		return nil, errors.New("open the signing keys: none of them signs")
+	}
+	if find(keys, Next).ID == "" {
+		next, err := r.generate(Next, now)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, next)
+	}
+	for i, k := range keys {
+		if k.State == Signing {
+			keys[i].TokenTTL = max(k.TokenTTL, r.policy.TokenTTL)
+		}
+		if _, err := r.seals[0].open(k.Sealed, k.ID); err == nil {
+			continue
+		}
+		seed, err := r.seed(k)
+		if err != nil {
+			return nil, err
+		}
+		keys[i].Sealed = r.seals[0].close(seed, k.ID)
 	}
 	return keys, nil
 }
 
-func open(s seal, keys []Key, c clock.Clock) (*Ring, error) {
-	r := &Ring{public: map[string]ed25519.PublicKey{}}
+func (r *Ring) rotate(keys []Key, now time.Time) ([]Key, error) {
+	for i, k := range keys {
+		switch k.State {
+		case Signing:
+			keys[i].State, keys[i].Since = Old, now
+		case Next:
+			keys[i].State, keys[i].Since, keys[i].TokenTTL = Signing, now, r.policy.TokenTTL
+		case Old: // stays so
+		}
+	}
+	next, err := r.generate(Next, now)
+	return append(keys, next), err
+}
+
+func (r *Ring) generate(state State, now time.Time) (Key, error) {
+	public, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return Key{}, fmt.Errorf("generate a signing key: %w", err)
+	}
+	id := contract.NewID()
+	return Key{
+		ID: id, State: state, Public: public, Sealed: r.seals[0].close(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
+	}, nil
+}
+
+// seed opens a key with the first secret that does.
+func (r *Ring) seed(k Key) (seed []byte, err error) {
+	for _, s := range r.seals {
+		if seed, err = s.open(k.Sealed, k.ID); err == nil {
+			return seed, nil
+		}
+	}
+	return nil, fmt.Errorf("open signing key %s: %w", k.ID, err)
+}
+
+func (r *Ring) open(keys []Key) (*opened, error) {
+	o := &opened{public: map[string]ed25519.PublicKey{}}
 	for _, k := range keys {
-		seed, err := s.open(k.Sealed, k.ID)
+		seed, err := r.seed(k)
 		if err != nil {
-			return nil, fmt.Errorf("open signing key %s: %w", k.ID, err)
+			return nil, err
 		}
 		private := ed25519.NewKeyFromSeed(seed)
 		if !k.Public.Equal(private.Public()) {
 			return nil, fmt.Errorf("open signing key %s: its public half is another key's", k.ID)
 		}
-		r.public[k.ID] = k.Public
-		r.set.Keys = append(r.set.Keys, token.PublicJWK(k.ID, k.Public))
+		o.public[k.ID] = k.Public
+		o.set.Keys = append(o.set.Keys, token.PublicJWK(k.ID, k.Public))
 		if k.State == Signing {
-			r.signer = token.Signer{KeyID: k.ID, Key: private, Clock: c}
+			o.signer = token.Signer{KeyID: k.ID, Key: private, Clock: r.clock}
 		}
 	}
-	if r.signer.Key == nil {
-		return nil, errors.New("open the signing keys: none of them signs")
-	}
-	return r, nil
+	return o, nil
 }
 
-// Sign makes an access token for the caller that lives for ttl.
-func (r *Ring) Sign(c identity.Caller, ttl time.Duration) (string, error) {
-	return r.signer.Sign(c, ttl)
+func find(keys []Key, s State) Key {
+	i := slices.IndexFunc(keys, func(k Key) bool { return k.State == s })
+	if i < 0 {
+		return Key{}
+	}
+	return keys[i]
+}
+
+// Sign makes an access token for the caller. It lives as long as the policy says.
+func (r *Ring) Sign(c identity.Caller) (string, error) {
+	return r.opened.Load().signer.Sign(c, r.policy.TokenTTL)
 }
 
 // Public finds a public key by its id.
 func (r *Ring) Public(id string) (ed25519.PublicKey, error) {
-	k, ok := r.public[id]
+	k, ok := r.opened.Load().public[id]
 	if !ok {
 		return nil, errors.New("unknown key id")
 	}
@@ -124,4 +267,6 @@ func (r *Ring) Public(id string) (ed25519.PublicKey, error) {
 type JWKSRequest struct{}
 
 // JWKS is the public keys, as /.well-known/jwks.json shows them.
-func (r *Ring) JWKS(context.Context, JWKSRequest) (token.JWKS, error) { return r.set, nil }
+func (r *Ring) JWKS(context.Context, JWKSRequest) (token.JWKS, error) {
+	return r.opened.Load().set, nil
+}

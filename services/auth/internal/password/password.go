@@ -1,5 +1,6 @@
-// Package password hashes passwords with Argon2id. It owns the cost of a hash and how many run at once; it refuses work
-// that would wait for too long.
+// Package password hashes passwords with Argon2id, verifies the bcrypt hashes of the former system too, and knows the
+// passwords that everybody tries first. It owns the cost of a hash and how many run at once; it refuses work that would wait
+// for too long.
 package password
 
 import (
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"golang.org/x/crypto/argon2"
+	"golang.org/x/crypto/bcrypt"
 
 	"github.com/convoflow/convoflow/libs/fault"
 )
@@ -35,11 +37,12 @@ const (
 type Hasher struct {
 	admitted chan struct{} // a place per request that hashes or waits
 	cores    chan struct{} // a place per request that hashes
+	common   map[string]bool
 }
 
 // NewHasher makes a hasher that uses that many cores.
 func NewHasher(cores int) *Hasher {
-	return &Hasher{admitted: make(chan struct{}, cores+maxWaiting), cores: make(chan struct{}, cores)}
+	return &Hasher{admitted: make(chan struct{}, cores+maxWaiting), cores: make(chan struct{}, cores), common: commonPasswords()}
 }
 
 // Hash returns the hash of a password in PHC string format. Every byte of the password counts. When 64 wait already it is
@@ -55,8 +58,12 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return d.String(), nil
 }
 
-// Verify reports whether the hash is that of the password. An empty hash is nobody's: it is false after the same time.
+// Verify reports whether the hash is that of the password. An empty hash is nobody's: it is false after the time that an
+// Argon2id hash takes.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
+	if isBcrypt(hash) {
+		return h.verifyBcrypt(ctx, hash, password)
+	}
 	d := digest{memory: memory, passes: passes, threads: threads, salt: make([]byte, saltLength), sum: make([]byte, sumLength)}
 	if hash != "" {
 		var err error
@@ -69,6 +76,29 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error
 		same = subtle.ConstantTimeCompare(d.sum, d.of(password, len(d.sum))) == 1
 	})
 	return same && hash != "", err
+}
+
+// isBcrypt recognizes the hashes of the former system.
+func isBcrypt(hash string) bool {
+	return strings.HasPrefix(hash, "$2a$") || strings.HasPrefix(hash, "$2b$") || strings.HasPrefix(hash, "$2y$")
+}
+
+// verifyBcrypt counts the first 72 bytes of the password, as bcrypt does everywhere.
+func (h *Hasher) verifyBcrypt(ctx context.Context, hash, password string) (bool, error) {
+	var compared error
+	if err := h.alone(ctx, func() { compared = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) }); err != nil {
+		return false, err
+	}
+	if compared != nil && !errors.Is(compared, bcrypt.ErrMismatchedHashAndPassword) {
+		return false, errors.New("read a password hash: not bcrypt")
+	}
+	return compared == nil, nil
+}
+
+// Outdated reports whether a hash is not what Hash makes today.
+func (h *Hasher) Outdated(hash string) bool {
+	d, err := parse(hash)
+	return err != nil || d.memory != memory || d.passes != passes || d.threads != threads
 }
 
 // alone runs work when a core is free.
@@ -99,7 +129,7 @@ type digest struct {
 }
 
 func (d digest) of(password string, length int) []byte {
-	return argon2.IDKey([]byte(password), d.salt, d.passes, d.memory, d.threads, uint32(length)) //nolint:gosec // a few dozen bytes
+	return argon2.IDKey([]byte(password), d.salt, d.passes, d.memory, d.threads, uint32(length))
 }
 
 // String is the PHC string format, https://github.com/P-H-C/phc-string-format.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"github.com/trustelem/zxcvbn/frequency"
 
 	"github.com/convoflow/convoflow/libs/fault"
 )
@@ -77,13 +78,53 @@ func TestVerifyRefusesOtherHashes(t *testing.T) {
 	require.NoError(t, err)
 	short := base64.RawStdEncoding.EncodeToString([]byte("short"))
 	for _, bad := range []string{
-		"plain text", "$2b$12$abcdefghijklmnopqrstuuJ", strings.Replace(good, "argon2id", "argon2i", 1), strings.Replace(good, "v=19", "v=16", 1),
+		"plain text", "$2b$12$abcdefghijklmnopqrstuuJ", "$2x$04$abcdefghijklmnopqrstuuJ", strings.Replace(good, "argon2id", "argon2i", 1), strings.Replace(good, "v=19", "v=16", 1),
 		strings.Replace(good, "t=2", "t=0", 1), strings.Replace(good, "p=1", "p=0", 1), strings.Replace(good, "m=", "x=", 1),
 		good[:strings.LastIndex(good, "$")], good[:strings.LastIndex(good, "$")+1], good[:strings.LastIndex(good, "$")+1] + short, good + "!", good + "$",
 	} {
 		_, err := h.Verify(t.Context(), bad, "password")
 		require.Error(t, err, bad)
 		require.NotContains(t, err.Error(), bad)
+	}
+}
+
+// The vectors are from the tests of Openwall's crypt_blowfish, http://www.openwall.com/crypt/: wrapper.c.
+func TestVerifyBcrypt(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(1)
+	for hash, password := range map[string]string{
+		"$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW": "U*U",
+		"$2y$05$CCCCCCCCCCCCCCCCCCCCC.VGOzA784oUp/Z0DY336zx7pLYAy0lwK": "U*U*",
+		"$2b$05$XXXXXXXXXXXXXXXXXXXXXOAcXxm9kjPGEMsLznoKqmqw7tc8WCx4a": "U*U*U",
+	} {
+		right, err := h.Verify(t.Context(), hash, password)
+		require.NoError(t, err)
+		require.True(t, right, hash)
+		right, err = h.Verify(t.Context(), hash, password+"x")
+		require.NoError(t, err)
+		require.False(t, right)
+		require.True(t, h.Outdated(hash))
+	}
+}
+
+func TestOutdated(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(1)
+	hash, err := h.Hash(t.Context(), "tangerine-otter")
+	require.NoError(t, err)
+	require.False(t, h.Outdated(hash))
+	require.True(t, h.Outdated(strings.Replace(hash, "t=2", "t=1", 1)))
+}
+
+func TestCommon(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(1)
+	require.GreaterOrEqual(t, len(frequency.FrequencyLists["passwords"]), 10_000)
+	for _, p := range []string{"password", "PassWord", "12345678", "qwertyuiop", "baseball", "1q2w3e4r5t"} {
+		require.True(t, h.Common(p), p)
+	}
+	for _, p := range []string{"tangerine-otter", "correct horse", "", strings.Repeat("é", 128)} {
+		require.False(t, h.Common(p), p)
 	}
 }
 

@@ -3,6 +3,8 @@ package store
 import (
 	"context"
 	"fmt"
+	"reflect"
+	"slices"
 
 	"github.com/jackc/pgx/v5"
 
@@ -16,35 +18,53 @@ type Keys struct{ db *pg.DB }
 // NewKeys makes the store of the signing keys in db.
 func NewKeys(db *pg.DB) *Keys { return &Keys{db} }
 
-// Change gives all keys to fn, oldest first, keeps those that fn adds and returns all. The whole table is locked meanwhile:
-// of several replicas that start at once one makes the keys and the others find them.
+// Change gives all keys to fn, oldest first, and keeps exactly those that fn returns. The whole table is locked meanwhile:
+// of several replicas one makes or rotates the keys and the others find them.
 func (s *Keys) Change(ctx context.Context, fn func(keys []key.Key) ([]key.Key, error)) (keys []key.Key, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		conn := s.db.Conn(ctx)
 		if _, err := conn.Exec(ctx, `lock table signing_keys in share row exclusive mode`); err != nil {
 			return fmt.Errorf("lock the signing keys: %w", err)
 		}
-		rows, err := conn.Query(ctx, `select kid, state, public, sealed, created_at from signing_keys order by created_at, kid`)
+		rows, err := conn.Query(ctx, `select kid, state, public, sealed, created_at, since, token_ttl from signing_keys order by created_at, kid`)
 		if err != nil {
 			return fmt.Errorf("read the signing keys: %w", err)
 		}
-		keys, err = pgx.CollectRows(rows, pgx.RowToStructByPos[key.Key])
+		before, err := pgx.CollectRows(rows, pgx.RowToStructByPos[key.Key])
 		if err != nil {
 			return fmt.Errorf("read the signing keys: %w", err)
 		}
-		added, err := fn(keys)
-		if err != nil {
+		if keys, err = fn(before); err != nil {
 			return err
 		}
-		for _, k := range added {
-			_, err := conn.Exec(ctx, `insert into signing_keys (kid, state, public, sealed, created_at) values ($1, $2, $3, $4, $5)`,
-				k.ID, k.State, k.Public, k.Sealed, k.CreatedAt)
-			if err != nil {
-				return fmt.Errorf("insert signing key %s: %w", k.ID, err)
-			}
-		}
-		keys = append(keys, added...)
-		return nil
+		return s.save(ctx, before, keys)
 	})
 	return keys, err
+}
+
+// save writes the difference.
+func (s *Keys) save(ctx context.Context, before, after []key.Key) error {
+	batch := &pgx.Batch{}
+	for _, k := range before {
+		if !slices.ContainsFunc(after, func(kept key.Key) bool { return kept.ID == k.ID }) {
+			batch.Queue(`delete from signing_keys where kid = $1`, k.ID)
+		}
+	}
+	// Oldest first, so that one key has stopped signing before the next one begins: the index allows only one.
+	for _, k := range after {
+		if slices.ContainsFunc(before, func(old key.Key) bool { return reflect.DeepEqual(old, k) }) {
+			continue
+		}
+		batch.Queue(`
+			insert into signing_keys (kid, state, public, sealed, created_at, since, token_ttl) values ($1, $2, $3, $4, $5, $6, $7)
+			on conflict (kid) do update set state = excluded.state, sealed = excluded.sealed, since = excluded.since, token_ttl = excluded.token_ttl`,
+			k.ID, k.State, k.Public, k.Sealed, k.CreatedAt, k.Since, k.TokenTTL)
+	}
+	if batch.Len() == 0 {
+		return nil
+	}
+	if err := s.db.Conn(ctx).SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("save the signing keys: %w", err)
+	}
+	return nil
 }

@@ -1,6 +1,8 @@
 package store_test
 
 import (
+	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -23,6 +26,8 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
+var now = time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
+
 func open(t *testing.T) *pg.DB {
 	t.Helper()
 	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 4}, "auth", telemetry.Nop())
@@ -32,30 +37,39 @@ func open(t *testing.T) *pg.DB {
 	return db
 }
 
-func TestAgents(t *testing.T) {
-	t.Parallel()
-	agenttest.Suite(t, func(t *testing.T) (agent.Agents, func() []string) {
-		db := open(t)
-		return store.NewAgents(db, outbox.New(db, telemetry.Nop())), func() []string { return published(t, db) }
-	})
+func stores(t *testing.T) (agenttest.Stores, *pg.DB) {
+	t.Helper()
+	db := open(t)
+	out := outbox.New(db, telemetry.Nop())
+	return agenttest.Stores{
+		Agents: store.NewAgents(db, out), Sessions: store.NewSessions(db, out), Attempts: store.NewAttempts(db), Tx: db,
+		Published: func() []string { return column[string](t, db, `select type from outbox order by id`) },
+	}, db
 }
 
-func published(t *testing.T, db *pg.DB) []string {
+func column[T any](t *testing.T, db *pg.DB, sql string) []T {
 	t.Helper()
-	rows, err := db.Conn(t.Context()).Query(t.Context(), `select type from outbox order by id`)
+	rows, err := db.Conn(t.Context()).Query(t.Context(), sql)
 	require.NoError(t, err)
-	types, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	values, err := pgx.CollectRows(rows, pgx.RowTo[T])
 	require.NoError(t, err)
-	return types
+	return values
+}
+
+func TestStores(t *testing.T) {
+	t.Parallel()
+	agenttest.Suite(t, func(t *testing.T) agenttest.Stores {
+		s, _ := stores(t)
+		return s
+	})
 }
 
 func TestFirstAgentThatFailsIsNotFirst(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	agents := store.NewAgents(db, outbox.New(db, telemetry.Nop()))
+	s, _ := stores(t)
 	var firsts []bool
 	for _, id := range []string{"no uuid", contract.NewID()} {
-		_, _ = agents.Create(t.Context(), func(first bool) (agent.Agent, []contract.Event) {
+		_, _ = s.Agents.Create(t.Context(), func(first bool) (agent.Agent, []contract.Event) {
 			firsts = append(firsts, first)
 			return agent.Agent{ID: id, Email: "asha@example.com", Role: "agent"}, nil
 		})
@@ -63,26 +77,97 @@ func TestFirstAgentThatFailsIsNotFirst(t *testing.T) {
 	require.Equal(t, []bool{true, true}, firsts)
 }
 
-func TestSessions(t *testing.T) {
+// add keeps n agents, the first of them oldest.
+func add(t *testing.T, s agenttest.Stores, n int) (ids []string) {
+	t.Helper()
+	for i := range n {
+		a, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) {
+			at := now.Add(time.Duration(i/2) * time.Second) // two at a time
+			return agent.Agent{ID: contract.NewID(), Email: fmt.Sprintf("agent%d@example.com", i), Role: "agent", IsActive: true, PasswordSetAt: now, CreatedAt: at, UpdatedAt: at}, nil
+		})
+		require.NoError(t, err)
+		ids = append(ids, a.ID)
+	}
+	return ids
+}
+
+func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 	t.Parallel()
-	db := open(t)
-	a, err := store.NewAgents(db, outbox.New(db, telemetry.Nop())).Create(t.Context(), func(bool) (agent.Agent, []contract.Event) {
-		return agent.Agent{ID: contract.NewID(), Email: "asha@example.com", Role: "agent"}, nil
-	})
-	require.NoError(t, err)
-	at := time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
-	want := agent.Session{ID: contract.NewID(), AgentID: a.ID, CreatedAt: at, LastUsedAt: at.Add(time.Minute), UserAgent: "phone", IP: "2001:db8::1"}
-	require.NoError(t, store.NewSessions(db).Create(t.Context(), want))
+	s, _ := stores(t)
+	ids := add(t, s, 7)
+	for _, id := range ids {
+		at := now.Add(time.Duration(len(id)) * time.Second)
+		require.NoError(t, s.Sessions.Create(t.Context(), agent.Session{ID: contract.NewID(), AgentID: ids[0], CreatedAt: at, LastUsedAt: at}, now))
+	}
+	var agents, sessions []string
+	for cursor, more := "", true; more; more = cursor != "" {
+		page, err := s.Agents.List(t.Context(), agent.Filter{Limit: 3, Cursor: cursor})
+		require.NoError(t, err)
+		for _, a := range page.Items {
+			agents = append([]string{a.ID}, agents...)
+		}
+		cursor = page.Next
+	}
+	require.Equal(t, ids, agents)
+	for cursor, more := "", true; more; more = cursor != "" {
+		page, err := s.Sessions.List(t.Context(), agent.SessionFilter{AgentID: ids[0], Limit: 3, Cursor: cursor})
+		require.NoError(t, err)
+		for _, session := range page.Items {
+			sessions = append([]string{session.ID}, sessions...)
+		}
+		cursor = page.Next
+	}
+	require.IsIncreasing(t, sessions)
+	require.Len(t, sessions, 7)
 
-	rows, err := db.Conn(t.Context()).Query(t.Context(), `select id, agent_id, created_at, last_used_at, user_agent, ip from sessions`)
-	require.NoError(t, err)
-	got, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[agent.Session])
-	require.NoError(t, err)
-	got.CreatedAt, got.LastUsedAt = got.CreatedAt.UTC(), got.LastUsedAt.UTC()
-	require.Equal(t, want, got)
+	_, err := s.Agents.List(t.Context(), agent.Filter{Limit: 3, Cursor: "nonsense"})
+	require.Equal(t, fault.Invalid, fault.KindOf(err))
+	_, err = s.Sessions.List(t.Context(), agent.SessionFilter{AgentID: ids[0], Limit: 3, Cursor: "nonsense"})
+	require.Equal(t, fault.Invalid, fault.KindOf(err))
+}
 
-	want.ID, want.AgentID = contract.NewID(), contract.NewID()
-	require.Error(t, store.NewSessions(db).Create(t.Context(), want), "a session of nobody")
+func TestFailedLoginsNameNobody(t *testing.T) {
+	t.Parallel()
+	s, db := stores(t)
+	require.NoError(t, s.Attempts.Change(t.Context(), agent.Attempt{Account: []byte("one"), Address: []byte("other"), At: now}))
+	require.Equal(t, []string{"failures", "key", "last_at"}, column[string](t, db,
+		`select column_name::text from information_schema.columns where table_schema = current_schema and table_name = 'login_failures' order by 1`))
+	require.Len(t, column[[]byte](t, db, `select key from login_failures`), 2)
+}
+
+func TestSweep(t *testing.T) {
+	t.Parallel()
+	s, db := stores(t)
+	id := add(t, s, 1)[0]
+	const day = 24 * time.Hour
+	for name, c := range map[string]struct{ created, used time.Duration }{
+		"new":                           {0, 0},
+		"idle":                          {14*day + time.Minute, 14*day + time.Minute},
+		"busy":                          {29 * day, time.Hour},
+		"old":                           {30*day + time.Minute, 3 * day},
+		"old, its token is alive":       {30*day + time.Minute, day},
+		"old, its token has just ended": {30*day + time.Minute, 2*day + time.Minute/2},
+	} {
+		session := agent.Session{ID: contract.NewID(), AgentID: id, CreatedAt: now.Add(-c.created), LastUsedAt: now.Add(-c.used), UserAgent: name}
+		require.NoError(t, s.Sessions.Create(t.Context(), session, now))
+	}
+	for name, age := range map[string]time.Duration{"young": time.Hour - time.Second, "ancient": time.Hour + time.Second} {
+		require.NoError(t, s.Attempts.Change(t.Context(), agent.Attempt{Account: []byte(name), At: now.Add(-age)}))
+	}
+	// More than one statement deletes.
+	_, err := db.Conn(t.Context()).Exec(t.Context(), `insert into login_failures select sha256(n::text::bytea), 1, $1 from generate_series(1, 2500) n`, now.Add(-2*time.Hour))
+	require.NoError(t, err)
+
+	require.NoError(t, store.Sweep(t.Context(), db, now, 2*day))
+	require.Equal(t, []string{"busy", "new", "old, its token has just ended", "old, its token is alive"}, column[string](t, db, `select user_agent from sessions order by user_agent collate "C"`))
+	require.Equal(t, []string{"young"}, column[string](t, db, `select convert_from(key, 'UTF8') from login_failures`))
+	require.Equal(t, []string{}, append([]string{}, s.Published()...), "nobody needs to hear of it")
+}
+
+const secret = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"
+
+func policy() key.Policy {
+	return key.Policy{Secret: secret, Rotation: 30 * 24 * time.Hour, TokenTTL: time.Hour}
 }
 
 func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
@@ -93,7 +178,7 @@ func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
 	var all sync.WaitGroup
 	for i := range replicas {
 		all.Go(func() {
-			ring, err := key.Load(t.Context(), store.NewKeys(db), "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE", clock.System{})
+			ring, err := key.Load(t.Context(), store.NewKeys(db), policy(), clock.System{})
 			if err != nil {
 				sets[i] = err
 				return
@@ -106,10 +191,63 @@ func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
 	for _, other := range sets[1:] {
 		require.Equal(t, sets[0], other)
 	}
-	var n int
-	require.NoError(t, db.Conn(t.Context()).QueryRow(t.Context(), `select count(*) from signing_keys`).Scan(&n))
-	require.Equal(t, 2, n)
+	require.Len(t, column[string](t, db, `select state from signing_keys`), 2)
 
-	_, err := key.Load(t.Context(), store.NewKeys(db), "another secret of thirty-two letters", clock.System{})
+	other := policy()
+	other.Secret = "another secret of thirty-two letters"
+	_, err := key.Load(t.Context(), store.NewKeys(db), other, clock.System{})
 	require.ErrorIs(t, err, key.ErrSealed)
+}
+
+func TestKeysThroughTheirLife(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	c := clock.At(now)
+	replicas := make([]*key.Ring, 3)
+	for i := range replicas {
+		var err error
+		replicas[i], err = key.Load(t.Context(), store.NewKeys(db), policy(), c)
+		require.NoError(t, err)
+	}
+	refresh := func() []string {
+		var all sync.WaitGroup
+		errs := make([]error, len(replicas))
+		for i, r := range replicas {
+			all.Go(func() { errs[i] = r.Refresh(t.Context()) })
+		}
+		all.Wait()
+		for _, err := range errs {
+			require.NoError(t, err)
+		}
+		return column[string](t, db, `select state from signing_keys order by created_at, kid`)
+	}
+	require.Equal(t, []string{"signing", "next"}, refresh())
+	untouched := column[string](t, db, `select xmin::text from signing_keys order by kid`)
+	refresh()
+	require.Equal(t, untouched, column[string](t, db, `select xmin::text from signing_keys order by kid`), "nothing to do writes nothing")
+	c.Advance(30 * 24 * time.Hour)
+	require.Equal(t, []string{"old", "signing", "next"}, refresh(), "one of the replicas rotates")
+	c.Advance(2 * time.Hour)
+	require.Equal(t, []string{"signing", "next"}, refresh())
+	require.Equal(t, []time.Duration{time.Hour, time.Hour}, column[time.Duration](t, db, `select token_ttl from signing_keys`))
+}
+
+func TestTheVersionBeforeGoesOnWorking(t *testing.T) {
+	t.Parallel()
+	_, db := stores(t)
+	conn := db.Conn(t.Context())
+	for _, sql := range []string{
+		`insert into agents (id, version, email, password_hash, full_name, role, is_active, created_at, updated_at)
+		 values ('0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e', 1, 'asha@example.com', 'hash', 'Asha', 'agent', true, now(), now())`,
+		`insert into sessions (id, agent_id, created_at, last_used_at, user_agent, ip)
+		 values ('0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f', '0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e', now(), now(), '', '')`,
+		`insert into signing_keys (kid, state, public, sealed, created_at) values ('0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d40', 'signing', '', '', now())`,
+	} {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err, strings.Fields(sql)[2])
+	}
+	out := outbox.New(db, telemetry.Nop())
+	_, a, err := store.NewSessions(db, out).Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
+	require.NoError(t, err)
+	require.NoError(t, store.NewSessions(db, out).Create(t.Context(), agent.Session{ID: contract.NewID(), AgentID: a.ID}, a.PasswordSetAt))
 }

@@ -22,8 +22,44 @@ type agentView struct {
 	CreatedAt time.Time     `json:"created_at"`
 }
 
-func view(a agent.Agent) any {
+func view(a agent.Agent) any { return agentOf(a) }
+
+func agentOf(a agent.Agent) agentView {
 	return agentView{ID: a.ID, Email: a.Email, FullName: a.FullName, Name: a.FullName, Role: a.Role, IsActive: a.IsActive, CreatedAt: a.CreatedAt}
+}
+
+func agentList(p agent.Page) any {
+	items := make([]agentView, 0, len(p.Items))
+	for _, a := range p.Items {
+		items = append(items, agentOf(a))
+	}
+	return rpc.List{Items: items, Next: p.Next}
+}
+
+// createdAgent is the schema CreatedAgent of the contract.
+type createdAgent struct {
+	agentView
+	Password string `json:"password,omitempty"`
+}
+
+func createdView(c agent.Created) any { return createdAgent{agentOf(c.Agent), c.Password} }
+
+// session is the schema Session of the contract.
+type session struct {
+	ID         string    `json:"id"`
+	CreatedAt  time.Time `json:"created_at"`
+	LastUsedAt time.Time `json:"last_used_at"`
+	UserAgent  string    `json:"user_agent"`
+	IP         string    `json:"ip"`
+	Current    bool      `json:"current"`
+}
+
+func sessionList(p agent.SessionPage) any {
+	items := make([]session, 0, len(p.Items))
+	for _, s := range p.Items {
+		items = append(items, session{ID: s.ID, CreatedAt: s.CreatedAt, LastUsedAt: s.LastUsedAt, UserAgent: s.UserAgent, IP: s.IP, Current: s.ID == p.Current})
+	}
+	return rpc.List{Items: items, Next: p.Next}
 }
 
 // cached answers with JSON and its own Cache-Control.

@@ -1,0 +1,176 @@
+package api
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/stretchr/testify/require"
+)
+
+// validate is the document as kin-openapi reads and accepts it.
+func validate(t *testing.T, raw []byte) *openapi3.T {
+	t.Helper()
+	require.True(t, json.Valid(raw))
+	doc, err := openapi3.NewLoader().LoadFromData(raw)
+	require.NoError(t, err)
+	require.NoError(t, doc.Validate(t.Context(), openapi3.EnableJSONSchema2020Validation()))
+	return doc
+}
+
+func TestEachDocumentIsOpenAPI(t *testing.T) {
+	t.Parallel()
+	for _, service := range Services() {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			raw, err := Document(service)
+			require.NoError(t, err)
+			doc := validate(t, raw)
+			require.True(t, strings.HasPrefix(doc.OpenAPI, "3.1."), "OpenAPI 3.1")
+			require.NotEmpty(t, doc.Paths.Map())
+			require.Contains(t, doc.Components.Schemas, "Error", "the shared components are in it")
+			if service != "gateway" {
+				require.Empty(t, doc.Security, "the merged document would lose it: put security at the operations")
+				require.Empty(t, doc.Servers, "the merged document would lose them")
+			}
+		})
+	}
+}
+
+// operations calls f with each operation of a document.
+func operations(doc *openapi3.T, f func(where string, item *openapi3.PathItem, op *openapi3.Operation)) {
+	for path, item := range doc.Paths.Map() {
+		for method, op := range item.Operations() {
+			f(method+" "+path, item, op)
+		}
+	}
+}
+
+func TestEachOperationSaysWhatItNeeds(t *testing.T) {
+	t.Parallel()
+	for _, service := range Services() {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			raw, err := Document(service)
+			require.NoError(t, err)
+			doc := validate(t, raw)
+			var tags []string
+			for _, tag := range doc.Tags {
+				tags = append(tags, tag.Name)
+			}
+			operations(doc, func(where string, item *openapi3.PathItem, op *openapi3.Operation) {
+				require.True(t, strings.HasPrefix(op.OperationID, service+"."), "%s: operationId is <service>.<verb>", where)
+				require.NotEmpty(t, op.Summary, where)
+				require.NotEmpty(t, op.Tags, where)
+				require.Subset(t, tags, op.Tags, where)
+				require.Empty(t, item.Parameters, "%s: libs/rpc reads parameters at the operation", where)
+				access, _ := op.Extensions["x-access"].(string)
+				require.Contains(t, []string{"anyone", "agent", "admin"}, access, where)
+				require.NotNil(t, op.Security, "%s: say who may, with security", where)
+				require.Equal(t, access == "anyone", len(*op.Security) == 0, "%s: x-access and security differ", where)
+				if access != "anyone" {
+					require.NotNil(t, op.Responses.Value("401"), where)
+				}
+				if access == "admin" {
+					require.NotNil(t, op.Responses.Value("403"), where)
+				}
+				if len(op.Parameters) > 0 || op.RequestBody != nil {
+					names := slices.Collect(maps.Keys(op.Responses.Map()))
+					require.Condition(t, func() bool { return slices.Contains(names, "422") || service == "gateway" }, "%s: fields can be wrong", where)
+				}
+			})
+		})
+	}
+}
+
+func TestTextsThatComeInHaveALimit(t *testing.T) {
+	t.Parallel()
+	for _, service := range Services() {
+		raw, err := Document(service)
+		require.NoError(t, err)
+		operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
+			for _, p := range op.Parameters {
+				limited(t, where+" "+p.Value.Name, p.Value.Schema, map[*openapi3.Schema]bool{})
+			}
+			if op.RequestBody == nil {
+				return
+			}
+			for _, media := range op.RequestBody.Value.Content {
+				limited(t, where, media.Schema, map[*openapi3.Schema]bool{})
+			}
+		})
+	}
+}
+
+func limited(t *testing.T, where string, ref *openapi3.SchemaRef, seen map[*openapi3.Schema]bool) {
+	t.Helper()
+	if ref == nil || ref.Value == nil || seen[ref.Value] {
+		return
+	}
+	s := ref.Value
+	seen[s] = true
+	if s.Type.Includes("string") && s.Format != "binary" {
+		require.True(t, s.MaxLength != nil || len(s.Enum) > 0 || s.Const != nil || s.Format == "uuid" || s.Format == "date-time", "%s: a text without maxLength", where)
+	}
+	if s.Type.Includes("array") {
+		require.NotNil(t, s.MaxItems, "%s: a list without maxItems", where)
+		limited(t, where+"[]", s.Items, seen)
+	}
+	for name, p := range s.Properties {
+		limited(t, where+"."+name, p, seen)
+	}
+	for _, part := range slices.Concat(s.AllOf, s.AnyOf, s.OneOf) {
+		limited(t, where, part, seen)
+	}
+}
+
+func TestMergedIsEverything(t *testing.T) {
+	t.Parallel()
+	raw, err := Merged("1.2.3")
+	require.NoError(t, err)
+	merged := validate(t, raw)
+	require.Equal(t, "1.2.3", merged.Info.Version)
+	want, got := map[string]string{}, map[string]string{}
+	for _, service := range Services() {
+		raw, err := Document(service)
+		require.NoError(t, err)
+		operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
+			require.Empty(t, want[op.OperationID], "%s is there twice", op.OperationID)
+			want[op.OperationID] = where
+		})
+	}
+	operations(merged, func(where string, _ *openapi3.PathItem, op *openapi3.Operation) { got[op.OperationID] = where })
+	require.Equal(t, want, got)
+	var names []string
+	for _, tag := range merged.Tags {
+		names = append(names, tag.Name)
+	}
+	require.Len(t, slices.Compact(slices.Sorted(slices.Values(names))), len(names), "a tag is there once")
+
+	again, err := Merged("1.2.3")
+	require.NoError(t, err)
+	require.Equal(t, string(raw), string(again), "it is the same every time")
+}
+
+func TestOneNameForTwoThingsIsAnError(t *testing.T) {
+	t.Parallel()
+	type object = map[string]any
+	doc := func(path, schema string) object {
+		return object{"paths": object{path: object{"get": object{"operationId": schema}}}, "components": object{"schemas": object{"Thing": object{"type": schema}}}}
+	}
+	require.NoError(t, mergeDocument(doc("/a", "string"), doc("/b", "string")), "the same thing twice is fine")
+	require.ErrorContains(t, mergeDocument(doc("/a", "string"), doc("/b", "integer")), "components/schemas: Thing means two things")
+	require.ErrorContains(t, mergeDocument(doc("/a", "string"), doc("/a", "integer")), "/a means two things")
+	into := object{"tags": []any{object{"name": "a"}}}
+	require.NoError(t, mergeDocument(into, object{"tags": []any{object{"name": "a"}, object{"name": "b"}}}))
+	require.Equal(t, []any{object{"name": "a"}, object{"name": "b"}}, into["tags"])
+}
+
+func TestAServiceWithoutADocument(t *testing.T) {
+	t.Parallel()
+	_, err := Document("billing")
+	require.ErrorContains(t, err, "read the contract")
+}

@@ -1,0 +1,120 @@
+package auth
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"golang.org/x/term"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/auth/internal/agent"
+	"github.com/convoflow/convoflow/services/auth/internal/key"
+	"github.com/convoflow/convoflow/services/auth/internal/store"
+)
+
+// Commands are what the binary does besides serving.
+func (c Config) Commands() []run.Command {
+	return []run.Command{
+		{
+			Name: "admin create", Help: "--email ADDRESS [--name NAME]: make or promote an admin; the password is asked for, or read from stdin",
+			Run: func(ctx context.Context, tel telemetry.Set, args []string) error {
+				return CreateAdmin(ctx, c, tel, args, os.Stdin, os.Stdout)
+			},
+		},
+		{
+			Name: "keys rotate", Help: "let the next signing key sign from now on",
+			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
+				return RotateKeys(ctx, c, tel, os.Stdout)
+			},
+		},
+	}
+}
+
+// CreateAdmin makes an account an active admin, or makes the account: --email ADDRESS [--name NAME]. The password of a new one
+// comes from stdin: asked for without an echo on a terminal, else the first line. The services hear of it through the outbox
+// of the running service.
+func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []string, stdin io.Reader, stdout io.Writer) error {
+	flags := flag.NewFlagSet("admin create", flag.ContinueOnError)
+	flags.SetOutput(stdout)
+	email := flags.String("email", "", "e-mail address of the admin")
+	name := flags.String("name", "Admin", "full name of a new account")
+	if err := flags.Parse(args); err != nil {
+		return fmt.Errorf("read the arguments: %w", err)
+	}
+	if *email == "" || flags.NArg() > 0 {
+		return errors.New("say who: admin create --email ADDRESS [--name NAME]")
+	}
+	db, err := open(ctx, cfg, tel)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	agents, err := newAgents(cfg, db, outbox.New(db, tel), nil)
+	if err != nil {
+		return err
+	}
+	admin, err := agents.CreateAdmin(ctx, agent.CreateAdminRequest{
+		Email: *email, FullName: *name, Password: func() (string, error) { return readPassword(stdin, stdout) },
+	})
+	if err != nil {
+		return explain(err)
+	}
+	_, err = fmt.Fprintf(stdout, "%s is an admin\n", admin.Email)
+	return err
+}
+
+// readPassword asks on a terminal, without showing what is typed, and reads one line from anything else.
+func readPassword(stdin io.Reader, stdout io.Writer) (string, error) {
+	if file, ok := stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		_, _ = fmt.Fprint(stdout, "Password: ")
+		typed, err := term.ReadPassword(int(file.Fd()))
+		_, _ = fmt.Fprintln(stdout)
+		if err != nil {
+			return "", fmt.Errorf("read the password: %w", err)
+		}
+		return string(typed), nil
+	}
+	line, err := bufio.NewReader(stdin).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return "", fmt.Errorf("read the password: %w", err)
+	}
+	return strings.TrimRight(line, "\r\n"), nil
+}
+
+// explain says what is wrong with each field, as a client would see it.
+func explain(err error) error {
+	problems := []error{err}
+	for _, f := range fault.Of(err).Fields {
+		problems = append(problems, fmt.Errorf("%v: %s", f.Loc[len(f.Loc)-1], f.Msg))
+	}
+	return errors.Join(problems...)
+}
+
+// RotateKeys lets the next signing key sign from now on. The running replicas follow within key.RefreshEvery; no token is
+// refused meanwhile.
+func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer) error {
+	db, err := open(ctx, cfg, tel)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	keys, err := key.Load(ctx, store.NewKeys(db), cfg.keys(), clock.System{})
+	if err != nil {
+		return err
+	}
+	if err := keys.Rotate(ctx); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(stdout, "another key signs within %s\n", key.RefreshEvery)
+	return err
+}

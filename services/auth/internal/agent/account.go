@@ -1,0 +1,158 @@
+package agent
+
+import (
+	"context"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+)
+
+// RegisterRequest asks for an account.
+type RegisterRequest struct {
+	Email    string `json:"email"`
+	Password string `json:"password"`
+	FullName string `json:"full_name"`
+	Name     string `json:"name"` // FullName in the words of the older apps
+}
+
+// Register makes an account. The first one of the platform is its admin.
+func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error) {
+	if !s.Open {
+		return Agent{}, fault.New(fault.Forbidden, "registration_closed", "Registration is closed: ask your admin for an account")
+	}
+	if err := fields(checkEmail(r.Email), s.checkPassword("password", r.Password), checkName(r.FullName, r.Name)); err != nil {
+		return Agent{}, err
+	}
+	hash, err := s.Passwords.Hash(ctx, r.Password)
+	if err != nil {
+		return Agent{}, err
+	}
+	return s.Agents.Create(ctx, func(first bool) (Agent, []contract.Event) {
+		d := draft{email: normalize(r.Email), passwordHash: hash, fullName: pickName(r.FullName, r.Name), role: identity.Agent}
+		if first {
+			d.role = identity.Admin
+		}
+		return create(d, s.Clock.Now())
+	})
+}
+
+// MeRequest asks for the caller's own account.
+type MeRequest struct{}
+
+// Me is the caller's own account.
+func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return Agent{}, err
+	}
+	return s.Agents.Find(ctx, caller.AgentID)
+}
+
+// UpdateRequest changes the caller's own account.
+type UpdateRequest struct {
+	FullName string `json:"full_name"`
+}
+
+// Update changes the caller's own account.
+func (s *Service) Update(ctx context.Context, r UpdateRequest) (Agent, error) {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return Agent{}, err
+	}
+	fullName := strings.TrimSpace(r.FullName)
+	if err := fields(checkFullName(fullName)); err != nil {
+		return Agent{}, err
+	}
+	return s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]contract.Event, error) {
+		return a.edit(edit{FullName: &fullName}, s.Clock.Now()), nil
+	})
+}
+
+// ChangePasswordRequest gives the caller a new password.
+type ChangePasswordRequest struct {
+	Current string `json:"current_password"`
+	New     string `json:"new_password"`
+}
+
+// ChangePassword gives the caller a new password and ends all its other sessions. A wrong current one is the Forbidden fault
+// wrong_password; it is slowed down like a login, but counted apart: a stranger at the login cannot get in the way.
+func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (struct{}, error) {
+	none := struct{}{}
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return none, err
+	}
+	if err := fields(s.checkPassword("new_password", r.New)); err != nil {
+		return none, err
+	}
+	before, err := s.proven(ctx, caller.AgentID, r.Current)
+	if err != nil {
+		return none, err
+	}
+	hash, err := s.Passwords.Hash(ctx, r.New)
+	if err != nil {
+		return none, err
+	}
+	now := s.Clock.Now()
+	return none, s.Tx.InTx(ctx, func(ctx context.Context) error {
+		_, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]contract.Event, error) {
+			if !a.PasswordSetAt.Equal(before.PasswordSetAt) {
+				return nil, wrongPassword()
+			}
+			a.choose(hash, now)
+			return nil, nil
+		})
+		if err != nil {
+			return err
+		}
+		return s.Sessions.Remove(ctx, caller.AgentID, caller.SessionID, endedByPassword, now)
+	})
+}
+
+// proven returns the agent when the password is its own.
+func (s *Service) proven(ctx context.Context, agentID, password string) (Agent, error) {
+	attempt, err := s.attempt(ctx, "password", agentID)
+	if err != nil {
+		return Agent{}, err
+	}
+	a, err := s.Agents.Find(ctx, agentID)
+	if err != nil {
+		return Agent{}, err
+	}
+	right, err := s.Passwords.Verify(ctx, a.PasswordHash, password)
+	if err != nil {
+		return Agent{}, err
+	}
+	if !right {
+		if err := s.Attempts.Change(ctx, attempt); err != nil {
+			return Agent{}, err
+		}
+		return Agent{}, wrongPassword()
+	}
+	return a, s.forgive(ctx, attempt)
+}
+
+func wrongPassword() error {
+	return fault.New(fault.Forbidden, "wrong_password", "The current password is another one")
+}
+
+// forgive forgets wrong passwords after the right one.
+func (s *Service) forgive(ctx context.Context, a Attempt) error {
+	if !a.Known {
+		return nil
+	}
+	return s.Attempts.Remove(ctx, a)
+}
+
+// pause waits for d unless ctx ends before.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}

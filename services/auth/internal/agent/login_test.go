@@ -1,0 +1,481 @@
+package agent_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/services/auth/internal/agent"
+)
+
+const day = 24 * time.Hour
+
+func (f fixture) deactivate(t *testing.T, id string) {
+	t.Helper()
+	_, err := f.Agents.Change(t.Context(), id, func(a *agent.Agent) ([]contract.Event, error) {
+		a.IsActive = false
+		return nil, nil
+	})
+	require.NoError(t, err)
+}
+
+func TestLogin(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	ctx := agent.WithDevice(t.Context(), agent.Device{UserAgent: strings.Repeat("é", 300) + "\xff", IP: "203.0.113.7"})
+	got, err := f.Login(ctx, agent.LoginRequest{Username: "Asha@Example.com ", Password: password})
+	require.NoError(t, err)
+
+	sessions := f.sessions(t, a)
+	require.Len(t, sessions, 1)
+	s := sessions[0]
+	require.Equal(t, agent.Session{
+		ID: s.ID, AgentID: a.ID, CreatedAt: now, LastUsedAt: now, UserAgent: strings.Repeat("é", 200), IP: "203.0.113.7", FamilyHash: s.FamilyHash, RefreshHash: s.RefreshHash,
+	}, s)
+	require.Len(t, s.FamilyHash, 32)
+	require.Len(t, s.RefreshHash, 32)
+	require.Equal(t, agent.AccessToken{AccessToken: a.ID + " " + s.ID + " admin", TokenType: "bearer", ExpiresIn: 3600, RefreshToken: got.RefreshToken}, got)
+	require.True(t, strings.HasPrefix(got.RefreshToken, s.ID+"."))
+	require.Len(t, got.RefreshToken, 36+1+64)
+}
+
+func TestLoginTellsNothingToStrangers(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	asha := f.register(t, "asha@example.com")
+	ben := f.register(t, "ben@example.com")
+	f.deactivate(t, ben.ID)
+
+	var answers []*fault.Error
+	for _, r := range []agent.LoginRequest{
+		{Username: "asha@example.com", Password: "wrong"},
+		{Username: "nobody@example.com", Password: password},
+		{Username: "ben@example.com", Password: password},
+		{},
+	} {
+		_, err := f.Login(t.Context(), r)
+		answers = append(answers, fault.Of(err))
+	}
+	require.Equal(t, fault.Unauthenticated, answers[0].Kind)
+	require.Equal(t, "invalid_credentials", answers[0].Code)
+	require.Equal(t, "Invalid credentials", answers[0].Detail)
+	for _, other := range answers[1:] {
+		require.Equal(t, answers[0], other)
+	}
+	require.Equal(t, []string{"hash of tangerine-otter", "", "hash of tangerine-otter", ""}, f.passwords.verified, "each costs one hash")
+	require.Empty(t, append(f.sessions(t, asha), f.sessions(t, ben)...))
+}
+
+func TestFailedLoginsAreSlow(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.register(t, "asha@example.com")
+	f.register(t, "ben@example.com")
+	try := func(email, password, ip string) *fault.Error {
+		_, err := f.Login(from(t, ip), agent.LoginRequest{Username: email, Password: password})
+		if err == nil {
+			return nil
+		}
+		return fault.Of(err)
+	}
+	for name, c := range map[string]struct {
+		email string
+		ips   []string // of the guesser, then of somebody else
+	}{
+		"an account":    {"asha@example.com", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"}},
+		"no account":    {"nobody@example.com", []string{"192.0.3.1", "192.0.3.2", "192.0.3.3", "192.0.3.4", "192.0.3.5", "192.0.3.6"}},
+		"IPv6 networks": {"", []string{"2001:db8::1", "2001:db8::2", "2001:db8::3", "2001:db8::4", "2001:db8::5", "2001:db8::6"}},
+	} {
+		for i, ip := range c.ips {
+			email := c.email
+			if email == "" {
+				email = string(rune('a'+i)) + "@example.com"
+			}
+			require.Equal(t, "invalid_credentials", try(email, "wrong", ip).Code, "%s %d", name, i)
+		}
+	}
+	for _, refused := range []*fault.Error{
+		try("ASHA@example.com", password, "198.51.100.1"),
+		try("nobody@example.com", password, "198.51.100.1"),
+		try("ben@example.com", password, "2001:db8::7"),
+	} {
+		require.Equal(t, fault.Limited, refused.Kind)
+		require.Equal(t, "too_many_attempts", refused.Code)
+		require.Equal(t, 2*time.Second, refused.RetryAfter)
+	}
+	require.Nil(t, try("ben@example.com", password, "2001:db8:0:1::7"), "another network")
+	f.clock.Advance(1500 * time.Millisecond)
+	require.Equal(t, time.Second, try("asha@example.com", password, "198.51.100.1").RetryAfter, "whole seconds")
+	f.clock.Advance(500 * time.Millisecond)
+	require.Nil(t, try("asha@example.com", password, "198.51.100.1"))
+	require.Equal(t, "invalid_credentials", try("asha@example.com", "wrong", "198.51.100.1").Code, "the account begins anew")
+	require.Nil(t, try("asha@example.com", password, "198.51.100.1"))
+}
+
+func TestAStrangerLocksNobodyOutOfADevice(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.register(t, "asha@example.com")
+	before := f.login(t, "asha@example.com")
+	for range 20 {
+		_, _ = f.Login(from(t, "198.51.100.1"), agent.LoginRequest{Username: "asha@example.com", Password: "wrong"})
+	}
+	_, err := f.Login(from(t, "203.0.113.7"), agent.LoginRequest{Username: "asha@example.com", Password: password})
+	require.Equal(t, fault.Limited, fault.KindOf(err))
+
+	ctx := f.mustAs(t, before.AccessToken)
+	_, err = f.Me(ctx, agent.MeRequest{})
+	require.NoError(t, err)
+	_, err = f.Refresh(t.Context(), agent.RefreshRequest{RefreshToken: before.RefreshToken})
+	require.NoError(t, err)
+	_, err = f.ChangePassword(ctx, agent.ChangePasswordRequest{Current: password, New: "violet-heron"})
+	require.NoError(t, err, "counted apart from the login")
+}
+
+func TestOldHashesAreReplacedAtTheLogin(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) {
+		a.PasswordHash = "old hash of tangerine-otter"
+		return nil, nil
+	})
+	require.NoError(t, err)
+	_, err = f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: "wrong"})
+	require.Error(t, err)
+	unchanged, err := f.Agents.Find(t.Context(), a.ID)
+	require.NoError(t, err)
+	require.Equal(t, "old hash of tangerine-otter", unchanged.PasswordHash)
+
+	f.login(t, "asha@example.com")
+	got, err := f.Agents.Find(t.Context(), a.ID)
+	require.NoError(t, err)
+	require.Equal(t, a, got, "only the hash changed, and nobody hears of it")
+	require.Len(t, f.memory.Events(), 1)
+}
+
+// changing is passwords that let somebody change the agent while one is verified.
+type changing struct {
+	*plain
+	while func()
+}
+
+func (c changing) Verify(ctx context.Context, hash, password string) (bool, error) {
+	c.while()
+	return c.plain.Verify(ctx, hash, password)
+}
+
+func TestALoginThatIsOvertakenOpensNothing(t *testing.T) {
+	t.Parallel()
+	for name, overtake := range map[string]func(*agent.Agent){
+		"deactivated":      func(a *agent.Agent) { a.IsActive = false },
+		"another password": func(a *agent.Agent) { a.PasswordHash, a.PasswordSetAt = "hash of other", now.Add(time.Second) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture()
+			f.register(t, "admin@example.com")
+			a := f.register(t, "asha@example.com")
+			f.Passwords = changing{f.passwords, func() {
+				_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) { overtake(a); return nil, nil })
+				require.NoError(t, err)
+			}}
+			_, err := f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: password})
+			require.Equal(t, "invalid_credentials", fault.Of(err).Code)
+			require.Empty(t, f.sessions(t, a))
+		})
+	}
+}
+
+func (f fixture) refresh(t *testing.T, token string) (agent.AccessToken, string) {
+	t.Helper()
+	got, err := f.Refresh(from(t, "192.0.2.50"), agent.RefreshRequest{RefreshToken: token})
+	if err != nil {
+		require.Equal(t, fault.Unauthenticated, fault.KindOf(err))
+		return agent.AccessToken{}, fault.Of(err).Code
+	}
+	return got, ""
+}
+
+func TestRefresh(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	first := f.login(t, "asha@example.com")
+	f.clock.Advance(time.Hour)
+	second, code := f.refresh(t, first.RefreshToken)
+	require.Empty(t, code)
+	require.NotEqual(t, first.RefreshToken, second.RefreshToken)
+	require.Equal(t, first.AccessToken, second.AccessToken, "of the same session")
+	require.Equal(t, 3600, second.ExpiresIn)
+	session := f.sessions(t, a)[0]
+	require.Equal(t, now.Add(time.Hour), session.LastUsedAt)
+	require.Equal(t, "192.0.2.50", session.IP)
+	for range 3 {
+		next, code := f.refresh(t, second.RefreshToken)
+		require.Empty(t, code)
+		second = next
+	}
+	require.Len(t, f.sessions(t, a), 1)
+	require.Len(t, f.memory.Events(), 1, "a renewal is nobody else's business")
+}
+
+func TestALostAnswerGivesTheSameSuccessor(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	first := f.login(t, "asha@example.com").RefreshToken
+	second, _ := f.refresh(t, first)
+	for _, wait := range []time.Duration{0, 15 * time.Second, 15 * time.Second} {
+		f.clock.Advance(wait)
+		again, code := f.refresh(t, first)
+		require.Empty(t, code)
+		require.Equal(t, second.RefreshToken, again.RefreshToken)
+	}
+	third, code := f.refresh(t, second.RefreshToken)
+	require.Empty(t, code)
+	_, code = f.refresh(t, third.RefreshToken)
+	require.Empty(t, code)
+	require.Len(t, f.sessions(t, a), 1)
+}
+
+func TestAStolenTokenEndsTheSession(t *testing.T) {
+	t.Parallel()
+	for name, steal := range map[string]func(t *testing.T, f fixture, first string) (stolen, newest string){
+		"after the grace": func(t *testing.T, f fixture, first string) (string, string) {
+			t.Helper()
+			second, _ := f.refresh(t, first)
+			f.clock.Advance(30*time.Second + time.Microsecond)
+			return first, second.RefreshToken
+		},
+		"the one before the predecessor": func(t *testing.T, f fixture, first string) (string, string) {
+			t.Helper()
+			second, _ := f.refresh(t, first)
+			third, _ := f.refresh(t, second.RefreshToken)
+			return first, third.RefreshToken
+		},
+		"one that was never issued, by who knows the family": func(_ *testing.T, _ fixture, first string) (string, string) {
+			return first[:len(first)-10] + "AAAAAAAAAA", first
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture()
+			a := f.register(t, "asha@example.com")
+			other := f.login(t, "asha@example.com")
+			login := f.login(t, "asha@example.com")
+			stolen, newest := steal(t, f, login.RefreshToken)
+			_, code := f.refresh(t, stolen)
+			require.Equal(t, "invalid_refresh_token", code)
+			_, code = f.refresh(t, newest)
+			require.Equal(t, "invalid_refresh_token", code, "the owner's too")
+			_, err := f.as(t, login.AccessToken)
+			require.Equal(t, "session_ended", fault.Of(err).Code)
+			require.Equal(t, []string{"refresh_reused"}, f.ends(t))
+			require.Len(t, f.sessions(t, a), 1)
+			_, code = f.refresh(t, other.RefreshToken)
+			require.Empty(t, code, "other sessions go on")
+		})
+	}
+}
+
+func TestTokensThatAreNoneHarmNobody(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	login := f.login(t, "asha@example.com")
+	id, rest, _ := strings.Cut(login.RefreshToken, ".")
+	for name, text := range map[string]string{
+		"nothing":                    "",
+		"an access token":            login.AccessToken,
+		"only the session":           id,
+		"of a session with no proof": id + "." + strings.Repeat("A", 64),
+		"of no session":              contract.NewID() + "." + rest,
+		"cut":                        login.RefreshToken[:len(login.RefreshToken)-1],
+		"longer":                     login.RefreshToken + "A",
+		"padded":                     login.RefreshToken + "=",
+		"a line feed in it":          login.RefreshToken[:50] + "\n" + login.RefreshToken[50:],
+		"no session id":              "x." + rest,
+	} {
+		_, code := f.refresh(t, text)
+		require.Equal(t, "invalid_refresh_token", code, name)
+	}
+	require.Len(t, f.sessions(t, a), 1)
+	require.Empty(t, f.ends(t))
+	_, code := f.refresh(t, login.RefreshToken)
+	require.Empty(t, code)
+}
+
+func TestSessionsGrowOld(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.register(t, "asha@example.com")
+	idle, busy := f.login(t, "asha@example.com").RefreshToken, f.login(t, "asha@example.com").RefreshToken
+	renew := func() string {
+		got, code := f.refresh(t, busy)
+		busy = got.RefreshToken
+		return code
+	}
+	f.clock.Advance(14*day - time.Second)
+	require.Empty(t, renew())
+	f.clock.Advance(time.Second)
+	_, code := f.refresh(t, idle)
+	require.Equal(t, "invalid_refresh_token", code, "14 days idle")
+	f.clock.Advance(13 * day)
+	require.Empty(t, renew())
+	f.clock.Advance(3*day - time.Second)
+	require.Empty(t, renew())
+	f.clock.Advance(time.Second)
+	require.Equal(t, "invalid_refresh_token", renew(), "30 days old")
+	require.Empty(t, f.ends(t), "nothing was stolen")
+}
+
+func TestRefreshOfAnInactiveAgent(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	login := f.login(t, "asha@example.com")
+	f.register(t, "ben@example.com")
+	_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) { a.Role = identity.Admin; return nil, nil })
+	require.NoError(t, err)
+	_, err = f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "ben@example.com"})
+	require.NoError(t, err)
+	f.deactivate(t, a.ID)
+	_, code := f.refresh(t, login.RefreshToken)
+	require.Equal(t, "invalid_refresh_token", code)
+}
+
+func TestManyRenewalsAtOnceGetOneSuccessor(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	first := f.login(t, "asha@example.com").RefreshToken
+	var mu sync.Mutex
+	successors := map[string]bool{}
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			got, err := f.Refresh(t.Context(), agent.RefreshRequest{RefreshToken: first})
+			mu.Lock()
+			defer mu.Unlock()
+			successors[got.RefreshToken] = err == nil
+		})
+	}
+	all.Wait()
+	require.Len(t, successors, 1)
+	require.NotContains(t, successors, "")
+	require.Len(t, f.sessions(t, a), 1)
+}
+
+func TestAdmit(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	b := f.register(t, "ben@example.com")
+	f.login(t, "asha@example.com")
+	session := f.sessions(t, a)[0].ID
+	caller := identity.Caller{AgentID: a.ID, SessionID: session, TokenID: "jti", Role: identity.Agent, Token: "token"}
+	got, err := f.Admit(t.Context(), caller)
+	require.NoError(t, err)
+	caller.Role = identity.Admin
+	require.Equal(t, caller, got, "the role is that of now")
+	for name, c := range map[string]identity.Caller{
+		"no session":        {AgentID: a.ID, SessionID: contract.NewID()},
+		"another's session": {AgentID: b.ID, SessionID: session},
+	} {
+		_, err := f.Admit(t.Context(), c)
+		require.Equal(t, fault.Unauthenticated, fault.KindOf(err), name)
+		require.Equal(t, "session_ended", fault.Of(err).Code, name)
+	}
+}
+
+func TestLogout(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.register(t, "asha@example.com")
+	phone, web := f.login(t, "asha@example.com"), f.login(t, "asha@example.com")
+	ctx := f.mustAs(t, phone.AccessToken)
+	for range 2 { // the second one came at the same time
+		_, err := f.Logout(ctx, agent.LogoutRequest{})
+		require.NoError(t, err)
+	}
+	_, err := f.as(t, phone.AccessToken)
+	require.Equal(t, "session_ended", fault.Of(err).Code)
+	_, code := f.refresh(t, phone.RefreshToken)
+	require.Equal(t, "invalid_refresh_token", code)
+	f.mustAs(t, web.AccessToken)
+	require.Equal(t, []string{"logout"}, f.ends(t))
+}
+
+func TestSessionsAreTheCallersOwn(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	asha, ben := f.register(t, "asha@example.com"), f.register(t, "ben@example.com")
+	admin, phone, web := f.login(t, "asha@example.com"), f.login(t, "ben@example.com"), f.login(t, "ben@example.com")
+	ctx := f.mustAs(t, web.AccessToken)
+	page, err := f.ListSessions(ctx, agent.ListSessionsRequest{})
+	require.NoError(t, err)
+	require.ElementsMatch(t, f.sessions(t, ben), page.Items)
+	require.Equal(t, strings.Split(web.AccessToken, " ")[1], page.Current)
+
+	remove := func(token, id string) error {
+		_, err := f.RemoveSession(f.mustAs(t, token), agent.RemoveSessionRequest{ID: id})
+		return err
+	}
+	session := func(a agent.AccessToken) string { return strings.Split(a.AccessToken, " ")[1] }
+	require.Equal(t, fault.Forbidden, fault.KindOf(remove(web.AccessToken, session(admin))))
+	require.Equal(t, fault.NotFound, fault.KindOf(remove(web.AccessToken, contract.NewID())))
+	require.NoError(t, remove(web.AccessToken, session(phone)))
+	_, err = f.as(t, phone.AccessToken)
+	require.Error(t, err)
+	require.NoError(t, remove(admin.AccessToken, session(web)), "an admin may")
+	require.Equal(t, []string{"removed", "removed"}, f.ends(t))
+	require.Len(t, f.sessions(t, asha), 1)
+}
+
+func TestChangePassword(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	a := f.register(t, "asha@example.com")
+	phone, web := f.login(t, "asha@example.com"), f.login(t, "asha@example.com")
+	ctx := f.mustAs(t, web.AccessToken)
+	change := func(old, fresh string) *fault.Error {
+		_, err := f.ChangePassword(ctx, agent.ChangePasswordRequest{Current: old, New: fresh})
+		if err == nil {
+			return nil
+		}
+		return fault.Of(err)
+	}
+	require.Equal(t, "wrong_password", change("wrong", "violet-heron").Code)
+	for fresh, want := range map[string]string{"short": "string_too_short", "password": "password_common", strings.Repeat("x", 129): "string_too_long"} {
+		wrong := change(password, fresh)
+		require.Equal(t, fault.Field{Type: want, Loc: []any{"body", "new_password"}, Msg: wrong.Fields[0].Msg}, wrong.Fields[0])
+	}
+	f.clock.Advance(time.Minute)
+	require.Nil(t, change(password, "violet-heron"))
+	_, err := f.as(t, phone.AccessToken)
+	require.Equal(t, "session_ended", fault.Of(err).Code)
+	f.mustAs(t, web.AccessToken)
+	require.Equal(t, []string{"password_changed"}, f.ends(t))
+	got, err := f.Agents.Find(t.Context(), a.ID)
+	require.NoError(t, err)
+	require.Equal(t, a.Version, got.Version, "nobody else sees it")
+	require.Equal(t, now.Add(time.Minute), got.PasswordSetAt)
+	_, err = f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: password})
+	require.Equal(t, "invalid_credentials", fault.Of(err).Code)
+	_, err = f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: "violet-heron"})
+	require.NoError(t, err)
+
+	for range 6 {
+		require.Equal(t, "wrong_password", change("wrong", "violet-herons").Code)
+	}
+	require.Equal(t, "too_many_attempts", change("violet-heron", "violet-herons").Code)
+}

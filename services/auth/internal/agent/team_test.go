@@ -1,0 +1,192 @@
+package agent_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/services/auth/internal/agent"
+)
+
+func of[T any](v T) *T { return &v }
+
+func TestCreateAgent(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.Open = false
+	got, err := f.Create(t.Context(), agent.CreateRequest{Email: " Ben@Example.com", FullName: " Ben ", Password: of("violet-heron")})
+	require.NoError(t, err)
+	require.Equal(t, agent.Created{Agent: agent.Agent{
+		ID: got.Agent.ID, Version: 1, Email: "ben@example.com", PasswordHash: "hash of violet-heron", PasswordSetAt: now, FullName: "Ben",
+		Role: identity.Agent, IsActive: true, CreatedAt: now, UpdatedAt: now,
+	}}, got)
+
+	got, err = f.Create(t.Context(), agent.CreateRequest{Email: "cy@example.com", Name: "Cy", Role: identity.Admin, IsActive: of(false)})
+	require.NoError(t, err)
+	require.Len(t, got.Password, 26)
+	require.Equal(t, "hash of "+got.Password, got.Agent.PasswordHash)
+	require.Equal(t, identity.Admin, got.Agent.Role)
+	require.False(t, got.Agent.IsActive)
+
+	_, err = f.Create(t.Context(), agent.CreateRequest{Email: "ben@example.com", Name: "Ben"})
+	require.Equal(t, "email_taken", fault.Of(err).Code)
+	_, err = f.Create(t.Context(), agent.CreateRequest{Password: of("password")})
+	require.Len(t, fault.Of(err).Fields, 3)
+	events := f.memory.Events()
+	require.Len(t, events, 2)
+	second, err := contract.AgentRegistered.Decode(events[1])
+	require.NoError(t, err)
+	require.False(t, second.Data.IsActive)
+}
+
+func TestUpdateAgent(t *testing.T) {
+	t.Parallel()
+	const admin, ben = "admin@example.com", "ben@example.com"
+	for name, c := range map[string]struct {
+		change agent.UpdateAgentRequest
+		events []string
+		ends   []string
+	}{
+		"nothing":     {agent.UpdateAgentRequest{}, nil, nil},
+		"what it is":  {agent.UpdateAgentRequest{Email: of("BEN@example.com"), FullName: of(" Asha Rao "), IsActive: of(true), Role: of(identity.Admin)}, nil, nil},
+		"e-mail":      {agent.UpdateAgentRequest{Email: of("Benny@example.com")}, []string{"agent.updated"}, nil},
+		"name":        {agent.UpdateAgentRequest{FullName: of("Ben Okafor")}, []string{"agent.updated"}, nil},
+		"role":        {agent.UpdateAgentRequest{Role: of(identity.Agent)}, []string{"agent.updated"}, []string{"role_changed", "role_changed"}},
+		"password":    {agent.UpdateAgentRequest{Password: of("violet-heron")}, nil, []string{"password_changed", "password_changed"}},
+		"deactivated": {agent.UpdateAgentRequest{IsActive: of(false)}, []string{"agent.deactivated"}, []string{"agent_deactivated", "agent_deactivated"}},
+		"everything at once": {agent.UpdateAgentRequest{IsActive: of(false), Role: of(identity.Agent), FullName: of("Ben"), Password: of("violet-heron")},
+			[]string{"agent.deactivated"}, []string{"agent_deactivated", "agent_deactivated"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture()
+			f.register(t, admin)
+			f.register(t, ben)
+			a, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: ben})
+			require.NoError(t, err)
+			tokens := []agent.AccessToken{f.login(t, ben), f.login(t, ben)}
+			others := f.login(t, admin)
+			before := len(f.memory.Events())
+			f.clock.Advance(time.Minute)
+
+			c.change.ID = a.ID
+			got, err := f.UpdateAgent(t.Context(), c.change)
+			require.NoError(t, err)
+			var events []string
+			for _, e := range f.memory.Events()[before:] {
+				if e.Type != "session.revoked" {
+					events = append(events, e.Type)
+					told, err := contract.AgentUpdated.Decode(e)
+					require.NoError(t, err)
+					require.Equal(t, contract.Agent{
+						AgentID: got.ID, Version: a.Version + 1, Email: got.Email, FullName: got.FullName, Role: string(got.Role), IsActive: got.IsActive,
+						CreatedAt: got.CreatedAt, UpdatedAt: now.Add(time.Minute),
+					}, told.Data)
+				}
+			}
+			require.Equal(t, c.events, events)
+			require.Equal(t, c.ends, f.ends(t))
+			for _, token := range tokens {
+				_, err := f.as(t, token.AccessToken)
+				require.Equal(t, c.ends == nil, err == nil)
+				_, err = f.Refresh(t.Context(), agent.RefreshRequest{RefreshToken: token.RefreshToken})
+				require.Equal(t, c.ends == nil, err == nil)
+			}
+			f.mustAs(t, others.AccessToken)
+			kept, err := f.Get(t.Context(), agent.GetRequest{ID: a.ID})
+			require.NoError(t, err)
+			require.Equal(t, kept, got)
+		})
+	}
+}
+
+func TestPromotionLeavesSessions(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.register(t, "admin@example.com")
+	ben := f.register(t, "ben@example.com")
+	login := f.login(t, "ben@example.com")
+	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, Role: of(identity.Admin)})
+	require.NoError(t, err)
+	f.mustAs(t, login.AccessToken)
+	renewed, code := f.refresh(t, login.RefreshToken)
+	require.Empty(t, code)
+	require.Contains(t, renewed.AccessToken, " admin", "the next token says it")
+}
+
+func TestUpdateAgentRefuses(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	admin := f.register(t, "admin@example.com")
+	ben := f.register(t, "ben@example.com")
+	login := f.login(t, "admin@example.com")
+	for code, r := range map[string]agent.UpdateAgentRequest{
+		"agent_not_found":  {ID: contract.NewID(), FullName: of("X")},
+		"email_taken":      {ID: ben.ID, Email: of("ADMIN@example.com")},
+		"last_admin":       {ID: admin.ID, IsActive: of(false), Password: of("violet-heron")},
+		"validation_error": {ID: ben.ID, Email: of("ben"), FullName: of(" "), Password: of("password")},
+	} {
+		_, err := f.UpdateAgent(t.Context(), r)
+		require.Equal(t, code, fault.Of(err).Code)
+		if code == "validation_error" {
+			require.Len(t, fault.Of(err).Fields, 3)
+		}
+	}
+	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: admin.ID, Role: of(identity.Agent)})
+	require.Equal(t, "last_admin", fault.Of(err).Code)
+	f.mustAs(t, login.AccessToken)
+	require.Len(t, f.memory.Events(), 2, "what was refused left no trace")
+}
+
+func TestCreateAdmin(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.Open = false
+	none := func() (string, error) { return "", errors.New("nobody was to be asked") }
+	ask := func() (string, error) { return "violet-heron", nil }
+	made, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "Root@Example.com", FullName: "Root", Password: ask})
+	require.NoError(t, err)
+	require.Equal(t, identity.Admin, made.Role)
+	require.Equal(t, "hash of violet-heron", made.PasswordHash)
+
+	ben, err := f.Create(t.Context(), agent.CreateRequest{Email: "ben@example.com", Name: "Ben", IsActive: of(false)})
+	require.NoError(t, err)
+	promoted, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "BEN@example.com", Password: none})
+	require.NoError(t, err)
+	require.Equal(t, ben.Agent.ID, promoted.ID)
+	require.Equal(t, ben.Agent.PasswordHash, promoted.PasswordHash)
+	require.True(t, promoted.IsActive)
+	require.Equal(t, identity.Admin, promoted.Role)
+	again, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "ben@example.com", Password: none})
+	require.NoError(t, err)
+	require.Equal(t, promoted, again)
+
+	for _, r := range []agent.CreateAdminRequest{
+		{Email: "root", FullName: "Root", Password: ask},
+		{Email: "new@example.com", Password: ask},
+		{Email: "new@example.com", FullName: "New", Password: none},
+		{Email: "new@example.com", FullName: "New", Password: func() (string, error) { return "password", nil }},
+	} {
+		_, err := f.CreateAdmin(t.Context(), r)
+		require.Error(t, err)
+	}
+	require.Len(t, f.memory.Events(), 3)
+}
+
+func TestListAgents(t *testing.T) {
+	t.Parallel()
+	f := newFixture()
+	f.register(t, "asha@example.com")
+	f.register(t, "ben@example.com")
+	page, err := f.List(t.Context(), agent.ListRequest{Q: "BEN"})
+	require.NoError(t, err)
+	require.Len(t, page.Items, 1)
+	page, err = f.List(t.Context(), agent.ListRequest{})
+	require.NoError(t, err)
+	require.Len(t, page.Items, 2)
+}

@@ -1,0 +1,431 @@
+package e2e
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/rand"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// none stands in the table where the operation takes no object.
+var none = [3]int{}
+
+// policy is what an operation answers: to whoever has no good token, and to an agent and an admin who ask about something of
+// their own, of somebody else, and that does not exist. The first number is all there is where the operation takes no object.
+type policy struct {
+	stranger     int
+	agent, admin [3]int
+}
+
+// policies say who may do what. An operation without a row here fails.
+var policies = map[string]policy{
+	//                                stranger   agent: own, other's, missing       admin
+	"auth.register":        {201, [3]int{201}, [3]int{201}},
+	"auth.login":           {200, [3]int{200}, [3]int{200}},
+	"auth.refresh":         {200, [3]int{200}, [3]int{200}},
+	"auth.logout":          {401, [3]int{204}, [3]int{204}},
+	"auth.me":              {401, [3]int{200}, [3]int{200}},
+	"auth.update":          {401, [3]int{200}, [3]int{200}},
+	"auth.change_password": {401, [3]int{204}, [3]int{204}},
+	"auth.list_sessions":   {401, [3]int{200}, [3]int{200}},
+	"auth.remove_session":  {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
+	"auth.list_agents":     {401, [3]int{403}, [3]int{200}},
+	"auth.create_agent":    {401, [3]int{403}, [3]int{201}},
+	"auth.get_agent":       {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"auth.update_agent":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"auth.jwks":            {200, [3]int{200}, [3]int{200}},
+
+	"calls.upload": {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}}, // the object is the client
+	"calls.list":   {401, [3]int{200}, [3]int{200}},
+	"calls.get":    {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.audio":  {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.delete": {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
+	"calls.retry":  {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}},
+
+	"crm.list_clients":             {401, [3]int{200}, [3]int{200}},
+	"crm.create_client":            {401, [3]int{201}, [3]int{201}},
+	"crm.get_client":               {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.replace_client":           {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.update_client":            {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.delete_client":            {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
+	"crm.list_followups":           {401, [3]int{200}, [3]int{200}},
+	"crm.create_followup":          {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // the object is the call
+	"crm.create_followup_for_call": {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // the object is the call
+	"crm.get_followup":             {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.replace_followup":         {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.update_followup":          {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.delete_followup":          {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
+	"crm.complete_followup":        {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+
+	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
+	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+
+	"gateway.health":  {200, [3]int{200}, [3]int{200}},
+	"gateway.ready":   {200, [3]int{200}, [3]int{200}},
+	"gateway.openapi": {200, [3]int{200}, [3]int{200}},
+	"gateway.docs":    {200, [3]int{200}, [3]int{200}},
+}
+
+// takesObject reports whether the operation is about something that belongs to somebody.
+func (p policy) takesObject() bool { return p.admin[1] != 0 }
+
+// TestOperations calls every operation of the contract as everybody, and with everything that no client means to send.
+func TestOperations(t *testing.T) {
+	t.Parallel()
+	o := startOutside(t)
+	s := newPlatform(t, o, false, o.settings()...)
+	s.start()
+	c := newCast(s)
+	t.Run("a row for each operation", func(t *testing.T) { everyOperationHasARow(t) })
+	t.Run("policy", func(t *testing.T) {
+		for _, op := range operations(t) {
+			t.Run(op.OperationID, func(t *testing.T) { c.in(t).holdTo(op, policies[op.OperationID]) })
+		}
+	})
+	t.Run("lists", func(t *testing.T) { c.in(t).lists(operations(t)) })
+	t.Run("idempotency keys", func(t *testing.T) { c.in(t).keys(operations(t)) })
+	t.Run("fuzz", func(t *testing.T) { fuzz(t, s.in(t), c.in(t)) })
+}
+
+func everyOperationHasARow(t *testing.T) {
+	t.Helper()
+	described := map[string]bool{}
+	for _, op := range operations(t) {
+		described[op.OperationID] = true
+		row, ok := policies[op.OperationID]
+		require.True(t, ok, "%s has no row", op.OperationID)
+		require.Equal(t, op.access() != "anyone", row.stranger == http.StatusUnauthorized, "%s is for %s", op.OperationID, op.access())
+		require.Equal(t, op.access() == "admin", row.agent[0] == http.StatusForbidden, "%s is for %s", op.OperationID, op.access())
+		if op.hasID() {
+			require.True(t, row.takesObject(), "%s takes an id", op.OperationID)
+		}
+	}
+	for id := range policies {
+		require.True(t, described[id], "%s is no operation", id)
+	}
+}
+
+// cast are those who play: an admin and two agents, each with something of every kind.
+type cast struct {
+	t                   testing.TB
+	admin, owner, other player
+}
+
+// player is an agent and what belongs to it.
+type player struct {
+	*agent
+	id, client, call, followUp, delivery string
+}
+
+func newCast(s *stack) cast {
+	s.t.Helper()
+	c := cast{t: s.t}
+	for _, p := range []*player{&c.admin, &c.owner, &c.other} { // the first of a platform is its admin
+		*p = player{agent: s.newAgent()}
+		p.id = p.me()
+		p.client = p.newClient().ID
+	}
+	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
+		p.call = p.completed(p.upload(map[string]string{"client_id": p.client}).ID).ID
+		p.followUp = p.newFollowUp()
+		poll(s.t, jobPatience, "a delivery about the call", func() bool {
+			ids := c.admin.ids("/webhooks/deliveries?call_id=" + p.call)
+			if len(ids) > 0 {
+				p.delivery = ids[0]
+			}
+			return len(ids) > 0
+		})
+	}
+	return c
+}
+
+func (a *agent) me() string {
+	a.t.Helper()
+	var me struct{ ID string }
+	a.get("/auth/me").must(http.StatusOK).into(&me)
+	return me.ID
+}
+
+func (p player) newFollowUp() string {
+	p.t.Helper()
+	var made followUp
+	p.post("/followups", followUpBody(p.call)).must(http.StatusCreated).into(&made)
+	return made.ID
+}
+
+// in is the cast for a subtest.
+func (c cast) in(t testing.TB) cast {
+	c.t = t
+	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
+		p.agent = p.as(t, p.token)
+	}
+	return c
+}
+
+// as is the agent with another token, for another test.
+func (a *agent) as(t testing.TB, token string) *agent {
+	here := *a
+	here.t, here.token = t, token
+	here.http = &http.Client{Transport: newContract(t), Timeout: a.http.Timeout}
+	return &here
+}
+
+// loggedInAgain is the agent in a session of its own.
+func (a *agent) loggedInAgain() *agent {
+	again := a.as(a.t, "")
+	again.login()
+	return again
+}
+
+// holdTo calls an operation as everybody about everything.
+func (c cast) holdTo(op operation, row policy) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(c.t, err)
+	header, claims := opened(c.t, c.admin.token)
+	forged := c.admin
+	forged.agent = c.admin.as(c.t, signed(c.t, header, claims, key))
+	nobody := c.owner
+	nobody.agent = c.owner.as(c.t, "")
+	strangers := [3]int{row.stranger, row.stranger, row.stranger}
+	for _, who := range []struct {
+		name   string
+		caller player
+		own    player // has what is the caller's own, and not
+		others player
+		want   [3]int
+	}{
+		{"nobody", nobody, c.owner, c.other, strangers},
+		{"forged", forged, c.admin, c.other, strangers},
+		{"owner", c.owner, c.owner, c.other, row.agent},
+		{"other agent", c.other, c.other, c.owner, row.agent},
+		{"admin", c.admin, c.admin, c.owner, row.admin},
+	} {
+		got, want := none, who.want
+		got[0] = who.caller.call1(op, who.own, want[0])
+		if row.takesObject() {
+			got[1] = who.caller.call1(op, who.others, want[1])
+			got[2] = who.caller.call1(op, player{}, want[2])
+		} else {
+			want = [3]int{want[0]}
+		}
+		require.Equal(c.t, want, got, "%s %s (%s) as %s: own, other's, missing", op.method, op.path, op.OperationID, who.name)
+	}
+}
+
+// call1 calls an operation about something of somebody, or about nothing that exists, and returns the status. What is to
+// succeed gets something new where success is its end.
+func (p player) call1(op operation, of player, want int) int {
+	p.t.Helper()
+	object := missingID
+	if of.agent != nil {
+		object = of.object(op.OperationID, want < http.StatusBadRequest)
+	}
+	caller := p.agent
+	if op.OperationID == "auth.logout" && want < http.StatusBadRequest {
+		caller = p.loggedInAgain()
+	}
+	return caller.do(op.method, op.at(object), p.body(op, object)).status
+}
+
+// object is something of the player's that the operation can be asked about. It is a new one if it will be used up.
+func (p player) object(op string, usedUp bool) string {
+	p.t.Helper()
+	switch op {
+	case "auth.get_agent", "auth.update_agent":
+		return p.id
+	case "auth.remove_session":
+		_, claims := opened(p.t, p.loggedInAgain().token)
+		return claims["sid"].(string)
+	case "notify.get_delivery":
+		return p.delivery
+	case "calls.upload":
+		return p.client
+	case "calls.delete", "calls.retry":
+		if usedUp {
+			return p.completed(p.upload(nil).ID).ID
+		}
+	case "crm.create_followup", "crm.create_followup_for_call":
+	case "crm.delete_client":
+		if usedUp {
+			return p.newClient().ID
+		}
+		return p.client
+	case "crm.delete_followup":
+		if usedUp {
+			return p.newFollowUp()
+		}
+		return p.followUp
+	default:
+		switch {
+		case strings.Contains(op, "client"):
+			return p.client
+		case strings.Contains(op, "followup"):
+			return p.followUp
+		}
+	}
+	return p.call
+}
+
+// body is what the operation takes from the player, as often as it is asked.
+func (p player) body(op operation, object string) any {
+	p.t.Helper()
+	switch op.OperationID {
+	case "auth.register":
+		return map[string]any{"email": rand.Text() + "@example.com", "password": rand.Text(), "full_name": "X"}
+	case "auth.login":
+		return url.Values{"username": {p.email}, "password": {p.password}}
+	case "auth.refresh":
+		var got map[string]any
+		p.as(p.t, "").post("/auth/login", url.Values{"username": {p.email}, "password": {p.password}}).must(http.StatusOK).into(&got)
+		return map[string]any{"refresh_token": got["refresh_token"]}
+	case "auth.change_password":
+		return map[string]any{"current_password": p.password, "new_password": p.password}
+	case "auth.create_agent":
+		return map[string]any{"email": rand.Text() + "@example.com", "full_name": "Y"}
+	case "calls.upload":
+		audio := salesCall(p.t)
+		return recording("x.ogg", bytes.NewReader(audio), int64(len(audio)), map[string]string{"client_id": object})
+	case "crm.create_followup":
+		return followUpBody(object)
+	default:
+		return op.sends
+	}
+}
+
+// mine are the lists that an admin sees no more of than an agent.
+var mine = []string{"auth.list_sessions"}
+
+// lists requires that a list, however it is asked for, has nothing that belongs to somebody else.
+func (c cast) lists(all []operation) {
+	owns := func(p player) []string {
+		_, claims := opened(c.t, p.token)
+		return []string{p.id, p.client, p.call, p.followUp, p.delivery, claims["sid"].(string)}
+	}
+	seen := map[string]bool{}
+	for _, op := range all {
+		if ok := op.Responses.Status(http.StatusOK); op.method != http.MethodGet || op.hasID() || ok == nil || ok.Value.Content.Get("application/json") == nil ||
+			!ok.Value.Content.Get("application/json").Schema.Value.Type.Is("array") {
+			continue
+		}
+		queries := []string{"limit=500", "limit=500&agent_id=" + c.owner.id, "q=" + url.QueryEscape(c.owner.name), "q=Featherstonehaugh", "q=proposal"}
+		for _, parameter := range op.Parameters {
+			if parameter.Value.Schema.Value.Format == "uuid" {
+				for _, id := range owns(c.owner) {
+					queries = append(queries, parameter.Value.Name+"="+id)
+				}
+			}
+		}
+		for _, query := range queries {
+			got := c.other.get(op.path + "?" + query).must(policies[op.OperationID].agent[0])
+			for _, id := range owns(c.owner) {
+				require.NotContains(c.t, string(got.body), id, "%s?%s as the other agent", op.path, query)
+			}
+		}
+		teams := c.admin.ids(op.path + "?limit=500")
+		for _, p := range []player{c.admin, c.owner, c.other} {
+			has := slices.ContainsFunc(owns(p), func(id string) bool { return slices.Contains(teams, id) })
+			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(mine, op.OperationID), has, "%s as the admin has what is %s's", op.path, p.id)
+		}
+		seen[op.OperationID] = true
+	}
+	require.Len(c.t, seen, 6, "lists: %v", seen)
+}
+
+// keys requires that an Idempotency-Key means nothing to anybody but the agent who sent it.
+func (c cast) keys(all []operation) {
+	second := c.admin // another admin, for what only admins create
+	made := map[string]any{"email": rand.Text() + "@agents.example.com", "password": rand.Text(), "full_name": "Second", "role": "admin"}
+	c.admin.post("/agents", made).must(http.StatusCreated)
+	second.agent = c.admin.as(c.t, "")
+	second.email, second.password = made["email"].(string), made["password"].(string)
+	second.login()
+
+	var seen int
+	for _, op := range all {
+		if op.Parameters.GetByInAndName("header", "Idempotency-Key") == nil {
+			continue
+		}
+		seen++
+		first, other := c.owner, c.other
+		object := c.owner.object(op.OperationID, false)
+		want := http.StatusForbidden // it is about something of the owner's
+		switch op.OperationID {
+		case "auth.create_agent":
+			first, other, want = c.admin, second, http.StatusConflict
+		case "crm.create_client":
+			want = http.StatusCreated
+		}
+		body := first.body(op, object)
+		again := func() any {
+			if _, isForm := body.(*form); isForm {
+				return first.body(op, object)
+			}
+			return body
+		}
+		key := rand.Text()
+		var one, same, theirs struct {
+			ID string
+		}
+		first.do(op.method, op.at(object), body, "Idempotency-Key", key).into(&one)
+		require.NotEmpty(c.t, one.ID, op.OperationID)
+		first.do(op.method, op.at(object), again(), "Idempotency-Key", key).into(&same)
+		require.Equal(c.t, one.ID, same.ID, "%s: the same key is the same thing", op.OperationID)
+		got := other.do(op.method, op.at(object), again(), "Idempotency-Key", key).must(want)
+		require.NotContains(c.t, string(got.body), one.ID, op.OperationID)
+		got.into(&theirs)
+		require.Equal(c.t, want == http.StatusCreated, theirs.ID != "", op.OperationID)
+		require.Equal(c.t, http.StatusUnauthorized, first.as(c.t, "").do(op.method, op.at(object), again(), "Idempotency-Key", key).status)
+	}
+	require.Equal(c.t, 5, seen, "operations with an Idempotency-Key")
+}
+
+// flawedCallers calls every operation at that address with tokens that a trusted key has signed for others or for a time
+// that is over, and with one that somebody else has signed.
+func (c cast) flawedCallers(all []operation, trusted func(header, claims object) string) {
+	_, key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(c.t, err)
+	header, claims := opened(c.t, c.admin.token)
+	with := func(name string, value any) object {
+		changed := copied(claims)
+		changed[name] = value
+		return changed
+	}
+	past := time.Now().Add(-time.Hour).Unix()
+	for name, token := range map[string]string{
+		"expired":        trusted(header, with("exp", past)),
+		"wrong audience": trusted(header, with("aud", []string{"another"})),
+		"forged":         signed(c.t, header, claims, key),
+	} {
+		caller := c.admin
+		caller.agent = c.admin.as(c.t, token)
+		for _, op := range all {
+			row := policies[op.OperationID]
+			for _, of := range []player{c.admin, c.owner, {}} {
+				require.Equal(c.t, row.stranger, caller.call1(op, of, row.stranger), "%s %s with a token that is %s", op.method, op.path, name)
+				if !row.takesObject() {
+					break
+				}
+			}
+		}
+	}
+	for _, p := range []player{c.admin, c.owner} { // and nothing came of it
+		p.get("/clients/" + p.client).must(http.StatusOK)
+		p.get("/calls/" + p.call).must(http.StatusOK)
+		p.get("/followups/" + p.followUp).must(http.StatusOK)
+	}
+}
+
+func copied(o object) object {
+	raw, _ := json.Marshal(o)
+	var out object
+	_ = json.Unmarshal(raw, &out)
+	return out
+}
