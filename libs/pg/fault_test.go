@@ -73,8 +73,10 @@ func TestWhatTheDatabaseSaysBecomesAFault(t *testing.T) {
 		"pool closed":    {func(t *testing.T, db *pg.DB) error { db.Close(); return insert(t.Context(), db, 1) }, away},
 		"nobody listens": {func(t *testing.T, _ *pg.DB) error { return unreachable(t) }, away},
 		"deadline":       {func(t *testing.T, db *pg.DB) error { return deadline(t, db) }, 504},
-		"unique":         {func(t *testing.T, db *pg.DB) error { return errors.Join(insert(t.Context(), db, 1), insert(t.Context(), db, 1)) }, ours},
-		"wrong SQL":      {func(t *testing.T, db *pg.DB) error { _, err := db.Pool().Exec(t.Context(), `selekt`); return err }, ours},
+		"unique": {func(t *testing.T, db *pg.DB) error {
+			return errors.Join(insert(t.Context(), db, 1), insert(t.Context(), db, 1))
+		}, ours},
+		"wrong SQL": {func(t *testing.T, db *pg.DB) error { _, err := db.Pool().Exec(t.Context(), `selekt`); return err }, ours},
 		"no rows": {func(t *testing.T, db *pg.DB) error {
 			err := db.Pool().QueryRow(t.Context(), `select n from numbers where n = 7`).Scan(new(int))
 			require.True(t, pg.NoRows(fmt.Errorf("find: %w", err)))

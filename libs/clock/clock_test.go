@@ -1,0 +1,22 @@
+package clock_test
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+func TestClocks(t *testing.T) {
+	t.Parallel()
+	now := clock.System{}.Now()
+	require.Equal(t, time.UTC, now.Location())
+	require.Equal(t, now.Truncate(time.Microsecond), now, "as PostgreSQL keeps it")
+	m := clock.At(time.Date(2026, 11, 24, 14, 30, 0, 0, time.FixedZone("IST", 19800)))
+	require.Equal(t, m.Now(), m.Now())
+	m.Advance(time.Hour)
+	require.Equal(t, time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC), m.Now())
+	require.GreaterOrEqual(t, clock.Stopwatch()(), time.Duration(0))
+}
