@@ -81,7 +81,7 @@ func Start(ctx context.Context, o Options) (_ *Platform, err error) {
 		return nil, err
 	}
 	p := &Platform{group: run.NewGroup(tel), tel: tel, options: o, embedded: e, admin: map[string]string{},
-		at: addresses{databases: map[string]string{}, services: map[string]string{}, recordings: filepath.Join(o.DataDir, "recordings"), publicAddress: public.Addr().String()}}
+		at: addresses{databases: map[string]string{}, services: map[string]string{}, recordings: filepath.Join(o.DataDir, "recordings"), temporary: filepath.Join(o.DataDir, "tmp"), publicAddress: public.Addr().String()}}
 	p.group.Defer("telemetry", flusher(ctx, flush))
 	defer func() {
 		if err != nil {
@@ -198,15 +198,15 @@ func (p *Platform) startBroker(ctx context.Context, _ secrets) error {
 }
 
 func (p *Platform) startOffline(context.Context, secrets) error {
+	// What a crash left is worth nothing. Only now: PostgreSQL and the broker have made sure that no other process uses the
+	// data directory.
+	if err := errors.Join(os.RemoveAll(p.at.temporary), os.MkdirAll(p.at.temporary, 0o700)); err != nil {
+		return fmt.Errorf("make a directory for temporary files: %w", err)
+	}
 	if !p.embedded.transcribe && !p.embedded.chat {
 		return nil
 	}
-	temp := filepath.Join(p.options.DataDir, "tmp")
-	// What a crash left is worth nothing.
-	if err := errors.Join(os.RemoveAll(temp), os.MkdirAll(temp, 0o700)); err != nil {
-		return fmt.Errorf("make a directory for temporary files: %w", err)
-	}
-	server, err := p.serve("offline AI", offline.New(offline.Config{Log: p.tel.Log, TempDir: temp}))
+	server, err := p.serve("offline AI", offline.New(offline.Config{Log: p.tel.Log, TempDir: p.at.temporary}))
 	p.at.offline = "http://" + server + "/v1"
 	return err
 }

@@ -30,12 +30,7 @@ type embedded struct {
 }
 
 func embeddedParts(environ []string) embedded {
-	set := func(names ...string) bool {
-		return slices.ContainsFunc(environ, func(pair string) bool {
-			name, value, _ := strings.Cut(pair, "=")
-			return value != "" && slices.Contains(names, strings.TrimSuffix(name, "_FILE"))
-		})
-	}
+	set := func(names ...string) bool { return isSet(environ, names...) }
 	return embedded{
 		postgres:   !set("DATABASE_URL"),
 		kafka:      !set("KAFKA_BROKERS"),
@@ -45,6 +40,14 @@ func embeddedParts(environ []string) embedded {
 		webhooks:   !set("PABBLY_WEBHOOK_URL"),
 		secret:     !set("SECRET_KEY"),
 	}
+}
+
+// isSet reports whether the environment gives one of the settings, by itself or as a file.
+func isSet(environ []string, names ...string) bool {
+	return slices.ContainsFunc(environ, func(pair string) bool {
+		name, value, _ := strings.Cut(pair, "=")
+		return value != "" && slices.Contains(names, strings.TrimSuffix(name, "_FILE"))
+	})
 }
 
 // addresses are where the parts of a running platform are; before it runs they are stand-ins of the right form.
@@ -57,6 +60,7 @@ type addresses struct {
 	secretKey     string
 	services      map[string]string // base URLs
 	recordings    string            // a directory
+	temporary     string            // a directory
 	publicAddress string
 }
 
@@ -64,7 +68,7 @@ type addresses struct {
 func standIns(dataDir, listen string) addresses {
 	const somewhere = "127.0.0.1:1"
 	a := addresses{databases: map[string]string{}, services: map[string]string{}, brokers: somewhere, offline: "http://" + somewhere + "/v1",
-		hook: "http://" + somewhere + "/", hookSecret: "not-used-yet", secretKey: conf.NewSecret(), recordings: filepath.Join(dataDir, "recordings"), publicAddress: listen}
+		hook: "http://" + somewhere + "/", hookSecret: "not-used-yet", secretKey: conf.NewSecret(), recordings: filepath.Join(dataDir, "recordings"), temporary: filepath.Join(dataDir, "tmp"), publicAddress: listen}
 	for _, service := range serviceNames {
 		a.databases[service] = "postgres://" + somewhere + "/convoflow"
 		a.services[service] = "http://" + somewhere
@@ -90,6 +94,9 @@ func environment(environ []string, e embedded, a addresses, service string) []st
 	}
 	if e.storage {
 		values["STORAGE_URL"] = "file://" + filepath.ToSlash(a.recordings)
+	}
+	if !isSet(environ, "AUDIO_TEMP_DIR") {
+		values["AUDIO_TEMP_DIR"] = a.temporary // the system's directory would be shared with other users' platforms
 	}
 	if e.transcribe {
 		values["TRANSCRIBE_BASE_URL"], values["TRANSCRIBE_API_KEY"], values["TRANSCRIBE_MODEL"] = a.offline, "offline", "offline-pocketsphinx"

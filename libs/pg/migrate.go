@@ -109,11 +109,19 @@ func lockID(name string) int64 {
 	return int64(h.Sum64())
 }
 
+// leaderSilence is how long a leader may say nothing before it loses the lead: longer than the slowest publish.
+const leaderSilence = time.Minute
+
 // Lead waits until this process holds the named lock of the schema and returns the connection that holds it. The lock ends
 // with the connection, so a leader that dies or loses the database leads no more; do the leader's work on this connection.
 // Release gives both back.
 func (db *DB) Lead(ctx context.Context, name string) (conn *pgx.Conn, release func(), err error) {
-	conn, err = pgx.ConnectConfig(ctx, db.pool.Config().ConnConfig)
+	// The server has to notice a leader that is stopped or cut off: its lock lives as long as its connection.
+	cc := db.pool.Config().ConnConfig.Copy()
+	for name, value := range map[string]string{"idle_session_timeout": milliseconds(leaderSilence), "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"} {
+		cc.RuntimeParams[name] = value
+	}
+	conn, err = pgx.ConnectConfig(ctx, cc)
 	if err != nil {
 		return nil, nil, fmt.Errorf("connect to lead %s: %w", name, err)
 	}

@@ -135,11 +135,37 @@ func readBody(op operation, r *http.Request) (any, error) {
 	if !utf8.Valid(raw) {
 		return nil, fault.Fields(badText([]any{"body"})) // the decoder would replace it silently
 	}
+	if depth(raw) > maxDepth {
+		return nil, fault.New(fault.Malformed, "malformed_json", fmt.Sprintf("The body is nested over %d levels deep", maxDepth))
+	}
 	body, err := jsonschema.UnmarshalJSON(bytes.NewReader(raw))
 	if err != nil {
 		return nil, fault.New(fault.Malformed, "malformed_json", "The body is not JSON")
 	}
 	return body, nil
+}
+
+// maxDepth is how deep JSON may be nested: ours has three levels, and what walks it recurses.
+const maxDepth = 64
+
+// depth is how deep brackets are nested outside of texts.
+func depth(raw []byte) (deepest int) {
+	inText, level := false, 0
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case inText && c == '\\':
+			i++
+		case c == '"':
+			inText = !inText
+		case inText:
+		case c == '{' || c == '[':
+			level++
+			deepest = max(deepest, level)
+		case c == '}' || c == ']':
+			level--
+		}
+	}
+	return deepest
 }
 
 // fill decodes the body into the struct and sets the tagged parameters. A type other than a struct has no fields to set.

@@ -229,7 +229,7 @@ func parseTime(s string) (time.Time, error) {
 
 // check validates a value and returns every wrong field. loc is where the value itself is.
 func check(schema *jsonschema.Schema, value any, loc ...any) []fault.Field {
-	fields, sane := unfit(value, loc)
+	fields, sane := unfit(value, slices.Clone(loc))
 	if !sane {
 		return fields
 	}
@@ -350,10 +350,11 @@ func list(values []any) string {
 
 // unfit finds what nothing behind the contract can take: texts that PostgreSQL cannot keep, and numbers so large or exact
 // that only looking at them is expensive. With such a number sane is false, and the value must not be looked at further.
+// loc grows and shrinks on the way; what is reported has a copy of it.
 func unfit(v any, loc []any) (out []fault.Field, sane bool) {
 	sane = true
 	inner := func(v any, at any) {
-		fields, ok := unfit(v, append(slices.Clone(loc), at))
+		fields, ok := unfit(v, append(loc, at))
 		out, sane = append(out, fields...), sane && ok
 	}
 	switch v := v.(type) {
@@ -363,7 +364,7 @@ func unfit(v any, loc []any) (out []fault.Field, sane bool) {
 		}
 	case json.Number:
 		if !plausible(v) {
-			return []fault.Field{{Type: "value_error", Loc: loc, Msg: "The number is out of range"}}, false
+			return []fault.Field{{Type: "value_error", Loc: slices.Clone(loc), Msg: "The number is out of range"}}, false
 		}
 	case map[string]any:
 		for name, value := range v {
@@ -381,7 +382,7 @@ func unfit(v any, loc []any) (out []fault.Field, sane bool) {
 }
 
 func badText(loc []any) fault.Field {
-	return fault.Field{Type: "string_unicode", Loc: loc, Msg: "Text should be UTF-8 without the character U+0000"}
+	return fault.Field{Type: "string_unicode", Loc: slices.Clone(loc), Msg: "Text should be UTF-8 without the character U+0000"}
 }
 
 // plausible reports whether a number could be a float64 that somebody wrote. 1e999999 has a million digits for the

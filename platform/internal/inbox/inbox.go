@@ -142,16 +142,25 @@ func (in *Inbox) Handler() http.Handler {
 	return mux
 }
 
-// local refuses readers that are not on this machine.
+// local refuses readers that are not on this machine: those that come from elsewhere, and those that ask for another host,
+// because a page in a browser here can have a name of its own that leads to this machine.
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		host, _, _ := net.SplitHostPort(r.RemoteAddr)
-		if addr, err := netip.ParseAddr(host); err != nil || !addr.Unmap().IsLoopback() {
+		if !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) {
 			http.Error(w, "The webhook inbox holds personal data and is shown on this machine only: open it through an SSH tunnel, or set PABBLY_WEBHOOK_URL to a real receiver.", http.StatusForbidden)
 			return
 		}
 		next(w, r)
 	}
+}
+
+func isLoopback(hostPort string) bool {
+	host, _, err := net.SplitHostPort(hostPort)
+	if err != nil {
+		host = strings.Trim(hostPort, "[]") // without a port
+	}
+	addr, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && addr.Unmap().IsLoopback()
 }
 
 func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {

@@ -61,7 +61,7 @@ func sign(body string) string {
 
 func get(path, from string) *http.Request {
 	req := httptest.NewRequest(http.MethodGet, path, nil)
-	req.RemoteAddr = from
+	req.RemoteAddr, req.Host = from, "localhost:8000"
 	return req
 }
 
@@ -109,6 +109,9 @@ func TestOnlyThisMachineReads(t *testing.T) {
 	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
 	for _, path := range []string{"/inbox", "/inbox/deliveries"} {
 		require.Equal(t, http.StatusForbidden, serve(in.Handler(), get(path, "192.0.2.1:5000")).Code)
+		rebound := get(path, "127.0.0.1:5000")
+		rebound.Host = "evil.example:8000"
+		require.Equal(t, http.StatusForbidden, serve(in.Handler(), rebound).Code, "a name of a stranger that leads here")
 		require.Equal(t, http.StatusOK, serve(in.Handler(), get(path, "127.0.0.1:5000")).Code)
 	}
 }

@@ -52,6 +52,10 @@ func (s *Scribe) Transcribe(ctx context.Context, id string, epoch int64) error {
 	working, lose := context.WithCancelCause(ctx)
 	var heart sync.WaitGroup
 	heart.Go(func() { s.renew(working, c, lose) })
+	defer func() { // also when the work panics: a lease that nobody works for has to end
+		lose(context.Canceled)
+		heart.Wait()
+	}()
 	err = s.work(working, c)
 	lost := errors.Is(context.Cause(working), ErrStale)
 	lose(context.Canceled)

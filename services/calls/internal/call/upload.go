@@ -264,7 +264,7 @@ func parseTime(text string) (time.Time, error) {
 	var first error
 	for _, layout := range []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999"} {
 		t, err := time.Parse(layout, text)
-		if err == nil && t.Year() >= 1 {
+		if err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
 			return t.UTC().Truncate(time.Microsecond), nil
 		}
 		first = cmp.Or(first, err)

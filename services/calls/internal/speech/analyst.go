@@ -218,7 +218,7 @@ func (a answered) insights() call.Insights {
 	}
 	if a.CallbackTime != nil {
 		// A model that cannot tell when writes things like "next week"; that is no time.
-		if at, err := time.Parse(time.RFC3339, *a.CallbackTime); err == nil {
+		if at, err := time.Parse(time.RFC3339, *a.CallbackTime); err == nil && at.UTC().Year() >= 1 && at.UTC().Year() <= 9999 {
 			in.CallbackTime = new(at.UTC())
 		}
 	}
