@@ -136,7 +136,7 @@ func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 func fine(*http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Body: io.NopCloser(strings.NewReader(`{"id":"1"}`))}, nil
+	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(strings.NewReader(`{"id":"1"}`))}, nil
 }
 
 func refuse(*http.Request) (*http.Response, error) { return nil, errors.New("connection refused") }
@@ -185,7 +185,7 @@ func TestAnswersAndLeavingClientsDoNotTripTheBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := &transport{answer: func(*http.Request) (*http.Response, error) {
-			return &http.Response{StatusCode: 404, Body: io.NopCloser(strings.NewReader(`{}`))}, nil
+			return &http.Response{StatusCode: http.StatusNotFound, Body: io.NopCloser(strings.NewReader(`{}`))}, nil
 		}}
 		client := New("calls", "http://calls", telemetry.Nop())
 		client.http.Transport = tr

@@ -97,7 +97,7 @@ func TestWhatTheDatabaseSaysBecomesAFault(t *testing.T) {
 				f := fault.Of(err)
 				require.Equal(t, "database_unavailable", f.Code)
 				require.Positive(t, f.RetryAfter)
-				require.False(t, strings.Contains(f.Detail, "numbers"), "no SQL reaches a client")
+				require.NotContains(t, f.Detail, "numbers", "no SQL reaches a client")
 			}
 		})
 	}
@@ -179,5 +179,5 @@ func TestEachConnectionHasItsLimits(t *testing.T) {
 		require.Equal(t, want, got, setting)
 	}
 	var e *pgconn.PgError
-	require.False(t, errors.As(db.Ping(t.Context()), &e))
+	require.NotErrorAs(t, db.Ping(t.Context()), &e)
 }

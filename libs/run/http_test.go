@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -66,8 +65,8 @@ func TestARequestUnderWayIsFinishedAtTheStop(t *testing.T) {
 		return err != nil
 	}, 5e9, 5e6, "no new connections are taken")
 	select {
-	case <-ended:
-		t.Fatal("the server ended before its request")
+	case err := <-ended:
+		t.Fatalf("the server ended before its request: %v", err)
 	default:
 	}
 	close(leave)
@@ -130,6 +129,6 @@ func TestHealthStandsBesideTheAPI(t *testing.T) {
 		r.URL.Path = path
 		h.ServeHTTP(w, r)
 		require.Equal(t, 200, w.Code, path)
-		require.True(t, strings.Contains(w.Body.String(), want), "%s: %s", path, w.Body)
+		require.Contains(t, w.Body.String(), want, path)
 	}
 }

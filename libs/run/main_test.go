@@ -81,8 +81,8 @@ func TestAVersionIsAlwaysThere(t *testing.T) {
 
 type migrating struct{ settings }
 
-func (m migrating) Migrate(_ context.Context, tel telemetry.Set) error {
-	tel.Log.Info("migrated by " + m.Name)
+func (m migrating) Migrate(ctx context.Context, tel telemetry.Set) error {
+	tel.Log.InfoContext(ctx, "migrated", "name", m.Name)
 	return nil
 }
 
@@ -93,7 +93,7 @@ func TestTheMigrateCommandDoesNotStartTheService(t *testing.T) {
 		return errors.New("started")
 	}, []string{"migrate"}, &stdout, &stderr)
 	require.Equal(t, 0, code, stderr.String())
-	require.Contains(t, stderr.String(), "migrated by default")
+	require.Contains(t, stderr.String(), `"msg":"migrated","service":"crm","name":"default"`)
 }
 
 // It is the only test that sets ADMIN_ADDR.

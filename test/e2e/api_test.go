@@ -211,10 +211,12 @@ func recording(filename string, content io.Reader, size int64, fields map[string
 	}
 }
 
+const salesCallPath = "../../platform/internal/demo/audio/sales-call.ogg"
+
 // salesCall is the recording that the repository carries: two speakers, about half a minute, ogg.
 func salesCall(t testing.TB) []byte {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join("..", "..", "platform", "internal", "demo", "audio", "sales-call.ogg"))
+	content, err := os.ReadFile(filepath.FromSlash(salesCallPath))
 	require.NoError(t, err)
 	return content
 }

@@ -28,9 +28,10 @@ const uuid = `^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-
 // contract is a transport that holds every request and answer to the OpenAPI document: an answer is what the operation
 // promises, and what is accepted is what the document allows. A difference is an error of the test, not of the request.
 type contract struct {
-	t      testing.TB
-	router routers.Router
-	next   http.RoundTripper
+	t        testing.TB
+	router   routers.Router
+	next     http.RoundTripper
+	anything bool // may be accepted: a service reads more than the document says, such as times with a blank for the T
 }
 
 // document is the contract of the whole platform.
@@ -109,7 +110,7 @@ func (c *contract) check(r *http.Request, response *http.Response, body []byte, 
 			AuthenticationFunc: openapi3filter.NoopAuthenticationFunc,
 		},
 	}
-	if response.StatusCode < http.StatusBadRequest {
+	if response.StatusCode < http.StatusBadRequest && !c.anything {
 		if err := openapi3filter.ValidateRequest(r.Context(), request); err != nil {
 			wrong = append(wrong, fmt.Errorf("accepted what the contract does not allow: %w", err))
 		}

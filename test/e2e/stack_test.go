@@ -67,6 +67,7 @@ type unit struct {
 	name    string
 	argv    []string
 	environ []string
+	url     string // of its own API
 	admin   string // address, "" where the program chooses it
 	runs    []*process
 }
@@ -85,7 +86,7 @@ func newPlatform(t testing.TB, o outside, race bool, settings ...string) *stack 
 	address := freeAddress(t)
 	s.url, s.recordings = "http://"+address, filepath.Join(s.dir, "recordings")
 	s.units = []*unit{{
-		name: "platform", environ: environ(settings...),
+		name: "platform", environ: environ(settings...), url: s.url,
 		argv: []string{built.platform(t, race), "up", "--data-dir", s.dir, "--listen", address},
 	}}
 	t.Cleanup(s.end)
@@ -110,7 +111,7 @@ func newServices(t testing.TB, o outside, settings ...string) *stack {
 	for _, name := range names {
 		admin := freeAddress(t)
 		s.units = append(s.units, &unit{
-			name: name, argv: []string{built.service(t, name)}, admin: admin,
+			name: name, argv: []string{built.service(t, name)}, url: "http://" + addresses[name], admin: admin,
 			environ: environ(append(slices.Clone(shared), "HTTP_ADDR="+addresses[name], "ADMIN_ADDR="+admin)...),
 		})
 	}

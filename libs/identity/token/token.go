@@ -4,6 +4,8 @@ package token
 
 import (
 	"crypto/ed25519"
+	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -110,12 +112,39 @@ func (v *Verifier) Verify(text string) (identity.Caller, error) {
 		return identity.Caller{}, fault.Wrap(err, fault.Unauthenticated, "token_expired", "The token has expired: log in again")
 	case err != nil:
 		return identity.Caller{}, invalid(err)
+	case !exact(text):
+		return identity.Caller{}, invalid(errors.New("a claim is not spelled as RFC 7519 does"))
 	case !t.Valid, !contract.ValidID(cl.Subject), !contract.ValidID(cl.SessionID), !contract.ValidID(cl.ID), cl.NotBefore == nil, cl.IssuedAt == nil:
 		return identity.Caller{}, invalid(errors.New("a claim is missing"))
 	case cl.Role != identity.Agent && cl.Role != identity.Admin:
 		return identity.Caller{}, invalid(errors.New("no such role"))
 	}
 	return identity.Caller{AgentID: cl.Subject, SessionID: cl.SessionID, TokenID: cl.ID, Role: cl.Role, Token: text}, nil
+}
+
+// exact reports whether the claims have exactly their names and types: Go's decoder takes "EXP" for "exp", and the library a
+// text for a number.
+func exact(text string) bool {
+	parts := strings.Split(text, ".")
+	if len(parts) != 3 {
+		return false
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	var cl map[string]json.RawMessage
+	if err != nil || json.Unmarshal(raw, &cl) != nil {
+		return false
+	}
+	for _, name := range []string{"iss", "sub", "aud", "jti", "sid", "role"} {
+		if len(cl[name]) == 0 {
+			return false
+		}
+	}
+	for _, name := range []string{"exp", "nbf", "iat"} {
+		if len(cl[name]) == 0 || cl[name][0] < '0' || cl[name][0] > '9' {
+			return false
+		}
+	}
+	return true
 }
 
 func invalid(cause error) error {

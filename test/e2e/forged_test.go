@@ -1,0 +1,560 @@
+package e2e
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/sha512"
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"hash"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// object is one of JSON.
+type object = map[string]any
+
+var base64URL = base64.RawURLEncoding
+
+// TestTokens tries tokens that are forged or flawed on the gateway and on each service behind it. All but auth trust a key of
+// the test beside those of auth, so that a token can be right but for one claim.
+func TestTokens(t *testing.T) {
+	t.Parallel()
+	o := startOutside(t)
+	s := newServices(t, o, o.settings()...)
+	ours := newIssuer(t)
+	published := publish(t, s.unit("auth").url, ours)
+	for _, u := range s.units {
+		if u.name != "auth" {
+			u.environ = append(u.environ, "AUTH_URL="+published)
+		}
+	}
+	s.start()
+	c := newCast(s)
+	header, claims := opened(t, c.admin.token)
+	ours.header, ours.claims = maps.Clone(header), claims
+	ours.header["kid"] = ours.kid
+
+	for _, u := range s.units {
+		at := c.in(t).admin.agent
+		at.url = u.url
+		path, from := "/clients", ours
+		switch u.name {
+		case "auth":
+			path, from = "/auth/me", stranger(t, published, header, claims, c.admin.token)
+		case "calls":
+			path = "/calls"
+		case "notify":
+			path = "/webhooks/deliveries"
+		}
+		t.Run(u.name, func(t *testing.T) { refuses(t, at, path, from) })
+	}
+	t.Run("every operation", func(t *testing.T) {
+		for _, u := range s.units {
+			t.Run(u.name, func(t *testing.T) {
+				c := c.in(t)
+				c.flawedCallers(u.serves(operations(t)), u.url, func(_, claims object) string { return ours.token(nil, claims) })
+			})
+		}
+	})
+}
+
+func (s *stack) unit(name string) *unit {
+	return s.units[slices.IndexFunc(s.units, func(u *unit) bool { return u.name == name })]
+}
+
+// serves are the operations that the unit answers: all at the gateway, its own at a service.
+func (u *unit) serves(all []operation) []operation {
+	return slices.DeleteFunc(all, func(op operation) bool { return u.name != "gateway" && !strings.HasPrefix(op.OperationID, u.name+".") })
+}
+
+// issuer makes tokens.
+type issuer struct {
+	t              *testing.T
+	kid            string
+	key            ed25519.PrivateKey
+	public         string // what the tokens are checked with, in base64url; not key's where the issuer is a stranger
+	header, claims object // of a right token
+	good           string // a right token
+}
+
+func newIssuer(t *testing.T) *issuer {
+	t.Helper()
+	public, key, err := ed25519.GenerateKey(rand.Reader)
+	require.NoError(t, err)
+	return &issuer{t: t, kid: "test", key: key, public: base64URL.EncodeToString(public)}
+}
+
+// stranger is an issuer that knows everything about auth but its key.
+func stranger(t *testing.T, auth string, header, claims object, good string) *issuer {
+	i := newIssuer(t)
+	i.header, i.claims, i.good, i.kid = header, claims, good, header["kid"].(string)
+	var set struct{ Keys []object }
+	require.NoError(t, json.Unmarshal(get(t, auth+"/.well-known/jwks.json"), &set))
+	for _, key := range set.Keys {
+		if key["kid"] == i.kid {
+			i.public = key["x"].(string)
+		}
+	}
+	return i
+}
+
+// publish serves auth, with the key of an issuer beside its own.
+func publish(t *testing.T, auth string, i *issuer) string {
+	t.Helper()
+	target, err := url.Parse(auth)
+	require.NoError(t, err)
+	proxy := &httputil.ReverseProxy{
+		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
+		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
+			w.WriteHeader(http.StatusServiceUnavailable) // auth is not up yet
+		},
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", proxy)
+	mux.HandleFunc("GET /.well-known/jwks.json", func(w http.ResponseWriter, r *http.Request) {
+		var set struct {
+			Keys []object `json:"keys"`
+		}
+		theirs := httptest.NewRecorder()
+		proxy.ServeHTTP(theirs, r)
+		if theirs.Code != http.StatusOK || json.Unmarshal(theirs.Body.Bytes(), &set) != nil {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		set.Keys = append(set.Keys, object{"kty": "OKP", "crv": "Ed25519", "kid": i.kid, "x": i.public, "use": "sig", "alg": "EdDSA"})
+		maps.Copy(w.Header(), theirs.Header())
+		w.Header().Del("Content-Length")
+		_ = json.NewEncoder(w).Encode(set)
+	})
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// token is a right one but for the changes. A value that is nil leaves the member out.
+func (i *issuer) token(header, claims object) string {
+	return signed(i.t, changed(i.header, header), changed(i.claims, claims), i.key)
+}
+
+// by is token with another signature.
+func (i *issuer) by(sign func(text []byte) []byte, header, claims object) string {
+	text := encoded(i.t, changed(i.header, header)) + "." + encoded(i.t, changed(i.claims, claims))
+	return text + "." + base64URL.EncodeToString(sign([]byte(text)))
+}
+
+// spelled is token with exactly these texts of JSON.
+func (i *issuer) spelled(header, claims string) string {
+	text := base64URL.EncodeToString([]byte(header)) + "." + base64URL.EncodeToString([]byte(claims))
+	return text + "." + base64URL.EncodeToString(ed25519.Sign(i.key, []byte(text)))
+}
+
+func changed(o, changes object) object {
+	o = maps.Clone(o)
+	for name, value := range changes {
+		if o[name] = value; value == nil {
+			delete(o, name)
+		}
+	}
+	return o
+}
+
+func encoded(t testing.TB, o object) string {
+	t.Helper()
+	raw, err := json.Marshal(o)
+	require.NoError(t, err)
+	return base64URL.EncodeToString(raw)
+}
+
+func signed(t testing.TB, header, claims object, key ed25519.PrivateKey) string {
+	t.Helper()
+	text := encoded(t, header) + "." + encoded(t, claims)
+	return text + "." + base64URL.EncodeToString(ed25519.Sign(key, []byte(text)))
+}
+
+// opened is what a token says.
+func opened(t testing.TB, token string) (header, claims object) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	require.Len(t, parts, 3)
+	for i, o := range []*object{&header, &claims} {
+		raw, err := base64URL.DecodeString(parts[i])
+		require.NoError(t, err)
+		require.NoError(t, json.Unmarshal(raw, o))
+	}
+	return header, claims
+}
+
+// refuses requires that a program takes a right token and none of the others, in one shape and never with a 5xx.
+func refuses(t *testing.T, a *agent, path string, from *issuer) {
+	t.Helper()
+	if from.good == "" {
+		from.good = from.token(nil, nil)
+	}
+	from.t = t
+	send := func(t *testing.T, change func(r *http.Request)) (int, string) {
+		a := a.as(t, "")
+		request := a.request(http.MethodGet, path, nil)
+		change(request)
+		response, err := a.http.Do(request)
+		require.NoError(t, err)
+		defer func() { _ = response.Body.Close() }()
+		return response.StatusCode, response.Header.Get("WWW-Authenticate")
+	}
+	right := func(t *testing.T) {
+		status, _ := send(t, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+from.good) })
+		require.Equal(t, http.StatusOK, status, "what the forged ones start from is right")
+	}
+	right(t)
+	tries := forgedRequests(from.good)
+	for name, token := range forgedTokens(t, from) {
+		tries[name] = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
+	}
+	require.Greater(t, len(tries), 90)
+	for name, change := range tries {
+		t.Run(name, func(t *testing.T) {
+			status, challenge := send(t, change)
+			require.Equal(t, http.StatusUnauthorized, status)
+			require.NotEmpty(t, challenge, "WWW-Authenticate")
+		})
+	}
+	right(t)
+}
+
+// forgedRequests are ways to hand in a right token, or none, that do not count.
+func forgedRequests(good string) map[string]func(r *http.Request) {
+	header := func(values ...string) func(r *http.Request) {
+		return func(r *http.Request) { r.Header["Authorization"] = values }
+	}
+	return map[string]func(r *http.Request){
+		"no token":                    func(*http.Request) {},
+		"empty header":                header(""),
+		"scheme only":                 header("Bearer"),
+		"no scheme":                   header(good),
+		"Basic":                       header("Basic " + good),
+		"Token":                       header("Token " + good),
+		"Bearer twice":                header("Bearer Bearer " + good),
+		"two spaces":                  header("Bearer  " + good),
+		"a tab":                       header("Bearer\t" + good),
+		"a space that does not break": header("Bearer\u00a0" + good),
+		"a colon":                     header("Bearer: " + good),
+		"two headers":                 header("Bearer "+good, "Bearer "+good),
+		"two headers, one empty":      header("Bearer "+good, ""),
+		"two in one header":           header("Bearer " + good + ", Bearer " + good),
+		"a comma":                     header("Bearer " + good + ","),
+		"a parameter":                 header("Bearer token=" + good),
+		"in quotes":                   header(`Bearer "` + good + `"`),
+		"in the query":                func(r *http.Request) { r.URL.RawQuery = "access_token=" + good + "&token=" + good },
+		"in a cookie":                 func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "access_token", Value: good}) },
+		"in a header of another name": func(r *http.Request) {
+			r.Header.Set("X-Access-Token", good)
+			r.Header.Set("Proxy-Authorization", "Bearer "+good)
+		},
+		"identity in headers":          identityHeaders,
+		"identity in a forwarded host": func(r *http.Request) { r.Host = "127.0.0.1"; r.Header.Set("X-Forwarded-For", "127.0.0.1") },
+	}
+}
+
+func identityHeaders(r *http.Request) {
+	for _, name := range []string{"X-User-ID", "X-Agent-ID", "X-Auth-Agent-ID", "X-User-Role", "X-Forwarded-User", "X-Remote-User"} {
+		r.Header.Set(name, missingID)
+	}
+	r.Header.Set("X-User-Role", "admin")
+}
+
+// forgedTokens are wrong in one way each.
+func forgedTokens(t *testing.T, i *issuer) map[string]string {
+	t.Helper()
+	all := map[string]string{}
+	for _, more := range []map[string]string{algorithms(t, i), headers(i), claimed(i), spellings(i), signatures(t, i)} {
+		for name, token := range more {
+			require.NotContains(t, all, name)
+			require.NotEqual(t, i.good, token, name)
+			all[name] = token
+		}
+	}
+	return all
+}
+
+// algorithms are tokens that say that they are signed in another way, and are.
+func algorithms(t *testing.T, i *issuer) map[string]string {
+	t.Helper()
+	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
+	require.NoError(t, err)
+	ecKey, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	public, err := base64URL.DecodeString(i.public)
+	require.NoError(t, err)
+	mac := func(h func() hash.Hash, secret []byte) func([]byte) []byte {
+		return func(text []byte) []byte {
+			m := hmac.New(h, secret)
+			m.Write(text)
+			return m.Sum(nil)
+		}
+	}
+	withRSA := func(text []byte) []byte {
+		sum := sha256.Sum256(text)
+		signature, err := rsa.SignPKCS1v15(rand.Reader, rsaKey, crypto.SHA256, sum[:])
+		require.NoError(t, err)
+		return signature
+	}
+	withEC := func(text []byte) []byte {
+		sum := sha256.Sum256(text)
+		r, s, err := ecdsa.Sign(rand.Reader, ecKey, sum[:])
+		require.NoError(t, err)
+		return append(r.FillBytes(make([]byte, 32)), s.FillBytes(make([]byte, 32))...)
+	}
+	own := func(text []byte) []byte { return ed25519.Sign(i.key, text) }
+	unsigned := func([]byte) []byte { return nil }
+	out := map[string]string{
+		"no alg":                           i.token(object{"alg": nil}, nil),
+		"alg empty":                        i.token(object{"alg": ""}, nil),
+		"alg a number":                     i.token(object{"alg": 1}, nil),
+		"alg a list":                       i.token(object{"alg": []string{"EdDSA"}}, nil),
+		"alg in lower case":                i.token(object{"alg": "eddsa"}, nil),
+		"alg Ed25519":                      i.token(object{"alg": "Ed25519"}, nil),
+		"alg Ed448":                        i.token(object{"alg": "Ed448"}, nil),
+		"HS256 with the public key":        i.by(mac(sha256.New, public), object{"alg": "HS256"}, nil),
+		"HS384 with the public key":        i.by(mac(sha512.New384, public), object{"alg": "HS384"}, nil),
+		"HS512 with the public key":        i.by(mac(sha512.New, public), object{"alg": "HS512"}, nil),
+		"HS256 with the text of it":        i.by(mac(sha256.New, []byte(i.public)), object{"alg": "HS256"}, nil),
+		"HS256 with no secret":             i.by(mac(sha256.New, nil), object{"alg": "HS256"}, nil),
+		"EdDSA by name, HS512 with it":     i.by(mac(sha512.New, public), nil, nil),
+		"RS256":                            i.by(withRSA, object{"alg": "RS256"}, nil),
+		"PS256":                            i.by(withRSA, object{"alg": "PS256"}, nil),
+		"ES256":                            i.by(withEC, object{"alg": "ES256"}, nil),
+		"ES256 with its key":               i.by(withEC, object{"alg": "ES256", "jwk": object{"kty": "EC", "crv": "P-256"}}, nil),
+		"EdDSA by name, ES256 in truth":    i.by(withEC, nil, nil),
+		"RS256 by name, EdDSA in truth":    i.by(own, object{"alg": "RS256"}, nil),
+		"an encrypted token by its header": i.by(own, object{"alg": "dir", "enc": "A256GCM"}, nil),
+	}
+	for _, none := range []string{"none", "None", "NONE", "nOnE", "none ", " none"} {
+		out["alg "+none+", not signed"] = i.by(unsigned, object{"alg": none}, nil)
+		out["alg "+none+", signed"] = i.token(object{"alg": none}, nil)
+	}
+	return out
+}
+
+// headers are tokens that say which key to take, or what to understand.
+func headers(i *issuer) map[string]string {
+	_, key, _ := ed25519.GenerateKey(rand.Reader)
+	own := func(text []byte) []byte { return ed25519.Sign(key, text) }
+	jwk := object{"kty": "OKP", "crv": "Ed25519", "kid": i.kid, "x": base64URL.EncodeToString(key.Public().(ed25519.PublicKey)), "use": "sig", "alg": "EdDSA"}
+	out := map[string]string{
+		"another key, the same kid":  i.by(own, nil, nil),
+		"jwk":                        i.by(own, object{"jwk": jwk}, nil),
+		"jwk and no kid":             i.by(own, object{"jwk": jwk, "kid": nil}, nil),
+		"jwk, though well signed":    i.token(object{"jwk": jwk}, nil),
+		"jku":                        i.by(own, object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
+		"jku, though well signed":    i.token(object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
+		"x5u":                        i.token(object{"x5u": "http://127.0.0.1:1/cert.pem"}, nil),
+		"x5c":                        i.token(object{"x5c": []string{"MIIB"}}, nil),
+		"crit":                       i.token(object{"crit": []string{"exp"}}, nil),
+		"crit empty":                 i.token(object{"crit": []string{}}, nil),
+		"crit b64":                   i.token(object{"crit": []string{"b64"}, "b64": false}, nil),
+		"no kid":                     i.token(object{"kid": nil}, nil),
+		"kid null":                   i.spelled(`{"alg":"EdDSA","typ":"at+jwt","kid":null}`, i.claimsText()),
+		"kid a number":               i.token(object{"kid": 0}, nil),
+		"kid a list":                 i.token(object{"kid": []string{i.kid}}, nil),
+		"kid an object":              i.token(object{"kid": object{"$ne": ""}}, nil),
+		"no typ":                     i.token(object{"typ": nil}, nil),
+		"typ JWT":                    i.token(object{"typ": "JWT"}, nil),
+		"typ of a refresh token":     i.token(object{"typ": "rt+jwt"}, nil),
+		"typ a list":                 i.token(object{"typ": []string{"at+jwt"}}, nil),
+		"header twice alg":           i.spelled(`{"alg":"EdDSA","alg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header twice kid":           i.spelled(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`","kid":"x"}`, i.claimsText()),
+		"header alg none in escapes": i.spelled(`{"alg":"\u006eone","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header name in escapes":     i.spelled(`{"\u0061lg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header in capitals":         i.spelled(`{"ALG":"EdDSA","TYP":"at+jwt","KID":"`+i.kid+`"}`, i.claimsText()),
+		"header a list":              i.spelled(`["EdDSA"]`, i.claimsText()),
+		"header null":                i.spelled(`null`, i.claimsText()),
+		"header not JSON":            i.spelled(`{alg:EdDSA}`, i.claimsText()),
+		"header with a tail":         i.spelled(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`"}{}`, i.claimsText()),
+		"header very deep":           i.spelled(strings.Repeat(`{"a":`, 400)+"1"+strings.Repeat("}", 400), i.claimsText()),
+	}
+	for _, kid := range []string{
+		"", " ", "../../../../dev/null", "..%2f..%2fkeys", "/proc/self/environ", "' or 1=1 --", "x' union select 'key", "*", "${jndi:ldap://x}", "\x00",
+		i.kid + "\x00", " " + i.kid, strings.ToUpper(i.kid) + "X", "http://127.0.0.1:1/key", strings.Repeat("k", 2000), "ключ",
+	} {
+		out["kid "+kid] = i.token(object{"kid": kid}, nil)
+	}
+	return out
+}
+
+func (i *issuer) claimsText() string {
+	raw, err := json.Marshal(i.claims)
+	require.NoError(i.t, err)
+	return string(raw)
+}
+
+// claimed are tokens that say something else than an access token of auth does, well signed.
+func claimed(i *issuer) map[string]string {
+	now := time.Now()
+	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
+	out := map[string]string{}
+	claims := func(name string, values ...any) {
+		for _, value := range values {
+			raw, _ := json.Marshal(value)
+			text := string(raw)
+			if value == nil {
+				text = "left out"
+			}
+			out["claim "+name+" "+text] = i.token(nil, object{name: value})
+		}
+	}
+	claims("iss", nil, "", "https://evil.example", "Convoflow-auth", "convoflow-auth/", 1, []string{"convoflow-auth"})
+	claims("aud", nil, "", "another", []string{}, []string{"another"}, []string{"another", "Convoflow"}, 1, []any{1}, object{"convoflow": true})
+	claims("sub", nil, "", "admin", "' or 1=1", missingID+" ", 1, []string{missingID}, strings.ReplaceAll(missingID, "-", ""))
+	claims("sid", nil, "", "x", 1, []string{missingID})
+	claims("jti", nil, "", "x", 1)
+	claims("role", nil, "", "root", "Admin", "admin ", []string{"admin"}, true, 1, object{"admin": true})
+	claims("exp", nil, "", "never", "9999999999", true, []int64{at(time.Hour)}, 0, 1, -1, -1<<53, at(-time.Minute))
+	claims("nbf", nil, "", "now", true, at(time.Minute), at(24*time.Hour))
+	claims("iat", nil, "", "now", true, at(time.Minute), at(24*time.Hour))
+	text := i.claimsText()
+	tail := func(members string) string { return strings.TrimSuffix(text, "}") + "," + members + "}" }
+	for name, spelling := range map[string]string{
+		"exp twice, the last over":          tail(`"exp":1`),
+		"aud twice, the last another":       tail(`"aud":["another"]`),
+		"role twice, the last root":         tail(`"role":"root"`),
+		"exp null":                          tail(`"exp":null`),
+		"exp far too large":                 tail(`"exp":1e400`),
+		"exp in escapes, over":              tail(`"\u0065xp":1`),
+		"claims a list":                     `[` + text + `]`,
+		"claims null":                       `null`,
+		"claims empty":                      ``,
+		"claims not JSON":                   strings.TrimSuffix(text, "}"),
+		"claims with a tail":                text + text,
+		"claims text in a text":             `"` + strings.ReplaceAll(text, `"`, `\"`) + `"`,
+		"claims very deep":                  strings.Repeat("[", 2000) + strings.Repeat("]", 2000),
+		"claims with a text that is no UTF": strings.Replace(text, i.claims["sub"].(string), "\xff\xfe", 1),
+	} {
+		out[name] = i.spelled(i.headerText(), spelling)
+	}
+	for _, name := range []string{"iss", "aud", "sub", "sid", "jti", "role", "exp", "nbf", "iat"} {
+		out["claim "+name+" in capitals"] = i.token(nil, object{name: nil, strings.ToUpper(name): i.claims[name]})
+	}
+	out["5 kB"] = i.token(nil, object{"x": strings.Repeat("x", 5000)})
+	out["20 kB"] = i.token(nil, object{"x": strings.Repeat("x", 15_000)})
+	return out
+}
+
+func (i *issuer) headerText() string {
+	raw, err := json.Marshal(i.header)
+	require.NoError(i.t, err)
+	return string(raw)
+}
+
+// spellings are other texts for what a right token says.
+func spellings(i *issuer) map[string]string {
+	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+	good := i.good
+	parts := strings.Split(good, ".")
+	last := strings.IndexByte(digits, good[len(good)-1])
+	percent := strings.Replace(good, ".", "%2E", 1)
+	return map[string]string{
+		"padded":                       good + "==",
+		"every part padded":            parts[0] + "=." + parts[1] + "=." + parts[2] + "=",
+		"other unused bits":            good[:len(good)-1] + string(digits[last^1]),
+		"one character more":           good + "A",
+		"one character less":           good[:len(good)-1],
+		"the alphabet of RFC 4648 § 4": parts[0] + "." + parts[1] + "." + base64.StdEncoding.EncodeToString(mustDecode(parts[2])),
+		"in hexadecimal":               parts[0] + "." + parts[1] + "." + hex.EncodeToString(mustDecode(parts[2])),
+		"a space inside":               parts[0] + ". " + parts[1] + "." + parts[2],
+		"a tab inside":                 parts[0] + "." + parts[1] + "\t." + parts[2],
+		"a tab in a part":              parts[0] + "." + parts[1][:9] + "\t" + parts[1][9:] + "." + parts[2],
+		"a dot more":                   good + ".",
+		"two dots more":                good + "..",
+		"a dot before":                 "." + good,
+		"a part more":                  good + "." + parts[2],
+		"five parts":                   good + "." + parts[1] + "." + parts[2],
+		"only dots":                    "..",
+		"one part":                     parts[0],
+		"percent":                      percent,
+		"in capitals":                  strings.ToUpper(good),
+		"JSON serialization":           `{"payload":"` + parts[1] + `","protected":"` + parts[0] + `","signature":"` + parts[2] + `"}`,
+		"twice with a comma":           good + "," + good,
+		"a semicolon":                  good + ";",
+		"letters of another script":    strings.Replace(good, "e", "е", 1),
+	}
+}
+
+// signatures are right tokens with a signature that is not theirs.
+func signatures(t *testing.T, i *issuer) map[string]string {
+	t.Helper()
+	parts := strings.Split(i.good, ".")
+	signature := mustDecode(parts[2])
+	body := parts[0] + "." + parts[1] + "."
+	with := func(raw []byte) string { return body + base64URL.EncodeToString(raw) }
+	flipped := func(n int) []byte {
+		out := slices.Clone(signature)
+		out[n/8] ^= 1 << (n % 8)
+		return out
+	}
+	other := strings.Split(i.token(nil, object{"jti": missingID}), ".")
+	_, claims := opened(t, i.good)
+	raised := encoded(t, changed(claims, object{"sub": missingID}))
+	out := map[string]string{
+		"signature stripped":             body,
+		"no third part":                  strings.TrimSuffix(body, "."),
+		"signature of another token":     body + other[2],
+		"claims of another token":        parts[0] + "." + other[1] + "." + parts[2],
+		"claims changed":                 parts[0] + "." + raised + "." + parts[2],
+		"half a signature":               with(signature[:32]),
+		"signature twice":                with(append(slices.Clone(signature), signature...)),
+		"signature of zeros":             with(make([]byte, 64)),
+		"signature with a byte more":     with(append(slices.Clone(signature), 0)),
+		"signature with the order added": with(malleated(signature)),
+		"signature of the claims only":   with(ed25519.Sign(i.key, []byte(parts[1]))),
+		"header and claims swapped":      parts[1] + "." + parts[0] + "." + parts[2],
+	}
+	for _, n := range []int{0, 7, 255, 256, 300, 511} {
+		out[fmt.Sprintf("bit %d of the signature flipped", n)] = with(flipped(n))
+	}
+	for _, n := range []int{3, 40} {
+		claims := mustDecode(parts[1])
+		claims[n] ^= 1
+		out[fmt.Sprintf("bit %d of the claims flipped", n)] = parts[0] + "." + base64URL.EncodeToString(claims) + "." + parts[2]
+	}
+	return out
+}
+
+// malleated is the signature with the order of the group added to its second half: the equation holds, RFC 8032 forbids it.
+func malleated(signature []byte) []byte {
+	order := []byte{
+		0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
+		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,
+	}
+	out := slices.Clone(signature)
+	carry := 0
+	for n, digit := range order {
+		sum := int(out[32+n]) + int(digit) + carry
+		out[32+n], carry = byte(sum), sum>>8
+	}
+	return out
+}
+
+func mustDecode(part string) []byte {
+	raw, err := base64URL.DecodeString(part)
+	if err != nil {
+		panic(err)
+	}
+	return raw
+}
