@@ -63,6 +63,8 @@ func TestTheEnvironmentOfAServiceHasItsOwnDatabase(t *testing.T) {
 	require.Contains(t, got, "DATABASE_URL=postgres://crm@db/convoflow")
 	require.NotContains(t, got, "DATABASE_URL=postgres://admin@db/convoflow")
 	require.Contains(t, got, "LOG_LEVEL=DEBUG")
+	require.Contains(t, got, "AUDIO_TEMP_DIR="+a.temporary, "another user's platform has the system's directory already")
+	require.Contains(t, environment([]string{"AUDIO_TEMP_DIR=/mine"}, embedded{}, a, "calls"), "AUDIO_TEMP_DIR=/mine")
 	require.Contains(t, got, "WEBHOOK_ALLOW_PRIVATE_CIDRS=10.0.0.0/8,127.0.0.1/32")
 	require.Contains(t, got, "PUBLIC_URL=http://127.0.0.1:8000", "nobody can open 0.0.0.0")
 	require.NotContains(t, environment(environ, embeddedParts(environ), a, "gateway"), "DATABASE_URL=postgres://crm@db/convoflow")

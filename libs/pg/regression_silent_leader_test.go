@@ -1,0 +1,24 @@
+package pg_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// A leader that is stopped or cut off once kept its lock, and so all events of its service, for hours.
+func TestTheServerNoticesASilentLeader(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	conn, release, err := db.Lead(t.Context(), "test")
+	require.NoError(t, err)
+	defer release()
+	for setting, want := range map[string]string{"idle_session_timeout": "1min", "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"} {
+		var got string
+		require.NoError(t, conn.QueryRow(t.Context(), "show "+setting).Scan(&got))
+		require.Equal(t, want, got, setting)
+	}
+	var pooled string
+	require.NoError(t, db.Conn(t.Context()).QueryRow(t.Context(), "show idle_session_timeout").Scan(&pooled))
+	require.Equal(t, "0", pooled, "connections of the pool may idle")
+}
