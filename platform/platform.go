@@ -33,6 +33,8 @@ import (
 
 var serviceNames = []string{"auth", "calls", "crm", "notify"}
 
+const databaseName = "convoflow" // in the embedded PostgreSQL
+
 // Options of one platform.
 type Options struct {
 	DataDir  string                                // everything it keeps; made if absent
@@ -58,43 +60,51 @@ type Platform struct {
 // Start starts the embedded parts and makes the services. The error of wrong settings is a *conf.Error, and then nothing
 // was started. A platform that was started must Run, which also stops it.
 func Start(ctx context.Context, o Options) (_ *Platform, err error) {
-	if o.Progress == nil {
-		o.Progress = func(string, time.Duration) {}
-	}
-	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
-		return nil, fmt.Errorf("find the data directory: %w", err)
-	}
-	e := embeddedParts(o.Environ)
-	checked := standIns(o.DataDir, o.Listen)
-	if !e.postgres {
-		clear(checked.databases) // so that DATABASE_URL itself is checked
-	}
-	if _, err := load(o.Environ, e, checked); err != nil {
+	p, err := prepare(ctx, o)
+	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if err != nil {
+			p.group.Close()
+		}
+	}()
 	public, err := net.Listen("tcp", o.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s (choose another address with --listen): %w", o.Listen, err)
 	}
-	tel, flush, err := telemetry.New(ctx, "platform", run.Version(), o.Logging, o.Log)
-	if err != nil {
-		return nil, err
-	}
-	p := &Platform{group: run.NewGroup(tel), tel: tel, options: o, embedded: e, admin: map[string]string{},
-		at: addresses{databases: map[string]string{}, services: map[string]string{}, recordings: filepath.Join(o.DataDir, "recordings"), temporary: filepath.Join(o.DataDir, "tmp"), publicAddress: public.Addr().String()}}
-	p.group.Defer("telemetry", flusher(ctx, flush))
-	defer func() {
-		if err != nil {
-			_ = public.Close()
-			p.group.Close()
-		}
-	}()
+	p.group.Defer("public address", func() { _ = public.Close() })
+	p.at.publicAddress = public.Addr().String()
 	if err := p.startEmbedded(ctx); err != nil {
 		return nil, err
 	}
 	if err := p.startServices(ctx, public); err != nil {
 		return nil, err
 	}
+	return p, nil
+}
+
+// prepare makes a platform of which nothing runs yet, once every setting is right.
+func prepare(ctx context.Context, o Options) (_ *Platform, err error) {
+	if o.Progress == nil {
+		o.Progress = func(string, time.Duration) {}
+	}
+	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
+		return nil, fmt.Errorf("find the data directory: %w", err)
+	}
+	e, at := embeddedParts(o.Environ), standIns(o.DataDir, o.Listen)
+	if !e.postgres {
+		clear(at.databases) // so that DATABASE_URL itself is checked
+	}
+	if _, err := load(o.Environ, e, at); err != nil {
+		return nil, err
+	}
+	tel, flush, err := telemetry.New(ctx, "platform", run.Version(), o.Logging, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	p := &Platform{group: run.NewGroup(tel), tel: tel, options: o, embedded: e, at: at, admin: map[string]string{}}
+	p.group.Defer("telemetry", flusher(ctx, flush))
 	return p, nil
 }
 
@@ -112,7 +122,7 @@ func (p *Platform) startEmbedded(ctx context.Context) error {
 	if err := os.MkdirAll(p.at.recordings, 0o700); err != nil {
 		return fmt.Errorf("make the data directory: %w", err)
 	}
-	kept, err := openSecrets(filepath.Join(p.options.DataDir, "secrets.json"))
+	kept, err := openSecrets(p.secretsFile())
 	if err != nil {
 		return err
 	}
@@ -138,7 +148,7 @@ func (p *Platform) startEmbedded(ctx context.Context) error {
 func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 	adminURL := value(p.options.Environ, "DATABASE_URL")
 	if p.embedded.postgres {
-		server, err := pgserver.Start(ctx, pgserver.Options{Dir: filepath.Join(p.options.DataDir, "postgres"), Log: p.tel.Log, Bin: os.Getenv("POSTGRES_BIN")})
+		server, err := pgserver.Start(ctx, pgserver.Options{Dir: p.postgresDir(), Log: p.tel.Log, Bin: os.Getenv("POSTGRES_BIN")})
 		if err != nil {
 			return err
 		}
@@ -154,19 +164,15 @@ func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 			case <-ctx.Done():
 				return nil
 			case <-server.Done():
-				return fmt.Errorf("PostgreSQL ended, see its log in %s: %w", filepath.Join(p.options.DataDir, "postgres"), server.Err())
+				return fmt.Errorf("PostgreSQL ended, see its log in %s: %w", p.postgresDir(), server.Err())
 			}
 		}))
-		if err := database.Create(ctx, server.URL("postgres"), "convoflow"); err != nil {
+		if err := database.Create(ctx, server.URL("postgres"), databaseName); err != nil {
 			return err
 		}
-		adminURL = server.URL("convoflow")
+		adminURL = server.URL(databaseName)
 	}
-	secret := s.SecretKey
-	if !p.embedded.secret {
-		secret = value(p.options.Environ, "SECRET_KEY")
-	}
-	urls, err := database.Provision(ctx, adminURL, secret, serviceNames)
+	urls, err := database.Provision(ctx, adminURL, p.secretKey(s), serviceNames)
 	if errors.Is(err, database.ErrNotAdministrator) {
 		p.tel.Log.WarnContext(ctx, "the role of DATABASE_URL may not create roles: the services share it, each in its schema")
 		for _, service := range serviceNames {
@@ -177,6 +183,17 @@ func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 	p.at.databases, p.roles = urls, err == nil
 	return err
 }
+
+// secretKey is SECRET_KEY, or the one that was made up for it.
+func (p *Platform) secretKey(kept secrets) string {
+	if p.embedded.secret {
+		return kept.SecretKey
+	}
+	return value(p.options.Environ, "SECRET_KEY")
+}
+
+func (p *Platform) postgresDir() string { return filepath.Join(p.options.DataDir, "postgres") }
+func (p *Platform) secretsFile() string { return filepath.Join(p.options.DataDir, "secrets.json") }
 
 func (p *Platform) startBroker(ctx context.Context, _ secrets) error {
 	if !p.embedded.kafka {

@@ -20,10 +20,15 @@ type secrets struct {
 // openSecrets reads the file, or makes it when it is not there. Losing it makes the signing keys and webhook secrets in
 // the database unreadable, so it is written whole or not at all.
 func openSecrets(file string) (secrets, error) {
-	raw, err := os.ReadFile(file)
+	s, err := readSecrets(file)
 	if errors.Is(err, fs.ErrNotExist) {
 		return makeSecrets(file)
 	}
+	return s, err
+}
+
+func readSecrets(file string) (secrets, error) {
+	raw, err := os.ReadFile(file)
 	var s secrets
 	if err == nil {
 		err = json.Unmarshal(raw, &s)

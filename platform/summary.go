@@ -36,7 +36,7 @@ func (p *Platform) Summary() string {
 			line(name, "real: %s", real)
 		}
 	}
-	part("PostgreSQL", e.postgres, filepath.Join(p.options.DataDir, "postgres"), "DATABASE_URL")
+	part("PostgreSQL", e.postgres, p.postgresDir(), "DATABASE_URL")
 	if !p.roles {
 		line("", "the services share one database role, because it may not create others")
 	}
@@ -45,6 +45,6 @@ func (p *Platform) Summary() string {
 	part("Insights", e.chat, "extractive, demo quality: set OPENAI_API_KEY for the real thing", "OPENAI_… or CHAT_…")
 	part("Recordings", e.storage, p.at.recordings, "STORAGE_URL")
 	part("Webhooks", e.webhooks, "inbox page: set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET for Pabbly", "PABBLY_WEBHOOK_URL")
-	part("SECRET_KEY", e.secret, filepath.Join(p.options.DataDir, "secrets.json"), "SECRET_KEY")
+	part("SECRET_KEY", e.secret, p.secretsFile(), "SECRET_KEY")
 	return b.String()
 }

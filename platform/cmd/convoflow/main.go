@@ -1,4 +1,5 @@
-// Command convoflow is the whole platform in one binary: up starts it, demo does the main job on it.
+// Command convoflow is the whole platform in one binary: up starts it, demo does the main job on it, admin lets somebody
+// in from a shell.
 package main
 
 import (
@@ -24,6 +25,8 @@ const usage = `Convoflow turns recorded sales calls into transcripts, insights, 
 Usage:
   convoflow up    [--data-dir DIR] [--listen HOST:PORT]   start the whole platform in this process
   convoflow demo  [--url URL]                             do the main job on a running platform
+  convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
+                                                          make or promote an admin; asks for the password
   convoflow version
   convoflow help
 
@@ -34,10 +37,10 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second Ctrl-C ends the process at once.
 	context.AfterFunc(ctx, stop)
-	os.Exit(command(ctx, os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
 
-func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	if len(args) == 0 {
 		_, _ = io.WriteString(stderr, usage)
 		return exitUsage
@@ -48,6 +51,8 @@ func command(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		err = up(ctx, args[1:], stdout)
 	case "demo":
 		err = runDemo(ctx, args[1:], stdout)
+	case "admin":
+		err = admin(ctx, args[1:], stdin, stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "convoflow", run.Version())
 	case "help", "--help", "-h":

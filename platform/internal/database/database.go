@@ -16,11 +16,21 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// insufficientPrivilege is the SQLSTATE of an administrator who is none.
-const insufficientPrivilege = "42501"
+// SQLSTATEs.
+const (
+	insufficientPrivilege = "42501" // of an administrator who is none
+	invalidPassword       = "28P01"
+	cannotConnectNow      = "57P03" // of a server that is starting or stopping
+)
 
-// ErrNotAdministrator says that the URL's role may not create roles, so the services have to share it.
-var ErrNotAdministrator = errors.New("the role of DATABASE_URL may not create roles")
+var (
+	// ErrNotAdministrator says that the URL's role may not create roles, so the services have to share it.
+	ErrNotAdministrator = errors.New("the role of DATABASE_URL may not create roles")
+	// ErrNotProvisioned says that a service has no role yet.
+	ErrNotProvisioned = errors.New("the service has no database role")
+	// ErrOtherSecret says that a service's password follows from another secret.
+	ErrOtherSecret = errors.New("the service's database role was made with another secret")
+)
 
 // Create makes a database unless it exists. adminURL leads to any database of the server.
 func Create(ctx context.Context, adminURL, name string) error {
@@ -73,6 +83,40 @@ func Provision(ctx context.Context, adminURL, secret string, services []string) 
 	return urls, nil
 }
 
+// Find is the service's own URL where Provision has been before. It changes nothing, so it is safe beside running services.
+func Find(ctx context.Context, adminURL, secret, service string) (string, error) {
+	admin, err := pgx.Connect(ctx, adminURL)
+	if err != nil {
+		return "", fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	defer func() { _ = admin.Close(ctx) }()
+	role := admin.Config().Database + "_" + service
+	var exists bool
+	if err := admin.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1)`, role).Scan(&exists); err != nil {
+		return "", fmt.Errorf("look for role %s: %w", role, err)
+	}
+	if !exists {
+		return "", ErrNotProvisioned
+	}
+	own, err := withUser(adminURL, role, derive(secret, role))
+	if err != nil {
+		return "", err
+	}
+	conn, err := pgx.Connect(ctx, own)
+	if isCode(err, invalidPassword) {
+		return "", ErrOtherSecret
+	}
+	if err != nil {
+		return "", fmt.Errorf("connect to PostgreSQL as %s: %w", role, err)
+	}
+	return own, conn.Close(ctx)
+}
+
+func isCode(err error, sqlstate string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == sqlstate
+}
+
 func provision(ctx context.Context, tx pgx.Tx, role, password, schema string) error {
 	var roleExists, schemaExists bool
 	err := tx.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1), exists (select from pg_namespace where nspname = $2)`, role, schema).Scan(&roleExists, &schemaExists)
@@ -93,8 +137,7 @@ func provision(ctx context.Context, tx pgx.Tx, role, password, schema string) er
 	}
 	for _, statement := range statements {
 		if _, err := tx.Exec(ctx, statement); err != nil {
-			var pgErr *pgconn.PgError
-			if errors.As(err, &pgErr) && pgErr.Code == insufficientPrivilege {
+			if isCode(err, insufficientPrivilege) {
 				return ErrNotAdministrator
 			}
 			return err

@@ -2,12 +2,18 @@ package database_test
 
 import (
 	"context"
+	"log/slog"
 	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/pg/pgserver"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/platform/internal/database"
 )
@@ -43,6 +49,53 @@ func TestAnotherSecretChangesThePasswords(t *testing.T) {
 	require.NoError(t, err)
 	_, err = pgx.Connect(t.Context(), before["auth"])
 	require.ErrorContains(t, err, "password authentication failed")
+}
+
+func TestFindChangesNothing(t *testing.T) {
+	t.Parallel()
+	admin := pgtest.Database(t)
+	dropRoles(t, admin)
+	_, err := database.Find(t.Context(), admin, "a secret", "auth")
+	require.ErrorIs(t, err, database.ErrNotProvisioned)
+	urls, err := database.Provision(t.Context(), admin, "a secret", []string{"auth"})
+	require.NoError(t, err)
+	found, err := database.Find(t.Context(), admin, "a secret", "auth")
+	require.NoError(t, err)
+	require.Equal(t, urls["auth"], found)
+	_, err = database.Find(t.Context(), admin, "another secret", "auth")
+	require.ErrorIs(t, err, database.ErrOtherSecret)
+	connect(t, urls["auth"])
+}
+
+func TestRunningIsTheServerThatAnswers(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "postgres")
+	running := func() bool {
+		url, running, err := database.Running(t.Context(), dir, "postgres")
+		require.NoError(t, err)
+		if running {
+			connect(t, url)
+		}
+		return running
+	}
+	require.False(t, running(), "there is none")
+
+	server, err := pgserver.Start(t.Context(), pgserver.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Fast: true})
+	require.NoError(t, err)
+	require.True(t, running())
+	left, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	require.NoError(t, err)
+	require.NoError(t, server.Stop(t.Context()))
+	require.False(t, running(), "it has stopped")
+
+	for name, content := range map[string]string{
+		"it was killed":                string(left),
+		"its number has another owner": strings.Replace(string(left), strings.SplitN(string(left), "\n", 2)[0], strconv.Itoa(os.Getpid()), 1),
+		"it is being written":          "1\n",
+	} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, "data", "postmaster.pid"), []byte(content), 0o600))
+		require.False(t, running(), name)
+	}
 }
 
 func TestARoleThatMayNotCreateRolesIsToldApart(t *testing.T) {
