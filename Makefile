@@ -3,9 +3,10 @@ SHELL := /bin/bash
 VERSION ?= $(shell cat VERSION)-$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/convoflow/convoflow/libs/run.version=$(VERSION)
 URL ?= http://127.0.0.1:8000
+SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build up demo test check fmt services clean
+.PHONY: help setup build up demo test bench check fmt services clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -26,14 +27,17 @@ demo: build ## do the main job on the running platform (URL=http://127.0.0.1:800
 test: ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
 	@scripts/test $(ARGS)
 
+bench: ## measure against nginx and the machine's own limits (ARGS='--help' lists the options)
+	@scripts/bench $(ARGS)
+
 check: ## format, lint, import rules, tidy modules, each module built alone
 	@scripts/check
 
 fmt: ## format the Go files
 	@gofmt -w $$(git ls-files '*.go')
 
-services: ## build bin/{auth,calls,crm,notify,gateway}, each by itself
-	@mkdir -p bin && for s in services/auth services/calls services/crm services/notify gateway; do \
+services: ## build bin/{auth,calls,crm,notify,gateway}, each by itself (SERVICES='gateway' some of them)
+	@mkdir -p bin && for s in $(SERVICES); do \
 	  echo "Building bin/$${s##*/}" && (cd $$s && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/$${s##*/} ./cmd/$${s##*/}) || exit 1; done
 
 clean: ## remove what was built (the data in .convoflow stays)

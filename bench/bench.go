@@ -1,0 +1,204 @@
+// Package bench measures Convoflow against peers on the same machine in the same minutes. It owns the method: rounds that
+// alternate between both sides, ratios per round, their median. It refuses to judge by time: a benchmark fails only when
+// something does not work.
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/bench/internal/process"
+	"github.com/convoflow/convoflow/bench/internal/report"
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+// Options say what to measure.
+type Options struct {
+	Only    []string      // names of benchmarks; empty is all
+	Rounds  int           // of each
+	Length  time.Duration // of one measurement, whole seconds
+	Profile bool          // also keep a CPU profile of the gateway under full load
+	Bin     string        // the directory of the binaries gateway and auth
+	Results string        // the directory for the results
+	Commit  string        // what was built
+}
+
+// benchmarks in the order they run.
+var benchmarks = []struct {
+	name string
+	run  func(context.Context, *bench) (report.Result, error)
+}{
+	{"gateway", gatewayRate},
+	{"latency", gatewayLatency},
+	{"logins", logins},
+}
+
+// Names are those of all benchmarks.
+func Names() []string {
+	var names []string
+	for _, b := range benchmarks {
+		names = append(names, b.name)
+	}
+	return names
+}
+
+// Check says what is wrong with the options.
+func (o Options) Check() error {
+	for _, name := range o.Only {
+		if !slices.Contains(Names(), name) {
+			return fmt.Errorf("there is no benchmark %q: -only takes %s", name, strings.Join(Names(), ","))
+		}
+	}
+	if o.Rounds < 1 || o.Length < time.Second {
+		return fmt.Errorf("-rounds and -seconds are at least 1")
+	}
+	return nil
+}
+
+// bench is one run.
+type bench struct {
+	Options
+	out io.Writer
+	dir string // of everything it keeps while it runs
+	layout
+}
+
+// layout is which core does what. The side under test has one to itself.
+type layout struct{ test, load, upstream process.Core }
+
+func newLayout(cores int) layout {
+	if cores < 2 {
+		return layout{process.Any, process.Any, process.Any}
+	}
+	return layout{test: 0, load: 1, upstream: process.Core(min(2, cores-1))}
+}
+
+// Run measures, writes the table to out and the results to files. What it started has ended when it returns.
+func Run(ctx context.Context, o Options, out io.Writer) error {
+	dir, err := os.MkdirTemp("", "convoflow-bench-")
+	if err != nil {
+		return fmt.Errorf("make a directory: %w", err)
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	b := &bench{Options: o, out: out, dir: dir, layout: newLayout(runtime.NumCPU())}
+	took := clock.Stopwatch()
+	all := report.Report{At: clock.System{}.Now(), Machine: machine(ctx, o.Commit)}
+	for _, benchmark := range benchmarks {
+		if len(o.Only) > 0 && !slices.Contains(o.Only, benchmark.name) {
+			continue
+		}
+		result, err := benchmark.run(ctx, b)
+		if err != nil {
+			return fmt.Errorf("%s: %w", benchmark.name, err)
+		}
+		all.Results = append(all.Results, result)
+	}
+	b.say("")
+	all.Table(out)
+	file, err := all.Write(o.Results)
+	if err != nil {
+		return err
+	}
+	b.say("\nMeasured in %.0f s; all rounds are in %s. Next: read docs/benchmarks.md for what the figures mean, then\n"+
+		"make bench ARGS='-only gateway -profile' shows where the gateway spends its time.", took().Seconds(), file)
+	return nil
+}
+
+func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.out, format+"\n", args...) }
+
+// rounds measures round after round and sums up in the result. measure is told whether our side goes first.
+func (b *bench) rounds(ctx context.Context, result report.Result, measure func(oursFirst bool) (report.Round, error)) (report.Result, error) {
+	var ratios []float64
+	for i := range b.Rounds {
+		round, err := measure(i%2 == 0)
+		if ctx.Err() != nil {
+			return result, ctx.Err()
+		}
+		if err != nil {
+			return result, fmt.Errorf("round %d: %w", i+1, err)
+		}
+		result.Rounds = append(result.Rounds, round)
+		ratios = append(ratios, round.Ratio)
+		b.say("  round %d of %d  Convoflow %s  peer %s %s  ratio %.2f", i+1, b.Rounds, report.Number(round.Ours.Value), report.Number(round.Peer.Value), result.Unit, round.Ratio)
+	}
+	result.Ratio = report.Median(ratios)
+	return result, nil
+}
+
+// inTurn calls both, in that order or the other.
+func inTurn(oursFirst bool, ours, peer func() error) error {
+	if !oursFirst {
+		ours, peer = peer, ours
+	}
+	if err := ours(); err != nil {
+		return err
+	}
+	return peer()
+}
+
+// observe runs work and returns what it cost: CPU of p per request that work reports, and the share of the core, or of all cores, that
+// was busy. The value is requests per second.
+func observe(p *process.Process, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
+	cpuBefore, err := p.CPU()
+	if err != nil {
+		return report.Measure{}, err
+	}
+	busyBefore, err := core.Busy()
+	if err != nil {
+		return report.Measure{}, err
+	}
+	watch := clock.Stopwatch()
+	requests, took, err := work()
+	if dead := p.Alive(); dead != nil {
+		return report.Measure{}, dead
+	}
+	if err != nil {
+		return report.Measure{}, err
+	}
+	wall := watch()
+	cpu, err := p.CPU()
+	if err != nil {
+		return report.Measure{}, err
+	}
+	busy, err := core.Busy()
+	if err != nil {
+		return report.Measure{}, err
+	}
+	cores := 1
+	if core == process.Any {
+		cores = runtime.NumCPU()
+	}
+	return report.Measure{
+		Value: float64(requests) / took.Seconds(),
+		CPU:   float64((cpu - cpuBefore).Microseconds()) / float64(requests),
+		Core:  min(1, (busy-busyBefore).Seconds()/wall.Seconds()/float64(cores)),
+	}, nil
+}
+
+// machine is what the figures depend on.
+func machine(ctx context.Context, commit string) map[string]string {
+	m := map[string]string{"cores": fmt.Sprint(runtime.NumCPU()), "go": runtime.Version(), "os": runtime.GOOS + "/" + runtime.GOARCH, "commit": commit}
+	if info, err := os.Open("/proc/cpuinfo"); err == nil {
+		defer func() { _ = info.Close() }()
+		for lines := bufio.NewScanner(info); lines.Scan(); {
+			if name, value, ok := strings.Cut(lines.Text(), ":"); ok && strings.TrimSpace(name) == "model name" {
+				m["cpu"] = strings.TrimSpace(value)
+				break
+			}
+		}
+	}
+	for name, argv := range map[string][]string{"nginx": {"nginx", "-v"}, "kernel": {"uname", "-r"}} {
+		if out, err := exec.CommandContext(ctx, argv[0], argv[1:]...).CombinedOutput(); err == nil {
+			m[name] = strings.TrimSpace(string(out))
+		}
+	}
+	return m
+}

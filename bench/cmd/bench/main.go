@@ -1,0 +1,75 @@
+// Command bench measures Convoflow against its peers. scripts/bench builds what it needs and starts it.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/convoflow/convoflow/bench"
+)
+
+const usage = `Measures Convoflow against nginx and the machine's own limits: make bench ARGS='-only gateway -rounds 5 -seconds 4'
+
+Writes a table to the terminal and all rounds to bench/results. The exit code is not 0 when something does not work, never
+because it is slow. How to read the figures: docs/benchmarks.md
+
+`
+
+const (
+	exitFailed      = 1
+	exitUsage       = 2
+	exitInterrupted = 130 // as a shell reports a program that SIGINT ended
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	o := bench.Options{}
+	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
+	flags.Usage = func() {
+		_, _ = fmt.Fprint(flags.Output(), usage)
+		flags.PrintDefaults()
+	}
+	only := flags.String("only", "", "benchmarks, comma-separated, of "+strings.Join(bench.Names(), ",")+" (default all)")
+	seconds := flags.Int("seconds", 4, "length of one measurement")
+	flags.IntVar(&o.Rounds, "rounds", 7, "rounds of each benchmark")
+	flags.BoolVar(&o.Profile, "profile", false, "also keep a CPU profile of the gateway under full load in the directory of results")
+	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway and auth")
+	flags.StringVar(&o.Results, "results", "bench/results", "directory for the results")
+	flags.StringVar(&o.Commit, "commit", "", "what was built, for the results")
+	err := flags.Parse(os.Args[1:])
+	if errors.Is(err, flag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		return exitUsage
+	}
+	if *only != "" {
+		o.Only = strings.Split(*only, ",")
+	}
+	o.Length = time.Duration(*seconds) * time.Second
+	if err := o.Check(); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return exitUsage
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second Ctrl-C ends it at once
+	err = bench.Run(ctx, o, os.Stdout)
+	switch {
+	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		fmt.Fprintln(os.Stderr, "bench: interrupted; everything it started has ended")
+		return exitInterrupted
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		return exitFailed
+	}
+	return 0
+}

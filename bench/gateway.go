@@ -1,0 +1,116 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/convoflow/convoflow/bench/internal/load"
+	"github.com/convoflow/convoflow/bench/internal/process"
+	"github.com/convoflow/convoflow/bench/internal/report"
+)
+
+const (
+	warmUp = time.Second
+	// tolerated is the share of its core that a proxy at its limit may not use. CPU times come in ticks of 10 ms.
+	tolerated = 0.05
+)
+
+// gatewayRate is the requests per second of the gateway ÷ those of nginx.
+func gatewayRate(ctx context.Context, b *bench) (result report.Result, err error) {
+	b.say("gateway: requests/s with everything on ÷ nginx proxy_pass to the same upstream")
+	f, err := b.startFront(ctx)
+	if err != nil {
+		return result, err
+	}
+	defer func() { err = errors.Join(err, f.close()) }()
+	answered := 0 // by the gateway
+	result = report.Result{Name: "gateway", Peer: "nginx", Unit: "requests/s", Floor: 0.35, Goal: 0.60}
+	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
+		err = inTurn(oursFirst, func() (err error) {
+			round.Ours, err = b.fullLoad(ctx, f, f.gateway, f.toGateway, &answered)
+			return err
+		}, func() (err error) {
+			round.Peer, err = b.fullLoad(ctx, f, f.nginx.Process, f.toNginx, new(int))
+			return err
+		})
+		round.Ratio = round.Ours.Value / round.Peer.Value
+		return round, err
+	})
+	if err != nil {
+		return result, err
+	}
+	if b.Profile {
+		if err := b.profile(ctx, f, &answered); err != nil {
+			return result, err
+		}
+	}
+	if err := f.gateway.Stop(); err != nil { // it sends its last spans
+		return result, err
+	}
+	lines, spans := f.gateway.Lines(), f.sink.Spans()
+	if lines < int64(answered) || spans == 0 {
+		return result, fmt.Errorf("the gateway wrote %d lines of log and sent %d spans for %d requests", lines, spans, answered)
+	}
+	result.Notes = append(result.Notes, fmt.Sprintf("of its spans %.0f %% arrived at the collector, of its log lines all", 100*float64(spans)/float64(answered)))
+	result.Notes = append(result.Notes, disturbances(result.Rounds)...)
+	return result, nil
+}
+
+// disturbances says whether the rounds measured what they should.
+func disturbances(rounds []report.Round) (notes []string) {
+	idle, others := 0.0, 0.0 // largest share of the proxy's core
+	for _, round := range rounds {
+		for _, m := range []report.Measure{round.Ours, round.Peer} {
+			own := m.Value * m.CPU / 1e6
+			idle, others = max(idle, 1-m.Core), max(others, m.Core-own)
+		}
+	}
+	if idle > tolerated {
+		notes = append(notes, fmt.Sprintf("for up to %.0f %% of a round the proxy's core was idle: what is around it was the limit", 100*idle))
+	}
+	if others > tolerated {
+		notes = append(notes, fmt.Sprintf("for up to %.0f %% of a round others computed on the proxy's core: measure again on a quiet machine", 100*others))
+	}
+	return notes
+}
+
+// fullLoad is how many requests per second p answers when it gets as many as it can take. It adds their number to answered.
+func (b *bench) fullLoad(ctx context.Context, f *front, p *process.Process, t load.Target, answered *int) (report.Measure, error) {
+	requests, _, err := f.wrk.Run(ctx, t, warmUp)
+	if err != nil {
+		return report.Measure{}, err
+	}
+	*answered += requests
+	return observe(p, b.test, func() (int, time.Duration, error) {
+		requests, took, err := f.wrk.Run(ctx, t, b.Length)
+		*answered += requests
+		return requests, took, err
+	})
+}
+
+// profile keeps a CPU profile of the gateway under full load, in a run of its own that does not count.
+func (b *bench) profile(ctx context.Context, f *front, answered *int) error {
+	const length = 10 * time.Second
+	b.say("  profiling the gateway for %.0f s", length.Seconds())
+	profile := make(chan error, 1)
+	file := filepath.Join(b.Results, "gateway.pprof")
+	go func() {
+		status, body, err := ask(ctx, load.Target{URL: fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", f.admin, length.Seconds())})
+		if err == nil && status != http.StatusOK {
+			err = fmt.Errorf("it answered %d: %s", status, body)
+		}
+		profile <- errors.Join(err, os.MkdirAll(b.Results, 0o755), os.WriteFile(file, body, 0o600))
+	}()
+	requests, _, err := f.wrk.Run(ctx, f.toGateway, length+warmUp)
+	*answered += requests
+	if err := errors.Join(err, <-profile); err != nil {
+		return fmt.Errorf("profile the gateway: %w", err)
+	}
+	b.say("  the profile is in %s: go tool pprof -top %s", file, file)
+	return nil
+}

@@ -1,0 +1,67 @@
+// Package nginx runs nginx as the peer of the gateway, and as the cheap upstream behind both. It uses the machine's binary
+// and nothing of its configuration.
+package nginx
+
+import (
+	"bytes"
+	"context"
+	_ "embed"
+	"fmt"
+	"os"
+	"path/filepath"
+	"text/template"
+
+	"github.com/convoflow/convoflow/bench/internal/process"
+)
+
+//go:embed nginx.conf
+var conf string
+
+// Server is a running nginx.
+type Server struct {
+	*process.Process
+	URL string
+}
+
+// settings are what differs between two servers: one has an Upstream, the other a Body.
+type settings struct{ Addr, Upstream, Body string }
+
+// Upstream answers every request with body, as JSON. The body must not contain ', \ or $.
+func Upstream(ctx context.Context, dir, body string, core process.Core) (*Server, error) {
+	return start(ctx, filepath.Join(dir, "upstream"), settings{Body: body}, core)
+}
+
+// Proxy passes every request on to the upstream over connections that it keeps.
+func Proxy(ctx context.Context, dir string, upstream *Server, core process.Core) (*Server, error) {
+	return start(ctx, filepath.Join(dir, "proxy"), settings{Upstream: upstream.URL[len("http://"):]}, core)
+}
+
+// start runs nginx in a new directory.
+func start(ctx context.Context, dir string, s settings, core process.Core) (*Server, error) {
+	var err error
+	if s.Addr, err = process.FreeAddress(); err != nil {
+		return nil, err
+	}
+	parsed, err := template.New("nginx.conf").Parse(conf)
+	if err != nil {
+		return nil, fmt.Errorf("parse nginx's configuration: %w", err)
+	}
+	var text bytes.Buffer
+	if err := parsed.Execute(&text, s); err != nil {
+		return nil, fmt.Errorf("write nginx's configuration: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make nginx's directory: %w", err)
+	}
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, text.Bytes(), 0o600); err != nil {
+		return nil, fmt.Errorf("write nginx's configuration: %w", err)
+	}
+	p, err := process.Start(ctx, process.Program{
+		Name: "nginx in " + dir, Argv: []string{"nginx", "-p", dir, "-c", file, "-e", "stderr"}, Core: core,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &Server{Process: p, URL: "http://" + s.Addr}, nil
+}

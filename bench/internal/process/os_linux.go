@@ -1,0 +1,111 @@
+package process
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tick is the unit of CPU times in proc(5): USER_HZ is 100 on every architecture that Go runs on.
+const tick = 10 * time.Millisecond
+
+// attributes give a child its own process group, so that a Ctrl-C reaches this process alone, and have the kernel end it with
+// this process. SIGTERM and not SIGKILL: nginx has workers to take along.
+func attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
+}
+
+// cpuTime is the time of a process and its children, living and waited for.
+func cpuTime(pid int) (time.Duration, error) {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the CPU time: %w", err)
+	}
+	// The second field is the name in brackets, which may hold anything. utime, stime, cutime and cstime are fields 14 to 17.
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
+	if len(fields) < 15 {
+		return 0, errors.New("read the CPU time: a short line")
+	}
+	total, err := ticks(fields[11:15])
+	if err != nil {
+		return 0, err
+	}
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	if err != nil {
+		return 0, fmt.Errorf("list the children: %w", err)
+	}
+	for _, child := range strings.Fields(string(children)) {
+		id, err := strconv.Atoi(child)
+		if err != nil {
+			return 0, fmt.Errorf("list the children: %w", err)
+		}
+		time, err := cpuTime(id)
+		if err != nil {
+			return 0, err
+		}
+		total += time
+	}
+	return total, nil
+}
+
+func ticks(fields []string) (total time.Duration, err error) {
+	for _, field := range fields {
+		n, err := strconv.ParseInt(field, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read a CPU time: %w", err)
+		}
+		total += time.Duration(n) * tick
+	}
+	return total, nil
+}
+
+// Busy is the time that a core, or with Any all of them together, has not been idle since the machine started.
+func (c Core) Busy() (time.Duration, error) {
+	stat, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, fmt.Errorf("read the time of the cores: %w", err)
+	}
+	name := "cpu"
+	if c != Any {
+		name += strconv.Itoa(int(c))
+	}
+	for line := range strings.Lines(string(stat)) {
+		// user nice system idle iowait irq softirq steal, then guest times that are part of user
+		if f := strings.Fields(line); len(f) >= 9 && f[0] == name {
+			return ticks([]string{f[1], f[2], f[3], f[6], f[7], f[8]})
+		}
+	}
+	return 0, fmt.Errorf("read the time of the cores: no %s", name)
+}
+
+// Confine moves this process to a core, or with Any back to all.
+func (c Core) Confine() error {
+	var set unix.CPUSet
+	for core := range len(set) * 64 {
+		if c == Any || core == int(c) {
+			set.Set(core)
+		}
+	}
+	threads, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		return fmt.Errorf("list this process's threads: %w", err)
+	}
+	for _, thread := range threads {
+		id, err := strconv.Atoi(thread.Name())
+		if err != nil {
+			return fmt.Errorf("list this process's threads: %w", err)
+		}
+		// A thread that is made later inherits from the one that makes it.
+		if err := unix.SchedSetaffinity(id, &set); err != nil && !errors.Is(err, unix.ESRCH) {
+			return fmt.Errorf("move to a core: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,21 @@
+//go:build !linux
+
+package process
+
+import (
+	"errors"
+	"syscall"
+	"time"
+)
+
+var errNotLinux = errors.New("the benchmarks read /proc: they need Linux")
+
+func attributes() *syscall.SysProcAttr { return nil }
+
+func cpuTime(int) (time.Duration, error) { return 0, errNotLinux }
+
+// Busy needs Linux.
+func (Core) Busy() (time.Duration, error) { return 0, errNotLinux }
+
+// Confine needs Linux.
+func (Core) Confine() error { return errNotLinux }

@@ -1,0 +1,182 @@
+// Package report makes a table and a file of what was measured.
+package report
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Measure is one side of a round.
+type Measure struct {
+	Value float64 `json:"value"`  // in the unit of the benchmark
+	CPU   float64 `json:"cpu_us"` // that the process under test computed per request, µs
+	Core  float64 `json:"core"`   // share of its core, or of all it may use, that was busy with anything, 0 to 1
+}
+
+// Round is a measurement of both sides, one right after the other.
+type Round struct {
+	Ours   Measure  `json:"ours"`
+	Peer   Measure  `json:"peer"`
+	Direct *Measure `json:"direct,omitempty"` // neither of them, to be subtracted
+	Ratio  float64  `json:"ratio"`
+}
+
+// Result is a benchmark with all its rounds.
+type Result struct {
+	Name   string   `json:"name"`
+	Peer   string   `json:"peer"`
+	Unit   string   `json:"unit"`
+	Floor  float64  `json:"floor"`
+	Goal   float64  `json:"goal"` // below Floor where less is better
+	Rounds []Round  `json:"rounds"`
+	Ratio  float64  `json:"ratio"` // median of the rounds
+	Notes  []string `json:"notes"`
+}
+
+// The verdicts on a result.
+const (
+	BelowFloor = "below floor"
+	Floor      = "floor"
+	Goal       = "goal"
+)
+
+// Verdict says what the result reaches.
+func (r Result) Verdict() string {
+	reaches := func(limit float64) bool {
+		if r.Goal < r.Floor {
+			return r.Ratio <= limit
+		}
+		return r.Ratio >= limit
+	}
+	switch {
+	case reaches(r.Goal):
+		return Goal
+	case reaches(r.Floor):
+		return Floor
+	default:
+		return BelowFloor
+	}
+}
+
+// Median is the middle one of values, or of an even number the lower of the two; there must be some.
+func Median[T cmp.Ordered](values []T) T {
+	sorted := slices.Sorted(slices.Values(values))
+	return sorted[(len(sorted)-1)/2]
+}
+
+// of is the median of something of each round.
+func (r Result) of(what func(Round) float64) float64 {
+	var values []float64
+	for _, round := range r.Rounds {
+		values = append(values, what(round))
+	}
+	return Median(values)
+}
+
+// Report is a run of the benchmarks.
+type Report struct {
+	At      time.Time         `json:"at"`
+	Machine map[string]string `json:"machine"`
+	Results []Result          `json:"results"`
+}
+
+// Table writes the results as a Markdown table, then their notes.
+func (r Report) Table(w io.Writer) {
+	rows := [][]string{{"benchmark", "Convoflow", "peer", "ratio", "rounds", "CPU µs", "core busy", "floor", "goal", "verdict"}}
+	for _, result := range r.Results {
+		rows = append(rows, result.row())
+	}
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for i, row := range rows {
+		line(w, row, widths, " ")
+		if i == 0 {
+			line(w, make([]string, len(row)), widths, "-")
+		}
+	}
+	_, _ = fmt.Fprintln(w)
+	for _, result := range r.Results {
+		for _, note := range result.Notes {
+			_, _ = fmt.Fprintf(w, "- %s: %s\n", result.Name, note)
+		}
+	}
+}
+
+func line(w io.Writer, row []string, widths []int, fill string) {
+	for i, cell := range row {
+		_, _ = fmt.Fprintf(w, "|%s%s%s", fill, cell, strings.Repeat(fill, widths[i]-utf8.RuneCountInString(cell)+1))
+	}
+	_, _ = fmt.Fprintln(w, "|")
+}
+
+func (r Result) row() []string {
+	var ratios []float64
+	for _, round := range r.Rounds {
+		ratios = append(ratios, round.Ratio)
+	}
+	both := func(what func(Measure) float64, format func(float64) string) string {
+		ours, peer := r.of(func(x Round) float64 { return what(x.Ours) }), r.of(func(x Round) float64 { return what(x.Peer) })
+		if peer == 0 { // it has none
+			return format(ours)
+		}
+		return format(ours) + " ÷ " + format(peer)
+	}
+	return []string{
+		r.Name,
+		Number(r.of(func(x Round) float64 { return x.Ours.Value })) + " " + r.Unit,
+		r.Peer + " " + Number(r.of(func(x Round) float64 { return x.Peer.Value })),
+		fmt.Sprintf("%.2f", r.Ratio),
+		fmt.Sprintf("%.2f to %.2f", slices.Min(ratios), slices.Max(ratios)),
+		both(func(m Measure) float64 { return m.CPU }, Number),
+		both(func(m Measure) float64 { return m.Core }, func(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }),
+		fmt.Sprintf("%.2f", r.Floor), fmt.Sprintf("%.2f", r.Goal),
+		r.Verdict(),
+	}
+}
+
+// Number is a number with three significant digits or all before the point, and commas between thousands.
+func Number(x float64) string {
+	digits := 0
+	if x != 0 {
+		digits = max(0, 2-int(math.Floor(math.Log10(math.Abs(x)))))
+	}
+	whole, fraction, _ := strings.Cut(fmt.Sprintf("%.*f", digits, x), ".")
+	for i := len(whole) - 3; i > 0 && whole[i-1] != '-'; i -= 3 {
+		whole = whole[:i] + "," + whole[i:]
+	}
+	if fraction != "" {
+		whole += "." + fraction
+	}
+	return whole
+}
+
+// Write keeps the report in dir: as a file of its own and as latest.json.
+func (r Report) Write(dir string) (file string, err error) {
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return "", fmt.Errorf("encode the results: %w", err)
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return "", fmt.Errorf("make the directory of results: %w", err)
+	}
+	file = filepath.Join(dir, "latest.json")
+	for _, name := range []string{filepath.Join(dir, r.At.Format("2006-01-02T150405Z")+".json"), file} {
+		if err := os.WriteFile(name, append(text, '\n'), 0o644); err != nil { //nolint:gosec // nothing in it is secret
+			return "", fmt.Errorf("write the results: %w", err)
+		}
+	}
+	return file, nil
+}
