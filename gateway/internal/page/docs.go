@@ -1,17 +1,11 @@
 package page
 
 import (
-	"bytes"
-	"crypto/sha256"
-	"encoding/base64"
-	"fmt"
+	_ "embed"
 	"io/fs"
 	"net/http"
-	"net/url"
-	"regexp"
 	"strings"
 
-	"github.com/swaggest/swgui"
 	"github.com/swaggest/swgui/v5/static"
 	"github.com/swaggest/swgui/v5emb"
 
@@ -19,21 +13,43 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
+// What is ours of the reference; the rest is Swagger UI.
+var (
+	//go:embed docs/docs.html
+	docsHTML string
+	//go:embed docs/docs.css
+	docsCSS []byte
+	//go:embed docs/docs.js
+	docsJS []byte
+	//go:embed docs/icon.svg
+	docsIcon []byte
+)
+
+// docsPolicy lets nothing run that is not one of the page's files. Swagger UI writes style attributes, so styles are free.
+const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; " +
+	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
 // Docs is the interactive reference: the page for base (such as /docs), and for base/{file} what the page loads. Nothing
-// comes from elsewhere, and its policy lets nothing run that is not part of it.
+// comes from elsewhere.
 func Docs(base, contract string) (page, files http.Handler) {
-	ui := v5emb.NewHandlerWithConfig(swgui.Config{
-		Title: "Convoflow", SwaggerJSON: contract, BasePath: base,
-		SettingsUI: map[string]string{"tryItOutEnabled": "true", "displayRequestDuration": "true"},
-	})
-	html := render(ui, base)
-	return constant("text/html; charset=utf-8", policy(html), html), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !isAsset(r.PathValue("file")) {
+	html := strings.NewReplacer("{base}", base, "{contract}", contract).Replace(docsHTML)
+	own := map[string]http.Handler{
+		"docs.css": constant("text/css; charset=utf-8", "", docsCSS),
+		"docs.js":  constant("text/javascript; charset=utf-8", "", docsJS),
+		"icon.svg": constant("image/svg+xml", "", docsIcon),
+	}
+	library := v5emb.NewHandler("", contract, base)
+	return constant("text/html; charset=utf-8", docsPolicy, []byte(html)), http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		name := r.PathValue("file")
+		switch {
+		case own[name] != nil:
+			own[name].ServeHTTP(w, r)
+		case isAsset(name):
+			w.Header().Set("Cache-Control", "public, max-age=3600")
+			library.ServeHTTP(w, r)
+		default:
 			record.Fail(w, r, fault.New(fault.NotFound, "not_found", "No such path"))
-			return
 		}
-		w.Header().Set("Cache-Control", "public, max-age=3600")
-		ui.ServeHTTP(w, r)
 	})
 }
 
@@ -45,37 +61,3 @@ func isAsset(name string) bool {
 	}
 	return false
 }
-
-// policy allows the scripts that stand in the page, by their hashes. Swagger UI writes style attributes, so styles are
-// free.
-func policy(html []byte) string {
-	scripts := []string{"'self'"}
-	for _, inline := range regexp.MustCompile(`(?s)<script>(.*?)</script>`).FindAllSubmatch(html, -1) {
-		sum := sha256.Sum256(inline[1])
-		scripts = append(scripts, fmt.Sprintf("'sha256-%s'", base64.StdEncoding.EncodeToString(sum[:])))
-	}
-	return "default-src 'none'; script-src " + strings.Join(scripts, " ") +
-		"; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-}
-
-// render asks the library for its page, once: it never changes.
-func render(ui http.Handler, base string) []byte {
-	var b buffer
-	ui.ServeHTTP(&b, &http.Request{Method: http.MethodGet, URL: &url.URL{Path: base}, Header: http.Header{}})
-	return b.Bytes()
-}
-
-// buffer is an answer kept in memory.
-type buffer struct {
-	bytes.Buffer
-	header http.Header
-}
-
-func (b *buffer) Header() http.Header {
-	if b.header == nil {
-		b.header = http.Header{}
-	}
-	return b.header
-}
-
-func (b *buffer) WriteHeader(int) {}
