@@ -15,27 +15,34 @@ func TestEveryWrongSettingIsListed(t *testing.T) {
 	_, err := conf.Load(Defaults(), []string{
 		"CALLS_URL=calls:8080", "CRM_URL=http://crm:8080/", "NOTIFY_URL=http://u:p@notify", "MAX_AUDIO_SIZE_MB=0",
 		"ALLOWED_ORIGINS=*, https://app.example.com/x", "ALLOWED_HOSTS=https://a.example.com,b.example.com:80", "TRUSTED_PROXIES=10.0.0.1", "LOG_FORMAT=xml",
+		"ACCESS_TOKEN_EXPIRE_MINUTES=0", "RATE_LIMIT_READ_PER_MINUTE=-1", "RATE_LIMIT_ADDRESS_FACTOR=0", "UPSTREAM_PROTOCOL=h3", "UPSTREAM_MAX_CONCURRENT=0",
 	})
 	var wrong *conf.Error
 	require.ErrorAs(t, err, &wrong)
 	require.Equal(t, []string{
+		"ACCESS_TOKEN_EXPIRE_MINUTES must be 1 to 43200, and what auth has",
 		`ALLOWED_HOSTS: "b.example.com:80" is not a host name without scheme and port`,
 		`ALLOWED_HOSTS: "https://a.example.com" is not a host name without scheme and port`,
 		"ALLOWED_ORIGINS must name each origin: * would let any web page act for a logged-in agent",
 		`ALLOWED_ORIGINS: "https://app.example.com/x" is not an origin such as https://app.example.com`,
-		"AUTH_URL must be where the service listens, such as http://auth:8080",
+		"AUTH_URL must be where auth listens, such as http://auth:8080",
 		"CALLS_URL must be where the service listens, such as http://calls:8080",
+		"KAFKA_BROKERS is not set: host:port, comma-separated",
 		"LOG_FORMAT must be json or text",
 		"MAX_AUDIO_SIZE_MB must be between 1 and 4096",
 		"NOTIFY_URL must be where the service listens, such as http://notify:8080",
+		"RATE_LIMIT_ADDRESS_FACTOR must be 1 or more",
+		"RATE_LIMIT_READ_PER_MINUTE must be requests per minute, or 0 for no limit",
 		`TRUSTED_PROXIES: "10.0.0.1" is not a CIDR such as 10.0.0.0/8`,
+		"UPSTREAM_MAX_CONCURRENT must be 1 to 100000",
+		"UPSTREAM_PROTOCOL must be http1 or h2c",
 	}, wrong.Problems)
 }
 
 func TestGoodSettingsAreTaken(t *testing.T) {
 	t.Parallel()
 	cfg, err := conf.Load(Defaults(), []string{
-		"HTTP_ADDR=:1", "AUTH_URL=http://auth:8080", "CALLS_URL=http://calls:8080", "CRM_URL=http://crm:8080", "NOTIFY_URL=https://notify",
+		"HTTP_ADDR=:1", "KAFKA_BROKERS=kafka:9092", "AUTH_URL=http://auth:8080", "CALLS_URL=http://calls:8080", "CRM_URL=http://crm:8080", "NOTIFY_URL=https://notify",
 		"ALLOWED_ORIGINS=https://app.example.com, http://localhost:3000", "ALLOWED_HOSTS=api.example.com, ::1", "TRUSTED_PROXIES=10.0.0.0/8,fd00::/8",
 	})
 	require.NoError(t, err)

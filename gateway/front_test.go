@@ -15,10 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/common/expfmt"
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -32,6 +34,7 @@ type front struct {
 	url      string
 	services map[string]*service
 	signer   token.Signer
+	brokers  []string
 	spans    *tracetest.InMemoryExporter
 	log      *lines
 	tel      telemetry.Set
@@ -61,12 +64,22 @@ func newFront(t *testing.T, change func(*Config)) *front {
 		f.services[name] = newService(t, f.tel, token.JWKS{Keys: []token.JWK{token.PublicJWK("test", public)}})
 	}
 	cfg := Defaults()
+	f.brokers = bustest.Broker(t)
+	cfg.Kafka.Brokers = f.brokers
 	cfg.HTTP.Addr, cfg.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	cfg.AuthURL, cfg.CallsURL = f.services["auth"].server.URL, f.services["calls"].server.URL
+	cfg.Access.AuthURL, cfg.CallsURL = f.services["auth"].server.URL, f.services["calls"].server.URL
 	cfg.CRMURL, cfg.NotifyURL = f.services["crm"].server.URL, f.services["notify"].server.URL
 	if change != nil {
 		change(&cfg)
 	}
+	app := f.run(t, cfg)
+	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+	f.url = "http://" + app.Addr()
+	return f
+}
+
+func (f *front) run(t *testing.T, cfg Config) *App {
+	t.Helper()
 	app, err := New(t.Context(), cfg, f.tel)
 	require.NoError(t, err)
 	ctx, stop := context.WithCancel(t.Context())
@@ -76,9 +89,22 @@ func newFront(t *testing.T, change func(*Config)) *front {
 		stop()
 		require.NoError(t, <-ended)
 	})
-	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
-	f.url = "http://" + app.Addr()
-	return f
+	return app
+}
+
+// metrics are the values of a metric with their labels, as Prometheus shows them.
+func (f *front) metrics(t *testing.T, name string) string {
+	t.Helper()
+	families, err := f.tel.Metrics.Gather()
+	require.NoError(t, err)
+	var text strings.Builder
+	for _, family := range families {
+		if family.GetName() == name {
+			_, err := expfmt.MetricFamilyToText(&text, family)
+			require.NoError(t, err)
+		}
+	}
+	return text.String()
 }
 
 func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {

@@ -6,29 +6,25 @@ package gateway
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"net/netip"
-	"strings"
-	"time"
 
 	"github.com/convoflow/convoflow/api"
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/gateway/internal/proxy"
 	"github.com/convoflow/convoflow/gateway/internal/record"
+	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-const keysTimeout = 5 * time.Second
-
 // App is the gateway, ready to run.
 type App struct {
-	group *run.Group
-	http  *run.Server
-	keys  *token.Remote
+	group  *run.Group
+	http   *run.Server
+	access *access.Access
 }
 
 // Run serves until ctx ends. Call it once.
@@ -37,9 +33,9 @@ func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
 // Addr is where the API listens.
 func (a *App) Addr() string { return a.http.Addr() }
 
-// Ready fails while the gateway cannot verify tokens. It says nothing about the services: GET /ready does, and a gateway
+// Ready fails while the gateway cannot judge tokens. It says nothing about the services: GET /ready does, and a gateway
 // must stay reachable while one of them is down.
-func (a *App) Ready(ctx context.Context) error { return a.keys.Ready(ctx) }
+func (a *App) Ready(ctx context.Context) error { return a.access.Ready(ctx) }
 
 // New wires the gateway. It listens from now on, and serves when it runs.
 func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
@@ -56,8 +52,13 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	keys := token.Fetch(strings.TrimRight(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
-	tokens := guard.NewTokens(token.NewVerifier(keys.Key, clock.System{}).Authenticate, clock.System{})
+	kafka, err := bus.Connect(cfg.Kafka)
+	if err != nil {
+		return nil, err
+	}
+	g.Defer("kafka", kafka.Close)
+	callers := access.New(cfg.Access, kafka, tel)
+	tokens := guard.NewTokens(callers.Authenticate, callers.Admit, clock.System{})
 	upstreams, err := connect(cfg, g, tel)
 	if err != nil {
 		return nil, err
@@ -66,33 +67,44 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	router, err := newRouter(cfg, tokens, upstreams, pages{contract: contract, ready: readiness(upstreams, keys), tel: tel})
+	router, err := newRouter(cfg, tokens, upstreams, pages{contract: contract, ready: readiness(upstreams, callers), tel: tel})
 	if err != nil {
 		return nil, err
 	}
 	door := guard.Door{Proxies: prefixes(cfg.TrustedProxies), Hosts: trimmed(cfg.AllowedHosts), Origins: trimmed(cfg.AllowedOrigins)}
-	server, err := run.HTTP(cfg.HTTP, guard.Cut(guard.Patience, recorder.Handler(door.Handler(router))))
+	listener, err := cfg.HTTP.Listen()
+	if err != nil {
+		return nil, err
+	}
+	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener)}, guard.Cut(guard.Patience, recorder.Handler(door.Handler(router))))
 	if err != nil {
 		return nil, err
 	}
 	g.Defer("api", server.Close)
-	admin, err := run.Admin(cfg.Admin, tel, keys.Ready)
+	admin, err := run.Admin(cfg.Admin, tel, callers.Ready, cfg)
 	if err != nil {
 		return nil, err
 	}
 	g.Defer("admin", admin.Close)
 
-	g.Add("keys", keys)
+	callers.Join(g)
 	g.Add("admin", admin)
 	g.Add("api", server)
-	return &App{group: g, http: server, keys: keys}, nil
+	return &App{group: g, http: server, access: callers}, nil
 }
 
 // connect makes the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
+	numbers, err := proxy.NewNumbers(tel.Metrics)
+	if err != nil {
+		return nil, fmt.Errorf("register the metrics of the services: %w", err)
+	}
+	options := proxy.Options{
+		Forwarded: guard.Forwarded(), H2C: cfg.Upstreams.Protocol == h2c, MaxRequests: cfg.Upstreams.MaxRequests, MaxStreams: cfg.Upstreams.MaxStreams,
+	}
 	upstreams := map[string]*proxy.Upstream{}
-	for service, address := range map[string]string{"auth": cfg.AuthURL, "calls": cfg.CallsURL, "crm": cfg.CRMURL, "notify": cfg.NotifyURL} {
-		upstream, err := proxy.New(address, guard.Forwarded(), tel)
+	for service, address := range map[string]string{"auth": cfg.Access.AuthURL, "calls": cfg.CallsURL, "crm": cfg.CRMURL, "notify": cfg.NotifyURL} {
+		upstream, err := proxy.New(service, address, options, numbers, tel)
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", service, err)
 		}
@@ -102,8 +114,8 @@ func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Ups
 	return upstreams, nil
 }
 
-func readiness(upstreams map[string]*proxy.Upstream, keys *token.Remote) map[string]run.Ready {
-	ready := map[string]run.Ready{"gateway": keys.Ready}
+func readiness(upstreams map[string]*proxy.Upstream, callers *access.Access) map[string]run.Ready {
+	ready := map[string]run.Ready{"gateway": callers.Ready}
 	for service, upstream := range upstreams {
 		ready[service] = upstream.Ready
 	}

@@ -319,15 +319,22 @@ func TestAServiceThatIsDown(t *testing.T) {
 func TestHowAServiceFailsIsNotShown(t *testing.T) {
 	t.Parallel()
 	f := newFront(t, nil)
-	f.services["crm"].answers(func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "pq: secret internals", http.StatusBadGateway)
+	f.services["crm"].answers(func(w http.ResponseWriter, r *http.Request) {
+		status, _ := strconv.Atoi(r.URL.Query().Get("skip"))
+		http.Error(w, "pq: secret internals", status)
 	})
-	res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
-	requireError(t, res, body, http.StatusServiceUnavailable, "service_unavailable")
-	require.NotContains(t, body, "secret")
+	for status, want := range map[string]struct {
+		status int
+		code   string
+	}{"500": {502, "bad_gateway"}, "502": {502, "bad_gateway"}, "503": {503, "service_unavailable"}, "504": {504, "timeout"}} {
+		res, body := do(t, f.agent(t, http.MethodGet, "/clients?skip="+status, nil))
+		requireError(t, res, body, want.status, want.code)
+		require.Equal(t, "2", res.Header.Get("Retry-After"))
+		require.NotContains(t, body, "secret")
+	}
 
 	f.services["calls"].answers(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
-	res, body = do(t, f.agent(t, http.MethodPost, "/calls/upload", strings.NewReader("x")))
+	res, body := do(t, f.agent(t, http.MethodPost, "/calls/upload", strings.NewReader("x")))
 	requireError(t, res, body, http.StatusServiceUnavailable, "service_unavailable")
 }
 

@@ -1,6 +1,8 @@
 package gateway
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -12,12 +14,59 @@ import (
 	"github.com/convoflow/convoflow/gateway/internal/page"
 	"github.com/convoflow/convoflow/gateway/internal/proxy"
 	"github.com/convoflow/convoflow/gateway/internal/record"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
 const compressFrom = 1 << 10 // bytes of JSON
+
+// newRates makes the limits of each class.
+func newRates(r Rates, tel telemetry.Set) (map[class]*guard.Rate, error) {
+	limited := guard.NewLimited()
+	if err := tel.Metrics.Register(limited); err != nil {
+		return nil, fmt.Errorf("register the metric of rate limits: %w", err)
+	}
+	rates := map[class]*guard.Rate{login: guard.NewRate(string(login), 0, r.Login, limited, clock.System{})}
+	for c, perAgent := range map[class]int{upload: r.Upload, read: r.Read, write: r.Write, analytics: r.Analytics} {
+		rates[c] = guard.NewRate(string(c), perAgent, perAgent*r.AddressFactor, limited, clock.System{})
+	}
+	return rates, nil
+}
+
+// compare lists where the table of routes and the contract differ: whatever is not in both does not start.
+func compare(table []route, contract []byte) error {
+	var doc struct {
+		Paths map[string]map[string]struct {
+			ID     string     `json:"operationId"`
+			Access rpc.Access `json:"x-access"`
+		}
+	}
+	if err := json.Unmarshal(contract, &doc); err != nil {
+		return fmt.Errorf("read the contract: %w", err)
+	}
+	var problems []error
+	rows := map[string]string{}
+	for _, rt := range table {
+		if _, twice := rows[rt.op]; twice {
+			problems = append(problems, fmt.Errorf("operation %s has two rows in routes.go", rt.op))
+		}
+		rows[rt.op] = fmt.Sprintf("%s for %s", rt.pattern, rt.access)
+	}
+	for path, item := range doc.Paths {
+		for method, op := range item {
+			if documented := fmt.Sprintf("%s %s for %s", strings.ToUpper(method), path, op.Access); rows[op.ID] != documented {
+				problems = append(problems, fmt.Errorf("operation %s is %q in the contract and %q in routes.go", op.ID, documented, rows[op.ID]))
+			}
+			delete(rows, op.ID)
+		}
+	}
+	for op := range rows {
+		problems = append(problems, fmt.Errorf("operation %s is in routes.go and not in the contract", op))
+	}
+	return errors.Join(problems...)
+}
 
 // pages is what the gateway's own operations need.
 type pages struct {
@@ -28,6 +77,14 @@ type pages struct {
 
 // newRouter puts the table of routes into effect.
 func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
+	table := routes(int64(cfg.MaxAudioSizeMB) << 20)
+	if err := compare(table, p.contract); err != nil {
+		return nil, err
+	}
+	rates, err := newRates(cfg.Rates, p.tel)
+	if err != nil {
+		return nil, err
+	}
 	compress, err := gzhttp.NewWrapper(gzhttp.MinSize(compressFrom), gzhttp.ContentTypes([]string{"application/json"}))
 	if err != nil {
 		return nil, fmt.Errorf("set up compression: %w", err)
@@ -40,7 +97,7 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		"gateway.docs":    docs,
 	}
 	mux := http.NewServeMux()
-	for _, rt := range routes(int64(cfg.MaxAudioSizeMB) << 20) {
+	for _, rt := range table {
 		// The gateway's own pages are asked for by machines all the time.
 		name, level, handler := rt.op, slog.LevelDebug, own[rt.op]
 		if handler == nil {
@@ -49,8 +106,16 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		if rt.timeout != streamed {
 			handler = compress(handler)
 		}
-		handler = tokens.Require(rt.access, guard.Limit(rt.body, rt.timeout, handler))
-		mux.Handle(rt.pattern, record.Name(name, level, handler))
+		limits := rates[rt.class]
+		handler = guard.Limit(rt.body, rt.timeout, handler)
+		switch rt.access {
+		case rpc.Anyone:
+		case rpc.Signed:
+			handler = guard.Signed(handler)
+		default:
+			handler = tokens.Require(rt.access, limits.PerAgent(handler))
+		}
+		mux.Handle(rt.pattern, record.Name(name, level, limits.PerAddress(handler)))
 	}
 	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, assets))
 	for prefix, handler := range cfg.Mount {

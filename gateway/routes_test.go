@@ -1,41 +1,40 @@
 package gateway
 
 import (
-	"encoding/json"
-	"strings"
+	"slices"
 	"testing"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api"
+	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// The table and the contract say the same: which operations there are, whose they are and who may call them.
+// The table and the contract say the same, or the gateway does not start: which operations there are and who may call them.
 func TestTheTableOfRoutesIsTheContract(t *testing.T) {
 	t.Parallel()
-	type row struct{ Pattern, Service, Access string }
-	documented := map[string]row{}
-	for _, service := range api.Services() {
-		raw, err := api.Document(service)
-		require.NoError(t, err)
-		var doc struct {
-			Paths map[string]map[string]struct {
-				ID     string `json:"operationId"`
-				Access string `json:"x-access"`
-			}
-		}
-		require.NoError(t, json.Unmarshal(raw, &doc))
-		for path, item := range doc.Paths {
-			for method, op := range item {
-				documented[op.ID] = row{strings.ToUpper(method) + " " + path, service, op.Access}
-			}
-		}
+	contract, err := api.Merged("1.2.3")
+	require.NoError(t, err)
+	table := routes(0)
+	require.NoError(t, compare(table, contract))
+
+	missing := table[1:]
+	require.ErrorContains(t, compare(missing, contract), `operation auth.register is "POST /auth/register for anyone" in the contract and "" in routes.go`)
+	require.ErrorContains(t, compare(append(slices.Clone(table), route{pattern: "GET /x", op: "crm.x"}), contract), "operation crm.x is in routes.go and not in the contract")
+	require.ErrorContains(t, compare(append(slices.Clone(table), table[0]), contract), "two rows")
+	open := slices.Clone(table)
+	open[3].access = rpc.Anyone
+	require.ErrorContains(t, compare(open, contract), `for agent" in the contract and "POST /auth/logout for anyone" in routes.go`)
+}
+
+// Each operation goes to the service whose name it has, and has everything that a policy is made of.
+func TestEveryRowIsComplete(t *testing.T) {
+	t.Parallel()
+	classes := []class{login, upload, read, write, analytics}
+	for _, r := range routes(1) {
+		require.Regexp(t, "^"+r.service+`\.`, r.op)
+		require.Contains(t, classes, r.class, r.op)
+		require.Positive(t, r.body, r.op)
+		require.Equal(t, r.class == login, r.access == rpc.Anyone && r.service == "auth" && r.op != "auth.jwks", r.op)
 	}
-	routed := map[string]row{}
-	for _, r := range routes(0) {
-		require.NotContains(t, routed, r.op, "an operation has two rows")
-		routed[r.op] = row{r.pattern, r.service, string(r.access)}
-	}
-	require.Empty(t, cmp.Diff(documented, routed), "- in the contract, + in routes.go")
 }

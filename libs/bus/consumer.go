@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"slices"
 	"time"
 
@@ -93,7 +94,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return fmt.Errorf("register the consumer's metrics: %w", err)
 	}
 	// A group that joins before its topics exist gets no partitions and does not look again soon.
-	if err := c.patiently(ctx, "make the topics", c.kafka.Ensure); err != nil {
+	if err := patiently(ctx, c.tel.Log, "make the topics", c.kafka.Ensure); err != nil {
 		return nil
 	}
 	reader := kafka.NewReader(kafka.ReaderConfig{
@@ -272,7 +273,7 @@ func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, at
 		kafka.Header{Key: deadSource, Value: fmt.Appendf(nil, "%s/%d/%d", m.Topic, m.Partition, m.Offset)},
 		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
 	)}
-	err := c.patiently(ctx, "write to the dead-letter topic", func(ctx context.Context) error {
+	err := patiently(ctx, c.tel.Log, "write to the dead-letter topic", func(ctx context.Context) error {
 		if err := c.kafka.create(ctx, c.kafka.topicConfig(contract.Topic{Name: topic, Retention: 28 * 24 * time.Hour})); err != nil {
 			return err
 		}
@@ -287,7 +288,7 @@ func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, at
 }
 
 // patiently does something until it works. The error is that of ctx.
-func (c *Consumer) patiently(ctx context.Context, what string, do func(context.Context) error) error {
+func patiently(ctx context.Context, log *slog.Logger, what string, do func(context.Context) error) error {
 	for delay := retryFirst; ; delay = min(2*delay, retryMost) {
 		err := do(ctx)
 		if err == nil {
@@ -296,7 +297,7 @@ func (c *Consumer) patiently(ctx context.Context, what string, do func(context.C
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		c.tel.Log.WarnContext(ctx, "Kafka does not answer, trying again", "doing", what, "error", err)
+		log.WarnContext(ctx, "Kafka does not answer, trying again", "doing", what, "error", err)
 		if err := wait(ctx, delay); err != nil {
 			return err
 		}

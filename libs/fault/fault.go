@@ -29,6 +29,7 @@ const (
 	Limited                      // too many requests
 	Unavailable                  // a dependency is down; the same request may succeed later
 	Timeout                      // a dependency did not answer in time
+	BadGateway                   // a dependency answered, but not what its protocol allows
 )
 
 var statuses = map[Kind]int{
@@ -45,6 +46,7 @@ var statuses = map[Kind]int{
 	Limited:          http.StatusTooManyRequests,
 	Unavailable:      http.StatusServiceUnavailable,
 	Timeout:          http.StatusGatewayTimeout,
+	BadGateway:       http.StatusBadGateway,
 }
 
 // Field is one wrong field of a request, in the shape the apps know (FastAPI's).
@@ -144,7 +146,7 @@ func Status(err error) int { return statuses[KindOf(err)] }
 // it. Internal counts as retryable: a database that went away arrives as an error that nobody classified.
 func Retryable(err error) bool {
 	switch KindOf(err) {
-	case Internal, Unavailable, Timeout, Limited:
+	case Internal, Unavailable, Timeout, BadGateway, Limited:
 		return true
 	default:
 		return false

@@ -208,7 +208,7 @@ func (r *Router) guarded(op operation, rt *route, next http.Handler) http.Handle
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		ctx := req.Context()
 		x := exchangeOf(ctx)
-		if op.access != Anyone {
+		if op.access != Anyone && op.access != Signed {
 			caller, err := r.authenticate(req)
 			if err == nil && op.access == Admin && !caller.IsAdmin() {
 				err = fault.New(fault.Forbidden, "admin_only", "Only an admin may do this")

@@ -25,7 +25,8 @@ type Access string
 // The values of x-access.
 const (
 	Anyone Access = "anyone"
-	Agent  Access = "agent" // any logged-in agent, for its own data
+	Signed Access = "signed" // a machine that signs the body, which the method itself checks
+	Agent  Access = "agent"  // any logged-in agent, for its own data
 	Admin  Access = "admin"
 )
 
@@ -131,7 +132,7 @@ func compile(compiler *jsonschema.Compiler, tree, op map[string]any, at string) 
 		return "", operation{}, err
 	}
 	out := operation{access: raw.Access}
-	if !slices.Contains([]Access{Anyone, Agent, Admin}, raw.Access) || raw.ID == "" {
+	if !slices.Contains([]Access{Anyone, Signed, Agent, Admin}, raw.Access) || raw.ID == "" {
 		return "", out, errors.New("an operation needs operationId and x-access (anyone, agent or admin)")
 	}
 	list, _ := op["parameters"].([]any)

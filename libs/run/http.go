@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -18,6 +20,19 @@ import (
 type HTTPConfig struct {
 	Addr     string       `env:"HTTP_ADDR"` // host:port
 	Listener net.Listener `env:"-"`         // instead of Addr, for a process that chose the port before
+	H2C      bool         `env:"-"`         // also HTTP/2 without TLS, for the gateway in front
+}
+
+// Listen opens the port, or returns the listener that is there.
+func (c HTTPConfig) Listen() (net.Listener, error) {
+	if c.Listener != nil {
+		return c.Listener, nil
+	}
+	l, err := net.Listen("tcp", c.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", c.Addr, err)
+	}
+	return l, nil
 }
 
 // AdminConfig is where metrics, health and profiles are served. It is never reachable through the gateway.
@@ -34,15 +49,16 @@ type Server struct {
 
 // HTTP makes a server for handler. Bodies and answers may take long (a recording over a phone line); headers may not.
 func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
-	l := cfg.Listener
-	if l == nil {
-		var err error
-		if l, err = net.Listen("tcp", cfg.Addr); err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", cfg.Addr, err)
-		}
+	l, err := cfg.Listen()
+	if err != nil {
+		return nil, err
 	}
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(cfg.H2C)
 	return &Server{listener: l, server: &http.Server{
 		Handler:           handler,
+		Protocols:         protocols,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    32 << 10,
@@ -97,16 +113,20 @@ func Health(tel telemetry.Set, ready Ready) http.Handler {
 	return mux
 }
 
-// Admin serves health, readiness, metrics and profiles.
-func Admin(cfg AdminConfig, tel telemetry.Set, ready Ready) (*Server, error) {
+// Admin serves health, readiness, metrics, profiles and the settings in effect, of which secrets do not show themselves.
+func Admin(cfg AdminConfig, tel telemetry.Set, ready Ready, settings any) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", Health(tel, ready))
 	mux.Handle("GET /metrics", promhttp.HandlerFor(tel.Metrics, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	mux.HandleFunc("GET /config", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, conf.Usage(settings))
+	})
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
-	return HTTP(HTTPConfig(cfg), mux)
+	return HTTP(HTTPConfig{Addr: cfg.Addr, Listener: cfg.Listener}, mux)
 }
 
 func answer(w http.ResponseWriter, status int, body string) {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -95,7 +96,10 @@ func TestAdminServesHealthMetricsAndProfiles(t *testing.T) {
 	t.Parallel()
 	tel := telemetry.Nop()
 	var missing error
-	s, err := run.Admin(run.AdminConfig{Addr: "127.0.0.1:0"}, tel, func(context.Context) error { return missing })
+	s, err := run.Admin(run.AdminConfig{Addr: "127.0.0.1:0"}, tel, func(context.Context) error { return missing }, struct {
+		Key  conf.Secret `env:"SOME_KEY"`
+		Size int         `env:"SOME_SIZE"`
+	}{"hunter2", 7})
 	require.NoError(t, err)
 	stop := serve(t, s)
 	base := "http://" + s.Addr()
@@ -113,6 +117,11 @@ func TestAdminServesHealthMetricsAndProfiles(t *testing.T) {
 	require.Equal(t, 200, status, "liveness asks no dependency")
 	status, _ = get(t, base+"/metrics")
 	require.Equal(t, 200, status)
+	status, body = get(t, base+"/config")
+	require.Equal(t, 200, status)
+	require.Contains(t, body, "SOME_KEY")
+	require.Contains(t, body, "[secret]")
+	require.NotContains(t, body, "hunter2")
 	status, body = get(t, base+"/debug/pprof/goroutine?debug=1")
 	require.Equal(t, 200, status)
 	require.Contains(t, body, "goroutine profile")

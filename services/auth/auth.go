@@ -83,7 +83,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 		return nil, err
 	}
 	g.Defer("http", app.http.Close)
-	admin, err := run.Admin(cfg.Admin, tel, app.Ready)
+	admin, err := run.Admin(cfg.Admin, tel, app.Ready, cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -42,7 +42,7 @@ type Config struct {
 // Defaults is what needs no setting. Tokens live for a day because the apps in the field do not renew them yet.
 func Defaults() Config {
 	return Config{
-		HTTP:         run.HTTPConfig{Addr: ":8080"},
+		HTTP:         run.HTTPConfig{Addr: ":8080", H2C: true},
 		Admin:        run.AdminConfig{Addr: ":9090"},
 		Database:     pg.Defaults(),
 		Kafka:        bus.Defaults(),

@@ -5,13 +5,12 @@ package calls
 import (
 	"context"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/idempotency"
-	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -33,7 +32,6 @@ const (
 	jobTimeout   = 45 * time.Minute // decoding, all parts of a day-long recording and the insights
 	reclaimEvery = 5 * time.Second
 	sweepEvery   = 10 * time.Minute
-	keysTimeout  = 5 * time.Second
 )
 
 // App is the service, wired and not yet running.
@@ -96,7 +94,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 		return nil, err
 	}
 	events, seen, keeper := outbox.New(db, tel), inbox.New(db), idempotency.New(db)
-	keys := token.Fetch(cfg.AuthURL+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
+	callers := access.New(cfg.Access, kafka, tel)
 	kept := store.New(db, events, queue, tel)
 
 	svc := &call.Service{
@@ -113,9 +111,9 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 		if err := db.Ping(ctx); err != nil {
 			return fmt.Errorf("database: %w", err)
 		}
-		return keys.Ready(ctx)
+		return callers.Ready(ctx)
 	}
-	api, err := web.Routes(svc, chain, token.NewVerifier(keys.Key, clock.System{}).Authenticate, tel, cfg.MaxAudioSizeMB<<20)
+	api, err := web.Routes(svc, chain, callers.Authenticate, tel, cfg.MaxAudioSizeMB<<20)
 	if err != nil {
 		return nil, err
 	}
@@ -124,7 +122,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 		return nil, err
 	}
 	g.Defer("http", server.Close)
-	admin, err := run.Admin(cfg.Admin, tel, ready)
+	admin, err := run.Admin(cfg.Admin, tel, ready, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -133,7 +131,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 	feed.Routes(consumer, svc)
 
 	g.Add("admin", admin)
-	g.Add("keys", keys)
+	callers.Join(g)
 	g.Add("outbox", events.Relay(kafka))
 	g.Add("feed", consumer)
 	g.Add("inbox sweep", seen.Sweep(tel))

@@ -7,6 +7,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -21,8 +22,8 @@ type Config struct {
 	Kafka     bus.Config
 	Log       telemetry.Config
 	SecretKey conf.Secret `env:"SECRET_KEY"`
-	AuthURL   string      `env:"AUTH_URL"` // where auth publishes its keys
-	CRMURL    string      `env:"CRM_URL"`  // asked for a client that no event told of yet
+	Access    access.Config
+	CRMURL    string `env:"CRM_URL"` // asked for a client that no event told of yet
 
 	StorageURL     string        `env:"STORAGE_URL"`       // bucket of the recordings, as gocloud.dev/blob writes it
 	MaxAudioSizeMB int64         `env:"MAX_AUDIO_SIZE_MB"` // MiB of one recording
@@ -51,8 +52,8 @@ type Provider struct {
 // Defaults are the settings of a service in a container of its own.
 func Defaults() Config {
 	return Config{
-		HTTP: run.HTTPConfig{Addr: ":8080"}, Admin: run.AdminConfig{Addr: ":9090"},
-		Database: pg.Defaults(), Kafka: bus.Defaults(), Log: telemetry.Defaults(),
+		HTTP: run.HTTPConfig{Addr: ":8080", H2C: true}, Admin: run.AdminConfig{Addr: ":9090"},
+		Database: pg.Defaults(), Kafka: bus.Defaults(), Access: access.Defaults(), Log: telemetry.Defaults(),
 		MaxAudioSizeMB: 100, OrphanAge: time.Hour,
 		Transcribe: Provider{Model: "whisper-1"}, Chat: Provider{Model: "gpt-4o-mini"},
 		Workers:    2,
@@ -68,7 +69,7 @@ func (c Config) Check() []string {
 	problems := append(c.Database.Check(), c.Kafka.Check()...)
 	problems = append(problems, c.Log.Check()...)
 	problems = append(problems, conf.CheckSecret("SECRET_KEY", c.SecretKey)...)
-	problems = append(problems, checkURL("AUTH_URL", c.AuthURL, "http://auth:8080")...)
+	problems = append(problems, c.Access.Check()...)
 	problems = append(problems, checkURL("CRM_URL", c.CRMURL, "http://crm:8080")...)
 	if u, err := url.Parse(c.StorageURL); err != nil || u.Scheme == "" {
 		problems = append(problems, "STORAGE_URL is not set to a bucket: file:///a/directory, s3://bucket?region=…, gs://bucket or azblob://container")

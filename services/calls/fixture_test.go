@@ -62,7 +62,7 @@ func newWorld(t *testing.T, change ...func(*calls.Config)) *world {
 	cfg.Database.URL = conf.Secret(pgtest.Schema(t))
 	cfg.Kafka.Brokers = bustest.Broker(t)
 	cfg.SecretKey = "7Qm2xV9pLr4TzW8kYb3NcF6hJd1SgA5e"
-	cfg.AuthURL, cfg.CRMURL = auth.URL, w.crm.url
+	cfg.Access.AuthURL, cfg.CRMURL = auth.URL, w.crm.url
 	cfg.StorageURL = "file://" + w.storage
 	cfg.TempDir = t.TempDir()
 	cfg.OpenAI.APIKey, cfg.OpenAI.BaseURL = "sk-test", w.ai.url

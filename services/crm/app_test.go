@@ -77,7 +77,7 @@ func start(t *testing.T) *app {
 	cfg.HTTP.Addr, cfg.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Database.URL = conf.Secret(pgtest.Schema(t))
 	cfg.Kafka.Brokers = a.brokers
-	cfg.AuthURL, cfg.CallsURL = auth.URL, calls.URL
+	cfg.Access.AuthURL, cfg.CallsURL = auth.URL, calls.URL
 	require.Empty(t, cfg.Check())
 	tel := telemetry.Nop()
 	tel.Service = "crm"

@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -19,7 +20,7 @@ type Config struct {
 	Database       pg.Config
 	Kafka          bus.Config
 	Log            telemetry.Config
-	AuthURL        string `env:"AUTH_URL"`        // of the auth service, which publishes the public keys
+	Access         access.Config
 	CallsURL       string `env:"CALLS_URL"`       // of the calls service, asked about calls that no event has told of yet
 	DefaultCountry string `env:"DEFAULT_COUNTRY"` // ISO 3166-1 alpha-2, of phone numbers without a country code
 }
@@ -27,10 +28,11 @@ type Config struct {
 // Defaults is what needs no setting. India is where the first users are.
 func Defaults() Config {
 	return Config{
-		HTTP:           run.HTTPConfig{Addr: ":8080"},
+		HTTP:           run.HTTPConfig{Addr: ":8080", H2C: true},
 		Admin:          run.AdminConfig{Addr: ":9090"},
 		Database:       pg.Defaults(),
 		Kafka:          bus.Defaults(),
+		Access:         access.Defaults(),
 		Log:            telemetry.Defaults(),
 		DefaultCountry: "IN",
 	}
@@ -38,7 +40,7 @@ func Defaults() Config {
 
 // Check says everything that is wrong with the configuration.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), checkURL("AUTH_URL", c.AuthURL), checkURL("CALLS_URL", c.CallsURL))
+	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), c.Access.Check(), checkURL("CALLS_URL", c.CallsURL))
 	if _, err := phone.For(c.DefaultCountry); err != nil {
 		problems = append(problems, "DEFAULT_COUNTRY: "+err.Error())
 	}

@@ -5,13 +5,12 @@ package crm
 import (
 	"context"
 	"errors"
-	"net/http"
 
 	"github.com/convoflow/convoflow/api"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/idempotency"
-	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/peer"
@@ -31,10 +30,10 @@ import (
 
 // App is the running service.
 type App struct {
-	group *run.Group
-	http  *run.Server
-	db    *pg.DB
-	keys  *token.Remote
+	group  *run.Group
+	http   *run.Server
+	db     *pg.DB
+	access *access.Access
 }
 
 // New connects, migrates and listens. Nothing is served before Run.
@@ -68,8 +67,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	}
 
 	out, seen, keeper := outbox.New(db, tel), inbox.New(db), idempotency.New(db)
-	keys := token.Fetch(cfg.AuthURL+"/.well-known/jwks.json", &http.Client{}, tel)
-	verifier := token.NewVerifier(keys.Key, clock.System{})
+	callers := access.New(cfg.Access, kafka, tel)
 	asked := callapi.New(peer.New("calls", cfg.CallsURL, tel))
 	clients := client.NewService(store.NewClients(db, out), normalize, clock.System{})
 	followups := followup.NewService(store.NewFollowUps(db, out), store.NewCalls(db), asked, clock.System{})
@@ -79,7 +77,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	if err != nil {
 		return nil, err
 	}
-	router, err := rpc.NewRouter(document, chain, verifier.Authenticate, tel)
+	router, err := rpc.NewRouter(document, chain, callers.Authenticate, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -90,12 +88,12 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	consumer := bus.NewConsumer(kafka, "crm", seen, chain, tel)
 	feed.Routes(consumer, followups, agents)
 
-	app = &App{group: g, db: db, keys: keys}
+	app = &App{group: g, db: db, access: callers}
 	if app.http, err = run.HTTP(cfg.HTTP, run.WithHealth(tel, app.Ready, routes)); err != nil {
 		return nil, err
 	}
 	g.Defer("http", app.http.Close)
-	admin, err := run.Admin(cfg.Admin, tel, app.Ready)
+	admin, err := run.Admin(cfg.Admin, tel, app.Ready, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -104,7 +102,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	g.Add("outbox", out.Relay(kafka))
 	g.Add("inbox sweep", seen.Sweep(tel))
 	g.Add("idempotency sweep", keeper.Sweep(tel))
-	g.Add("keys", keys)
+	callers.Join(g)
 	g.Add("feed", consumer)
 	g.Add("http", app.http)
 	g.Add("admin", admin)
@@ -119,5 +117,5 @@ func (a *App) Addr() string { return a.http.Addr() }
 
 // Ready says whether requests can be answered now. Kafka is not asked: without it writes go on through the outbox.
 func (a *App) Ready(ctx context.Context) error {
-	return errors.Join(a.db.Ping(ctx), a.keys.Ready(ctx))
+	return errors.Join(a.db.Ping(ctx), a.access.Ready(ctx))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -22,8 +23,8 @@ type Config struct {
 	Database      pg.Config
 	Kafka         bus.Config
 	Log           telemetry.Config
-	SecretKey     conf.Secret `env:"SECRET_KEY"`                  // seals URLs and secrets in the database
-	AuthURL       string      `env:"AUTH_URL"`                    // of the auth service, which publishes the public keys
+	SecretKey     conf.Secret `env:"SECRET_KEY"` // seals URLs and secrets in the database
+	Access        access.Config
 	PublicURL     string      `env:"PUBLIC_URL"`                  // of the API, for the links in payloads
 	WebhookURL    conf.Secret `env:"PABBLY_WEBHOOK_URL"`          // where webhooks go as long as no endpoint was made with the API
 	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"`       // signs them
@@ -37,10 +38,11 @@ const maxWorkers = 1000
 // Defaults is what needs no setting.
 func Defaults() Config {
 	return Config{
-		HTTP:      run.HTTPConfig{Addr: ":8080"},
+		HTTP:      run.HTTPConfig{Addr: ":8080", H2C: true},
 		Admin:     run.AdminConfig{Addr: ":9090"},
 		Database:  pg.Defaults(),
 		Kafka:     bus.Defaults(),
+		Access:    access.Defaults(),
 		Log:       telemetry.Defaults(),
 		PublicURL: "http://127.0.0.1:8000",
 		Workers:   32,
@@ -50,7 +52,7 @@ func Defaults() Config {
 // Check says everything that is wrong with the configuration.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey),
-		checkURL("AUTH_URL", c.AuthURL), checkURL("PUBLIC_URL", c.PublicURL), c.checkWebhook())
+		c.Access.Check(), checkURL("PUBLIC_URL", c.PublicURL), c.checkWebhook())
 	if _, err := c.allowed(); err != nil {
 		problems = append(problems, "WEBHOOK_ALLOW_PRIVATE_CIDRS: "+err.Error())
 	}

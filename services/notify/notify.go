@@ -6,13 +6,12 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"net/http"
 	"time"
 
 	"github.com/convoflow/convoflow/api"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -37,10 +36,10 @@ const (
 
 // App is the running service.
 type App struct {
-	group *run.Group
-	http  *run.Server
-	db    *pg.DB
-	keys  *token.Remote
+	group  *run.Group
+	http   *run.Server
+	db     *pg.DB
+	access *access.Access
 }
 
 // New connects, migrates and listens. Nothing is served or sent before Run.
@@ -86,8 +85,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	}
 
 	out, seen := outbox.New(db, tel), inbox.New(db)
-	keys := token.Fetch(cfg.AuthURL+"/.well-known/jwks.json", &http.Client{}, tel)
-	verifier := token.NewVerifier(keys.Key, clock.System{})
+	callers := access.New(cfg.Access, kafka, tel)
 	sender := pabbly.New(pabbly.Options{AllowPrivate: allowed, Timeout: pabbly.Timeout, Clock: clock.System{}}, tel)
 	g.Defer("sender", sender.Close)
 	endpointRows, deliveryRows := store.NewEndpoints(db, box), store.NewDeliveries(db, out, jobs, tel)
@@ -107,7 +105,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	if err != nil {
 		return nil, err
 	}
-	router, err := rpc.NewRouter(document, chain, verifier.Authenticate, tel)
+	router, err := rpc.NewRouter(document, chain, callers.Authenticate, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -118,12 +116,12 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 	consumer := bus.NewConsumer(kafka, "notify", seen, chain, tel)
 	feed.Routes(consumer, deliveries)
 
-	app = &App{group: g, db: db, keys: keys}
+	app = &App{group: g, db: db, access: callers}
 	if app.http, err = run.HTTP(cfg.HTTP, run.WithHealth(tel, app.Ready, routes)); err != nil {
 		return nil, err
 	}
 	g.Defer("http", app.http.Close)
-	admin, err := run.Admin(cfg.Admin, tel, app.Ready)
+	admin, err := run.Admin(cfg.Admin, tel, app.Ready, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -131,7 +129,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 
 	g.Add("outbox", out.Relay(kafka))
 	g.Add("inbox sweep", seen.Sweep(tel))
-	g.Add("keys", keys)
+	callers.Join(g)
 	g.Add("rescue", run.Every(rescueEvery, tel, "send again what a crash interrupted", deliveries.Rescue))
 	g.Add("backlog", numbers.Backlog(deliveryRows.ListBacklog))
 	g.Add("jobs", jobs.Work("notify.attempt", job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
@@ -151,5 +149,5 @@ func (a *App) Addr() string { return a.http.Addr() }
 
 // Ready says whether requests can be answered now. Kafka is not asked: without it webhooks go on from the database.
 func (a *App) Ready(ctx context.Context) error {
-	return errors.Join(a.db.Ping(ctx), a.keys.Ready(ctx))
+	return errors.Join(a.db.Ping(ctx), a.access.Ready(ctx))
 }

@@ -99,7 +99,7 @@ func build(t *testing.T) *world {
 	cfg := notify.Defaults()
 	cfg.HTTP.Addr, cfg.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	cfg.Database.URL, cfg.Kafka.Brokers = conf.Secret(pgtest.Schema(t)), bustest.Broker(t)
-	cfg.SecretKey, cfg.AuthURL = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE", keys.URL
+	cfg.SecretKey, cfg.Access.AuthURL = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE", keys.URL
 	cfg.WebhookURL, cfg.WebhookSecret = conf.Secret(w.receiver.URL+"/workflow/hush-hush"), secret
 	cfg.AllowPrivate = []string{"127.0.0.0/8"}
 	cfg.PublicURL = "https://crm.example.com"

@@ -49,10 +49,7 @@ func (d Door) Handler(next http.Handler) http.Handler {
 
 		h := w.Header()
 		h.Set(rpc.RequestIDHeader, id)
-		h.Set("X-Content-Type-Options", "nosniff")
-		h.Set("X-Frame-Options", "DENY")
-		h.Set("Referrer-Policy", "no-referrer")
-		h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+		secure(h)
 		if proto == "https" {
 			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 		}
@@ -66,6 +63,14 @@ func (d Door) Handler(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 		}
 	})
+}
+
+// secure sets what browsers are to know of every answer.
+func secure(h http.Header) {
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("X-Frame-Options", "DENY")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
 }
 
 // refuse answers without reading the body. The connection ends with the answer: what the client still sends is not ours
@@ -153,7 +158,7 @@ func (d Door) cors(next http.Handler) http.Handler {
 		AllowedHeaders: []string{
 			"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", rpc.RequestIDHeader, "traceparent", "tracestate",
 		},
-		ExposedHeaders:   []string{"Content-Disposition", "Content-Range", "ETag", "Link", "Retry-After", rpc.RequestIDHeader},
+		ExposedHeaders:   []string{"Content-Disposition", "Content-Range", "ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", rpc.RequestIDHeader},
 		AllowCredentials: true,
 		MaxAge:           600, // seconds
 	}).Handler(next)

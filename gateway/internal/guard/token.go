@@ -24,6 +24,7 @@ const (
 // their expiry and never their text.
 type Tokens struct {
 	verify rpc.Authenticator
+	admit  func(identity.Caller) error
 	clock  clock.Clock
 
 	mu     sync.Mutex
@@ -36,12 +37,12 @@ type verified struct {
 	until  time.Time
 }
 
-// NewTokens asks verify about tokens it does not know.
-func NewTokens(verify rpc.Authenticator, c clock.Clock) *Tokens {
-	return &Tokens{verify: verify, clock: c, recent: map[[sha256.Size]byte]verified{}}
+// NewTokens asks verify about tokens it does not know, and admit on every request whether the caller's session goes on.
+func NewTokens(verify rpc.Authenticator, admit func(identity.Caller) error, c clock.Clock) *Tokens {
+	return &Tokens{verify: verify, admit: admit, clock: c, recent: map[[sha256.Size]byte]verified{}}
 }
 
-// Require lets only those callers through to next, and says no before the body is read.
+// Require lets only those callers through to next, in the context of the request, and says no before the body is read.
 func (t *Tokens) Require(access rpc.Access, next http.Handler) http.Handler {
 	if access == rpc.Anyone {
 		return next
@@ -55,7 +56,7 @@ func (t *Tokens) Require(access rpc.Access, next http.Handler) http.Handler {
 			refuse(w, r, err)
 			return
 		}
-		next.ServeHTTP(w, r)
+		next.ServeHTTP(w, r.WithContext(identity.With(r.Context(), caller)))
 	})
 }
 
@@ -66,7 +67,7 @@ func (t *Tokens) caller(r *http.Request) (identity.Caller, error) {
 	}
 	key, now := sha256.Sum256([]byte(header[0])), t.clock.Now()
 	if caller, ok := t.find(key, now); ok {
-		return caller, nil
+		return caller, t.admit(caller)
 	}
 	caller, err := t.verify(r)
 	if err != nil {
@@ -123,4 +124,16 @@ func expiry(text string) time.Time {
 		return time.Time{}
 	}
 	return time.Unix(int64(seconds), 0)
+}
+
+// Signed lets requests through that carry a signature of their body. Whether it holds is the service's to say, which has
+// the secret.
+func Signed(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("X-Pabbly-Signature") == "" {
+			refuse(w, r, fault.New(fault.Unauthenticated, "not_signed", "Sign the body: X-Pabbly-Signature is its HMAC-SHA256 in hexadecimal"))
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -22,6 +23,7 @@ type bench struct {
 	signer   token.Signer
 	tokens   *Tokens
 	verified int
+	ended    error // what the end of a session is
 }
 
 func newBench(t *testing.T) *bench {
@@ -34,7 +36,7 @@ func newBench(t *testing.T) *bench {
 	b.tokens = NewTokens(func(r *http.Request) (identity.Caller, error) {
 		b.verified++
 		return verifier.Authenticate(r)
-	}, b.clock)
+	}, func(identity.Caller) error { return b.ended }, b.clock)
 	return b
 }
 
@@ -45,6 +47,18 @@ func (b *bench) request(t *testing.T, ttl time.Duration) *http.Request {
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer "+text)
 	return r
+}
+
+func TestASessionThatEndsIsRefusedAtOnce(t *testing.T) {
+	t.Parallel()
+	b := newBench(t)
+	r := b.request(t, time.Hour)
+	_, err := b.tokens.caller(r)
+	require.NoError(t, err)
+	b.ended = errors.New("ended")
+	_, err = b.tokens.caller(r)
+	require.ErrorIs(t, err, b.ended, "although the token is remembered")
+	require.Equal(t, 1, b.verified)
 }
 
 func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
@@ -103,7 +117,7 @@ func TestTheMemoryOfTokensIsBounded(t *testing.T) {
 	now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	tokens := NewTokens(func(r *http.Request) (identity.Caller, error) {
 		return identity.Caller{AgentID: r.Header.Get("Authorization"), Token: "e30.eyJleHAiOjk5OTk5OTk5OTl9.e30"}, nil
-	}, clock.At(now))
+	}, func(identity.Caller) error { return nil }, clock.At(now))
 	ask := func(name string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", name)

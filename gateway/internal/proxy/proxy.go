@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
 	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
@@ -35,27 +36,44 @@ const (
 
 // Upstream is one service behind the gateway.
 type Upstream struct {
+	name      string
 	base      *url.URL
 	transport *http.Transport
+	circuit   *gobreaker.TwoStepCircuitBreaker[struct{}]
+	budget    budget
 	buffers   *buffers
-	forwarded []string
+	options   Options
+	numbers   *Numbers
 	tel       telemetry.Set
 }
 
-// New makes the upstream of the service that listens at address, such as http://calls:8080. forwarded names the headers
-// about who really calls, which are passed on although a proxy usually drops them.
-func New(address string, forwarded []string, tel telemetry.Set) (*Upstream, error) {
+// Options are the same for all services. Every field is needed but Forwarded and H2C.
+type Options struct {
+	Forwarded   []string // headers about who really calls, passed on although a proxy usually drops them
+	H2C         bool     // HTTP/2 without TLS instead of HTTP/1.1
+	MaxRequests int      // at the same time
+	MaxStreams  int      // uploads, recordings and event streams at the same time
+}
+
+// New makes the upstream of the service that listens at address, such as http://calls:8080.
+func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (*Upstream, error) {
 	base, err := url.Parse(address)
 	if err != nil {
 		return nil, fmt.Errorf("read the address of a service: %w", err)
 	}
-	return &Upstream{base: base, forwarded: forwarded, tel: tel, buffers: &buffers{}, transport: &http.Transport{
+	protocols := &http.Protocols{}
+	protocols.SetHTTP1(!o.H2C)
+	protocols.SetUnencryptedHTTP2(o.H2C)
+	u := &Upstream{name: name, base: base, circuit: newCircuit(name), options: o, numbers: numbers, tel: tel, buffers: &buffers{}, transport: &http.Transport{
+		Protocols:             protocols,
 		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
 		MaxIdleConnsPerHost:   idleConns,
 		IdleConnTimeout:       idleTimeout,
 		ResponseHeaderTimeout: headerTimeout,
 		DisableCompression:    true,
-	}}, nil
+	}}
+	u.budget.tenths.Store(mostTenths)
+	return u, nil
 }
 
 // Close ends the connections that nobody uses.
@@ -63,26 +81,26 @@ func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
 
 // Handler passes requests on. stream hands every piece of an answer on as it comes, instead of when a buffer is full.
 func (u *Upstream) Handler(stream bool) http.Handler {
-	flush := time.Duration(0)
+	flush, kind, most := time.Duration(0), "quick", u.options.MaxRequests
 	if stream {
-		flush = -1
+		flush, kind, most = -1, "streamed", u.options.MaxStreams
 	}
-	return &httputil.ReverseProxy{
+	return u.bounded(kind, most, &httputil.ReverseProxy{
 		Rewrite:        u.rewrite,
-		Transport:      u.transport,
+		Transport:      u,
 		FlushInterval:  flush,
 		BufferPool:     u.buffers,
 		ModifyResponse: clean,
 		ErrorHandler:   fail,
 		// The record of the request has what matters: who left, what broke off.
 		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
-	}
+	})
 }
 
 func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 	p.SetURL(u.base)
 	h := p.Out.Header
-	for _, name := range u.forwarded {
+	for _, name := range u.options.Forwarded {
 		h.Set(name, p.In.Header.Get(name))
 	}
 	h.Del("Accept-Encoding") // the gateway compresses
@@ -95,7 +113,14 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 func clean(res *http.Response) error {
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if res.StatusCode >= http.StatusInternalServerError && kind != "application/json" {
-		return fmt.Errorf("the service answered %d with %q", res.StatusCode, kind)
+		err := fmt.Errorf("%w: %d with %q", errAnswer, res.StatusCode, kind)
+		switch res.StatusCode {
+		case http.StatusServiceUnavailable: // what stands between us has nobody to send it to
+			return unavailable(err)
+		case http.StatusGatewayTimeout:
+			return tooSlow(err)
+		}
+		return err
 	}
 	for name := range res.Header {
 		if strings.HasPrefix(name, "Access-Control-") {
@@ -114,26 +139,37 @@ func clean(res *http.Response) error {
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *fault.Error
 	switch {
-	case errors.As(err, &refused): // the reading of the body
-		w.Header().Set("Connection", "close")
+	case errors.As(err, &refused):
+		if refused.Kind == fault.TooLarge { // the reading of the body
+			w.Header().Set("Connection", "close")
+		}
 		record.Fail(w, r, refused)
 	case errors.Is(r.Context().Err(), context.Canceled):
 		record.Gone(w, r, err)
 	case errors.Is(r.Context().Err(), context.DeadlineExceeded), isTimeout(err):
-		record.Fail(w, r, fault.Wrap(err, fault.Timeout, "timeout", "A part of the platform took too long, try again").After(retryAfter))
+		record.Fail(w, r, tooSlow(err))
+	case errors.Is(err, errAnswer):
+		record.Fail(w, r, fault.Wrap(err, fault.BadGateway, "bad_gateway", "A part of the platform answered with something that is no answer, try again").After(retryAfter))
 	default:
-		record.Fail(w, r, fault.Wrap(err, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again").After(retryAfter))
+		record.Fail(w, r, unavailable(err))
 	}
+}
+
+// errAnswer marks an answer that began and is not what its protocol allows.
+var errAnswer = errors.New("not an answer of a service")
+
+func tooSlow(cause error) error {
+	return fault.Wrap(cause, fault.Timeout, "timeout", "A part of the platform took too long, try again").After(retryAfter)
+}
+
+func unavailable(cause error) error {
+	return fault.Wrap(cause, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again").After(retryAfter)
 }
 
 // isTimeout reports whether a service that was reached did not answer in time. One that cannot be reached is down.
 func isTimeout(err error) bool {
-	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" {
-		return false
-	}
 	var timeout net.Error
-	return errors.As(err, &timeout) && timeout.Timeout()
+	return !isDial(err) && errors.As(err, &timeout) && timeout.Timeout()
 }
 
 // Ready fails while the service is down or not ready itself.

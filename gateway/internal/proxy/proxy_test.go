@@ -19,7 +19,15 @@ func hanging(t *testing.T) *Upstream {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(done) })
-	u, err := New(server.URL, nil, telemetry.Nop())
+	return upstream(t, server.URL)
+}
+
+func upstream(t *testing.T, address string) *Upstream {
+	t.Helper()
+	tel := telemetry.Nop()
+	numbers, err := NewNumbers(tel.Metrics)
+	require.NoError(t, err)
+	u, err := New("calls", address, Options{MaxRequests: 4, MaxStreams: 2}, numbers, tel)
 	require.NoError(t, err)
 	t.Cleanup(u.Close)
 	return u
@@ -44,8 +52,7 @@ func TestAServiceThatHangsIsATimeout(t *testing.T) {
 func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for address, patience := range map[string]time.Duration{"http://service.invalid:8080": time.Minute, "http://127.0.0.1:1": time.Nanosecond} {
-		u, err := New(address, nil, telemetry.Nop())
-		require.NoError(t, err)
+		u := upstream(t, address)
 		u.transport.DialContext = (&net.Dialer{Timeout: patience}).DialContext
 		w := httptest.NewRecorder()
 		u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))

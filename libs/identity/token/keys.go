@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -36,18 +37,26 @@ func PublicJWK(keyID string, key ed25519.PublicKey) JWK {
 }
 
 // Remote is the public keys of auth, fetched by an actor. A lookup never waits: while auth is down the old keys stay in
-// use, and an unknown key id only asks for a fetch.
+// use for a day, and an unknown key id only asks for a fetch.
 type Remote struct {
 	url    string
 	client *http.Client
 	tel    telemetry.Set
-	keys   atomic.Pointer[map[string]ed25519.PublicKey]
+	clock  clock.Clock
+	keys   atomic.Pointer[keySet]
 	ask    chan struct{}
+}
+
+// keySet is what auth published at some time.
+type keySet struct {
+	byID map[string]ed25519.PublicKey
+	at   time.Time
 }
 
 const (
 	refreshEvery = time.Minute
 	unknownEvery = 10 * time.Second // at most: anybody can name keys that do not exist
+	staleAfter   = 24 * time.Hour   // with auth away for longer, nobody knows which keys have been withdrawn
 	firstEvery   = 250 * time.Millisecond
 	fetchTimeout = 5 * time.Second
 	maxJWKS      = 64 << 10 // bytes
@@ -55,7 +64,7 @@ const (
 
 // Fetch makes the keys found at url (…/.well-known/jwks.json). Run it as an actor; until its first success there are none.
 func Fetch(url string, client *http.Client, tel telemetry.Set) *Remote {
-	return &Remote{url: url, client: client, tel: tel, ask: make(chan struct{}, 1)}
+	return &Remote{url: url, client: client, tel: tel, clock: clock.System{}, ask: make(chan struct{}, 1)}
 }
 
 // Run keeps the keys fresh until ctx ends.
@@ -122,25 +131,33 @@ func (r *Remote) fetch(ctx context.Context) error {
 	if len(keys) == 0 {
 		return errors.New("auth published no Ed25519 key")
 	}
-	r.keys.Store(&keys)
+	r.keys.Store(&keySet{keys, r.clock.Now()})
 	return nil
 }
 
-// Ready fails while no key has been fetched.
+// Ready fails while there are no keys: none has been fetched yet, or none for a day.
 func (r *Remote) Ready(context.Context) error {
-	if r.keys.Load() == nil {
+	if r.fresh() == nil {
 		return ErrNoKeys
 	}
 	return nil
 }
 
+func (r *Remote) fresh() map[string]ed25519.PublicKey {
+	set := r.keys.Load()
+	if set == nil || r.clock.Now().Sub(set.at) > staleAfter {
+		return nil
+	}
+	return set.byID
+}
+
 // Key finds a public key by its id; without any it is ErrNoKeys. An unknown id makes the actor look again soon.
 func (r *Remote) Key(keyID string) (ed25519.PublicKey, error) {
-	keys := r.keys.Load()
+	keys := r.fresh()
 	if keys == nil {
 		return nil, ErrNoKeys
 	}
-	key, ok := (*keys)[keyID]
+	key, ok := keys[keyID]
 	if !ok {
 		select {
 		case r.ask <- struct{}{}:

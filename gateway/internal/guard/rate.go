@@ -1,0 +1,141 @@
+package guard
+
+import (
+	"math"
+	"net/http"
+	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+)
+
+// The headers that tell a client how much it may still ask, draft-ietf-httpapi-ratelimit-headers-07.
+const (
+	rateLimit     = "Ratelimit-Limit"     // requests that may come at once, and per minute
+	rateRemaining = "Ratelimit-Remaining" // of them, now
+	rateReset     = "Ratelimit-Reset"     // seconds until all of them may come again
+)
+
+// Rate is how often one class of operations may be called: by an agent, and from an address, whoever calls from there.
+type Rate struct {
+	agents, addresses *buckets
+	limited           *prometheus.CounterVec
+	class             string
+}
+
+// NewRate makes a rate of requests per minute; 0 is no limit. limited counts refusals by class and by whose limit it was.
+func NewRate(class string, perAgent, perAddress int, limited *prometheus.CounterVec, c clock.Clock) *Rate {
+	return &Rate{agents: newBuckets(perAgent, c), addresses: newBuckets(perAddress, c), limited: limited, class: class}
+}
+
+// NewLimited makes the counter of refusals.
+func NewLimited() *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "convoflow_gateway_rate_limited_total", Help: "Requests refused with 429 by class of the operation and by whose limit: agent or address.",
+	}, []string{"class", "by"})
+}
+
+// PerAddress lets an address call next as often as it may. It comes before the token is looked at.
+func (r *Rate) PerAddress(next http.Handler) http.Handler {
+	return r.limit("address", r.addresses, func(req *http.Request) string { return network(req.Header.Get(forwardedFor)) }, next)
+}
+
+// PerAgent lets the caller of the request's context call next as often as it may.
+func (r *Rate) PerAgent(next http.Handler) http.Handler {
+	return r.limit("agent", r.agents, func(req *http.Request) string {
+		caller, _ := identity.From(req.Context()) // operations that are open to anyone have none
+		return caller.AgentID
+	}, next)
+}
+
+func (r *Rate) limit(by string, b *buckets, key func(*http.Request) string, next http.Handler) http.Handler {
+	if b == nil {
+		return next
+	}
+	refused := r.limited.WithLabelValues(r.class, by)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		left := b.take(key(req))
+		h := w.Header()
+		h[rateLimit] = b.limit
+		h[rateRemaining] = []string{strconv.Itoa(max(0, int(left)))}
+		h[rateReset] = []string{strconv.Itoa(b.seconds(float64(b.perMinute) - left))}
+		if left < 0 {
+			refused.Inc()
+			wait := time.Duration(b.seconds(-left)) * time.Second
+			refuse(w, req, fault.New(fault.Limited, "rate_limited", "Too many requests: wait before you send more").After(wait))
+			return
+		}
+		next.ServeHTTP(w, req)
+	})
+}
+
+// network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.
+func network(address string) string {
+	if !strings.Contains(address, ":") {
+		return address
+	}
+	ip, err := netip.ParseAddr(address)
+	if err != nil {
+		return address
+	}
+	return netip.PrefixFrom(ip.Unmap(), 64).Masked().String()
+}
+
+const maxBuckets = 50_000 // in each of two generations, about 10 MB in all: strangers can invent addresses
+
+// buckets are token buckets by key. The least recently used are forgotten, which fills them up again.
+type buckets struct {
+	perMinute int
+	limit     []string // perMinute as the header says it
+	clock     clock.Clock
+
+	mu            sync.Mutex
+	recent, older map[string]*rate.Limiter
+}
+
+func newBuckets(perMinute int, c clock.Clock) *buckets {
+	if perMinute == 0 {
+		return nil
+	}
+	return &buckets{perMinute: perMinute, limit: []string{strconv.Itoa(perMinute)}, clock: c, recent: map[string]*rate.Limiter{}}
+}
+
+// take takes a token out of a bucket and returns what is left; a negative number is what is missing for one.
+func (b *buckets) take(key string) (left float64) {
+	now := b.clock.Now()
+	bucket := b.of(key)
+	if bucket.AllowN(now, 1) {
+		return max(0, bucket.TokensAt(now))
+	}
+	return min(bucket.TokensAt(now)-1, -math.SmallestNonzeroFloat64)
+}
+
+func (b *buckets) of(key string) *rate.Limiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	bucket, ok := b.recent[key]
+	if ok {
+		return bucket
+	}
+	if bucket, ok = b.older[key]; !ok {
+		bucket = rate.NewLimiter(rate.Limit(float64(b.perMinute)/60), b.perMinute)
+	}
+	if len(b.recent) >= maxBuckets {
+		b.older, b.recent = b.recent, map[string]*rate.Limiter{}
+	}
+	b.recent[key] = bucket
+	return bucket
+}
+
+// seconds is how long so many tokens take to come.
+func (b *buckets) seconds(tokens float64) int {
+	return int(math.Ceil(tokens * 60 / float64(b.perMinute)))
+}

@@ -1,0 +1,190 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptrace"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/sony/gobreaker/v2"
+
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// The circuit of a service opens when within 10 s at least 5 requests, and at least half of all, found it down or hanging.
+// Then nobody is sent there for 2 s; after that one request finds out whether it is back.
+const (
+	circuitWindow   = 10 * time.Second
+	circuitBucket   = time.Second
+	circuitFailures = 5
+	circuitOpenFor  = 2 * time.Second
+)
+
+func newCircuit(name string) *gobreaker.TwoStepCircuitBreaker[struct{}] {
+	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		Name: name, Interval: circuitWindow, BucketPeriod: circuitBucket, Timeout: circuitOpenFor,
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			return c.TotalFailures >= circuitFailures && 2*c.TotalFailures >= c.Requests
+		},
+		IsExcluded: func(err error) bool { return errors.Is(err, errClient) },
+	})
+}
+
+// errClient marks what a client did, which says nothing about the service.
+var errClient = errors.New("the client left, or sent its body wrongly or too slowly")
+
+// budget lets one request in ten be tried again, and a few in a row: a service that drowns is not drowned by retries. It
+// counts in tenths of a retry.
+type budget struct{ tenths atomic.Int64 }
+
+const (
+	retryCost  = 10
+	mostTenths = 10 * retryCost
+)
+
+func (b *budget) earn() {
+	if b.tenths.Load() < mostTenths {
+		b.tenths.Add(1)
+	}
+}
+
+func (b *budget) spend() bool {
+	if b.tenths.Add(-retryCost) < 0 {
+		b.tenths.Add(retryCost)
+		return false
+	}
+	return true
+}
+
+// RoundTrip sends a request to the service, unless its circuit is open. What found nobody there is sent once more, if the
+// budget allows and nothing can happen twice.
+func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+	done, err := u.circuit.Allow()
+	if err != nil {
+		u.numbers.refused.WithLabelValues(u.name, "circuit_open").Inc()
+		return nil, unavailable(err)
+	}
+	u.budget.earn()
+	var answered atomic.Bool
+	var tries atomic.Int64 // on a connection; the transport itself tries a GET again whose idle connection turns out to be dead
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn:              func(httptrace.GotConnInfo) { tries.Add(1) },
+		GotFirstResponseByte: func() { answered.Store(true) },
+	}))
+	var sent *sending
+	if req.Body != nil && req.Body != http.NoBody {
+		sent = &sending{ReadCloser: req.Body}
+		req.Body = sent
+	}
+	res, err := u.transport.RoundTrip(req)
+	if err != nil && tries.Load() < 2 && sent.again(req, err) && u.budget.spend() {
+		u.numbers.retries.WithLabelValues(u.name).Inc()
+		answered.Store(false)
+		res, err = u.transport.RoundTrip(req)
+	}
+	done(sent.blame(req, err))
+	if err != nil && answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
+		err = errors.Join(errAnswer, err)
+	}
+	return res, err
+}
+
+// sending is the body of a request on its way, nil for none. Closing it does not close the body: whoever serves the request
+// does that, and the transport would before the second try.
+type sending struct {
+	io.ReadCloser
+	begun, whole atomic.Bool
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	s.begun.Store(true)
+	n, err := s.ReadCloser.Read(p)
+	if errors.Is(err, io.EOF) {
+		s.whole.Store(true)
+	}
+	return n, err
+}
+
+func (s *sending) Close() error { return nil }
+
+// again reports whether a request that failed can be sent once more: one whose body has not begun to be sent, and without
+// a body one that reached nobody, or that only asks.
+func (s *sending) again(req *http.Request, err error) bool {
+	switch {
+	case req.Context().Err() != nil, isTimeout(err):
+		return false
+	case s != nil:
+		return !s.begun.Load()
+	default:
+		return isDial(err) || req.Method == http.MethodGet || req.Method == http.MethodHead
+	}
+}
+
+// blame returns what the failure says about the service: errClient where it says nothing.
+func (s *sending) blame(req *http.Request, err error) error {
+	var refused *fault.Error
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &refused), errors.Is(req.Context().Err(), context.Canceled), s != nil && s.begun.Load() && !s.whole.Load():
+		return errClient
+	default:
+		return err
+	}
+}
+
+// isDial reports whether nobody could be reached at all.
+func isDial(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op) && op.Op == "dial"
+}
+
+// Numbers count what happens between the gateway and the services.
+type Numbers struct {
+	refused  *prometheus.CounterVec
+	retries  *prometheus.CounterVec
+	inFlight *prometheus.GaugeVec
+}
+
+// NewNumbers makes the metrics and registers them.
+func NewNumbers(registry *prometheus.Registry) (*Numbers, error) {
+	n := &Numbers{
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "convoflow_gateway_upstream_refused_total", Help: "Requests answered with 503 without asking the service: overloaded, circuit_open.",
+		}, []string{"upstream", "reason"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "convoflow_gateway_upstream_retries_total", Help: "Requests sent to a service once more.",
+		}, []string{"upstream"}),
+		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "convoflow_gateway_upstream_in_flight", Help: "Requests that a service is serving now; kind is quick or streamed.",
+		}, []string{"upstream", "kind"}),
+	}
+	return n, errors.Join(registry.Register(n.refused), registry.Register(n.retries), registry.Register(n.inFlight))
+}
+
+// bounded lets so many requests through to next at the same time and refuses the others at once: who waits here would find
+// a service that drowns even slower.
+func (u *Upstream) bounded(kind string, most int, next http.Handler) http.Handler {
+	places := make(chan struct{}, most)
+	inFlight, refused := u.numbers.inFlight.WithLabelValues(u.name, kind), u.numbers.refused.WithLabelValues(u.name, "overloaded")
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case places <- struct{}{}:
+		default:
+			refused.Inc()
+			fail(w, r, fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second))
+			return
+		}
+		inFlight.Inc()
+		defer func() {
+			inFlight.Dec()
+			<-places
+		}()
+		next.ServeHTTP(w, r)
+	})
+}

@@ -1,0 +1,387 @@
+package gateway
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/outbox"
+)
+
+// publish puts an event on the topic of agents, as auth does.
+func (f *front) publish(t *testing.T, events ...contract.Event) {
+	t.Helper()
+	cfg := bus.Defaults()
+	cfg.Brokers = f.brokers
+	kafka, err := bus.Connect(cfg)
+	require.NoError(t, err)
+	defer kafka.Close()
+	var messages []outbox.Message
+	for _, e := range events {
+		messages = append(messages, outbox.Message{Event: e})
+	}
+	require.NoError(t, kafka.Publish(t.Context(), messages))
+}
+
+func sign(t *testing.T, f *front, c identity.Caller) string {
+	t.Helper()
+	text, err := f.signer.Sign(c, time.Hour)
+	require.NoError(t, err)
+	return "Bearer " + text
+}
+
+func newCaller() identity.Caller {
+	return identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}
+}
+
+// asks calls an operation with that token and returns its status and code.
+func (f *front) asks(t *testing.T, method, path, bearer string) (int, string) {
+	t.Helper()
+	req := f.request(t, method, path, nil)
+	req.Header.Set("Authorization", bearer)
+	res, body := do(t, req)
+	var answer struct{ Code string }
+	_ = json.Unmarshal([]byte(body), &answer)
+	return res.StatusCode, answer.Code
+}
+
+func TestASessionThatEndsLosesItsAccessWithinASecond(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	one, other, dismissed := newCaller(), newCaller(), newCaller()
+	other.AgentID = one.AgentID
+	bearers := map[string]string{"one": sign(t, f, one), "other": sign(t, f, other), "dismissed": sign(t, f, dismissed)}
+	for who, bearer := range bearers {
+		status, _ := f.asks(t, http.MethodGet, "/calls", bearer)
+		require.Equal(t, http.StatusOK, status, who)
+	}
+	now := time.Now()
+	agent := contract.Agent{AgentID: dismissed.AgentID, Version: 2, Role: "agent"}
+	f.publish(t,
+		contract.SessionRevoked.New(now, contract.SessionEnd{AgentID: one.AgentID, SessionID: one.SessionID, Reason: "logout", RevokedAt: now}),
+		contract.AgentDeactivated.New(now, agent))
+	for _, who := range []string{"one", "dismissed"} {
+		require.Eventually(t, func() bool {
+			status, code := f.asks(t, http.MethodGet, "/calls", bearers[who])
+			return status == http.StatusUnauthorized && code == "session_ended"
+		}, time.Second, 5*time.Millisecond, who)
+	}
+	status, _ := f.asks(t, http.MethodGet, "/calls", bearers["other"])
+	require.Equal(t, http.StatusOK, status, "another session of the same agent goes on")
+
+	agent.IsActive, agent.Version = true, 3
+	f.publish(t, contract.AgentUpdated.New(now, agent))
+	require.Eventually(t, func() bool {
+		status, _ := f.asks(t, http.MethodGet, "/calls", sign(t, f, identity.Caller{AgentID: dismissed.AgentID, SessionID: contract.NewID(), Role: identity.Agent}))
+		return status == http.StatusOK
+	}, time.Second, 5*time.Millisecond)
+}
+
+// A gateway that starts knows who was shut out before: until it does, it lets nobody in.
+func TestAGatewayThatStartsLooksBack(t *testing.T) {
+	t.Parallel()
+	ended := newCaller()
+	f := newFront(t, func(c *Config) {
+		earlier := &front{brokers: c.Kafka.Brokers}
+		earlier.publish(t, contract.SessionRevoked.New(time.Now(), contract.SessionEnd{AgentID: ended.AgentID, SessionID: ended.SessionID}))
+	})
+	status, code := f.asks(t, http.MethodGet, "/calls", sign(t, f, ended))
+	require.Equal(t, http.StatusUnauthorized, status)
+	require.Equal(t, "session_ended", code)
+
+	cfg := Defaults()
+	cfg.HTTP.Addr, cfg.Admin.Addr, cfg.Kafka.Brokers = "127.0.0.1:0", "127.0.0.1:0", []string{"127.0.0.1:1"}
+	cfg.Access.AuthURL, cfg.CallsURL, cfg.CRMURL, cfg.NotifyURL = f.services["auth"].server.URL, f.url, f.url, f.url
+	f.tel.Metrics = prometheus.NewRegistry()
+	blind := f.run(t, cfg)
+	require.Eventually(t, func() bool {
+		blind := &front{url: "http://" + blind.Addr()}
+		status, code := blind.asks(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		return status == http.StatusServiceUnavailable && code == "auth_unavailable"
+	}, 5*time.Second, 5*time.Millisecond)
+	require.Error(t, blind.Ready(t.Context()))
+}
+
+func TestRatesOfAgentsAndAddresses(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		c.Rates = Rates{Login: 3, Read: 5, Write: 5, AddressFactor: 2}
+		c.TrustedProxies = []string{"127.0.0.0/8"}
+	})
+	from := func(address, method, path, bearer string) (*http.Response, string) {
+		req := f.request(t, method, path, nil)
+		req.Header.Set("X-Forwarded-For", address)
+		if bearer != "" {
+			req.Header.Set("Authorization", bearer)
+		}
+		return do(t, req)
+	}
+	agent := sign(t, f, newCaller())
+	for left := 4; left >= 0; left-- {
+		res, body := from("203.0.113.1", http.MethodGet, "/calls", agent)
+		require.Equal(t, http.StatusOK, res.StatusCode, body)
+		require.Equal(t, "5", res.Header.Get("RateLimit-Limit"))
+		require.Equal(t, strconv.Itoa(left), res.Header.Get("RateLimit-Remaining"))
+		require.NotEmpty(t, res.Header.Get("RateLimit-Reset"))
+	}
+	res, body := from("203.0.113.1", http.MethodGet, "/calls", agent)
+	requireError(t, res, body, http.StatusTooManyRequests, "rate_limited")
+	wait, err := strconv.Atoi(res.Header.Get("Retry-After"))
+	require.NoError(t, err)
+	require.InDelta(t, 12, wait, 1, "a token comes every 12 s")
+	require.Equal(t, "0", res.Header.Get("RateLimit-Remaining"))
+	res, body = from("203.0.113.2", http.MethodGet, "/calls", agent)
+	requireError(t, res, body, http.StatusTooManyRequests, "rate_limited")
+	res, body = from("203.0.113.1", http.MethodPost, "/clients", agent)
+	require.Equal(t, http.StatusOK, res.StatusCode, "another class: "+body)
+
+	for range 4 { // the address has had 6 of 10 reads
+		res, body = from("203.0.113.1", http.MethodGet, "/calls", sign(t, f, newCaller()))
+		require.Equal(t, http.StatusOK, res.StatusCode, body)
+	}
+	res, body = from("203.0.113.1", http.MethodGet, "/calls", "Bearer nonsense")
+	requireError(t, res, body, http.StatusTooManyRequests, "rate_limited")
+
+	for n, address := range []string{"2001:db8::1", "2001:db8::2", "2001:db8:0:0:ffff::3"} {
+		res, body = from(address, http.MethodPost, "/auth/login", "")
+		require.Equal(t, http.StatusOK, res.StatusCode, "%d: %s", n, body)
+	}
+	res, body = from("2001:db8::4", http.MethodPost, "/auth/login", "")
+	requireError(t, res, body, http.StatusTooManyRequests, "rate_limited")
+	res, _ = from("2001:db8:0:1::1", http.MethodPost, "/auth/login", "")
+	require.Equal(t, http.StatusOK, res.StatusCode, "another subscriber's /64")
+	require.Contains(t, f.metrics(t, "convoflow_gateway_rate_limited_total"), `{by="agent",class="read"} 2`)
+}
+
+func TestAServiceThatDrownsGetsNoMore(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Upstreams.MaxRequests = 3 })
+	release, entered := make(chan struct{}), make(chan struct{}, 3)
+	f.services["crm"].answers(func(w http.ResponseWriter, _ *http.Request) {
+		entered <- struct{}{}
+		<-release
+		w.Header().Set("Content-Type", "application/json")
+	})
+	var waiting sync.WaitGroup
+	for range 3 {
+		waiting.Go(func() {
+			res, _ := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+			require.Equal(t, http.StatusOK, res.StatusCode)
+		})
+	}
+	for range 3 {
+		<-entered
+	}
+	res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+	requireError(t, res, body, http.StatusServiceUnavailable, "overloaded")
+	require.Equal(t, "1", res.Header.Get("Retry-After"))
+	res, _ = do(t, f.agent(t, http.MethodGet, "/calls", nil))
+	require.Equal(t, http.StatusOK, res.StatusCode, "the other services are well")
+	close(release)
+	waiting.Wait()
+	res, _ = do(t, f.agent(t, http.MethodGet, "/calls", nil))
+	require.Equal(t, http.StatusOK, res.StatusCode)
+}
+
+func TestTheCircuitOfAServiceThatIsDown(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	address := f.services["crm"].server.Listener.Addr().String()
+	f.services["crm"].server.Close()
+	refused := func() string { return f.metrics(t, "convoflow_gateway_upstream_refused_total") }
+	require.Eventually(t, func() bool {
+		res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+		requireError(t, res, body, http.StatusServiceUnavailable, "service_unavailable")
+		return strings.Contains(refused(), "circuit_open")
+	}, 5*time.Second, time.Millisecond)
+	// It comes back where it was, and is found again.
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+	})}}
+	back.Start()
+	t.Cleanup(back.Close)
+	require.Eventually(t, func() bool {
+		res, _ := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+		return res.StatusCode == http.StatusOK
+	}, 10*time.Second, 20*time.Millisecond)
+}
+
+// What only asks is asked once more when the service goes away; what does something is not done twice.
+func TestWhatIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	var cuts, got atomic.Int64
+	f.services["crm"].answers(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		got.Add(1)
+		if cuts.Add(-1) >= 0 {
+			panic(http.ErrAbortHandler)
+		}
+		w.Header().Set("Content-Type", "application/json")
+	})
+	for _, c := range []struct {
+		method, path, body string
+		cuts               int64
+		status             int
+		tries              int64
+	}{
+		{"GET", "/clients", "", 1, 200, 2},
+		{"GET", "/clients", "", 2, 503, 2},
+		{"POST", "/clients", "{}", 1, 503, 1},
+		{"DELETE", "/clients/" + contract.NewID(), "", 1, 503, 1},
+	} {
+		cuts.Store(c.cuts)
+		got.Store(0)
+		var sent io.Reader
+		if c.body != "" {
+			sent = strings.NewReader(c.body)
+		}
+		res, body := do(t, f.agent(t, c.method, c.path, sent))
+		require.Equal(t, c.status, res.StatusCode, "%v: %s", c, body)
+		require.Equal(t, c.tries, got.Load(), "%v", c)
+	}
+}
+
+// raw is a service that answers with these bytes.
+func raw(t *testing.T, answer string) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				_, _ = http.ReadRequest(bufio.NewReader(conn))
+				_, _ = io.WriteString(conn, answer)
+				_ = conn.Close()
+			}()
+		}
+	}()
+	return "http://" + listener.Addr().String()
+}
+
+func TestAnAnswerThatIsNone(t *testing.T) {
+	t.Parallel()
+	for answer, want := range map[string]int{
+		"I am no HTTP server\r\n\r\n":                         http.StatusBadGateway,
+		"HTTP/1.1 200 OK\r\nContent-Len":                      http.StatusBadGateway,
+		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n : \r\n\r\n": http.StatusBadGateway,
+		"": http.StatusServiceUnavailable,
+	} {
+		f := newFront(t, func(c *Config) { c.CRMURL = raw(t, answer) })
+		res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+		code := map[int]string{http.StatusBadGateway: "bad_gateway", http.StatusServiceUnavailable: "service_unavailable"}[want]
+		requireError(t, res, body, want, code)
+		require.Equal(t, "2", res.Header.Get("Retry-After"))
+	}
+}
+
+// A client that is slow in its body does not open the circuit for others.
+func TestWhatAClientDoesSaysNothingAboutTheService(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	for range 8 {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		require.NoError(t, err)
+		_, err = fmt.Fprintf(conn, "POST /clients HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", sign(t, f, newCaller()))
+		require.NoError(t, err)
+		inFlight := func(n string) func() bool {
+			return func() bool {
+				return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="quick",upstream="crm"} `+n+"\n")
+			}
+		}
+		require.Eventually(t, inFlight("1"), 5*time.Second, time.Millisecond)
+		require.NoError(t, conn.Close())
+		require.Eventually(t, inFlight("0"), 5*time.Second, time.Millisecond)
+	}
+	res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+	require.Equal(t, http.StatusOK, res.StatusCode, body)
+	require.NotContains(t, f.metrics(t, "convoflow_gateway_upstream_refused_total"), "circuit_open")
+}
+
+func TestServicesOverHTTP2(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) {
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			sent, _ := io.ReadAll(r.Body)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, "%q", r.Proto+string(sent))
+		}))
+		server.Config.Protocols = &http.Protocols{}
+		server.Config.Protocols.SetUnencryptedHTTP2(true)
+		server.Start()
+		t.Cleanup(server.Close)
+		c.Upstreams.Protocol, c.CRMURL = "h2c", server.URL
+	})
+	res, body := do(t, f.agent(t, http.MethodPost, "/clients", strings.NewReader(" sent")))
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Equal(t, `"HTTP/2.0 sent"`, body)
+}
+
+// Bytes that are no request are refused in the shape of all errors too.
+func TestWhatIsNoRequest(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	for sent, want := range map[string]struct {
+		status int
+		code   string
+	}{
+		"nonsense\r\n\r\n":       {400, "malformed_request"},
+		"GET / HTTP/1.1\r\n\r\n": {400, "malformed_request"},
+		"GET /calls HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":       {400, "malformed_request"},
+		"POST /calls HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n": {400, "malformed_request"},
+		"POST /calls HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n":          {400, "malformed_request"},
+		"GET /calls HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n":                                        {400, "malformed_request"},
+		"GET /calls HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("a", 64<<10) + "\r\n\r\n":    {431, "header_too_large"},
+		"GET /calls HTTP/1.1\r\nHost: x\r\nA: b\r\n c: d\r\n\r\n":                                  {401, "not_authenticated"},
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+		require.NoError(t, err)
+		require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+		_, err = io.WriteString(conn, sent)
+		require.NoError(t, err)
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err, "%.60q", sent)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		requireError(t, res, string(body), want.status, want.code)
+		requireSecure(t, res)
+		require.NoError(t, conn.Close())
+	}
+}
+
+// The settings in effect are for operators, and show no secret.
+func TestTheAdminPortShowsTheSettings(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	f := newFront(t, func(c *Config) { c.Admin.Listener, c.Kafka.Password = listener, "hunter2" })
+	res, body := do(t, (&front{url: "http://" + listener.Addr().String()}).request(t, http.MethodGet, "/config", nil))
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.Contains(t, body, "RATE_LIMIT_READ_PER_MINUTE")
+	require.NotContains(t, body, "hunter2")
+	status, _ := f.asks(t, http.MethodGet, "/config", sign(t, f, newCaller()))
+	require.Equal(t, http.StatusNotFound, status, "not through the gateway")
+}

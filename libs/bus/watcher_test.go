@@ -1,0 +1,118 @@
+package bus_test
+
+import (
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/segmentio/kafka-go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// watched collects what a watcher hears.
+type watched struct {
+	mu  sync.Mutex
+	ids []string
+}
+
+func (w *watched) on(r contract.Received[contract.SessionEnd]) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.ids = append(w.ids, r.Data.SessionID)
+}
+
+func (w *watched) has() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return append([]string{}, w.ids...)
+}
+
+func sessionEnd() outbox.Message {
+	return outbox.Message{Event: contract.SessionRevoked.New(time.Now(), contract.SessionEnd{AgentID: contract.NewID(), SessionID: contract.NewID(), Reason: "logout", RevokedAt: time.Now()})}
+}
+
+func connect(t *testing.T, brokers []string) *bus.Kafka {
+	t.Helper()
+	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"})
+	require.NoError(t, err)
+	t.Cleanup(k.Close)
+	return k
+}
+
+func TestEveryWatcherSeesThePastAndWhatComes(t *testing.T) {
+	t.Parallel()
+	k := connect(t, bustest.Broker(t))
+	var messages []outbox.Message
+	var want []string
+	for range 20 {
+		messages = append(messages, sessionEnd())
+		want = append(want, messages[len(messages)-1].Key)
+	}
+	require.NoError(t, k.Publish(t.Context(), messages))
+	var heard [2]watched
+	for i := range heard {
+		tel := telemetry.Nop()
+		tel.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
+		w := bus.NewWatcher(k, contract.AgentsTopic, time.Hour, tel)
+		bus.Watch(w, contract.SessionRevoked, heard[i].on)
+		require.ErrorIs(t, w.Ready(t.Context()), bus.ErrBehind)
+		service{}.run(t, w)
+		require.Eventually(t, func() bool { return w.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+		require.ElementsMatch(t, want, heard[i].has(), "ready is when the past has been read")
+	}
+	late := sessionEnd()
+	require.NoError(t, k.Publish(t.Context(), []outbox.Message{late}))
+	for i := range heard {
+		require.Eventually(t, func() bool { return len(heard[i].has()) == len(want)+1 }, time.Second, time.Millisecond)
+	}
+}
+
+func TestAWatcherLooksBackNoFurtherThanItWasTold(t *testing.T) {
+	t.Parallel()
+	k := connect(t, bustest.Broker(t))
+	old := sessionEnd()
+	require.NoError(t, k.Publish(t.Context(), []outbox.Message{old}))
+	var heard watched
+	w := bus.NewWatcher(k, contract.AgentsTopic, -time.Hour, telemetry.Nop()) // since in an hour
+	bus.Watch(w, contract.SessionRevoked, heard.on)
+	service{}.run(t, w)
+	require.Eventually(t, func() bool { return w.CaughtUp() }, 10*time.Second, time.Millisecond)
+	late := sessionEnd()
+	require.NoError(t, k.Publish(t.Context(), []outbox.Message{late}))
+	require.Eventually(t, func() bool { return len(heard.has()) > 0 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, []string{late.Key}, heard.has())
+}
+
+// What cannot be read is passed over, and Kafka may come later than the watcher.
+func TestAWatcherGoesOn(t *testing.T) {
+	t.Parallel()
+	brokers := bustest.Broker(t)
+	k := connect(t, brokers)
+	require.NoError(t, k.Ensure(t.Context()))
+	writer := &kafka.Writer{Addr: kafka.TCP(brokers...), RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond}
+	defer func() { _ = writer.Close() }()
+	for range 6 {
+		require.NoError(t, writer.WriteMessages(t.Context(), kafka.Message{Topic: contract.AgentsTopic, Value: []byte("poison")}))
+	}
+	good := sessionEnd()
+	require.NoError(t, k.Publish(t.Context(), []outbox.Message{good}))
+	var heard watched
+	w := bus.NewWatcher(k, contract.AgentsTopic, time.Hour, telemetry.Nop())
+	bus.Watch(w, contract.SessionRevoked, heard.on)
+	service{}.run(t, w)
+	require.Eventually(t, w.CaughtUp, 10*time.Second, time.Millisecond)
+	require.Equal(t, []string{good.Key}, heard.has())
+
+	away := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), contract.AgentsTopic, time.Hour, telemetry.Nop())
+	stop := service{}.run(t, run.Func(away.Run))
+	require.False(t, away.CaughtUp())
+	stop()
+}
