@@ -25,7 +25,7 @@ type Options struct {
 	Only    []string      // names of benchmarks; empty is all
 	Rounds  int           // of each
 	Length  time.Duration // of one measurement, whole seconds
-	Profile bool          // also keep a CPU profile of the gateway under full load
+	Profile bool          // also keep CPU profiles of the gateway and auth under full load
 	Bin     string        // the directory of the binaries gateway and auth
 	Results string        // the directory for the results
 	Commit  string        // what was built
@@ -108,7 +108,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		return err
 	}
 	b.say("\nMeasured in %.0f s; all rounds are in %s. Next: read docs/benchmarks.md for what the figures mean, then\n"+
-		"make bench ARGS='-only gateway -profile' shows where the gateway spends its time.", took().Seconds(), file)
+		"make bench ARGS='-profile' keeps CPU profiles that say where the time goes.", took().Seconds(), file)
 	return nil
 }
 

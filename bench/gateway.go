@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/convoflow/convoflow/bench/internal/load"
@@ -44,10 +41,13 @@ func gatewayRate(ctx context.Context, b *bench) (result report.Result, err error
 	if err != nil {
 		return result, err
 	}
-	if b.Profile {
-		if err := b.profile(ctx, f, &answered); err != nil {
-			return result, err
-		}
+	err = b.profile(ctx, "gateway", f.admin, func(d time.Duration) error {
+		requests, _, err := f.wrk.Run(ctx, f.toGateway, d)
+		answered += requests
+		return err
+	})
+	if err != nil {
+		return result, err
 	}
 	if err := f.gateway.Stop(); err != nil { // it sends its last spans
 		return result, err
@@ -91,26 +91,4 @@ func (b *bench) fullLoad(ctx context.Context, f *front, p *process.Process, t lo
 		*answered += requests
 		return requests, took, err
 	})
-}
-
-// profile keeps a CPU profile of the gateway under full load, in a run of its own that does not count.
-func (b *bench) profile(ctx context.Context, f *front, answered *int) error {
-	const length = 10 * time.Second
-	b.say("  profiling the gateway for %.0f s", length.Seconds())
-	profile := make(chan error, 1)
-	file := filepath.Join(b.Results, "gateway.pprof")
-	go func() {
-		status, body, err := ask(ctx, load.Target{URL: fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", f.admin, length.Seconds())})
-		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("it answered %d: %s", status, body)
-		}
-		profile <- errors.Join(err, os.MkdirAll(b.Results, 0o755), os.WriteFile(file, body, 0o600))
-	}()
-	requests, _, err := f.wrk.Run(ctx, f.toGateway, length+warmUp)
-	*answered += requests
-	if err := errors.Join(err, <-profile); err != nil {
-		return fmt.Errorf("profile the gateway: %w", err)
-	}
-	b.say("  the profile is in %s: go tool pprof -top %s", file, file)
-	return nil
 }

@@ -57,7 +57,7 @@ func logins(ctx context.Context, b *bench) (result report.Result, err error) {
 		return result, err
 	}
 	result = report.Result{Name: "logins", Peer: "hashes", Unit: "logins/s", Floor: 0.80, Goal: 0.95}
-	return b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
+	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
 		err = inTurn(oursFirst, func() (err error) {
 			round.Ours, err = a.logIn(ctx, b.Length)
 			return err
@@ -67,6 +67,14 @@ func logins(ctx context.Context, b *bench) (result report.Result, err error) {
 		})
 		round.Ratio = round.Ours.Value / round.Peer.Value
 		return round, err
+	})
+	if err != nil {
+		return result, err
+	}
+	result.Notes = append(result.Notes, "a login is a right password that was answered with tokens; the CPU is that of auth alone, PostgreSQL and the load share the cores")
+	return result, b.profile(ctx, "auth", a.admin, func(d time.Duration) error {
+		_, err := a.logIn(ctx, d)
+		return err
 	})
 }
 
@@ -98,6 +106,7 @@ type auth struct {
 	cleanup
 	process  *process.Process
 	url      string
+	admin    string // address
 	accounts []account
 	client   *http.Client
 }
@@ -128,15 +137,14 @@ func (b *bench) startAuth(ctx context.Context) (_ *auth, err error) {
 	if err != nil {
 		return nil, err
 	}
-	admin, err := process.FreeAddress()
-	if err != nil {
+	if a.admin, err = process.FreeAddress(); err != nil {
 		return nil, err
 	}
 	a.url = "http://" + addr
 	a.process, err = process.Start(ctx, process.Program{
 		Name: "auth", Argv: []string{b.Bin + "/auth"}, Core: process.Any,
 		Env: []string{
-			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + admin, "DATABASE_URL=" + database, "KAFKA_BROKERS=" + broker,
+			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + a.admin, "DATABASE_URL=" + database, "KAFKA_BROKERS=" + broker,
 			"SECRET_KEY=" + conf.NewSecret(), "OTEL_EXPORTER_OTLP_ENDPOINT=" + traces, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		},
 	})

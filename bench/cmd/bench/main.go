@@ -40,7 +40,7 @@ func run() int {
 	only := flags.String("only", "", "benchmarks, comma-separated, of "+strings.Join(bench.Names(), ",")+" (default all)")
 	seconds := flags.Int("seconds", 4, "length of one measurement")
 	flags.IntVar(&o.Rounds, "rounds", 7, "rounds of each benchmark")
-	flags.BoolVar(&o.Profile, "profile", false, "also keep a CPU profile of the gateway under full load in the directory of results")
+	flags.BoolVar(&o.Profile, "profile", false, "also keep CPU profiles of the gateway and auth under full load, in the directory of results")
 	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway and auth")
 	flags.StringVar(&o.Results, "results", "bench/results", "directory for the results")
 	flags.StringVar(&o.Commit, "commit", "", "what was built, for the results")

@@ -108,6 +108,9 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 			started.output.drain(read)
 		}()
 		_ = cmd.Wait() // its state says how it ended
+
+		// Children it left behind would keep the pipe open.
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-drained
 	}()
 	if err := <-failed; err != nil {
