@@ -62,9 +62,7 @@ func TestServicesFromTheirImages(t *testing.T) {
 				for setting := range environ {
 					setting = strings.TrimSuffix(setting, "_FILE")
 					require.Contains(t, example, setting, ".env.example does not have it")
-					if setting != "KAFKA_BROKERS" { // Kubernetes tells everybody
-						require.Contains(t, known, setting, "%s does not know it", name)
-					}
+					require.Contains(t, known, setting, "%s does not know it", name)
 				}
 				accepts(t, app, environ)
 			}
