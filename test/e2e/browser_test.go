@@ -1,0 +1,236 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net/url"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/test/fake/openai"
+)
+
+const (
+	browserStart  = time.Minute      // beside other tests
+	pagePatience  = 30 * time.Second // for anything that a page does
+	phone         = 390              // pixels, the width of a small screen
+	operationBody = ".opblock.is-open .live-responses-table .response"
+)
+
+// TestPagesInTheBrowser is what a newcomer does: open the reference, log in, call the platform, and watch the webhooks come in.
+func TestPagesInTheBrowser(t *testing.T) {
+	t.Parallel()
+	ai := openai.Start(t)
+	s := newPlatform(t, outside{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
+	s.start()
+	a := s.newAgent()
+	t.Run("the reference", func(t *testing.T) { reference(t, s.in(t).as(a)) })
+	t.Run("the inbox", func(t *testing.T) { inbox(t, s.in(t).as(a)) })
+}
+
+func reference(t *testing.T, a *agent) {
+	b := newBrowser(t)
+	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.seen(".opblock.is-open .execute")) // the link to an operation opens it
+	require.Equal(t, "API reference · Convoflow", valueOf(b, chromedp.Title()))
+
+	b.do(b.click(".opblock.is-open .execute"), b.seen(operationBody))
+	b.answers("401", `"code": "not_authenticated"`)
+	problems := b.newProblems()
+	require.Len(t, problems, 1, "the browser notes the 401 and nothing else: %s", problems)
+	require.Contains(t, problems[0], "401")
+
+	b.do(b.click("[data-do=login]"), b.seen("#oauth_username"))
+	require.False(t, valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#client_id_password, #client_secret_password, #password_type")].some(e => e.checkVisibility())`)), "nobody has a client id")
+	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.seen(".authorize.locked"), b.click(".close-modal"))
+
+	b.do(b.click(".opblock.is-open .execute"))
+	b.answers("200", a.email)
+	b.do(b.click(".opblock.is-open .opblock-summary-control"), b.click(`[id$="crm\\.create_client"] .opblock-summary-control`), b.seen(".opblock.is-open .execute"))
+	b.do(b.click(".opblock.is-open .execute"))
+	b.answers("201", `"agent_id"`)
+	require.Len(t, a.ids("/clients"), 1)
+
+	b.narrow()
+	b.do(b.click("[data-do=register]"), b.seen(`[id$="auth\\.register"].is-open .execute`))
+	b.narrow()
+	require.Empty(t, b.newProblems())
+}
+
+// inbox is open when the first webhook comes in.
+func inbox(t *testing.T, a *agent) {
+	b := newBrowser(t)
+	b.do(chromedp.Navigate(a.url+"/inbox"), b.seen(".empty"))
+	a.upload(nil)
+	b.do(b.seen(".delivery"), b.click(".delivery summary"))
+	shown := valueOf(b, chromedp.Text(chromedp.CSS(".delivery")))
+	for _, part := range []string{transcriptionCompleted, "signatures valid", a.email} {
+		require.Contains(t, shown, part)
+	}
+	b.narrow()
+	require.Empty(t, b.newProblems())
+}
+
+// browser is a Chromium with one window. It cannot reach any other host than this machine.
+type browser struct {
+	t    testing.TB
+	ctx  context.Context
+	mu   sync.Mutex
+	said []string // what went wrong in the page, since newProblems was last asked
+}
+
+func newBrowser(t testing.TB) *browser {
+	t.Helper()
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findChromium(t)), chromedp.WSURLReadTimeout(browserStart),
+		chromedp.NoSandbox, // it does not start as root, as in a container, and it loads our own pages only
+		chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
+		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
+		chromedp.WindowSize(1280, 900),
+	)
+	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, stop = chromedp.NewContext(ctx)
+	t.Cleanup(stop)
+	b := &browser{t: t, ctx: ctx}
+	require.NoError(t, chromedp.Listen(ctx, b.watch), "start Chromium")
+	go b.hear(chromedp.Console(ctx))
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("what went wrong in the page: %s", b.said)
+		}
+	})
+	return b
+}
+
+func findChromium(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Fatal("there is no Chromium: scripts/setup --test installs it")
+	return ""
+}
+
+// watch notes requests that fail or go elsewhere.
+func (b *browser) watch(event any) {
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Scheme != "blob" && u.Hostname() != "127.0.0.1" {
+			b.note("a request to another host: %s", e.Request.URL)
+		}
+	case *network.EventLoadingFailed:
+		if !e.Canceled {
+			b.note("a request failed: %s %s", e.ErrorText, e.BlockedReason)
+		}
+	}
+}
+
+// hear notes what the console shows as wrong: exceptions, violations of the Content-Security-Policy and answers that are
+// errors among it.
+func (b *browser) hear(console iter.Seq2[chromedp.ConsoleMessage, error]) {
+	for m, err := range console {
+		switch {
+		case err != nil:
+			return // the browser has ended
+		case m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.IsException():
+			b.note("%s", m)
+		}
+	}
+}
+
+func (b *browser) note(format string, args ...any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.said = append(b.said, fmt.Sprintf(format, args...))
+}
+
+// newProblems are what has gone wrong since it was last asked.
+func (b *browser) newProblems() (problems []string) {
+	b.t.Helper()
+	// The console is heard late, and in order: once this has been heard, so has all before it.
+	const mark = "browser_test looks"
+	valueOf(b, chromedp.Evaluate[chromedp.Void](`console.error("`+mark+`")`))
+	poll(b.t, pagePatience, "the console is heard", func() bool {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		last := slices.IndexFunc(b.said, func(said string) bool { return strings.Contains(said, mark) })
+		if last < 0 {
+			return false
+		}
+		problems, b.said = slices.Delete(slices.Clone(b.said), last, last+1), nil
+		return true
+	})
+	return problems
+}
+
+// do does steps in the page and gives it time for each.
+func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
+	b.t.Helper()
+	for i, step := range steps {
+		ctx, stop := context.WithTimeout(b.ctx, pagePatience)
+		err := chromedp.Do(ctx, step)
+		stop()
+		require.NoError(b.t, err, "step %d", i+1)
+	}
+}
+
+func valueOf[T any](b *browser, action chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx, stop := context.WithTimeout(b.ctx, pagePatience)
+	defer stop()
+	value, err := chromedp.Run(ctx, action)
+	require.NoError(b.t, err)
+	return value
+}
+
+// click clicks an element once it stands still: a page that scrolls would move it away from under the mouse.
+func (b *browser) click(selector string) chromedp.Action[chromedp.Void] {
+	const still = `new Promise(resolve => {
+		let frames = 0, before;
+		const look = () => {
+			const now = document.querySelector(%q)?.getBoundingClientRect().top;
+			frames = now === before ? frames + 1 : 0;
+			before = now;
+			frames > 10 ? resolve() : requestAnimationFrame(look);
+		};
+		look();
+	})`
+	return chromedp.Steps(
+		chromedp.WaitVisible(chromedp.CSS(selector)),
+		chromedp.Evaluate[chromedp.Void](fmt.Sprintf(still, selector), chromedp.EvalAwaitPromise),
+		chromedp.Click(chromedp.CSS(selector)),
+	)
+}
+
+func (b *browser) seen(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.WaitVisible(chromedp.CSS(selector))
+}
+
+// answers waits until the open operation of the reference shows an answer with that status and text.
+func (b *browser) answers(status, text string) {
+	b.t.Helper()
+	var shown string
+	poll(b.t, pagePatience, "the answer is "+status, func() bool {
+		shown = valueOf(b, chromedp.Evaluate[string](`document.querySelector("`+operationBody+`")?.innerText ?? ""`))
+		return strings.HasPrefix(shown, status)
+	})
+	require.Contains(b.t, shown, text)
+}
+
+// narrow requires that the page fits a phone, nothing sticking out.
+func (b *browser) narrow() {
+	b.t.Helper()
+	b.do(chromedp.EmulateViewport(phone, 844))
+	require.LessOrEqual(b.t, valueOf(b, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)), phone)
+}
