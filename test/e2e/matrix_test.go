@@ -122,6 +122,7 @@ func everyOperationHasARow(t *testing.T) {
 type cast struct {
 	t                   testing.TB
 	admin, owner, other player
+	dismissed           string // the token of an agent who has been deactivated since
 }
 
 // player is an agent and what belongs to it.
@@ -149,7 +150,18 @@ func newCast(s *stack) cast {
 			return len(ids) > 0
 		})
 	}
+	c.dismissed = c.dismiss(s.newAgent())
 	return c
+}
+
+// dismiss deactivates an agent and returns its token once nobody takes it any more.
+func (c cast) dismiss(a *agent) string {
+	c.t.Helper()
+	c.admin.do(http.MethodPatch, "/agents/"+a.me(), map[string]any{"is_active": false}).must(http.StatusOK)
+	for _, path := range []string{"/auth/me", "/calls"} { // auth knows at once, the gateway a moment later
+		poll(c.t, jobPatience, "the agent is shut out", func() bool { return a.get(path).status == http.StatusUnauthorized })
+	}
+	return a.token
 }
 
 func (a *agent) me() string {
@@ -199,6 +211,8 @@ func (c cast) holdTo(op operation, row policy) {
 	forged.agent = c.admin.as(c.t, signed(c.t, header, claims, key))
 	nobody := c.owner
 	nobody.agent = c.owner.as(c.t, "")
+	dismissed := c.owner
+	dismissed.agent = c.owner.as(c.t, c.dismissed)
 	strangers := [3]int{row.stranger, row.stranger, row.stranger}
 	for _, who := range []struct {
 		name   string
@@ -209,6 +223,7 @@ func (c cast) holdTo(op operation, row policy) {
 	}{
 		{"nobody", nobody, c.owner, c.other, strangers},
 		{"forged", forged, c.admin, c.other, strangers},
+		{"deactivated agent", dismissed, c.owner, c.other, strangers},
 		{"owner", c.owner, c.owner, c.other, row.agent},
 		{"other agent", c.other, c.other, c.owner, row.agent},
 		{"admin", c.admin, c.admin, c.owner, row.admin},

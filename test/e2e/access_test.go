@@ -1,0 +1,161 @@
+package e2e
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+// TestEndOfAccess is what ends the access of an agent, at the gateway and at each service behind it, and what does not.
+func TestEndOfAccess(t *testing.T) {
+	t.Parallel()
+	o := startOutside(t)
+	s := newServices(t, o, o.settings()...)
+	s.start()
+	admin := s.newAgent()
+
+	// everywhere are the gateway and the services, with something that each of them serves.
+	everywhere := map[string]string{
+		s.url: "/clients", s.unit("auth").url: "/auth/me", s.unit("calls").url: "/calls", s.unit("crm").url: "/clients", s.unit("notify").url: "/webhooks/deliveries",
+	}
+	statuses := func(a *agent) map[int]int {
+		got := map[int]int{}
+		for at, path := range everywhere {
+			here := a.as(a.t, a.token)
+			here.url = at
+			got[here.get(path).status]++
+		}
+		return got
+	}
+	// ended waits until a token is worth nothing anywhere, and tells how long that took.
+	ended := func(t *testing.T, a *agent, how string) {
+		t.Helper()
+		took := clock.Stopwatch()
+		poll(t, jobPatience, "no access after "+how, func() bool { return statuses(a)[http.StatusUnauthorized] == len(everywhere) })
+		t.Logf("access ended everywhere %.0f ms after %s", 1000*took().Seconds(), how)
+	}
+	alive := func(t *testing.T, a *agent, admin bool) {
+		t.Helper()
+		want := map[int]int{http.StatusOK: 4, http.StatusForbidden: 1} // notify is for admins
+		if admin {
+			want = map[int]int{http.StatusOK: 5}
+		}
+		require.Equal(t, want, statuses(a))
+	}
+
+	t.Run("logout", func(t *testing.T) {
+		one := s.in(t).newAgent()
+		other := one.loggedInAgain()
+		alive(t, one, false)
+		one.post("/auth/logout", nil).must(http.StatusNoContent)
+		ended(t, one, "logout")
+		alive(t, other, false)
+	})
+	t.Run("password", func(t *testing.T) {
+		one := s.in(t).newAgent()
+		other := one.loggedInAgain()
+		other.post("/auth/me/password", map[string]any{"current_password": one.password, "new_password": "another " + one.password}).must(http.StatusNoContent)
+		ended(t, one, "a new password")
+		alive(t, other, false)
+	})
+	t.Run("deactivation", func(t *testing.T) {
+		one := s.in(t).newAgent()
+		admin := s.in(t).as(admin)
+		id := one.me()
+		admin.do(http.MethodPatch, "/agents/"+id, map[string]any{"is_active": false}).must(http.StatusOK)
+		ended(t, one, "deactivation")
+		admin.do(http.MethodPatch, "/agents/"+id, map[string]any{"is_active": true}).must(http.StatusOK)
+		again := one.as(t, "")
+		again.login()
+		poll(t, jobPatience, "access again", func() bool { return statuses(again)[http.StatusOK] == 4 })
+		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session stays ended")
+	})
+	t.Run("demotion", func(t *testing.T) {
+		one := s.in(t).newAgent()
+		admin := s.in(t).as(admin)
+		id := one.me()
+		admin.do(http.MethodPatch, "/agents/"+id, map[string]any{"role": "admin"}).must(http.StatusOK)
+		one.login()
+		alive(t, one, true)
+		admin.do(http.MethodPatch, "/agents/"+id, map[string]any{"role": "agent"}).must(http.StatusOK)
+		ended(t, one, "demotion")
+	})
+	t.Run("a restart undoes nothing", func(t *testing.T) {
+		s := s.in(t)
+		one, other := s.newAgent(), s.newAgent()
+		one.post("/auth/logout", nil).must(http.StatusNoContent)
+		ended(t, one, "logout")
+		s.kill("gateway", "calls", "crm", "notify")
+		s.start()
+		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized])
+		alive(t, other, false)
+	})
+	t.Run("auth is down", func(t *testing.T) {
+		s := s.in(t)
+		one, gone := s.newAgent(), s.newAgent()
+		gone.post("/auth/logout", nil).must(http.StatusNoContent)
+		ended(t, gone, "logout")
+		s.kill("auth")
+		one.get("/clients").must(http.StatusOK)
+		one.get("/calls").must(http.StatusOK)
+		require.Equal(t, http.StatusUnauthorized, gone.get("/clients").status)
+		for range 8 { // the circuit opens meanwhile
+			require.Equal(t, http.StatusServiceUnavailable, one.get("/auth/me").status)
+		}
+		s.start()
+		poll(t, jobPatience, "auth is found again", func() bool { return one.get("/auth/me").status == http.StatusOK })
+	})
+	t.Run("another key signs", func(t *testing.T) { s.in(t).rotatesKeysUnderLoad() })
+}
+
+// rotatesKeysUnderLoad lets the next key sign while agents log in and ask. Not one request is refused.
+func (s *stack) rotatesKeysUnderLoad() {
+	s.t.Helper()
+	auth := s.unit("auth")
+	var database string
+	for _, setting := range auth.environ {
+		if url, ok := strings.CutPrefix(setting, "DATABASE_URL="); ok {
+			database = url
+		}
+	}
+	conn, err := pgx.Connect(s.t.Context(), database)
+	require.NoError(s.t, err)
+	defer func() { _ = conn.Close(s.t.Context()) }()
+	_, err = conn.Exec(s.t.Context(), `update auth.signing_keys set since = since - interval '1 hour'`) // it has been published for long
+	require.NoError(s.t, err)
+	kid := func(a *agent) any {
+		header, _ := opened(a.t, a.token)
+		return header["kid"]
+	}
+	before := s.newAgent()
+	ctx, stop := context.WithCancel(s.t.Context())
+	var load sync.WaitGroup
+	for range 3 {
+		a := before.as(s.t, before.token)
+		load.Go(func() {
+			for ctx.Err() == nil {
+				a.get("/clients").must(http.StatusOK)
+				a.get("/calls").must(http.StatusOK)
+			}
+		})
+	}
+	code, out, stderr := command(s.t, auth.environ, append(auth.argv[:1:1], "keys", "rotate")...)
+	require.Zero(s.t, code, "%s%s", out, stderr)
+	after := before.as(s.t, "")
+	poll(s.t, time.Minute, "the other key signs", func() bool {
+		after.login()
+		after.get("/clients").must(http.StatusOK)
+		return kid(after) != kid(before)
+	})
+	stop()
+	load.Wait()
+	before.get("/clients").must(http.StatusOK)
+}
