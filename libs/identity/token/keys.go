@@ -72,7 +72,7 @@ func (r *Remote) Run(ctx context.Context) error {
 	for warned := false; ; {
 		err := r.fetch(ctx)
 		wait := refreshEvery
-		if r.keys.Load() == nil {
+		if r.fresh() == nil {
 			wait = firstEvery // nothing works without them
 		}
 		if err != nil && ctx.Err() == nil && !warned {

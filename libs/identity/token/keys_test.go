@@ -123,6 +123,25 @@ func TestOldKeysStayWhileAuthIsAway(t *testing.T) {
 	})
 }
 
+func TestKeysOfADayAgoAreNone(t *testing.T) {
+	t.Parallel()
+	a := &auth{status: http.StatusOK, body: keySet(t, "a")}
+	follow(t, a, func(t *testing.T, keys *token.Remote) {
+		a.set(0, "")
+		pass(24 * time.Hour)
+		_, err := keys.Key("a")
+		require.NoError(t, err)
+		pass(2 * time.Minute)
+		_, err = keys.Key("a")
+		require.ErrorIs(t, err, token.ErrNoKeys, "nobody knows whether it has been withdrawn")
+		require.ErrorIs(t, keys.Ready(t.Context()), token.ErrNoKeys)
+		a.set(http.StatusOK, keySet(t, "a"))
+		pass(time.Second)
+		_, err = keys.Key("a")
+		require.NoError(t, err)
+	})
+}
+
 func TestAnUnknownKeyIsAskedForAtMostEveryTenSeconds(t *testing.T) {
 	t.Parallel()
 	a := &auth{status: http.StatusOK, body: keySet(t, "a")}

@@ -1,0 +1,118 @@
+package access
+
+import (
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+func TestWhatHasEndedIsForgottenWhenNoTokenCanLive(t *testing.T) {
+	t.Parallel()
+	c := clock.At(time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC))
+	e := newEnded(time.Hour, c)
+	end := func(session string) {
+		e.onSessionRevoked(contract.Received[contract.SessionEnd]{Data: contract.SessionEnd{AgentID: "agent", SessionID: session}})
+	}
+	has := func(session string) bool { return e.has(identity.Caller{AgentID: "agent", SessionID: session}) }
+	end("first")
+	require.True(t, has("first"))
+	require.False(t, has("another"), "the agent itself is active")
+	c.Advance(59 * time.Minute)
+	end("second")
+	c.Advance(2 * time.Minute)
+	end("third") // makes room
+	require.True(t, has("first"))
+	require.True(t, has("second"), "for as long as a token lives")
+	c.Advance(2 * time.Hour)
+	end("fourth")
+	require.False(t, has("first"))
+	require.False(t, has("second"))
+	require.True(t, has("third"))
+	require.True(t, has("fourth"))
+}
+
+func TestAnAgentIsOutWhileItIsInactive(t *testing.T) {
+	t.Parallel()
+	e := newEnded(time.Hour, clock.System{})
+	change := func(active bool) {
+		e.onAgentChanged(contract.Received[contract.Agent]{Data: contract.Agent{AgentID: "agent", IsActive: active}})
+	}
+	caller := identity.Caller{AgentID: "agent", SessionID: "session"}
+	change(true)
+	require.False(t, e.has(caller))
+	change(false)
+	require.True(t, e.has(caller))
+	change(true)
+	require.False(t, e.has(caller))
+}
+
+func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
+	t.Parallel()
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(t, err)
+	auth := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		_ = json.NewEncoder(w).Encode(token.JWKS{Keys: []token.JWK{token.PublicJWK("k", public)}})
+	}))
+	t.Cleanup(auth.Close)
+	cfg := bus.Defaults()
+	cfg.Brokers = bustest.Broker(t)
+	kafka, err := bus.Connect(cfg)
+	require.NoError(t, err)
+	t.Cleanup(kafka.Close)
+
+	caller := identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}
+	text, err := token.Signer{KeyID: "k", Key: private, Clock: clock.System{}}.Sign(caller, time.Hour)
+	require.NoError(t, err)
+	request := httptest.NewRequest(http.MethodGet, "/", nil)
+	request.Header.Set("Authorization", "Bearer "+text)
+
+	settings := Defaults()
+	settings.AuthURL = auth.URL + "/"
+	require.Empty(t, settings.Check())
+	a := New(settings, kafka, telemetry.Nop())
+	_, err = a.Authenticate(request)
+	require.True(t, fault.Is(err, fault.Unavailable), "nobody can be judged before it runs: %v", err)
+	require.True(t, fault.Is(a.Admit(caller), fault.Unavailable))
+	require.Error(t, a.Ready(t.Context()))
+
+	g := run.NewGroup(telemetry.Nop())
+	a.Join(g)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- g.Run(ctx) }()
+	t.Cleanup(func() { stop(); require.NoError(t, <-ended) })
+	require.Eventually(t, func() bool { return a.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+	got, err := a.Authenticate(request)
+	require.NoError(t, err)
+	require.Equal(t, caller.SessionID, got.SessionID)
+
+	end := contract.SessionRevoked.New(time.Now(), contract.SessionEnd{AgentID: caller.AgentID, SessionID: caller.SessionID})
+	require.NoError(t, kafka.Publish(t.Context(), []outbox.Message{{Event: end}}))
+	require.Eventually(t, func() bool {
+		_, err := a.Authenticate(request)
+		return fault.Is(err, fault.Unauthenticated) && fault.Of(err).Code == "session_ended"
+	}, 10*time.Second, time.Millisecond)
+}
+
+func TestWrongSettings(t *testing.T) {
+	t.Parallel()
+	require.Len(t, Config{AuthURL: "auth:8080"}.Check(), 2)
+	require.Len(t, Config{AuthURL: "http://auth:8080", TokenMinutes: maxTokenMinutes + 1}.Check(), 1)
+}
