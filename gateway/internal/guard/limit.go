@@ -85,6 +85,7 @@ func linger(w http.ResponseWriter) {
 type conn struct {
 	control  *http.ResponseController
 	patience time.Duration
+	wrote    time.Time // when the write deadline was set; only the goroutine that serves the request writes
 
 	mu    sync.Mutex
 	read  bool // the whole body
@@ -92,7 +93,16 @@ type conn struct {
 }
 
 func (c *conn) expectRead()  { c.setRead(clock.System{}.Now().Add(c.patience)) }
-func (c *conn) expectWrite() { _ = c.control.SetWriteDeadline(clock.System{}.Now().Add(c.patience)) }
+
+// expectWrite moves the deadline when it has become noticeably nearer: it costs as much as a small write.
+func (c *conn) expectWrite() {
+	now := clock.System{}.Now()
+	if now.Sub(c.wrote) < c.patience/10 {
+		return
+	}
+	c.wrote = now
+	_ = c.control.SetWriteDeadline(now.Add(c.patience))
+}
 
 func (c *conn) setRead(deadline time.Time) {
 	c.mu.Lock()
