@@ -92,7 +92,7 @@ type conn struct {
 	ended bool // a transport may still read a body after its request has been served
 }
 
-func (c *conn) expectRead()  { c.setRead(clock.System{}.Now().Add(c.patience)) }
+func (c *conn) expectRead() { c.setRead(clock.System{}.Now().Add(c.patience)) }
 
 // expectWrite moves the deadline when it has become noticeably nearer: it costs as much as a small write.
 func (c *conn) expectWrite() {
