@@ -63,13 +63,17 @@ func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []stri
 	if err != nil {
 		return err
 	}
+	kept := ", with the password it had"
 	admin, err := agents.CreateAdmin(ctx, agent.CreateAdminRequest{
-		Email: *email, FullName: *name, Password: func() (string, error) { return readPassword(stdin, stdout) },
+		Email: *email, FullName: *name, Password: func() (string, error) {
+			kept = ""
+			return readPassword(stdin, stdout)
+		},
 	})
 	if err != nil {
 		return explain(err)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is an admin\n", admin.Email)
+	_, err = fmt.Fprintf(stdout, "%s is an admin%s\n", admin.Email, kept)
 	return err
 }
 

@@ -46,7 +46,7 @@ func TestAdminFromTheShell(t *testing.T) {
 
 	out, err := s.createAdmin(t, "", "--email=asha@example.com")
 	require.NoError(t, err)
-	require.Equal(t, "asha@example.com is an admin\n", out)
+	require.Equal(t, "asha@example.com is an admin, with the password it had\n", out)
 	require.Equal(t, "admin", s.me(t, s.token(t, "asha@example.com")).body["role"])
 
 	for name, c := range map[string]struct {

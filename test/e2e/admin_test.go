@@ -68,7 +68,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 		for range 2 { // the second time there is nothing to do
 			code, stdout, stderr := s.createAdmin("", nil, "--email", strings.ToUpper(b.email))
 			require.Zero(t, code, stderr)
-			require.Equal(t, b.email+" is an admin\n", stdout)
+			require.Equal(t, b.email+" is an admin, with the password it had\n", stdout)
 			s.requireAdmin(b)
 		}
 	})
