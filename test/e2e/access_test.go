@@ -18,9 +18,10 @@ import (
 func TestEndOfAccess(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
-	s := newServices(t, o, o.settings()...)
+	s := newServices(t, o, append(o.settings(), "UPSTREAM_PROTOCOL=h2c")...) // the other stacks have HTTP/1.1 between their services
 	s.start()
 	admin := s.newAgent()
+	admin.completed(admin.upload(nil).ID)
 
 	// everywhere are the gateway and the services, with something that each of them serves.
 	everywhere := map[string]string{
