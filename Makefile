@@ -6,10 +6,10 @@ URL ?= http://127.0.0.1:8000
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build up demo test bench check fmt services clean
+.PHONY: help setup build up demo test bench check fmt services release-contract clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## install what is missing on this machine
 	@scripts/setup
@@ -39,6 +39,9 @@ fmt: ## format the Go files
 services: ## build bin/{auth,calls,crm,notify,gateway}, each by itself (SERVICES='gateway' some of them)
 	@mkdir -p bin && for s in $(SERVICES); do \
 	  echo "Building bin/$${s##*/}" && (cd $$s && GOWORK=off CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/$${s##*/} ./cmd/$${s##*/}) || exit 1; done
+
+release-contract: ## at a release: make the HTTP contract of now the one that later changes may not break
+	@go run ./test/contract/cmd/release-contract
 
 clean: ## remove what was built (the data in .convoflow stays)
 	@rm -rf bin .tools
