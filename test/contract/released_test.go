@@ -25,7 +25,7 @@ func TestTheReleasedContractIsKept(t *testing.T) {
 // released is the contract of the last release, as make release-contract has written it.
 func released(t *testing.T) []byte {
 	t.Helper()
-	raw, err := os.ReadFile("../../api/released/openapi.json")
+	raw, err := os.ReadFile("testdata/api/released/openapi.json")
 	require.NoError(t, err)
 	return raw
 }

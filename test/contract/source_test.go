@@ -10,7 +10,6 @@ import (
 	"net/http"
 	"os"
 	"path"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,12 +49,13 @@ func readSources(t *testing.T) *sources {
 	t.Helper()
 	texts := map[string]string{}
 	for _, dir := range []string{"gateway", "libs", "services"} {
-		err := filepath.WalkDir(filepath.Join("../..", dir), func(name string, _ fs.DirEntry, err error) error {
+		tree := os.DirFS("testdata/" + dir)
+		err := fs.WalkDir(tree, ".", func(name string, _ fs.DirEntry, err error) error {
 			if err != nil || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
 				return err
 			}
-			text, err := os.ReadFile(name)
-			texts[strings.TrimPrefix(filepath.ToSlash(name), "../../")] = string(text)
+			text, err := fs.ReadFile(tree, name)
+			texts[path.Join(dir, name)] = string(text)
 			return err
 		})
 		require.NoError(t, err)
