@@ -116,15 +116,15 @@ func literal(e ast.Expr) (string, bool) {
 	return text, err == nil
 }
 
-// scope is a file, and what its imports are called.
+// scope is a file.
 type scope struct {
 	*sources
-	file, dir string
-	imports   map[string]string
+	dir     string
+	imports map[string]string // their paths by what the file calls them
 }
 
 func (src *sources) readFile(name string, file *ast.File) {
-	s := scope{src, name, path.Dir(name), map[string]string{}}
+	s := scope{src, path.Dir(name), map[string]string{}}
 	for _, imp := range file.Imports {
 		from, _ := literal(imp.Path)
 		from = strings.TrimPrefix(from, "github.com/convoflow/convoflow/")
@@ -179,7 +179,7 @@ func (s scope) call(where string, call *ast.CallExpr) bool {
 	case "libs/fault.BodyField":
 		s.addType(call.Args[1])
 	case "services/calls/internal/call.problemOf": // a fault that is made here answers nobody
-		if cause, ok := call.Args[0].(*ast.CallExpr); ok {
+		if cause, ok := call.Args[0].(*ast.CallExpr); ok && s.full(cause.Fun) == "libs/fault.New" {
 			code, _ := literal(cause.Args[1])
 			s.answers = append(s.answers, answer{failedCall, code, 0})
 		}
