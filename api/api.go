@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"strings"
 
 	"gopkg.in/yaml.v3"
 )
@@ -26,7 +27,7 @@ func Document(service string) ([]byte, error) {
 	return encode(doc)
 }
 
-// Merged is one document for the whole platform as JSON.
+// Merged is one document for the whole platform as JSON: what apps see at the gateway, which answers some requests itself.
 func Merged(version string) ([]byte, error) {
 	merged, err := load("gateway")
 	if err != nil {
@@ -41,8 +42,42 @@ func Merged(version string) ([]byte, error) {
 			return nil, fmt.Errorf("merge %s.yaml: %w", service, err)
 		}
 	}
+	addAnswers(merged)
 	merged["info"].(map[string]any)["version"] = version
 	return encode(merged)
+}
+
+// answersOfTheGateway is a member of gateway.yaml: what every operation can be answered with before or instead of its
+// service. toAll is for every operation, toBodies for those that take one, forServices for those that are passed on.
+const answersOfTheGateway = "x-answers-of-the-gateway"
+
+// addAnswers adds the answers of the gateway to the operations. What an operation says itself stays.
+func addAnswers(doc map[string]any) {
+	answers := child(doc, answersOfTheGateway)
+	delete(doc, answersOfTheGateway)
+	for _, item := range child(doc, "paths") {
+		for _, member := range item.(map[string]any) {
+			op, ok := member.(map[string]any)
+			if !ok {
+				continue // a summary or description of the path
+			}
+			own := child(op, "responses")
+			add := func(which string) {
+				for status, answer := range child(answers, which) {
+					if _, says := own[status]; !says {
+						own[status] = answer
+					}
+				}
+			}
+			add("toAll")
+			if op["requestBody"] != nil {
+				add("toBodies")
+			}
+			if !strings.HasPrefix(fmt.Sprint(op["operationId"]), "gateway.") {
+				add("forServices")
+			}
+		}
+	}
 }
 
 // load reads one document and adds the shared components.
