@@ -6,6 +6,7 @@ package bench
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,6 +27,7 @@ type Options struct {
 	Rounds  int           // of each
 	Length  time.Duration // of one measurement, whole seconds
 	Profile bool          // also keep CPU profiles of the gateway and auth under full load
+	Env     []string      // settings to try, NAME=value, for the gateway and auth
 	Bin     string        // the directory of the binaries gateway and auth
 	Results string        // the directory for the results
 	Commit  string        // what was built
@@ -90,7 +92,7 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 	defer func() { _ = os.RemoveAll(dir) }()
 	b := &bench{Options: o, out: out, dir: dir, layout: newLayout(runtime.NumCPU())}
 	took := clock.Stopwatch()
-	all := report.Report{At: clock.System{}.Now(), Machine: machine(ctx, o.Commit)}
+	all := report.Report{At: clock.System{}.Now(), Machine: machine(ctx, o.Commit), Settings: o.Env}
 	for _, benchmark := range benchmarks {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, benchmark.name) {
 			continue
@@ -144,31 +146,29 @@ func inTurn(oursFirst bool, ours, peer func() error) error {
 	return peer()
 }
 
-// observe runs work and returns what it cost: CPU of p per request that work reports, and the share of the core, or of all cores, that
-// was busy. The value is requests per second.
-func observe(p *process.Process, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
-	cpuBefore, err := p.CPU()
-	if err != nil {
-		return report.Measure{}, err
-	}
-	busyBefore, err := core.Busy()
+// subject is whose cost is observed.
+type subject interface {
+	CPU() (time.Duration, error)
+	Alive() error
+}
+
+// observe runs work and returns what it cost: the CPU of the subject for each request that work reports, the share of the core, or of
+// all, that was busy, and what others took of the machine. The value is requests per second.
+func observe(s subject, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
+	before, err := readMeters(s, core)
 	if err != nil {
 		return report.Measure{}, err
 	}
 	watch := clock.Stopwatch()
 	requests, took, err := work()
-	if dead := p.Alive(); dead != nil {
+	if dead := s.Alive(); dead != nil {
 		return report.Measure{}, dead
 	}
 	if err != nil {
 		return report.Measure{}, err
 	}
-	wall := watch()
-	cpu, err := p.CPU()
-	if err != nil {
-		return report.Measure{}, err
-	}
-	busy, err := core.Busy()
+	wall := watch().Seconds()
+	after, err := readMeters(s, core)
 	if err != nil {
 		return report.Measure{}, err
 	}
@@ -177,10 +177,23 @@ func observe(p *process.Process, core process.Core, work func() (requests int, t
 		cores = runtime.NumCPU()
 	}
 	return report.Measure{
-		Value: float64(requests) / took.Seconds(),
-		CPU:   float64((cpu - cpuBefore).Microseconds()) / float64(requests),
-		Core:  min(1, (busy-busyBefore).Seconds()/wall.Seconds()/float64(cores)),
+		Value:  float64(requests) / took.Seconds(),
+		CPU:    float64((after.subject - before.subject).Microseconds()) / float64(requests),
+		Core:   min(1, (after.core-before.core).Seconds()/wall/float64(cores)),
+		Others: max(0, (after.machine-before.machine-(after.family-before.family)).Seconds()/wall),
 	}, nil
+}
+
+// meters are CPU times: of the subject, of everything this benchmark runs, of a core and of all cores.
+type meters struct{ subject, family, core, machine time.Duration }
+
+func readMeters(s subject, core process.Core) (m meters, err error) {
+	var errs [4]error
+	m.subject, errs[0] = s.CPU()
+	m.family, errs[1] = process.FamilyCPU()
+	m.core, errs[2] = core.Busy()
+	m.machine, errs[3] = process.Any.Busy()
+	return m, errors.Join(errs[:]...)
 }
 
 // machine is what the figures depend on.

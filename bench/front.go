@@ -119,14 +119,14 @@ func (f *front) startGateway(ctx context.Context, b *bench) (text string, err er
 	f.toGateway.URL = "http://" + addr
 	f.gateway, err = process.Start(ctx, process.Program{
 		Name: "gateway", Argv: []string{b.Bin + "/gateway"}, Core: b.test,
-		Env: []string{
+		Env: append([]string{
 			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + f.admin, "GOMAXPROCS=1",
 			"AUTH_URL=" + own, "CALLS_URL=" + f.upstream.URL, "CRM_URL=" + f.upstream.URL, "NOTIFY_URL=" + f.upstream.URL,
 			"KAFKA_BROKERS=" + broker,
 			"RATE_LIMIT_LOGIN_PER_MINUTE=" + unlimited, "RATE_LIMIT_UPLOAD_PER_MINUTE=" + unlimited, "RATE_LIMIT_READ_PER_MINUTE=" + unlimited,
 			"RATE_LIMIT_WRITE_PER_MINUTE=" + unlimited, "RATE_LIMIT_ANALYTICS_PER_MINUTE=" + unlimited,
 			"OTEL_EXPORTER_OTLP_ENDPOINT=" + own, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
-		},
+		}, b.Env...),
 	})
 	if err != nil {
 		return "", err

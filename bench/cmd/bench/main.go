@@ -39,6 +39,7 @@ func run() int {
 	}
 	only := flags.String("only", "", "benchmarks, comma-separated, of "+strings.Join(bench.Names(), ",")+" (default all)")
 	seconds := flags.Int("seconds", 4, "length of one measurement")
+	env := flags.String("env", "", "settings of the gateway and auth to try, such as GOGC=400,LOG_LEVEL=WARN")
 	flags.IntVar(&o.Rounds, "rounds", 7, "rounds of each benchmark")
 	flags.BoolVar(&o.Profile, "profile", false, "also keep CPU profiles of the gateway and auth under full load, in the directory of results")
 	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway and auth")
@@ -53,6 +54,9 @@ func run() int {
 	}
 	if *only != "" {
 		o.Only = strings.Split(*only, ",")
+	}
+	if *env != "" {
+		o.Env = strings.Split(*env, ",")
 	}
 	o.Length = time.Duration(*seconds) * time.Second
 	if err := o.Check(); err != nil {

@@ -27,8 +27,8 @@ var errStalled = fmt.Errorf("not all requests were answered within %s", answerPa
 // Steady sends rate requests per second for d, whether those before were answered or not, and returns the 99th percentile of the
 // time to the answer. A time begins when its request was due: a server that stalls is not spared the requests that wait meanwhile.
 //
-// It is one thread and one epoll that wakes at the microsecond a request is due. Libraries on net/http need more of a core
-// for a request than the proxies they measure, and Go's own timers sleep for whole milliseconds.
+// It is one thread with an epoll and a timerfd, which wake it within microseconds of when a request is due. Go's own timers may be a
+// millisecond late, so that libraries that sleep between requests send them in bursts and measure those: docs/adr/0010.
 func Steady(ctx context.Context, t Target, connections, rate int, d time.Duration) (p99 time.Duration, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

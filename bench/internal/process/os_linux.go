@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -37,20 +39,30 @@ func cpuTime(pid int) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
+	// Each thread has its own children.
+	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
 		return 0, fmt.Errorf("list the children: %w", err)
 	}
-	for _, child := range strings.Fields(string(children)) {
-		id, err := strconv.Atoi(child)
+	for _, list := range lists {
+		children, err := os.ReadFile(list)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
+			continue // the thread has ended
+		}
 		if err != nil {
 			return 0, fmt.Errorf("list the children: %w", err)
 		}
-		time, err := cpuTime(id)
-		if err != nil {
-			return 0, err
+		for child := range strings.FieldsSeq(string(children)) {
+			id, err := strconv.Atoi(child)
+			if err != nil {
+				return 0, fmt.Errorf("list the children: %w", err)
+			}
+			time, err := cpuTime(id)
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // one that has ended is counted above
+				return 0, err
+			}
+			total += time
 		}
-		total += time
 	}
 	return total, nil
 }

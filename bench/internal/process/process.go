@@ -145,6 +145,24 @@ func (p *Process) Alive() error {
 // CPU is the time that the program and its children have computed, to 10 ms.
 func (p *Process) CPU() (time.Duration, error) { return cpuTime(p.cmd.Process.Pid) }
 
+// Self is this process, without what it has started.
+type Self struct{}
+
+// CPU is the time that this process has computed.
+func (Self) CPU() (time.Duration, error) {
+	var usage syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
+		return 0, fmt.Errorf("read the CPU time: %w", err)
+	}
+	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
+}
+
+// Alive is nil.
+func (Self) Alive() error { return nil }
+
+// FamilyCPU is the time that this process and everything it has started have computed.
+func FamilyCPU() (time.Duration, error) { return cpuTime(os.Getpid()) }
+
 // Lines is how many lines the program has written; all of them are counted once it has stopped.
 func (p *Process) Lines() int64 { return p.output.count() }
 

@@ -17,10 +17,17 @@ import (
 
 // Measure is one side of a round.
 type Measure struct {
-	Value float64 `json:"value"`  // in the unit of the benchmark
-	CPU   float64 `json:"cpu_us"` // that the process under test computed per request, µs
-	Core  float64 `json:"core"`   // share of its core, or of all it may use, that was busy with anything, 0 to 1
+	Value  float64 `json:"value"`  // in the unit of the benchmark
+	CPU    float64 `json:"cpu_us"` // that the process under test computed per request, µs
+	Core   float64 `json:"core"`   // share of its core, or of all it may use, that was busy with anything, 0 to 1
+	Others float64 `json:"others"` // cores' worth of computing that had nothing to do with the benchmark
 }
+
+// tolerated is how much of a core others may take: the kernel's own threads, and what ticks of 10 ms round.
+const tolerated = 0.1
+
+// disturbed reports whether others computed meanwhile.
+func (m Measure) disturbed() bool { return m.Others > tolerated }
 
 // Round is a measurement of both sides, one right after the other.
 type Round struct {
@@ -48,6 +55,16 @@ const (
 	Floor      = "floor"
 	Goal       = "goal"
 )
+
+// disturbed is how many rounds others disturbed.
+func (r Result) disturbed() (n int) {
+	for _, round := range r.Rounds {
+		if round.Ours.disturbed() || round.Peer.disturbed() || round.Direct != nil && round.Direct.disturbed() {
+			n++
+		}
+	}
+	return n
+}
 
 // Verdict says what the result reaches.
 func (r Result) Verdict() string {
@@ -84,9 +101,10 @@ func (r Result) of(what func(Round) float64) float64 {
 
 // Report is a run of the benchmarks.
 type Report struct {
-	At      time.Time         `json:"at"`
-	Machine map[string]string `json:"machine"`
-	Results []Result          `json:"results"`
+	At       time.Time         `json:"at"`
+	Machine  map[string]string `json:"machine"`
+	Settings []string          `json:"settings,omitempty"` // that were tried
+	Results  []Result          `json:"results"`
 }
 
 // Table writes the results as a Markdown table, then their notes.
@@ -108,9 +126,16 @@ func (r Report) Table(w io.Writer) {
 		}
 	}
 	_, _ = fmt.Fprintln(w)
+	if len(r.Settings) > 0 {
+		_, _ = fmt.Fprintf(w, "- not as it is shipped, but with %s\n", strings.Join(r.Settings, " "))
+	}
 	for _, result := range r.Results {
 		for _, note := range result.Notes {
 			_, _ = fmt.Fprintf(w, "- %s: %s\n", result.Name, note)
+		}
+		if n := result.disturbed(); n > 0 {
+			_, _ = fmt.Fprintf(w, "- %s: in %d of %d rounds others used the machine: measure again on a quiet machine\n",
+				result.Name, n, len(result.Rounds))
 		}
 	}
 }
@@ -127,11 +152,12 @@ func (r Result) row() []string {
 	for _, round := range r.Rounds {
 		ratios = append(ratios, round.Ratio)
 	}
+	verdict := r.Verdict()
+	if 2*r.disturbed() >= len(r.Rounds) {
+		verdict += ", disturbed"
+	}
 	both := func(what func(Measure) float64, format func(float64) string) string {
 		ours, peer := r.of(func(x Round) float64 { return what(x.Ours) }), r.of(func(x Round) float64 { return what(x.Peer) })
-		if peer == 0 { // it has none
-			return format(ours)
-		}
 		return format(ours) + " ÷ " + format(peer)
 	}
 	return []string{
@@ -143,7 +169,7 @@ func (r Result) row() []string {
 		both(func(m Measure) float64 { return m.CPU }, Number),
 		both(func(m Measure) float64 { return m.Core }, func(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }),
 		fmt.Sprintf("%.2f", r.Floor), fmt.Sprintf("%.2f", r.Goal),
-		r.Verdict(),
+		verdict,
 	}
 }
 

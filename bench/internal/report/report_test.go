@@ -37,15 +37,16 @@ func TestNumber(t *testing.T) {
 
 func TestTable(t *testing.T) {
 	t.Parallel()
-	round := report.Round{Ours: report.Measure{Value: 4000, CPU: 50, Core: 1}, Peer: report.Measure{Value: 8000, CPU: 25, Core: 0.99}, Ratio: 0.5}
+	round := report.Round{Ours: report.Measure{Value: 4000, CPU: 50, Core: 1}, Peer: report.Measure{Value: 8000, CPU: 25, Core: 0.99, Others: 0.2}, Ratio: 0.5}
 	var out strings.Builder
 	report.Report{Results: []report.Result{{
 		Name: "gateway", Peer: "nginx", Unit: "requests/s", Floor: 0.35, Goal: 0.6, Ratio: 0.5, Rounds: []report.Round{round}, Notes: []string{"a note"},
 	}}}.Table(&out)
-	require.Equal(t, `| benchmark | Convoflow        | peer        | ratio | rounds       | CPU µs      | core busy    | floor | goal | verdict |
-|-----------|------------------|-------------|-------|--------------|-------------|--------------|-------|------|---------|
-| gateway   | 4,000 requests/s | nginx 8,000 | 0.50  | 0.50 to 0.50 | 50.0 ÷ 25.0 | 100 % ÷ 99 % | 0.35  | 0.60 | floor   |
+	require.Equal(t, `| benchmark | Convoflow        | peer        | ratio | rounds       | CPU µs      | core busy    | floor | goal | verdict          |
+|-----------|------------------|-------------|-------|--------------|-------------|--------------|-------|------|------------------|
+| gateway   | 4,000 requests/s | nginx 8,000 | 0.50  | 0.50 to 0.50 | 50.0 ÷ 25.0 | 100 % ÷ 99 % | 0.35  | 0.60 | floor, disturbed |
 
 - gateway: a note
+- gateway: in 1 of 1 rounds others used the machine: measure again on a quiet machine
 `, out.String())
 }
