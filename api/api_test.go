@@ -156,6 +156,81 @@ func TestMergedIsEverything(t *testing.T) {
 	require.Equal(t, string(raw), string(again), "it is the same every time")
 }
 
+func TestTheGatewayAnswersForEveryOperation(t *testing.T) {
+	t.Parallel()
+	raw, err := Merged("1.2.3")
+	require.NoError(t, err)
+	merged := validate(t, raw)
+	require.NotContains(t, merged.Extensions, answersOfTheGateway)
+	operations(merged, func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
+		want := []string{"400", "429"}
+		if op.RequestBody != nil {
+			want = append(want, "413")
+		}
+		if !strings.HasPrefix(op.OperationID, "gateway.") {
+			want = append(want, "502", "503", "504")
+		}
+		require.Subset(t, slices.Collect(maps.Keys(op.Responses.Map())), want, where)
+		require.Contains(t, op.Responses.Value("429").Value.Headers, "Retry-After", where)
+	})
+	ready := merged.Paths.Value("/ready").Get.Responses
+	require.Empty(t, ready.Value("503").Ref, "what an operation says itself stays")
+	require.Nil(t, ready.Value("502"), "nothing is behind the gateway's own operations")
+	upload := merged.Paths.Value("/calls/upload").Post.Responses
+	require.Contains(t, *upload.Value("400").Value.Description, "malformed_form")
+}
+
+// uuid is the pattern of RFC 9562; the library's own is that of RFC 4122 and knows no version 7.
+const uuid = `^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`
+
+func TestEverythingHasAnExample(t *testing.T) {
+	t.Parallel()
+	raw, err := Merged("1.2.3")
+	require.NoError(t, err)
+	operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
+		if op.RequestBody != nil {
+			for _, media := range op.RequestBody.Value.Content {
+				requireExamples(t, where, media)
+			}
+		}
+		for status, answer := range op.Responses.Map() {
+			media := answer.Value.Content["application/json"]
+			if media == nil {
+				require.Less(t, status, "400", "%s: an error that is not JSON", where)
+				continue
+			}
+			at := where + " → " + status
+			for _, example := range requireExamples(t, at, media) {
+				if status < "400" || op.OperationID == "gateway.ready" {
+					continue
+				}
+				body, _ := example.(map[string]any)
+				require.Regexp(t, `^[a-z_]+$`, body["code"], at)
+				require.Regexp(t, uuid, body["request_id"], at)
+			}
+		}
+	})
+}
+
+// requireExamples returns the examples of a body, of which there is one at least, and each is what its schema allows.
+func requireExamples(t *testing.T, where string, media *openapi3.MediaType) []any {
+	t.Helper()
+	var all []any
+	if media.Example != nil {
+		all = append(all, media.Example)
+	}
+	for _, example := range media.Examples {
+		all = append(all, example.Value.Value)
+	}
+	all = append(all, media.Schema.Value.Examples...)
+	require.NotEmpty(t, all, "%s: an example", where)
+	for _, example := range all {
+		require.NoError(t, media.Schema.Value.VisitJSON(example, openapi3.EnableJSONSchema2020(), openapi3.MultiErrors(), openapi3.EnableFormatValidation(),
+			openapi3.WithStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(uuid))), "%s: %v", where, example)
+	}
+	return all
+}
+
 func TestOneNameForTwoThingsIsAnError(t *testing.T) {
 	t.Parallel()
 	type object = map[string]any
