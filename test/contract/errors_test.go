@@ -9,7 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/api"
 )
 
 func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
@@ -17,11 +20,48 @@ func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
 	src := readSources(t)
 	// These pass on a code that they were given. Whoever adds one documents by hand what it can be.
 	require.Equal(t, []string{"libs/fault/fault.go: New", "libs/fault/fault.go: Wrap", "libs/peer/peer.go: get"}, src.unread)
+	require.Empty(t, differences(src, readErrorsDoc(t)), "docs/errors.md and the code differ")
+}
+
+func TestErrorsInTheContractsExamplesAreDocumented(t *testing.T) {
+	t.Parallel()
+	raw, err := api.Merged("now")
+	require.NoError(t, err)
+	contract, err := openapi3.NewLoader().LoadFromData(raw)
+	require.NoError(t, err)
+	documented := map[string]bool{}
+	for _, codes := range readErrorsDoc(t) {
+		for code, status := range codes {
+			documented[fmt.Sprintf("%d %s", status, code)] = true
+		}
+	}
+	seen := 0
+	for _, path := range contract.Paths.Map() {
+		for _, op := range path.Operations() {
+			for status, response := range op.Responses.Map() {
+				for _, body := range response.Value.Content {
+					for _, example := range body.Examples {
+						value, _ := example.Value.Value.(map[string]any)
+						if code, ok := value["code"].(string); ok {
+							seen++
+							// An answer that operations share has examples of them all: the section says nothing.
+							require.Contains(t, documented, status+" "+code, "%s", op.OperationID)
+						}
+					}
+				}
+			}
+		}
+	}
+	require.NotZero(t, seen)
+}
+
+func readErrorsDoc(t *testing.T) errorsDoc {
+	t.Helper()
 	raw, err := os.ReadFile("testdata/docs/errors.md")
 	require.NoError(t, err)
 	doc, err := parseErrorsDoc(string(raw))
 	require.NoError(t, err)
-	require.Empty(t, differences(src, doc), "docs/errors.md and the code differ")
+	return doc
 }
 
 // The sections of docs/errors.md that are not named after a service.
@@ -150,6 +190,8 @@ func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(er
 		{"constant", "services/calls/a.go", `const gone = "gone"; var err = fault.New(fault.NotFound, gone, "")`, []answer{{"calls", "gone", 404}}, nil, nil},
 		{"code of a failed call", "services/calls/a.go", `var err = fault.New(fault.NotFound, about.CodeMissing, "")`, []answer{{failedCall, "audio_missing", 0}}, nil, nil},
 		{"by hand", "gateway/a.go", `func f() { status, code := http.StatusRequestHeaderFieldsTooLarge, "long" }`, []answer{{everywhere, "long", 431}}, nil, nil},
+		{"body by hand", "services/crm/a.go", `func f() { if status == http.StatusNotFound { write(map[string]string{"code": "gone"}) } }`, []answer{{"crm", "gone", 404}}, nil, nil},
+		{"body by hand of either status", "services/crm/a.go", `func f() { _ = []int{http.StatusNotFound, http.StatusForbidden}; write(map[string]string{"code": "gone"}) }`, []answer{{"crm", "gone", 0}}, nil, nil},
 		{"of something else", "services/crm/a.go", `func f() { code := "23505"; other.New(1, "x", "") }`, nil, nil, nil},
 		{"code that is given", "libs/x/a.go", `func f(code string) error { return fault.New(fault.NotFound, code, "") }`, nil, nil, []string{"libs/x/a.go: f"}},
 		{"kind that is given", "libs/x/a.go", `func f(kind fault.Kind) error { return fault.New(kind, "x", "") }`, nil, nil, []string{"libs/x/a.go: f"}},

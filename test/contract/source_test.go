@@ -144,7 +144,7 @@ func (src *sources) readFile(name string, file *ast.File) {
 			case *ast.CallExpr:
 				return s.call(where, n)
 			case *ast.CompositeLit:
-				s.composite(where, n)
+				s.composite(where, decl, n)
 			case *ast.AssignStmt:
 				s.assignment(n)
 			case *ast.BasicLit:
@@ -188,12 +188,20 @@ func (s scope) call(where string, call *ast.CallExpr) bool {
 	return true
 }
 
-func (s scope) composite(where string, lit *ast.CompositeLit) {
+func (s scope) composite(where string, decl ast.Decl, lit *ast.CompositeLit) {
 	parts := map[string]ast.Expr{}
 	for _, e := range lit.Elts {
-		if pair, ok := e.(*ast.KeyValueExpr); ok {
-			if key, ok := pair.Key.(*ast.Ident); ok {
-				parts[key.Name] = pair.Value
+		pair, ok := e.(*ast.KeyValueExpr)
+		if !ok {
+			continue
+		}
+		if key, ok := pair.Key.(*ast.Ident); ok {
+			parts[key.Name] = pair.Value
+		}
+		// A body that is written by hand: {"code": "…"}. Its status is the one that the function speaks of.
+		if key, _ := literal(pair.Key); key == "code" {
+			if code, ok := literal(pair.Value); ok {
+				s.answers = append(s.answers, answer{s.section(), code, s.statusIn(decl)})
 			}
 		}
 	}
@@ -216,6 +224,23 @@ func (s scope) assignment(a *ast.AssignStmt) {
 	if code, ok := literal(values["code"]); ok && values["status"] != nil {
 		s.answers = append(s.answers, answer{s.section(), code, statusNamed(s.full(values["status"]))})
 	}
+}
+
+// statusIn is the error status that a function names, 0 when there is none or several.
+func (s scope) statusIn(decl ast.Decl) int {
+	var found []int
+	ast.Inspect(decl, func(n ast.Node) bool {
+		if e, ok := n.(*ast.SelectorExpr); ok {
+			if status := statusNamed(s.full(e)); status != 0 && !slices.Contains(found, status) {
+				found = append(found, status)
+			}
+		}
+		return true
+	})
+	if len(found) != 1 {
+		return 0
+	}
+	return found[0]
 }
 
 // statusNamed is the number of a constant of net/http, 0 when there is none.
