@@ -39,6 +39,7 @@ var benchmarks = []struct {
 	run  func(context.Context, *bench) (report.Result, error)
 }{
 	{"gateway", gatewayRate},
+	{"bare", bareRate},
 	{"latency", gatewayLatency},
 	{"logins", logins},
 }

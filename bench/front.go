@@ -7,8 +7,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
+	"runtime"
+	"strconv"
 	"time"
 
 	"github.com/convoflow/convoflow/bench/internal/load"
@@ -31,7 +34,7 @@ const (
 // call is the answer of the upstream, as long as that to GET /calls/{id} of a call with a summary.
 const call = `{"id":"019abf00-0000-7000-8000-000000000001","agent_id":"019abf00-0000-7000-8000-000000000002","client_id":"019abf00-0000-7000-8000-000000000003","status":"completed","progress":1,"call_type":"discovery","duration_seconds":38.2,"summary":"The client likes the product and asks for a better offer; the agent gives ten percent and sends the proposal by Friday.","action_items":["Send the proposal by Friday","Schedule the demo"],"sentiment":"positive","intent":"interested","next_step":"Demo next week","created_at":"2026-11-24T09:30:00Z","completed_at":"2026-11-24T09:30:12Z","attempts":1}`
 
-// front is the gateway and nginx before the same upstream.
+// front is the gateway and nginx before the same upstream: nginx with an answer in memory, or a service in Go.
 type front struct {
 	cleanup
 	gateway  *process.Process
@@ -46,7 +49,7 @@ type front struct {
 }
 
 // startFront starts all of it and makes sure that both sides give the right answer, and the gateway none without a token.
-func (b *bench) startFront(ctx context.Context) (_ *front, err error) {
+func (b *bench) startFront(ctx context.Context, service bool) (_ *front, err error) {
 	b.say("  starting the gateway, nginx and their upstream")
 	f := &front{}
 	defer func() {
@@ -69,11 +72,21 @@ func (b *bench) startFront(ctx context.Context) (_ *front, err error) {
 		return nil, err
 	}
 	f.add(f.upstream.Stop)
-	if f.nginx, err = nginx.Proxy(ctx, dir, f.upstream, b.test); err != nil {
+	behind := f.upstream.URL
+	if service { // as the services do, with net/http
+		behind, err = f.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, call)
+		}))
+		if err != nil {
+			return nil, err
+		}
+	}
+	if f.nginx, err = nginx.Proxy(ctx, dir, behind, b.test); err != nil {
 		return nil, err
 	}
 	f.add(f.nginx.Stop)
-	text, err := f.startGateway(ctx, b)
+	text, err := f.startGateway(ctx, b, behind)
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +100,7 @@ func (b *bench) startFront(ctx context.Context) (_ *front, err error) {
 
 // startGateway starts the gateway with everything on and returns a token that it takes. This process is its auth, its Kafka
 // and its trace collector.
-func (f *front) startGateway(ctx context.Context, b *bench) (text string, err error) {
+func (f *front) startGateway(ctx context.Context, b *bench, behind string) (text string, err error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return "", fmt.Errorf("make a signing key: %w", err)
@@ -117,11 +130,15 @@ func (f *front) startGateway(ctx context.Context, b *bench) (text string, err er
 		return "", err
 	}
 	f.toGateway.URL = "http://" + addr
+	cores := "1"
+	if b.test == process.Any {
+		cores = strconv.Itoa(runtime.NumCPU())
+	}
 	f.gateway, err = process.Start(ctx, process.Program{
 		Name: "gateway", Argv: []string{b.Bin + "/gateway"}, Core: b.test,
 		Env: append([]string{
-			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + f.admin, "GOMAXPROCS=1",
-			"AUTH_URL=" + own, "CALLS_URL=" + f.upstream.URL, "CRM_URL=" + f.upstream.URL, "NOTIFY_URL=" + f.upstream.URL,
+			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + f.admin, "GOMAXPROCS=" + cores,
+			"AUTH_URL=" + own, "CALLS_URL=" + behind, "CRM_URL=" + behind, "NOTIFY_URL=" + behind,
 			"KAFKA_BROKERS=" + broker,
 			"RATE_LIMIT_LOGIN_PER_MINUTE=" + unlimited, "RATE_LIMIT_UPLOAD_PER_MINUTE=" + unlimited, "RATE_LIMIT_READ_PER_MINUTE=" + unlimited,
 			"RATE_LIMIT_WRITE_PER_MINUTE=" + unlimited, "RATE_LIMIT_ANALYTICS_PER_MINUTE=" + unlimited,

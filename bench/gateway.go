@@ -17,16 +17,29 @@ const (
 	saturated = 0.95
 )
 
-// gatewayRate is the requests per second of the gateway ÷ those of nginx.
-func gatewayRate(ctx context.Context, b *bench) (result report.Result, err error) {
-	b.say("gateway: requests/s with everything on ÷ nginx proxy_pass to the same upstream")
-	f, err := b.startFront(ctx)
+// gatewayRate is the requests per second of the gateway ÷ those of nginx before a service, where all of them share the
+// machine.
+func gatewayRate(ctx context.Context, b *bench) (report.Result, error) {
+	b.say("gateway: requests/s with everything on ÷ nginx proxy_pass, before a service in Go that has nothing to do, on all cores")
+	shared := *b
+	shared.layout = newLayout(1)
+	return shared.rate(ctx, "gateway", true)
+}
+
+// bareRate is the same with a core for the proxy alone and next to nothing behind it: what the proxies themselves cost.
+func bareRate(ctx context.Context, b *bench) (report.Result, error) {
+	b.say("bare: the same on one core each, before an nginx that answers from memory")
+	return b.rate(ctx, "bare", false)
+}
+
+func (b *bench) rate(ctx context.Context, name string, service bool) (result report.Result, err error) {
+	f, err := b.startFront(ctx, service)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
 	answered := 0 // by the gateway
-	result = report.Result{Name: "gateway", Peer: "nginx", Unit: "requests/s", Floor: 0.35, Goal: 0.60}
+	result = report.Result{Name: name, Peer: "nginx", Unit: "requests/s", Floor: 0.35, Goal: 0.60}
 	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
 		err = inTurn(oursFirst, func() (err error) {
 			round.Ours, err = b.fullLoad(ctx, f, f.gateway, f.toGateway, &answered)
@@ -41,7 +54,7 @@ func gatewayRate(ctx context.Context, b *bench) (result report.Result, err error
 	if err != nil {
 		return result, err
 	}
-	err = b.profile(ctx, "gateway", f.admin, func(d time.Duration) error {
+	err = b.profile(ctx, name, f.admin, func(d time.Duration) error {
 		requests, _, err := f.wrk.Run(ctx, f.toGateway, d)
 		answered += requests
 		return err

@@ -17,7 +17,7 @@ const leastAdded = 1
 // gatewayLatency is what the gateway adds to the 99th percentile at half its load ÷ what nginx adds at the same rate.
 func gatewayLatency(ctx context.Context, b *bench) (result report.Result, err error) {
 	b.say("latency: p99 that the gateway adds at half its full load ÷ p99 that nginx adds at the same rate")
-	f, err := b.startFront(ctx)
+	f, err := b.startFront(ctx, false)
 	if err != nil {
 		return result, err
 	}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"text/template"
 
 	"github.com/convoflow/convoflow/bench/internal/process"
@@ -31,9 +32,9 @@ func Upstream(ctx context.Context, dir, body string, core process.Core) (*Server
 	return start(ctx, filepath.Join(dir, "upstream"), settings{Body: body}, core)
 }
 
-// Proxy passes every request on to the upstream over connections that it keeps.
-func Proxy(ctx context.Context, dir string, upstream *Server, core process.Core) (*Server, error) {
-	return start(ctx, filepath.Join(dir, "proxy"), settings{Upstream: upstream.URL[len("http://"):]}, core)
+// Proxy passes every request on to the upstream at that URL over connections that it keeps.
+func Proxy(ctx context.Context, dir, upstream string, core process.Core) (*Server, error) {
+	return start(ctx, filepath.Join(dir, "proxy"), settings{Upstream: strings.TrimPrefix(upstream, "http://")}, core)
 }
 
 // start runs nginx in a new directory.
