@@ -117,9 +117,9 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		}
 		mux.Handle(rt.pattern, record.Name(name, level, limits.PerAddress(handler)))
 	}
-	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, assets))
+	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[read].PerAddress(assets)))
 	for prefix, handler := range cfg.Mount {
-		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, guard.Limit(small, streamed, handler))
+		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[read].PerAddress(guard.Limit(small, streamed, handler)))
 		mux.Handle(prefix, named)
 		mux.Handle(prefix+"/", named)
 	}
