@@ -91,7 +91,7 @@ func (c Config) Check() []string {
 		problems = append(problems, "MAX_AUDIO_SIZE_MB must be between 1 and 4096")
 	}
 	for _, origin := range trimmed(c.AllowedOrigins) {
-		if origin == "*" {
+		if strings.Contains(origin, "*") {
 			problems = append(problems, "ALLOWED_ORIGINS must name each origin: * would let any web page act for a logged-in agent")
 		} else if u, err := url.Parse(origin); err != nil || !isOrigin(u) || strings.HasSuffix(origin, "/") {
 			problems = append(problems, fmt.Sprintf("ALLOWED_ORIGINS: %q is not an origin such as https://app.example.com", origin))

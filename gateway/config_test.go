@@ -14,7 +14,7 @@ func TestEveryWrongSettingIsListed(t *testing.T) {
 	t.Parallel()
 	_, err := conf.Load(Defaults(), []string{
 		"CALLS_URL=calls:8080", "CRM_URL=http://crm:8080/", "NOTIFY_URL=http://u:p@notify", "MAX_AUDIO_SIZE_MB=0",
-		"ALLOWED_ORIGINS=*, https://app.example.com/x", "ALLOWED_HOSTS=https://a.example.com,b.example.com:80", "TRUSTED_PROXIES=10.0.0.1", "LOG_FORMAT=xml",
+		"ALLOWED_ORIGINS=https://*, https://app.example.com/x", "ALLOWED_HOSTS=https://a.example.com,b.example.com:80", "TRUSTED_PROXIES=10.0.0.1", "LOG_FORMAT=xml",
 		"ACCESS_TOKEN_EXPIRE_MINUTES=0", "RATE_LIMIT_READ_PER_MINUTE=-1", "RATE_LIMIT_ADDRESS_FACTOR=0", "UPSTREAM_PROTOCOL=h3", "UPSTREAM_MAX_CONCURRENT=0",
 	})
 	var wrong *conf.Error

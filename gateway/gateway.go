@@ -76,7 +76,8 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener)}, guard.Cut(guard.Patience, recorder.Handler(door.Handler(router))))
+	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare},
+		guard.Serving(guard.Cut(guard.Patience, recorder.Handler(door.Handler(router)))))
 	if err != nil {
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -188,7 +189,7 @@ func TestAServiceThatDrownsGetsNoMore(t *testing.T) {
 	for range 3 {
 		<-entered
 	}
-	res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+	res, body := do(t, f.agent(t, http.MethodGet, "/followups", nil)) // the places are the service's, not a route's
 	requireError(t, res, body, http.StatusServiceUnavailable, "overloaded")
 	require.Equal(t, "1", res.Header.Get("Retry-After"))
 	res, _ = do(t, f.agent(t, http.MethodGet, "/calls", nil))
@@ -305,20 +306,130 @@ func TestWhatAClientDoesSaysNothingAboutTheService(t *testing.T) {
 	for range 8 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 		require.NoError(t, err)
-		_, err = fmt.Fprintf(conn, "POST /clients HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{", sign(t, f, newCaller()))
+		_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100\r\n\r\n{", sign(t, f, newCaller()))
 		require.NoError(t, err)
 		inFlight := func(n string) func() bool {
 			return func() bool {
-				return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="quick",upstream="crm"} `+n+"\n")
+				return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} `+n+"\n")
 			}
 		}
 		require.Eventually(t, inFlight("1"), 5*time.Second, time.Millisecond)
 		require.NoError(t, conn.Close())
 		require.Eventually(t, inFlight("0"), 5*time.Second, time.Millisecond)
 	}
-	res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
+	res, body := do(t, f.agent(t, http.MethodGet, "/calls", nil))
 	require.Equal(t, http.StatusOK, res.StatusCode, body)
 	require.NotContains(t, f.metrics(t, "convoflow_gateway_upstream_refused_total"), `reason="circuit_open"`)
+}
+
+// dial opens a connection to the gateway and sends these bytes.
+func (f *front) dial(t *testing.T, format string, args ...any) (net.Conn, *bufio.Reader) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = conn.Close() })
+	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	_, err = fmt.Fprintf(conn, format, args...)
+	require.NoError(t, err)
+	return conn, bufio.NewReader(conn)
+}
+
+// Who sends a small body slowly, or wrongly, is told so and takes no place of the service.
+func TestABodyThatDoesNotArrive(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, func(c *Config) { c.Upstreams.MaxRequests = 1 })
+	for range 3 {
+		f.dial(t, "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nusername")
+		f.dial(t, "GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n{")
+	}
+	status, _ := f.asks(t, http.MethodPost, "/auth/login", "")
+	require.Equal(t, http.StatusOK, status)
+	for _, path := range []string{"/clients", "/calls/upload"} {
+		conn, answers := f.dial(t, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", path, sign(t, f, newCaller()))
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err, path)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		requireError(t, res, string(body), http.StatusBadRequest, "incomplete_body")
+		_ = conn.Close()
+	}
+}
+
+// A service that comes back is found by who asks, although the first to come is a long upload.
+func TestALongUploadDoesNotKeepTheCircuitShut(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	address := f.services["calls"].server.Listener.Addr().String()
+	f.services["calls"].server.Close()
+	require.Eventually(t, func() bool {
+		f.asks(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_refused_total"), `reason="circuit_open",upstream="calls"`)
+	}, 5*time.Second, time.Millisecond)
+	listener, err := net.Listen("tcp", address)
+	require.NoError(t, err)
+	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		w.Header().Set("Content-Type", "application/json")
+	})}}
+	back.Start()
+	t.Cleanup(back.Close)
+	require.Eventually(t, func() bool { // an upload is the probe, and never ends
+		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n%05000d", sign(t, f, newCaller()), 0)
+		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 1`)
+	}, 10*time.Second, 100*time.Millisecond)
+	require.Eventually(t, func() bool {
+		status, _ := f.asks(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		return status == http.StatusOK
+	}, 5*time.Second, 10*time.Millisecond)
+}
+
+func TestAnAgentHasSoManyStreams(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	hog := sign(t, f, newCaller())
+	for n := range guard.MaxStreams {
+		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", hog)
+		require.Eventually(t, func() bool {
+			return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), fmt.Sprintf(`{kind="streamed",upstream="calls"} %d`, n+1))
+		}, 5*time.Second, time.Millisecond)
+	}
+	status, code := f.asks(t, http.MethodPost, "/calls/upload", hog)
+	require.Equal(t, http.StatusTooManyRequests, status)
+	require.Equal(t, "too_many_streams", code)
+	status, _ = f.asks(t, http.MethodPost, "/calls/upload", sign(t, f, newCaller()))
+	require.Equal(t, http.StatusOK, status, "another agent")
+	status, _ = f.asks(t, http.MethodGet, "/calls", hog)
+	require.Equal(t, http.StatusOK, status)
+}
+
+// What looks like a refusal of net/http inside an answer is the answer's own.
+func TestAnAnswerThatLooksLikeARefusal(t *testing.T) {
+	t.Parallel()
+	f := newFront(t, nil)
+	const piece = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n431"
+	f.services["calls"].answers(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Length", strconv.Itoa(8192+len(piece)))
+		_, _ = io.WriteString(w, strings.Repeat("x", 8192))
+		_ = http.NewResponseController(w).Flush()
+		_, _ = io.WriteString(w, piece)
+	})
+	conn, answers := f.dial(t, "")
+	for range 2 {
+		_, err := fmt.Fprintf(conn, "GET /calls/%s/audio HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", contract.NewID(), sign(t, f, newCaller()))
+		require.NoError(t, err)
+		res, err := http.ReadResponse(answers, nil)
+		require.NoError(t, err)
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		require.Equal(t, piece, string(body[8192:]))
+	}
+	_, err := io.WriteString(conn, "nonsense\r\n\r\n") // and between answers the refusals are in shape
+	require.NoError(t, err)
+	res, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	requireError(t, res, string(body), http.StatusBadRequest, "malformed_request")
 }
 
 func TestServicesOverHTTP2(t *testing.T) {
@@ -353,6 +464,8 @@ func TestWhatIsNoRequest(t *testing.T) {
 		"GET /calls HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab":       {400, "malformed_request"},
 		"POST /calls HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n": {400, "malformed_request"},
 		"POST /calls HTTP/1.1\r\nHost: x\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n":          {400, "malformed_request"},
+		"OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n":                                                    {404, "not_found"},
+		"GET /calls HTTP/1.1\r\nHost: x\r\nExpect: foo\r\n\r\n":                                    {400, "malformed_request"},
 		"GET /calls HTTP/1.1\r\nHost: x\r\nHost: y\r\n\r\n":                                        {400, "malformed_request"},
 		"GET /calls HTTP/1.1\r\nHost: x\r\nX-Long: " + strings.Repeat("a", 64<<10) + "\r\n\r\n":    {431, "header_too_large"},
 		"GET /calls HTTP/1.1\r\nHost: x\r\nA: b\r\n c: d\r\n\r\n":                                  {401, "not_authenticated"},

@@ -96,6 +96,7 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		"gateway.openapi": page.Contract(p.contract),
 		"gateway.docs":    docs,
 	}
+	streams := guard.NewStreams()
 	mux := http.NewServeMux()
 	for _, rt := range table {
 		// The gateway's own pages are asked for by machines all the time.
@@ -113,6 +114,9 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		case rpc.Signed:
 			handler = guard.Signed(handler)
 		default:
+			if rt.timeout == streamed {
+				handler = streams.PerAgent(handler)
+			}
 			handler = tokens.Require(rt.access, limits.PerAgent(handler))
 		}
 		mux.Handle(rt.pattern, record.Name(name, level, limits.PerAddress(handler)))

@@ -21,7 +21,7 @@ type route struct {
 type class string
 
 const (
-	login     class = "login" // counted by address: nobody is logged in
+	login     class = "login" // counted by address alone: nobody is logged in, and passwords are guessed here
 	upload    class = "upload"
 	read      class = "read"
 	write     class = "write"
@@ -42,7 +42,7 @@ func routes(audio int64) []route {
 	return []route{
 		{"POST /auth/register", "auth.register", "auth", anyone, login, small, quick},
 		{"POST /auth/login", "auth.login", "auth", anyone, login, small, quick},
-		{"POST /auth/refresh", "auth.refresh", "auth", anyone, login, small, quick},
+		{"POST /auth/refresh", "auth.refresh", "auth", anyone, write, small, quick},
 		{"POST /auth/logout", "auth.logout", "auth", agent, write, small, quick},
 		{"GET /auth/me", "auth.me", "auth", agent, read, small, quick},
 		{"PATCH /auth/me", "auth.update", "auth", agent, write, small, quick},

@@ -30,6 +30,7 @@ type Watcher struct {
 	behind   atomic.Int64                          // partitions whose past has not been read
 	caughtUp atomic.Bool
 	delay    prometheus.Gauge
+	seen     prometheus.Gauge
 }
 
 const partitionsEvery = 30 * time.Second // a topic that grows is noticed so soon
@@ -45,6 +46,11 @@ func NewWatcher(k *Kafka, topic string, back time.Duration, tel telemetry.Set) *
 		delay: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name:        "convoflow_watcher_delay_seconds",
 			Help:        "Age of the newest watched event when it had its effect in this process.",
+			ConstLabels: prometheus.Labels{"service": tel.Service, "topic": topic},
+		}),
+		seen: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name:        "convoflow_watcher_seen_timestamp_seconds",
+			Help:        "When the watched topic was last found, as Unix time: every 30 s unless Kafka is away.",
 			ConstLabels: prometheus.Labels{"service": tel.Service, "topic": topic},
 		}),
 	}
@@ -75,7 +81,7 @@ func (w *Watcher) CaughtUp() bool { return w.caughtUp.Load() }
 
 // Run watches until ctx ends. While Kafka is away it goes on trying.
 func (w *Watcher) Run(ctx context.Context) error {
-	if err := w.tel.Metrics.Register(w.delay); err != nil {
+	if err := errors.Join(w.tel.Metrics.Register(w.delay), w.tel.Metrics.Register(w.seen)); err != nil {
 		return fmt.Errorf("register the watcher's metrics: %w", err)
 	}
 	var readers sync.WaitGroup
@@ -91,6 +97,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		if err != nil {
 			return nil // only a ctx that ended
 		}
+		w.seen.SetToCurrentTime()
 		first := watched == 0
 		if first {
 			w.behind.Store(int64(len(spans)))

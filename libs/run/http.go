@@ -21,6 +21,8 @@ type HTTPConfig struct {
 	Addr     string       `env:"HTTP_ADDR"` // host:port
 	Listener net.Listener `env:"-"`         // instead of Addr, for a process that chose the port before
 	H2C      bool         `env:"-"`         // also HTTP/2 without TLS, for the gateway in front
+	// Prepare may change the server before it serves.
+	Prepare func(*http.Server) `env:"-"`
 }
 
 // Listen opens the port, or returns the listener that is there.
@@ -41,6 +43,8 @@ type AdminConfig struct {
 	Listener net.Listener `env:"-"`
 }
 
+const maxHeader = 32 << 10 // bytes
+
 // Server is an HTTP server as an actor. It listens from the moment it is made, so that a port in use is a start-up error.
 type Server struct {
 	listener net.Listener
@@ -56,13 +60,22 @@ func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(true)
 	protocols.SetUnencryptedHTTP2(cfg.H2C)
-	return &Server{listener: l, server: &http.Server{
-		Handler:           handler,
-		Protocols:         protocols,
-		ReadHeaderTimeout: 10 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    32 << 10,
-	}}, nil
+	server := &http.Server{
+		Handler:   handler,
+		Protocols: protocols,
+		// OPTIONS * would be answered before any handler of ours.
+		DisableGeneralOptionsHandler: true,
+		ReadHeaderTimeout:            10 * time.Second,
+		IdleTimeout:                  2 * time.Minute,
+		MaxHeaderBytes:               maxHeader,
+	}
+	if cfg.H2C {
+		server.MaxHeaderBytes = 2 * maxHeader // what the gateway lets through must arrive, with what it adds
+	}
+	if cfg.Prepare != nil {
+		cfg.Prepare(server)
+	}
+	return &Server{listener: l, server: server}, nil
 }
 
 // Addr is where the server listens.

@@ -41,6 +41,9 @@ func (d Door) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := rpc.CleanRequestID(r.Header.Get(rpc.RequestIDHeader))
 		client, proto := d.client(r)
+		if r.Header.Get(forwardedFor) != "" || r.Header.Get("Forwarded") != "" || r.Header.Get("X-Real-Ip") != "" {
+			r.Header.Add("Via", "1.1 proxy") // trusted or not, there is one
+		}
 		dropForged(r.Header)
 		r.Header.Set(rpc.RequestIDHeader, id)
 		r.Header.Set(forwardedFor, client)
@@ -132,7 +135,7 @@ func (d Door) client(r *http.Request) (address, proto string) {
 	}
 	hops := strings.Split(strings.Join(r.Header.Values(forwardedFor), ","), ",")
 	for _, hop := range slices.Backward(hops) {
-		address, err := netip.ParseAddr(strings.TrimSpace(hop))
+		address, err := parseHop(strings.TrimSpace(hop))
 		if err != nil {
 			break
 		}
@@ -141,6 +144,14 @@ func (d Door) client(r *http.Request) (address, proto string) {
 		}
 	}
 	return client.String(), proto
+}
+
+// parseHop reads an address, which some proxies write with the port.
+func parseHop(hop string) (netip.Addr, error) {
+	if withPort, err := netip.ParseAddrPort(hop); err == nil {
+		return withPort.Addr(), nil
+	}
+	return netip.ParseAddr(strings.Trim(hop, "[]"))
 }
 
 func (d Door) trusts(address netip.Addr) bool {

@@ -30,6 +30,8 @@ func TestWhoReallyCalls(t *testing.T) {
 		"the proxy itself":                  {peer: "10.0.0.1:1", want: "10.0.0.1", wantProto: "http"},
 		"a proxy that writes nonsense":      {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7, x"}, proto: "gopher", want: "10.0.0.1", wantProto: "http"},
 		"IPv6 through a proxy":              {peer: "[fd00::1]:1", forwarded: []string{"2001:db8::5"}, want: "2001:db8::5", wantProto: "http"},
+		"a proxy that writes ports":         {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7:51234"}, want: "198.51.100.7", wantProto: "http"},
+		"IPv6 with a port":                  {peer: "10.0.0.1:1", forwarded: []string{"[2001:db8::5]:443"}, want: "2001:db8::5", wantProto: "http"},
 		"IPv4 in IPv6":                      {peer: "[::ffff:10.0.0.1]:1", forwarded: []string{"::ffff:198.51.100.7"}, want: "198.51.100.7", wantProto: "http"},
 		"no address at all (a unix socket)": {peer: "@", forwarded: []string{"1.1.1.1"}, want: "", wantProto: "http"},
 	} {

@@ -2,15 +2,18 @@ package guard
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"net"
 	"net/http"
+	"sync/atomic"
 
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 // Listener makes net/http's own refusals, of bytes that are no request and of headers that are too large, answers in the
-// shape of all errors. There is no hook for them: net/http writes them to the connection before there is a request.
+// shape of all errors. There is no hook for them: net/http writes them to the connection before there is a request. The
+// server needs Prepare and its handler Serving.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -20,29 +23,56 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return refusing{c}, nil
+	return &refusing{Conn: c}, nil
 }
 
-type refusing struct{ net.Conn }
+// refusing is a connection of which we know whether a handler's answer is being written.
+type refusing struct {
+	net.Conn
+	serving atomic.Bool
+}
 
-// plain are the headers of net/http's own refusals (errorHeaders in its server.go). No answer of a handler begins so: all
-// of them have a Date.
-const plain = "\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+type refusingKey struct{}
+
+// Prepare tells connections when the answer of a handler is over.
+func Prepare(s *http.Server) {
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, refusingKey{}, c) }
+	s.ConnState = func(c net.Conn, state http.ConnState) {
+		if r, ok := c.(*refusing); ok && state == http.StateIdle {
+			r.serving.Store(false)
+		}
+	}
+}
+
+// Serving notes that what is written from now on is the answer of next.
+func Serving(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(refusingKey{}).(*refusing); ok {
+			c.serving.Store(true)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 const statusAt = len("HTTP/1.1 ")
 
-func (c refusing) Write(b []byte) (int, error) {
-	if len(b) <= statusAt || b[statusAt] < '4' {
-		return c.Conn.Write(b)
-	}
-	end := bytes.IndexByte(b, '\r')
-	if end < 0 || !bytes.HasPrefix(b[end:], []byte(plain)) {
+// Write replaces what net/http refuses by itself: anything that is not written for a handler.
+func (c *refusing) Write(b []byte) (int, error) {
+	if c.serving.Load() || len(b) <= statusAt || b[statusAt] < '4' {
 		return c.Conn.Write(b)
 	}
 	if _, err := c.Conn.Write(refusal(bytes.HasPrefix(b[statusAt:], []byte("431")))); err != nil {
 		return 0, err
 	}
 	return len(b), nil
+}
+
+// CloseWrite lets net/http end its side first, so that a refusal arrives and no reset instead.
+func (c *refusing) CloseWrite() error {
+	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return half.CloseWrite()
+	}
+	return nil
 }
 
 func refusal(headerTooLarge bool) []byte {

@@ -4,10 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"net/http"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -25,25 +27,46 @@ func Health(version string) http.Handler {
 	})
 }
 
+// readyFor is for how long an answer is good: anybody may ask, and each time all services and their databases are asked.
+const readyFor = 250 * time.Millisecond
+
 // Ready says whether the whole platform works: each service by its name is asked at the same time, and it is 200 only
 // when all of them are ready. Why one is not is in the log.
 func Ready(services map[string]run.Ready, tel telemetry.Set) http.Handler {
+	var mu sync.Mutex // one asks, the others wait for what it hears
+	var asked time.Time
+	var status int
+	var body readiness
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		status, word := http.StatusOK, "ready"
-		words := map[string]string{}
-		for name, err := range ask(r.Context(), services) {
-			words[name] = "ready"
-			if err != nil {
-				status, word, words[name] = http.StatusServiceUnavailable, "unavailable", "unavailable"
-				w.Header().Set("Retry-After", "2")
-				tel.Log.WarnContext(r.Context(), "a service is not ready", "name", name, "error", err)
-			}
+		mu.Lock()
+		if now := (clock.System{}).Now(); now.Sub(asked) > readyFor {
+			status, body = look(context.WithoutCancel(r.Context()), services, tel)
+			asked = clock.System{}.Now()
 		}
-		answer(w, status, struct {
-			Status   string            `json:"status"`
-			Services map[string]string `json:"services"`
-		}{word, words})
+		status, body := status, body
+		mu.Unlock()
+		if status != http.StatusOK {
+			w.Header().Set("Retry-After", "2")
+		}
+		answer(w, status, body)
 	})
+}
+
+type readiness struct {
+	Status   string            `json:"status"`
+	Services map[string]string `json:"services"`
+}
+
+func look(ctx context.Context, services map[string]run.Ready, tel telemetry.Set) (int, readiness) {
+	status, all := http.StatusOK, readiness{"ready", map[string]string{}}
+	for name, err := range ask(ctx, services) {
+		all.Services[name] = "ready"
+		if err != nil {
+			status, all.Status, all.Services[name] = http.StatusServiceUnavailable, "unavailable", "unavailable"
+			tel.Log.WarnContext(ctx, "a service is not ready", "name", name, "error", err)
+		}
+	}
+	return status, all
 }
 
 func ask(ctx context.Context, services map[string]run.Ready) map[string]error {

@@ -41,6 +41,8 @@ type Upstream struct {
 	transport *http.Transport
 	circuit   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	budget    budget
+	quick     chan struct{} // a place for each request at the same time
+	streamed  chan struct{} // and for each upload, recording and event stream
 	buffers   *buffers
 	options   Options
 	numbers   *Numbers
@@ -73,6 +75,7 @@ func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (
 		DisableCompression:    true,
 	}}
 	u.budget.tenths.Store(mostTenths)
+	u.quick, u.streamed = make(chan struct{}, o.MaxRequests), make(chan struct{}, o.MaxStreams)
 	return u, nil
 }
 
@@ -81,20 +84,20 @@ func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
 
 // Handler passes requests on. stream hands every piece of an answer on as it comes, instead of when a buffer is full.
 func (u *Upstream) Handler(stream bool) http.Handler {
-	flush, kind, most := time.Duration(0), "quick", u.options.MaxRequests
-	if stream {
-		flush, kind, most = -1, "streamed", u.options.MaxStreams
-	}
-	return u.bounded(kind, most, &httputil.ReverseProxy{
+	forward := &httputil.ReverseProxy{
 		Rewrite:        u.rewrite,
 		Transport:      u,
-		FlushInterval:  flush,
 		BufferPool:     u.buffers,
 		ModifyResponse: clean,
 		ErrorHandler:   fail,
 		// The record of the request has what matters: who left, what broke off.
 		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
-	})
+	}
+	if stream {
+		forward.FlushInterval = -1
+		return u.bounded("streamed", u.streamed, forward)
+	}
+	return collected(u.bounded("quick", u.quick, forward))
 }
 
 func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
@@ -112,7 +115,7 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 // (from something between us and the service) into one that is.
 func clean(res *http.Response) error {
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	if res.StatusCode >= http.StatusInternalServerError && kind != "application/json" {
+	if res.StatusCode >= http.StatusBadRequest && kind != "application/json" {
 		err := fmt.Errorf("%w: %d with %q", errAnswer, res.StatusCode, kind)
 		switch res.StatusCode {
 		case http.StatusServiceUnavailable: // what stands between us has nobody to send it to
@@ -139,13 +142,13 @@ func clean(res *http.Response) error {
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *fault.Error
 	switch {
+	case errors.Is(r.Context().Err(), context.Canceled):
+		record.Gone(w, r, err)
 	case errors.As(err, &refused):
-		if refused.Kind == fault.TooLarge { // the reading of the body
+		if refused.Kind == fault.TooLarge || refused.Kind == fault.Malformed { // the reading of the body
 			w.Header().Set("Connection", "close")
 		}
 		record.Fail(w, r, refused)
-	case errors.Is(r.Context().Err(), context.Canceled):
-		record.Gone(w, r, err)
 	case errors.Is(r.Context().Err(), context.DeadlineExceeded), isTimeout(err):
 		record.Fail(w, r, tooSlow(err))
 	case errors.Is(err, errAnswer):

@@ -1,18 +1,21 @@
 package proxy
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptrace"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
@@ -64,21 +67,30 @@ func (b *budget) spend() bool {
 // RoundTrip sends a request to the service, unless its circuit is open. What found nobody there is sent once more, if the
 // budget allows and nothing can happen twice.
 func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
-	done, err := u.circuit.Allow()
+	report, err := u.circuit.Allow()
 	if err != nil {
 		u.numbers.refused.WithLabelValues(u.name, "circuit_open").Inc()
 		return nil, unavailable(err)
 	}
 	u.budget.earn()
-	var answered atomic.Bool
-	var tries atomic.Int64 // on a connection; the transport itself tries a GET again whose idle connection turns out to be dead
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { tries.Add(1) },
-		GotFirstResponseByte: func() { answered.Store(true) },
-	}))
 	var sent *sending
 	if req.Body != nil && req.Body != http.NoBody {
 		sent = &sending{ReadCloser: req.Body}
+	}
+	var judged sync.Once
+	judge := func(err error) { judged.Do(func() { report(err) }) }
+	var answered atomic.Bool
+	var tries atomic.Int64 // on a connection; the transport itself tries a GET again whose idle connection turns out to be dead
+	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn: func(httptrace.GotConnInfo) {
+			tries.Add(1)
+			if sent != nil { // a long upload as the probe would keep the circuit shut until its end: it has reached the service
+				judge(nil)
+			}
+		},
+		GotFirstResponseByte: func() { answered.Store(true) },
+	}))
+	if sent != nil {
 		req.Body = sent
 	}
 	res, err := u.transport.RoundTrip(req)
@@ -87,7 +99,10 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 		answered.Store(false)
 		res, err = u.transport.RoundTrip(req)
 	}
-	done(sent.blame(req, err))
+	judge(sent.blame(req, err))
+	if err != nil && sent != nil && sent.broken.Load() {
+		return nil, incomplete(err)
+	}
 	if err != nil && answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
 		err = errors.Join(errAnswer, err)
 	}
@@ -98,14 +113,17 @@ func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
 // does that, and the transport would before the second try.
 type sending struct {
 	io.ReadCloser
-	begun, whole atomic.Bool
+	begun, whole, broken atomic.Bool
 }
 
 func (s *sending) Read(p []byte) (int, error) {
 	s.begun.Store(true)
 	n, err := s.ReadCloser.Read(p)
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		s.whole.Store(true)
+	case err != nil:
+		s.broken.Store(true)
 	}
 	return n, err
 }
@@ -167,17 +185,54 @@ func NewNumbers(registry *prometheus.Registry) (*Numbers, error) {
 	return n, errors.Join(registry.Register(n.refused), registry.Register(n.retries), registry.Register(n.inFlight))
 }
 
-// bounded lets so many requests through to next at the same time and refuses the others at once: who waits here would find
-// a service that drowns even slower.
-func (u *Upstream) bounded(kind string, most int, next http.Handler) http.Handler {
-	places := make(chan struct{}, most)
+// incomplete is what a client gets whose body could not be read: cut, wrongly framed or too slow.
+func incomplete(err error) error {
+	var refused *fault.Error
+	if errors.As(err, &refused) {
+		return refused // such as one that is too large
+	}
+	return fault.Wrap(err, fault.Malformed, "incomplete_body", "The body did not arrive whole: send it again")
+}
+
+// collected takes in the whole of a small body before next looks for a place: who sends slowly keeps nobody waiting.
+func collected(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			body, err := io.ReadAll(timed{r.Body, r.Context()})
+			if err != nil {
+				fail(w, r, incomplete(err))
+				return
+			}
+			r = r.WithContext(r.Context())
+			r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// timed is a body whose reading ends with a context: a client that sends a byte now and then never stalls.
+type timed struct {
+	io.Reader
+	ctx context.Context //nolint:containedctx // a reader has no other way to know it
+}
+
+func (t timed) Read(p []byte) (int, error) {
+	if err := t.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return t.Reader.Read(p)
+}
+
+// bounded lets as many requests through to next at the same time as there are places for all routes of the service, and
+// refuses the others at once: who waits here would find a service that drowns even slower.
+func (u *Upstream) bounded(kind string, places chan struct{}, next http.Handler) http.Handler {
 	inFlight, refused := u.numbers.inFlight.WithLabelValues(u.name, kind), u.numbers.refused.WithLabelValues(u.name, "overloaded")
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		select {
 		case places <- struct{}{}:
 		default:
 			refused.Inc()
-			fail(w, r, fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second))
+			record.Fail(w, r, fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second))
 			return
 		}
 		inFlight.Inc()

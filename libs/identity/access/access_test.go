@@ -51,16 +51,18 @@ func TestWhatHasEndedIsForgottenWhenNoTokenCanLive(t *testing.T) {
 func TestAnAgentIsOutWhileItIsInactive(t *testing.T) {
 	t.Parallel()
 	e := newEnded(time.Hour, clock.System{})
-	change := func(active bool) {
-		e.onAgentChanged(contract.Received[contract.Agent]{Data: contract.Agent{AgentID: "agent", IsActive: active}})
+	change := func(version int64, active bool) {
+		e.onAgentChanged(contract.Received[contract.Agent]{Data: contract.Agent{AgentID: "agent", Version: version, IsActive: active}})
 	}
 	caller := identity.Caller{AgentID: "agent", SessionID: "session"}
-	change(true)
+	change(1, true)
 	require.False(t, e.has(caller))
-	change(false)
+	change(2, false)
 	require.True(t, e.has(caller))
-	change(true)
+	change(3, true)
 	require.False(t, e.has(caller))
+	change(2, false)
+	require.False(t, e.has(caller), "what is older comes too late")
 }
 
 func TestACallerIsJudgedByKeyAndSession(t *testing.T) {

@@ -16,50 +16,49 @@ type ended struct {
 	clock clock.Clock
 
 	mu            sync.RWMutex
-	recent, older map[string]struct{}
+	recent, older map[string]mark
 	began         time.Time // when recent was empty
 }
 
-func newEnded(keep time.Duration, c clock.Clock) *ended {
-	return &ended{keep: keep, clock: c, recent: map[string]struct{}{}, began: c.Now()}
+// mark is what is known of an id. Of an agent the highest version counts: in a topic that has got more partitions old and
+// new events may be read in any order.
+type mark struct {
+	version int64
+	out     bool
 }
 
-func (e *ended) onSessionRevoked(r contract.Received[contract.SessionEnd]) { e.add(r.Data.SessionID) }
+func newEnded(keep time.Duration, c clock.Clock) *ended {
+	return &ended{keep: keep, clock: c, recent: map[string]mark{}, began: c.Now()}
+}
+
+func (e *ended) onSessionRevoked(r contract.Received[contract.SessionEnd]) {
+	e.note(r.Data.SessionID, mark{out: true})
+}
 
 func (e *ended) onAgentChanged(r contract.Received[contract.Agent]) {
-	if r.Data.IsActive {
-		e.remove(r.Data.AgentID)
-		return
-	}
-	e.add(r.Data.AgentID)
+	e.note(r.Data.AgentID, mark{version: r.Data.Version, out: !r.Data.IsActive})
 }
 
-func (e *ended) add(id string) {
+func (e *ended) note(id string, m mark) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if now := e.clock.Now(); now.Sub(e.began) >= e.keep {
-		e.older, e.recent, e.began = e.recent, map[string]struct{}{}, now
+		e.older, e.recent, e.began = e.recent, map[string]mark{}, now
 	}
-	e.recent[id] = struct{}{}
+	if known := e.of(id); known.version <= m.version {
+		e.recent[id] = m
+	}
 }
 
-func (e *ended) remove(id string) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	delete(e.recent, id)
-	delete(e.older, id)
+func (e *ended) of(id string) mark {
+	if m, ok := e.recent[id]; ok {
+		return m
+	}
+	return e.older[id]
 }
 
 func (e *ended) has(c identity.Caller) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	for _, id := range []string{c.SessionID, c.AgentID} {
-		if _, ok := e.recent[id]; ok {
-			return true
-		}
-		if _, ok := e.older[id]; ok {
-			return true
-		}
-	}
-	return false
+	return e.of(c.SessionID).out || e.of(c.AgentID).out
 }

@@ -143,10 +143,12 @@ func (in *Inbox) Handler() http.Handler {
 }
 
 // local refuses readers that are not on this machine: those that come from elsewhere, and those that ask for another host,
-// because a page in a browser here can have a name of its own that leads to this machine.
+// because a page in a browser here can have a name of its own that leads to this machine. Who comes through a proxy on this
+// machine comes from elsewhere too: the gateway says so in X-Forwarded-For and Via.
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		if !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) {
+		forwarded := r.Header.Get("X-Forwarded-For")
+		if !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) || forwarded != "" && !isLoopback(forwarded) || r.Header.Get("Via") != "" {
 			http.Error(w, "The webhook inbox holds personal data and is shown on this machine only: open it through an SSH tunnel, or set PABBLY_WEBHOOK_URL to a real receiver.", http.StatusForbidden)
 			return
 		}
