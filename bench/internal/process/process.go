@@ -22,9 +22,11 @@ import (
 const (
 	stopPatience = 20 * time.Second // the services drain for up to 8 s
 	// drainEvery is how long output may lie in its pipe. Reading each line as it comes would wake this process for each
-	// request, on the core that makes the load; 64 kB of pipe in 2 ms are 30 MB/s.
+	// request, on the core that makes the load.
 	drainEvery = 2 * time.Millisecond
-	tailSize   = 4 << 10 // bytes of output that an error shows
+	// pipeSize is room for what a program writes while this process waits for that core, bytes.
+	pipeSize = 1 << 20
+	tailSize = 4 << 10 // bytes of output that an error shows
 )
 
 // Program is what to run.
@@ -87,6 +89,7 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 		return nil, fmt.Errorf("make a pipe for %s: %w", p.Name, err)
 	}
 	defer func() { _ = write.Close() }()
+	widen(read)
 	cmd := p.command(context.WithoutCancel(ctx)) // Stop ends it in order
 	cmd.Stdout, cmd.Stderr = write, write
 	started := &Process{name: p.Name, cmd: cmd, ended: make(chan struct{})}
