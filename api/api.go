@@ -43,6 +43,7 @@ func Merged(version string) ([]byte, error) {
 		}
 	}
 	addAnswers(merged)
+	showExamples(merged)
 	merged["info"].(map[string]any)["version"] = version
 	return encode(merged)
 }
@@ -76,6 +77,59 @@ func addAnswers(doc map[string]any) {
 			if !strings.HasPrefix(fmt.Sprint(op["operationId"]), "gateway.") {
 				add("forServices")
 			}
+		}
+	}
+}
+
+// showExamples moves the example of a schema to the bodies of that schema, where most tools look for one. A body that has
+// examples itself keeps them.
+func showExamples(doc map[string]any) {
+	components := child(doc, "components")
+	schemas, examples := child(components, "schemas"), child(components, "examples")
+	var moved []map[string]any
+	eachBody(doc, func(body map[string]any) {
+		if body["example"] != nil || body["examples"] != nil {
+			return
+		}
+		schema := child(body, "schema")
+		ref, _ := schema["$ref"].(string)
+		name := strings.TrimPrefix(ref, "#/components/schemas/")
+		if ref != "" {
+			schema = child(schemas, name)
+		}
+		list := asList(schema["examples"])
+		switch {
+		case len(list) == 0:
+			return
+		case ref == "":
+			body["example"] = list[0]
+		default:
+			examples[name] = map[string]any{"value": list[0]}
+			body["examples"] = map[string]any{name: map[string]any{"$ref": "#/components/examples/" + name}}
+		}
+		moved = append(moved, schema)
+	})
+	for _, schema := range moved {
+		delete(schema, "examples")
+	}
+}
+
+// eachBody calls f with each media type of each request and answer in a part of a document.
+func eachBody(part any, f func(map[string]any)) {
+	switch part := part.(type) {
+	case []any:
+		for _, item := range part {
+			eachBody(item, f)
+		}
+	case map[string]any:
+		content, _ := part["content"].(map[string]any)
+		for _, media := range content {
+			if body, ok := media.(map[string]any); ok && body["schema"] != nil {
+				f(body)
+			}
+		}
+		for _, item := range part {
+			eachBody(item, f)
 		}
 	}
 }
