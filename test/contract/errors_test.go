@@ -2,6 +2,7 @@ package contract_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"slices"
@@ -24,13 +25,27 @@ func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
 	require.Empty(t, differences(src, readErrorsDoc(t)), "docs/errors.md and the code differ")
 }
 
-func TestErrorsInTheContractsExamplesAreDocumented(t *testing.T) {
+// nowhere are the codes that the examples of no operation show.
+var nowhere = []string{
+	"header_too_large", "method_not_allowed", "not_found", // come before there is an operation; the text of the contract has them
+	"internal_error",                  // is never meant
+	"not_signed", "webhook_not_found", // wait for their operations
+}
+
+func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
 	t.Parallel()
 	raw, err := api.Merged("now")
 	require.NoError(t, err)
 	contract, err := openapi3.NewLoader().LoadFromData(raw)
 	require.NoError(t, err)
-	doc, seen := readErrorsDoc(t), 0
+	doc, hidden := readErrorsDoc(t), map[string]bool{}
+	for section, codes := range doc {
+		for code := range codes {
+			if section == everywhere || slices.Contains(api.Services(), section) {
+				hidden[code] = true
+			}
+		}
+	}
 	for _, path := range contract.Paths.Map() {
 		for _, op := range path.Operations() {
 			service, _, _ := strings.Cut(op.OperationID, ".")
@@ -39,7 +54,7 @@ func TestErrorsInTheContractsExamplesAreDocumented(t *testing.T) {
 					for _, example := range body.Examples {
 						value, _ := example.Value.Value.(map[string]any)
 						if code, ok := value["code"].(string); ok {
-							seen++
+							delete(hidden, code)
 							documented := []string{strconv.Itoa(doc[everywhere][code]), strconv.Itoa(doc[service][code])}
 							assert.Contains(t, documented, status, "%s answers with %s", op.OperationID, code)
 						}
@@ -48,7 +63,7 @@ func TestErrorsInTheContractsExamplesAreDocumented(t *testing.T) {
 			}
 		}
 	}
-	require.NotZero(t, seen)
+	require.ElementsMatch(t, nowhere, slices.Collect(maps.Keys(hidden)), "an answer in api/*.yaml shows each code as an example")
 }
 
 func readErrorsDoc(t *testing.T) errorsDoc {

@@ -1,0 +1,42 @@
+package contract_test
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/api"
+)
+
+// Everything that compares routes, contract, gateway and policies begins with this list: a service that is not in it would be
+// compared with nothing.
+func TestEveryServiceIsInTheContract(t *testing.T) {
+	t.Parallel()
+	want := slices.Sorted(slices.Values(api.Services()))
+	deployed := []string{"gateway"}
+	for _, dir := range list(t, "testdata/services") {
+		deployed = append(deployed, dir)
+	}
+	require.ElementsMatch(t, want, deployed, "services/")
+	var described []string
+	for _, file := range list(t, "testdata/api") {
+		name, isYAML := strings.CutSuffix(file, ".yaml")
+		if isYAML && name != "common" && name != "asyncapi" {
+			described = append(described, name)
+		}
+	}
+	require.ElementsMatch(t, want, described, "api/*.yaml")
+}
+
+func list(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names
+}
