@@ -89,43 +89,51 @@ func TestEachOperationSaysWhatItNeeds(t *testing.T) {
 
 func TestTextsThatComeInHaveALimit(t *testing.T) {
 	t.Parallel()
+	limited := func(where string, s *openapi3.Schema) {
+		if s.Type.Includes("string") && s.Format != "binary" {
+			require.True(t, s.MaxLength != nil || len(s.Enum) > 0 || s.Const != nil || s.Format == "uuid" || s.Format == "date-time", "%s: a text without maxLength", where)
+		}
+		if s.Type.Includes("array") {
+			require.NotNil(t, s.MaxItems, "%s: a list without maxItems", where)
+		}
+	}
 	for _, service := range Services() {
 		raw, err := Document(service)
 		require.NoError(t, err)
 		operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
 			for _, p := range op.Parameters {
-				limited(t, where+" "+p.Value.Name, p.Value.Schema, map[*openapi3.Schema]bool{})
+				eachSchema(where+" "+p.Value.Name, p.Value.Schema, limited)
 			}
 			if op.RequestBody == nil {
 				return
 			}
 			for _, media := range op.RequestBody.Value.Content {
-				limited(t, where, media.Schema, map[*openapi3.Schema]bool{})
+				eachSchema(where, media.Schema, limited)
 			}
 		})
 	}
 }
 
-func limited(t *testing.T, where string, ref *openapi3.SchemaRef, seen map[*openapi3.Schema]bool) {
-	t.Helper()
-	if ref == nil || ref.Value == nil || seen[ref.Value] {
-		return
+// eachSchema calls f with a schema and all that it is made of.
+func eachSchema(where string, ref *openapi3.SchemaRef, f func(where string, s *openapi3.Schema)) {
+	seen := map[*openapi3.Schema]bool{}
+	var visit func(string, *openapi3.SchemaRef)
+	visit = func(where string, ref *openapi3.SchemaRef) {
+		if ref == nil || ref.Value == nil || seen[ref.Value] {
+			return
+		}
+		s := ref.Value
+		seen[s] = true
+		f(where, s)
+		visit(where+"[]", s.Items)
+		for name, p := range s.Properties {
+			visit(where+"."+name, p)
+		}
+		for _, part := range slices.Concat(s.AllOf, s.AnyOf, s.OneOf) {
+			visit(where, part)
+		}
 	}
-	s := ref.Value
-	seen[s] = true
-	if s.Type.Includes("string") && s.Format != "binary" {
-		require.True(t, s.MaxLength != nil || len(s.Enum) > 0 || s.Const != nil || s.Format == "uuid" || s.Format == "date-time", "%s: a text without maxLength", where)
-	}
-	if s.Type.Includes("array") {
-		require.NotNil(t, s.MaxItems, "%s: a list without maxItems", where)
-		limited(t, where+"[]", s.Items, seen)
-	}
-	for name, p := range s.Properties {
-		limited(t, where+"."+name, p, seen)
-	}
-	for _, part := range slices.Concat(s.AllOf, s.AnyOf, s.OneOf) {
-		limited(t, where, part, seen)
-	}
+	visit(where, ref)
 }
 
 func TestMergedIsEverything(t *testing.T) {
@@ -223,11 +231,47 @@ func requireExamples(t *testing.T, where string, media *openapi3.MediaType) []an
 		all = append(all, example.Value.Value)
 	}
 	require.NotEmpty(t, all, "%s: an example", where)
-	for _, example := range all {
-		require.NoError(t, media.Schema.Value.VisitJSON(example, openapi3.EnableJSONSchema2020(), openapi3.MultiErrors(), openapi3.EnableFormatValidation(),
-			openapi3.WithStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(uuid))), "%s: %v", where, example)
-	}
+	requireFit(t, where, media.Schema.Value, all...)
 	return all
+}
+
+// requireFit requires values to be what a schema allows.
+func requireFit(t *testing.T, where string, schema *openapi3.Schema, values ...any) {
+	t.Helper()
+	for _, value := range values {
+		require.NoError(t, schema.VisitJSON(value, openapi3.EnableJSONSchema2020(), openapi3.MultiErrors(), openapi3.EnableFormatValidation(),
+			openapi3.WithStringFormatValidator("uuid", openapi3.NewRegexpFormatValidator(uuid))), "%s: %v", where, value)
+	}
+}
+
+func TestExamplesOfParametersAndFieldsFit(t *testing.T) {
+	t.Parallel()
+	raw, err := Merged("1.2.3")
+	require.NoError(t, err)
+	seen := 0
+	fit := func(where string, s *openapi3.Schema) {
+		requireFit(t, where, s, s.Examples...)
+		seen += len(s.Examples)
+	}
+	operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
+		for _, p := range op.Parameters {
+			if p.Value.Example != nil {
+				requireFit(t, where+" "+p.Value.Name, p.Value.Schema.Value, p.Value.Example)
+			}
+			eachSchema(where+" "+p.Value.Name, p.Value.Schema, fit)
+		}
+		if op.RequestBody != nil {
+			for _, media := range op.RequestBody.Value.Content {
+				eachSchema(where, media.Schema, fit)
+			}
+		}
+		for status, answer := range op.Responses.Map() {
+			for _, media := range answer.Value.Content {
+				eachSchema(where+" → "+status, media.Schema, fit)
+			}
+		}
+	})
+	require.NotZero(t, seen)
 }
 
 func TestOneNameForTwoThingsIsAnError(t *testing.T) {

@@ -2,7 +2,6 @@ package contract_test
 
 import (
 	"os"
-	"slices"
 	"strings"
 	"testing"
 
@@ -15,12 +14,7 @@ import (
 // compared with nothing.
 func TestEveryServiceIsInTheContract(t *testing.T) {
 	t.Parallel()
-	want := slices.Sorted(slices.Values(api.Services()))
-	deployed := []string{"gateway"}
-	for _, dir := range list(t, "testdata/services") {
-		deployed = append(deployed, dir)
-	}
-	require.ElementsMatch(t, want, deployed, "services/")
+	require.ElementsMatch(t, api.Services(), append(list(t, "testdata/services"), "gateway"), "services/")
 	var described []string
 	for _, file := range list(t, "testdata/api") {
 		name, isYAML := strings.CutSuffix(file, ".yaml")
@@ -28,7 +22,7 @@ func TestEveryServiceIsInTheContract(t *testing.T) {
 			described = append(described, name)
 		}
 	}
-	require.ElementsMatch(t, want, described, "api/*.yaml")
+	require.ElementsMatch(t, api.Services(), described, "api/*.yaml")
 }
 
 func list(t *testing.T, dir string) (names []string) {
