@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"text/template"
 
@@ -25,7 +26,10 @@ type Server struct {
 }
 
 // settings are what differs between two servers: one has an Upstream, the other a Body.
-type settings struct{ Addr, Upstream, Body string }
+type settings struct {
+	Addr, Upstream, Body string
+	Workers              int
+}
 
 // Upstream answers every request with body, as JSON. The body must not contain ', \ or $.
 func Upstream(ctx context.Context, dir, body string, core process.Core) (*Server, error) {
@@ -40,6 +44,10 @@ func Proxy(ctx context.Context, dir, upstream string, core process.Core) (*Serve
 // start runs nginx in a new directory.
 func start(ctx context.Context, dir string, s settings, core process.Core) (*Server, error) {
 	var err error
+	s.Workers = 1
+	if core == process.Any {
+		s.Workers = runtime.NumCPU()
+	}
 	if s.Addr, err = process.FreeAddress(); err != nil {
 		return nil, err
 	}
