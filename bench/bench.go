@@ -39,7 +39,7 @@ var benchmarks = []struct {
 	run  func(context.Context, *bench) (report.Result, error)
 }{
 	{"gateway", gatewayRate},
-	{"bare", bareRate},
+	{"service", serviceRate},
 	{"latency", gatewayLatency},
 	{"logins", logins},
 }
