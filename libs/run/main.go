@@ -137,7 +137,9 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	tel, flush, err := telemetry.New(ctx, service, Version(), cfg.TelemetryConfig(), stderr)
+	log := telemetry.NewBatch(stderr)
+	defer log.Flush()
+	tel, flush, err := telemetry.New(ctx, service, Version(), cfg.TelemetryConfig(), log)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
