@@ -27,6 +27,7 @@ import (
 
 const (
 	dialTimeout   = 2 * time.Second
+	keepAlive     = 15 * time.Second
 	headerTimeout = 60 * time.Second // from the last byte of the request to the first of the answer
 	idleConns     = 256              // kept to one service
 	idleTimeout   = 90 * time.Second // less than the 2 min after which the services close them
@@ -38,7 +39,9 @@ const (
 type Upstream struct {
 	name      string
 	base      *url.URL
-	transport *http.Transport
+	transport transport
+	conns     *conns
+	quickly   link // for what is in memory: one of the two
 	circuit   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	budget    budget
 	quick     chan struct{} // a place for each request at the same time
@@ -66,39 +69,52 @@ func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(!o.H2C)
 	protocols.SetUnencryptedHTTP2(o.H2C)
-	u := &Upstream{name: name, base: base, circuit: newCircuit(name), options: o, numbers: numbers, tel: tel, buffers: &buffers{}, transport: &http.Transport{
+	u := &Upstream{name: name, base: base, circuit: newCircuit(name), options: o, numbers: numbers, tel: tel, buffers: &buffers{}, transport: transport{&http.Transport{
 		Protocols:             protocols,
-		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext,
+		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
 		MaxIdleConnsPerHost:   idleConns,
 		IdleConnTimeout:       idleTimeout,
 		ResponseHeaderTimeout: headerTimeout,
 		DisableCompression:    true,
-	}}
+	}}}
+	u.conns = newConns(base)
+	if u.quickly = u.conns; o.H2C {
+		u.quickly = u.transport
+	}
 	u.budget.tenths.Store(mostTenths)
 	u.quick, u.streamed = make(chan struct{}, o.MaxRequests), make(chan struct{}, o.MaxStreams)
 	return u, nil
 }
 
 // Close ends the connections that nobody uses.
-func (u *Upstream) Close() { u.transport.CloseIdleConnections() }
-
-// Handler passes requests on. stream hands every piece of an answer on as it comes, instead of when a buffer is full.
-func (u *Upstream) Handler(stream bool) http.Handler {
-	forward := &httputil.ReverseProxy{
-		Rewrite:        u.rewrite,
-		Transport:      u,
-		BufferPool:     u.buffers,
-		ModifyResponse: clean,
-		ErrorHandler:   fail,
-		// The record of the request has what matters: who left, what broke off.
-		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
-	}
-	if stream {
-		forward.FlushInterval = -1
-		return u.bounded("streamed", u.streamed, forward)
-	}
-	return collected(u.bounded("quick", u.quick, forward))
+func (u *Upstream) Close() {
+	u.transport.CloseIdleConnections()
+	u.conns.close()
 }
+
+// Handler passes requests on. stream hands every piece of a body on as it comes, in both directions; otherwise the request
+// is taken in as a whole before the service hears of it.
+func (u *Upstream) Handler(stream bool) http.Handler {
+	if stream {
+		return u.bounded("streamed", u.streamed, &httputil.ReverseProxy{
+			Rewrite:        u.rewrite,
+			Transport:      sender{u},
+			BufferPool:     u.buffers,
+			ModifyResponse: clean,
+			ErrorHandler:   fail,
+			FlushInterval:  -1,
+			// The record of the request has what matters: who left, what broke off.
+			ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
+		})
+	}
+	return collected(u.bounded("quick", u.quick, http.HandlerFunc(u.pass)))
+}
+
+// sender is an Upstream as what a ReverseProxy sends with.
+type sender struct{ *Upstream }
+
+// RoundTrip implements http.RoundTripper.
+func (s sender) RoundTrip(req *http.Request) (*http.Response, error) { return s.send(s.transport, req) }
 
 func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 	p.SetURL(u.base)
@@ -106,24 +122,64 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 	for _, name := range u.options.Forwarded {
 		h.Set(name, p.In.Header.Get(name))
 	}
-	h.Del("Accept-Encoding") // the gateway compresses
-	h.Del("Expect")          // the gateway has said 100 Continue
-	u.tel.Propagator.Inject(p.Out.Context(), propagation.HeaderCarrier(h))
+	u.prepare(p.Out.Context(), h)
 }
+
+// prepare makes the header of a request one to the service.
+func (u *Upstream) prepare(ctx context.Context, h http.Header) {
+	delete(h, "Accept-Encoding") // the gateway compresses
+	delete(h, "Expect")          // the gateway has said 100 Continue
+	u.tel.Propagator.Inject(ctx, propagation.HeaderCarrier(h))
+}
+
+// hopByHop is what a header says about one connection only, RFC 9110 section 7.6.1.
+var hopByHop = [...]string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+
+// pass passes on a request that is in memory. It does what a ReverseProxy does and makes no copy of the header: nobody
+// needs that of the client after this.
+func (u *Upstream) pass(w http.ResponseWriter, r *http.Request) {
+	for _, name := range hopByHop {
+		delete(r.Header, name)
+	}
+	u.prepare(r.Context(), r.Header)
+	out := *r
+	url := *r.URL
+	url.Scheme, url.Host = u.base.Scheme, u.base.Host
+	out.URL, out.Host = &url, u.base.Host
+	res, err := u.send(u.quickly, &out)
+	if err == nil {
+		defer func() { _ = res.Body.Close() }()
+		err = clean(res)
+	}
+	if err != nil {
+		fail(w, r, err)
+		return
+	}
+	for _, name := range hopByHop {
+		delete(res.Header, name)
+	}
+	h := w.Header()
+	for name, values := range res.Header {
+		h[name] = append(h[name], values...)
+	}
+	w.WriteHeader(res.StatusCode)
+	buffer := u.buffers.Get()
+	defer u.buffers.Put(buffer)
+	if _, err := io.CopyBuffer(onlyWriter{w}, res.Body, buffer); err != nil {
+		panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
+	}
+}
+
+// onlyWriter hides the ReadFrom that would not use the buffer.
+type onlyWriter struct{ io.Writer }
 
 // clean removes from an answer what is the gateway's to say, and turns an error that is not in the shape of our errors
 // (from something between us and the service) into one that is.
 func clean(res *http.Response) error {
-	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
-	if res.StatusCode >= http.StatusBadRequest && kind != "application/json" {
-		err := fmt.Errorf("%w: %d with %q", errAnswer, res.StatusCode, kind)
-		switch res.StatusCode {
-		case http.StatusServiceUnavailable: // what stands between us has nobody to send it to
-			return unavailable(err)
-		case http.StatusGatewayTimeout:
-			return tooSlow(err)
+	if res.StatusCode >= http.StatusBadRequest {
+		if err := foreign(res); err != nil {
+			return err
 		}
-		return err
 	}
 	for name := range res.Header {
 		if strings.HasPrefix(name, "Access-Control-") {
@@ -137,6 +193,22 @@ func clean(res *http.Response) error {
 		delete(res.Header, name)
 	}
 	return nil
+}
+
+// foreign returns an error for one that is not in the shape of ours.
+func foreign(res *http.Response) error {
+	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if kind == "application/json" {
+		return nil
+	}
+	err := fmt.Errorf("%w: %d with %q", errAnswer, res.StatusCode, kind)
+	switch res.StatusCode {
+	case http.StatusServiceUnavailable: // what stands between us has nobody to send it to
+		return unavailable(err)
+	case http.StatusGatewayTimeout:
+		return tooSlow(err)
+	}
+	return err
 }
 
 func fail(w http.ResponseWriter, r *http.Request, err error) {

@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,17 +36,20 @@ func upstream(t *testing.T, address string) *Upstream {
 
 func TestAServiceThatHangsIsATimeout(t *testing.T) {
 	t.Parallel()
-	ofRoute, ofTransport := hanging(t), hanging(t)
-	ofTransport.transport.ResponseHeaderTimeout = time.Millisecond
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	for u, ctx := range map[*Upstream]context.Context{ofRoute: ctx, ofTransport: t.Context()} {
+	asks := func(u *Upstream, stream bool, ctx context.Context) {
 		w := httptest.NewRecorder()
-		u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
+		u.Handler(stream).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
 		require.Equal(t, http.StatusGatewayTimeout, w.Code)
 		require.Contains(t, w.Body.String(), `"code":"timeout"`)
 		require.NotEmpty(t, w.Header().Get("Retry-After"))
 	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+	defer cancel()
+	u := hanging(t)
+	asks(u, false, ctx)
+	asks(u, true, ctx)
+	u.transport.ResponseHeaderTimeout = time.Millisecond
+	asks(u, true, t.Context())
 }
 
 // A service whose host does not even refuse connections is down, which says try again, and not slow.
@@ -53,12 +57,18 @@ func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 	t.Parallel()
 	for address, patience := range map[string]time.Duration{"http://service.invalid:8080": time.Minute, "http://127.0.0.1:1": time.Nanosecond} {
 		u := upstream(t, address)
-		u.transport.DialContext = (&net.Dialer{Timeout: patience}).DialContext
-		w := httptest.NewRecorder()
-		u.Handler(false).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
-		require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
-		require.Equal(t, "2", w.Header().Get("Retry-After"))
-		require.NotContains(t, w.Body.String(), "invalid")
+		dialer := &net.Dialer{Timeout: patience}
+		u.transport.DialContext = dialer.DialContext
+		u.conns.dial = func(ctx context.Context) (net.Conn, error) {
+			return dialer.DialContext(ctx, "tcp", strings.TrimPrefix(address, "http://"))
+		}
+		for _, stream := range []bool{false, true} {
+			w := httptest.NewRecorder()
+			u.Handler(stream).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
+			require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
+			require.Equal(t, "2", w.Header().Get("Retry-After"))
+			require.NotContains(t, w.Body.String(), "invalid")
+		}
 		require.Error(t, u.Ready(t.Context()))
 	}
 }

@@ -64,46 +64,66 @@ func (b *budget) spend() bool {
 	return true
 }
 
-// RoundTrip sends a request to the service, unless its circuit is open. What found nobody there is sent once more, if the
+// link is how requests get to a service.
+type link interface {
+	do(req *http.Request, a *attempts) (*http.Response, error)
+}
+
+// attempts is what a link says about how far a request got.
+type attempts struct {
+	onReached func()       // a connection; nil for nothing
+	tries     atomic.Int64 // on a connection: a link itself tries a GET again whose idle connection turns out to be dead
+	answered  atomic.Bool  // with a byte at least
+}
+
+func (a *attempts) reached() {
+	a.tries.Add(1)
+	if a.onReached != nil {
+		a.onReached()
+	}
+}
+
+// transport is net/http's way to a service: for what is streamed, and for HTTP/2.
+type transport struct{ *http.Transport }
+
+func (t transport) do(req *http.Request, a *attempts) (*http.Response, error) {
+	return t.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
+		GotConn:              func(httptrace.GotConnInfo) { a.reached() },
+		GotFirstResponseByte: func() { a.answered.Store(true) },
+	})))
+}
+
+// send sends a request to the service, unless its circuit is open. What found nobody there is sent once more, if the
 // budget allows and nothing can happen twice.
-func (u *Upstream) RoundTrip(req *http.Request) (*http.Response, error) {
+func (u *Upstream) send(via link, req *http.Request) (*http.Response, error) {
 	report, err := u.circuit.Allow()
 	if err != nil {
 		u.numbers.refused.WithLabelValues(u.name, "circuit_open").Inc()
 		return nil, unavailable(err)
 	}
 	u.budget.earn()
+	var a attempts
+	judge := report
 	var sent *sending
 	if req.Body != nil && req.Body != http.NoBody {
 		sent = &sending{ReadCloser: req.Body}
-	}
-	var judged sync.Once
-	judge := func(err error) { judged.Do(func() { report(err) }) }
-	var answered atomic.Bool
-	var tries atomic.Int64 // on a connection; the transport itself tries a GET again whose idle connection turns out to be dead
-	req = req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn: func(httptrace.GotConnInfo) {
-			tries.Add(1)
-			if sent != nil { // a long upload as the probe would keep the circuit shut until its end: it has reached the service
-				judge(nil)
-			}
-		},
-		GotFirstResponseByte: func() { answered.Store(true) },
-	}))
-	if sent != nil {
 		req.Body = sent
+		// A long upload as the probe would keep the circuit shut until its end: it has reached the service.
+		var judged sync.Once
+		judge = func(err error) { judged.Do(func() { report(err) }) }
+		a.onReached = func() { judge(nil) }
 	}
-	res, err := u.transport.RoundTrip(req)
-	if err != nil && tries.Load() < 2 && sent.again(req, err) && u.budget.spend() {
+	res, err := via.do(req, &a)
+	if err != nil && a.tries.Load() < 2 && sent.again(req, err) && u.budget.spend() {
 		u.numbers.retries.WithLabelValues(u.name).Inc()
-		answered.Store(false)
-		res, err = u.transport.RoundTrip(req)
+		a.answered.Store(false)
+		res, err = via.do(req, &a)
 	}
 	judge(sent.blame(req, err))
 	if err != nil && sent != nil && sent.broken.Load() {
 		return nil, incomplete(err)
 	}
-	if err != nil && answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
+	if err != nil && a.answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
 		err = errors.Join(errAnswer, err)
 	}
 	return res, err

@@ -1,0 +1,245 @@
+package proxy
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+const maxAnswerHeader = 1 << 20 // bytes
+
+// conns are the HTTP/1.1 connections to one service for requests that are in memory. One goroutine writes the request and
+// reads the answer, the one that serves the client: net/http's Transport, which has two more for each connection, costs
+// twice as much as everything else a gateway does to a small request. What the bytes of an answer mean is still net/http's
+// to say. See docs/adr/0012-quick-connections.md.
+type conns struct {
+	host string // for the header
+	dial func(context.Context) (net.Conn, error)
+
+	mu   sync.Mutex
+	idle []*conn // the last to be used is the first to be used again
+	// sweep runs once nobody has used the first of them for long. It is set while there are any.
+	sweep *time.Timer
+}
+
+func newConns(base *url.URL) *conns {
+	p := &conns{host: base.Host}
+	tcp := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
+	address := base.Host
+	if base.Port() == "" {
+		address = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
+	}
+	p.dial = func(ctx context.Context) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", address) }
+	if base.Scheme == "https" {
+		p.dial = func(ctx context.Context) (net.Conn, error) {
+			return (&tls.Dialer{NetDialer: tcp}).DialContext(ctx, "tcp", address)
+		}
+	}
+	p.sweep = time.AfterFunc(idleTimeout, p.closeUnused)
+	return p
+}
+
+// do sends a request whose body, if there is any, is in memory. What the service has hung up on while nobody used it is
+// noticed: a GET is sent again on a new connection, anything else only goes where the service still listens.
+func (p *conns) do(req *http.Request, a *attempts) (*http.Response, error) {
+	safe := (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.ContentLength == 0
+	c := p.take()
+	for c != nil && !safe && c.hungUp() {
+		_ = c.Close()
+		c = p.take()
+	}
+	if c != nil {
+		res, err := p.exchange(c, req, a)
+		if err == nil || !safe || a.answered.Load() || req.Context().Err() != nil {
+			return res, err
+		}
+	}
+	fresh, err := p.dial(req.Context())
+	if err != nil {
+		return nil, err
+	}
+	return p.exchange(newConn(fresh), req, a)
+}
+
+func (p *conns) exchange(c *conn, req *http.Request, a *attempts) (*http.Response, error) {
+	a.reached()
+	// It ends both directions at once; the connection is of no use after that.
+	stop := context.AfterFunc(req.Context(), func() { _ = c.SetDeadline(time.Unix(1, 0)) })
+	res, err := c.exchange(req, p.host)
+	if err != nil {
+		stop()
+		a.answered.Store(c.answered)
+		_ = c.Close()
+		return nil, fmt.Errorf("exchange with the service: %w", err)
+	}
+	res.Body = &answer{ReadCloser: res.Body, conn: c, pool: p, stop: stop, last: res.Close}
+	return res, nil
+}
+
+func (p *conns) take() *conn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	last := len(p.idle) - 1
+	if last < 0 {
+		return nil
+	}
+	c := p.idle[last]
+	p.idle[last], p.idle = nil, p.idle[:last]
+	return c
+}
+
+func (p *conns) put(c *conn) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.idle) == idleConns {
+		_ = c.Close()
+		return
+	}
+	c.used = clock.System{}.Now()
+	p.idle = append(p.idle, c)
+	if len(p.idle) == 1 {
+		p.sweep.Reset(idleTimeout)
+	}
+}
+
+func (p *conns) closeUnused() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	unused := 0
+	for now := (clock.System{}).Now(); unused < len(p.idle) && now.Sub(p.idle[unused].used) >= idleTimeout; unused++ {
+		_ = p.idle[unused].Close()
+	}
+	p.idle = append(p.idle[:0], p.idle[unused:]...)
+	if len(p.idle) > 0 {
+		p.sweep.Reset(idleTimeout)
+	}
+}
+
+func (p *conns) close() {
+	for c := p.take(); c != nil; c = p.take() {
+		_ = c.Close()
+	}
+}
+
+// conn is one connection. Whoever took it out of the pool is the only one to use it.
+type conn struct {
+	net.Conn
+	in       *bufio.Reader
+	out      *bufio.Writer
+	left     int64 // that may still be read: a header has an end
+	answered bool  // since the last request
+	used     time.Time
+}
+
+func newConn(c net.Conn) *conn {
+	made := &conn{Conn: c, left: math.MaxInt64}
+	made.in, made.out = bufio.NewReader(made), bufio.NewWriter(c)
+	return made
+}
+
+var errLongHeader = fmt.Errorf("its header is over %d bytes", maxAnswerHeader)
+
+func (c *conn) Read(b []byte) (int, error) {
+	if c.left <= 0 {
+		return 0, errLongHeader
+	}
+	n, err := c.Conn.Read(b[:min(int64(len(b)), c.left)])
+	c.left -= int64(n)
+	c.answered = c.answered || n > 0
+	return n, err
+}
+
+// exchange writes a request and reads the header of the answer.
+func (c *conn) exchange(req *http.Request, host string) (*http.Response, error) {
+	c.answered = false
+	// A service may answer and hang up before it has read everything, so the answer is looked for after a failure too.
+	sent := c.send(req, host)
+	for {
+		c.left = maxAnswerHeader
+		res, err := http.ReadResponse(c.in, req)
+		if err != nil {
+			return nil, errors.Join(sent, err)
+		}
+		c.left = math.MaxInt64
+		switch {
+		case res.StatusCode == http.StatusSwitchingProtocols:
+			return nil, errors.New("it switches protocols without being asked")
+		case res.StatusCode >= http.StatusOK:
+			res.Close = res.Close || sent != nil
+			return res, nil
+		}
+	}
+}
+
+// send writes a request. Its URL and header come from net/http's server, which lets no control characters in.
+func (c *conn) send(req *http.Request, host string) error {
+	out := c.out
+	out.Reset(c.Conn) // forgets an error, and what was left of a request that had one
+	for _, part := range [...]string{req.Method, " ", req.URL.RequestURI(), " HTTP/1.1\r\nHost: ", host, "\r\n"} {
+		_, _ = out.WriteString(part) // Flush tells
+	}
+	if req.ContentLength > 0 || req.Method != http.MethodGet && req.Method != http.MethodHead {
+		_, _ = out.WriteString("Content-Length: ")
+		_, _ = out.WriteString(strconv.FormatInt(req.ContentLength, 10))
+		_, _ = out.WriteString("\r\n")
+	}
+	for name, values := range req.Header {
+		switch name {
+		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
+			continue
+		}
+		for _, value := range values {
+			for _, part := range [...]string{name, ": ", value, "\r\n"} {
+				_, _ = out.WriteString(part)
+			}
+		}
+	}
+	_, _ = out.WriteString("\r\n")
+	if req.ContentLength > 0 {
+		if _, err := io.Copy(out, req.Body); err != nil {
+			return err
+		}
+	}
+	return out.Flush()
+}
+
+// answer is the body of an answer. Once it has been read to its end, the connection can be used again.
+type answer struct {
+	io.ReadCloser
+	conn  *conn
+	pool  *conns
+	stop  func() bool
+	last  bool // on this connection
+	whole bool
+}
+
+func (a *answer) Read(p []byte) (int, error) {
+	n, err := a.ReadCloser.Read(p)
+	a.whole = a.whole || errors.Is(err, io.EOF)
+	return n, err
+}
+
+func (a *answer) Close() error {
+	c := a.conn
+	if c == nil {
+		return nil
+	}
+	a.conn = nil
+	if stopped := a.stop(); stopped && a.whole && !a.last && c.in.Buffered() == 0 {
+		a.pool.put(c)
+		return nil
+	}
+	return c.Close()
+}
