@@ -97,7 +97,7 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		"gateway.docs":    docs,
 	}
 	streams := guard.NewStreams()
-	mux := http.NewServeMux()
+	mux := rpc.NewMux()
 	for _, rt := range table {
 		// The gateway's own pages are asked for by machines all the time.
 		name, level, handler := rt.op, slog.LevelDebug, own[rt.op]
@@ -127,5 +127,5 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		mux.Handle(prefix, named)
 		mux.Handle(prefix+"/", named)
 	}
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { rpc.Dispatch(mux, w, r) }), nil
+	return mux, nil
 }

@@ -44,8 +44,9 @@ func exchangeOf(ctx context.Context) *exchange {
 // RequestID is the id of the request that ctx belongs to, empty outside of one.
 func RequestID(ctx context.Context) string { return exchangeOf(ctx).requestID }
 
-// RequestIDHeader carries the id of a request from the gateway to the services and back to the app.
-const RequestIDHeader = "X-Request-ID"
+// RequestIDHeader carries the id of a request from the gateway to the services and back to the app. It is written as
+// net/http keeps it, which makes finding it cheap.
+const RequestIDHeader = "X-Request-Id"
 
 // CleanRequestID returns the id that a header carries if it is harmless to log, else a new one.
 func CleanRequestID(sent string) string {

@@ -10,10 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"runtime/debug"
 	"slices"
-	"strings"
 	"time"
 
 	kithttp "github.com/go-kit/kit/transport/http"
@@ -44,7 +42,7 @@ type Router struct {
 	chain        *Chain
 	authenticate Authenticator
 	tel          telemetry.Set
-	mux          *http.ServeMux
+	mux          *Mux
 	routed       map[string]bool
 	problems     []error
 }
@@ -55,7 +53,7 @@ func NewRouter(openapi []byte, chain *Chain, authenticate Authenticator, tel tel
 	if err != nil {
 		return nil, err
 	}
-	return &Router{doc: doc, chain: chain, authenticate: authenticate, tel: tel, mux: http.NewServeMux(), routed: map[string]bool{}}, nil
+	return &Router{doc: doc, chain: chain, authenticate: authenticate, tel: tel, mux: NewMux(), routed: map[string]bool{}}, nil
 }
 
 type route struct {
@@ -258,42 +256,5 @@ func (r *Router) serve(w http.ResponseWriter, req *http.Request) {
 	req = req.WithContext(ctx)
 	x.request = req
 	w.Header().Set(RequestIDHeader, x.requestID)
-	Dispatch(r.mux, w, req)
-}
-
-// Dispatch serves a request with a mux, takes a trailing slash for the same path, and answers an unknown path or method in
-// the shape of all errors.
-func Dispatch(mux *http.ServeMux, w http.ResponseWriter, req *http.Request) {
-	if p := req.URL.Path; len(p) > 1 && strings.HasSuffix(p, "/") {
-		trimmed := *req.URL
-		trimmed.Path, trimmed.RawPath = strings.TrimRight(p, "/"), ""
-		if trimmed.Path == "" {
-			trimmed.Path = "/"
-		}
-		clone := *req
-		clone.URL = &trimmed
-		req = &clone
-	}
-	if path.Clean(req.URL.Path) != req.URL.Path {
-		WriteError(w, req, fault.New(fault.NotFound, "not_found", "No such path")) // the mux would redirect
-		return
-	}
-	if _, pattern := mux.Handler(req); pattern != "" {
-		mux.ServeHTTP(w, req)
-		return
-	}
-	var allowed []string
-	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		probe := *req
-		probe.Method = method
-		if _, pattern := mux.Handler(&probe); pattern != "" {
-			allowed = append(allowed, method)
-		}
-	}
-	if len(allowed) == 0 {
-		WriteError(w, req, fault.New(fault.NotFound, "not_found", "No such path"))
-		return
-	}
-	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	WriteError(w, req, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+req.Method))
+	r.mux.ServeHTTP(w, req)
 }

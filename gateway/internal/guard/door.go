@@ -45,13 +45,13 @@ func (d Door) Handler(next http.Handler) http.Handler {
 			r.Header.Add("Via", "1.1 proxy") // trusted or not, there is one
 		}
 		dropForged(r.Header)
-		r.Header.Set(rpc.RequestIDHeader, id)
-		r.Header.Set(forwardedFor, client)
-		r.Header.Set(forwardedProto, proto)
-		r.Header.Set(forwardedHost, r.Host)
+		r.Header[rpc.RequestIDHeader] = []string{id}
+		r.Header[forwardedFor] = []string{client}
+		r.Header[forwardedProto] = []string{proto}
+		r.Header[forwardedHost] = []string{r.Host}
 
 		h := w.Header()
-		h.Set(rpc.RequestIDHeader, id)
+		h[rpc.RequestIDHeader] = []string{id}
 		secure(h)
 		if proto == "https" {
 			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
@@ -70,10 +70,17 @@ func (d Door) Handler(next http.Handler) http.Handler {
 
 // secure sets what browsers are to know of every answer.
 func secure(h http.Header) {
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("X-Frame-Options", "DENY")
-	h.Set("Referrer-Policy", "no-referrer")
-	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	for name, value := range secured {
+		h[name] = value
+	}
+}
+
+// secured is shared by all answers: who wants another value of these headers sets it, and adds none.
+var secured = http.Header{
+	"X-Content-Type-Options":  {"nosniff"},
+	"X-Frame-Options":         {"DENY"},
+	"Referrer-Policy":         {"no-referrer"},
+	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 }
 
 // refuse answers without reading the body. The connection ends with the answer: what the client still sends is not ours
@@ -101,19 +108,21 @@ func (d Door) allows(host string) bool {
 // traceparent stays: an app may have begun the trace.
 func dropForged(h http.Header) {
 	for name := range h {
-		for _, prefix := range []string{"X-User-", "X-Agent-", "X-Auth-", "X-Forwarded-", "X-Original-", "X-Rewrite-"} {
-			if strings.HasPrefix(name, prefix) {
-				delete(h, name)
-			}
+		if isForged(name) {
+			delete(h, name)
 		}
 	}
-	for _, name := range []string{
-		"Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Http-Method-Override",
-		"Baggage", "Connection", "Upgrade",
-	} {
-		delete(h, name)
-	}
 }
+
+func isForged(name string) bool {
+	switch name {
+	case "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Http-Method-Override", "Baggage", "Connection", "Upgrade":
+		return true
+	}
+	return strings.HasPrefix(name, "X-") && slices.ContainsFunc(forgedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
+}
+
+var forgedPrefixes = []string{"X-User-", "X-Agent-", "X-Auth-", "X-Forwarded-", "X-Original-", "X-Rewrite-"}
 
 // client is the address and protocol of who really calls. X-Forwarded-For is read from the right, as far as trusted
 // proxies wrote it.

@@ -132,14 +132,22 @@ func (u *Upstream) prepare(ctx context.Context, h http.Header) {
 	u.tel.Propagator.Inject(ctx, propagation.HeaderCarrier(h))
 }
 
-// hopByHop is what a header says about one connection only, RFC 9110 section 7.6.1.
-var hopByHop = [...]string{"Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade"}
+// isHopByHop reports whether a header is about one connection only, RFC 9110 section 7.6.1.
+func isHopByHop(name string) bool {
+	switch name {
+	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
+		return true
+	}
+	return false
+}
 
 // pass passes on a request that is in memory. It does what a ReverseProxy does and makes no copy of the header: nobody
 // needs that of the client after this.
 func (u *Upstream) pass(w http.ResponseWriter, r *http.Request) {
-	for _, name := range hopByHop {
-		delete(r.Header, name)
+	for name := range r.Header {
+		if isHopByHop(name) {
+			delete(r.Header, name)
+		}
 	}
 	u.prepare(r.Context(), r.Header)
 	out := *r
@@ -155,12 +163,15 @@ func (u *Upstream) pass(w http.ResponseWriter, r *http.Request) {
 		fail(w, r, err)
 		return
 	}
-	for _, name := range hopByHop {
-		delete(res.Header, name)
-	}
 	h := w.Header()
 	for name, values := range res.Header {
-		h[name] = append(h[name], values...)
+		switch {
+		case isHopByHop(name):
+		case h[name] == nil:
+			h[name] = values
+		default:
+			h[name] = append(h[name], values...)
+		}
 	}
 	w.WriteHeader(res.StatusCode)
 	buffer := u.buffers.Get()
@@ -182,17 +193,20 @@ func clean(res *http.Response) error {
 		}
 	}
 	for name := range res.Header {
-		if strings.HasPrefix(name, "Access-Control-") {
+		if isOurs(name) {
 			delete(res.Header, name)
 		}
 	}
-	for _, name := range []string{
-		"Server", "X-Powered-By", "X-Request-Id", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy",
-		"Content-Security-Policy", "Strict-Transport-Security",
-	} {
-		delete(res.Header, name)
-	}
 	return nil
+}
+
+// isOurs reports whether a header of an answer is the gateway's to set.
+func isOurs(name string) bool {
+	switch name {
+	case "Server", "X-Powered-By", "X-Request-Id", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "Content-Security-Policy", "Strict-Transport-Security":
+		return true
+	}
+	return strings.HasPrefix(name, "Access-Control-")
 }
 
 // foreign returns an error for one that is not in the shape of ours.

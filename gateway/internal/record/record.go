@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
-	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -141,13 +140,16 @@ func (rec *Recorder) recovered(w *writer, r *http.Request, e *entry, p any) (cut
 	return false
 }
 
+// classes are how statuses are counted, by their first digit.
+var classes = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx", 7: "7xx", 8: "8xx", 9: "9xx"}
+
 func (rec *Recorder) end(ctx context.Context, span trace.Span, e *entry, r *http.Request, w *writer, took time.Duration) {
 	status := w.status
 	if status == 0 {
 		status = http.StatusOK
 	}
 	attrs := []slog.Attr{
-		slog.String("op", e.op), slog.Int("status", status), slog.Duration("took", took), slog.Int64("bytes", w.bytes),
+		slog.String("op", e.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
 		slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)),
 	}
 	level := e.level
@@ -167,7 +169,7 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, e *entry, r *http
 		}
 	}
 	rec.tel.Log.LogAttrs(ctx, level, "request", attrs...)
-	rec.duration.WithLabelValues(e.op, strconv.Itoa(status/100)+"xx").Observe(took.Seconds())
+	rec.duration.WithLabelValues(e.op, classes[status/100]).Observe(took.Seconds())
 	span.SetAttributes(attribute.String("http.request.method", method(r)), attribute.Int("http.response.status_code", status))
 	span.End()
 }

@@ -1,0 +1,61 @@
+package rpc
+
+import (
+	"net/http"
+	"path"
+	"strings"
+
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// Mux is net/http's ServeMux, which takes a trailing slash for the same path and answers an unknown path or method in the
+// shape of all errors.
+type Mux struct{ patterns *http.ServeMux }
+
+const unrouted = "/" // the pattern of whatever no other pattern takes
+
+// NewMux makes a Mux without patterns.
+func NewMux() *Mux {
+	m := &Mux{patterns: http.NewServeMux()}
+	m.patterns.HandleFunc(unrouted, m.refuse)
+	return m
+}
+
+// Handle registers a handler for a pattern of ServeMux.
+func (m *Mux) Handle(pattern string, h http.Handler) { m.patterns.Handle(pattern, h) }
+
+// ServeHTTP implements http.Handler.
+func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if p := r.URL.Path; len(p) > 1 && p[len(p)-1] == '/' {
+		trimmed := *r.URL
+		trimmed.Path, trimmed.RawPath = strings.TrimRight(p, "/"), ""
+		if trimmed.Path == "" {
+			trimmed.Path = "/"
+		}
+		clone := *r
+		clone.URL = &trimmed
+		r = &clone
+	}
+	if path.Clean(r.URL.Path) != r.URL.Path || r.URL.Path == "*" {
+		WriteError(w, r, fault.New(fault.NotFound, "not_found", "No such path")) // ServeMux has answers of its own
+		return
+	}
+	m.patterns.ServeHTTP(w, r)
+}
+
+func (m *Mux) refuse(w http.ResponseWriter, r *http.Request) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		probe := *r
+		probe.Method = method
+		if _, pattern := m.patterns.Handler(&probe); pattern != unrouted {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		WriteError(w, r, fault.New(fault.NotFound, "not_found", "No such path"))
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+r.Method))
+}
