@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/gateway/internal/proxy"
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -102,28 +103,33 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		// The gateway's own pages are asked for by machines all the time.
 		name, level, handler := rt.op, slog.LevelDebug, own[rt.op]
 		if handler == nil {
-			name, level, handler = "gateway."+rt.op, slog.LevelInfo, upstreams[rt.service].Handler(rt.timeout == streamed)
+			name, level, handler = "gateway."+rt.op, slog.LevelInfo, upstreams[rt.service].Quick(rt.timeout)
+			if rt.timeout == streamed {
+				handler = upstreams[rt.service].Stream()
+			}
 		}
 		if rt.timeout != streamed {
 			handler = compress(handler)
 		}
 		limits := rates[rt.class]
-		handler = guard.Limit(rt.body, rt.timeout, handler)
+		handler = guard.Limit(rt.body, handler)
 		switch rt.access {
 		case rpc.Anyone:
 		case rpc.Signed:
 			handler = guard.Signed(handler)
 		default:
+			admitted := handler
+			forCaller := func(w http.ResponseWriter, r *http.Request, _ identity.Caller) { admitted.ServeHTTP(w, r) }
 			if rt.timeout == streamed {
-				handler = streams.PerAgent(handler)
+				forCaller = streams.PerAgent(forCaller)
 			}
-			handler = tokens.Require(rt.access, limits.PerAgent(handler))
+			handler = tokens.Require(rt.access, limits.PerAgent(forCaller))
 		}
 		mux.Handle(rt.pattern, record.Name(name, level, limits.PerAddress(handler)))
 	}
 	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[read].PerAddress(assets)))
 	for prefix, handler := range cfg.Mount {
-		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[read].PerAddress(guard.Limit(small, streamed, handler)))
+		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[read].PerAddress(guard.Limit(small, handler)))
 		mux.Handle(prefix, named)
 		mux.Handle(prefix+"/", named)
 	}

@@ -1,7 +1,6 @@
 package guard
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -14,21 +13,13 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Limit lets requests with a body of at most maxBody bytes through to next and gives them that long, 0 for as long as it
-// takes. A body that announces its size is refused at once; one that does not fails next's reading with the same TooLarge
-// fault.
-func Limit(maxBody int64, timeout time.Duration, next http.Handler) http.Handler {
+// Limit lets requests with a body of at most maxBody bytes through to next. A body that announces its size is refused at
+// once; one that does not fails next's reading with the same TooLarge fault.
+func Limit(maxBody int64, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength > maxBody {
 			refuse(w, r, tooLarge(maxBody))
 			return
-		}
-		if timeout > 0 {
-			ctx, cancel := context.WithTimeout(r.Context(), timeout)
-			defer cancel()
-			r = r.WithContext(ctx)
-		} else {
-			r = r.WithContext(r.Context()) // the body is replaced in a copy
 		}
 		if r.ContentLength != 0 {
 			r.Body = limited{http.MaxBytesReader(w, r.Body, maxBody)}

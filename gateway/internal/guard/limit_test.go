@@ -91,7 +91,7 @@ func TestAnAnswerMayTakeLongerThanABodyMayStall(t *testing.T) {
 // Whoever asks for the connection to be closed and sends a body that nobody reads gets the answer and no reset.
 func TestARefusalArrivesWhileTheClientSends(t *testing.T) {
 	t.Parallel()
-	server := httptest.NewServer(Cut(Patience, Limit(1, 0, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))))
+	server := httptest.NewServer(Cut(Patience, Limit(1, http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))))
 	defer server.Close()
 	for range 20 {
 		conn := dial(t, server)
@@ -112,7 +112,7 @@ func TestARefusalArrivesWhileTheClientSends(t *testing.T) {
 func TestABodyUpToTheLimitPasses(t *testing.T) {
 	t.Parallel()
 	var read int
-	limited := Limit(4, 0, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	limited := Limit(4, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		raw, err := io.ReadAll(r.Body)
 		read = len(raw)
 		if err != nil {

@@ -45,36 +45,53 @@ func NewLimited() *prometheus.CounterVec {
 
 // PerAddress lets an address call next as often as it may. It comes before the token is looked at.
 func (r *Rate) PerAddress(next http.Handler) http.Handler {
-	return r.limit("address", r.addresses, func(req *http.Request) string { return network(req.Header.Get(forwardedFor)) }, next)
+	take := r.taker("address", r.addresses)
+	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		if take(w, req, network(req.Header.Get(forwardedFor))) {
+			next.ServeHTTP(w, req)
+		}
+	})
 }
 
-// PerAgent lets the caller of the request's context call next as often as it may.
-func (r *Rate) PerAgent(next http.Handler) http.Handler {
-	return r.limit("agent", r.agents, func(req *http.Request) string {
-		caller, _ := identity.From(req.Context()) // operations that are open to anyone have none
-		return caller.AgentID
-	}, next)
+// PerAgent lets a caller call next as often as it may.
+func (r *Rate) PerAgent(next CallerHandler) CallerHandler {
+	take := r.taker("agent", r.agents)
+	return func(w http.ResponseWriter, req *http.Request, c identity.Caller) {
+		if take(w, req, c.AgentID) {
+			next(w, req, c)
+		}
+	}
 }
 
-func (r *Rate) limit(by string, b *buckets, key func(*http.Request) string, next http.Handler) http.Handler {
+// taker returns what takes a token out of a bucket of b, says in the header what is left, and refuses when there was none.
+func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *http.Request, key string) bool {
 	if b == nil {
-		return next
+		return func(http.ResponseWriter, *http.Request, string) bool { return true }
 	}
 	refused := r.limited.WithLabelValues(r.class, by)
-	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		left := b.take(key(req))
+	return func(w http.ResponseWriter, req *http.Request, key string) bool {
+		left := b.take(key)
 		h := w.Header()
 		h[rateLimit] = b.limit
-		h[rateRemaining] = []string{strconv.Itoa(max(0, int(left)))}
-		h[rateReset] = []string{strconv.Itoa(b.seconds(float64(b.perMinute) - left))}
-		if left < 0 {
-			refused.Inc()
-			wait := time.Duration(b.seconds(-left)) * time.Second
-			refuse(w, req, fault.New(fault.Limited, "rate_limited", "Too many requests: wait before you send more").After(wait))
-			return
+		set(h, rateRemaining, max(0, int(left)))
+		set(h, rateReset, b.seconds(float64(b.perMinute)-left))
+		if left >= 0 {
+			return true
 		}
-		next.ServeHTTP(w, req)
-	})
+		refused.Inc()
+		wait := time.Duration(b.seconds(-left)) * time.Second
+		refuse(w, req, fault.New(fault.Limited, "rate_limited", "Too many requests: wait before you send more").After(wait))
+		return false
+	}
+}
+
+// set sets a header of ours, in the place of what an earlier limit said.
+func set(h http.Header, name string, value int) {
+	if values := h[name]; len(values) == 1 {
+		values[0] = strconv.Itoa(value)
+		return
+	}
+	h[name] = []string{strconv.Itoa(value)}
 }
 
 // network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.

@@ -22,17 +22,16 @@ type Streams struct {
 // NewStreams counts from none.
 func NewStreams() *Streams { return &Streams{open: map[string]int{}} }
 
-// PerAgent lets the caller of the request's context have MaxStreams requests at next.
-func (s *Streams) PerAgent(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, _ := identity.From(r.Context()) // the operation is for agents, so there is one
+// PerAgent lets a caller have MaxStreams requests at next.
+func (s *Streams) PerAgent(next CallerHandler) CallerHandler {
+	return func(w http.ResponseWriter, r *http.Request, caller identity.Caller) {
 		if !s.begin(caller.AgentID) {
 			refuse(w, r, fault.New(fault.Limited, "too_many_streams", "Too many uploads and downloads at the same time: wait until one has ended").After(5*time.Second))
 			return
 		}
 		defer s.end(caller.AgentID)
-		next.ServeHTTP(w, r)
-	})
+		next(w, r, caller)
+	}
 }
 
 func (s *Streams) begin(agent string) bool {

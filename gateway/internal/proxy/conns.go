@@ -53,7 +53,7 @@ func newConns(base *url.URL) *conns {
 
 // do sends a request whose body, if there is any, is in memory. What the service has hung up on while nobody used it is
 // noticed: a GET is sent again on a new connection, anything else only goes where the service still listens.
-func (p *conns) do(req *http.Request, a *attempts) (*http.Response, error) {
+func (p *conns) do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
 	safe := (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.ContentLength == 0
 	c := p.take()
 	for c != nil && !safe && c.hungUp() {
@@ -61,7 +61,7 @@ func (p *conns) do(req *http.Request, a *attempts) (*http.Response, error) {
 		c = p.take()
 	}
 	if c != nil {
-		res, err := p.exchange(c, req, a)
+		res, err := p.exchange(c, req, deadline, a)
 		if err == nil || !safe || a.answered.Load() || req.Context().Err() != nil {
 			return res, err
 		}
@@ -70,12 +70,13 @@ func (p *conns) do(req *http.Request, a *attempts) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.exchange(newConn(fresh), req, a)
+	return p.exchange(newConn(fresh), req, deadline, a)
 }
 
-func (p *conns) exchange(c *conn, req *http.Request, a *attempts) (*http.Response, error) {
+func (p *conns) exchange(c *conn, req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
 	a.reached()
-	// It ends both directions at once; the connection is of no use after that.
+	_ = c.SetDeadline(deadline) // what follows fails if this does
+	// When the client leaves it is over at once; the connection is of no use after that.
 	stop := context.AfterFunc(req.Context(), func() { _ = c.SetDeadline(time.Unix(1, 0)) })
 	res, err := c.exchange(req, p.host)
 	if err != nil {
@@ -84,7 +85,7 @@ func (p *conns) exchange(c *conn, req *http.Request, a *attempts) (*http.Respons
 		_ = c.Close()
 		return nil, fmt.Errorf("exchange with the service: %w", err)
 	}
-	res.Body = &answer{ReadCloser: res.Body, conn: c, pool: p, stop: stop, last: res.Close}
+	res.Body = &answerBody{ReadCloser: res.Body, conn: c, pool: p, stop: stop, last: res.Close}
 	return res, nil
 }
 
@@ -215,8 +216,8 @@ func (c *conn) send(req *http.Request, host string) error {
 	return out.Flush()
 }
 
-// answer is the body of an answer. Once it has been read to its end, the connection can be used again.
-type answer struct {
+// answerBody is the body of an answer. Once it has been read to its end, the connection can be used again.
+type answerBody struct {
 	io.ReadCloser
 	conn  *conn
 	pool  *conns
@@ -225,13 +226,13 @@ type answer struct {
 	whole bool
 }
 
-func (a *answer) Read(p []byte) (int, error) {
+func (a *answerBody) Read(p []byte) (int, error) {
 	n, err := a.ReadCloser.Read(p)
 	a.whole = a.whole || errors.Is(err, io.EOF)
 	return n, err
 }
 
-func (a *answer) Close() error {
+func (a *answerBody) Close() error {
 	c := a.conn
 	if c == nil {
 		return nil

@@ -5,6 +5,7 @@ package proxy
 import (
 	"crypto/tls"
 	"syscall"
+	"time"
 )
 
 // hungUp reports whether the service has closed a connection that nobody used, or has said something on it.
@@ -21,6 +22,7 @@ func (c *conn) hungUp() bool {
 	if err != nil {
 		return true
 	}
+	_ = c.SetDeadline(time.Time{}) // that of its last request may be over
 	silent := false
 	err = control.Read(func(fd uintptr) bool {
 		var b [1]byte

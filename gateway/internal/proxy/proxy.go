@@ -7,28 +7,23 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"mime"
 	"net"
 	"net/http"
-	"net/http/httputil"
 	"net/url"
 	"strings"
-	"sync"
 	"time"
-
-	"github.com/sony/gobreaker/v2"
-	"go.opentelemetry.io/otel/propagation"
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/sony/gobreaker/v2"
 )
 
 const (
 	dialTimeout   = 2 * time.Second
 	keepAlive     = 15 * time.Second
-	headerTimeout = 60 * time.Second // from the last byte of the request to the first of the answer
+	headerTimeout = 60 * time.Second // of what is streamed, from the last byte of the request to the first of the answer
 	idleConns     = 256              // kept to one service
 	idleTimeout   = 90 * time.Second // less than the 2 min after which the services close them
 	bufferSize    = 32 << 10
@@ -44,9 +39,9 @@ type Upstream struct {
 	quickly   link // for what is in memory: one of the two
 	circuit   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	budget    budget
-	quick     chan struct{} // a place for each request at the same time
-	streamed  chan struct{} // and for each upload, recording and event stream
-	buffers   *buffers
+	quick     *places // for what is in memory
+	streamed  *places // for uploads, recordings and event streams
+	buffers   buffers
 	options   Options
 	numbers   *Numbers
 	tel       telemetry.Set
@@ -69,7 +64,7 @@ func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (
 	protocols := &http.Protocols{}
 	protocols.SetHTTP1(!o.H2C)
 	protocols.SetUnencryptedHTTP2(o.H2C)
-	u := &Upstream{name: name, base: base, circuit: newCircuit(name), options: o, numbers: numbers, tel: tel, buffers: &buffers{}, transport: transport{&http.Transport{
+	u := &Upstream{name: name, base: base, circuit: newCircuit(name), options: o, numbers: numbers, tel: tel, transport: transport{&http.Transport{
 		Protocols:             protocols,
 		DialContext:           (&net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}).DialContext,
 		MaxIdleConnsPerHost:   idleConns,
@@ -82,7 +77,7 @@ func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (
 		u.quickly = u.transport
 	}
 	u.budget.tenths.Store(mostTenths)
-	u.quick, u.streamed = make(chan struct{}, o.MaxRequests), make(chan struct{}, o.MaxStreams)
+	u.quick, u.streamed = numbers.places(name, "quick", o.MaxRequests), numbers.places(name, "streamed", o.MaxStreams)
 	return u, nil
 }
 
@@ -91,98 +86,6 @@ func (u *Upstream) Close() {
 	u.transport.CloseIdleConnections()
 	u.conns.close()
 }
-
-// Handler passes requests on. stream hands every piece of a body on as it comes, in both directions; otherwise the request
-// is taken in as a whole before the service hears of it.
-func (u *Upstream) Handler(stream bool) http.Handler {
-	if stream {
-		return u.bounded("streamed", u.streamed, &httputil.ReverseProxy{
-			Rewrite:        u.rewrite,
-			Transport:      sender{u},
-			BufferPool:     u.buffers,
-			ModifyResponse: clean,
-			ErrorHandler:   fail,
-			FlushInterval:  -1,
-			// The record of the request has what matters: who left, what broke off.
-			ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
-		})
-	}
-	return collected(u.bounded("quick", u.quick, http.HandlerFunc(u.pass)))
-}
-
-// sender is an Upstream as what a ReverseProxy sends with.
-type sender struct{ *Upstream }
-
-// RoundTrip implements http.RoundTripper.
-func (s sender) RoundTrip(req *http.Request) (*http.Response, error) { return s.send(s.transport, req) }
-
-func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
-	p.SetURL(u.base)
-	h := p.Out.Header
-	for _, name := range u.options.Forwarded {
-		h.Set(name, p.In.Header.Get(name))
-	}
-	u.prepare(p.Out.Context(), h)
-}
-
-// prepare makes the header of a request one to the service.
-func (u *Upstream) prepare(ctx context.Context, h http.Header) {
-	delete(h, "Accept-Encoding") // the gateway compresses
-	delete(h, "Expect")          // the gateway has said 100 Continue
-	u.tel.Propagator.Inject(ctx, propagation.HeaderCarrier(h))
-}
-
-// isHopByHop reports whether a header is about one connection only, RFC 9110 section 7.6.1.
-func isHopByHop(name string) bool {
-	switch name {
-	case "Connection", "Proxy-Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization", "Te", "Trailer", "Transfer-Encoding", "Upgrade":
-		return true
-	}
-	return false
-}
-
-// pass passes on a request that is in memory. It does what a ReverseProxy does and makes no copy of the header: nobody
-// needs that of the client after this.
-func (u *Upstream) pass(w http.ResponseWriter, r *http.Request) {
-	for name := range r.Header {
-		if isHopByHop(name) {
-			delete(r.Header, name)
-		}
-	}
-	u.prepare(r.Context(), r.Header)
-	out := *r
-	url := *r.URL
-	url.Scheme, url.Host = u.base.Scheme, u.base.Host
-	out.URL, out.Host = &url, u.base.Host
-	res, err := u.send(u.quickly, &out)
-	if err == nil {
-		defer func() { _ = res.Body.Close() }()
-		err = clean(res)
-	}
-	if err != nil {
-		fail(w, r, err)
-		return
-	}
-	h := w.Header()
-	for name, values := range res.Header {
-		switch {
-		case isHopByHop(name):
-		case h[name] == nil:
-			h[name] = values
-		default:
-			h[name] = append(h[name], values...)
-		}
-	}
-	w.WriteHeader(res.StatusCode)
-	buffer := u.buffers.Get()
-	defer u.buffers.Put(buffer)
-	if _, err := io.CopyBuffer(onlyWriter{w}, res.Body, buffer); err != nil {
-		panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
-	}
-}
-
-// onlyWriter hides the ReadFrom that would not use the buffer.
-type onlyWriter struct{ io.Writer }
 
 // clean removes from an answer what is the gateway's to say, and turns an error that is not in the shape of our errors
 // (from something between us and the service) into one that is.
@@ -278,15 +181,3 @@ func (u *Upstream) Ready(ctx context.Context) error {
 	}
 	return nil
 }
-
-// buffers lends the buffers that bodies are copied through.
-type buffers struct{ pool sync.Pool }
-
-func (b *buffers) Get() []byte {
-	if p, ok := b.pool.Get().(*[bufferSize]byte); ok {
-		return p[:]
-	}
-	return make([]byte, bufferSize)
-}
-
-func (b *buffers) Put(buffer []byte) { b.pool.Put((*[bufferSize]byte)(buffer)) }

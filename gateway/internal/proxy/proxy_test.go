@@ -36,20 +36,19 @@ func upstream(t *testing.T, address string) *Upstream {
 
 func TestAServiceThatHangsIsATimeout(t *testing.T) {
 	t.Parallel()
-	asks := func(u *Upstream, stream bool, ctx context.Context) {
+	requireTimeout := func(h http.Handler, r *http.Request) {
 		w := httptest.NewRecorder()
-		u.Handler(stream).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
+		h.ServeHTTP(w, r)
 		require.Equal(t, http.StatusGatewayTimeout, w.Code)
 		require.Contains(t, w.Body.String(), `"code":"timeout"`)
 		require.NotEmpty(t, w.Header().Get("Retry-After"))
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
 	u := hanging(t)
-	asks(u, false, ctx)
-	asks(u, true, ctx)
+	requireTimeout(u.Quick(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
+	u.quickly = u.transport
+	requireTimeout(u.Quick(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
 	u.transport.ResponseHeaderTimeout = time.Millisecond
-	asks(u, true, t.Context())
+	requireTimeout(u.Stream(), httptest.NewRequest(http.MethodGet, "/calls", nil))
 }
 
 // A service whose host does not even refuse connections is down, which says try again, and not slow.
@@ -62,9 +61,9 @@ func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 		u.conns.dial = func(ctx context.Context) (net.Conn, error) {
 			return dialer.DialContext(ctx, "tcp", strings.TrimPrefix(address, "http://"))
 		}
-		for _, stream := range []bool{false, true} {
+		for _, handler := range []http.Handler{u.Quick(time.Minute), u.Stream()} {
 			w := httptest.NewRecorder()
-			u.Handler(stream).ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
+			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
 			require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
 			require.Equal(t, "2", w.Header().Get("Retry-After"))
 			require.NotContains(t, w.Body.String(), "invalid")

@@ -1,13 +1,11 @@
 package proxy
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptrace"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -66,7 +64,8 @@ func (b *budget) spend() bool {
 
 // link is how requests get to a service.
 type link interface {
-	do(req *http.Request, a *attempts) (*http.Response, error)
+	// do returns when the header of the answer is there; deadline is that of its body too, and zero for none.
+	do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error)
 }
 
 // attempts is what a link says about how far a request got.
@@ -83,19 +82,9 @@ func (a *attempts) reached() {
 	}
 }
 
-// transport is net/http's way to a service: for what is streamed, and for HTTP/2.
-type transport struct{ *http.Transport }
-
-func (t transport) do(req *http.Request, a *attempts) (*http.Response, error) {
-	return t.RoundTrip(req.WithContext(httptrace.WithClientTrace(req.Context(), &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { a.reached() },
-		GotFirstResponseByte: func() { a.answered.Store(true) },
-	})))
-}
-
 // send sends a request to the service, unless its circuit is open. What found nobody there is sent once more, if the
 // budget allows and nothing can happen twice.
-func (u *Upstream) send(via link, req *http.Request) (*http.Response, error) {
+func (u *Upstream) send(via link, req *http.Request, deadline time.Time) (*http.Response, error) {
 	report, err := u.circuit.Allow()
 	if err != nil {
 		u.numbers.refused.WithLabelValues(u.name, "circuit_open").Inc()
@@ -113,11 +102,11 @@ func (u *Upstream) send(via link, req *http.Request) (*http.Response, error) {
 		judge = func(err error) { judged.Do(func() { report(err) }) }
 		a.onReached = func() { judge(nil) }
 	}
-	res, err := via.do(req, &a)
+	res, err := via.do(req, deadline, &a)
 	if err != nil && a.tries.Load() < 2 && sent.again(req, err) && u.budget.spend() {
 		u.numbers.retries.WithLabelValues(u.name).Inc()
 		a.answered.Store(false)
-		res, err = via.do(req, &a)
+		res, err = via.do(req, deadline, &a)
 	}
 	judge(sent.blame(req, err))
 	if err != nil && sent != nil && sent.broken.Load() {
@@ -214,52 +203,32 @@ func incomplete(err error) error {
 	return fault.Wrap(err, fault.Malformed, "incomplete_body", "The body did not arrive whole: send it again")
 }
 
-// collected takes in the whole of a small body before next looks for a place: who sends slowly keeps nobody waiting.
-func collected(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.ContentLength != 0 {
-			body, err := io.ReadAll(timed{r.Body, r.Context()})
-			if err != nil {
-				fail(w, r, incomplete(err))
-				return
-			}
-			r = r.WithContext(r.Context())
-			r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
-		}
-		next.ServeHTTP(w, r)
-	})
+// places lets as many requests in at the same time as there are places for all routes of a service.
+type places struct {
+	taken    chan struct{}
+	inFlight prometheus.Gauge
+	refused  prometheus.Counter
 }
 
-// timed is a body whose reading ends with a context: a client that sends a byte now and then never stalls.
-type timed struct {
-	io.Reader
-	ctx context.Context //nolint:containedctx // a reader has no other way to know it
+func (n *Numbers) places(service, kind string, most int) *places {
+	return &places{make(chan struct{}, most), n.inFlight.WithLabelValues(service, kind), n.refused.WithLabelValues(service, "overloaded")}
 }
 
-func (t timed) Read(p []byte) (int, error) {
-	if err := t.ctx.Err(); err != nil {
-		return 0, err
+// enter takes a place, or refuses the request at once: who waits here would find a service that drowns even slower. Who is
+// in leaves.
+func (p *places) enter(w http.ResponseWriter, r *http.Request) bool {
+	select {
+	case p.taken <- struct{}{}:
+		p.inFlight.Inc()
+		return true
+	default:
+		p.refused.Inc()
+		record.Fail(w, r, fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second))
+		return false
 	}
-	return t.Reader.Read(p)
 }
 
-// bounded lets as many requests through to next at the same time as there are places for all routes of the service, and
-// refuses the others at once: who waits here would find a service that drowns even slower.
-func (u *Upstream) bounded(kind string, places chan struct{}, next http.Handler) http.Handler {
-	inFlight, refused := u.numbers.inFlight.WithLabelValues(u.name, kind), u.numbers.refused.WithLabelValues(u.name, "overloaded")
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		select {
-		case places <- struct{}{}:
-		default:
-			refused.Inc()
-			record.Fail(w, r, fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second))
-			return
-		}
-		inFlight.Inc()
-		defer func() {
-			inFlight.Dec()
-			<-places
-		}()
-		next.ServeHTTP(w, r)
-	})
+func (p *places) leave() {
+	p.inFlight.Dec()
+	<-p.taken
 }
