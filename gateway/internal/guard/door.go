@@ -6,7 +6,6 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
-	"path"
 	"slices"
 	"strings"
 
@@ -45,26 +44,23 @@ func (d Door) Handler(next http.Handler) http.Handler {
 			r.Header.Add("Via", "1.1 proxy") // trusted or not, there is one
 		}
 		dropForged(r.Header)
-		r.Header[rpc.RequestIDHeader] = []string{id}
-		r.Header[forwardedFor] = []string{client}
-		r.Header[forwardedProto] = []string{proto}
-		r.Header[forwardedHost] = []string{r.Host}
+		values := []string{id, client, proto, r.Host} // one piece of memory for all
+		r.Header[rpc.RequestIDHeader] = values[0:1:1]
+		r.Header[forwardedFor] = values[1:2:2]
+		r.Header[forwardedProto] = values[2:3:3]
+		r.Header[forwardedHost] = values[3:4:4]
 
 		h := w.Header()
-		h[rpc.RequestIDHeader] = []string{id}
+		h[rpc.RequestIDHeader] = values[0:1:1]
 		secure(h)
 		if proto == "https" {
 			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 		}
-		switch {
-		case !d.allows(r.Host):
+		if !d.allows(r.Host) {
 			refuse(w, r, fault.New(fault.Malformed, "unknown_host", "This platform is not called by that host name"))
-		case r.URL.Path != "/" && path.Clean(r.URL.Path) != strings.TrimSuffix(r.URL.Path, "/"):
-			// The router would redirect it to the clean path; nobody who means well sends one.
-			refuse(w, r, fault.New(fault.NotFound, "not_found", "No such path"))
-		default:
-			next.ServeHTTP(w, r)
+			return
 		}
+		next.ServeHTTP(w, r)
 	})
 }
 

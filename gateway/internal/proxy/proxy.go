@@ -74,7 +74,7 @@ func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (
 	}}}
 	u.conns = newConns(base)
 	if u.quickly = u.conns; o.H2C {
-		u.quickly = u.transport
+		u.quickly = routed{u.transport, base}
 	}
 	u.budget.tenths.Store(mostTenths)
 	u.quick, u.streamed = numbers.places(name, "quick", o.MaxRequests), numbers.places(name, "streamed", o.MaxStreams)

@@ -45,7 +45,7 @@ func TestAServiceThatHangsIsATimeout(t *testing.T) {
 	}
 	u := hanging(t)
 	requireTimeout(u.Quick(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
-	u.quickly = u.transport
+	u.quickly = routed{u.transport, u.base}
 	requireTimeout(u.Quick(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
 	u.transport.ResponseHeaderTimeout = time.Millisecond
 	requireTimeout(u.Stream(), httptest.NewRequest(http.MethodGet, "/calls", nil))

@@ -16,8 +16,7 @@ import (
 func (u *Upstream) Quick(timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		deadline := clock.System{}.Now().Add(timeout)
-		out, err := u.takeIn(r, deadline)
-		if err != nil {
+		if err := u.takeIn(r, deadline); err != nil {
 			fail(w, r, err)
 			return
 		}
@@ -25,7 +24,7 @@ func (u *Upstream) Quick(timeout time.Duration) http.Handler {
 			return
 		}
 		defer u.quick.leave()
-		res, err := u.send(u.quickly, out, deadline)
+		res, err := u.send(u.quickly, r, deadline)
 		if err == nil {
 			defer func() { _ = res.Body.Close() }()
 			err = clean(res)
@@ -38,26 +37,22 @@ func (u *Upstream) Quick(timeout time.Duration) http.Handler {
 	})
 }
 
-// takeIn makes the request that the service gets.
-func (u *Upstream) takeIn(r *http.Request, deadline time.Time) (*http.Request, error) {
-	out := *r
+// takeIn makes r the request that the service gets.
+func (u *Upstream) takeIn(r *http.Request, deadline time.Time) error {
 	if r.ContentLength != 0 {
 		body, err := io.ReadAll(timed{r.Body, deadline})
 		if err != nil {
-			return nil, incomplete(err)
+			return incomplete(err)
 		}
-		out.Body, out.ContentLength, out.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	}
-	url := *r.URL
-	url.Scheme, url.Host = u.base.Scheme, u.base.Host
-	out.URL, out.Host = &url, u.base.Host
-	for name := range out.Header {
+	for name := range r.Header {
 		if isHopByHop(name) {
-			delete(out.Header, name)
+			delete(r.Header, name)
 		}
 	}
-	u.prepare(&out)
-	return &out, nil
+	u.prepare(r)
+	return nil
 }
 
 // answer passes an answer on.

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptrace"
 	"net/http/httputil"
+	"net/url"
 	"sync"
 	"time"
 
@@ -78,6 +79,20 @@ func (t transport) trip(ctx context.Context, req *http.Request, a *attempts) (*h
 		GotConn:              func(httptrace.GotConnInfo) { a.reached() },
 		GotFirstResponseByte: func() { a.answered.Store(true) },
 	})))
+}
+
+// routed is a transport for requests of which the service is not known yet.
+type routed struct {
+	transport
+	base *url.URL
+}
+
+func (t routed) do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
+	out := *req
+	at := *req.URL
+	at.Scheme, at.Host = t.base.Scheme, t.base.Host
+	out.URL, out.Host = &at, t.base.Host
+	return t.transport.do(&out, deadline, a)
 }
 
 // ending is a body after which the time of a request is over.

@@ -32,6 +32,7 @@ const unrouted = "gateway.unrouted" // no such path or method, or refused before
 // Recorder records requests.
 type Recorder struct {
 	tel      telemetry.Set
+	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 }
@@ -39,7 +40,8 @@ type Recorder struct {
 // New makes a recorder and registers its metrics.
 func New(tel telemetry.Set) (*Recorder, error) {
 	r := &Recorder{
-		tel: tel,
+		tel:    tel,
+		tracer: tel.Tracer(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "convoflow_gateway_request_duration_seconds",
 			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the answer.",
@@ -98,11 +100,14 @@ func Gone(w http.ResponseWriter, r *http.Request, err error) {
 // Handler records the requests that next serves. It is the outermost handler: a panic becomes an answer here.
 func (rec *Recorder) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := &entry{op: unrouted, level: slog.LevelInfo}
+		x := &struct { // one piece of memory for both
+			entry
+			writer
+		}{entry{op: unrouted, level: slog.LevelInfo}, writer{ResponseWriter: w}}
+		e, answer := &x.entry, &x.writer
 		ctx := rec.tel.Propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
-		ctx, span := rec.tel.Tracer().Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
+		ctx, span := rec.tracer.Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
 		r = r.WithContext(context.WithValue(ctx, entryKey{}, e))
-		answer := &writer{ResponseWriter: w}
 		took := clock.Stopwatch()
 		rec.inFlight.Inc()
 		defer func() {
@@ -148,27 +153,31 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, e *entry, r *http
 	if status == 0 {
 		status = http.StatusOK
 	}
-	attrs := []slog.Attr{
-		slog.String("op", e.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
-		slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)),
-	}
-	level := e.level
+	level, code := e.level, ""
 	if e.err != nil {
-		code := fault.Of(e.err).Code
+		code = fault.Of(e.err).Code
 		if status == StatusGone {
 			code = "client_gone"
 		}
-		attrs = append(attrs, slog.String("code", code))
 		span.SetAttributes(attribute.String("error.type", code))
 	}
 	if status >= http.StatusInternalServerError {
 		level = slog.LevelError
 		span.SetStatus(codes.Error, "")
-		if e.err != nil {
-			attrs = append(attrs, slog.String("error", e.err.Error()))
-		}
 	}
-	rec.tel.Log.LogAttrs(ctx, level, "request", attrs...)
+	// Not through the logger, which looks for the line of code that every request has in common.
+	if log := rec.tel.Log.Handler(); log.Enabled(ctx, level) {
+		line := slog.NewRecord(clock.System{}.Now(), level, "request", 0)
+		line.AddAttrs(slog.String("op", e.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
+			slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)))
+		if code != "" {
+			line.AddAttrs(slog.String("code", code))
+		}
+		if e.err != nil && level == slog.LevelError {
+			line.AddAttrs(slog.String("error", e.err.Error()))
+		}
+		_ = log.Handle(ctx, line)
+	}
 	rec.duration.WithLabelValues(e.op, classes[status/100]).Observe(took.Seconds())
 	span.SetAttributes(attribute.String("http.request.method", method(r)), attribute.Int("http.response.status_code", status))
 	span.End()
