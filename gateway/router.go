@@ -69,6 +69,18 @@ func compare(table []route, contract []byte) error {
 	return errors.Join(problems...)
 }
 
+// compressed serves a client that takes gzip with zipped and others with plain.
+func compressed(plain, zipped http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
+			zipped.ServeHTTP(w, r)
+			return
+		}
+		w.Header().Add("Vary", "Accept-Encoding")
+		plain.ServeHTTP(w, r)
+	})
+}
+
 // pages is what the gateway's own operations need.
 type pages struct {
 	contract []byte
@@ -109,7 +121,7 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 			}
 		}
 		if rt.timeout != streamed {
-			handler = compress(handler)
+			handler = compressed(handler, compress(handler))
 		}
 		limits := rates[rt.class]
 		handler = guard.Limit(rt.body, handler)

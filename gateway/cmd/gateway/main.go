@@ -10,7 +10,7 @@ import (
 )
 
 func main() {
-	run.GrowHeap(400)
+	run.GrowHeap(800)
 	run.Main("gateway", gateway.Defaults(), func(ctx context.Context, cfg gateway.Config, tel telemetry.Set) error {
 		app, err := gateway.New(ctx, cfg, tel)
 		if err != nil {

@@ -49,7 +49,8 @@ const Patience = 30 * time.Second
 // Cut ends the exchange with a client that stalls for longer than patience. Nobody holds a connection by being slow.
 func Cut(patience time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c := &conn{control: http.NewResponseController(w), patience: patience}
+		answer := &patientWriter{ResponseWriter: w, conn: conn{control: w, patience: patience}}
+		c := &answer.conn
 		if r.ContentLength != 0 {
 			c.expectRead()
 			r = r.WithContext(r.Context())
@@ -60,7 +61,7 @@ func Cut(patience time.Duration, next http.Handler) http.Handler {
 				}
 			}()
 		}
-		next.ServeHTTP(&patientWriter{ResponseWriter: w, conn: c}, r)
+		next.ServeHTTP(answer, r)
 	})
 }
 
@@ -74,7 +75,7 @@ func linger(w http.ResponseWriter) {
 // conn sets the deadlines of a connection while one request is served. Errors of setting them do not matter: the reading
 // or writing that follows fails by itself.
 type conn struct {
-	control  *http.ResponseController
+	control  http.ResponseWriter
 	patience time.Duration
 	wrote    time.Time // when the write deadline was set; only the goroutine that serves the request writes
 
@@ -92,14 +93,14 @@ func (c *conn) expectWrite() {
 		return
 	}
 	c.wrote = now
-	_ = c.control.SetWriteDeadline(now.Add(c.patience))
+	_ = http.NewResponseController(c.control).SetWriteDeadline(now.Add(c.patience))
 }
 
 func (c *conn) setRead(deadline time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		_ = c.control.SetReadDeadline(deadline)
+		_ = http.NewResponseController(c.control).SetReadDeadline(deadline)
 	}
 }
 
@@ -135,7 +136,7 @@ func (b *body) Read(p []byte) (int, error) {
 
 type patientWriter struct {
 	http.ResponseWriter
-	conn *conn
+	conn conn
 }
 
 func (w *patientWriter) WriteHeader(status int) {

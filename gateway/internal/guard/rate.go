@@ -71,10 +71,9 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 	refused := r.limited.WithLabelValues(r.class, by)
 	return func(w http.ResponseWriter, req *http.Request, key string) bool {
 		left := b.take(key)
+		says := []string{strconv.Itoa(max(0, int(left))), strconv.Itoa(b.seconds(float64(b.perMinute) - left))}
 		h := w.Header()
-		h[rateLimit] = b.limit
-		set(h, rateRemaining, max(0, int(left)))
-		set(h, rateReset, b.seconds(float64(b.perMinute)-left))
+		h[rateLimit], h[rateRemaining], h[rateReset] = b.limit, says[:1:1], says[1:]
 		if left >= 0 {
 			return true
 		}
@@ -83,15 +82,6 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 		refuse(w, req, fault.New(fault.Limited, "rate_limited", "Too many requests: wait before you send more").After(wait))
 		return false
 	}
-}
-
-// set sets a header of ours, in the place of what an earlier limit said.
-func set(h http.Header, name string, value int) {
-	if values := h[name]; len(values) == 1 {
-		values[0] = strconv.Itoa(value)
-		return
-	}
-	h[name] = []string{strconv.Itoa(value)}
 }
 
 // network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.

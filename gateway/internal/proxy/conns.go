@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -75,17 +76,13 @@ func (p *conns) do(req *http.Request, deadline time.Time, a *attempts) (*http.Re
 
 func (p *conns) exchange(c *conn, req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
 	a.reached()
-	_ = c.SetDeadline(deadline) // what follows fails if this does
-	// When the client leaves it is over at once; the connection is of no use after that.
-	stop := context.AfterFunc(req.Context(), func() { _ = c.SetDeadline(time.Unix(1, 0)) })
-	res, err := c.exchange(req, p.host)
+	res, err := c.exchange(req, p.host, deadline)
 	if err != nil {
-		stop()
 		a.answered.Store(c.answered)
 		_ = c.Close()
 		return nil, fmt.Errorf("exchange with the service: %w", err)
 	}
-	res.Body = &answerBody{ReadCloser: res.Body, conn: c, pool: p, stop: stop, last: res.Close}
+	res.Body = &answerBody{ReadCloser: res.Body, conn: c, pool: p, last: res.Close}
 	return res, nil
 }
 
@@ -137,12 +134,20 @@ func (p *conns) close() {
 // conn is one connection. Whoever took it out of the pool is the only one to use it.
 type conn struct {
 	net.Conn
-	in       *bufio.Reader
-	out      *bufio.Writer
+	in   *bufio.Reader
+	out  *bufio.Writer
+	used time.Time // when it was put into the pool
+
+	// Of the request that is being served:
+	ctx      context.Context //nolint:containedctx // a reader has no other way to know it
+	deadline time.Time
 	left     int64 // that may still be read: a header has an end
-	answered bool  // since the last request
-	used     time.Time
+	answered bool
 }
+
+// look is how often it is looked whether the client of a request that takes long is still there. To be told by its context
+// would cost every request as much as reading the answer.
+const look = 250 * time.Millisecond
 
 func newConn(c net.Conn) *conn {
 	made := &conn{Conn: c, left: math.MaxInt64}
@@ -156,15 +161,38 @@ func (c *conn) Read(b []byte) (int, error) {
 	if c.left <= 0 {
 		return 0, errLongHeader
 	}
-	n, err := c.Conn.Read(b[:min(int64(len(b)), c.left)])
-	c.left -= int64(n)
-	c.answered = c.answered || n > 0
-	return n, err
+	b = b[:min(int64(len(b)), c.left)]
+	for {
+		n, err := c.Conn.Read(b)
+		if n > 0 {
+			c.left -= int64(n)
+			c.answered = true
+			return n, err
+		}
+		now := clock.System{}.Now()
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.ctx.Err() != nil || !now.Before(c.deadline) {
+			return n, err
+		}
+		c.wait(now)
+	}
+}
+
+// wait lets the next reading take a while.
+func (c *conn) wait(now time.Time) {
+	next := now.Add(look)
+	if c.deadline.Before(next) {
+		next = c.deadline
+	}
+	_ = c.SetReadDeadline(next) // what follows fails if this does
 }
 
 // exchange writes a request and reads the header of the answer.
-func (c *conn) exchange(req *http.Request, host string) (*http.Response, error) {
-	c.answered = false
+func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*http.Response, error) {
+	c.ctx, c.deadline, c.answered = req.Context(), deadline, false
+	c.wait(clock.System{}.Now())
+	if req.ContentLength > 0 { // what has no body fits into the buffers of the connection
+		_ = c.SetWriteDeadline(deadline)
+	}
 	// A service may answer and hang up before it has read everything, so the answer is looked for after a failure too.
 	sent := c.send(req, host)
 	for {
@@ -197,8 +225,7 @@ func (c *conn) send(req *http.Request, host string) error {
 		_, _ = out.WriteString("\r\n")
 	}
 	for name, values := range req.Header {
-		switch name {
-		case "Host", "Content-Length", "Transfer-Encoding", "Trailer":
+		if name == "Content-Length" || isHopByHop(name) {
 			continue
 		}
 		for _, value := range values {
@@ -221,7 +248,6 @@ type answerBody struct {
 	io.ReadCloser
 	conn  *conn
 	pool  *conns
-	stop  func() bool
 	last  bool // on this connection
 	whole bool
 }
@@ -238,7 +264,8 @@ func (a *answerBody) Close() error {
 		return nil
 	}
 	a.conn = nil
-	if stopped := a.stop(); stopped && a.whole && !a.last && c.in.Buffered() == 0 {
+	c.ctx = nil
+	if a.whole && !a.last && c.in.Buffered() == 0 {
 		a.pool.put(c)
 		return nil
 	}

@@ -87,13 +87,10 @@ func (u *Upstream) Close() {
 	u.conns.close()
 }
 
-// clean removes from an answer what is the gateway's to say, and turns an error that is not in the shape of our errors
-// (from something between us and the service) into one that is.
+// clean removes from an answer what is the gateway's to say.
 func clean(res *http.Response) error {
-	if res.StatusCode >= http.StatusBadRequest {
-		if err := foreign(res); err != nil {
-			return err
-		}
+	if err := foreign(res); err != nil {
+		return err
 	}
 	for name := range res.Header {
 		if isOurs(name) {
@@ -112,8 +109,12 @@ func isOurs(name string) bool {
 	return strings.HasPrefix(name, "Access-Control-")
 }
 
-// foreign returns an error for one that is not in the shape of ours.
+// foreign turns an error that is not in the shape of our errors, from something between us and the service, into one that
+// is.
 func foreign(res *http.Response) error {
+	if res.StatusCode < http.StatusBadRequest {
+		return nil
+	}
 	kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
 	if kind == "application/json" {
 		return nil

@@ -27,7 +27,7 @@ func (u *Upstream) Quick(timeout time.Duration) http.Handler {
 		res, err := u.send(u.quickly, r, deadline)
 		if err == nil {
 			defer func() { _ = res.Body.Close() }()
-			err = clean(res)
+			err = foreign(res)
 		}
 		if err != nil {
 			fail(w, r, err)
@@ -46,11 +46,6 @@ func (u *Upstream) takeIn(r *http.Request, deadline time.Time) error {
 		}
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
 	}
-	for name := range r.Header {
-		if isHopByHop(name) {
-			delete(r.Header, name)
-		}
-	}
 	u.prepare(r)
 	return nil
 }
@@ -60,7 +55,7 @@ func (u *Upstream) answer(w http.ResponseWriter, res *http.Response) {
 	h := w.Header()
 	for name, values := range res.Header {
 		switch {
-		case isHopByHop(name):
+		case isHopByHop(name), isOurs(name):
 		case h[name] == nil:
 			h[name] = values
 		default:

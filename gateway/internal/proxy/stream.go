@@ -92,6 +92,11 @@ func (t routed) do(req *http.Request, deadline time.Time, a *attempts) (*http.Re
 	at := *req.URL
 	at.Scheme, at.Host = t.base.Scheme, t.base.Host
 	out.URL, out.Host = &at, t.base.Host
+	for name := range out.Header {
+		if isHopByHop(name) {
+			delete(out.Header, name)
+		}
+	}
 	return t.transport.do(&out, deadline, a)
 }
 
