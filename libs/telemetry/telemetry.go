@@ -3,12 +3,16 @@
 package telemetry
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
+	"net/http"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,6 +51,26 @@ func (s Set) Inject(ctx context.Context) map[string]string {
 func (s Set) Extract(ctx context.Context, headers map[string]string) context.Context {
 	return s.Propagator.Extract(ctx, propagation.MapCarrier(headers))
 }
+
+// Header carries a trace in the headers of HTTP, where net/http keeps them. OpenTelemetry's own carrier asks net/http for
+// that on each request.
+type Header http.Header
+
+var headerNames = map[string]string{"traceparent": "Traceparent", "tracestate": "Tracestate"}
+
+// Get implements propagation.TextMapCarrier.
+func (h Header) Get(key string) string {
+	if values := h[cmp.Or(headerNames[key], key)]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
+// Set implements propagation.TextMapCarrier.
+func (h Header) Set(key, value string) { h[cmp.Or(headerNames[key], key)] = []string{value} }
+
+// Keys implements propagation.TextMapCarrier.
+func (h Header) Keys() []string { return slices.Collect(maps.Keys(h)) }
 
 // TraceID is the trace of ctx as 32 hex digits, or empty without one.
 func TraceID(ctx context.Context) string {

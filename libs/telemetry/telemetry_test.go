@@ -14,6 +14,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -74,6 +75,22 @@ func TestATraceTravelsInHeaders(t *testing.T) {
 	require.Equal(t, telemetry.TraceID(ctx), telemetry.TraceID(telemetry.Nop().Extract(t.Context(), headers)))
 	require.Empty(t, telemetry.TraceID(tel.Extract(t.Context(), map[string]string{"traceparent": "garbage"})))
 	require.Equal(t, t.Context(), tel.Extract(t.Context(), nil))
+}
+
+func TestATraceTravelsInHeadersOfHTTP(t *testing.T) {
+	t.Parallel()
+	tel := telemetry.Nop()
+	ctx, span := tel.Tracer().Start(t.Context(), "first")
+	defer span.End()
+	h := http.Header{"Authorization": {"Bearer x"}}
+	tel.Propagator.Inject(ctx, telemetry.Header(h))
+	require.Contains(t, h.Get("traceparent"), span.SpanContext().TraceID().String())
+	h.Set("tracestate", "vendor=1")
+	received := trace.SpanContextFromContext(tel.Propagator.Extract(t.Context(), telemetry.Header(h)))
+	require.Equal(t, span.SpanContext().TraceID(), received.TraceID())
+	require.Equal(t, "vendor=1", received.TraceState().String())
+	require.ElementsMatch(t, []string{"Authorization", "Traceparent", "Tracestate"}, telemetry.Header(h).Keys())
+	require.Empty(t, telemetry.Header(h).Get("baggage"))
 }
 
 func TestServicesShareNoMetrics(t *testing.T) {

@@ -38,9 +38,9 @@ const (
 func (d Door) Handler(next http.Handler) http.Handler {
 	next = d.cors(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := rpc.CleanRequestID(r.Header.Get(rpc.RequestIDHeader))
+		id := rpc.CleanRequestID(first(r.Header[rpc.RequestIDHeader]))
 		client, proto := d.client(r)
-		if r.Header.Get(forwardedFor) != "" || r.Header.Get("Forwarded") != "" || r.Header.Get("X-Real-Ip") != "" {
+		if r.Header[forwardedFor] != nil || r.Header["Forwarded"] != nil || r.Header["X-Real-Ip"] != nil {
 			r.Header.Add("Via", "1.1 proxy") // trusted or not, there is one
 		}
 		dropForged(r.Header)

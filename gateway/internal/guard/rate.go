@@ -47,7 +47,7 @@ func NewLimited() *prometheus.CounterVec {
 func (r *Rate) PerAddress(next http.Handler) http.Handler {
 	take := r.taker("address", r.addresses)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if take(w, req, network(req.Header.Get(forwardedFor))) {
+		if take(w, req, network(first(req.Header[forwardedFor]))) {
 			next.ServeHTTP(w, req)
 		}
 	})
@@ -71,9 +71,14 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 	refused := r.limited.WithLabelValues(r.class, by)
 	return func(w http.ResponseWriter, req *http.Request, key string) bool {
 		left := b.take(key)
-		says := []string{strconv.Itoa(max(0, int(left))), strconv.Itoa(b.seconds(float64(b.perMinute) - left))}
 		h := w.Header()
-		h[rateLimit], h[rateRemaining], h[rateReset] = b.limit, says[:1:1], says[1:]
+		h[rateLimit] = b.limit
+		if h[rateRemaining] == nil { // otherwise there is what an earlier limit said
+			says := make([]string, 2)
+			h[rateRemaining], h[rateReset] = says[:1:1], says[1:]
+		}
+		h[rateRemaining][0] = strconv.Itoa(max(0, int(left)))
+		h[rateReset][0] = strconv.Itoa(b.seconds(float64(b.perMinute) - left))
 		if left >= 0 {
 			return true
 		}
@@ -82,6 +87,14 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 		refuse(w, req, fault.New(fault.Limited, "rate_limited", "Too many requests: wait before you send more").After(wait))
 		return false
 	}
+}
+
+// first is the first value of a header that is known to be written as net/http does.
+func first(values []string) string {
+	if len(values) == 0 {
+		return ""
+	}
+	return values[0]
 }
 
 // network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.

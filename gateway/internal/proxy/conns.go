@@ -106,7 +106,6 @@ func (p *conns) put(c *conn) {
 		_ = c.Close()
 		return
 	}
-	c.used = clock.System{}.Now()
 	p.idle = append(p.idle, c)
 	if len(p.idle) == 1 {
 		p.sweep.Reset(idleTimeout)
@@ -117,7 +116,7 @@ func (p *conns) closeUnused() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	unused := 0
-	for now := (clock.System{}).Now(); unused < len(p.idle) && now.Sub(p.idle[unused].used) >= idleTimeout; unused++ {
+	for now := (clock.System{}).Now(); unused < len(p.idle) && now.Sub(p.idle[unused].began) >= idleTimeout; unused++ {
 		_ = p.idle[unused].Close()
 	}
 	p.idle = append(p.idle[:0], p.idle[unused:]...)
@@ -135,15 +134,14 @@ func (p *conns) close() {
 // conn is one connection. Whoever took it out of the pool is the only one to use it.
 type conn struct {
 	net.Conn
-	in   *bufio.Reader
-	out  *bufio.Writer
-	used time.Time // when it was put into the pool
+	in  *bufio.Reader
+	out *bufio.Writer
 
-	// Of the request that is being served:
-	ctx      context.Context //nolint:containedctx // a reader has no other way to know it
-	deadline time.Time
-	left     int64 // that may still be read: a header has an end
-	answered bool
+	// Of the last request:
+	ctx             context.Context //nolint:containedctx // a reader has no other way to know it
+	began, deadline time.Time
+	left            int64 // that may still be read: a header has an end
+	answered        bool
 }
 
 // look is how often it is looked whether the client of a request that takes long is still there. To be told by its context
@@ -189,8 +187,8 @@ func (c *conn) wait(now time.Time) {
 
 // exchange writes a request and reads the header of the answer.
 func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*http.Response, error) {
-	c.ctx, c.deadline, c.answered = req.Context(), deadline, false
-	c.wait(clock.System{}.Now())
+	c.ctx, c.began, c.deadline, c.answered = req.Context(), clock.System{}.Now(), deadline, false
+	c.wait(c.began)
 	if req.ContentLength > 0 { // what has no body fits into the buffers of the connection
 		_ = c.SetWriteDeadline(deadline)
 	}

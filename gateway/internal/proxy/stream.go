@@ -11,7 +11,7 @@ import (
 	"sync"
 	"time"
 
-	"go.opentelemetry.io/otel/propagation"
+	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
 // Stream passes requests on and hands every piece of a body on as it comes, in both directions, for as long as it takes.
@@ -54,7 +54,7 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 func (u *Upstream) prepare(out *http.Request) {
 	delete(out.Header, "Accept-Encoding") // the gateway compresses
 	delete(out.Header, "Expect")          // the gateway has said 100 Continue
-	u.tel.Propagator.Inject(out.Context(), propagation.HeaderCarrier(out.Header))
+	u.tel.Propagator.Inject(out.Context(), telemetry.Header(out.Header))
 }
 
 // transport is net/http's way to a service: for what is streamed, and for HTTP/2.

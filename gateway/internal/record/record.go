@@ -15,7 +15,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -105,7 +104,7 @@ func (rec *Recorder) Handler(next http.Handler) http.Handler {
 			writer
 		}{entry{op: unrouted, level: slog.LevelInfo}, writer{ResponseWriter: w}}
 		e, answer := &x.entry, &x.writer
-		ctx := rec.tel.Propagator.Extract(r.Context(), propagation.HeaderCarrier(r.Header))
+		ctx := rec.tel.Propagator.Extract(r.Context(), telemetry.Header(r.Header))
 		ctx, span := rec.tracer.Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
 		r = r.WithContext(context.WithValue(ctx, entryKey{}, e))
 		took := clock.Stopwatch()

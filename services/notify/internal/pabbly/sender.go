@@ -20,7 +20,6 @@ import (
 	"code.dny.dev/ssrf"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
-	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -132,7 +131,7 @@ func (s *Sender) request(ctx context.Context, m delivery.Message) (*http.Request
 	h.Set("Content-Type", "application/json")
 	h.Set("User-Agent", "Convoflow/"+s.tel.Version)
 	h.Set("X-Pabbly-Event", m.Event)
-	s.tel.Propagator.Inject(ctx, propagation.HeaderCarrier(h))
+	s.tel.Propagator.Inject(ctx, telemetry.Header(h))
 	return req, sign(h, m.Secrets, m.EventID, s.clock.Now(), m.Body)
 }
 
