@@ -27,30 +27,42 @@ const maxAnswerHeader = 1 << 20 // bytes
 // twice as much as everything else a gateway does to a small request. What the bytes of an answer mean is still net/http's
 // to say. See docs/adr/0012-quick-connections.md.
 type conns struct {
-	host string // for the header
-	dial func(context.Context) (net.Conn, error)
+	host    string // for the header
+	address string // with the port
+	tls     *tls.Config
+	dialer  net.Dialer
 
 	mu   sync.Mutex
 	idle []*conn // the last to be used is the first to be used again
-	// sweep runs once nobody has used the first of them for long. It is set while there are any.
+	// sweep runs once nobody has used the first of them for long.
 	sweep *time.Timer
 }
 
 func newConns(base *url.URL) *conns {
-	p := &conns{host: base.Host}
-	tcp := &net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}
-	address := base.Host
+	p := &conns{host: base.Host, address: base.Host, dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}}
 	if base.Port() == "" {
-		address = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
+		p.address = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
 	}
-	p.dial = func(ctx context.Context) (net.Conn, error) { return tcp.DialContext(ctx, "tcp", address) }
 	if base.Scheme == "https" {
-		p.dial = func(ctx context.Context) (net.Conn, error) {
-			return (&tls.Dialer{NetDialer: tcp}).DialContext(ctx, "tcp", address)
-		}
+		p.tls = &tls.Config{MinVersion: tls.VersionTLS12}
 	}
 	p.sweep = time.AfterFunc(idleTimeout, p.closeUnused)
 	return p
+}
+
+func (p *conns) dial(ctx context.Context) (*conn, error) {
+	if p.tls != nil {
+		c, err := (&tls.Dialer{NetDialer: &p.dialer, Config: p.tls}).DialContext(ctx, "tcp", p.address)
+		if err != nil {
+			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err} // also when the service cannot be trusted
+		}
+		return newConn(c), nil
+	}
+	c, err := p.dialer.DialContext(ctx, "tcp", p.address)
+	if err != nil {
+		return nil, err
+	}
+	return newConn(c), nil
 }
 
 // do sends a request whose body, if there is any, is in memory. What the service has hung up on while nobody used it is
@@ -72,7 +84,7 @@ func (p *conns) do(req *http.Request, deadline time.Time, a *attempts) (*http.Re
 	if err != nil {
 		return nil, err
 	}
-	return p.exchange(newConn(fresh), req, deadline, a)
+	return p.exchange(fresh, req, deadline, a)
 }
 
 func (p *conns) exchange(c *conn, req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {

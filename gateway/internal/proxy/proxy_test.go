@@ -5,7 +5,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
 	"time"
 
@@ -58,9 +57,7 @@ func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 		u := upstream(t, address)
 		dialer := &net.Dialer{Timeout: patience}
 		u.transport.DialContext = dialer.DialContext
-		u.conns.dial = func(ctx context.Context) (net.Conn, error) {
-			return dialer.DialContext(ctx, "tcp", strings.TrimPrefix(address, "http://"))
-		}
+		u.conns.dialer = *dialer
 		for _, handler := range []http.Handler{u.Quick(time.Minute), u.Stream()} {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
