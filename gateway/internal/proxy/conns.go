@@ -25,7 +25,7 @@ const maxAnswerHeader = 1 << 20 // bytes
 // conns are the HTTP/1.1 connections to one service for requests that are in memory. One goroutine writes the request and
 // reads the answer, the one that serves the client: net/http's Transport, which has two more for each connection, costs
 // twice as much as everything else a gateway does to a small request. What the bytes of an answer mean is still net/http's
-// to say. See docs/adr/0012-quick-connections.md.
+// to say. See docs/adr/0012.
 type conns struct {
 	host    string // for the header
 	address string // with the port

@@ -1,0 +1,97 @@
+package telemetry_test
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// pieces remembers each write.
+type pieces struct {
+	mu      sync.Mutex
+	written []string
+}
+
+func (p *pieces) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.written = append(p.written, string(b))
+	return len(b), nil
+}
+
+func (p *pieces) all() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.written)
+}
+
+func TestLinesAreWrittenTogetherUnderLoad(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log pieces
+		b := telemetry.NewBatch(&log)
+		for _, line := range []string{"1\n", "2\n", "3\n"} {
+			_, err := b.Write([]byte(line))
+			require.NoError(t, err)
+		}
+		synctest.Wait()
+		require.Equal(t, []string{"1\n"}, log.all(), "the first at once")
+		time.Sleep(time.Second) // of the bubble
+		require.Equal(t, []string{"1\n", "2\n3\n"}, log.all())
+		_, _ = b.Write([]byte("4\n"))
+		require.Equal(t, []string{"1\n", "2\n3\n", "4\n"}, log.all(), "after a quiet moment at once again")
+		_, _ = b.Write([]byte("5\n"))
+		b.Flush()
+		require.Equal(t, "5\n", log.all()[3])
+		time.Sleep(time.Second)
+		require.Len(t, log.all(), 4)
+	})
+}
+
+func TestABatchIsBounded(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		var log pieces
+		b := telemetry.NewBatch(&log)
+		line := bytes.Repeat([]byte("x"), 1000)
+		for range 100 {
+			_, _ = b.Write(line)
+		}
+		require.Len(t, log.all(), 1+99/33, "one at once and 32 KiB each")
+	})
+}
+
+func TestNoLineIsLost(t *testing.T) {
+	t.Parallel()
+	var log pieces
+	b := telemetry.NewBatch(&log)
+	var writers sync.WaitGroup
+	for w := range 8 {
+		writers.Go(func() {
+			for n := range 500 {
+				_, _ = fmt.Fprintf(b, "%d-%d\n", w, n)
+			}
+		})
+	}
+	writers.Wait()
+	b.Flush()
+	lines := strings.Split(strings.TrimSpace(strings.Join(log.all(), "")), "\n")
+	require.Len(t, lines, 8*500)
+	last := map[string]int{}
+	for _, line := range lines {
+		var w, n int
+		_, err := fmt.Sscanf(line, "%d-%d", &w, &n)
+		require.NoError(t, err)
+		require.Equal(t, last[fmt.Sprint(w)], n, "in order")
+		last[fmt.Sprint(w)]++
+	}
+}
