@@ -77,7 +77,7 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 		return nil, err
 	}
 	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare},
-		guard.Cut(guard.Patience, recorder.Handler(door.Handler(router))))
+		guard.Serving(guard.Cut(guard.Patience, recorder.Handler(door.Handler(router)))))
 	if err != nil {
 		return nil, err
 	}

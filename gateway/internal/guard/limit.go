@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -50,12 +49,7 @@ const Patience = 30 * time.Second
 // Cut ends the exchange with a client that stalls for longer than patience. Nobody holds a connection by being slow.
 func Cut(patience time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		own, ok := r.Context().Value(refusingKey{}).(*refusing)
-		if !ok { // the listener is not ours
-			own = &refusing{}
-		}
-		own.serving.Store(true) // what is written from now on is the answer of next
-		answer := &patientWriter{ResponseWriter: w, conn: conn{own: own, control: w, patience: patience}}
+		answer := &patientWriter{ResponseWriter: w, conn: conn{control: w, patience: patience}}
 		c := &answer.conn
 		if r.ContentLength != 0 {
 			c.expectRead()
@@ -68,7 +62,6 @@ func Cut(patience time.Duration, next http.Handler) http.Handler {
 			}()
 		}
 		next.ServeHTTP(answer, r)
-		runtime.Gosched() // so that answers are written one right after the other, as proxy does with requests
 	})
 }
 
@@ -82,9 +75,9 @@ func linger(w http.ResponseWriter) {
 // conn sets the deadlines of a connection while one request is served. Errors of setting them do not matter: the reading
 // or writing that follows fails by itself.
 type conn struct {
-	own      *refusing
 	control  http.ResponseWriter
 	patience time.Duration
+	wrote    time.Time // when the write deadline was set; only the goroutine that serves the request writes
 
 	mu    sync.Mutex
 	read  bool // the whole body
@@ -93,13 +86,13 @@ type conn struct {
 
 func (c *conn) expectRead() { c.setRead(clock.System{}.Now().Add(c.patience)) }
 
-// expectWrite moves the deadline when it has become noticeably nearer, also since an answer before.
+// expectWrite moves the deadline when it has become noticeably nearer: it costs as much as a small write.
 func (c *conn) expectWrite() {
 	now := clock.System{}.Now()
-	if now.Sub(c.own.wrote) < c.patience/10 {
+	if now.Sub(c.wrote) < c.patience/10 {
 		return
 	}
-	c.own.wrote = now
+	c.wrote = now
 	_ = http.NewResponseController(c.control).SetWriteDeadline(now.Add(c.patience))
 }
 

@@ -6,16 +6,15 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"sync/atomic"
-	"time"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 // Listener makes net/http's own refusals, of bytes that are no request and of headers that are too large, answers in the
 // shape of all errors. There is no hook for them: net/http writes them to the connection before there is a request. The
-// server needs Prepare and its handler Cut.
+// server needs Prepare and its handler Serving.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -32,7 +31,6 @@ func (l listener) Accept() (net.Conn, error) {
 type refusing struct {
 	net.Conn
 	serving atomic.Bool
-	wrote   time.Time // when the write deadline was set; only who serves a request writes
 }
 
 type refusingKey struct{}
@@ -47,6 +45,17 @@ func Prepare(s *http.Server) {
 	}
 }
 
+// Serving notes that what is written from now on is the answer of next.
+func Serving(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(refusingKey{}).(*refusing); ok {
+			c.serving.Store(true)
+		}
+		next.ServeHTTP(w, r)
+		runtime.Gosched() // so that answers are written one right after the other, as proxy does with requests
+	})
+}
+
 const statusAt = len("HTTP/1.1 ")
 
 // Write replaces what net/http refuses by itself: anything that is not written for a handler.
@@ -54,7 +63,6 @@ func (c *refusing) Write(b []byte) (int, error) {
 	if c.serving.Load() || len(b) <= statusAt || b[statusAt] < '4' {
 		return c.Conn.Write(b)
 	}
-	_ = c.SetWriteDeadline(clock.System{}.Now().Add(Patience)) // that of an answer before may be over
 	if _, err := c.Conn.Write(refusal(bytes.HasPrefix(b[statusAt:], []byte("431")))); err != nil {
 		return 0, err
 	}
