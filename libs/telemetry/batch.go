@@ -20,6 +20,7 @@ type Batch struct {
 	pending []byte
 	timer   *time.Timer
 	waiting bool // for the timer, which writes what is pending
+	through bool // nothing waits any more
 }
 
 // NewBatch writes to w. Flush it at the end of the process.
@@ -35,7 +36,9 @@ func (b *Batch) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pending = append(b.pending, line...)
-	if !b.waiting {
+	if b.through {
+		b.write()
+	} else if !b.waiting {
 		b.waiting = true
 		b.timer.Reset(batchWait)
 		b.write()
@@ -45,10 +48,11 @@ func (b *Batch) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Flush writes what is pending.
+// Flush writes what is pending. Lines that come later are written at once.
 func (b *Batch) Flush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.through = true
 	b.write()
 }
 

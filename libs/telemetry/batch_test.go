@@ -52,8 +52,10 @@ func TestLinesAreWrittenTogetherUnderLoad(t *testing.T) {
 		_, _ = b.Write([]byte("5\n"))
 		b.Flush()
 		require.Equal(t, "5\n", log.all()[3])
+		_, _ = b.Write([]byte("6\n"))
+		require.Equal(t, "6\n", log.all()[4], "at the end nothing waits")
 		time.Sleep(time.Second)
-		require.Len(t, log.all(), 4)
+		require.Len(t, log.all(), 5)
 	})
 }
 

@@ -45,7 +45,10 @@ func TestABodyThatStallsIsCut(t *testing.T) {
 func TestAnAnswerThatNobodyTakesIsCut(t *testing.T) {
 	t.Parallel()
 	failed := make(chan error, 1)
-	server := httptest.NewServer(Cut(patience, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	server := httptest.NewServer(Cut(patience, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/small" {
+			return
+		}
 		for piece := make([]byte, 1<<20); ; {
 			if _, err := w.Write(piece); err != nil {
 				failed <- err
@@ -54,10 +57,12 @@ func TestAnAnswerThatNobodyTakesIsCut(t *testing.T) {
 		}
 	})))
 	defer server.Close()
-	_, err := io.WriteString(dial(t, server), "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
-	require.NoError(t, err)
-	var timeout net.Error
-	require.True(t, errors.As(<-failed, &timeout) && timeout.Timeout())
+	for _, before := range []string{"", "GET /small HTTP/1.1\r\nHost: a\r\n\r\n"} {
+		_, err := io.WriteString(dial(t, server), before+"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+		require.NoError(t, err)
+		var timeout net.Error
+		require.True(t, errors.As(<-failed, &timeout) && timeout.Timeout())
+	}
 }
 
 // The client's patience is not limited: a service may think, and the next request on the connection is a new one.

@@ -3,7 +3,6 @@ package proxy
 import (
 	"bufio"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -23,17 +23,17 @@ import (
 const maxAnswerHeader = 1 << 20 // bytes
 
 // conns are the HTTP/1.1 connections to one service for requests that are in memory. One goroutine writes the request and
-// reads the answer, the one that serves the client: net/http's Transport, which has two more for each connection, costs
-// twice as much as everything else a gateway does to a small request. What the bytes of an answer mean is still net/http's
-// to say. See docs/adr/0012.
+// reads the answer, the one that serves the client: net/http's Transport, which has two more for each connection, costs as
+// much as all the rest that a gateway does for a small request. What the bytes of an answer mean is still net/http's to
+// say. See docs/adr/0012.
 type conns struct {
 	host    string // for the header
 	address string // with the port
-	tls     *tls.Config
 	dialer  net.Dialer
 
-	mu   sync.Mutex
-	idle []*conn // the last to be used is the first to be used again
+	mu     sync.Mutex
+	idle   []*conn // the last to be used is the first to be used again
+	closed bool
 	// sweep runs once nobody has used the first of them for long.
 	sweep *time.Timer
 }
@@ -41,50 +41,30 @@ type conns struct {
 func newConns(base *url.URL) *conns {
 	p := &conns{host: base.Host, address: base.Host, dialer: net.Dialer{Timeout: dialTimeout, KeepAlive: keepAlive}}
 	if base.Port() == "" {
-		p.address = net.JoinHostPort(base.Hostname(), map[string]string{"http": "80", "https": "443"}[base.Scheme])
-	}
-	if base.Scheme == "https" {
-		p.tls = &tls.Config{MinVersion: tls.VersionTLS12}
+		p.address = net.JoinHostPort(base.Hostname(), "80")
 	}
 	p.sweep = time.AfterFunc(idleTimeout, p.closeUnused)
 	return p
 }
 
-func (p *conns) dial(ctx context.Context) (*conn, error) {
-	if p.tls != nil {
-		c, err := (&tls.Dialer{NetDialer: &p.dialer, Config: p.tls}).DialContext(ctx, "tcp", p.address)
-		if err != nil {
-			return nil, &net.OpError{Op: "dial", Net: "tcp", Err: err} // also when the service cannot be trusted
-		}
-		return newConn(c), nil
-	}
-	c, err := p.dialer.DialContext(ctx, "tcp", p.address)
-	if err != nil {
-		return nil, err
-	}
-	return newConn(c), nil
-}
-
-// do sends a request whose body, if there is any, is in memory. What the service has hung up on while nobody used it is
-// noticed: a GET is sent again on a new connection, anything else only goes where the service still listens.
+// do sends a request whose body, if there is any, is in memory. Only a connection on which the service still listens, and
+// has said nothing since its last answer, is used again. When it hangs up at that very moment, a GET is sent once more.
 func (p *conns) do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
-	safe := (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.ContentLength == 0
-	c := p.take()
-	for c != nil && !safe && c.hungUp() {
-		_ = c.Close()
-		c = p.take()
+	if err := req.Context().Err(); err != nil {
+		return nil, fmt.Errorf("before it was sent: %w", err)
 	}
-	if c != nil {
+	if c := p.take(); c != nil {
 		res, err := p.exchange(c, req, deadline, a)
-		if err == nil || !safe || a.answered.Load() || req.Context().Err() != nil {
+		safe := (req.Method == http.MethodGet || req.Method == http.MethodHead) && req.ContentLength == 0
+		if err == nil || !safe || a.answered.Load() || isTimeout(err) || req.Context().Err() != nil {
 			return res, err
 		}
 	}
-	fresh, err := p.dial(req.Context())
+	c, err := p.dialer.DialContext(req.Context(), "tcp", p.address)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("connect to the service: %w", err)
 	}
-	return p.exchange(fresh, req, deadline, a)
+	return p.exchange(newConn(c), req, deadline, a)
 }
 
 func (p *conns) exchange(c *conn, req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
@@ -100,6 +80,16 @@ func (p *conns) exchange(c *conn, req *http.Request, deadline time.Time, a *atte
 }
 
 func (p *conns) take() *conn {
+	for {
+		c := p.pop()
+		if c == nil || !c.hungUp() {
+			return c
+		}
+		_ = c.Close()
+	}
+}
+
+func (p *conns) pop() *conn {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	last := len(p.idle) - 1
@@ -114,7 +104,7 @@ func (p *conns) take() *conn {
 func (p *conns) put(c *conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if len(p.idle) == idleConns {
+	if p.closed || len(p.idle) == idleConns {
 		_ = c.Close()
 		return
 	}
@@ -127,27 +117,33 @@ func (p *conns) put(c *conn) {
 func (p *conns) closeUnused() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	unused := 0
-	for now := (clock.System{}).Now(); unused < len(p.idle) && now.Sub(p.idle[unused].began) >= idleTimeout; unused++ {
+	now, unused := clock.System{}.Now(), 0
+	for ; unused < len(p.idle) && now.Sub(p.idle[unused].began) >= idleTimeout; unused++ {
 		_ = p.idle[unused].Close()
 	}
-	p.idle = append(p.idle[:0], p.idle[unused:]...)
+	p.idle = slices.Delete(p.idle, 0, unused)
 	if len(p.idle) > 0 {
-		p.sweep.Reset(idleTimeout)
+		p.sweep.Reset(idleTimeout - now.Sub(p.idle[0].began))
 	}
 }
 
+// close ends the connections that nobody uses, and those in use when their answer has been read.
 func (p *conns) close() {
-	for c := p.take(); c != nil; c = p.take() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, c := range p.idle {
 		_ = c.Close()
 	}
+	p.idle, p.closed = nil, true
+	p.sweep.Stop()
 }
 
 // conn is one connection. Whoever took it out of the pool is the only one to use it.
 type conn struct {
 	net.Conn
-	in  *bufio.Reader
-	out *bufio.Writer
+	in    *bufio.Reader
+	out   *bufio.Writer
+	probe probe
 
 	// Of the last request:
 	ctx             context.Context //nolint:containedctx // a reader has no other way to know it
@@ -163,6 +159,7 @@ const look = 250 * time.Millisecond
 func newConn(c net.Conn) *conn {
 	made := &conn{Conn: c, left: math.MaxInt64}
 	made.in, made.out = bufio.NewReader(made), bufio.NewWriter(c)
+	made.probe.watch(c)
 	return made
 }
 
@@ -201,11 +198,10 @@ func (c *conn) wait(now time.Time) {
 func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*http.Response, error) {
 	c.ctx, c.began, c.deadline, c.answered = req.Context(), clock.System{}.Now(), deadline, false
 	c.wait(c.began)
-	if req.ContentLength > 0 { // what has no body fits into the buffers of the connection
-		_ = c.SetWriteDeadline(deadline)
-	}
-	// A service may answer and hang up before it has read everything, so the answer is looked for after a failure too.
 	sent := c.send(req, host)
+	if sent != nil { // a service may answer and hang up before it has read everything: then the answer is here
+		c.deadline = c.began
+	}
 	for {
 		c.left = maxAnswerHeader
 		res, err := http.ReadResponse(c.in, req)
@@ -223,7 +219,8 @@ func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*ht
 	}
 }
 
-// send writes a request. Its URL and header come from net/http's server, which lets no control characters in.
+// send writes a request. Its URL and header come from net/http's server, which lets no control characters in, and its path
+// begins with a slash, or the Mux had refused it.
 func (c *conn) send(req *http.Request, host string) error {
 	out := c.out
 	out.Reset(c.Conn) // forgets an error, and what was left of a request that had one
@@ -247,6 +244,8 @@ func (c *conn) send(req *http.Request, host string) error {
 	}
 	_, _ = out.WriteString("\r\n")
 	if req.ContentLength > 0 {
+		_ = c.SetWriteDeadline(c.deadline)
+		defer func() { _ = c.SetWriteDeadline(time.Time{}) }() // without a body it fits into the buffers of the connection
 		if _, err := io.Copy(out, req.Body); err != nil {
 			return err
 		}

@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/gateway/internal/record"
 )
 
 // speaker is a service that says exactly what it is told to, request by request.
@@ -135,17 +137,111 @@ func TestAConnectionThatTheServiceHasClosed(t *testing.T) {
 		w := ask(u, method, body)
 		require.Equal(t, http.StatusOK, w.Code, w.Body)
 		<-closed
-		require.Eventually(t, func() bool { // what closes a connection takes a moment to arrive
-			c := u.conns.take()
-			defer u.conns.put(c)
-			return c.hungUp()
-		}, 5*time.Second, time.Millisecond)
+		require.Eventually(t, u.conns.idle[0].hungUp, 5*time.Second, time.Millisecond, "what closes a connection takes a moment to arrive")
 		w = ask(u, method, body)
 		require.Equal(t, http.StatusOK, w.Code, w.Body)
 		require.Equal(t, body, w.Body.String())
 		require.EqualValues(t, 2, s.opened.Load())
 		require.EqualValues(t, 2, s.served.Load(), "nothing was sent twice")
 	}
+}
+
+// What a service says without being asked is no answer to who comes next.
+func TestAnAnswerToNothing(t *testing.T) {
+	t.Parallel()
+	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		u, s := speak(t, func(w io.Writer, _ *http.Request, nth int64) bool {
+			_, _ = fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", nth)
+			if nth == 1 {
+				<-time.After(20 * time.Millisecond)
+				_, _ = io.WriteString(w, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+			}
+			return true
+		})
+		require.Equal(t, "1", ask(u, method, "").Body.String())
+		require.Eventually(t, u.conns.idle[0].hungUp, 5*time.Second, time.Millisecond)
+		require.Equal(t, "2", ask(u, method, "").Body.String())
+		require.EqualValues(t, 2, s.opened.Load())
+	}
+}
+
+func quick(u *Upstream, timeout time.Duration, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	u.Quick(timeout).ServeHTTP(w, r)
+	return w
+}
+
+// The time of a request is not that of the next one on the connection.
+func TestAConnectionHasNoTimeOfBefore(t *testing.T) {
+	t.Parallel()
+	u, s := speak(t, func(w io.Writer, r *http.Request, _ int64) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
+		return true
+	})
+	const short = 100 * time.Millisecond
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete, http.MethodPost} {
+		var body io.Reader
+		if method == http.MethodPost {
+			body = strings.NewReader("{}")
+		}
+		w := quick(u, short, httptest.NewRequest(method, "/calls", body))
+		require.Equal(t, http.StatusNoContent, w.Code, "%s: %s", method, w.Body)
+		<-time.After(short + look)
+	}
+	require.EqualValues(t, 1, s.opened.Load())
+}
+
+// What takes too long, or may happen only once, is not sent again, and not for who has left.
+func TestWhatIsNotSentAgain(t *testing.T) {
+	t.Parallel()
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	left, leave := context.WithCancel(t.Context())
+	leave()
+	for name, c := range map[string]struct {
+		request *http.Request
+		hangs   bool // instead of hanging up
+		status  int
+		served  int64
+	}{
+		"a GET that takes too long": {httptest.NewRequest(http.MethodGet, "/", nil), true, http.StatusGatewayTimeout, 1},
+		"a POST":                    {httptest.NewRequest(http.MethodPost, "/", nil), false, http.StatusServiceUnavailable, 1},
+		"a POST with a body":        {httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")), false, http.StatusServiceUnavailable, 1},
+		"a POST with an empty one":  {httptest.NewRequest(http.MethodPost, "/", io.MultiReader(strings.NewReader(""))), false, http.StatusServiceUnavailable, 1},
+		"a client that has left":    {httptest.NewRequest(http.MethodPost, "/", nil).WithContext(left), false, record.StatusGone, 0},
+		"a GET, for comparison":     {httptest.NewRequest(http.MethodGet, "/", nil), false, http.StatusServiceUnavailable, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			u, s := speak(t, func(w io.Writer, r *http.Request, nth int64) bool {
+				_, _ = io.Copy(io.Discard, r.Body)
+				if nth == 1 {
+					_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
+					return true
+				}
+				if c.hangs {
+					<-stop
+				}
+				return false
+			})
+			require.Equal(t, http.StatusNoContent, ask(u, http.MethodGet, "").Code)
+			w := quick(u, 300*time.Millisecond, c.request)
+			require.Equal(t, c.status, w.Code, w.Body)
+			require.Equal(t, c.served, s.served.Load()-1)
+		})
+	}
+}
+
+// A service that hangs is left alone, whatever it is asked.
+func TestPOSTsThatHangOpenTheCircuit(t *testing.T) {
+	t.Parallel()
+	u := hanging(t)
+	for range circuitFailures {
+		w := quick(u, time.Millisecond, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		require.Equal(t, http.StatusGatewayTimeout, w.Code)
+	}
+	w := quick(u, time.Millisecond, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
 }
 
 func TestAnIdleConnectionHasNotHungUp(t *testing.T) {
@@ -156,7 +252,7 @@ func TestAnIdleConnectionHasNotHungUp(t *testing.T) {
 	})
 	for range 3 {
 		require.Equal(t, http.StatusNoContent, ask(u, http.MethodDelete, "").Code)
-		_ = u.conns.idle[0].SetDeadline(time.Unix(1, 0)) // that of the request before is over
+		_ = u.conns.idle[0].SetReadDeadline(time.Unix(1, 0)) // that of the request before is over
 	}
 	require.EqualValues(t, 1, s.opened.Load())
 }
@@ -269,6 +365,9 @@ func TestConnectionsThatNobodyUsesAreClosed(t *testing.T) {
 	require.Len(t, p.idle, idleConns)
 	p.close()
 	require.Empty(t, p.idle)
+	one, _ := net.Pipe()
+	p.put(newConn(one)) // of a request that was under way
+	require.Empty(t, p.idle)
 }
 
 func TestAServiceBehindTLS(t *testing.T) {
@@ -278,8 +377,7 @@ func TestAServiceBehindTLS(t *testing.T) {
 	u := upstream(t, service.URL)
 	w := ask(u, http.MethodGet, "")
 	require.Equal(t, http.StatusServiceUnavailable, w.Code, "nobody has signed its certificate")
-	trusting := service.Client().Transport.(*http.Transport).TLSClientConfig
-	u.conns.tls = trusting
+	u.transport.TLSClientConfig = service.Client().Transport.(*http.Transport).TLSClientConfig
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPost} {
 		w = ask(u, method, "")
 		require.Equal(t, http.StatusOK, w.Code, w.Body)

@@ -73,7 +73,7 @@ func New(name, address string, o Options, numbers *Numbers, tel telemetry.Set) (
 		DisableCompression:    true,
 	}}}
 	u.conns = newConns(base)
-	if u.quickly = u.conns; o.H2C {
+	if u.quickly = u.conns; o.H2C || base.Scheme == "https" { // what TLS has read already cannot be seen
 		u.quickly = routed{u.transport, base}
 	}
 	u.budget.tenths.Store(mostTenths)

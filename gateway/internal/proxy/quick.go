@@ -45,6 +45,9 @@ func (u *Upstream) takeIn(r *http.Request, deadline time.Time) error {
 			return incomplete(err)
 		}
 		r.Body, r.ContentLength, r.TransferEncoding = io.NopCloser(bytes.NewReader(body)), int64(len(body)), nil
+		if len(body) == 0 {
+			r.Body = http.NoBody
+		}
 	}
 	u.prepare(r)
 	return nil
@@ -65,13 +68,10 @@ func (u *Upstream) answer(w http.ResponseWriter, res *http.Response) {
 	w.WriteHeader(res.StatusCode)
 	buffer := u.buffers.Get()
 	defer u.buffers.Put(buffer)
-	if _, err := io.CopyBuffer(onlyWriter{w}, res.Body, buffer); err != nil {
+	if _, err := io.CopyBuffer(w, res.Body, buffer); err != nil {
 		panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
 	}
 }
-
-// onlyWriter hides the ReadFrom that would not use the buffer.
-type onlyWriter struct{ io.Writer }
 
 // timed is a body whose reading has an end: a client that sends a byte now and then never stalls.
 type timed struct {

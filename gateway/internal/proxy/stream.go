@@ -81,7 +81,7 @@ func (t transport) trip(ctx context.Context, req *http.Request, a *attempts) (*h
 	})))
 }
 
-// routed is a transport for requests of which the service is not known yet.
+// routed is a transport for requests whose URL does not name the service yet.
 type routed struct {
 	transport
 	base *url.URL
@@ -96,6 +96,9 @@ func (t routed) do(req *http.Request, deadline time.Time, a *attempts) (*http.Re
 		if isHopByHop(name) {
 			delete(out.Header, name)
 		}
+	}
+	if out.Header["User-Agent"] == nil {
+		out.Header["User-Agent"] = []string{""} // or net/http would say its own
 	}
 	return t.transport.do(&out, deadline, a)
 }

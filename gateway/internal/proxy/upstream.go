@@ -97,10 +97,12 @@ func (u *Upstream) send(via link, req *http.Request, deadline time.Time) (*http.
 	if req.Body != nil && req.Body != http.NoBody {
 		sent = &sending{ReadCloser: req.Body}
 		req.Body = sent
-		// A long upload as the probe would keep the circuit shut until its end: it has reached the service.
-		var judged sync.Once
-		judge = func(err error) { judged.Do(func() { report(err) }) }
-		a.onReached = func() { judge(nil) }
+		if deadline.IsZero() {
+			// A long upload as the probe would keep the circuit shut until its end: it has reached the service.
+			var judged sync.Once
+			judge = func(err error) { judged.Do(func() { report(err) }) }
+			a.onReached = func() { judge(nil) }
+		}
 	}
 	res, err := via.do(req, deadline, &a)
 	if err != nil && a.tries.Load() < 2 && sent.again(req, err) && u.budget.spend() {
@@ -113,7 +115,7 @@ func (u *Upstream) send(via link, req *http.Request, deadline time.Time) (*http.
 		return nil, incomplete(err)
 	}
 	if err != nil && a.answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
-		err = errors.Join(errAnswer, err)
+		err = errAnswer // and not what is wrong with it, which quotes it
 	}
 	return res, err
 }

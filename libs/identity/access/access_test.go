@@ -117,4 +117,5 @@ func TestWrongSettings(t *testing.T) {
 	t.Parallel()
 	require.Len(t, Config{AuthURL: "auth:8080"}.Check(), 2)
 	require.Len(t, Config{AuthURL: "http://auth:8080", TokenMinutes: maxTokenMinutes + 1}.Check(), 1)
+	require.Len(t, Config{AuthURL: "http://proxy/auth", TokenMinutes: 1}.Check(), 1)
 }

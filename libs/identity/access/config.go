@@ -3,6 +3,7 @@ package access
 import (
 	"fmt"
 	"net/url"
+	"strings"
 	"time"
 )
 
@@ -19,7 +20,7 @@ func Defaults() Config { return Config{TokenMinutes: 24 * 60} }
 
 // Check says what is wrong with the configuration.
 func (c Config) Check() (problems []string) {
-	if u, err := url.Parse(c.AuthURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
+	if u, err := url.Parse(c.AuthURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
 		problems = append(problems, "AUTH_URL must be where auth listens, such as http://auth:8080")
 	}
 	if c.TokenMinutes < 1 || c.TokenMinutes > maxTokenMinutes {
