@@ -202,6 +202,7 @@ func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*ht
 	if sent != nil { // a service may answer and hang up before it has read everything: then the answer is here
 		c.deadline = c.began
 	}
+	runtime.Gosched() // and those who have written read together: by then the answers are there
 	for {
 		c.left = maxAnswerHeader
 		res, err := http.ReadResponse(c.in, req)

@@ -133,7 +133,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *fault.Error
 	switch {
 	case errors.Is(r.Context().Err(), context.Canceled):
-		record.Gone(w, r, err)
+		record.Gone(w, err)
 	case errors.As(err, &refused):
 		if refused.Kind == fault.TooLarge || refused.Kind == fault.Malformed { // the reading of the body
 			w.Header().Set("Connection", "close")

@@ -59,25 +59,31 @@ func New(tel telemetry.Set) (*Recorder, error) {
 
 // entry is what the books say about one request. Only the goroutine that serves it writes to it.
 type entry struct {
-	op    string
-	level slog.Level
-	err   error
+	op     string
+	level  slog.Level // of a success
+	err    error
+	status int
+	bytes  int64 // of the answer
 }
 
-type entryKey struct{}
-
-func entryOf(ctx context.Context) *entry {
-	e, _ := ctx.Value(entryKey{}).(*entry)
-	if e == nil {
-		return &entry{}
+// entryOf is the entry of the request that is answered with w.
+func entryOf(w http.ResponseWriter) *entry {
+	for {
+		switch layer := w.(type) {
+		case *writer:
+			return &layer.entry
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = layer.Unwrap()
+		default: // not recorded
+			return &entry{}
+		}
 	}
-	return e
 }
 
 // Name notes which operation next is. A success is logged at that level.
 func Name(op string, level slog.Level, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		e := entryOf(r.Context())
+		e := entryOf(w)
 		e.op, e.level = op, level
 		trace.SpanFromContext(r.Context()).SetName(op)
 		next.ServeHTTP(w, r)
@@ -86,33 +92,29 @@ func Name(op string, level slog.Level, next http.Handler) http.Handler {
 
 // Fail notes why a request is refused and answers so, in the shape of all errors.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
-	entryOf(r.Context()).err = err
+	entryOf(w).err = err
 	rpc.WriteError(w, r, err)
 }
 
 // Gone notes that the client left.
-func Gone(w http.ResponseWriter, r *http.Request, err error) {
-	entryOf(r.Context()).err = err
+func Gone(w http.ResponseWriter, err error) {
+	entryOf(w).err = err
 	w.WriteHeader(StatusGone)
 }
 
 // Handler records the requests that next serves. It is the outermost handler: a panic becomes an answer here.
 func (rec *Recorder) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		x := &struct { // one piece of memory for both
-			entry
-			writer
-		}{entry{op: unrouted, level: slog.LevelInfo}, writer{ResponseWriter: w}}
-		e, answer := &x.entry, &x.writer
+		answer := &writer{ResponseWriter: w, entry: entry{op: unrouted, level: slog.LevelInfo}}
 		ctx := rec.tel.Propagator.Extract(r.Context(), telemetry.Header(r.Header))
 		ctx, span := rec.tracer.Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
-		r = r.WithContext(context.WithValue(ctx, entryKey{}, e))
+		r = r.WithContext(ctx)
 		took := clock.Stopwatch()
 		rec.inFlight.Inc()
 		defer func() {
-			cut := rec.recovered(answer, r, e, recover())
+			cut := rec.recovered(answer, r, recover())
 			rec.inFlight.Dec()
-			rec.end(ctx, span, e, r, answer, took())
+			rec.end(ctx, span, r, answer, took())
 			if cut {
 				panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
 			}
@@ -123,20 +125,20 @@ func (rec *Recorder) Handler(next http.Handler) http.Handler {
 
 // recovered answers a panic if nothing has been answered yet, and otherwise reports that the answer must be cut.
 // http.ErrAbortHandler is no bug: the proxy throws it when an answer breaks off half way.
-func (rec *Recorder) recovered(w *writer, r *http.Request, e *entry, p any) (cut bool) {
+func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	thrown, _ := p.(error)
 	aborted := errors.Is(thrown, http.ErrAbortHandler)
 	switch {
 	case p == nil:
 		return false
 	case aborted && r.Context().Err() != nil:
-		e.err, w.status = r.Context().Err(), StatusGone
+		w.err, w.status = r.Context().Err(), StatusGone
 		return true
 	case aborted:
-		e.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
+		w.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
 		return true
 	}
-	rec.tel.Log.ErrorContext(r.Context(), "panic", "op", e.op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
+	rec.tel.Log.ErrorContext(r.Context(), "panic", "op", w.op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 	if w.status != 0 {
 		return true
 	}
@@ -147,14 +149,14 @@ func (rec *Recorder) recovered(w *writer, r *http.Request, e *entry, p any) (cut
 // classes are how statuses are counted, by their first digit.
 var classes = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx", 7: "7xx", 8: "8xx", 9: "9xx"}
 
-func (rec *Recorder) end(ctx context.Context, span trace.Span, e *entry, r *http.Request, w *writer, took time.Duration) {
+func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, w *writer, took time.Duration) {
 	status := w.status
 	if status == 0 {
 		status = http.StatusOK
 	}
-	level, code := e.level, ""
-	if e.err != nil {
-		code = fault.Of(e.err).Code
+	level, code := w.level, ""
+	if w.err != nil {
+		code = fault.Of(w.err).Code
 		if status == StatusGone {
 			code = "client_gone"
 		}
@@ -167,17 +169,17 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, e *entry, r *http
 	// Not through the logger, which looks for the line of code that every request has in common.
 	if log := rec.tel.Log.Handler(); log.Enabled(ctx, level) {
 		line := slog.NewRecord(clock.System{}.Now(), level, "request", 0)
-		line.AddAttrs(slog.String("op", e.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
+		line.AddAttrs(slog.String("op", w.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
 			slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)))
 		if code != "" {
 			line.AddAttrs(slog.String("code", code))
 		}
-		if e.err != nil && level == slog.LevelError {
-			line.AddAttrs(slog.String("error", e.err.Error()))
+		if w.err != nil && level == slog.LevelError {
+			line.AddAttrs(slog.String("error", w.err.Error()))
 		}
 		_ = log.Handle(ctx, line)
 	}
-	rec.duration.WithLabelValues(e.op, classes[status/100]).Observe(took.Seconds())
+	rec.duration.WithLabelValues(w.op, classes[status/100]).Observe(took.Seconds())
 	span.SetAttributes(attribute.String("http.request.method", method(r)), attribute.Int("http.response.status_code", status))
 	span.End()
 }
@@ -195,8 +197,7 @@ func method(r *http.Request) string {
 // writer remembers what was answered.
 type writer struct {
 	http.ResponseWriter
-	status int
-	bytes  int64
+	entry
 }
 
 func (w *writer) WriteHeader(status int) {
