@@ -102,6 +102,8 @@ func (u *Upstream) send(via link, req *http.Request, deadline time.Time) (*http.
 			var judged sync.Once
 			judge = func(err error) { judged.Do(func() { report(err) }) }
 			a.onReached = func() { judge(nil) }
+		} else {
+			sent.whole.Store(true) // it is in memory: what becomes of it is not the client's doing
 		}
 	}
 	res, err := via.do(req, deadline, &a)
