@@ -4,11 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -83,7 +83,7 @@ func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Log.Check(), c.Kafka.Check(), c.Access.Check(), c.Rates.check(), c.Upstreams.check())
 	for name, address := range map[string]string{"CALLS_URL": c.CallsURL, "CRM_URL": c.CRMURL, "NOTIFY_URL": c.NotifyURL} {
-		if u, err := url.Parse(address); err != nil || !isOrigin(u) {
+		if !conf.IsOrigin(address) {
 			problems = append(problems, fmt.Sprintf("%s must be where the service listens, such as http://%s:8080", name, strings.ToLower(strings.TrimSuffix(name, "_URL"))))
 		}
 	}
@@ -93,7 +93,7 @@ func (c Config) Check() []string {
 	for _, origin := range trimmed(c.AllowedOrigins) {
 		if strings.Contains(origin, "*") {
 			problems = append(problems, "ALLOWED_ORIGINS must name each origin: * would let any web page act for a logged-in agent")
-		} else if u, err := url.Parse(origin); err != nil || !isOrigin(u) || strings.HasSuffix(origin, "/") {
+		} else if !conf.IsOrigin(origin) || strings.HasSuffix(origin, "/") {
 			problems = append(problems, fmt.Sprintf("ALLOWED_ORIGINS: %q is not an origin such as https://app.example.com", origin))
 		}
 	}
@@ -140,12 +140,6 @@ func (u Upstreams) check() (problems []string) {
 		}
 	}
 	return problems
-}
-
-// isOrigin reports whether u is a scheme and a host and nothing else.
-func isOrigin(u *url.URL) bool {
-	return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil &&
-		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
 func isAddress(host string) bool {

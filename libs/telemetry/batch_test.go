@@ -19,12 +19,16 @@ import (
 type pieces struct {
 	mu      sync.Mutex
 	written []string
+	wrote   chan struct{} // for each, if it is not nil
 }
 
 func (p *pieces) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.written = append(p.written, string(b))
+	if p.wrote != nil {
+		p.wrote <- struct{}{}
+	}
 	return len(b), nil
 }
 
@@ -37,25 +41,23 @@ func (p *pieces) all() []string {
 func TestLinesAreWrittenTogetherUnderLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log pieces
+		log := pieces{wrote: make(chan struct{}, 9)}
 		b := telemetry.NewBatch(&log)
 		for _, line := range []string{"1\n", "2\n", "3\n"} {
 			_, err := b.Write([]byte(line))
 			require.NoError(t, err)
 		}
-		synctest.Wait()
+		<-log.wrote
 		require.Equal(t, []string{"1\n"}, log.all(), "the first at once")
-		time.Sleep(time.Second) // of the bubble
+		<-log.wrote
 		require.Equal(t, []string{"1\n", "2\n3\n"}, log.all())
+		<-time.After(time.Second) // of the bubble
 		_, _ = b.Write([]byte("4\n"))
 		require.Equal(t, []string{"1\n", "2\n3\n", "4\n"}, log.all(), "after a quiet moment at once again")
 		_, _ = b.Write([]byte("5\n"))
 		b.Flush()
-		require.Equal(t, "5\n", log.all()[3])
 		_, _ = b.Write([]byte("6\n"))
-		require.Equal(t, "6\n", log.all()[4], "at the end nothing waits")
-		time.Sleep(time.Second)
-		require.Len(t, log.all(), 5)
+		require.Equal(t, []string{"1\n", "2\n3\n", "4\n", "5\n", "6\n"}, log.all(), "at the end nothing waits")
 	})
 }
 

@@ -38,7 +38,7 @@ const (
 func (d Door) Handler(next http.Handler) http.Handler {
 	next = d.cors(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		id := rpc.CleanRequestID(first(r.Header[rpc.RequestIDHeader]))
+		id := rpc.CleanRequestID(r.Header.Get(rpc.RequestIDHeader))
 		client, proto := d.client(r)
 		if r.Header[forwardedFor] != nil || r.Header["Forwarded"] != nil || r.Header["X-Real-Ip"] != nil {
 			r.Header.Add("Via", "1.1 proxy") // trusted or not, there is one

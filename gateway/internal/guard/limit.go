@@ -49,7 +49,7 @@ const Patience = 30 * time.Second
 // Cut ends the exchange with a client that stalls for longer than patience. Nobody holds a connection by being slow.
 func Cut(patience time.Duration, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := &patientWriter{ResponseWriter: w, conn: conn{control: w, patience: patience}}
+		answer := &patientWriter{ResponseWriter: w, conn: conn{w: w, patience: patience}}
 		c := &answer.conn
 		if r.ContentLength != 0 {
 			c.expectRead()
@@ -75,7 +75,7 @@ func linger(w http.ResponseWriter) {
 // conn sets the deadlines of a connection while one request is served. Errors of setting them do not matter: the reading
 // or writing that follows fails by itself.
 type conn struct {
-	control  http.ResponseWriter
+	w        http.ResponseWriter
 	patience time.Duration
 	wrote    time.Time // when the write deadline was set; only the goroutine that serves the request writes
 
@@ -93,14 +93,14 @@ func (c *conn) expectWrite() {
 		return
 	}
 	c.wrote = now
-	_ = http.NewResponseController(c.control).SetWriteDeadline(now.Add(c.patience))
+	_ = http.NewResponseController(c.w).SetWriteDeadline(now.Add(c.patience))
 }
 
 func (c *conn) setRead(deadline time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.ended {
-		_ = http.NewResponseController(c.control).SetReadDeadline(deadline)
+		_ = http.NewResponseController(c.w).SetReadDeadline(deadline)
 	}
 }
 

@@ -47,7 +47,7 @@ func NewLimited() *prometheus.CounterVec {
 func (r *Rate) PerAddress(next http.Handler) http.Handler {
 	take := r.taker("address", r.addresses)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		if take(w, req, network(first(req.Header[forwardedFor]))) {
+		if take(w, req, network(req.Header.Get(forwardedFor))) {
 			next.ServeHTTP(w, req)
 		}
 	})
@@ -87,14 +87,6 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 		refuse(w, req, fault.New(fault.Limited, "rate_limited", "Too many requests: wait before you send more").After(wait))
 		return false
 	}
-}
-
-// first is the first value of a header that is known to be written as net/http does.
-func first(values []string) string {
-	if len(values) == 0 {
-		return ""
-	}
-	return values[0]
 }
 
 // network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.

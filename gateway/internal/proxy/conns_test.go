@@ -12,6 +12,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -150,15 +151,17 @@ func TestAConnectionThatTheServiceHasClosed(t *testing.T) {
 func TestAnAnswerToNothing(t *testing.T) {
 	t.Parallel()
 	for _, method := range []string{http.MethodGet, http.MethodPost} {
+		answered := make(chan struct{})
 		u, s := speak(t, func(w io.Writer, _ *http.Request, nth int64) bool {
 			_, _ = fmt.Fprintf(w, "HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n%d", nth)
 			if nth == 1 {
-				<-time.After(20 * time.Millisecond)
+				<-answered
 				_, _ = io.WriteString(w, "HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
 			}
 			return true
 		})
 		require.Equal(t, "1", ask(u, method, "").Body.String())
+		close(answered)
 		require.Eventually(t, u.conns.idle[0].hungUp, 5*time.Second, time.Millisecond)
 		require.Equal(t, "2", ask(u, method, "").Body.String())
 		require.EqualValues(t, 2, s.opened.Load())
@@ -338,26 +341,31 @@ func TestABodyThatTakesTooLongIsCut(t *testing.T) {
 
 func TestConnectionsThatNobodyUsesAreClosed(t *testing.T) {
 	t.Parallel()
-	p := newConns(&url.URL{Scheme: "http", Host: "service"})
-	ours, theirs := map[int]*conn{}, map[int]net.Conn{}
-	for n := range 3 {
-		one, other := net.Pipe()
-		ours[n], theirs[n] = newConn(one), other
-		ours[n].began = time.Now().Add(-idleTimeout)
-	}
-	ours[2].began = time.Now()
-	for n := range 3 {
-		p.put(ours[n])
-	}
-	p.closeUnused()
-	for n, open := range []bool{false, false, true} {
-		_ = theirs[n].SetReadDeadline(time.Now().Add(time.Millisecond))
-		_, err := theirs[n].Read(make([]byte, 1))
-		require.Equal(t, open, err != io.EOF, "%d: %v", n, err) //nolint:errorlint // the value itself
-	}
-	require.Same(t, ours[2], p.take())
-	require.Nil(t, p.take())
+	synctest.Test(t, func(t *testing.T) {
+		p := newConns(&url.URL{Scheme: "http", Host: "service"})
+		ended := make(chan time.Duration, 3)
+		begin := time.Now()
+		for range 3 {
+			ours, theirs := net.Pipe()
+			c := newConn(ours)
+			c.began = time.Now()
+			p.put(c)
+			go func() {
+				_, _ = theirs.Read(make([]byte, 1))
+				ended <- time.Since(begin)
+			}()
+			<-time.After(idleTimeout / 3) // of the bubble
+		}
+		require.Equal(t, idleTimeout, <-ended)
+		require.Equal(t, idleTimeout*4/3, <-ended, "each after its own time")
+		require.Equal(t, idleTimeout*5/3, <-ended)
+		require.Nil(t, p.take())
+	})
+}
 
+func TestThePoolIsBounded(t *testing.T) {
+	t.Parallel()
+	p := newConns(&url.URL{Scheme: "http", Host: "service"})
 	for range idleConns + 1 {
 		one, _ := net.Pipe()
 		p.put(newConn(one))
@@ -368,6 +376,32 @@ func TestConnectionsThatNobodyUsesAreClosed(t *testing.T) {
 	one, _ := net.Pipe()
 	p.put(newConn(one)) // of a request that was under way
 	require.Empty(t, p.idle)
+}
+
+// A service that hangs up in the middle of a body that is in memory has failed; no client has.
+func TestAServiceThatHangsUpOnBodiesOpensTheCircuit(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	var opened atomic.Int64
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			opened.Add(1)
+			_, _ = c.Read(make([]byte, 1))
+			_ = c.(*net.TCPConn).SetLinger(0) // a reset, also of what is still on its way
+			_ = c.Close()
+		}
+	}()
+	u := upstream(t, "http://"+listener.Addr().String())
+	for range circuitFailures + 1 {
+		require.Equal(t, http.StatusServiceUnavailable, ask(u, http.MethodPost, strings.Repeat("x", 16<<20)).Code)
+	}
+	require.EqualValues(t, circuitFailures, opened.Load())
 }
 
 func TestAServiceBehindTLS(t *testing.T) {

@@ -14,10 +14,11 @@ import (
 	"strings"
 	"time"
 
+	"github.com/sony/gobreaker/v2"
+
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/telemetry"
-	"github.com/sony/gobreaker/v2"
 )
 
 const (
@@ -36,7 +37,7 @@ type Upstream struct {
 	base      *url.URL
 	transport transport
 	conns     *conns
-	quickly   link // for what is in memory: one of the two
+	quickly   link // for what is in memory: over the transport or the conns
 	circuit   *gobreaker.TwoStepCircuitBreaker[struct{}]
 	budget    budget
 	quick     *places // for what is in memory
@@ -139,7 +140,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Set("Connection", "close")
 		}
 		record.Fail(w, r, refused)
-	case errors.Is(r.Context().Err(), context.DeadlineExceeded), isTimeout(err):
+	case isTimeout(err):
 		record.Fail(w, r, tooSlow(err))
 	case errors.Is(err, errAnswer):
 		record.Fail(w, r, fault.Wrap(err, fault.BadGateway, "bad_gateway", "A part of the platform answered with something that is no answer, try again").After(retryAfter))

@@ -57,7 +57,7 @@ func (u *Upstream) prepare(out *http.Request) {
 	u.tel.Propagator.Inject(out.Context(), telemetry.Header(out.Header))
 }
 
-// transport is net/http's way to a service: for what is streamed, and for HTTP/2.
+// transport is net/http's way to a service: for what is streamed, for HTTP/2 and for TLS.
 type transport struct{ *http.Transport }
 
 func (t transport) do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {

@@ -2,9 +2,9 @@ package access
 
 import (
 	"fmt"
-	"net/url"
-	"strings"
 	"time"
+
+	"github.com/convoflow/convoflow/libs/conf"
 )
 
 const maxTokenMinutes = 30 * 24 * 60 // as long as auth lets a token live
@@ -20,7 +20,7 @@ func Defaults() Config { return Config{TokenMinutes: 24 * 60} }
 
 // Check says what is wrong with the configuration.
 func (c Config) Check() (problems []string) {
-	if u, err := url.Parse(c.AuthURL); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" || strings.Trim(u.Path, "/") != "" {
+	if !conf.IsOrigin(c.AuthURL) {
 		problems = append(problems, "AUTH_URL must be where auth listens, such as http://auth:8080")
 	}
 	if c.TokenMinutes < 1 || c.TokenMinutes > maxTokenMinutes {
