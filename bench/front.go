@@ -19,7 +19,7 @@ import (
 	"github.com/convoflow/convoflow/bench/internal/process"
 	"github.com/convoflow/convoflow/bench/internal/sink"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
@@ -114,7 +114,7 @@ func (f *front) startGateway(ctx context.Context, b *bench, behind string) (text
 		return "", err
 	}
 	text, err = token.Signer{KeyID: "bench", Key: private, Clock: clock.System{}}.Sign(
-		identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}, time.Hour)
+		identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}, time.Hour)
 	if err != nil {
 		return "", err
 	}

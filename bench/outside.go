@@ -11,9 +11,9 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/bench/internal/load"
 	"github.com/convoflow/convoflow/bench/internal/process"
-	"github.com/convoflow/convoflow/libs/contract"
 )
 
 const (
@@ -37,7 +37,7 @@ func (c *cleanup) close() (err error) {
 
 // startBroker starts a broker in memory, with the one topic that auth writes and the gateway reads, and returns its address.
 func (c *cleanup) startBroker() (addr string, err error) {
-	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(6, contract.AgentsTopic))
+	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(6, events.AgentsTopic))
 	if err != nil {
 		return "", fmt.Errorf("start a broker: %w", err)
 	}

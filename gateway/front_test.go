@@ -22,7 +22,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/run"
@@ -136,7 +136,7 @@ func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {
 // token makes an access token.
 func (f *front) token(t *testing.T, role identity.Role) string {
 	t.Helper()
-	text, err := f.signer.Sign(identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: role}, time.Hour)
+	text, err := f.signer.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: role}, time.Hour)
 	require.NoError(t, err)
 	return text
 }

@@ -25,7 +25,7 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
@@ -147,7 +147,7 @@ func TestWhoMayNotComeIn(t *testing.T) {
 	f := newFront(t, func(c *Config) { c.AllowedHosts = []string{"127.0.0.1"} })
 	_, forger, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	forged, err := token.Signer{KeyID: "test", Key: forger, Clock: clock.System{}}.Sign(identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Admin}, time.Hour)
+	forged, err := token.Signer{KeyID: "test", Key: forger, Clock: clock.System{}}.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Admin}, time.Hour)
 	require.NoError(t, err)
 	agent := "Bearer " + f.token(t, identity.Agent)
 	for name, c := range map[string]struct {

@@ -18,15 +18,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/libs/bus"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/outbox"
 )
 
 // publish puts an event on the topic of agents, as auth does.
-func (f *front) publish(t *testing.T, events ...contract.Event) {
+func (f *front) publish(t *testing.T, events ...event.Event) {
 	t.Helper()
 	cfg := bus.Defaults()
 	cfg.Brokers = f.brokers
@@ -48,7 +49,7 @@ func sign(t *testing.T, f *front, c identity.Caller) string {
 }
 
 func newCaller() identity.Caller {
-	return identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}
+	return identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}
 }
 
 // asks calls an operation with that token and returns its status and code.
@@ -73,10 +74,10 @@ func TestASessionThatEndsLosesItsAccessWithinASecond(t *testing.T) {
 		require.Equal(t, http.StatusOK, status, who)
 	}
 	now := time.Now()
-	agent := contract.Agent{AgentID: dismissed.AgentID, Version: 2, Role: "agent"}
+	agent := events.Agent{AgentID: dismissed.AgentID, Version: 2, Role: "agent"}
 	f.publish(t,
-		contract.SessionRevoked.New(now, contract.SessionEnd{AgentID: one.AgentID, SessionID: one.SessionID, Reason: "logout", RevokedAt: now}),
-		contract.AgentDeactivated.New(now, agent))
+		events.SessionRevoked.New(now, events.SessionEnd{AgentID: one.AgentID, SessionID: one.SessionID, Reason: "logout", RevokedAt: now}),
+		events.AgentDeactivated.New(now, agent))
 	for _, who := range []string{"one", "dismissed"} {
 		require.Eventually(t, func() bool {
 			status, code := f.asks(t, http.MethodGet, "/calls", bearers[who])
@@ -87,9 +88,9 @@ func TestASessionThatEndsLosesItsAccessWithinASecond(t *testing.T) {
 	require.Equal(t, http.StatusOK, status, "another session of the same agent goes on")
 
 	agent.IsActive, agent.Version = true, 3
-	f.publish(t, contract.AgentUpdated.New(now, agent))
+	f.publish(t, events.AgentUpdated.New(now, agent))
 	require.Eventually(t, func() bool {
-		status, _ := f.asks(t, http.MethodGet, "/calls", sign(t, f, identity.Caller{AgentID: dismissed.AgentID, SessionID: contract.NewID(), Role: identity.Agent}))
+		status, _ := f.asks(t, http.MethodGet, "/calls", sign(t, f, identity.Caller{AgentID: dismissed.AgentID, SessionID: event.NewID(), Role: identity.Agent}))
 		return status == http.StatusOK
 	}, 10*time.Second, 5*time.Millisecond)
 }
@@ -100,7 +101,7 @@ func TestAGatewayThatStartsLooksBack(t *testing.T) {
 	ended := newCaller()
 	f := newFront(t, func(c *Config) {
 		earlier := &front{brokers: c.Kafka.Brokers}
-		earlier.publish(t, contract.SessionRevoked.New(time.Now(), contract.SessionEnd{AgentID: ended.AgentID, SessionID: ended.SessionID}))
+		earlier.publish(t, events.SessionRevoked.New(time.Now(), events.SessionEnd{AgentID: ended.AgentID, SessionID: ended.SessionID}))
 	})
 	status, code := f.asks(t, http.MethodGet, "/calls", sign(t, f, ended))
 	require.Equal(t, http.StatusUnauthorized, status)
@@ -247,7 +248,7 @@ func TestWhatIsTriedAgain(t *testing.T) {
 		{"GET", "/clients", "", 1, 200, 2},
 		{"GET", "/clients", "", 2, 503, 2},
 		{"POST", "/clients", "{}", 1, 503, 1},
-		{"DELETE", "/clients/" + contract.NewID(), "", 1, 503, 1},
+		{"DELETE", "/clients/" + event.NewID(), "", 1, 503, 1},
 	} {
 		cuts.Store(c.cuts)
 		got.Store(0)
@@ -415,7 +416,7 @@ func TestAnAnswerThatLooksLikeARefusal(t *testing.T) {
 	})
 	conn, answers := f.dial(t, "")
 	for range 2 {
-		_, err := fmt.Fprintf(conn, "GET /calls/%s/audio HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", contract.NewID(), sign(t, f, newCaller()))
+		_, err := fmt.Fprintf(conn, "GET /calls/%s/audio HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", event.NewID(), sign(t, f, newCaller()))
 		require.NoError(t, err)
 		res, err := http.ReadResponse(answers, nil)
 		require.NoError(t, err)

@@ -16,6 +16,8 @@ import (
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/op"
+	"github.com/convoflow/convoflow/libs/openapi"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -40,8 +42,8 @@ func newRates(r Rates, tel telemetry.Set) (map[class]*guard.Rate, error) {
 func compare(table []route, contract []byte) error {
 	var doc struct {
 		Paths map[string]map[string]struct {
-			ID     string     `json:"operationId"`
-			Access rpc.Access `json:"x-access"`
+			ID     string         `json:"operationId"`
+			Access openapi.Access `json:"x-access"`
 		}
 	}
 	if err := json.Unmarshal(contract, &doc); err != nil {
@@ -126,8 +128,8 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		limits := rates[rt.class]
 		handler = guard.Limit(rt.body, handler)
 		switch rt.access {
-		case rpc.Anyone:
-		case rpc.Signed:
+		case openapi.Anyone:
+		case openapi.Signed:
 			handler = guard.Signed(handler)
 		default:
 			admitted := handler

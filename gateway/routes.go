@@ -3,7 +3,7 @@ package gateway
 import (
 	"time"
 
-	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/openapi"
 )
 
 // route is one operation of the platform and who may call it how.
@@ -11,7 +11,7 @@ type route struct {
 	pattern string // method and path, as in the contract
 	op      string // operationId of the contract
 	service string
-	access  rpc.Access
+	access  openapi.Access
 	class   class
 	body    int64         // bytes of the request's body at most
 	timeout time.Duration // of the whole exchange; streamed (0) lasts as long as bytes flow
@@ -38,7 +38,7 @@ const (
 // routes is the table of everything that can be called, exactly the operations of the OpenAPI documents. audio is the
 // largest recording in bytes.
 func routes(audio int64) []route {
-	const anyone, agent, admin = rpc.Anyone, rpc.Agent, rpc.Admin
+	const anyone, agent, admin = openapi.Anyone, openapi.Agent, openapi.Admin
 	return []route{
 		{"POST /auth/register", "auth.register", "auth", anyone, login, small, quick},
 		{"POST /auth/login", "auth.login", "auth", anyone, login, small, quick},

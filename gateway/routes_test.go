@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api"
-	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/openapi"
 )
 
 // The table and the contract say the same, or the gateway does not start: which operations there are and who may call them.
@@ -23,7 +23,7 @@ func TestTheTableOfRoutesIsTheContract(t *testing.T) {
 	require.ErrorContains(t, compare(append(slices.Clone(table), route{pattern: "GET /x", op: "crm.x"}), contract), "operation crm.x is in routes.go and not in the contract")
 	require.ErrorContains(t, compare(append(slices.Clone(table), table[0]), contract), "two rows")
 	open := slices.Clone(table)
-	open[3].access = rpc.Anyone
+	open[3].access = openapi.Anyone
 	require.ErrorContains(t, compare(open, contract), `for agent" in the contract and "POST /auth/logout for anyone" in routes.go`)
 }
 

@@ -16,13 +16,14 @@ import (
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/inbox"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -50,7 +51,7 @@ func start(t *testing.T) service {
 	_, err = db.Pool().Exec(t.Context(), `create table effects (id bigint generated always as identity, event_id text, name text)`)
 	require.NoError(t, err)
 	brokers := bustest.Broker(t)
-	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"})
+	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"}, eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(k.Close)
 	return service{db: db, kafka: k, brokers: brokers, outbox: outbox.New(db, tel), tel: tel}
@@ -69,17 +70,17 @@ func (s service) run(t *testing.T, actors ...run.Actor) (stop func()) {
 	return stop
 }
 
-func (s service) consumer(t *testing.T, handle func(context.Context, contract.Received[contract.Client]) error) *bus.Consumer {
+func (s service) consumer(t *testing.T, handle func(context.Context, event.Received[eventtest.Thing]) error) *bus.Consumer {
 	t.Helper()
 	tel := telemetry.Nop()
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	c := bus.NewConsumer(s.kafka, "test", inbox.New(s.db), chain, tel)
-	bus.On(c, contract.ClientUpdated, handle)
+	bus.On(c, eventtest.ThingChanged, handle)
 	return c
 }
 
-func (s service) effect(ctx context.Context, e contract.Received[contract.Client]) error {
+func (s service) effect(ctx context.Context, e event.Received[eventtest.Thing]) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `insert into effects (event_id, name) values ($1, $2)`, e.ID, e.Data.Name)
 	return err
 }
@@ -102,11 +103,11 @@ func (s service) await(t *testing.T, n int) []string {
 	return s.effects(t)
 }
 
-func client(id, name string, version int64) contract.Event {
-	return contract.ClientUpdated.New(at, contract.Client{ClientID: id, AgentID: contract.NewID(), Name: name, Version: version})
+func client(id, name string, version int64) event.Event {
+	return eventtest.ThingChanged.New(at, eventtest.Thing{ID: id, Name: name, Version: version})
 }
 
-func (s service) publish(t *testing.T, events ...contract.Event) {
+func (s service) publish(t *testing.T, events ...event.Event) {
 	t.Helper()
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error { return s.outbox.Append(ctx, events...) }))
 }
@@ -115,7 +116,7 @@ func TestEventsReachTheHandlerOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.effect))
-	id := contract.NewID()
+	id := event.NewID()
 	var want []string
 	for i := range 30 {
 		want = append(want, fmt.Sprint(i))
@@ -128,19 +129,19 @@ func TestAnEventOfARolledBackChangeIsNeverPublished(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, s.outbox.Append(ctx, client(contract.NewID(), "never", 1)))
+		require.NoError(t, s.outbox.Append(ctx, client(event.NewID(), "never", 1)))
 		return errors.New("changed my mind")
 	})
 	require.Error(t, err)
 	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.effect))
-	s.publish(t, client(contract.NewID(), "real", 1))
+	s.publish(t, client(event.NewID(), "real", 1))
 	require.Equal(t, []string{"real"}, s.await(t, 1))
 }
 
 func TestADuplicateChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	twice := client(contract.NewID(), "once", 1)
+	twice := client(event.NewID(), "once", 1)
 	messages := []outbox.Message{{Event: twice}, {Event: twice}, {Event: client(twice.Key, "last", 2)}}
 	for i := range messages {
 		messages[i].Source, messages[i].Trace = "/convoflow/test", map[string]string{}
@@ -149,7 +150,7 @@ func TestADuplicateChangesNothing(t *testing.T) {
 	require.NoError(t, s.kafka.Publish(t.Context(), messages))
 	s.run(t, s.consumer(t, s.effect))
 	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
-	s.publish(t, client(contract.NewID(), "afterwards", 1))
+	s.publish(t, client(event.NewID(), "afterwards", 1))
 	s.run(t, s.outbox.Relay(s.kafka))
 	require.Equal(t, []string{"once", "last", "afterwards"}, s.await(t, 3))
 }
@@ -158,23 +159,23 @@ func TestAPoisonedMessageGoesToTheDeadLetterTopicAndTheRestFlows(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	require.NoError(t, s.kafka.Ensure(t.Context()))
-	w := &kafka.Writer{Addr: kafka.TCP(s.brokers...), Topic: contract.ClientsTopic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Balancer: &kafka.Hash{}}
+	w := &kafka.Writer{Addr: kafka.TCP(s.brokers...), Topic: eventtest.ThingsTopic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Balancer: &kafka.Hash{}}
 	t.Cleanup(func() { _ = w.Close() })
-	key := []byte(contract.NewID())
+	key := []byte(event.NewID())
 	headers := func(typ string) []kafka.Header {
-		return []kafka.Header{{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(contract.NewID())}, {Key: "ce_type", Value: []byte(typ)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")}}
+		return []kafka.Header{{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(event.NewID())}, {Key: "ce_type", Value: []byte(typ)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")}}
 	}
 	require.NoError(t, w.WriteMessages(t.Context(),
 		kafka.Message{Key: key, Value: []byte("no envelope")},
-		kafka.Message{Key: key, Value: []byte("no json"), Headers: headers("client.updated")},
-		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("client.exploded")},
-		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("client.created")}, // known, but nobody listens
+		kafka.Message{Key: key, Value: []byte("no json"), Headers: headers("thing.changed")},
+		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.exploded")},
+		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.ignored")}, // known, but nobody listens
 	))
 	good := client(string(key), "good", 1)
 	require.NoError(t, s.kafka.Publish(t.Context(), []outbox.Message{{Event: good, Trace: map[string]string{}}}))
 	s.run(t, s.consumer(t, s.effect))
 	require.Equal(t, []string{"good"}, s.await(t, 1))
-	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(contract.ClientsTopic, "test"), 3)
+	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(eventtest.ThingsTopic, "test"), 3)
 	var reasons []string
 	for _, m := range dead {
 		i := slices.IndexFunc(m.Headers, func(h kafka.Header) bool { return h.Key == "dead_reason" })
@@ -187,13 +188,13 @@ func TestACauseThatPassesIsWaitedFor(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	tries := 0
-	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
 		if tries++; tries <= 7 { // more than an unknown error gets
 			return fault.New(fault.Unavailable, "away", "Away")
 		}
 		return s.effect(ctx, e)
 	}))
-	s.publish(t, client(contract.NewID(), "patience", 1))
+	s.publish(t, client(event.NewID(), "patience", 1))
 	require.Equal(t, []string{"patience"}, s.await(t, 1))
 }
 
@@ -201,7 +202,7 @@ func TestAFailedHandlerUndoesItsWritesAndItsNote(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	first := true
-	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
 		if err := s.effect(ctx, e); err != nil {
 			return err
 		}
@@ -211,17 +212,17 @@ func TestAFailedHandlerUndoesItsWritesAndItsNote(t *testing.T) {
 		}
 		return nil
 	}))
-	s.publish(t, client(contract.NewID(), "a", 1))
+	s.publish(t, client(event.NewID(), "a", 1))
 	require.Equal(t, []string{"a"}, s.await(t, 1))
 }
 
 func TestAnUnpublishedEventSurvivesAnAbsentBroker(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	away, err := bus.Connect(bus.Config{Brokers: []string{"127.0.0.1:1"}, Partitions: 1, Mechanism: "none"})
+	away, err := bus.Connect(bus.Config{Brokers: []string{"127.0.0.1:1"}, Partitions: 1, Mechanism: "none"}, eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(away.Close)
-	s.publish(t, client(contract.NewID(), "kept", 1))
+	s.publish(t, client(event.NewID(), "kept", 1))
 	failed := make(chan struct{}, 100)
 	stop := s.run(t, s.outbox.Relay(publisher(func(ctx context.Context, m []outbox.Message) error {
 		defer func() { failed <- struct{}{} }()

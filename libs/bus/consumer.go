@@ -14,10 +14,10 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -37,18 +37,18 @@ type Consumer struct {
 	kafka    *Kafka
 	group    string
 	inbox    Inbox
-	chain    *rpc.Chain
+	chain    *op.Chain
 	tel      telemetry.Set
 	clock    clock.Clock
 	handlers map[string]handler // by event type
 	topics   []string
-	catalog  map[string]string
+	catalog  map[string]string // event type to topic
 
 	handled *prometheus.CounterVec
 	delay   *prometheus.GaugeVec
 }
 
-type handler func(ctx context.Context, e contract.Event) error
+type handler func(ctx context.Context, e event.Event) error
 
 const (
 	batchSize    = 250                  // messages per transaction
@@ -59,23 +59,34 @@ const (
 )
 
 // NewConsumer makes a consumer without handlers; On adds them. group is the service's name.
-func NewConsumer(k *Kafka, group string, in Inbox, chain *rpc.Chain, tel telemetry.Set) *Consumer {
+func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, tel telemetry.Set) *Consumer {
 	return &Consumer{
 		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: clock.System{},
-		handlers: map[string]handler{}, catalog: contract.Catalog(),
+		handlers: map[string]handler{}, catalog: catalogOf(k.topics),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
 		delay:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "convoflow_consumer_delay_seconds", Help: "Age of the newest handled event when its effect was committed.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic"}),
 	}
 }
 
+// catalogOf maps each event type to its topic.
+func catalogOf(topics []event.Topic) map[string]string {
+	catalog := map[string]string{}
+	for _, t := range topics {
+		for _, name := range t.Types {
+			catalog[name] = t.Name
+		}
+	}
+	return catalog
+}
+
 // On subscribes a handler to an event type. The handler runs in the transaction that notes the event as seen, so its
 // stores must take part in the transaction of its context, and it must not have other effects.
-func On[T contract.Payload](c *Consumer, t contract.Type[T], h func(context.Context, contract.Received[T]) error) {
+func On[T event.Payload](c *Consumer, t event.Type[T], h func(context.Context, event.Received[T]) error) {
 	op := c.tel.Service + ".on " + t.Name
 	e := c.chain.Wrap(op, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-		return nil, h(ctx, request.(contract.Received[T]))
+		return nil, h(ctx, request.(event.Received[T]))
 	})
-	c.handlers[t.Name] = func(ctx context.Context, event contract.Event) error {
+	c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
 		received, err := t.Decode(event)
 		if err != nil {
 			return err
@@ -87,6 +98,9 @@ func On[T contract.Payload](c *Consumer, t contract.Type[T], h func(context.Cont
 		c.topics = append(c.topics, t.Topic)
 	}
 }
+
+// Empty reports whether there is no handler.
+func (c *Consumer) Empty() bool { return len(c.handlers) == 0 }
 
 // Run consumes until ctx ends.
 func (c *Consumer) Run(ctx context.Context) error {
@@ -274,7 +288,7 @@ func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, at
 		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
 	)}
 	err := patiently(ctx, c.tel.Log, "write to the dead-letter topic", func(ctx context.Context) error {
-		if err := c.kafka.create(ctx, c.kafka.topicConfig(contract.Topic{Name: topic, Retention: 28 * 24 * time.Hour})); err != nil {
+		if err := c.kafka.create(ctx, c.kafka.topicConfig(event.Topic{Name: topic, Retention: 28 * 24 * time.Hour})); err != nil {
 			return err
 		}
 		return c.kafka.write(ctx, dead)

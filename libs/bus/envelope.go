@@ -6,7 +6,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 )
@@ -34,7 +34,7 @@ func decode(m kafka.Message) (outbox.Message, error) {
 		h[header.Key] = string(header.Value)
 	}
 	out := outbox.Message{
-		Event: contract.Event{ID: strings.ToLower(h["ce_id"]), Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
+		Event: event.Event{ID: strings.ToLower(h["ce_id"]), Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
 		Trace: map[string]string{},
 	}
 	for _, name := range []string{"traceparent", "tracestate"} {
@@ -43,7 +43,7 @@ func decode(m kafka.Message) (outbox.Message, error) {
 		}
 	}
 	at, err := time.Parse(time.RFC3339Nano, h["ce_time"])
-	if err != nil || h["ce_specversion"] != "1.0" || !contract.ValidID(out.ID) || out.Type == "" {
+	if err != nil || h["ce_specversion"] != "1.0" || !event.ValidID(out.ID) || out.Type == "" {
 		return out, fault.New(fault.Invalid, "bad_envelope", "The message is not a CloudEvent 1.0 with ce_id (a UUID), ce_type and ce_time")
 	}
 	out.Time = at.UTC()

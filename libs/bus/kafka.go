@@ -18,7 +18,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
 )
 
@@ -73,6 +73,7 @@ func (c Config) mechanism() (sasl.Mechanism, error) {
 // Kafka is the connection of one process: one writer, one set of credentials.
 type Kafka struct {
 	cfg       Config
+	topics    []event.Topic
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	writer    *kafka.Writer
@@ -85,8 +86,9 @@ const (
 	batchBytes    = 1_000_000
 )
 
-// Connect makes the connection. It does not wait for the broker: a service goes on writing while Kafka is away.
-func Connect(cfg Config) (*Kafka, error) {
+// Connect makes the connection. It does not wait for the broker: a service goes on writing while Kafka is away. topics are
+// those of the platform: the ones that are missing are created, and no other event is consumed.
+func Connect(cfg Config, topics []event.Topic) (*Kafka, error) {
 	mechanism, err := cfg.mechanism()
 	if err != nil {
 		return nil, fmt.Errorf("configure SASL: %w", err)
@@ -98,6 +100,7 @@ func Connect(cfg Config) (*Kafka, error) {
 	transport := &kafka.Transport{DialTimeout: 3 * time.Second, MetadataTTL: 5 * time.Second, TLS: secure, SASL: mechanism}
 	return &Kafka{
 		cfg:       cfg,
+		topics:    topics,
 		transport: transport,
 		dialer:    &kafka.Dialer{Timeout: 3 * time.Second, DualStack: true, TLS: secure, SASLMechanism: mechanism},
 		// The zero Writer acknowledges nothing and waits a second for each batch.
@@ -128,7 +131,7 @@ func (k *Kafka) Ensure(ctx context.Context) error {
 		return nil
 	}
 	var configs []kafka.TopicConfig
-	for _, t := range contract.Topics() {
+	for _, t := range k.topics {
 		configs = append(configs, k.topicConfig(t))
 	}
 	if err := k.create(ctx, configs...); err != nil {
@@ -138,7 +141,7 @@ func (k *Kafka) Ensure(ctx context.Context) error {
 	return nil
 }
 
-func (k *Kafka) topicConfig(t contract.Topic) kafka.TopicConfig {
+func (k *Kafka) topicConfig(t event.Topic) kafka.TopicConfig {
 	entry := kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: fmt.Sprint(t.Retention.Milliseconds())}
 	if t.Compacted {
 		entry = kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}

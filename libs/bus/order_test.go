@@ -17,7 +17,8 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -27,7 +28,7 @@ import (
 // what a receiver that deduplicates by id sees.
 func firsts(t *testing.T, brokers []string, n int) map[string][]int64 {
 	t.Helper()
-	reader := kafka.NewReader(kafka.ReaderConfig{Brokers: brokers, GroupID: "reader", GroupTopics: []string{contract.ClientsTopic}, StartOffset: kafka.FirstOffset, MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
+	reader := kafka.NewReader(kafka.ReaderConfig{Brokers: brokers, GroupID: "reader", GroupTopics: []string{eventtest.ThingsTopic}, StartOffset: kafka.FirstOffset, MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
 	defer func() { _ = reader.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
 	defer cancel()
@@ -40,7 +41,7 @@ func firsts(t *testing.T, brokers []string, n int) map[string][]int64 {
 			continue
 		}
 		seen[id] = true
-		e, err := contract.ClientUpdated.Decode(contract.Event{Data: m.Value})
+		e, err := eventtest.ThingChanged.Decode(event.Event{Data: m.Value})
 		require.NoError(t, err)
 		versions[string(m.Key)] = append(versions[string(m.Key)], e.Data.Version)
 	}
@@ -80,12 +81,12 @@ func TestNothingIsLostOrReorderedWithTwoRelaysThatLoseTheirConnections(t *testin
 	s := start(t)
 	_, err := s.db.Pool().Exec(t.Context(), `create table aggregates (id text primary key, version bigint not null default 0)`)
 	require.NoError(t, err)
-	ids := []string{contract.NewID(), contract.NewID()}
+	ids := []string{event.NewID(), event.NewID()}
 	for _, id := range ids {
 		_, err := s.db.Pool().Exec(t.Context(), `insert into aggregates (id) values ($1)`, id)
 		require.NoError(t, err)
 	}
-	replica, err := bus.Connect(bus.Config{Brokers: s.brokers, Partitions: 3, Mechanism: "none"})
+	replica, err := bus.Connect(bus.Config{Brokers: s.brokers, Partitions: 3, Mechanism: "none"}, eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(replica.Close)
 	s.run(t, s.outbox.Relay(s.kafka), outbox.New(s.db, telemetry.Nop()).Relay(replica))
@@ -126,7 +127,7 @@ func TestABatchThatFailsDoesNotComeAfterTheNext(t *testing.T) {
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
-	k, err := bus.Connect(bus.Config{Brokers: cluster.ListenAddrs(), Partitions: 1, Mechanism: "none"})
+	k, err := bus.Connect(bus.Config{Brokers: cluster.ListenAddrs(), Partitions: 1, Mechanism: "none"}, eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(k.Close)
 	require.NoError(t, k.Ensure(t.Context()))
@@ -139,7 +140,7 @@ func TestABatchThatFailsDoesNotComeAfterTheNext(t *testing.T) {
 		}
 		return nil, nil, false
 	})
-	id := contract.NewID()
+	id := event.NewID()
 	var messages []outbox.Message
 	for v := range 300 { // 2.4 MB: more than two batches
 		e := client(id, strings.Repeat("x", 8000), int64(v+1))
@@ -154,18 +155,18 @@ func TestTheEnvelopeIsACloudEventThatCarriesTheTrace(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx, span := s.tel.Tracer().Start(t.Context(), "crm.change")
-	e := client(contract.NewID(), "a", 1)
+	e := client(event.NewID(), "a", 1)
 	require.NoError(t, s.outbox.Append(ctx, e))
 	span.End()
 	traces := make(chan string, 1)
-	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, _ contract.Received[contract.Client]) error {
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, _ event.Received[eventtest.Thing]) error {
 		traces <- telemetry.TraceID(ctx)
 		return nil
 	}))
-	m := bustest.Read(t, s.brokers, contract.ClientsTopic, 1)[0]
+	m := bustest.Read(t, s.brokers, eventtest.ThingsTopic, 1)[0]
 	require.Equal(t, e.Key, string(m.Key))
 	require.JSONEq(t, string(e.Data), string(m.Value))
-	for name, want := range map[string]string{"ce_specversion": "1.0", "ce_id": e.ID, "ce_source": "/convoflow/test", "ce_type": "client.updated", "ce_time": "2026-11-24T09:00:00Z", "content-type": "application/json"} {
+	for name, want := range map[string]string{"ce_specversion": "1.0", "ce_id": e.ID, "ce_source": "/convoflow/test", "ce_type": "thing.changed", "ce_time": "2026-11-24T09:00:00Z", "content-type": "application/json"} {
 		require.Equal(t, want, header(m, name))
 	}
 	require.Contains(t, header(m, "traceparent"), span.SpanContext().TraceID().String())
@@ -175,7 +176,7 @@ func TestTheEnvelopeIsACloudEventThatCarriesTheTrace(t *testing.T) {
 func TestAnIDInCapitalsIsTheSameEvent(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	e := client(contract.NewID(), "once", 1)
+	e := client(event.NewID(), "once", 1)
 	capital := e
 	capital.ID = strings.ToUpper(e.ID)
 	last := client(e.Key, "last", 2)
@@ -193,7 +194,7 @@ func TestTwoReplicasShareTheWorkAndHandleEachEventOnce(t *testing.T) {
 	var want []string
 	for i := range 60 {
 		want = append(want, fmt.Sprint(i))
-		s.publish(t, client(contract.NewID(), fmt.Sprint(i), 1))
+		s.publish(t, client(event.NewID(), fmt.Sprint(i), 1))
 		if i == 30 {
 			s.await(t, 1)
 			stop() // its partitions go to the other one, with whatever it had not finished
@@ -205,7 +206,7 @@ func TestTwoReplicasShareTheWorkAndHandleEachEventOnce(t *testing.T) {
 func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e contract.Received[contract.Client]) error {
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
 		switch e.Data.Name {
 		case "panic":
 			panic("oh no")
@@ -214,10 +215,10 @@ func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
 		}
 		return s.effect(ctx, e)
 	}))
-	key := contract.NewID()
+	key := event.NewID()
 	s.publish(t, client(key, "panic", 1), client(key, "refused", 2), client(key, "fine", 3))
 	require.Equal(t, []string{"fine"}, s.await(t, 1))
-	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(contract.ClientsTopic, "test"), 2)
+	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(eventtest.ThingsTopic, "test"), 2)
 	got := map[string]string{}
 	for _, m := range dead {
 		got[header(m, "dead_reason")] = header(m, "dead_attempts")

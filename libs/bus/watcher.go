@@ -13,7 +13,7 @@ import (
 	"github.com/segmentio/kafka-go"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -26,8 +26,8 @@ type Watcher struct {
 	back     time.Duration
 	tel      telemetry.Set
 	clock    clock.Clock
-	handlers map[string]func(contract.Event) error // by event type
-	behind   atomic.Int64                          // partitions whose past has not been read
+	handlers map[string]func(event.Event) error // by event type
+	behind   atomic.Int64                       // partitions whose past has not been read
 	caughtUp atomic.Bool
 	delay    prometheus.Gauge
 	seen     prometheus.Gauge
@@ -42,7 +42,7 @@ var ErrBehind = errors.New("the past of a topic has not been read yet")
 // handlers.
 func NewWatcher(k *Kafka, topic string, back time.Duration, tel telemetry.Set) *Watcher {
 	return &Watcher{
-		kafka: k, topic: topic, back: back, tel: tel, clock: clock.System{}, handlers: map[string]func(contract.Event) error{},
+		kafka: k, topic: topic, back: back, tel: tel, clock: clock.System{}, handlers: map[string]func(event.Event) error{},
 		delay: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name:        "convoflow_watcher_delay_seconds",
 			Help:        "Age of the newest watched event when it had its effect in this process.",
@@ -57,8 +57,8 @@ func NewWatcher(k *Kafka, topic string, back time.Duration, tel telemetry.Set) *
 }
 
 // Watch subscribes a handler to an event type. It may be called for several partitions at the same time.
-func Watch[T contract.Payload](w *Watcher, t contract.Type[T], h func(contract.Received[T])) {
-	w.handlers[t.Name] = func(e contract.Event) error {
+func Watch[T event.Payload](w *Watcher, t event.Type[T], h func(event.Received[T])) {
+	w.handlers[t.Name] = func(e event.Event) error {
 		received, err := t.Decode(e)
 		if err != nil {
 			return err

@@ -11,7 +11,8 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -23,10 +24,10 @@ type watched struct {
 	ids []string
 }
 
-func (w *watched) on(r contract.Received[contract.SessionEnd]) {
+func (w *watched) on(r event.Received[eventtest.Thing]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.ids = append(w.ids, r.Data.SessionID)
+	w.ids = append(w.ids, r.Data.ID)
 }
 
 func (w *watched) has() []string {
@@ -36,12 +37,12 @@ func (w *watched) has() []string {
 }
 
 func sessionEnd() outbox.Message {
-	return outbox.Message{Event: contract.SessionRevoked.New(time.Now(), contract.SessionEnd{AgentID: contract.NewID(), SessionID: contract.NewID(), Reason: "logout", RevokedAt: time.Now()})}
+	return outbox.Message{Event: eventtest.ThingChanged.New(time.Now(), eventtest.Thing{ID: event.NewID()})}
 }
 
 func connect(t *testing.T, brokers []string) *bus.Kafka {
 	t.Helper()
-	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"})
+	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"}, eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(k.Close)
 	return k
@@ -61,8 +62,8 @@ func TestEveryWatcherSeesThePastAndWhatComes(t *testing.T) {
 	for i := range heard {
 		tel := telemetry.Nop()
 		tel.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-		w := bus.NewWatcher(k, contract.AgentsTopic, time.Hour, tel)
-		bus.Watch(w, contract.SessionRevoked, heard[i].on)
+		w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, tel)
+		bus.Watch(w, eventtest.ThingChanged, heard[i].on)
 		require.ErrorIs(t, w.Ready(t.Context()), bus.ErrBehind)
 		service{}.run(t, w)
 		require.Eventually(t, func() bool { return w.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
@@ -81,8 +82,8 @@ func TestAWatcherLooksBackNoFurtherThanItWasTold(t *testing.T) {
 	old := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{old}))
 	var heard watched
-	w := bus.NewWatcher(k, contract.AgentsTopic, -time.Hour, telemetry.Nop()) // since in an hour
-	bus.Watch(w, contract.SessionRevoked, heard.on)
+	w := bus.NewWatcher(k, eventtest.ThingsTopic, -time.Hour, telemetry.Nop()) // since in an hour
+	bus.Watch(w, eventtest.ThingChanged, heard.on)
 	service{}.run(t, w)
 	require.Eventually(t, func() bool { return w.CaughtUp() }, 10*time.Second, time.Millisecond)
 	late := sessionEnd()
@@ -100,18 +101,18 @@ func TestAWatcherGoesOn(t *testing.T) {
 	writer := &kafka.Writer{Addr: kafka.TCP(brokers...), RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond}
 	defer func() { _ = writer.Close() }()
 	for range 6 {
-		require.NoError(t, writer.WriteMessages(t.Context(), kafka.Message{Topic: contract.AgentsTopic, Value: []byte("poison")}))
+		require.NoError(t, writer.WriteMessages(t.Context(), kafka.Message{Topic: eventtest.ThingsTopic, Value: []byte("poison")}))
 	}
 	good := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{good}))
 	var heard watched
-	w := bus.NewWatcher(k, contract.AgentsTopic, time.Hour, telemetry.Nop())
-	bus.Watch(w, contract.SessionRevoked, heard.on)
+	w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, telemetry.Nop())
+	bus.Watch(w, eventtest.ThingChanged, heard.on)
 	service{}.run(t, w)
 	require.Eventually(t, w.CaughtUp, 10*time.Second, time.Millisecond)
 	require.Equal(t, []string{good.Key}, heard.has())
 
-	away := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), contract.AgentsTopic, time.Hour, telemetry.Nop())
+	away := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), eventtest.ThingsTopic, time.Hour, telemetry.Nop())
 	stop := service{}.run(t, run.Func(away.Run))
 	require.False(t, away.CaughtUp())
 	stop()

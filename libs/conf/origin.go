@@ -1,14 +1,37 @@
 package conf
 
 import (
+	"fmt"
 	"net/url"
 	"strings"
 )
 
-// IsOrigin reports whether text is http or https and a host, such as http://calls:8080, and nothing else. One slash at its
-// end is nothing.
+// IsOrigin reports whether text is http or https and a host, such as http://calls:8080, and nothing else. A single trailing
+// slash is allowed.
 func IsOrigin(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" && u.User == nil &&
-		strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
+	return err == nil && isWeb(u) && u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
+
+// CheckOrigin says what is wrong with the setting of where a service listens.
+func CheckOrigin(name, text, example string) []string {
+	return checkAddress(name, text, example, IsOrigin(text))
+}
+
+// CheckURL says what is wrong with the setting of an address, which may have a path.
+func CheckURL(name, text, example string) []string {
+	u, err := url.Parse(text)
+	return checkAddress(name, text, example, err == nil && isWeb(u))
+}
+
+func checkAddress(name, text, example string, ok bool) []string {
+	switch {
+	case text == "":
+		return []string{fmt.Sprintf("%s is not set: such as %s", name, example)}
+	case !ok:
+		return []string{fmt.Sprintf("%s is not an http or https address such as %s", name, example)}
+	}
+	return nil
+}
+
+func isWeb(u *url.URL) bool { return (u.Scheme == "http" || u.Scheme == "https") && u.Hostname() != "" }

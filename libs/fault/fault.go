@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 	"time"
 )
 
@@ -80,9 +81,36 @@ func Wrap(err error, kind Kind, code, detail string) *Error {
 	return &Error{Kind: kind, Code: code, Detail: detail, cause: err}
 }
 
-// Fields makes the Invalid fault of a request with wrong fields.
+// Fields makes the Invalid fault of a request with wrong fields. Its detail names the first few of them.
 func Fields(fields ...Field) *Error {
-	return &Error{Kind: Invalid, Code: "validation_error", Detail: "The request has wrong fields", Fields: fields}
+	return &Error{Kind: Invalid, Code: "validation_error", Detail: summary(fields), Fields: fields}
+}
+
+// summaryFields is how many wrong fields a detail names: apps show it as it is.
+const summaryFields = 3
+
+func summary(fields []Field) string {
+	var texts []string
+	for _, f := range fields[:min(len(fields), summaryFields)] {
+		texts = append(texts, f.String())
+	}
+	text := strings.Join(texts, "; ")
+	if more := len(fields) - summaryFields; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// String is the field and what to do, such as "password: String should have at least 8 characters".
+func (f Field) String() string {
+	var path []string
+	for _, part := range f.Loc[min(1, len(f.Loc)):] { // the first says where: body, query, …
+		path = append(path, fmt.Sprint(part))
+	}
+	if len(path) == 0 {
+		return f.Msg
+	}
+	return strings.Join(path, ".") + ": " + f.Msg
 }
 
 // BodyField is one wrong field of a JSON body.

@@ -9,7 +9,6 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 	"time"
 	"unicode/utf8"
 
@@ -24,10 +23,7 @@ import (
 var files embed.FS
 
 // Migrations makes the table idempotency.
-func Migrations() pg.Migrations {
-	sub, _ := fs.Sub(files, "migrations") // the name is right: the embed directive says so
-	return pg.Migrations{Name: "idempotency", FS: sub}
-}
+func Migrations() pg.Migrations { return pg.Embedded("idempotency", files) }
 
 const (
 	keep         = 24 * time.Hour // as the HTTP contract promises

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -40,7 +40,7 @@ func start(t *testing.T) service {
 }
 
 func caller(ctx context.Context) context.Context {
-	return identity.With(ctx, identity.Caller{AgentID: contract.NewID(), Role: identity.Agent})
+	return identity.With(ctx, identity.Caller{AgentID: event.NewID(), Role: identity.Agent})
 }
 
 // create makes a thing; its answer is not how jsonb would write it.

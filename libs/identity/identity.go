@@ -32,6 +32,14 @@ func (c Caller) IsAdmin() bool { return c.Role == Admin }
 // MaySee reports whether something that belongs to agentID is the caller's to see and change.
 func (c Caller) MaySee(agentID string) bool { return c.IsAdmin() || c.AgentID == agentID }
 
+// Scope is the agent whose objects a list shows the caller; empty for the whole team.
+func (c Caller) Scope() string {
+	if c.IsAdmin() {
+		return ""
+	}
+	return c.AgentID
+}
+
 type key struct{}
 
 // With returns a context that carries the caller.

@@ -6,7 +6,6 @@ import (
 	"context"
 	"embed"
 	"fmt"
-	"io/fs"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/pg"
@@ -18,10 +17,7 @@ import (
 var files embed.FS
 
 // Migrations makes the table inbox.
-func Migrations() pg.Migrations {
-	sub, _ := fs.Sub(files, "migrations") // the name is right: the embed directive says so
-	return pg.Migrations{Name: "inbox", FS: sub}
-}
+func Migrations() pg.Migrations { return pg.Embedded("inbox", files) }
 
 // Keep is how long a seen event is remembered: longer than any topic that is not compacted is kept, so that a replay from
 // its start still finds every note. Of compacted topics the version in the payload decides.

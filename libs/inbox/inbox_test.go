@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -31,7 +31,7 @@ func start(t *testing.T) (*pg.DB, *inbox.Inbox) {
 func TestAnEventIsNewOnce(t *testing.T) {
 	t.Parallel()
 	_, in := start(t)
-	a, b, c := contract.NewID(), contract.NewID(), contract.NewID()
+	a, b, c := event.NewID(), event.NewID(), event.NewID()
 	undone := errors.New("changed my mind")
 	err := in.InTx(t.Context(), func(ctx context.Context) error {
 		unseen, err := in.Mark(ctx, []string{a})
@@ -59,7 +59,7 @@ func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
 	_, in := start(t)
 	var ids, reversed []string
 	for range 50 {
-		ids = append(ids, contract.NewID())
+		ids = append(ids, event.NewID())
 		reversed = append([]string{ids[len(ids)-1]}, reversed...)
 	}
 	var mu sync.Mutex
@@ -95,7 +95,7 @@ func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
 func TestOldNotesAreForgotten(t *testing.T) {
 	t.Parallel()
 	db, in := start(t)
-	old, fresh := contract.NewID(), contract.NewID()
+	old, fresh := event.NewID(), event.NewID()
 	_, err := in.Mark(t.Context(), []string{old, fresh})
 	require.NoError(t, err)
 	age := func(id string, d time.Duration) {

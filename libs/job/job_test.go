@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -33,7 +33,7 @@ func start(t *testing.T) service {
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), job.Migrations()))
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	queue, err := job.New(db, chain, tel)
 	require.NoError(t, err)
@@ -68,17 +68,17 @@ func TestAJobIsDoneAfterItsCommitAndNotAfterARollback(t *testing.T) {
 	s.work(t, time.Minute, into(jobs))
 	undone := errors.New("changed my mind")
 	require.ErrorIs(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, s.queue.Insert(ctx, contract.NewID(), 1, time.Time{}))
+		require.NoError(t, s.queue.Insert(ctx, event.NewID(), 1, time.Time{}))
 		return undone
 	}), undone)
-	id := contract.NewID()
+	id := event.NewID()
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, s.queue.Insert(ctx, id, 7, time.Time{}))
 		require.Empty(t, jobs)
 		return nil
 	}))
 	require.Equal(t, job.Args{ID: id, Epoch: 7, Trace: map[string]string{}}, <-jobs)
-	other := contract.NewID()
+	other := event.NewID()
 	require.NoError(t, s.queue.Insert(t.Context(), other, 1, time.Time{}), "also outside of a transaction")
 	require.Equal(t, other, (<-jobs).ID)
 	require.Empty(t, jobs)
@@ -115,7 +115,7 @@ func TestAJobWhoseRowCouldNotBeWrittenComesAgain(t *testing.T) {
 		}
 		return nil
 	})
-	require.NoError(t, s.queue.Insert(t.Context(), contract.NewID(), 1, time.Time{}))
+	require.NoError(t, s.queue.Insert(t.Context(), event.NewID(), 1, time.Time{}))
 	for want := 1; want <= 3; want++ {
 		require.Equal(t, want, <-tries)
 	}
@@ -148,7 +148,7 @@ func TestTheContextOfAJobEndsWhenTheWorkersStop(t *testing.T) {
 		ended <- err
 		return ctx.Err()
 	})
-	require.NoError(t, s.queue.Insert(t.Context(), contract.NewID(), 1, time.Time{}))
+	require.NoError(t, s.queue.Insert(t.Context(), event.NewID(), 1, time.Time{}))
 	<-began
 	stop()
 	require.NoError(t, <-ended)
@@ -162,7 +162,7 @@ func TestTheContextOfAJobEndsWhenTheWorkersStop(t *testing.T) {
 func sibling(t *testing.T, s service) service {
 	t.Helper()
 	tel := telemetry.Nop()
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	queue, err := job.New(s.db, chain, tel)
 	require.NoError(t, err)
@@ -178,7 +178,7 @@ func TestAJobThatTakesTooLongLosesItsContext(t *testing.T) {
 		ended <- ctx.Err()
 		return nil
 	})
-	require.NoError(t, s.queue.Insert(t.Context(), contract.NewID(), 1, time.Time{}))
+	require.NoError(t, s.queue.Insert(t.Context(), event.NewID(), 1, time.Time{}))
 	require.ErrorIs(t, <-ended, context.DeadlineExceeded)
 }
 
@@ -188,7 +188,7 @@ func TestTheTraceGoesOnInTheJob(t *testing.T) {
 	traces := make(chan string, 1)
 	s.work(t, time.Minute, func(ctx context.Context, _ job.Args) error { traces <- telemetry.TraceID(ctx); return nil })
 	ctx, span := s.tel.Tracer().Start(t.Context(), "calls.upload")
-	require.NoError(t, s.queue.Insert(ctx, contract.NewID(), 1, time.Time{}))
+	require.NoError(t, s.queue.Insert(ctx, event.NewID(), 1, time.Time{}))
 	span.End()
 	require.Equal(t, span.SpanContext().TraceID().String(), <-traces)
 }
@@ -216,7 +216,7 @@ func TestProcessesShareTheJobsAndEachIsDoneOnce(t *testing.T) {
 	want := map[string]bool{}
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		for range 50 {
-			id := contract.NewID()
+			id := event.NewID()
 			want[id] = true
 			require.NoError(t, s.queue.Insert(ctx, id, 1, time.Time{}))
 		}

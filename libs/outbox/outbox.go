@@ -8,11 +8,10 @@ import (
 	"embed"
 	"encoding/json"
 	"fmt"
-	"io/fs"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -21,10 +20,7 @@ import (
 var files embed.FS
 
 // Migrations makes the table outbox.
-func Migrations() pg.Migrations {
-	sub, _ := fs.Sub(files, "migrations") // the name is right: the embed directive says so
-	return pg.Migrations{Name: "outbox", FS: sub}
-}
+func Migrations() pg.Migrations { return pg.Embedded("outbox", files) }
 
 // Outbox is the outbox of one service.
 type Outbox struct {
@@ -44,7 +40,7 @@ const maxData = 900_000
 
 // Append writes events in the transaction of ctx and wakes the relay after its commit. Events of one aggregate keep the
 // order of their commits as long as the caller holds the lock on the aggregate's row, which Change of a store does.
-func (o *Outbox) Append(ctx context.Context, events ...contract.Event) error {
+func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	if len(events) == 0 {
 		return nil
 	}

@@ -13,7 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -26,8 +27,8 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var at = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 
-func event(n int) contract.Event {
-	return contract.Event{ID: contract.NewID(), Type: "client.updated", Topic: contract.ClientsTopic, Key: "k", Time: at, Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}
+func event(n int) event.Event {
+	return event.Event{ID: event.NewID(), Type: "thing.changed", Topic: eventtest.ThingsTopic, Key: "k", Time: at, Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}
 }
 
 func start(t *testing.T) (*pg.DB, *outbox.Outbox, telemetry.Set) {
@@ -149,7 +150,7 @@ func TestALongOutboxIsPublishedInOrder(t *testing.T) {
 	db, o, _ := start(t)
 	var want, got []string
 	for range 3 {
-		var events []contract.Event
+		var events []event.Event
 		for range 400 {
 			events = append(events, event(len(want)))
 			want = append(want, events[len(events)-1].ID)

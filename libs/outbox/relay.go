@@ -10,13 +10,13 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/run"
 )
 
 // Message is an event as the publisher gets it: with the trace that it belongs to.
 type Message struct {
-	contract.Event
+	event.Event
 	Trace map[string]string // W3C traceparent and tracestate
 }
 
@@ -124,7 +124,7 @@ func (o *Outbox) round(ctx context.Context, conn *pgx.Conn, to Publisher) (n int
 	messages, ids := make([]Message, len(found)), make([]int64, len(found))
 	for i, r := range found {
 		ids[i] = r.ID
-		messages[i] = Message{Event: contract.Event{ID: r.EventID, Type: r.Type, Topic: r.Topic, Key: r.Key, Source: "/convoflow/" + o.tel.Service, Time: r.Time.UTC(), Data: r.Data}}
+		messages[i] = Message{Event: event.Event{ID: r.EventID, Type: r.Type, Topic: r.Topic, Key: r.Key, Source: "/convoflow/" + o.tel.Service, Time: r.Time.UTC(), Data: r.Data}}
 		if err := json.Unmarshal(r.Trace, &messages[i].Trace); err != nil {
 			return 0, found[0].Age, fmt.Errorf("read the trace of event %s: %w", r.EventID, err)
 		}

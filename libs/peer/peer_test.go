@@ -16,6 +16,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -91,7 +92,7 @@ func TestTheCallerTheTraceAndTheRequestGoAlong(t *testing.T) {
 		_, _ = io.WriteString(w, `{"id":"1","unknown":true}`)
 	})
 	// A request id only exists inside a request.
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	authenticate := func(*http.Request) (identity.Caller, error) {
 		return identity.Caller{AgentID: "a", Token: "the-token"}, nil

@@ -7,7 +7,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/pg"
 )
@@ -15,7 +15,7 @@ import (
 func TestACursorComesBackAsItWas(t *testing.T) {
 	t.Parallel()
 	for _, at := range []time.Time{time.Date(2026, 11, 24, 9, 0, 0, 123456000, time.UTC), time.Date(2026, 11, 24, 9, 0, 0, 0, time.FixedZone("IST", 19800)), {}} {
-		want := pg.Cursor{At: at, ID: contract.NewID()}
+		want := pg.Cursor{At: at, ID: event.NewID()}
 		text := want.Encode()
 		require.Regexp(t, `^[A-Za-z0-9_-]+$`, text, "it needs no escaping")
 		got, err := pg.DecodeCursor(text)
@@ -35,7 +35,7 @@ func FuzzDecodeCursor(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text string) {
 		got, err := pg.DecodeCursor(text)
 		if err == nil {
-			require.True(t, contract.ValidID(got.ID))
+			require.True(t, event.ValidID(got.ID))
 			return
 		}
 		require.Zero(t, got)

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"database/sql"
+	"embed"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
@@ -21,6 +22,12 @@ type Migrations struct {
 	FS   fs.FS  // the files lie at its root
 	// Extra runs after the files, for a library that brings its own migrations. It may be nil.
 	Extra func(ctx context.Context, db *DB) error
+}
+
+// Embedded is the set of a package that embeds its files as migrations/*.sql.
+func Embedded(name string, files embed.FS) Migrations {
+	sub, _ := fs.Sub(files, "migrations") // such a name is always valid
+	return Migrations{Name: name, FS: sub}
 }
 
 // Migrate brings the schema to the newest version, whichever replica comes first; the others wait. The schema is created

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/convoflow/convoflow/libs/network"
 )
 
 // txKey is per DB: five services in one process must not take each other's transaction for their own.
@@ -23,7 +25,7 @@ const attempts = 4
 
 // InTx runs fn in a transaction that travels in fn's context, so that every store called with it takes part. Inside a
 // transaction it joins that one. It commits when fn returns nil. A serialization failure or deadlock runs fn again, so fn
-// must not have effects outside the database.
+// must not have effects outside the database; clients of other systems refuse to be called from it (libs/network).
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context) error) error {
 	if _, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		return fn(ctx)
@@ -55,7 +57,7 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 			err = rbErr
 		}
 	}()
-	if err := fn(context.WithValue(ctx, txKey{db}, t)); err != nil {
+	if err := fn(network.Forbid(context.WithValue(ctx, txKey{db}, t))); err != nil {
 		return err
 	}
 	if err := tx.Commit(ctx); err != nil {

@@ -6,40 +6,77 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"net/http"
 	"net/url"
 	"reflect"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// List is one page of a list: a JSON array, with the next page in the header Link.
-type List struct {
-	Items any    // a slice; nil becomes []
-	Next  string // cursor of the next page, empty on the last
+// paged is one page of a list: a page.Of. It is answered as a JSON array with the next page in the header Link.
+type paged interface {
+	// Parts returns the items, a slice, and the cursor of the next page, empty on the last.
+	Parts() (items any, next string)
+	// Show returns the page with its items shown as something else.
+	Show(view func(item any) any) any
 }
+
+// stallGrace lets the method answer first when its own time is over.
+const stallGrace = 500 * time.Millisecond
 
 // exchange is what the parts of one request share.
 type exchange struct {
-	requestID string
-	request   *http.Request
-	body      []byte // of a checked body, for the fingerprint of an idempotent request
+	requestID   string
+	request     *http.Request
+	writer      answerWriter
+	fingerprint []byte // of the body, for an Idempotency-Key
 }
+
+func (x *exchange) control() *http.ResponseController { return http.NewResponseController(&x.writer) }
 
 type exchangeKey struct{}
 
 func exchangeOf(ctx context.Context) *exchange {
-	e, _ := ctx.Value(exchangeKey{}).(*exchange)
-	if e == nil {
+	x, _ := ctx.Value(exchangeKey{}).(*exchange)
+	if x == nil {
 		return &exchange{}
 	}
-	return e
+	return x
 }
+
+// answerWriter knows whether an answer has begun, after which an error can only cut it.
+type answerWriter struct {
+	http.ResponseWriter
+	begun bool
+}
+
+// WriteHeader implements http.ResponseWriter.
+func (w *answerWriter) WriteHeader(status int) {
+	w.begun = w.begun || status >= http.StatusOK
+	w.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements http.ResponseWriter.
+func (w *answerWriter) Write(p []byte) (int, error) {
+	w.begun = true
+	return w.ResponseWriter.Write(p)
+}
+
+// ReadFrom keeps net/http's way of sending a file.
+func (w *answerWriter) ReadFrom(r io.Reader) (int64, error) {
+	w.begun = true
+	return io.Copy(w.ResponseWriter, r)
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // RequestID is the id of the request that ctx belongs to, empty outside of one.
 func RequestID(ctx context.Context) string { return exchangeOf(ctx).requestID }
@@ -60,7 +97,7 @@ func CleanRequestID(sent string) string {
 }
 
 // WriteError answers with an error in the one shape that all errors have:
-// {"detail": …, "code": …, "request_id": …}. What a fault wraps is not in it.
+// {"detail": …, "code": …, "request_id": …}, with the wrong fields in "errors". What a fault wraps is not in it.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.Of(err)
 	id := RequestID(r.Context())
@@ -71,9 +108,9 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	for name, value := range f.Extra {
 		body[name] = value
 	}
-	body["code"], body["request_id"], body["detail"] = f.Code, id, any(f.Detail)
+	body["code"], body["request_id"], body["detail"] = f.Code, id, f.Detail
 	if len(f.Fields) > 0 {
-		body["detail"] = f.Fields
+		body["errors"] = f.Fields
 	}
 	h := w.Header()
 	h.Del("ETag")
@@ -95,13 +132,13 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 // writeJSON answers with a value. It is encoded before the header is written, so that a value that cannot be is still an
 // error answer.
 func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) error {
-	if list, ok := value.(List); ok {
-		value = list.Items
-		if v := reflect.ValueOf(value); !v.IsValid() || v.IsNil() {
+	if page, ok := value.(paged); ok {
+		items, next := page.Parts()
+		if value = items; reflect.ValueOf(items).IsNil() {
 			value = []any{}
 		}
-		if list.Next != "" {
-			w.Header().Set("Link", nextLink(r.URL, list.Next))
+		if next != "" {
+			w.Header().Set("Link", nextLink(r.URL, next))
 		}
 	}
 	raw, ok := value.(json.RawMessage)
@@ -113,22 +150,34 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) er
 	}
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
-	if h.Get("Cache-Control") == "" {
-		h.Set("Cache-Control", "private, no-cache")
-	}
-	if (r.Method == http.MethodGet || r.Method == http.MethodHead) && status == http.StatusOK {
+	setCacheControl(h)
+	if (r.Method == http.MethodGet || r.Method == http.MethodHead) && status == http.StatusOK && h.Get("ETag") == "" {
 		sum := sha256.Sum256(raw)
-		// Weak, because the gateway may compress the same value.
-		tag := `W/"` + hex.EncodeToString(sum[:12]) + `"`
-		h.Set("ETag", tag)
+		tag := `W/"` + hex.EncodeToString(sum[:12]) + `"` // weak, because the gateway may compress the same value
 		if matches(r.Header.Get("If-None-Match"), tag) {
-			w.WriteHeader(http.StatusNotModified)
-			return nil
+			return writeNotModified(w, tag)
 		}
+		h.Set("ETag", tag)
 	}
 	h.Set("Content-Length", strconv.Itoa(len(raw)))
 	w.WriteHeader(status)
 	_, _ = w.Write(raw) // the client is gone when this does not work
+	return nil
+}
+
+func setCacheControl(h http.Header) {
+	if h.Get("Cache-Control") == "" {
+		h.Set("Cache-Control", "private, no-cache")
+	}
+}
+
+// notModified is the answer to a client that has the newest version: its ETag.
+type notModified string
+
+func writeNotModified(w http.ResponseWriter, tag string) error {
+	setCacheControl(w.Header())
+	w.Header().Set("ETag", tag)
+	w.WriteHeader(http.StatusNotModified)
 	return nil
 }
 

@@ -12,7 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/rpc"
 )
@@ -205,7 +205,7 @@ func TestARepeatedRequestGetsItsFirstAnswer(t *testing.T) {
 	t.Parallel()
 	m := memory{}
 	s := start(t, m)
-	id := contract.NewID()
+	id := event.NewID()
 	send := func(key, body string) *httptest.ResponseRecorder {
 		return s.do(t, request{method: "POST", target: "/things", body: body, header: with("Idempotency-Key", key)})
 	}

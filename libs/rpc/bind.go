@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -19,109 +18,101 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/openapi"
 )
 
 // bind makes a request struct out of an HTTP request that the contract accepts. Fields tagged path, query or header come
 // from there, those tagged json from the body (JSON or form). Every wrong field is reported at once. What the contract
 // does not know never reaches the struct.
-func bind[Req any](op operation) func(*http.Request) (Req, error) {
+func bind[Req any](op openapi.Operation) func(*http.Request) (Req, error) {
 	return func(r *http.Request) (req Req, err error) {
 		params, wrong := readParams(op, r)
 		body, err := readBody(op, r)
 		if err != nil {
 			return req, err
 		}
-		if op.body != nil && (body != nil || op.needsBody) {
-			wrong = append(wrong, check(op.body, body, "body")...)
+		if op.ContentType != "" && (body != nil || op.NeedsBody) {
+			wrong = append(wrong, op.Body.Check(body, "body")...)
 		}
-		if len(wrong) > 0 {
-			slices.SortFunc(wrong, func(a, b fault.Field) int { return strings.Compare(fmt.Sprint(a.Loc, a), fmt.Sprint(b.Loc, b)) })
-			return req, fault.Fields(slices.CompactFunc(wrong, func(a, b fault.Field) bool { return reflect.DeepEqual(a, b) })...)
+		if err := wrongFields(wrong); err != nil {
+			return req, err
 		}
-		if op.body != nil {
-			body = known(body, op.body)
+		if op.ContentType != "" {
+			body = op.Body.Known(body)
 		}
 		return req, fill(&req, params, body)
 	}
 }
 
-// readParams returns the parameters by place and name, with their texts converted to what the contract says they are.
-func readParams(op operation, r *http.Request) (map[[2]string]any, []fault.Field) {
+// wrongFields is the fault of a request with wrong fields, sorted and without repetitions; nil when there are none.
+func wrongFields(wrong []fault.Field) error {
+	if len(wrong) == 0 {
+		return nil
+	}
+	slices.SortFunc(wrong, func(a, b fault.Field) int { return strings.Compare(fmt.Sprint(a.Loc, a), fmt.Sprint(b.Loc, b)) })
+	return fault.Fields(slices.CompactFunc(wrong, func(a, b fault.Field) bool { return reflect.DeepEqual(a, b) })...)
+}
+
+// nothing is the id of no object. An id in a path that is not a UUID is looked up as this one, so that the answer is the
+// operation's own 404.
+const nothing = "00000000-0000-0000-0000-000000000000"
+
+// readParams returns the parameters by place and name, converted to the types of the contract.
+func readParams(op openapi.Operation, r *http.Request) (map[[2]string]any, []fault.Field) {
 	values := map[[2]string]any{}
 	var wrong []fault.Field
 	query := r.URL.Query()
-	for _, p := range op.params {
-		text, there := "", false
-		switch p.in {
+	for _, p := range op.Params {
+		text, present := "", false
+		switch p.In {
 		case "path":
-			text, there = r.PathValue(p.name), true
+			text, present = r.PathValue(p.Name), true
 		case "query":
-			text, there = query.Get(p.name), query.Get(p.name) != ""
+			text, present = query.Get(p.Name), query.Get(p.Name) != ""
 		case "header":
-			text, there = r.Header.Get(p.name), r.Header.Get(p.name) != ""
+			text, present = r.Header.Get(p.Name), r.Header.Get(p.Name) != ""
 		}
-		if !there {
-			if p.required {
-				wrong = append(wrong, fault.Field{Type: "missing", Loc: []any{p.in, p.name}, Msg: "Field required"})
+		if !present {
+			if p.Required {
+				wrong = append(wrong, fault.Field{Type: "missing", Loc: []any{p.In, p.Name}, Msg: "Field required"})
+			} else if byDefault := p.Schema.Default(); byDefault != nil {
+				values[[2]string{p.In, p.Name}] = byDefault
 			}
 			continue
 		}
-		value, typ, msg := convert(text, p.kind)
+		value, typ, msg := openapi.Convert(text, p.Type)
 		if typ != "" {
-			wrong = append(wrong, fault.Field{Type: typ, Loc: []any{p.in, p.name}, Msg: msg})
+			wrong = append(wrong, fault.Field{Type: typ, Loc: []any{p.In, p.Name}, Msg: msg})
 			continue
 		}
-		wrong = append(wrong, check(p.schema, value, p.in, p.name)...)
-		values[[2]string{p.in, p.name}] = value
+		problems := p.Schema.Check(value, p.In, p.Name)
+		if p.IsID() && len(problems) > 0 {
+			value, problems = nothing, nil
+		}
+		wrong = append(wrong, problems...)
+		values[[2]string{p.In, p.Name}] = value
 	}
 	return values, wrong
 }
 
-func convert(text, kind string) (value any, typ, msg string) {
-	switch kind {
-	case "integer":
-		if _, err := strconv.ParseInt(text, 10, 64); err != nil {
-			return nil, "int_parsing", "Input should be a valid integer"
-		}
-		return json.Number(text), "", ""
-	case "number":
-		if f, err := strconv.ParseFloat(text, 64); err != nil || f != f || f > 1e300 || f < -1e300 {
-			return nil, "float_parsing", "Input should be a valid number"
-		}
-		return json.Number(text), "", ""
-	case "boolean":
-		b, err := strconv.ParseBool(text)
-		if err != nil {
-			return nil, "bool_parsing", "Input should be true or false"
-		}
-		return b, "", ""
-	default:
-		return text, "", ""
-	}
-}
-
-// readBody reads a JSON or form body into plain values. It is nil without a body.
-func readBody(op operation, r *http.Request) (any, error) {
-	if op.contentType == "" || op.body == nil {
+// readBody reads a JSON or URL-encoded body into plain values. It is nil without a body.
+func readBody(op openapi.Operation, r *http.Request) (any, error) {
+	if op.ContentType == "" {
 		return nil, nil
 	}
 	raw, err := io.ReadAll(r.Body)
 	if err != nil {
-		var tooLarge *http.MaxBytesError
-		if errors.As(err, &tooLarge) {
-			return nil, fault.New(fault.TooLarge, "body_too_large", fmt.Sprintf("The body is over %d bytes", tooLarge.Limit))
-		}
-		return nil, fault.Wrap(err, fault.Malformed, "body_cut", "The body ended before it was complete")
+		return nil, unreadable(err)
 	}
-	exchangeOf(r.Context()).body = raw
-	if len(bytes.TrimSpace(raw)) == 0 && !op.needsBody {
+	exchangeOf(r.Context()).fingerprint = raw
+	if len(bytes.TrimSpace(raw)) == 0 && !op.NeedsBody {
 		return nil, nil
 	}
 	sent, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || sent != op.contentType {
-		return nil, fault.New(fault.Unsupported, "unsupported_content_type", "Send Content-Type: "+op.contentType)
+	if err != nil || sent != op.ContentType {
+		return nil, unsupported(op)
 	}
-	if op.contentType == "application/x-www-form-urlencoded" {
+	if op.ContentType == "application/x-www-form-urlencoded" {
 		form, err := url.ParseQuery(string(raw))
 		if err != nil {
 			return nil, fault.New(fault.Malformed, "malformed_form", "The body is not a form")
@@ -132,8 +123,8 @@ func readBody(op operation, r *http.Request) (any, error) {
 		}
 		return body, nil
 	}
-	if !utf8.Valid(raw) {
-		return nil, fault.Fields(badText([]any{"body"})) // the decoder would replace it silently
+	if !utf8.Valid(raw) { // the decoder would replace invalid bytes silently
+		return nil, fault.Fields(fault.Field{Type: "string_unicode", Loc: []any{"body"}, Msg: "Text should be UTF-8 without the character U+0000"})
 	}
 	if depth(raw) > maxDepth {
 		return nil, fault.New(fault.Malformed, "malformed_json", fmt.Sprintf("The body is nested over %d levels deep", maxDepth))
@@ -145,7 +136,20 @@ func readBody(op operation, r *http.Request) (any, error) {
 	return body, nil
 }
 
-// maxDepth is how deep JSON may be nested: ours has three levels, and what walks it recurses.
+// unreadable is the fault of a body that could not be read to its end.
+func unreadable(err error) error {
+	var tooLarge *http.MaxBytesError
+	if errors.As(err, &tooLarge) {
+		return fault.New(fault.TooLarge, "body_too_large", fmt.Sprintf("The body is over %d bytes", tooLarge.Limit))
+	}
+	return fault.Wrap(err, fault.Malformed, "body_cut", "The body ended before it was complete")
+}
+
+func unsupported(op openapi.Operation) error {
+	return fault.New(fault.Unsupported, "unsupported_content_type", "Send Content-Type: "+op.ContentType)
+}
+
+// maxDepth is how deep JSON may be nested: the deepest request has three levels, and parsers recurse.
 const maxDepth = 64
 
 // depth is how deep brackets are nested outside of texts.
@@ -168,7 +172,8 @@ func depth(raw []byte) (deepest int) {
 	return deepest
 }
 
-// fill decodes the body into the struct and sets the tagged parameters. A type other than a struct has no fields to set.
+// fill decodes the body into the struct and sets the tagged parameters, also those of embedded structs. A type other than a
+// struct has no fields to set.
 func fill(req any, params map[[2]string]any, body any) error {
 	v := reflect.ValueOf(req).Elem()
 	if v.Kind() != reflect.Struct {
@@ -184,15 +189,14 @@ func fill(req any, params map[[2]string]any, body any) error {
 			return fault.Fields(fault.Field{Type: "value_error", Loc: []any{"body"}, Msg: "A value is out of range"})
 		}
 	}
-	for i := range v.NumField() {
-		tag := v.Type().Field(i).Tag
+	for _, field := range reflect.VisibleFields(v.Type()) {
 		for _, in := range []string{"path", "query", "header"} {
-			value, ok := params[[2]string{in, tag.Get(in)}]
+			value, ok := params[[2]string{in, field.Tag.Get(in)}]
 			if !ok {
 				continue
 			}
-			if err := set(v.Field(i), value); err != nil {
-				return fault.Fields(fault.Field{Type: "value_error", Loc: []any{in, tag.Get(in)}, Msg: "The value is out of range"})
+			if err := set(v.FieldByIndex(field.Index), value); err != nil {
+				return fault.Fields(fault.Field{Type: "value_error", Loc: []any{in, field.Tag.Get(in)}, Msg: "The value is out of range"})
 			}
 		}
 	}
@@ -206,7 +210,7 @@ func set(field reflect.Value, value any) error {
 		field = field.Elem()
 	}
 	if text, ok := value.(string); ok && field.Type() == reflect.TypeFor[time.Time]() {
-		t, err := parseTime(text)
+		t, err := openapi.ParseTime(text)
 		field.Set(reflect.ValueOf(t))
 		return err
 	}

@@ -16,7 +16,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/fault"
-	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/op"
 )
 
 // counted is the number of operations by op and result.
@@ -123,7 +123,7 @@ func TestAChainClassifiesAndPassesWhatAMethodReturns(t *testing.T) {
 	s, err := newRouter(t, things)
 	require.NoError(t, err)
 	run := func(method func(context.Context, int) (string, error)) (any, error) {
-		return s.chain.Wrap("things.do", trace.SpanKindConsumer)(rpc.Endpoint(method))(t.Context(), 7)
+		return s.chain.Wrap("things.do", trace.SpanKindConsumer)(op.Endpoint(method))(t.Context(), 7)
 	}
 	response, err := run(func(_ context.Context, n int) (string, error) { return string(rune('0' + n)), nil })
 	require.NoError(t, err)
@@ -140,6 +140,6 @@ func TestAChainClassifiesAndPassesWhatAMethodReturns(t *testing.T) {
 func TestOneRegistryHasOneChain(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	_, err := rpc.NewChain(s.tel, classify)
+	_, err := op.NewChain(s.tel, classify)
 	require.ErrorContains(t, err, "register the operations' metric")
 }

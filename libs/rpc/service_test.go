@@ -20,6 +20,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -80,7 +81,7 @@ type troubleRequest struct {
 // service is a router over the contract things.yaml whose methods answer with what they got.
 type service struct {
 	router *rpc.Router
-	chain  *rpc.Chain
+	chain  *op.Chain
 	api    http.Handler
 	log    *bytes.Buffer
 	spans  *tracetest.SpanRecorder
@@ -111,7 +112,7 @@ func newRouter(t testing.TB, contract []byte) (service, error) {
 	s.tel.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.tel.Traces = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
 	var err error
-	s.chain, err = rpc.NewChain(s.tel, classify)
+	s.chain, err = op.NewChain(s.tel, classify)
 	require.NoError(t, err)
 	s.router, err = rpc.NewRouter(contract, s.chain, authenticate, s.tel)
 	return s, err

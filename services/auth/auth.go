@@ -17,6 +17,7 @@ import (
 	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/rpc"
@@ -125,7 +126,7 @@ func routes(agents *agent.Service, keys *key.Ring, keeper rpc.Keeper, tel teleme
 	if err != nil {
 		return nil, err
 	}
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	if err != nil {
 		return nil, err
 	}

@@ -18,10 +18,10 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -457,8 +457,8 @@ func TestEventsReachKafka(t *testing.T) {
 	s.send(t, "PATCH", "/auth/me", jsonType, `{"full_name":"Asha Iyer"}`, s.token(t, "asha@example.com"))
 
 	var types []string
-	var last contract.Agent
-	for _, m := range bustest.Read(t, s.brokers, contract.AgentsTopic, 2) {
+	var last events.Agent
+	for _, m := range bustest.Read(t, s.brokers, events.AgentsTopic, 2) {
 		require.Equal(t, registered.body["id"], string(m.Key))
 		for _, h := range m.Headers {
 			if h.Key == "ce_type" {

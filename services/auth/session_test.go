@@ -14,9 +14,11 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"github.com/convoflow/convoflow/api"
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 
@@ -98,7 +100,7 @@ func TestEveryOperationAsksForTheSession(t *testing.T) {
 			if op.Access == "anyone" {
 				continue
 			}
-			a := s.send(t, strings.ToUpper(method), strings.ReplaceAll(path, "{id}", contract.NewID()), jsonType, "not even JSON", bearer)
+			a := s.send(t, strings.ToUpper(method), strings.ReplaceAll(path, "{id}", event.NewID()), jsonType, "not even JSON", bearer)
 			require.Equal(t, http.StatusUnauthorized, a.status, "%s %s", method, path)
 			require.Equal(t, "session_ended", a.body["code"])
 			asked++
@@ -133,8 +135,8 @@ func TestAdminsShutAgentsOut(t *testing.T) {
 	require.Equal(t, "session_ended", s.send(t, "GET", "/agents", "", "", bearer.(string)).body["code"], "the token still says admin")
 
 	var told, ended []string
-	for _, m := range bustest.Read(t, s.brokers, contract.AgentsTopic, 7) {
-		var end contract.SessionEnd // an agent's payload has agent_id too
+	for _, m := range bustest.Read(t, s.brokers, events.AgentsTopic, 7) {
+		var end events.SessionEnd // an agent's payload has agent_id too
 		require.NoError(t, json.Unmarshal(m.Value, &end))
 		for _, h := range m.Headers {
 			switch {

@@ -7,16 +7,17 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/peer"
 	"github.com/convoflow/convoflow/libs/pg"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *App, err error)
 		return nil, err
 	}
 	g.Defer("audio", studio.Close)
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	if err != nil {
 		return nil, err
 	}

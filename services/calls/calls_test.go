@@ -9,8 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
@@ -18,7 +19,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	me := w.agent(t, identity.Agent)
-	client := contract.NewID()
+	client := event.NewID()
 	w.crm.clients.Store(client, me.id)
 
 	up := me.upload(t, recording(t, 3), map[string]string{"client_id": client, "call_type": "demo", "call_tag": "connected", "recorded_at": "2026-11-24T09:30:00"}, nil)
@@ -46,8 +47,8 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	require.Equal(t, want, got)
 
 	var types []string
-	for _, m := range bustest.Read(t, w.cfg.Kafka.Brokers, contract.CallsTopic, 3) {
-		var payload contract.Call
+	for _, m := range bustest.Read(t, w.cfg.Kafka.Brokers, events.CallsTopic, 3) {
+		var payload events.Call
 		require.NoError(t, json.Unmarshal(m.Value, &payload))
 		require.Equal(t, id, payload.CallID)
 		for _, h := range m.Headers {
@@ -81,7 +82,7 @@ func TestOnlyTheOwnerAndAdminsSeeACall(t *testing.T) {
 		require.Equal(t, http.StatusForbidden, refused.status)
 		require.Equal(t, "call_forbidden", refused.body["code"])
 	}
-	require.Equal(t, "call_not_found", me.get(t, "/calls/"+contract.NewID()).body["code"])
+	require.Equal(t, "call_not_found", me.get(t, "/calls/"+event.NewID()).body["code"])
 	require.Equal(t, "[]", string(other.get(t, "/calls").raw))
 	require.Contains(t, string(admin.get(t, "/calls").raw), id)
 
@@ -122,8 +123,8 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	me := w.agent(t, identity.Agent)
-	stranger := contract.NewID()
-	w.crm.clients.Store(stranger, contract.NewID())
+	stranger := event.NewID()
+	w.crm.clients.Store(stranger, event.NewID())
 	ogg := recording(t, 2)
 
 	refused := me.upload(t, []byte("just a text, named call.mp3"), map[string]string{
@@ -155,9 +156,9 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 	}{
 		"no recording":       {nil, map[string]string{"call_type": "demo"}, nil, 422, "validation_error"},
 		"empty recording":    {[]byte{}, nil, nil, 422, "validation_error"},
-		"unknown client":     {ogg, map[string]string{"client_id": contract.NewID()}, nil, 404, "client_not_found"},
+		"unknown client":     {ogg, map[string]string{"client_id": event.NewID()}, nil, 404, "client_not_found"},
 		"other's client":     {ogg, map[string]string{"client_id": stranger}, nil, 403, "client_forbidden"},
-		"any lead":           {ogg, map[string]string{"lead_id": contract.NewID()}, nil, 404, "lead_not_found"},
+		"any lead":           {ogg, map[string]string{"lead_id": event.NewID()}, nil, 404, "lead_not_found"},
 		"not multipart":      {ogg, nil, map[string]string{"Content-Type": "application/json"}, 415, "unsupported_content_type"},
 		"no boundary":        {ogg, nil, map[string]string{"Content-Type": "multipart/form-data"}, 400, "malformed_form"},
 		"another boundary":   {ogg, nil, map[string]string{"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed_form"},

@@ -26,7 +26,7 @@ import (
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -114,8 +114,8 @@ type agent struct {
 
 func (w *world) agent(t *testing.T, role identity.Role) agent {
 	t.Helper()
-	id := contract.NewID()
-	text, err := w.signer.Sign(identity.Caller{AgentID: id, SessionID: contract.NewID(), Role: role}, time.Hour)
+	id := event.NewID()
+	text, err := w.signer.Sign(identity.Caller{AgentID: id, SessionID: event.NewID(), Role: role}, time.Hour)
 	require.NoError(t, err)
 	return agent{w, id, text}
 }

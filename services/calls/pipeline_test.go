@@ -10,8 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
@@ -159,8 +159,8 @@ func TestACallCanBeDeletedWhileItIsTranscribed(t *testing.T) {
 	require.Equal(t, http.StatusNoContent, me.do(t, http.MethodDelete, "/calls/"+id, nil, nil).status)
 	require.Equal(t, "call_not_found", me.get(t, "/calls/"+id).body["code"])
 	require.Empty(t, w.files(t))
-	messages := bustest.Read(t, w.cfg.Kafka.Brokers, contract.CallsTopic, 3)
-	var last contract.Call
+	messages := bustest.Read(t, w.cfg.Kafka.Brokers, events.CallsTopic, 3)
+	var last events.Call
 	require.NoError(t, json.Unmarshal(messages[2].Value, &last))
 	require.Nil(t, last.Summary)
 	require.Eventually(t, func() bool {

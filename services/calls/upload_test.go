@@ -19,7 +19,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/calls"
 )
@@ -162,7 +162,7 @@ func TestFilesWithoutACallAreSweptWhenTheyAreOld(t *testing.T) {
 	month := filepath.Join(w.storage, time.Now().UTC().Format("2006/01"))
 	old := time.Now().Add(-2 * time.Hour)
 	for name, age := range map[string]time.Time{
-		contract.NewID(): old, contract.NewID() + ".1a2b.tmp": old, contract.NewID(): time.Now(), "notes.txt": old,
+		event.NewID(): old, event.NewID() + ".1a2b.tmp": old, event.NewID(): time.Now(), "notes.txt": old,
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(month, name), []byte("x"), 0o600))
 		require.NoError(t, os.Chtimes(filepath.Join(month, name), age, age))

@@ -16,11 +16,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -53,7 +54,7 @@ func start(t *testing.T) *app {
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	caller := func(role identity.Role) identity.Caller {
-		return identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: role}
+		return identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: role}
 	}
 	a := &app{
 		t: t, brokers: bustest.Broker(t), signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}},
@@ -179,19 +180,19 @@ func (a *app) client(as identity.Caller, body string) string {
 }
 
 // call lets the service hear of a call of the agent and returns its id.
-func (a *app) call(owner identity.Caller, edits ...func(*contract.Call)) string {
+func (a *app) call(owner identity.Caller, edits ...func(*events.Call)) string {
 	a.t.Helper()
-	c := contract.Call{CallID: contract.NewID(), Version: 1, AgentID: owner.AgentID, Status: "pending"}
+	c := events.Call{CallID: event.NewID(), Version: 1, AgentID: owner.AgentID, Status: "pending"}
 	for _, edit := range edits {
 		edit(&c)
 	}
-	a.publish(contract.CallUploaded.New(clock.System{}.Now(), c))
+	a.publish(events.CallUploaded.New(clock.System{}.Now(), c))
 	a.eventually(`select exists (select from calls where id = $1)`, c.CallID)
 	return c.CallID
 }
 
 // publish puts events on Kafka as the service that owns them does.
-func (a *app) publish(events ...contract.Event) {
+func (a *app) publish(events ...event.Event) {
 	a.t.Helper()
 	cfg := bus.Defaults()
 	cfg.Brokers = a.brokers

@@ -12,8 +12,9 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/crm"
 )
@@ -73,8 +74,8 @@ func TestClientLife(t *testing.T) {
 	a.do(a.agent, "GET", "/clients/"+id, "").fails(404, "client_not_found")
 	a.do(a.agent, "DELETE", "/clients/"+id, "").fails(404, "client_not_found")
 
-	require.Equal(t, []string{"client.created 1", "client.updated 2", "client.updated 3", "client.deleted 4"}, a.published(contract.ClientsTopic, 4)[id])
-	for _, m := range bustest.Read(t, a.brokers, contract.ClientsTopic, 4)[3:] {
+	require.Equal(t, []string{"client.created 1", "client.updated 2", "client.updated 3", "client.deleted 4"}, a.published(events.ClientsTopic, 4)[id])
+	for _, m := range bustest.Read(t, a.brokers, events.ClientsTopic, 4)[3:] {
 		require.NotContains(t, string(m.Value), "Priya", "the deletion carries the erasure")
 	}
 }
@@ -132,7 +133,7 @@ func TestFollowUpLife(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	clientID := a.client(a.agent, `{"name":"Priya"}`)
-	callID := a.call(a.agent, func(c *contract.Call) { c.ClientID = &clientID })
+	callID := a.call(a.agent, func(c *events.Call) { c.ClientID = &clientID })
 	created := a.do(a.agent, "POST", "/followups", `{"call_id":"`+callID+`","due_date":"2026-11-25T09:00:00+05:30","task":"Send the quote"}`).is(201)
 	id := created.text("id")
 	golden(t, "followup", created.body, map[string]string{"id": id, "agent_id": a.agent.AgentID, "call_id": callID, "client_id": clientID})
@@ -158,7 +159,7 @@ func TestFollowUpLife(t *testing.T) {
 
 	a.do(a.agent, "DELETE", "/followups/"+id, "").is(204)
 	a.do(a.agent, "GET", "/followups/"+id, "").fails(404, "followup_not_found")
-	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 6"}, a.published(contract.FollowUpsTopic, 6)[id])
+	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 6"}, a.published(events.FollowUpsTopic, 6)[id])
 }
 
 func TestFollowUpInThePhoneAppsForm(t *testing.T) {
@@ -204,7 +205,7 @@ func TestWhoMayWhat(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	call := a.call(a.agent)
-	nobody, missing := identity.Caller{}, contract.NewID()
+	nobody, missing := identity.Caller{}, event.NewID()
 	due := `"due_date":"2026-11-25T09:00:00Z"`
 	for _, tt := range []struct{ method, path, noun, body string }{
 		{"GET", "/clients/%s", "client", ""},
@@ -307,7 +308,7 @@ func TestTheSameKeyHappensOnce(t *testing.T) {
 	require.Len(t, a.do(a.agent, "GET", "/clients", "").is(200).ids(), 2)
 	require.Len(t, a.do(a.agent, "GET", "/followups", "").is(200).ids(), 4)
 	total := 0
-	for _, events := range a.published(contract.FollowUpsTopic, 4) {
+	for _, events := range a.published(events.FollowUpsTopic, 4) {
 		total += len(events)
 	}
 	require.Equal(t, 4, total)
@@ -320,7 +321,7 @@ func TestTheSameKeyHappensOnce(t *testing.T) {
 func TestACallThatNoEventHasToldOf(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	callID, clientID := contract.NewID(), a.client(a.agent, `{"name":"Priya"}`)
+	callID, clientID := event.NewID(), a.client(a.agent, `{"name":"Priya"}`)
 	body := `{"call_id":"` + callID + `","due_date":"2026-11-25T09:00:00Z"}`
 	asked := make(chan *http.Request, 100)
 	says := func(status int, body string) {
@@ -367,35 +368,35 @@ func TestACallThatNoEventHasToldOf(t *testing.T) {
 	a.do(a.other, "POST", "/followups", body).fails(403, "call_forbidden")
 
 	// The first event of the call wins over the answer.
-	a.publish(contract.CallUploaded.New(time.Now(), contract.Call{CallID: callID, Version: 1, AgentID: a.agent.AgentID, Status: "pending"}))
+	a.publish(events.CallUploaded.New(time.Now(), events.Call{CallID: callID, Version: 1, AgentID: a.agent.AgentID, Status: "pending"}))
 	a.eventually(`select version = 1 and client_id is null from calls where id = $1`, callID)
 }
 
 func TestCopiesFollowTheirEvents(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	call := contract.Call{CallID: contract.NewID(), AgentID: a.agent.AgentID, Status: "pending"}
-	at := func(version int64, status string) contract.Call {
+	call := events.Call{CallID: event.NewID(), AgentID: a.agent.AgentID, Status: "pending"}
+	at := func(version int64, status string) events.Call {
 		c := call
 		c.Version, c.Status = version, status
 		return c
 	}
 	now := time.Now()
-	uploaded, completed := contract.CallUploaded.New(now, at(1, "pending")), contract.TranscriptionCompleted.New(now, at(3, "completed"))
+	uploaded, completed := events.CallUploaded.New(now, at(1, "pending")), events.TranscriptionCompleted.New(now, at(3, "completed"))
 	// Twice, and in the wrong order.
-	a.publish(uploaded, completed, contract.CallTranscribing.New(now, at(2, "transcribing")), uploaded, completed)
+	a.publish(uploaded, completed, events.CallTranscribing.New(now, at(2, "transcribing")), uploaded, completed)
 	a.eventually(`select status = 'completed' and version = 3 from calls where id = $1`, call.CallID)
 	a.followUp(a.agent, call.CallID, "2026-11-25T09:00:00Z")
 
-	a.publish(contract.CallDeleted.New(now, at(4, "completed")), contract.CallUpdated.New(now, at(3, "failed")))
+	a.publish(events.CallDeleted.New(now, at(4, "completed")), events.CallUpdated.New(now, at(3, "failed")))
 	a.eventually(`select deleted from calls where id = $1`, call.CallID)
 	a.do(a.agent, "POST", "/followups/"+call.CallID, `{"task":"Call"}`).fails(404, "call_not_found")
 	require.Len(t, a.do(a.agent, "GET", "/followups?call_id="+call.CallID, "").is(200).ids(), 1, "what was promised stays")
 
-	agent := contract.Agent{AgentID: a.agent.AgentID, Version: 1, Email: "asha@example.com", FullName: "Asha", Role: "agent", IsActive: true}
+	agent := events.Agent{AgentID: a.agent.AgentID, Version: 1, Email: "asha@example.com", FullName: "Asha", Role: "agent", IsActive: true}
 	inactive := agent
 	inactive.Version, inactive.IsActive = 2, false
-	a.publish(contract.AgentRegistered.New(now, agent), contract.AgentDeactivated.New(now, inactive), contract.AgentUpdated.New(now, agent))
+	a.publish(events.AgentRegistered.New(now, agent), events.AgentDeactivated.New(now, inactive), events.AgentUpdated.New(now, agent))
 	a.eventually(`select not active and version = 2 and name = 'Asha' from agents where id = $1`, agent.AgentID)
 }
 

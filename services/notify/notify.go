@@ -14,6 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/rpc"
@@ -71,7 +72,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (app *App, err erro
 		return nil, err
 	}
 	g.Defer("kafka", kafka.Close)
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	if err != nil {
 		return nil, err
 	}

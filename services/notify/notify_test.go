@@ -22,11 +22,12 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -159,7 +160,7 @@ func (w *world) start() (url string, stop func()) {
 	return "http://" + app.Addr(), stop
 }
 
-func (w *world) publish(events ...contract.Event) {
+func (w *world) publish(events ...event.Event) {
 	w.t.Helper()
 	var messages []outbox.Message
 	for _, e := range events {
@@ -174,7 +175,7 @@ func (w *world) get(url string, role identity.Role, into any) int {
 	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, url, nil)
 	require.NoError(w.t, err)
 	if role != "" {
-		bearer, err := w.signer.Sign(identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: role}, time.Hour)
+		bearer, err := w.signer.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: role}, time.Hour)
 		require.NoError(w.t, err)
 		req.Header.Set("Authorization", "Bearer "+bearer)
 	}
@@ -197,11 +198,11 @@ func ptr[T any](v T) *T { return &v }
 
 var (
 	at    = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
-	agent = contract.Agent{AgentID: contract.NewID(), Version: 1, Email: "asha@example.com", FullName: "Asha Rao", Role: "agent", IsActive: true, CreatedAt: at, UpdatedAt: at}
+	agent = events.Agent{AgentID: event.NewID(), Version: 1, Email: "asha@example.com", FullName: "Asha Rao", Role: "agent", IsActive: true, CreatedAt: at, UpdatedAt: at}
 )
 
-func call() contract.Call {
-	return contract.Call{CallID: contract.NewID(), Version: 3, AgentID: agent.AgentID, CallType: "default", Status: "completed", Outcome: ptr("ok"), Summary: ptr("Meera wants the quote."), CreatedAt: at, UpdatedAt: at}
+func call() events.Call {
+	return events.Call{CallID: event.NewID(), Version: 3, AgentID: agent.AgentID, CallType: "default", Status: "completed", Outcome: ptr("ok"), Summary: ptr("Meera wants the quote."), CreatedAt: at, UpdatedAt: at}
 }
 
 // delivered is a delivery as the API shows it.
@@ -235,12 +236,12 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	t.Parallel()
 	w := build(t)
 	url, _ := w.start()
-	client := contract.Client{ClientID: contract.NewID(), Version: 1, AgentID: agent.AgentID, Name: "Meera Nair", Phone: ptr("+919876543210"), CreatedAt: at, UpdatedAt: at}
+	client := events.Client{ClientID: event.NewID(), Version: 1, AgentID: agent.AgentID, Name: "Meera Nair", Phone: ptr("+919876543210"), CreatedAt: at, UpdatedAt: at}
 	c := call()
 	c.ClientID = &client.ClientID
-	event := contract.TranscriptionCompleted.New(at, c)
+	event := events.TranscriptionCompleted.New(at, c)
 	w.publish(event)
-	w.publish(contract.AgentRegistered.New(at, agent), contract.ClientCreated.New(at, client), event) // people late, the event twice
+	w.publish(events.AgentRegistered.New(at, agent), events.ClientCreated.New(at, client), event) // people late, the event twice
 
 	r := w.await(1)[0]
 	require.Equal(t, hex.EncodeToString(mac(r.body)), r.header.Get("X-Pabbly-Signature"))
@@ -257,7 +258,7 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	require.Equal(t, "Meera Nair", fields["client_name"])
 	require.Equal(t, "https://crm.example.com/calls/"+c.CallID, fields["call_url"])
 
-	followUp := contract.FollowUpScheduled.New(at, contract.FollowUp{FollowUpID: contract.NewID(), Version: 1, CallID: c.CallID, AgentID: agent.AgentID, DueDate: at.Add(24 * time.Hour), Status: "pending", Source: "agent", CreatedAt: at, UpdatedAt: at})
+	followUp := events.FollowUpScheduled.New(at, events.FollowUp{FollowUpID: event.NewID(), Version: 1, CallID: c.CallID, AgentID: agent.AgentID, DueDate: at.Add(24 * time.Hour), Status: "pending", Source: "agent", CreatedAt: at, UpdatedAt: at})
 	w.publish(followUp)
 	require.Equal(t, "followup.scheduled", w.await(2)[1].header.Get("X-Pabbly-Event"))
 
@@ -275,8 +276,8 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	require.JSONEq(t, `{"status":"success"}`, d.Log[0].Answer)
 	require.Equal(t, traceID, d.Log[0].TraceID)
 
-	told := bustest.Read(t, w.cfg.Kafka.Brokers, contract.DeliveriesTopic, 2)
-	var payload contract.Delivery
+	told := bustest.Read(t, w.cfg.Kafka.Brokers, events.DeliveriesTopic, 2)
+	var payload events.Delivery
 	require.NoError(t, json.Unmarshal(told[0].Value, &payload))
 	require.Equal(t, "delivered", payload.Status)
 	require.Len(t, w.requests(), 2, "the duplicate made no delivery")
@@ -289,12 +290,12 @@ func TestAFailedWebhookIsSentAgain(t *testing.T) {
 	t.Parallel()
 	w := build(t)
 	url, _ := w.start()
-	w.publish(contract.AgentRegistered.New(at, agent))
+	w.publish(events.AgentRegistered.New(at, agent))
 	w.answers(func(rw http.ResponseWriter, _ *http.Request) {
 		http.Error(rw, "not now", http.StatusInternalServerError)
 	})
 	c := call()
-	w.publish(contract.TranscriptionCompleted.New(at, c))
+	w.publish(events.TranscriptionCompleted.New(at, c))
 	d := w.awaitStatus(url, c.CallID, "retrying")
 	require.Equal(t, "status_500", *d.Reason)
 	w.answers(func(http.ResponseWriter, *http.Request) {})
@@ -332,10 +333,10 @@ func TestAStopGivesTheDeliveryToTheNextProcess(t *testing.T) {
 	t.Parallel()
 	w := build(t)
 	_, stop := w.start()
-	w.publish(contract.AgentRegistered.New(at, agent))
+	w.publish(events.AgentRegistered.New(at, agent))
 	w.answers(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() })
 	c := call()
-	w.publish(contract.TranscriptionCompleted.New(at, c))
+	w.publish(events.TranscriptionCompleted.New(at, c))
 	w.await(1)
 	took := clock.Stopwatch()
 	stop()
@@ -354,7 +355,7 @@ func TestAnswers(t *testing.T) {
 	w.cfg.WebhookURL = ""
 	url, _ := w.start()
 	require.Equal(t, 1, strings.Count(w.log.String(), "no webhook endpoint is enabled"))
-	unknown := "/webhooks/deliveries/" + contract.NewID()
+	unknown := "/webhooks/deliveries/" + event.NewID()
 	for _, tt := range []struct {
 		path string
 		role identity.Role
@@ -363,7 +364,7 @@ func TestAnswers(t *testing.T) {
 		{"/webhooks/deliveries", "", 401},
 		{"/webhooks/deliveries", identity.Agent, 403},
 		{"/webhooks/deliveries", identity.Admin, 200},
-		{"/webhooks/deliveries/?limit=500&skip=3&from=2026-01-01&to=2026-12-31T00:00:00Z&status=dead&event=x&webhook_id=" + contract.NewID(), identity.Admin, 200},
+		{"/webhooks/deliveries/?limit=500&skip=3&from=2026-01-01&to=2026-12-31T00:00:00Z&status=dead&event=x&webhook_id=" + event.NewID(), identity.Admin, 200},
 		{"/webhooks/deliveries?limit=501", identity.Admin, 422},
 		{"/webhooks/deliveries?status=lost", identity.Admin, 422},
 		{"/webhooks/deliveries?call_id=1", identity.Admin, 422},

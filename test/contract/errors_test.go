@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api"
+	"github.com/convoflow/convoflow/libs/op"
 )
 
 func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {

@@ -26,6 +26,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/op"
 )
 
 // object is one of JSON.

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/op"
 )
 
 // none stands in the table where the operation takes no object.

@@ -12,6 +12,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/openapi"
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
@@ -46,10 +47,10 @@ func NewTokens(verify rpc.Authenticator, admit func(identity.Caller) error, c cl
 type CallerHandler func(w http.ResponseWriter, r *http.Request, c identity.Caller)
 
 // Require lets only those callers through to next, and says no before the body is read.
-func (t *Tokens) Require(access rpc.Access, next CallerHandler) http.Handler {
+func (t *Tokens) Require(access openapi.Access, next CallerHandler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := t.caller(r)
-		if err == nil && access == rpc.Admin && !caller.IsAdmin() {
+		if err == nil && access == openapi.Admin && !caller.IsAdmin() {
 			err = fault.New(fault.Forbidden, "admin_only", "Only an admin may do this")
 		}
 		if err != nil {

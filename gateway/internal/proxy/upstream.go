@@ -15,6 +15,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/op"
 )
 
 // The circuit of a service opens when within 10 s at least 5 requests, and at least half of all, found it down or hanging.

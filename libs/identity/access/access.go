@@ -11,7 +11,6 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
@@ -26,27 +25,31 @@ const (
 	lag = 10 * time.Minute
 )
 
+// Feed is where ended sessions are published: the topic of agents and sessions.
+type Feed struct {
+	Topic string
+	// Watch subscribes to the topic: sessionEnded gets the id of each session that ends, agentChanged each state of an agent.
+	Watch func(w *bus.Watcher, sessionEnded func(sessionID string), agentChanged func(agentID string, version int64, active bool))
+}
+
 // Access verifies callers. It is safe for concurrent use.
 type Access struct {
-	keys     *token.Remote
-	verifier *token.Verifier
-	watcher  *bus.Watcher
-	ended    *ended
+	keys    *token.Remote
+	cache   *Cache
+	watcher *bus.Watcher
+	ended   *ended
 }
 
 // New makes the access to a service. Nothing is fetched before what it joins runs.
-func New(cfg Config, kafka *bus.Kafka, tel telemetry.Set) *Access {
+func New(cfg Config, feed Feed, kafka *bus.Kafka, c clock.Clock, tel telemetry.Set) *Access {
 	keys := token.Fetch(strings.TrimRight(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
 	a := &Access{
-		keys:     keys,
-		verifier: token.NewVerifier(keys.Key, clock.System{}),
-		watcher:  bus.NewWatcher(kafka, contract.AgentsTopic, cfg.tokenTTL()+lag, tel),
-		ended:    newEnded(cfg.tokenTTL()+lag, clock.System{}),
+		keys:    keys,
+		cache:   NewCache(token.NewVerifier(keys.Key, c).Authenticate, c),
+		watcher: bus.NewWatcher(kafka, feed.Topic, cfg.tokenTTL()+lag, tel),
+		ended:   newEnded(cfg.tokenTTL()+lag, c),
 	}
-	bus.Watch(a.watcher, contract.SessionRevoked, a.ended.onSessionRevoked)
-	bus.Watch(a.watcher, contract.AgentRegistered, a.ended.onAgentChanged)
-	bus.Watch(a.watcher, contract.AgentUpdated, a.ended.onAgentChanged)
-	bus.Watch(a.watcher, contract.AgentDeactivated, a.ended.onAgentChanged)
+	feed.Watch(a.watcher, a.ended.onSessionEnded, a.ended.onAgentChanged)
 	return a
 }
 
@@ -59,15 +62,15 @@ func (a *Access) Join(g *run.Group) {
 // Authenticate says who sends a request. A token with a flaw or of a session that has ended is an Unauthenticated fault;
 // while tokens cannot be judged it is Unavailable.
 func (a *Access) Authenticate(r *http.Request) (identity.Caller, error) {
-	caller, err := a.verifier.Authenticate(r)
+	caller, err := a.cache.Authenticate(r)
 	if err != nil {
 		return identity.Caller{}, err
 	}
-	return caller, a.Admit(caller)
+	return caller, a.admit(caller)
 }
 
-// Admit fails when the session of a verified caller has ended. Ask on each request: it costs nothing.
-func (a *Access) Admit(c identity.Caller) error {
+// admit fails when the session of a verified caller has ended. It is called with each request: it costs nothing.
+func (a *Access) admit(c identity.Caller) error {
 	// A process that does not know who was shut out before it began would let them in again.
 	if !a.watcher.CaughtUp() {
 		return fault.Wrap(bus.ErrBehind, fault.Unavailable, "auth_unavailable", "Tokens cannot be checked right now, try again").After(2 * time.Second)

@@ -14,7 +14,8 @@ import (
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
@@ -28,7 +29,7 @@ func TestWhatHasEndedIsForgottenWhenNoTokenCanLive(t *testing.T) {
 	c := clock.At(time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC))
 	e := newEnded(time.Hour, c)
 	end := func(session string) {
-		e.onSessionRevoked(contract.Received[contract.SessionEnd]{Data: contract.SessionEnd{AgentID: "agent", SessionID: session}})
+		e.onSessionEnded(session)
 	}
 	has := func(session string) bool { return e.has(identity.Caller{AgentID: "agent", SessionID: session}) }
 	end("first")
@@ -52,7 +53,7 @@ func TestAnAgentIsOutWhileItIsInactive(t *testing.T) {
 	t.Parallel()
 	e := newEnded(time.Hour, clock.System{})
 	change := func(version int64, active bool) {
-		e.onAgentChanged(contract.Received[contract.Agent]{Data: contract.Agent{AgentID: "agent", Version: version, IsActive: active}})
+		e.onAgentChanged("agent", version, active)
 	}
 	caller := identity.Caller{AgentID: "agent", SessionID: "session"}
 	change(1, true)
@@ -75,11 +76,11 @@ func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
 	t.Cleanup(auth.Close)
 	cfg := bus.Defaults()
 	cfg.Brokers = bustest.Broker(t)
-	kafka, err := bus.Connect(cfg)
+	kafka, err := bus.Connect(cfg, eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(kafka.Close)
 
-	caller := identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}
+	caller := identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}
 	text, err := token.Signer{KeyID: "k", Key: private, Clock: clock.System{}}.Sign(caller, time.Hour)
 	require.NoError(t, err)
 	request := httptest.NewRequest(http.MethodGet, "/", nil)
@@ -88,10 +89,13 @@ func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
 	settings := Defaults()
 	settings.AuthURL = auth.URL + "/"
 	require.Empty(t, settings.Check())
-	a := New(settings, kafka, telemetry.Nop())
+	feed := Feed{Topic: eventtest.ThingsTopic, Watch: func(w *bus.Watcher, sessionEnded func(string), _ func(string, int64, bool)) {
+		bus.Watch(w, eventtest.ThingChanged, func(e event.Received[eventtest.Thing]) { sessionEnded(e.Data.ID) })
+	}}
+	a := New(settings, feed, kafka, clock.System{}, telemetry.Nop())
 	_, err = a.Authenticate(request)
 	require.True(t, fault.Is(err, fault.Unavailable), "nobody can be judged before it runs: %v", err)
-	require.True(t, fault.Is(a.Admit(caller), fault.Unavailable))
+	require.True(t, fault.Is(a.admit(caller), fault.Unavailable))
 	require.Error(t, a.Ready(t.Context()))
 
 	g := run.NewGroup(telemetry.Nop())
@@ -105,7 +109,7 @@ func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, caller.SessionID, got.SessionID)
 
-	end := contract.SessionRevoked.New(time.Now(), contract.SessionEnd{AgentID: caller.AgentID, SessionID: caller.SessionID})
+	end := eventtest.ThingChanged.New(time.Now(), eventtest.Thing{ID: caller.SessionID})
 	require.NoError(t, kafka.Publish(t.Context(), []outbox.Message{{Event: end}}))
 	require.Eventually(t, func() bool {
 		_, err := a.Authenticate(request)

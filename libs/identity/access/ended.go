@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
@@ -31,12 +30,10 @@ func newEnded(keep time.Duration, c clock.Clock) *ended {
 	return &ended{keep: keep, clock: c, recent: map[string]mark{}, began: c.Now()}
 }
 
-func (e *ended) onSessionRevoked(r contract.Received[contract.SessionEnd]) {
-	e.note(r.Data.SessionID, mark{out: true})
-}
+func (e *ended) onSessionEnded(sessionID string) { e.note(sessionID, mark{out: true}) }
 
-func (e *ended) onAgentChanged(r contract.Received[contract.Agent]) {
-	e.note(r.Data.AgentID, mark{version: r.Data.Version, out: !r.Data.IsActive})
+func (e *ended) onAgentChanged(agentID string, version int64, active bool) {
+	e.note(agentID, mark{version: version, out: !active})
 }
 
 func (e *ended) note(id string, m mark) {

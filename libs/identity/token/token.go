@@ -15,7 +15,7 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -51,7 +51,7 @@ func (s Signer) Sign(c identity.Caller, ttl time.Duration) (string, error) {
 	now := s.Clock.Now()
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
-			Issuer: Issuer, Audience: jwt.ClaimStrings{Audience}, Subject: c.AgentID, ID: contract.NewID(),
+			Issuer: Issuer, Audience: jwt.ClaimStrings{Audience}, Subject: c.AgentID, ID: event.NewID(),
 			IssuedAt: jwt.NewNumericDate(now), NotBefore: jwt.NewNumericDate(now), ExpiresAt: jwt.NewNumericDate(now.Add(ttl)),
 		},
 		SessionID: c.SessionID, Role: c.Role,
@@ -114,7 +114,7 @@ func (v *Verifier) Verify(text string) (identity.Caller, error) {
 		return identity.Caller{}, invalid(err)
 	case !exact(text):
 		return identity.Caller{}, invalid(errors.New("a claim is not spelled as RFC 7519 does"))
-	case !t.Valid, !contract.ValidID(cl.Subject), !contract.ValidID(cl.SessionID), !contract.ValidID(cl.ID), cl.NotBefore == nil, cl.IssuedAt == nil:
+	case !t.Valid, !event.ValidID(cl.Subject), !event.ValidID(cl.SessionID), !event.ValidID(cl.ID), cl.NotBefore == nil, cl.IssuedAt == nil:
 		return identity.Caller{}, invalid(errors.New("a claim is missing"))
 	case cl.Role != identity.Agent && cl.Role != identity.Admin:
 		return identity.Caller{}, invalid(errors.New("no such role"))

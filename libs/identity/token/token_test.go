@@ -16,7 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
@@ -45,7 +45,7 @@ func newWorld(t *testing.T) world {
 		}
 		return public, nil
 	}
-	return world{key, public, c, token.NewVerifier(lookup, c), identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}}
+	return world{key, public, c, token.NewVerifier(lookup, c), identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}}
 }
 
 func (w world) sign(t *testing.T) string {
@@ -62,7 +62,7 @@ func TestASignedTokenIsTheCaller(t *testing.T) {
 	require.Less(t, len(text), 1000)
 	got, err := w.verifier.Verify(text)
 	require.NoError(t, err)
-	require.True(t, contract.ValidID(got.TokenID))
+	require.True(t, event.ValidID(got.TokenID))
 	require.Equal(t, identity.Caller{AgentID: w.caller.AgentID, SessionID: w.caller.SessionID, TokenID: got.TokenID, Role: identity.Agent, Token: text}, got)
 
 	w.clock.Advance(15*time.Minute + 29*time.Second)
@@ -110,7 +110,7 @@ func TestForgedAndFlawedTokens(t *testing.T) {
 	build := func(sign func(string) []byte, header, claims object) string {
 		h := object{"alg": "EdDSA", "typ": "at+jwt", "kid": kid}
 		c := object{
-			"iss": "convoflow-auth", "aud": []string{"convoflow"}, "sub": w.caller.AgentID, "sid": w.caller.SessionID, "jti": contract.NewID(), "role": "agent",
+			"iss": "convoflow-auth", "aud": []string{"convoflow"}, "sub": w.caller.AgentID, "sid": w.caller.SessionID, "jti": event.NewID(), "role": "agent",
 			"iat": now.Unix(), "nbf": now.Unix(), "exp": now.Add(time.Hour).Unix(),
 		}
 		for into, changes := range map[*object]object{&h: header, &c: claims} {

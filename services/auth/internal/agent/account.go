@@ -5,7 +5,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -30,7 +30,7 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 	if err != nil {
 		return Agent{}, err
 	}
-	return s.Agents.Create(ctx, func(first bool) (Agent, []contract.Event) {
+	return s.Agents.Create(ctx, func(first bool) (Agent, []event.Event) {
 		d := draft{email: normalize(r.Email), passwordHash: hash, fullName: pickName(r.FullName, r.Name), role: identity.Agent}
 		if first {
 			d.role = identity.Admin
@@ -66,7 +66,7 @@ func (s *Service) Update(ctx context.Context, r UpdateRequest) (Agent, error) {
 	if err := fields(checkFullName(fullName)); err != nil {
 		return Agent{}, err
 	}
-	return s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]contract.Event, error) {
+	return s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
 		return a.edit(edit{FullName: &fullName}, s.Clock.Now()), nil
 	})
 }
@@ -98,7 +98,7 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 	}
 	now := s.Clock.Now()
 	return none, s.Tx.InTx(ctx, func(ctx context.Context) error {
-		_, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]contract.Event, error) {
+		_, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
 			if !a.PasswordSetAt.Equal(before.PasswordSetAt) {
 				return nil, wrongPassword()
 			}

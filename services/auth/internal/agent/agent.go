@@ -10,7 +10,8 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -45,12 +46,12 @@ type draft struct {
 }
 
 // create makes a new agent.
-func create(d draft, now time.Time) (Agent, []contract.Event) {
+func create(d draft, now time.Time) (Agent, []event.Event) {
 	a := Agent{
-		ID: contract.NewID(), Version: 1, Email: d.email, PasswordHash: d.passwordHash, PasswordSetAt: now, FullName: d.fullName,
+		ID: event.NewID(), Version: 1, Email: d.email, PasswordHash: d.passwordHash, PasswordSetAt: now, FullName: d.fullName,
 		Role: d.role, IsActive: !d.inactive, CreatedAt: now, UpdatedAt: now,
 	}
-	return a, []contract.Event{contract.AgentRegistered.New(now, a.payload())}
+	return a, []event.Event{events.AgentRegistered.New(now, a.payload())}
 }
 
 // edit is a change that others see: nil leaves a field as it is.
@@ -61,7 +62,7 @@ type edit struct {
 }
 
 // edit changes the agent. An edit that changes nothing has no events.
-func (a *Agent) edit(e edit, now time.Time) []contract.Event {
+func (a *Agent) edit(e edit, now time.Time) []event.Event {
 	before := *a
 	a.Email, a.FullName = or(e.Email, a.Email), or(e.FullName, a.FullName)
 	a.Role, a.IsActive = or(e.Role, a.Role), or(e.IsActive, a.IsActive)
@@ -71,9 +72,9 @@ func (a *Agent) edit(e edit, now time.Time) []contract.Event {
 	a.Version++
 	a.UpdatedAt = now
 	if before.IsActive && !a.IsActive {
-		return []contract.Event{contract.AgentDeactivated.New(now, a.payload())}
+		return []event.Event{events.AgentDeactivated.New(now, a.payload())}
 	}
-	return []contract.Event{contract.AgentUpdated.New(now, a.payload())}
+	return []event.Event{events.AgentUpdated.New(now, a.payload())}
 }
 
 func or[T any](sent *T, otherwise T) T {
@@ -88,8 +89,8 @@ func (a *Agent) choose(passwordHash string, now time.Time) {
 	a.PasswordHash, a.PasswordSetAt = passwordHash, now
 }
 
-func (a *Agent) payload() contract.Agent {
-	return contract.Agent{
+func (a *Agent) payload() events.Agent {
+	return events.Agent{
 		AgentID: a.ID, Version: a.Version, Email: a.Email, FullName: a.FullName, Role: string(a.Role),
 		IsActive: a.IsActive, CreatedAt: a.CreatedAt, UpdatedAt: a.UpdatedAt,
 	}

@@ -4,7 +4,7 @@ import (
 	"context"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -76,7 +76,7 @@ func (s *Service) rehash(ctx context.Context, a Agent, password string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Agents.Change(ctx, a.ID, func(now *Agent) ([]contract.Event, error) {
+	_, err = s.Agents.Change(ctx, a.ID, func(now *Agent) ([]event.Event, error) {
 		if now.PasswordHash == a.PasswordHash {
 			now.PasswordHash = hash
 		}
@@ -109,7 +109,7 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (AccessToken, e
 	}
 	var owner Agent
 	var successor refreshToken
-	err := s.Sessions.Change(ctx, spent.sessionID, func(session *Session, a Agent) ([]contract.Event, error) {
+	err := s.Sessions.Change(ctx, spent.sessionID, func(session *Session, a Agent) ([]event.Event, error) {
 		now := s.Clock.Now()
 		if !spent.familyIs(session.FamilyHash) || !session.renewable(now) || !a.IsActive {
 			return nil, refused
@@ -160,7 +160,7 @@ func (s *Service) Logout(ctx context.Context, _ LogoutRequest) (struct{}, error)
 }
 
 func (s *Service) endSession(ctx context.Context, c identity.Caller, id, reason string) error {
-	return s.Sessions.Change(ctx, id, func(session *Session, _ Agent) ([]contract.Event, error) {
+	return s.Sessions.Change(ctx, id, func(session *Session, _ Agent) ([]event.Event, error) {
 		if !c.MaySee(session.AgentID) {
 			return nil, fault.New(fault.Forbidden, "not_your_session", "This session is somebody else's")
 		}

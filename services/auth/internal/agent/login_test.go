@@ -9,7 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -19,7 +19,7 @@ const day = 24 * time.Hour
 
 func (f fixture) deactivate(t *testing.T, id string) {
 	t.Helper()
-	_, err := f.Agents.Change(t.Context(), id, func(a *agent.Agent) ([]contract.Event, error) {
+	_, err := f.Agents.Change(t.Context(), id, func(a *agent.Agent) ([]event.Event, error) {
 		a.IsActive = false
 		return nil, nil
 	})
@@ -144,7 +144,7 @@ func TestOldHashesAreReplacedAtTheLogin(t *testing.T) {
 	t.Parallel()
 	f := newFixture()
 	a := f.register(t, "asha@example.com")
-	_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) {
+	_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) {
 		a.PasswordHash = "old hash of tangerine-otter"
 		return nil, nil
 	})
@@ -185,7 +185,7 @@ func TestALoginThatIsOvertakenOpensNothing(t *testing.T) {
 			f.register(t, "admin@example.com")
 			a := f.register(t, "asha@example.com")
 			f.Passwords = changing{f.passwords, func() {
-				_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) { overtake(a); return nil, nil })
+				_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) { overtake(a); return nil, nil })
 				require.NoError(t, err)
 			}}
 			_, err := f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: password})
@@ -298,7 +298,7 @@ func TestTokensThatAreNoneHarmNobody(t *testing.T) {
 		"an access token":            login.AccessToken,
 		"only the session":           id,
 		"of a session with no proof": id + "." + strings.Repeat("A", 64),
-		"of no session":              contract.NewID() + "." + rest,
+		"of no session":              event.NewID() + "." + rest,
 		"cut":                        login.RefreshToken[:len(login.RefreshToken)-1],
 		"longer":                     login.RefreshToken + "A",
 		"padded":                     login.RefreshToken + "=",
@@ -344,7 +344,7 @@ func TestRefreshOfAnInactiveAgent(t *testing.T) {
 	a := f.register(t, "asha@example.com")
 	login := f.login(t, "asha@example.com")
 	f.register(t, "ben@example.com")
-	_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) { a.Role = identity.Admin; return nil, nil })
+	_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) { a.Role = identity.Admin; return nil, nil })
 	require.NoError(t, err)
 	_, err = f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "ben@example.com"})
 	require.NoError(t, err)
@@ -388,7 +388,7 @@ func TestAdmit(t *testing.T) {
 	caller.Role = identity.Admin
 	require.Equal(t, caller, got, "the role is that of now")
 	for name, c := range map[string]identity.Caller{
-		"no session":        {AgentID: a.ID, SessionID: contract.NewID()},
+		"no session":        {AgentID: a.ID, SessionID: event.NewID()},
 		"another's session": {AgentID: b.ID, SessionID: session},
 	} {
 		_, err := f.Admit(t.Context(), c)
@@ -432,7 +432,7 @@ func TestSessionsAreTheCallersOwn(t *testing.T) {
 	}
 	session := func(a agent.AccessToken) string { return strings.Split(a.AccessToken, " ")[1] }
 	require.Equal(t, fault.Forbidden, fault.KindOf(remove(web.AccessToken, session(admin))))
-	require.Equal(t, fault.NotFound, fault.KindOf(remove(web.AccessToken, contract.NewID())))
+	require.Equal(t, fault.NotFound, fault.KindOf(remove(web.AccessToken, event.NewID())))
 	require.NoError(t, remove(web.AccessToken, session(phone)))
 	_, err = f.as(t, phone.AccessToken)
 	require.Error(t, err)

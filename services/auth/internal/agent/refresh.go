@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 )
 
 // refreshToken is what renews a session: its id, a dot, and 48 bytes in base64url. Only hashes of them are kept.
@@ -38,7 +38,7 @@ func newNonce() []byte {
 func parseRefreshToken(text string) (t refreshToken, ok bool) {
 	id, rest, _ := strings.Cut(text, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(rest)
-	if !contract.ValidID(id) || err != nil || len(raw) != len(t.family)+len(t.secret) {
+	if !event.ValidID(id) || err != nil || len(raw) != len(t.family)+len(t.secret) {
 		return t, false
 	}
 	t.sessionID = id

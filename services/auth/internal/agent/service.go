@@ -6,7 +6,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -15,13 +15,13 @@ import (
 // another one has is the Conflict fault email_taken.
 type Agents interface {
 	// Create keeps the agent that fn makes, with its events. first is true for exactly one agent of the platform.
-	Create(ctx context.Context, fn func(first bool) (Agent, []contract.Event)) (Agent, error)
+	Create(ctx context.Context, fn func(first bool) (Agent, []event.Event)) (Agent, error)
 	Find(ctx context.Context, id string) (Agent, error)
 	FindByEmail(ctx context.Context, email string) (Agent, error)
 	List(ctx context.Context, f Filter) (Page, error)
 	// Change lets fn change the agent under a lock and saves it with the events that fn returns. The last active admin
 	// cannot cease to be one: that is the Conflict fault last_admin.
-	Change(ctx context.Context, id string, fn func(*Agent) ([]contract.Event, error)) (Agent, error)
+	Change(ctx context.Context, id string, fn func(*Agent) ([]event.Event, error)) (Agent, error)
 }
 
 // Sessions keeps sessions. One that does not exist is the NotFound fault session_not_found.
@@ -34,7 +34,7 @@ type Sessions interface {
 	List(ctx context.Context, f SessionFilter) (SessionPage, error)
 	// Change lets fn change the session under a lock on it and its agent. It saves the session, or removes it when fn has
 	// ended it, with the events that fn returns.
-	Change(ctx context.Context, id string, fn func(*Session, Agent) ([]contract.Event, error)) error
+	Change(ctx context.Context, id string, fn func(*Session, Agent) ([]event.Event, error)) error
 	// Remove ends all sessions of an agent but the one with the id keep, each with its event session.revoked.
 	Remove(ctx context.Context, agentID, keep, reason string, now time.Time) error
 }

@@ -9,8 +9,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -111,7 +111,7 @@ func (f fixture) ends(t *testing.T) (reasons []string) {
 	t.Helper()
 	for _, e := range f.memory.Events() {
 		if e.Type == "session.revoked" {
-			got, err := contract.SessionRevoked.Decode(e)
+			got, err := events.SessionRevoked.Decode(e)
 			require.NoError(t, err)
 			reasons = append(reasons, got.Data.Reason)
 		}
@@ -151,9 +151,9 @@ func TestRegister(t *testing.T) {
 
 	events := f.memory.Events()
 	require.Len(t, events, 2)
-	got, err := contract.AgentRegistered.Decode(events[0])
+	got, err := events.AgentRegistered.Decode(events[0])
 	require.NoError(t, err)
-	require.Equal(t, contract.Agent{
+	require.Equal(t, events.Agent{
 		AgentID: first.ID, Version: 1, Email: "asha@example.com", FullName: "Asha Rao", Role: "admin", IsActive: true, CreatedAt: now, UpdatedAt: now,
 	}, got.Data)
 }
@@ -231,7 +231,7 @@ func TestMeAndUpdate(t *testing.T) {
 
 	events := f.memory.Events()
 	require.Len(t, events, 2)
-	updated, err := contract.AgentUpdated.Decode(events[1])
+	updated, err := events.AgentUpdated.Decode(events[1])
 	require.NoError(t, err)
 	require.Equal(t, "Asha Iyer", updated.Data.FullName)
 	require.EqualValues(t, 2, updated.Data.Version)

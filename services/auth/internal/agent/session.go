@@ -5,7 +5,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 )
 
 // maxUserAgent is how much of a User-Agent is kept: enough to tell a person which phone it is.
@@ -55,7 +56,7 @@ func deviceOf(ctx context.Context) Device {
 
 // begin makes a session and its first refresh token.
 func begin(d Device, agentID string, now time.Time) (Session, refreshToken) {
-	id := contract.NewID()
+	id := event.NewID()
 	t := newRefreshToken(id)
 	return Session{
 		ID: id, AgentID: agentID, CreatedAt: now, LastUsedAt: now, UserAgent: d.UserAgent, IP: d.IP,
@@ -96,14 +97,14 @@ const (
 )
 
 // end ends the session.
-func (s *Session) end(reason string, now time.Time) []contract.Event {
+func (s *Session) end(reason string, now time.Time) []event.Event {
 	s.EndedAt = now
-	return []contract.Event{Ended(s.AgentID, s.ID, reason, now)}
+	return []event.Event{Ended(s.AgentID, s.ID, reason, now)}
 }
 
 // Ended is the event of a session that ended.
-func Ended(agentID, sessionID, reason string, now time.Time) contract.Event {
-	return contract.SessionRevoked.New(now, contract.SessionEnd{AgentID: agentID, SessionID: sessionID, Reason: reason, RevokedAt: now})
+func Ended(agentID, sessionID, reason string, now time.Time) event.Event {
+	return events.SessionRevoked.New(now, events.SessionEnd{AgentID: agentID, SessionID: sessionID, Reason: reason, RevokedAt: now})
 }
 
 // cut keeps the first n characters of a text, as UTF-8.

@@ -5,7 +5,7 @@ import (
 	"crypto/rand"
 	"strings"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -85,7 +85,7 @@ func (s *Service) Create(ctx context.Context, r CreateRequest) (Created, error) 
 	if d.role == "" {
 		d.role = identity.Agent
 	}
-	a, err := s.Agents.Create(ctx, func(bool) (Agent, []contract.Event) { return create(d, s.Clock.Now()) })
+	a, err := s.Agents.Create(ctx, func(bool) (Agent, []event.Event) { return create(d, s.Clock.Now()) })
 	return Created{a, generated}, err
 }
 
@@ -141,7 +141,7 @@ func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agen
 	now := s.Clock.Now()
 	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
 		ends := ""
-		a, err = s.Agents.Change(ctx, r.ID, func(a *Agent) ([]contract.Event, error) {
+		a, err = s.Agents.Change(ctx, r.ID, func(a *Agent) ([]event.Event, error) {
 			before := *a
 			events := a.edit(r.edit(), now)
 			if hash != "" {
@@ -190,7 +190,7 @@ func (s *Service) CreateAdmin(ctx context.Context, r CreateAdminRequest) (Agent,
 	a, err := s.Agents.FindByEmail(ctx, normalize(r.Email))
 	if err == nil {
 		admin, active := identity.Admin, true
-		return s.Agents.Change(ctx, a.ID, func(a *Agent) ([]contract.Event, error) {
+		return s.Agents.Change(ctx, a.ID, func(a *Agent) ([]event.Event, error) {
 			return a.edit(edit{Role: &admin, IsActive: &active}, s.Clock.Now()), nil
 		})
 	}

@@ -7,7 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -39,7 +40,7 @@ func TestCreateAgent(t *testing.T) {
 	require.Len(t, fault.Of(err).Fields, 3)
 	events := f.memory.Events()
 	require.Len(t, events, 2)
-	second, err := contract.AgentRegistered.Decode(events[1])
+	second, err := events.AgentRegistered.Decode(events[1])
 	require.NoError(t, err)
 	require.False(t, second.Data.IsActive)
 }
@@ -81,9 +82,9 @@ func TestUpdateAgent(t *testing.T) {
 			for _, e := range f.memory.Events()[before:] {
 				if e.Type != "session.revoked" {
 					events = append(events, e.Type)
-					told, err := contract.AgentUpdated.Decode(e)
+					told, err := events.AgentUpdated.Decode(e)
 					require.NoError(t, err)
-					require.Equal(t, contract.Agent{
+					require.Equal(t, events.Agent{
 						AgentID: got.ID, Version: a.Version + 1, Email: got.Email, FullName: got.FullName, Role: string(got.Role), IsActive: got.IsActive,
 						CreatedAt: got.CreatedAt, UpdatedAt: now.Add(time.Minute),
 					}, told.Data)
@@ -126,7 +127,7 @@ func TestUpdateAgentRefuses(t *testing.T) {
 	ben := f.register(t, "ben@example.com")
 	login := f.login(t, "admin@example.com")
 	for code, r := range map[string]agent.UpdateAgentRequest{
-		"agent_not_found":  {ID: contract.NewID(), FullName: of("X")},
+		"agent_not_found":  {ID: event.NewID(), FullName: of("X")},
 		"email_taken":      {ID: ben.ID, Email: of("ADMIN@example.com")},
 		"last_admin":       {ID: admin.ID, IsActive: of(false), Password: of("violet-heron")},
 		"validation_error": {ID: ben.ID, Email: of("ben"), FullName: of(" "), Password: of("password")},

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
@@ -205,7 +205,7 @@ func (r *Ring) generate(state State, now time.Time) (Key, error) {
 	if err != nil {
 		return Key{}, fmt.Errorf("generate a signing key: %w", err)
 	}
-	id := contract.NewID()
+	id := event.NewID()
 	return Key{
 		ID: id, State: state, Public: public, Sealed: r.seals[0].close(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
 	}, nil

@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
@@ -59,7 +59,7 @@ func load(t *testing.T, store key.Store, c clock.Clock, p key.Policy) *key.Ring 
 
 func sign(t *testing.T, r *key.Ring) string {
 	t.Helper()
-	text, err := r.Sign(identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent})
+	text, err := r.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent})
 	require.NoError(t, err)
 	return text
 }
@@ -84,7 +84,7 @@ func TestFirstLoadMakesTwoKeysAndTheNextFindsThem(t *testing.T) {
 	require.Equal(t, published(t, first), published(t, second))
 	require.Len(t, published(t, first), 2)
 
-	caller := identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}
+	caller := identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}
 	text, err := first.Sign(caller)
 	require.NoError(t, err)
 	got, err := token.NewVerifier(second.Public, clock.At(now.Add(day))).Verify(text)
@@ -93,7 +93,7 @@ func TestFirstLoadMakesTwoKeysAndTheNextFindsThem(t *testing.T) {
 	_, err = token.NewVerifier(second.Public, clock.At(now.Add(day+time.Minute))).Verify(text)
 	require.ErrorContains(t, err, "token_expired", "it lives as long as the policy says")
 
-	_, err = first.Public(contract.NewID())
+	_, err = first.Public(event.NewID())
 	require.Error(t, err)
 }
 

@@ -6,7 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -47,14 +47,14 @@ func emailTaken(err error) error {
 
 // Create keeps a new agent and its events. It is the first when no other one was ever created; of several at the same time
 // the others wait until it is certain.
-func (s *Agents) Create(ctx context.Context, fn func(first bool) (agent.Agent, []contract.Event)) (a agent.Agent, err error) {
+func (s *Agents) Create(ctx context.Context, fn func(first bool) (agent.Agent, []event.Event)) (a agent.Agent, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		conn := s.db.Conn(ctx)
 		founded, err := conn.Exec(ctx, `insert into founding (done) values (true) on conflict do nothing`)
 		if err != nil {
 			return fmt.Errorf("look for the first agent: %w", err)
 		}
-		var events []contract.Event
+		var events []event.Event
 		a, events = fn(founded.RowsAffected() == 1)
 		_, err = conn.Exec(ctx, `insert into agents (`+agentColumns+`) values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)`,
 			a.ID, a.Version, a.Email, a.PasswordHash, a.PasswordSetAt, a.FullName, a.Role, a.IsActive, a.CreatedAt, a.UpdatedAt)
@@ -103,7 +103,7 @@ func (s *Agents) List(ctx context.Context, f agent.Filter) (agent.Page, error) {
 }
 
 // Change lets fn change an agent under a lock and saves it with the events that fn returns.
-func (s *Agents) Change(ctx context.Context, id string, fn func(*agent.Agent) ([]contract.Event, error)) (a agent.Agent, err error) {
+func (s *Agents) Change(ctx context.Context, id string, fn func(*agent.Agent) ([]event.Event, error)) (a agent.Agent, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		conn := s.db.Conn(ctx)
 		a, err = scanAgent(conn.QueryRow(ctx, `select `+agentColumns+` from agents where id = $1 for no key update`, id))

@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -86,7 +86,7 @@ func (s *Sessions) List(ctx context.Context, f agent.SessionFilter) (agent.Sessi
 
 // Change lets fn change a session under a lock on it and its agent. It saves the session, or removes one that has ended, with
 // the events that fn returns.
-func (s *Sessions) Change(ctx context.Context, id string, fn func(*agent.Session, agent.Agent) ([]contract.Event, error)) error {
+func (s *Sessions) Change(ctx context.Context, id string, fn func(*agent.Session, agent.Agent) ([]event.Event, error)) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		session, a, err := s.find(ctx, id, "for no key update")
 		if err != nil {
@@ -129,7 +129,7 @@ func (s *Sessions) Remove(ctx context.Context, agentID, keep, reason string, now
 		if err != nil {
 			return fmt.Errorf("end the sessions of agent %s: %w", agentID, err)
 		}
-		var events []contract.Event
+		var events []event.Event
 		for _, id := range ids {
 			events = append(events, agent.Ended(agentID, id, reason, now))
 		}

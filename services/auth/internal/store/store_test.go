@@ -12,7 +12,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -68,8 +68,8 @@ func TestFirstAgentThatFailsIsNotFirst(t *testing.T) {
 	t.Parallel()
 	s, _ := stores(t)
 	var firsts []bool
-	for _, id := range []string{"no uuid", contract.NewID()} {
-		_, _ = s.Agents.Create(t.Context(), func(first bool) (agent.Agent, []contract.Event) {
+	for _, id := range []string{"no uuid", event.NewID()} {
+		_, _ = s.Agents.Create(t.Context(), func(first bool) (agent.Agent, []event.Event) {
 			firsts = append(firsts, first)
 			return agent.Agent{ID: id, Email: "asha@example.com", Role: "agent"}, nil
 		})
@@ -81,9 +81,9 @@ func TestFirstAgentThatFailsIsNotFirst(t *testing.T) {
 func add(t *testing.T, s agenttest.Stores, n int) (ids []string) {
 	t.Helper()
 	for i := range n {
-		a, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) {
+		a, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) {
 			at := now.Add(time.Duration(i/2) * time.Second) // two at a time
-			return agent.Agent{ID: contract.NewID(), Email: fmt.Sprintf("agent%d@example.com", i), Role: "agent", IsActive: true, PasswordSetAt: now, CreatedAt: at, UpdatedAt: at}, nil
+			return agent.Agent{ID: event.NewID(), Email: fmt.Sprintf("agent%d@example.com", i), Role: "agent", IsActive: true, PasswordSetAt: now, CreatedAt: at, UpdatedAt: at}, nil
 		})
 		require.NoError(t, err)
 		ids = append(ids, a.ID)
@@ -97,7 +97,7 @@ func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 	ids := add(t, s, 7)
 	for _, id := range ids {
 		at := now.Add(time.Duration(len(id)) * time.Second)
-		require.NoError(t, s.Sessions.Create(t.Context(), agent.Session{ID: contract.NewID(), AgentID: ids[0], CreatedAt: at, LastUsedAt: at}, now))
+		require.NoError(t, s.Sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: ids[0], CreatedAt: at, LastUsedAt: at}, now))
 	}
 	var agents, sessions []string
 	for cursor, more := "", true; more; more = cursor != "" {
@@ -148,7 +148,7 @@ func TestSweep(t *testing.T) {
 		"old, its token is alive":       {30*day + time.Minute, day},
 		"old, its token has just ended": {30*day + time.Minute, 2*day + time.Minute/2},
 	} {
-		session := agent.Session{ID: contract.NewID(), AgentID: id, CreatedAt: now.Add(-c.created), LastUsedAt: now.Add(-c.used), UserAgent: name}
+		session := agent.Session{ID: event.NewID(), AgentID: id, CreatedAt: now.Add(-c.created), LastUsedAt: now.Add(-c.used), UserAgent: name}
 		require.NoError(t, s.Sessions.Create(t.Context(), session, now))
 	}
 	for name, age := range map[string]time.Duration{"young": time.Hour - time.Second, "ancient": time.Hour + time.Second} {
@@ -249,5 +249,5 @@ func TestTheVersionBeforeGoesOnWorking(t *testing.T) {
 	out := outbox.New(db, telemetry.Nop())
 	_, a, err := store.NewSessions(db, out).Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
 	require.NoError(t, err)
-	require.NoError(t, store.NewSessions(db, out).Create(t.Context(), agent.Session{ID: contract.NewID(), AgentID: a.ID}, a.PasswordSetAt))
+	require.NoError(t, store.NewSessions(db, out).Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: a.ID}, a.PasswordSetAt))
 }

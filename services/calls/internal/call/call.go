@@ -7,7 +7,8 @@ import (
 	"errors"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
@@ -146,21 +147,21 @@ type Lease struct {
 }
 
 // New makes a pending call.
-func New(id, agentID string, details Details, duration *float64, recording Recording, now time.Time) (Call, []contract.Event) {
+func New(id, agentID string, details Details, duration *float64, recording Recording, now time.Time) (Call, []event.Event) {
 	c := Call{
 		ID: id, AgentID: agentID, Status: Pending, Details: details, DurationSeconds: duration, Recording: recording,
 		CreatedAt: now, Lease: Lease{Epoch: 1},
 	}
 	c.touch(now)
 	c.wait(now, now)
-	return c, c.tell(contract.CallUploaded, now)
+	return c, c.tell(events.CallUploaded, now)
 }
 
 // Ended reports whether there is nothing to do.
 func (c *Call) Ended() bool { return c.Status == Completed || c.Status == Failed }
 
 // Begin gives the lease to the worker of the job with that epoch, under a new epoch.
-func (c *Call) Begin(epoch int64, now time.Time) ([]contract.Event, error) {
+func (c *Call) Begin(epoch int64, now time.Time) ([]event.Event, error) {
 	if c.Lease.Epoch != epoch || c.Lease.Held || c.Ended() {
 		return nil, ErrStale
 	}
@@ -173,7 +174,7 @@ func (c *Call) Begin(epoch int64, now time.Time) ([]contract.Event, error) {
 		return nil, nil
 	}
 	c.Status, c.Progress = Transcribing, progressBegun
-	return c.tell(contract.CallTranscribing, now), nil
+	return c.tell(events.CallTranscribing, now), nil
 }
 
 // Renew is the heartbeat of a worker.
@@ -216,7 +217,7 @@ type Result struct {
 }
 
 // Complete ends a call well.
-func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]contract.Event, error) {
+func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]event.Event, error) {
 	if err := c.held(epoch); err != nil {
 		return nil, err
 	}
@@ -226,12 +227,12 @@ func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]contract.Event,
 	}
 	c.Progress, c.CompletedAt = 1, &now
 	c.end(now)
-	return c.tell(contract.TranscriptionCompleted, now), nil
+	return c.tell(events.TranscriptionCompleted, now), nil
 }
 
 // Fail records what went wrong. While there are waits left a failure that can pass is tried again after the next of them,
 // or after as long as the provider asked for; else the call has failed.
-func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Time) ([]contract.Event, error) {
+func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Time) ([]event.Event, error) {
 	if err := c.held(epoch); err != nil {
 		return nil, err
 	}
@@ -258,7 +259,7 @@ func (c *Call) HandBack(epoch int64, now time.Time) error {
 
 // Reclaim takes the lease from a worker that gave no sign of life, or asks again for a job that nobody began. A call whose
 // lease is good stays as it is.
-func (c *Call) Reclaim(now time.Time) []contract.Event {
+func (c *Call) Reclaim(now time.Time) []event.Event {
 	if c.Ended() || c.Lease.Until == nil || c.Lease.Until.After(now) {
 		return nil
 	}
@@ -276,7 +277,7 @@ func (c *Call) Reclaim(now time.Time) []contract.Event {
 
 // Retry starts over, with another type or language if they are given. A transcript that exists is kept when only the
 // insights failed.
-func (c *Call) Retry(callType, language *string, now time.Time) ([]contract.Event, error) {
+func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, error) {
 	if !c.Ended() {
 		return nil, fault.New(fault.Conflict, "call_busy", "The call is still "+string(c.Status)+": only a completed or failed one can be retried")
 	}
@@ -295,14 +296,14 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]contract.Even
 	c.Lease.Epoch++
 	c.touch(now)
 	c.wait(now, now)
-	return c.tell(contract.CallUpdated, now), nil
+	return c.tell(events.CallUpdated, now), nil
 }
 
 // Deleted is the event of a call that is removed. Nothing that was said is in it.
-func (c *Call) Deleted(now time.Time) []contract.Event {
+func (c *Call) Deleted(now time.Time) []event.Event {
 	c.Insights, c.Transcript = Insights{}, nil
 	c.touch(now)
-	return c.tell(contract.CallDeleted, now)
+	return c.tell(events.CallDeleted, now)
 }
 
 func (c *Call) held(epoch int64) error {
@@ -319,10 +320,10 @@ func (c *Call) wait(at, now time.Time) {
 	c.Next = &at
 }
 
-func (c *Call) fail(p Problem, now time.Time) []contract.Event {
+func (c *Call) fail(p Problem, now time.Time) []event.Event {
 	c.Status, c.Problem = Failed, &p
 	c.end(now)
-	return c.tell(contract.TranscriptionFailed, now)
+	return c.tell(events.TranscriptionFailed, now)
 }
 
 func (c *Call) end(now time.Time) {
@@ -335,12 +336,12 @@ func (c *Call) touch(now time.Time) {
 	c.UpdatedAt = now
 }
 
-func (c *Call) tell(t contract.Type[contract.Call], now time.Time) []contract.Event {
-	return []contract.Event{t.New(now, c.payload())}
+func (c *Call) tell(t event.Type[events.Call], now time.Time) []event.Event {
+	return []event.Event{t.New(now, c.payload())}
 }
 
-func (c *Call) payload() contract.Call {
-	p := contract.Call{
+func (c *Call) payload() events.Call {
+	p := events.Call{
 		CallID: c.ID, Version: c.Version, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID,
 		Title: c.Insights.Title, CallType: c.Details.CallType, CallTag: c.Details.CallTag, Status: string(c.Status), Outcome: c.Outcome,
 		DurationSeconds: c.DurationSeconds, Language: c.Details.Language, Summary: c.Insights.Summary, ActionItems: c.Insights.ActionItems,

@@ -8,16 +8,17 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
 func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 
-func fresh(now time.Time) (call.Call, []contract.Event) {
-	return call.New(contract.NewID(), contract.NewID(), call.Details{CallType: "default"}, nil, call.Recording{Key: "2026/11/x", ContentType: "audio/ogg"}, now)
+func fresh(now time.Time) (call.Call, []event.Event) {
+	return call.New(event.NewID(), event.NewID(), call.Details{CallType: "default"}, nil, call.Recording{Key: "2026/11/x", ContentType: "audio/ogg"}, now)
 }
 
 var errDown = fault.New(fault.Unavailable, call.CodeUnavailable, "down")
@@ -42,7 +43,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 			clk.Advance(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
 			epoch := max(1, c.Lease.Epoch-int64(rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "late by")))
 			now := clk.Now()
-			var events []contract.Event
+			var events []event.Event
 			var err error
 			action := rapid.SampledFrom([]string{"begin", "renew", "measured", "heard", "complete", "fail", "reject", "hand back", "reclaim", "retry"}).Draw(t, "action")
 			switch action {
@@ -79,7 +80,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 			require.GreaterOrEqual(t, c.Lease.Epoch, before.Lease.Epoch)
 			require.GreaterOrEqual(t, c.Version, before.Version)
 			for _, e := range events {
-				var payload contract.Call
+				var payload events.Call
 				require.NoError(t, json.Unmarshal(e.Data, &payload))
 				require.Equal(t, string(c.Status), payload.Status)
 				require.Greater(t, payload.Version, before.Version)

@@ -6,22 +6,22 @@ import (
 	"io"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 )
 
 // Store keeps calls. Whatever it does takes part in the transaction of ctx.
 type Store interface {
 	// Create writes a new call, its events and its job.
-	Create(ctx context.Context, c Call, events []contract.Event) error
+	Create(ctx context.Context, c Call, events []event.Event) error
 	// Find reads a call with its transcript. It returns not found (fault.NotFound) if there is none.
 	Find(ctx context.Context, id string) (Call, error)
 	// List reads calls without their transcripts, newest first.
 	List(ctx context.Context, f Filter) (Page, error)
 	// Change loads a call under lock, lets fn change it, and saves it with the events and the job that fn asks for, all or
 	// nothing. It returns the changed call. fn may run more than once.
-	Change(ctx context.Context, id string, fn func(*Call) ([]contract.Event, error)) (Call, error)
+	Change(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) (Call, error)
 	// Remove deletes a call and publishes the events that fn returns. fn runs under the lock, before the deletion.
-	Remove(ctx context.Context, id string, fn func(context.Context, *Call) ([]contract.Event, error)) error
+	Remove(ctx context.Context, id string, fn func(context.Context, *Call) ([]event.Event, error)) error
 }
 
 // Filter chooses calls. Zero values choose all.

@@ -8,8 +8,9 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -118,7 +119,7 @@ func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 	if req.Language != nil && !isLanguage(*req.Language) {
 		return Call{}, fault.Fields(wrongLanguage())
 	}
-	return s.Store.Change(ctx, req.ID, func(c *Call) ([]contract.Event, error) {
+	return s.Store.Change(ctx, req.ID, func(c *Call) ([]event.Event, error) {
 		if err := visible(ctx, *c); err != nil {
 			return nil, err
 		}
@@ -132,7 +133,7 @@ type Nothing struct{}
 // Delete removes a call with its recording and transcript, whatever its status. The recording goes first: a call whose
 // recording is gone can be deleted again, a recording whose call is gone would be forgotten.
 func (s *Service) Delete(ctx context.Context, req GetRequest) (Nothing, error) {
-	return Nothing{}, s.Store.Remove(ctx, req.ID, func(ctx context.Context, c *Call) ([]contract.Event, error) {
+	return Nothing{}, s.Store.Remove(ctx, req.ID, func(ctx context.Context, c *Call) ([]event.Event, error) {
 		if err := visible(ctx, *c); err != nil {
 			return nil, err
 		}
@@ -144,12 +145,12 @@ func (s *Service) Delete(ctx context.Context, req GetRequest) (Nothing, error) {
 }
 
 // OnClient keeps the copy of a client.
-func (s *Service) OnClient(ctx context.Context, e contract.Received[contract.Client]) error {
+func (s *Service) OnClient(ctx context.Context, e event.Received[events.Client]) error {
 	return s.Clients.Keep(ctx, Client{ID: e.Data.ClientID, AgentID: e.Data.AgentID, Version: e.Data.Version})
 }
 
 // OnClientDeleted keeps a mark, so that what comes late does not bring the client back.
-func (s *Service) OnClientDeleted(ctx context.Context, e contract.Received[contract.Client]) error {
+func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	return s.Clients.Keep(ctx, Client{ID: e.Data.ClientID, AgentID: e.Data.AgentID, Version: e.Data.Version, Deleted: true})
 }
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
@@ -42,7 +42,7 @@ type Scribe struct {
 // Transcribe does the job of a call with that epoch. An epoch that is not the call's any more is no error: somebody else
 // does the work, or nobody has to. An error means that the call could not be written.
 func (s *Scribe) Transcribe(ctx context.Context, id string, epoch int64) error {
-	c, err := s.Store.Change(ctx, id, func(c *Call) ([]contract.Event, error) { return c.Begin(epoch, s.Clock.Now()) })
+	c, err := s.Store.Change(ctx, id, func(c *Call) ([]event.Event, error) { return c.Begin(epoch, s.Clock.Now()) })
 	if gone(err) {
 		return nil
 	}
@@ -84,7 +84,7 @@ func (s *Scribe) work(ctx context.Context, c Call) error {
 		case short:
 			result.Outcome = OutcomeTooShort
 		default:
-			if err := s.keep(ctx, c, func(now *Call) ([]contract.Event, error) {
+			if err := s.keep(ctx, c, func(now *Call) ([]event.Event, error) {
 				return nil, now.Heard(c.Lease.Epoch, t, model, s.Clock.Now())
 			}); err != nil {
 				return fmt.Errorf("keep the transcript: %w", err)
@@ -103,7 +103,7 @@ func (s *Scribe) work(ctx context.Context, c Call) error {
 		}
 		result.Insights, result.Model = insights, &model
 	}
-	err := s.keep(ctx, c, func(now *Call) ([]contract.Event, error) {
+	err := s.keep(ctx, c, func(now *Call) ([]event.Event, error) {
 		return now.Complete(c.Lease.Epoch, result, s.Clock.Now())
 	})
 	if err != nil {
@@ -122,7 +122,7 @@ func question(c Call) Question {
 
 // keep saves what was paid for: also when the worker has to stop meanwhile, and for as long as the lease lasts when the
 // database is away.
-func (s *Scribe) keep(ctx context.Context, c Call, fn func(*Call) ([]contract.Event, error)) error {
+func (s *Scribe) keep(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
 	for {
 		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 		err := s.change(saving, c, fn)
@@ -153,7 +153,7 @@ func (s *Scribe) hear(ctx context.Context, c Call) (t Transcript, model string, 
 		return t, "", false, fmt.Errorf("decode the recording: %w", err)
 	}
 	defer sound.Close()
-	if err := s.change(ctx, c, func(now *Call) ([]contract.Event, error) {
+	if err := s.change(ctx, c, func(now *Call) ([]event.Event, error) {
 		return nil, now.Measured(c.Lease.Epoch, sound.Duration, s.Clock.Now())
 	}); err != nil {
 		return t, "", false, fmt.Errorf("keep the duration: %w", err)
@@ -201,7 +201,7 @@ func (s *Scribe) renew(ctx context.Context, c Call, lose context.CancelCauseFunc
 		case <-ticker.C:
 		}
 		now := s.Clock.Now()
-		err := s.change(ctx, c, func(c2 *Call) ([]contract.Event, error) { return nil, c2.Renew(c.Lease.Epoch, now) })
+		err := s.change(ctx, c, func(c2 *Call) ([]event.Event, error) { return nil, c2.Renew(c.Lease.Epoch, now) })
 		switch {
 		case err == nil:
 			good = now.Add(LeaseTime)
@@ -216,7 +216,7 @@ func (s *Scribe) renew(ctx context.Context, c Call, lose context.CancelCauseFunc
 func (s *Scribe) fail(ctx context.Context, c Call, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
-	saved, err := s.Store.Change(ctx, c.ID, func(now *Call) ([]contract.Event, error) {
+	saved, err := s.Store.Change(ctx, c.ID, func(now *Call) ([]event.Event, error) {
 		return now.Fail(c.Lease.Epoch, cause, s.Waits, s.Clock.Now())
 	})
 	if err != nil {
@@ -233,14 +233,14 @@ func (s *Scribe) fail(ctx context.Context, c Call, cause error) error {
 func (s *Scribe) handBack(ctx context.Context, c Call) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTime)
 	defer cancel()
-	err := s.change(ctx, c, func(now *Call) ([]contract.Event, error) { return nil, now.HandBack(c.Lease.Epoch, s.Clock.Now()) })
+	err := s.change(ctx, c, func(now *Call) ([]event.Event, error) { return nil, now.HandBack(c.Lease.Epoch, s.Clock.Now()) })
 	if err != nil && !gone(err) {
 		return fmt.Errorf("hand back call %s: %w", c.ID, err)
 	}
 	return nil
 }
 
-func (s *Scribe) change(ctx context.Context, c Call, fn func(*Call) ([]contract.Event, error)) error {
+func (s *Scribe) change(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
 	_, err := s.Store.Change(ctx, c.ID, fn)
 	return err
 }
@@ -257,7 +257,7 @@ func (s *Scribe) Reclaim(ctx context.Context) error {
 		return fmt.Errorf("list expired leases: %w", err)
 	}
 	for _, c := range page.Calls {
-		saved, err := s.Store.Change(ctx, c.ID, func(c *Call) ([]contract.Event, error) { return c.Reclaim(s.Clock.Now()), nil })
+		saved, err := s.Store.Change(ctx, c.ID, func(c *Call) ([]event.Event, error) { return c.Reclaim(s.Clock.Now()), nil })
 		if err != nil && !gone(err) {
 			return fmt.Errorf("reclaim call %s: %w", c.ID, err)
 		}

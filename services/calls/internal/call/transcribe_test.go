@@ -14,13 +14,13 @@ import (
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
@@ -50,7 +50,7 @@ func newRoom(t *testing.T) *room {
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), job.Migrations(), store.Migrations()))
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	queue, err := job.New(db, chain, tel)
 	require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestAJobDoneTwiceDoesNothingTheSecondTime(t *testing.T) {
 	id := r.call(t)
 	require.NoError(t, r.scribe.Transcribe(t.Context(), id, 1))
 	require.NoError(t, r.scribe.Transcribe(t.Context(), id, 1))
-	require.NoError(t, r.scribe.Transcribe(t.Context(), contract.NewID(), 1), "a call that was removed")
+	require.NoError(t, r.scribe.Transcribe(t.Context(), event.NewID(), 1), "a call that was removed")
 	require.Equal(t, int64(1), r.analysed.Load())
 }
 
@@ -164,7 +164,7 @@ func TestACrashAfterTheTranscriptPaysForItOnce(t *testing.T) {
 		close(died)
 		<-ctx.Done()
 		// A process that is killed says nothing any more.
-		_, err := r.store.Change(context.WithoutCancel(ctx), id, func(c *call.Call) ([]contract.Event, error) {
+		_, err := r.store.Change(context.WithoutCancel(ctx), id, func(c *call.Call) ([]event.Event, error) {
 			require.NotNil(t, c.Transcript)
 			return nil, nil
 		})
@@ -234,7 +234,7 @@ func TestAWorkerRenewsItsLeaseAndStopsWhenItIsLost(t *testing.T) {
 	until := *r.find(t, id).Lease.Until
 	r.clock.Advance(call.LeaseTime / 2)
 	require.Eventually(t, func() bool { return r.find(t, id).Lease.Until.After(until) }, patience, time.Millisecond)
-	_, err := r.store.Change(t.Context(), id, func(c *call.Call) ([]contract.Event, error) {
+	_, err := r.store.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) {
 		return c.Reclaim(c.Lease.Until.Add(time.Second)), nil
 	})
 	require.NoError(t, err)

@@ -15,7 +15,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -44,7 +44,7 @@ func (s *Service) Upload(ctx context.Context, req UploadRequest) (Call, error) {
 		return Call{}, err
 	}
 	now := s.Clock.Now()
-	id := contract.NewID()
+	id := event.NewID()
 	key := prefixOf(now) + id
 	got, err := s.receive(ctx, key, req.Form)
 	if err != nil {
@@ -82,7 +82,7 @@ func (s *Service) discard(ctx context.Context, key string) error {
 }
 
 // create writes the call, or returns the one that the same key made before, as it was then.
-func (s *Service) create(ctx context.Context, key string, c Call, events []contract.Event) (first Call, err error) {
+func (s *Service) create(ctx context.Context, key string, c Call, events []event.Event) (first Call, err error) {
 	if key == "" {
 		return c, s.Store.Create(ctx, c, events)
 	}
@@ -213,7 +213,7 @@ func readDetails(values map[string]string) (d Details, duration *float64, wrong 
 		if value == nil {
 			return nil
 		}
-		if !contract.ValidID(*value) {
+		if !event.ValidID(*value) {
 			refuse(name, "uuid_parsing", "Input should be a valid UUID")
 		}
 		return new(strings.ToLower(*value))

@@ -12,7 +12,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -44,7 +44,7 @@ func New(db *pg.DB, out *outbox.Outbox, queue *job.Queue, tel telemetry.Set) *St
 }
 
 // Create writes a new call, its events and its job.
-func (s *Store) Create(ctx context.Context, c call.Call, events []contract.Event) error {
+func (s *Store) Create(ctx context.Context, c call.Call, events []event.Event) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		args := values(c)
 		args["trace"] = s.tel.Inject(ctx)
@@ -56,7 +56,7 @@ func (s *Store) Create(ctx context.Context, c call.Call, events []contract.Event
 }
 
 // consequences writes the events and the job that a change asks for.
-func (s *Store) consequences(ctx context.Context, c call.Call, events []contract.Event) error {
+func (s *Store) consequences(ctx context.Context, c call.Call, events []event.Event) error {
 	if err := s.outbox.Append(ctx, events...); err != nil {
 		return err
 	}
@@ -99,7 +99,7 @@ func (s *Store) one(ctx context.Context, id, lock string) (found, error) {
 
 // Change loads a call under lock and saves what fn makes of it, with its events and its job. Outside of a trace it joins
 // that of the upload.
-func (s *Store) Change(ctx context.Context, id string, fn func(*call.Call) ([]contract.Event, error)) (changed call.Call, err error) {
+func (s *Store) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (changed call.Call, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		f, err := s.one(ctx, id, "for update of c")
 		if err != nil {
@@ -120,7 +120,7 @@ func (s *Store) Change(ctx context.Context, id string, fn func(*call.Call) ([]co
 }
 
 // Remove deletes a call after fn has run under its lock, and publishes fn's events.
-func (s *Store) Remove(ctx context.Context, id string, fn func(context.Context, *call.Call) ([]contract.Event, error)) error {
+func (s *Store) Remove(ctx context.Context, id string, fn func(context.Context, *call.Call) ([]event.Event, error)) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		f, err := s.one(ctx, id, "for update of c")
 		if err != nil {

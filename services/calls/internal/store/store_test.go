@@ -13,13 +13,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
@@ -44,7 +44,7 @@ func open(t *testing.T) fixture {
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), job.Migrations(), store.Migrations()))
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	queue, err := job.New(db, chain, tel)
 	require.NoError(t, err)
@@ -60,9 +60,9 @@ func (f fixture) count(t *testing.T, query string, args ...any) (n int) {
 // add writes a call that is complete unless change says otherwise.
 func (f fixture) add(t *testing.T, agent string, at time.Time, change func(*call.Call)) call.Call {
 	t.Helper()
-	c, events := call.New(contract.NewID(), agent, call.Details{CallType: "default"}, nil, call.Recording{Key: "k", ContentType: "audio/ogg", SizeBytes: 1, SHA256: "x"}, at)
+	c, events := call.New(event.NewID(), agent, call.Details{CallType: "default"}, nil, call.Recording{Key: "k", ContentType: "audio/ogg", SizeBytes: 1, SHA256: "x"}, at)
 	require.NoError(t, f.Create(t.Context(), c, events))
-	c, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]contract.Event, error) {
+	c, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]event.Event, error) {
 		change(c)
 		return nil, nil
 	})
@@ -73,7 +73,7 @@ func (f fixture) add(t *testing.T, agent string, at time.Time, change func(*call
 func TestACallComesBackAsItWas(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	agent, client, lead := contract.NewID(), contract.NewID(), contract.NewID()
+	agent, client, lead := event.NewID(), event.NewID(), event.NewID()
 	want := f.add(t, agent, noon(), func(c *call.Call) {
 		c.Status, c.Outcome, c.Progress, c.Attempts = call.Completed, new("ok"), 1, 3
 		c.Problem = &call.Problem{Code: "c", Message: "m", Retryable: true}
@@ -99,7 +99,7 @@ func TestACallComesBackAsItWas(t *testing.T) {
 	want.Transcript = nil
 	require.Empty(t, cmp.Diff([]call.Call{want}, page.Calls))
 
-	_, err = f.Change(t.Context(), want.ID, func(c *call.Call) ([]contract.Event, error) {
+	_, err = f.Change(t.Context(), want.ID, func(c *call.Call) ([]event.Event, error) {
 		c.Transcript = nil
 		return nil, nil
 	})
@@ -107,14 +107,14 @@ func TestACallComesBackAsItWas(t *testing.T) {
 	got, err = f.Find(t.Context(), want.ID)
 	require.NoError(t, err)
 	require.Nil(t, got.Transcript)
-	_, err = f.Find(t.Context(), contract.NewID())
+	_, err = f.Find(t.Context(), event.NewID())
 	require.True(t, fault.Is(err, fault.NotFound))
 }
 
 func TestEveryFilter(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	me, client, lead := contract.NewID(), contract.NewID(), contract.NewID()
+	me, client, lead := event.NewID(), event.NewID(), event.NewID()
 	end := func(c *call.Call) { c.Status, c.Outcome, c.Lease.Until = call.Completed, new("ok"), nil }
 	said := f.add(t, me, noon(), func(c *call.Call) {
 		end(c)
@@ -122,7 +122,7 @@ func TestEveryFilter(t *testing.T) {
 		c.Insights.Sentiment, c.Insights.Summary = new("negative"), new("wants a discount")
 		c.Details.ClientID, c.Details.LeadID = &client, &lead
 	})
-	other := f.add(t, contract.NewID(), noon().Add(time.Hour), end)
+	other := f.add(t, event.NewID(), noon().Add(time.Hour), end)
 	waiting := f.add(t, me, noon().Add(2*time.Hour), func(*call.Call) {})
 	for name, c := range map[string]struct {
 		filter call.Filter
@@ -141,7 +141,7 @@ func TestEveryFilter(t *testing.T) {
 		"phrase":       {call.Filter{Text: `"yearly expensive"`}, nil},
 		"not":          {call.Filter{Text: "yearly -plan"}, nil},
 		"odd query":    {call.Filter{Text: `' & | ! <-> (`}, nil},
-		"ids":          {call.Filter{IDs: []string{other.ID, contract.NewID()}}, []call.Call{other}},
+		"ids":          {call.Filter{IDs: []string{other.ID, event.NewID()}}, []call.Call{other}},
 		"no ids":       {call.Filter{IDs: []string{}}, nil},
 		"lease over":   {call.Filter{LeaseBefore: new(noon().Add(3 * time.Hour))}, []call.Call{waiting}},
 		"lease good":   {call.Filter{LeaseBefore: new(noon().Add(2 * time.Hour))}, nil},
@@ -168,7 +168,7 @@ func TestEveryFilter(t *testing.T) {
 func TestPagesAreCompleteAlsoWhenTimesAreEqual(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	me := contract.NewID()
+	me := event.NewID()
 	for range 7 {
 		f.add(t, me, noon(), func(*call.Call) {})
 	}
@@ -194,10 +194,10 @@ func TestVeryLongTranscriptsAreKept(t *testing.T) {
 	f := open(t)
 	var words strings.Builder
 	for range 400_000 {
-		words.WriteString(contract.NewID()[24:])
+		words.WriteString(event.NewID()[24:])
 		words.WriteByte(' ')
 	}
-	c := f.add(t, contract.NewID(), noon(), func(c *call.Call) {
+	c := f.add(t, event.NewID(), noon(), func(c *call.Call) {
 		c.Transcript, c.Status = &call.Transcript{Text: words.String()}, call.Completed
 	})
 	got, err := f.Find(t.Context(), c.ID)
@@ -208,15 +208,15 @@ func TestVeryLongTranscriptsAreKept(t *testing.T) {
 func TestAChangeIsAllOrNothing(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	c := f.add(t, contract.NewID(), noon(), func(*call.Call) {})
+	c := f.add(t, event.NewID(), noon(), func(*call.Call) {})
 	events, jobs := f.count(t, `select count(*) from outbox`), f.count(t, `select count(*) from river_job`)
-	_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]contract.Event, error) {
+	_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]event.Event, error) {
 		_, _ = c.Begin(1, noon())
 		return nil, errors.New("no")
 	})
 	require.ErrorContains(t, err, "no")
 	err = f.db.InTx(t.Context(), func(ctx context.Context) error {
-		if _, err := f.Change(ctx, c.ID, func(c *call.Call) ([]contract.Event, error) { return c.Begin(1, noon()) }); err != nil {
+		if _, err := f.Change(ctx, c.ID, func(c *call.Call) ([]event.Event, error) { return c.Begin(1, noon()) }); err != nil {
 			return err
 		}
 		return errors.New("later")
@@ -232,12 +232,12 @@ func TestAChangeIsAllOrNothing(t *testing.T) {
 func TestOneOfManyWorkersBegins(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	c := f.add(t, contract.NewID(), noon(), func(*call.Call) {})
+	c := f.add(t, event.NewID(), noon(), func(*call.Call) {})
 	var wg sync.WaitGroup
 	results := make(chan error, 8)
 	for range cap(results) {
 		wg.Go(func() {
-			_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]contract.Event, error) { return c.Begin(1, noon()) })
+			_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]event.Event, error) { return c.Begin(1, noon()) })
 			results <- err
 		})
 	}
@@ -258,10 +258,10 @@ func TestWhatComesLaterJoinsTheTraceOfTheUpload(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	ctx, span := f.tel.Tracer().Start(t.Context(), "upload")
-	c, events := call.New(contract.NewID(), contract.NewID(), call.Details{CallType: "default"}, nil, call.Recording{}, noon())
+	c, events := call.New(event.NewID(), event.NewID(), call.Details{CallType: "default"}, nil, call.Recording{}, noon())
 	require.NoError(t, f.Create(ctx, c, events))
 	span.End()
-	_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]contract.Event, error) { return c.Reclaim(noon().Add(time.Hour)), nil })
+	_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]event.Event, error) { return c.Reclaim(noon().Add(time.Hour)), nil })
 	require.NoError(t, err)
 	trace := span.SpanContext().TraceID().String()
 	require.Equal(t, 2, f.count(t, `select count(*) from river_job where args->'trace'->>'traceparent' like '%' || $1 || '%'`, trace))
@@ -270,9 +270,9 @@ func TestWhatComesLaterJoinsTheTraceOfTheUpload(t *testing.T) {
 func TestRemovingTakesEverything(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	c := f.add(t, contract.NewID(), noon(), func(c *call.Call) { c.Transcript = &call.Transcript{Text: "x"} })
+	c := f.add(t, event.NewID(), noon(), func(c *call.Call) { c.Transcript = &call.Transcript{Text: "x"} })
 	remove := func(err error) error {
-		return f.Remove(t.Context(), c.ID, func(_ context.Context, c *call.Call) ([]contract.Event, error) { return c.Deleted(noon()), err })
+		return f.Remove(t.Context(), c.ID, func(_ context.Context, c *call.Call) ([]event.Event, error) { return c.Deleted(noon()), err })
 	}
 	require.Error(t, remove(errors.New("the storage is away")))
 	require.Equal(t, 1, f.count(t, `select count(*) from calls`))
@@ -299,7 +299,7 @@ func (c *crm) Get(_ context.Context, _ string, into any) error {
 func TestClientsAreCopiedByVersion(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	me, other, id := contract.NewID(), contract.NewID(), contract.NewID()
+	me, other, id := event.NewID(), event.NewID(), event.NewID()
 	peer := &crm{agent: me}
 	clients := store.NewClients(f.db, peer)
 	owner, err := clients.Owner(t.Context(), id)

@@ -7,13 +7,14 @@ import (
 
 	"github.com/convoflow/convoflow/api"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
 // Routes is the API. Uploads above maxBytes are cut.
-func Routes(svc *call.Service, chain *rpc.Chain, auth rpc.Authenticator, tel telemetry.Set, maxBytes int64) (http.Handler, error) {
+func Routes(svc *call.Service, chain *op.Chain, auth rpc.Authenticator, tel telemetry.Set, maxBytes int64) (http.Handler, error) {
 	doc, err := api.Document("calls")
 	if err != nil {
 		return nil, err

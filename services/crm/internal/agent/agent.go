@@ -4,10 +4,11 @@ package agent
 import (
 	"context"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 )
 
-// Agent is what crm knows of a sales rep.
+// Agent is crm's copy of a sales rep.
 type Agent struct {
 	ID      string
 	Version int64 // of auth's agent
@@ -16,10 +17,10 @@ type Agent struct {
 	Active  bool
 }
 
-// Store keeps the copies.
+// Store stores the copies.
 type Store interface {
-	// Change makes or replaces the copy, unless it is at that version or a newer one already.
-	Change(ctx context.Context, a Agent) error
+	// Upsert stores a copy; one that is not newer than the stored one is ignored.
+	Upsert(ctx context.Context, a Agent) error
 }
 
 // Service follows auth's events.
@@ -28,8 +29,8 @@ type Service struct{ agents Store }
 // NewService makes the service.
 func NewService(agents Store) *Service { return &Service{agents} }
 
-// OnAgentChanged takes over the state of an agent.
-func (s *Service) OnAgentChanged(ctx context.Context, e contract.Received[contract.Agent]) error {
+// OnAgentChanged copies the state of an agent.
+func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
 	a := e.Data
-	return s.agents.Change(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email, Active: a.IsActive})
+	return s.agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email, Active: a.IsActive})
 }

@@ -6,9 +6,11 @@ import (
 	"strings"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/text"
 )
 
 // Client is a customer of one agent, also as the API shows it.
@@ -35,7 +37,7 @@ type NormalizePhone func(number string) (e164 string, ok bool)
 
 // cleaned trims every field, takes a blank one for none, and normalizes the phone. All wrong fields are reported at once.
 func (f Fields) cleaned(normalize NormalizePhone) (Fields, error) {
-	out := Fields{Name: strings.TrimSpace(f.Name), Email: trimmed(f.Email), Phone: trimmed(f.Phone), Company: trimmed(f.Company), Notes: trimmed(f.Notes)}
+	out := Fields{Name: strings.TrimSpace(f.Name), Email: text.Trimmed(f.Email), Phone: text.Trimmed(f.Phone), Company: text.Trimmed(f.Company), Notes: text.Trimmed(f.Notes)}
 	var wrong []fault.Field
 	if out.Name == "" {
 		wrong = append(wrong, fault.BodyField("name", "string_too_short", "String should have at least 1 character that is not a space"))
@@ -53,36 +55,25 @@ func (f Fields) cleaned(normalize NormalizePhone) (Fields, error) {
 	return out, nil
 }
 
-func trimmed(text *string) *string {
-	if text == nil {
-		return nil
-	}
-	t := strings.TrimSpace(*text)
-	if t == "" {
-		return nil
-	}
-	return &t
+func create(agentID string, f Fields, now time.Time) (Client, event.Event) {
+	c := Client{ID: event.NewID(), AgentID: agentID, Fields: f, Version: 1, CreatedAt: now, UpdatedAt: now}
+	return c, events.ClientCreated.New(now, c.state())
 }
 
-func create(agentID string, f Fields, now time.Time) (Client, contract.Event) {
-	c := Client{ID: contract.NewID(), AgentID: agentID, Fields: f, Version: 1, CreatedAt: now, UpdatedAt: now}
-	return c, contract.ClientCreated.New(now, c.state())
-}
-
-func (c *Client) edit(f Fields, now time.Time) contract.Event {
+func (c *Client) edit(f Fields, now time.Time) event.Event {
 	c.Fields = f
 	c.Version++
 	c.UpdatedAt = now
-	return contract.ClientUpdated.New(now, c.state())
+	return events.ClientUpdated.New(now, c.state())
 }
 
-// erase returns the event that lets every other service forget the client too: it holds nothing personal.
-func (c *Client) erase(now time.Time) contract.Event {
-	return contract.ClientDeleted.New(now, contract.Client{ClientID: c.ID, Version: c.Version + 1, AgentID: c.AgentID, CreatedAt: c.CreatedAt, UpdatedAt: now})
+// erase returns the event that makes every other service delete the client too: it holds nothing personal.
+func (c *Client) erase(now time.Time) event.Event {
+	return events.ClientDeleted.New(now, events.Client{ClientID: c.ID, Version: c.Version + 1, AgentID: c.AgentID, CreatedAt: c.CreatedAt, UpdatedAt: now})
 }
 
-func (c *Client) state() contract.Client {
-	return contract.Client{
+func (c *Client) state() events.Client {
+	return events.Client{
 		ClientID: c.ID, Version: c.Version, AgentID: c.AgentID, Name: c.Name, Email: c.Email, Phone: c.Phone, Company: c.Company,
 		CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt,
 	}

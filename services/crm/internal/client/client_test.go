@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -56,26 +56,26 @@ func TestEveryWrongFieldIsReported(t *testing.T) {
 func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {
 	t.Parallel()
 	c, created := create(anAgent, Fields{Name: "Priya", Phone: ptr("+91"), Notes: ptr("likes tea")}, at(0))
-	require.Equal(t, contract.ClientCreated.Name, created.Type)
-	require.Equal(t, contract.ClientsTopic, created.Topic)
+	require.Equal(t, events.ClientCreated.Name, created.Type)
+	require.Equal(t, events.ClientsTopic, created.Topic)
 	require.Equal(t, c.ID, created.Key)
 	require.NotContains(t, string(created.Data), "tea", "notes are nobody else's business")
 
 	updated := c.edit(Fields{Name: "Priya S"}, at(1))
-	require.Equal(t, contract.ClientUpdated.Name, updated.Type)
-	var state contract.Client
+	require.Equal(t, events.ClientUpdated.Name, updated.Type)
+	var state events.Client
 	require.NoError(t, json.Unmarshal(updated.Data, &state))
-	require.Empty(t, cmp.Diff(contract.Client{ClientID: c.ID, Version: 2, AgentID: anAgent, Name: "Priya S", CreatedAt: at(0), UpdatedAt: at(1)}, state))
+	require.Empty(t, cmp.Diff(events.Client{ClientID: c.ID, Version: 2, AgentID: anAgent, Name: "Priya S", CreatedAt: at(0), UpdatedAt: at(1)}, state))
 }
 
 func TestErasureHoldsNothingPersonal(t *testing.T) {
 	t.Parallel()
 	c, _ := create(anAgent, Fields{Name: "Priya", Email: ptr("p@example.com"), Phone: ptr("+91"), Company: ptr("Acme")}, at(0))
 	deleted := c.erase(at(1))
-	require.Equal(t, contract.ClientDeleted.Name, deleted.Type)
-	var state contract.Client
+	require.Equal(t, events.ClientDeleted.Name, deleted.Type)
+	var state events.Client
 	require.NoError(t, json.Unmarshal(deleted.Data, &state))
-	require.Empty(t, cmp.Diff(contract.Client{ClientID: c.ID, Version: 2, AgentID: anAgent, CreatedAt: at(0), UpdatedAt: at(1)}, state))
+	require.Empty(t, cmp.Diff(events.Client{ClientID: c.ID, Version: 2, AgentID: anAgent, CreatedAt: at(0), UpdatedAt: at(1)}, state))
 }
 
 func TestAccess(t *testing.T) {

@@ -2,42 +2,32 @@ package client
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/patch"
 )
 
-// Store keeps clients. A client that does not exist is the fault NotFound; a phone or e-mail that another client of the same
+// Store stores clients. A client that does not exist is the fault NotFound; a phone or e-mail that another client of the same
 // agent has is the fault Exists.
 type Store interface {
-	Create(ctx context.Context, c Client, events ...contract.Event) error
+	Create(ctx context.Context, c Client, events ...event.Event) error
 	Find(ctx context.Context, id string) (Client, error)
-	List(ctx context.Context, f Filter) (Page, error)
-	// Change lets fn change the client while nobody else can, and saves it with the events that fn returns.
-	Change(ctx context.Context, id string, fn func(*Client) ([]contract.Event, error)) (Client, error)
+	List(ctx context.Context, f Filter) (page.Of[Client], error)
+	// Change lets fn change the client under a lock, and saves it with the events that fn returns.
+	Change(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) (Client, error)
 	// Remove deletes the client with the events that fn returns. Its follow-ups stay and name no client any more.
-	Remove(ctx context.Context, id string, fn func(*Client) ([]contract.Event, error)) error
+	Remove(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) error
 }
 
 // Filter chooses a page of clients, newest first.
 type Filter struct {
 	AgentID string // empty for all agents
 	Q       string // part of the name, company, e-mail or phone
-	Limit   int
-	Cursor  string // from Page.Next
-	Skip    int
+	page.Request
 }
-
-// Page is part of a list.
-type Page struct {
-	Items []Client
-	Next  string // cursor of the next page, empty on the last
-}
-
-const defaultLimit = 50 // as the HTTP contract says
 
 // Service is what agents do with their clients.
 type Service struct {
@@ -67,26 +57,17 @@ func (s *Service) Create(ctx context.Context, req Fields) (Client, error) {
 
 // ListRequest is the query of a list.
 type ListRequest struct {
-	Q      string `query:"q"`
-	Limit  int    `query:"limit"`
-	Cursor string `query:"cursor"`
-	Skip   int    `query:"skip"`
+	Q string `query:"q"`
+	page.Request
 }
 
 // List is the caller's clients, or everybody's for an admin.
-func (s *Service) List(ctx context.Context, req ListRequest) (Page, error) {
+func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Client], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return Page{}, err
+		return page.Of[Client]{}, err
 	}
-	f := Filter{AgentID: caller.AgentID, Q: req.Q, Limit: req.Limit, Cursor: req.Cursor, Skip: req.Skip}
-	if caller.IsAdmin() {
-		f.AgentID = ""
-	}
-	if f.Limit == 0 {
-		f.Limit = defaultLimit
-	}
-	return s.clients.List(ctx, f)
+	return s.clients.List(ctx, Filter{AgentID: caller.Scope(), Q: req.Q, Request: req.Request})
 }
 
 // IDRequest names one client.
@@ -113,60 +94,49 @@ type ReplaceRequest struct {
 	Fields
 }
 
-// Replace writes every field anew.
+// Replace writes every field.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (Client, error) {
-	return s.change(ctx, req.ID, func(f *Fields) error {
-		*f = req.Fields
-		return nil
-	})
+	return s.change(ctx, req.ID, func(f *Fields) { *f = req.Fields })
 }
 
 // UpdateRequest is some fields of one client: what is left out stays, null clears.
 type UpdateRequest struct {
-	ID      string          `path:"id"`
-	Name    *string         `json:"name"`
-	Email   json.RawMessage `json:"email"`
-	Phone   json.RawMessage `json:"phone"`
-	Company json.RawMessage `json:"company"`
-	Notes   json.RawMessage `json:"notes"`
+	ID      string              `path:"id"`
+	Name    *string             `json:"name"`
+	Email   patch.Field[string] `json:"email"`
+	Phone   patch.Field[string] `json:"phone"`
+	Company patch.Field[string] `json:"company"`
+	Notes   patch.Field[string] `json:"notes"`
 }
 
 // Update writes the fields that were sent.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Client, error) {
-	return s.change(ctx, req.ID, func(f *Fields) error {
+	return s.change(ctx, req.ID, func(f *Fields) {
 		if req.Name != nil {
 			f.Name = *req.Name
 		}
-		return errors.Join(merge(req.Email, &f.Email), merge(req.Phone, &f.Phone), merge(req.Company, &f.Company), merge(req.Notes, &f.Notes))
+		req.Email.Apply(&f.Email)
+		req.Phone.Apply(&f.Phone)
+		req.Company.Apply(&f.Company)
+		req.Notes.Apply(&f.Notes)
 	})
 }
 
-// merge writes a text or null that was sent.
-func merge(sent json.RawMessage, into **string) error {
-	if sent == nil {
-		return nil
-	}
-	*into = nil
-	return json.Unmarshal(sent, into)
-}
-
-func (s *Service) change(ctx context.Context, id string, edit func(*Fields) error) (Client, error) {
+func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Client, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return Client{}, err
 	}
-	return s.clients.Change(ctx, id, func(c *Client) ([]contract.Event, error) {
+	return s.clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
 		fields := c.Fields
-		if err := edit(&fields); err != nil {
-			return nil, err
-		}
+		edit(&fields)
 		if fields, err = fields.cleaned(s.normalize); err != nil {
 			return nil, err
 		}
-		return []contract.Event{c.edit(fields, s.clock.Now())}, nil
+		return []event.Event{c.edit(fields, s.clock.Now())}, nil
 	})
 }
 
@@ -176,10 +146,10 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, s.clients.Remove(ctx, req.ID, func(c *Client) ([]contract.Event, error) {
+	return struct{}{}, s.clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
-		return []contract.Event{c.erase(s.clock.Now())}, nil
+		return []event.Event{c.erase(s.clock.Now())}, nil
 	})
 }

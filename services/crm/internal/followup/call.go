@@ -3,7 +3,8 @@ package followup
 import (
 	"context"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -11,7 +12,7 @@ import (
 // Call is crm's copy of a call.
 type Call struct {
 	ID       string
-	Version  int64 // of the call in calls; 0 when it was asked for, so that the first event wins
+	Version  int64 // of the call in calls; 0 for a copy that was not made from an event, so that the first event replaces it
 	AgentID  string
 	ClientID *string
 	LeadID   *string
@@ -19,12 +20,12 @@ type Call struct {
 	Deleted  bool
 }
 
-// Calls keeps the copies.
+// Calls stores the copies.
 type Calls interface {
-	// Find is CallNotFound for a call that no event has told of.
-	Find(ctx context.Context, id string) (Call, error)
-	// Change makes or replaces the copy, unless it is at that version or a newer one already.
-	Change(ctx context.Context, c Call) error
+	// Find is false for a call that no event has named yet.
+	Find(ctx context.Context, id string) (c Call, ok bool, err error)
+	// Upsert stores a copy; one that is not newer than the stored one is ignored.
+	Upsert(ctx context.Context, c Call) error
 }
 
 // CallsService is the service that owns calls. Find asks it in the caller's name: NotFound, Forbidden and Unauthenticated
@@ -42,14 +43,11 @@ func callForbidden() error {
 
 // call is a call that the caller may schedule follow-ups for.
 func (s *Service) call(ctx context.Context, caller identity.Caller, id string) (Call, error) {
-	c, err := s.calls.Find(ctx, id)
-	if fault.Is(err, fault.NotFound) {
-		c, err = s.ask(ctx, id)
-	}
+	c, ok, err := s.calls.Find(ctx, id)
 	switch {
 	case err != nil:
 		return Call{}, err
-	case c.Deleted:
+	case !ok, c.Deleted:
 		return Call{}, CallNotFound()
 	case !caller.MaySee(c.AgentID):
 		return Call{}, callForbidden()
@@ -57,32 +55,35 @@ func (s *Service) call(ctx context.Context, caller identity.Caller, id string) (
 	return c, nil
 }
 
-// ask gets a call that was uploaded a moment ago, and whose event is still on its way, from its owner.
-func (s *Service) ask(ctx context.Context, id string) (Call, error) {
-	c, err := s.asked.Find(ctx, id)
+// learn copies a call that was uploaded a moment ago, and whose event is still on its way, from its owner.
+func (s *Service) learn(ctx context.Context, id string) error {
+	if _, ok, err := s.calls.Find(ctx, id); ok || err != nil {
+		return err
+	}
+	c, err := s.remote.Find(ctx, id)
 	switch {
 	case fault.Is(err, fault.NotFound):
-		return Call{}, CallNotFound()
+		return CallNotFound()
 	case fault.Is(err, fault.Forbidden):
-		return Call{}, callForbidden()
+		return callForbidden()
 	case err != nil:
-		return Call{}, err
+		return err
 	}
-	return c, s.calls.Change(ctx, c)
+	return s.calls.Upsert(ctx, c)
 }
 
-// OnCallChanged takes over the state of a call. Follow-ups keep the client and lead that they were made for.
-func (s *Service) OnCallChanged(ctx context.Context, e contract.Received[contract.Call]) error {
-	return s.calls.Change(ctx, copyOf(e.Data))
+// OnCallChanged copies the state of a call. Follow-ups keep the client and lead that they were made for.
+func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Call]) error {
+	return s.calls.Upsert(ctx, copyOf(e.Data))
 }
 
 // OnCallDeleted marks the copy. Follow-ups stay: what was promised to a client is still to be done.
-func (s *Service) OnCallDeleted(ctx context.Context, e contract.Received[contract.Call]) error {
+func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Call]) error {
 	c := copyOf(e.Data)
 	c.Deleted = true
-	return s.calls.Change(ctx, c)
+	return s.calls.Upsert(ctx, c)
 }
 
-func copyOf(c contract.Call) Call {
+func copyOf(c events.Call) Call {
 	return Call{ID: c.CallID, Version: c.Version, AgentID: c.AgentID, ClientID: c.ClientID, LeadID: c.LeadID, Status: c.Status}
 }

@@ -3,12 +3,13 @@
 package followup
 
 import (
-	"strings"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/text"
 )
 
 // Status is where a follow-up is.
@@ -53,51 +54,40 @@ type fields struct {
 // schedule makes a follow-up of a call.
 func schedule(call Call, f fields, now time.Time) FollowUp {
 	x := FollowUp{
-		ID: contract.NewID(), CallID: call.ID, ClientID: call.ClientID, LeadID: call.LeadID, AgentID: call.AgentID,
+		ID: event.NewID(), CallID: call.ID, ClientID: call.ClientID, LeadID: call.LeadID, AgentID: call.AgentID,
 		Status: Pending, Source: ByAgent, Version: 1, CreatedAt: now, UpdatedAt: now,
 	}
 	x.write(f)
 	return x
 }
 
-func (x *FollowUp) scheduled() []contract.Event {
-	return []contract.Event{contract.FollowUpScheduled.New(x.CreatedAt, x.state())}
+func (x *FollowUp) scheduled() []event.Event {
+	return []event.Event{events.FollowUpScheduled.New(x.CreatedAt, x.state())}
 }
 
 func (x *FollowUp) write(f fields) {
-	x.DueDate, x.Task, x.Notes = f.DueDate.UTC().Truncate(time.Microsecond), trimmed(f.Task), trimmed(f.Notes)
+	x.DueDate, x.Task, x.Notes = f.DueDate.UTC().Truncate(time.Microsecond), text.Trimmed(f.Task), text.Trimmed(f.Notes)
 }
 
-func trimmed(text *string) *string {
-	if text == nil {
-		return nil
-	}
-	t := strings.TrimSpace(*text)
-	if t == "" {
-		return nil
-	}
-	return &t
-}
-
-func (x *FollowUp) edit(f fields, now time.Time) []contract.Event {
+func (x *FollowUp) edit(f fields, now time.Time) []event.Event {
 	x.write(f)
 	x.touch(now)
-	return []contract.Event{contract.FollowUpUpdated.New(now, x.state())}
+	return []event.Event{events.FollowUpUpdated.New(now, x.state())}
 }
 
 // complete does nothing to a completed one: the first time is the one that counts.
-func (x *FollowUp) complete(now time.Time) []contract.Event {
+func (x *FollowUp) complete(now time.Time) []event.Event {
 	if x.Status == Completed {
 		return nil
 	}
 	x.Status, x.CompletedAt = Completed, &now
 	x.touch(now)
-	return []contract.Event{contract.FollowUpCompleted.New(now, x.state())}
+	return []event.Event{events.FollowUpCompleted.New(now, x.state())}
 }
 
-func (x *FollowUp) remove(now time.Time) []contract.Event {
+func (x *FollowUp) remove(now time.Time) []event.Event {
 	x.touch(now)
-	return []contract.Event{contract.FollowUpDeleted.New(now, x.state())}
+	return []event.Event{events.FollowUpDeleted.New(now, x.state())}
 }
 
 func (x *FollowUp) touch(now time.Time) {
@@ -105,8 +95,8 @@ func (x *FollowUp) touch(now time.Time) {
 	x.UpdatedAt = now
 }
 
-func (x *FollowUp) state() contract.FollowUp {
-	return contract.FollowUp{
+func (x *FollowUp) state() events.FollowUp {
+	return events.FollowUp{
 		FollowUpID: x.ID, Version: x.Version, CallID: x.CallID, ClientID: x.ClientID, LeadID: x.LeadID, AgentID: x.AgentID,
 		DueDate: x.DueDate, Task: x.Task, Notes: x.Notes, Status: string(x.Status), Source: string(x.Source),
 		CreatedAt: x.CreatedAt, UpdatedAt: x.UpdatedAt, CompletedAt: x.CompletedAt,

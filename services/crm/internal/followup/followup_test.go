@@ -8,7 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 )
@@ -30,12 +31,12 @@ func scheduled() FollowUp {
 	return schedule(call, fields{DueDate: at(30), Task: ptr(" Send the quote "), Notes: ptr(" ")}, at(0))
 }
 
-func stateOf(t *testing.T, events []contract.Event, wantType string) contract.FollowUp {
+func stateOf(t *testing.T, events []event.Event, wantType string) events.FollowUp {
 	t.Helper()
 	require.Len(t, events, 1)
 	require.Equal(t, wantType, events[0].Type)
-	require.Equal(t, contract.FollowUpsTopic, events[0].Topic)
-	var state contract.FollowUp
+	require.Equal(t, events.FollowUpsTopic, events[0].Topic)
+	var state events.FollowUp
 	require.NoError(t, json.Unmarshal(events[0].Data, &state))
 	require.Equal(t, state.FollowUpID, events[0].Key)
 	return state
@@ -44,7 +45,7 @@ func stateOf(t *testing.T, events []contract.Event, wantType string) contract.Fo
 func TestScheduledTakesOverTheCall(t *testing.T) {
 	t.Parallel()
 	x := scheduled()
-	require.Empty(t, cmp.Diff(contract.FollowUp{
+	require.Empty(t, cmp.Diff(events.FollowUp{
 		FollowUpID: x.ID, Version: 1, CallID: aCall, ClientID: ptr(aClient), LeadID: ptr(aLead), AgentID: anAgent, DueDate: at(30),
 		Task: ptr("Send the quote"), Status: "pending", Source: "agent", CreatedAt: at(0), UpdatedAt: at(0),
 	}, stateOf(t, x.scheduled(), "followup.scheduled")))

@@ -2,66 +2,49 @@ package followup
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/patch"
 )
 
-// Store keeps follow-ups. One that does not exist is the fault NotFound.
+// Store stores follow-ups. One that does not exist is the fault NotFound.
 type Store interface {
 	// Create saves a follow-up with the events that fn returns of it. A client that does not exist any more is taken out
 	// of the follow-up first.
-	Create(ctx context.Context, x FollowUp, fn func(*FollowUp) []contract.Event) (FollowUp, error)
+	Create(ctx context.Context, x FollowUp, fn func(*FollowUp) []event.Event) (FollowUp, error)
 	Find(ctx context.Context, id string) (FollowUp, error)
-	List(ctx context.Context, f Filter) (Page, error)
-	// Change lets fn change the follow-up while nobody else can, and saves it with the events that fn returns. Without
-	// events nothing is saved.
-	Change(ctx context.Context, id string, fn func(*FollowUp) ([]contract.Event, error)) (FollowUp, error)
-	Remove(ctx context.Context, id string, fn func(*FollowUp) ([]contract.Event, error)) error
+	List(ctx context.Context, f Filter) (page.Of[FollowUp], error)
+	// Change lets fn change the follow-up under a lock, and saves it with the events that fn returns.
+	Change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error)
+	Remove(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) error
 }
 
-// Filter chooses a page of follow-ups, the one that is due first first.
+// Filter chooses a page of follow-ups, by due date.
 type Filter struct {
-	AgentID   string // empty for all agents
-	Completed *bool
-	CallID    string     // empty for all calls
-	ClientID  string     // empty for all clients
-	DueBefore *time.Time // earlier than this
-	DueAfter  *time.Time // at this time or later
-	Overdue   *bool      // pending, and due before Now
-	Now       time.Time
-	Limit     int
-	Cursor    string // from Page.Next
-	Skip      int
+	AgentID string // empty for all agents
+	Now     time.Time
+	ListRequest
 }
 
-// Page is part of a list.
-type Page struct {
-	Items []FollowUp
-	Next  string // cursor of the next page, empty on the last
-}
-
-const (
-	defaultLimit = 50             // as the HTTP contract says
-	defaultDue   = 24 * time.Hour // from now, for the phone app, which may leave the date out
-)
+// defaultDue is when a follow-up of the phone app is due, from now, when the app leaves the date out.
+const defaultDue = 24 * time.Hour
 
 // Service is what agents do with their follow-ups.
 type Service struct {
 	followups Store
 	calls     Calls
-	asked     CallsService
+	remote    CallsService
 	clock     clock.Clock
 }
 
-// NewService makes the service. It looks for calls among its copies first and asks the calls service for one that it has not
-// heard of.
-func NewService(followups Store, calls Calls, asked CallsService, c clock.Clock) *Service {
-	return &Service{followups, calls, asked, c}
+// NewService makes the service. It looks for calls among its copies first and asks the calls service for one whose event has
+// not arrived yet.
+func NewService(followups Store, calls Calls, remote CallsService, c clock.Clock) *Service {
+	return &Service{followups, calls, remote, c}
 }
 
 // CreateRequest is a follow-up as the dashboard sends it.
@@ -70,6 +53,12 @@ type CreateRequest struct {
 	DueDate time.Time `json:"due_date"`
 	Task    *string   `json:"task"`
 	Notes   *string   `json:"notes"`
+}
+
+// Learn copies the call of a new follow-up from the calls service when its event has not arrived yet. It goes before Create,
+// outside of its transaction: call_not_found, call_forbidden, or Unavailable while calls does not answer.
+func (s *Service) Learn(ctx context.Context, req CreateRequest) error {
+	return s.learn(ctx, req.CallID)
 }
 
 // Create schedules a follow-up for a call.
@@ -82,6 +71,11 @@ type CreateForCallRequest struct {
 	CallID  string     `path:"id"`
 	Task    *string    `json:"task"`
 	DueDate *time.Time `json:"due_date"` // tomorrow at this time when it is left out
+}
+
+// LearnForCall is Learn for CreateForCall.
+func (s *Service) LearnForCall(ctx context.Context, req CreateForCallRequest) error {
+	return s.learn(ctx, req.CallID)
 }
 
 // CreateForCall is Create in the phone app's form.
@@ -105,37 +99,24 @@ func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp
 	return s.followups.Create(ctx, schedule(call, f, s.clock.Now()), (*FollowUp).scheduled)
 }
 
-// ListRequest is the query of a list.
+// ListRequest is the query of a list. What is empty or nil does not filter.
 type ListRequest struct {
 	Completed *bool      `query:"completed"`
 	CallID    string     `query:"call_id"`
 	ClientID  string     `query:"client_id"`
-	DueBefore *time.Time `query:"due_before"`
-	DueAfter  *time.Time `query:"due_after"`
-	Overdue   *bool      `query:"overdue"`
-	Limit     int        `query:"limit"`
-	Cursor    string     `query:"cursor"`
-	Skip      int        `query:"skip"`
+	DueBefore *time.Time `query:"due_before"` // earlier than this
+	DueAfter  *time.Time `query:"due_after"`  // at this time or later
+	Overdue   *bool      `query:"overdue"`    // pending, and due before now
+	page.Request
 }
 
 // List is the caller's follow-ups, or everybody's for an admin.
-func (s *Service) List(ctx context.Context, req ListRequest) (Page, error) {
+func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[FollowUp], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return Page{}, err
+		return page.Of[FollowUp]{}, err
 	}
-	f := Filter{
-		AgentID: caller.AgentID, Completed: req.Completed, CallID: req.CallID, ClientID: req.ClientID,
-		DueBefore: req.DueBefore, DueAfter: req.DueAfter, Overdue: req.Overdue, Now: s.clock.Now(),
-		Limit: req.Limit, Cursor: req.Cursor, Skip: req.Skip,
-	}
-	if caller.IsAdmin() {
-		f.AgentID = ""
-	}
-	if f.Limit == 0 {
-		f.Limit = defaultLimit
-	}
-	return s.followups.List(ctx, f)
+	return s.followups.List(ctx, Filter{AgentID: caller.Scope(), Now: s.clock.Now(), ListRequest: req})
 }
 
 // IDRequest names one follow-up.
@@ -164,50 +145,40 @@ type ReplaceRequest struct {
 	Notes   *string   `json:"notes"`
 }
 
-// Replace writes every field anew.
+// Replace writes every field.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) ([]contract.Event, error) {
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) {
 		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.clock.Now()), nil
 	})
 }
 
 // UpdateRequest is some fields of one follow-up: what is left out stays, null clears.
 type UpdateRequest struct {
-	ID      string          `path:"id"`
-	DueDate *time.Time      `json:"due_date"`
-	Task    json.RawMessage `json:"task"`
-	Notes   json.RawMessage `json:"notes"`
+	ID      string              `path:"id"`
+	DueDate *time.Time          `json:"due_date"`
+	Task    patch.Field[string] `json:"task"`
+	Notes   patch.Field[string] `json:"notes"`
 }
 
 // Update writes the fields that were sent.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) ([]contract.Event, error) {
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) {
 		f := fields{DueDate: x.DueDate, Task: x.Task, Notes: x.Notes}
 		if req.DueDate != nil {
 			f.DueDate = *req.DueDate
 		}
-		if err := errors.Join(merge(req.Task, &f.Task), merge(req.Notes, &f.Notes)); err != nil {
-			return nil, err
-		}
+		req.Task.Apply(&f.Task)
+		req.Notes.Apply(&f.Notes)
 		return x.edit(f, s.clock.Now()), nil
 	})
 }
 
-// merge writes a text or null that was sent.
-func merge(sent json.RawMessage, into **string) error {
-	if sent == nil {
-		return nil
-	}
-	*into = nil
-	return json.Unmarshal(sent, into)
-}
-
-// Complete ticks a follow-up off. Doing it again changes nothing.
+// Complete completes a follow-up. Doing it again changes nothing.
 func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) ([]contract.Event, error) { return x.complete(s.clock.Now()), nil })
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) { return x.complete(s.clock.Now()), nil })
 }
 
-func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]contract.Event, error)) (FollowUp, error) {
+func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error) {
 	guarded, err := guard(ctx, fn)
 	if err != nil {
 		return FollowUp{}, err
@@ -217,7 +188,7 @@ func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]c
 
 // Delete removes a follow-up.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
-	guarded, err := guard(ctx, func(x *FollowUp) ([]contract.Event, error) { return x.remove(s.clock.Now()), nil })
+	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.clock.Now()), nil })
 	if err != nil {
 		return struct{}{}, err
 	}
@@ -225,12 +196,12 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 }
 
 // guard lets fn only touch what the caller of ctx may change.
-func guard(ctx context.Context, fn func(*FollowUp) ([]contract.Event, error)) (func(*FollowUp) ([]contract.Event, error), error) {
+func guard(ctx context.Context, fn func(*FollowUp) ([]event.Event, error)) (func(*FollowUp) ([]event.Event, error), error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return func(x *FollowUp) ([]contract.Event, error) {
+	return func(x *FollowUp) ([]event.Event, error) {
 		if err := x.checkAccess(caller); err != nil {
 			return nil, err
 		}

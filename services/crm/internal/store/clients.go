@@ -3,71 +3,70 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
+	"time"
 
-	"github.com/jackc/pgx/v5"
-
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 )
 
-// Clients is the table clients.
-type Clients struct{ table[client.Client] }
-
-// NewClients makes the store.
-func NewClients(db *pg.DB, out *outbox.Outbox) *Clients {
-	return &Clients{table[client.Client]{
-		db: db, out: out, name: "clients",
-		columns:  "id, agent_id, name, email, phone, company, notes, version, created_at, updated_at",
-		order:    "created_at desc, id desc",
-		after:    "(created_at, id) < (@at, @after)",
-		position: func(c client.Client) pg.Cursor { return pg.Cursor{At: c.CreatedAt, ID: c.ID} },
-		utc:      func(c *client.Client) { c.CreatedAt, c.UpdatedAt = c.CreatedAt.UTC(), c.UpdatedAt.UTC() },
-		missing:  client.NotFound,
-	}}
+// clients is the table clients, a client.Store.
+type clients struct {
+	*table.Table[client.Client]
+	db *pg.DB
 }
 
-func clientArgs(c client.Client) pgx.NamedArgs {
-	return pgx.NamedArgs{
-		"id": c.ID, "agent_id": c.AgentID, "name": c.Name, "email": c.Email, "phone": c.Phone, "company": c.Company, "notes": c.Notes,
-		"version": c.Version, "created_at": c.CreatedAt, "updated_at": c.UpdatedAt,
-	}
+// Clients makes the store of clients.
+func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
+	type c = client.Client
+	return clients{db: db, Table: table.New(db, out, table.Spec[c]{
+		Name: "clients",
+		Columns: []table.Column[c]{
+			table.Fixed("id", func(c *c) any { return &c.ID }),
+			table.Fixed("agent_id", func(c *c) any { return &c.AgentID }),
+			table.Col("name", func(c *c) any { return &c.Name }),
+			table.Col("email", func(c *c) any { return &c.Email }),
+			table.Col("phone", func(c *c) any { return &c.Phone }),
+			table.Col("company", func(c *c) any { return &c.Company }),
+			table.Col("notes", func(c *c) any { return &c.Notes }),
+			table.Col("version", func(c *c) any { return &c.Version }),
+			table.Fixed("created_at", func(c *c) any { return &c.CreatedAt }),
+			table.Col("updated_at", func(c *c) any { return &c.UpdatedAt }),
+		},
+		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),
+		Missing: client.NotFound,
+	})}
 }
 
-// attempts is how often a write is tried when the client in its way has been deleted before it could be named.
+// attempts is how often a write is tried when the client in its way is deleted before it could be named.
 const attempts = 3
 
-// Create saves a client with its events.
-func (s *Clients) Create(ctx context.Context, c client.Client, events ...contract.Event) error {
+// Create writes a client with its events.
+func (s clients) Create(ctx context.Context, c client.Client, events ...event.Event) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		for range attempts {
-			// A conflict must not end the transaction: it may be the one that keeps an Idempotency-Key.
-			tag, err := s.db.Conn(ctx).Exec(ctx, `
-				insert into clients (id, agent_id, name, email, phone, company, notes, version, created_at, updated_at)
-				values (@id, @agent_id, @name, @email, @phone, @company, @notes, @version, @created_at, @updated_at)
-				on conflict do nothing`, clientArgs(c))
-			if err != nil {
-				return fmt.Errorf("insert client %s: %w", c.ID, err)
-			}
-			if tag.RowsAffected() == 1 {
-				return s.out.Append(ctx, events...)
+			// A conflict must not end the transaction: it may be the one that stores an Idempotency-Key.
+			created, err := s.Table.Create(ctx, &c, "on conflict do nothing", events...)
+			if err != nil || created {
+				return err
 			}
 			if err := s.taken(ctx, c); err != nil {
 				return err
 			}
 		}
-		return fmt.Errorf("insert client %s: what is in the way cannot be found", c.ID)
+		return fmt.Errorf("insert client %s: the conflicting client cannot be found", c.ID)
 	})
 }
 
 // taken is the fault client.Exists when another client of the agent has the e-mail or phone of c.
-func (s *Clients) taken(ctx context.Context, c client.Client) error {
+func (s clients) taken(ctx context.Context, c client.Client) error {
 	var first string
 	err := s.db.Conn(ctx).QueryRow(ctx, `
-		select id::text from clients where agent_id = @agent_id and id <> @id and (lower(email) = lower(@email) or phone = @phone)
-		order by created_at, id limit 1`, clientArgs(c)).Scan(&first)
+		select id::text from clients where agent_id = $1 and id <> $2 and (lower(email) = lower($3) or phone = $4)
+		order by created_at, id limit 1`, c.AgentID, c.ID, c.Email, c.Phone).Scan(&first)
 	switch {
 	case pg.NoRows(err):
 		return nil
@@ -78,33 +77,19 @@ func (s *Clients) taken(ctx context.Context, c client.Client) error {
 	}
 }
 
-// Find reads a client.
-func (s *Clients) Find(ctx context.Context, id string) (client.Client, error) {
-	return s.find(ctx, id, "")
-}
-
 // List reads a page of clients, newest first.
-func (s *Clients) List(ctx context.Context, f client.Filter) (client.Page, error) {
-	c := none()
-	if f.AgentID != "" {
-		c.add("agent_id = @agent_id", "agent_id", f.AgentID)
-	}
-	if f.Q != "" {
-		c.add("name ilike @q or company ilike @q or email ilike @q or phone ilike @q", "q", "%"+literal(f.Q)+"%")
-	}
-	items, next, err := s.list(ctx, c, f.Limit, f.Skip, f.Cursor)
-	return client.Page{Items: items, Next: next}, err
-}
-
-// literal takes the meaning from what LIKE would take for a wildcard.
-func literal(text string) string {
-	return strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text)
+func (s clients) List(ctx context.Context, f client.Filter) (page.Of[client.Client], error) {
+	var w table.Where
+	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
+	q := table.Like(f.Q)
+	w.If(f.Q != "", "name ilike ? or company ilike ? or email ilike ? or phone ilike ?", q, q, q, q)
+	return s.Table.List(ctx, w, f.Request)
 }
 
 // Change changes a client.
-func (s *Clients) Change(ctx context.Context, id string, fn func(*client.Client) ([]contract.Event, error)) (c client.Client, err error) {
+func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) (c client.Client, err error) {
 	for range attempts {
-		c, err = s.alter(ctx, id, fn, s.update)
+		c, err = s.Table.Change(ctx, id, fn)
 		if !pg.Unique(err, "clients_email") && !pg.Unique(err, "clients_phone") {
 			break
 		}
@@ -115,13 +100,18 @@ func (s *Clients) Change(ctx context.Context, id string, fn func(*client.Client)
 	return c, err
 }
 
-func (s *Clients) update(ctx context.Context, c client.Client) error {
-	return exec(ctx, s.db, `
-		update clients set name = @name, email = @email, phone = @phone, company = @company, notes = @notes, version = @version, updated_at = @updated_at
-		where id = @id`, clientArgs(c))
-}
-
-// Remove deletes a client. The foreign key takes it out of its follow-ups.
-func (s *Clients) Remove(ctx context.Context, id string, fn func(*client.Client) ([]contract.Event, error)) error {
-	return s.remove(ctx, id, fn)
+// Remove deletes a client and takes it out of its follow-ups, whose versions grow: what they show changes.
+func (s clients) Remove(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		return s.Table.Remove(ctx, id, func(c *client.Client) ([]event.Event, error) {
+			events, err := fn(c)
+			if err != nil {
+				return nil, err
+			}
+			if _, err := s.db.Conn(ctx).Exec(ctx, `update followups set client_id = null, version = version + 1 where client_id = $1`, id); err != nil {
+				return nil, fmt.Errorf("take client %s out of its follow-ups: %w", id, err)
+			}
+			return events, nil
+		})
+	})
 }

@@ -11,8 +11,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -58,7 +59,7 @@ func ptr[T any](v T) *T { return &v }
 func at(second int) time.Time { return time.Date(2026, 11, 24, 9, 0, second, 1000, time.UTC) }
 
 func newClient(agentID, name string, edits ...func(*client.Client)) client.Client {
-	c := client.Client{ID: contract.NewID(), AgentID: agentID, Fields: client.Fields{Name: name}, Version: 1, CreatedAt: at(0), UpdatedAt: at(0)}
+	c := client.Client{ID: event.NewID(), AgentID: agentID, Fields: client.Fields{Name: name}, Version: 1, CreatedAt: at(0), UpdatedAt: at(0)}
 	for _, edit := range edits {
 		edit(&c)
 	}
@@ -73,8 +74,8 @@ func withEmail(email string) func(*client.Client) {
 	return func(c *client.Client) { c.Email = &email }
 }
 
-func event(c client.Client) contract.Event {
-	return contract.ClientCreated.New(at(0), contract.Client{ClientID: c.ID})
+func event(c client.Client) event.Event {
+	return events.ClientCreated.New(at(0), events.Client{ClientID: c.ID})
 }
 
 func existing(t *testing.T, err error) any {
@@ -87,7 +88,7 @@ func existing(t *testing.T, err error) any {
 func TestClientIsKeptWhole(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	c := newClient(contract.NewID(), "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
+	c := newClient(event.NewID(), "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
 	c.Company, c.Notes = ptr("Acme"), ptr("likes tea")
 	require.NoError(t, s.clients.Create(t.Context(), c, event(c)))
 	got, err := s.clients.Find(t.Context(), c.ID)
@@ -96,13 +97,13 @@ func TestClientIsKeptWhole(t *testing.T) {
 	require.Equal(t, time.UTC, got.CreatedAt.Location())
 	require.Equal(t, []string{"client.created"}, s.events(t))
 
-	_, err = s.clients.Find(t.Context(), contract.NewID())
+	_, err = s.clients.Find(t.Context(), event.NewID())
 	require.Equal(t, "client_not_found", fault.Of(err).Code)
 }
 
 func TestSamePersonTwice(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	first := newClient(agentID, "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
 	require.NoError(t, s.clients.Create(t.Context(), first, event(first)))
 
@@ -116,7 +117,7 @@ func TestSamePersonTwice(t *testing.T) {
 	}
 	require.Equal(t, []string{"client.created"}, s.events(t), "what was refused has no event")
 
-	elsewhere := newClient(contract.NewID(), "P", withPhone("+919876543210"), withEmail("priya@example.com"))
+	elsewhere := newClient(event.NewID(), "P", withPhone("+919876543210"), withEmail("priya@example.com"))
 	require.NoError(t, s.clients.Create(t.Context(), elsewhere), "another agent may know the same person")
 	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "nameless")))
 	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "nameless too")), "none is not the same")
@@ -124,13 +125,13 @@ func TestSamePersonTwice(t *testing.T) {
 
 func TestSamePersonTwiceByChange(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	first, second := newClient(agentID, "A", withPhone("+919876543210")), newClient(agentID, "B", withEmail("b@example.com"))
 	require.NoError(t, s.clients.Create(t.Context(), first))
 	require.NoError(t, s.clients.Create(t.Context(), second))
-	_, err := s.clients.Change(t.Context(), second.ID, func(c *client.Client) ([]contract.Event, error) {
+	_, err := s.clients.Change(t.Context(), second.ID, func(c *client.Client) ([]event.Event, error) {
 		c.Phone = first.Phone
-		return []contract.Event{event(*c)}, nil
+		return []event.Event{event(*c)}, nil
 	})
 	require.Equal(t, first.ID, existing(t, err))
 	require.Empty(t, s.events(t))
@@ -141,7 +142,7 @@ func TestSamePersonTwiceByChange(t *testing.T) {
 
 func TestSamePersonAtTheSameTime(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	const writers = 16
 	results := make([]error, writers)
 	var g errgroup.Group
@@ -174,15 +175,15 @@ func TestSamePersonAtTheSameTime(t *testing.T) {
 func TestChangesOfOneClientWaitForEachOther(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	c := newClient(contract.NewID(), "Priya")
+	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	const writers = 12
 	var g errgroup.Group
 	for range writers {
 		g.Go(func() error {
-			_, err := s.clients.Change(t.Context(), c.ID, func(c *client.Client) ([]contract.Event, error) {
+			_, err := s.clients.Change(t.Context(), c.ID, func(c *client.Client) ([]event.Event, error) {
 				c.Version++
-				return []contract.Event{contract.ClientUpdated.New(at(0), contract.Client{ClientID: c.ID, Version: c.Version})}, nil
+				return []event.Event{events.ClientUpdated.New(at(0), events.Client{ClientID: c.ID, Version: c.Version})}, nil
 			})
 			return err
 		})
@@ -194,7 +195,7 @@ func TestChangesOfOneClientWaitForEachOther(t *testing.T) {
 	for version := int64(2); rows.Next(); version++ {
 		var data []byte
 		require.NoError(t, rows.Scan(&data))
-		var state contract.Client
+		var state events.Client
 		require.NoError(t, json.Unmarshal(data, &state))
 		require.Equal(t, version, state.Version, "events are in the order of the versions")
 	}
@@ -206,9 +207,9 @@ func TestChangesOfOneClientWaitForEachOther(t *testing.T) {
 func TestARefusedChangeChangesNothing(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	c := newClient(contract.NewID(), "Priya")
+	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
-	refuse := func(c *client.Client) ([]contract.Event, error) {
+	refuse := func(c *client.Client) ([]event.Event, error) {
 		c.Name = "changed"
 		return nil, client.NotFound()
 	}
@@ -240,7 +241,7 @@ func pages[T any](t *testing.T, list func(cursor string) ([]T, string, error), i
 
 func TestClientPagesWithEqualTimes(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	var want []string
 	for i := range 10 {
 		c := newClient(agentID, fmt.Sprint(i))
@@ -248,7 +249,7 @@ func TestClientPagesWithEqualTimes(t *testing.T) {
 		require.NoError(t, s.clients.Create(t.Context(), c))
 		want = append([]string{c.ID}, want...)
 	}
-	require.NoError(t, s.clients.Create(t.Context(), newClient(contract.NewID(), "another agent's")))
+	require.NoError(t, s.clients.Create(t.Context(), newClient(event.NewID(), "another agent's")))
 	for _, limit := range []int{1, 3, 5, 10, 11} {
 		got := pages(t, func(cursor string) ([]client.Client, string, error) {
 			p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Limit: limit, Cursor: cursor})
@@ -270,7 +271,7 @@ func TestClientPagesWithEqualTimes(t *testing.T) {
 
 func TestClientSearch(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	c := newClient(agentID, "Priya 100% Sharma", withPhone("+919876543210"), withEmail("p_s@example.com"))
 	c.Company = ptr(`back\slash Ltd`)
 	require.NoError(t, s.clients.Create(t.Context(), c))
@@ -284,7 +285,7 @@ func TestClientSearch(t *testing.T) {
 
 func newFollowUp(agentID string, edits ...func(*followup.FollowUp)) followup.FollowUp {
 	x := followup.FollowUp{
-		ID: contract.NewID(), CallID: contract.NewID(), AgentID: agentID, DueDate: at(10), Status: followup.Pending, Source: followup.ByAgent,
+		ID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: at(10), Status: followup.Pending, Source: followup.ByAgent,
 		Version: 1, CreatedAt: at(0), UpdatedAt: at(0),
 	}
 	for _, edit := range edits {
@@ -293,19 +294,19 @@ func newFollowUp(agentID string, edits ...func(*followup.FollowUp)) followup.Fol
 	return x
 }
 
-func nothing(*followup.FollowUp) []contract.Event { return nil }
+func nothing(*followup.FollowUp) []event.Event { return nil }
 
-func scheduled(x *followup.FollowUp) []contract.Event {
-	return []contract.Event{contract.FollowUpScheduled.New(at(0), contract.FollowUp{FollowUpID: x.ID})}
+func scheduled(x *followup.FollowUp) []event.Event {
+	return []event.Event{events.FollowUpScheduled.New(at(0), events.FollowUp{FollowUpID: x.ID})}
 }
 
 func TestFollowUpIsKeptWhole(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	c := newClient(contract.NewID(), "Priya")
+	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	x := newFollowUp(c.AgentID, func(x *followup.FollowUp) {
-		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, ptr(contract.NewID()), ptr("Send the quote"), ptr("by phone")
+		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, ptr(event.NewID()), ptr("Send the quote"), ptr("by phone")
 		x.Status, x.CompletedAt = followup.Completed, ptr(at(5))
 	})
 	saved, err := s.followups.Create(t.Context(), x, scheduled)
@@ -316,7 +317,7 @@ func TestFollowUpIsKeptWhole(t *testing.T) {
 	require.Empty(t, cmp.Diff(x, got))
 	require.Equal(t, []string{"followup.scheduled"}, s.events(t))
 
-	require.NoError(t, s.followups.Remove(t.Context(), x.ID, func(x *followup.FollowUp) ([]contract.Event, error) { return scheduled(x), nil }))
+	require.NoError(t, s.followups.Remove(t.Context(), x.ID, func(x *followup.FollowUp) ([]event.Event, error) { return scheduled(x), nil }))
 	_, err = s.followups.Find(t.Context(), x.ID)
 	require.Equal(t, "followup_not_found", fault.Of(err).Code)
 }
@@ -324,16 +325,16 @@ func TestFollowUpIsKeptWhole(t *testing.T) {
 func TestFollowUpsOutliveTheirClient(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	c := newClient(contract.NewID(), "Priya")
+	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	x, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), nothing)
 	require.NoError(t, err)
-	require.NoError(t, s.clients.Remove(t.Context(), c.ID, func(c *client.Client) ([]contract.Event, error) { return []contract.Event{event(*c)}, nil }))
+	require.NoError(t, s.clients.Remove(t.Context(), c.ID, func(c *client.Client) ([]event.Event, error) { return []event.Event{event(*c)}, nil }))
 	got, err := s.followups.Find(t.Context(), x.ID)
 	require.NoError(t, err)
 	require.Nil(t, got.ClientID)
 
-	late, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), func(x *followup.FollowUp) []contract.Event {
+	late, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), func(x *followup.FollowUp) []event.Event {
 		require.Nil(t, x.ClientID, "the event too knows that the client is gone")
 		return nil
 	})
@@ -343,7 +344,7 @@ func TestFollowUpsOutliveTheirClient(t *testing.T) {
 
 func TestFollowUpPagesWithEqualDates(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	var want []string
 	for i := range 10 {
 		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, func(x *followup.FollowUp) { x.DueDate = at(i / 5) }), nothing)
@@ -361,7 +362,7 @@ func TestFollowUpPagesWithEqualDates(t *testing.T) {
 
 func TestFollowUpFilters(t *testing.T) {
 	t.Parallel()
-	s, agentID := open(t), contract.NewID()
+	s, agentID := open(t), event.NewID()
 	c := newClient(agentID, "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	save := func(edits ...func(*followup.FollowUp)) followup.FollowUp {
@@ -374,7 +375,7 @@ func TestFollowUpFilters(t *testing.T) {
 		x.DueDate, x.Status, x.CompletedAt = at(20), followup.Completed, ptr(at(15))
 	})
 	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = at(40), &c.ID })
-	foreign := newFollowUp(contract.NewID(), func(x *followup.FollowUp) { x.DueDate = at(50) })
+	foreign := newFollowUp(event.NewID(), func(x *followup.FollowUp) { x.DueDate = at(50) })
 	_, err := s.followups.Create(t.Context(), foreign, nothing)
 	require.NoError(t, err)
 
@@ -415,7 +416,7 @@ func TestFollowUpFilters(t *testing.T) {
 func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	call := followup.Call{ID: contract.NewID(), AgentID: contract.NewID(), ClientID: ptr(contract.NewID()), LeadID: ptr(contract.NewID()), Status: "pending"}
+	call := followup.Call{ID: event.NewID(), AgentID: event.NewID(), ClientID: ptr(event.NewID()), LeadID: ptr(event.NewID()), Status: "pending"}
 	_, err := s.calls.Find(t.Context(), call.ID)
 	require.Equal(t, "call_not_found", fault.Of(err).Code)
 
@@ -443,7 +444,7 @@ func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
 func TestCopiesOfAgentsOnlyGrowNewer(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	a := agent.Agent{ID: contract.NewID(), Name: "Asha", Email: "asha@example.com", Active: true}
+	a := agent.Agent{ID: event.NewID(), Name: "Asha", Email: "asha@example.com", Active: true}
 	change := func(version int64, name string, active bool) (gotName string, gotActive bool) {
 		c := a
 		c.Version, c.Name, c.Active = version, name, active
@@ -464,7 +465,7 @@ func TestCopiesOfAgentsOnlyGrowNewer(t *testing.T) {
 func TestNothingIsLeftOfAFailedTransaction(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	c := newClient(contract.NewID(), "Priya")
+	c := newClient(event.NewID(), "Priya")
 	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
 		if err := s.clients.Create(ctx, c, event(c)); err != nil {
 			return err

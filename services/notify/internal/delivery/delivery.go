@@ -9,7 +9,8 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
@@ -99,9 +100,9 @@ const lease = 20 * time.Second
 // errStale says that the job or worker has been overtaken: its delivery has ended, or another job has the turn.
 var errStale = errors.New("not this job's turn any more")
 
-func create(endpointID string, e contract.Event, callID *string, now time.Time) Delivery {
+func create(endpointID string, e event.Event, callID *string, now time.Time) Delivery {
 	return Delivery{
-		ID: contract.NewID(), EndpointID: endpointID, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending,
+		ID: event.NewID(), EndpointID: endpointID, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending,
 		NextAttemptAt: &now, CreatedAt: now, UpdatedAt: now, EventTime: e.Time, Data: e.Data, Epoch: 1,
 	}
 }
@@ -159,7 +160,7 @@ func (d *Delivery) giveBack(epoch int64, now time.Time) error {
 }
 
 // record ends the lease of that epoch with what the receiver said.
-func (d *Delivery) record(epoch int64, a Attempt, wobble float64, now time.Time) ([]contract.Event, error) {
+func (d *Delivery) record(epoch int64, a Attempt, wobble float64, now time.Time) ([]event.Event, error) {
 	if err := d.holds(epoch); err != nil {
 		return nil, err
 	}
@@ -169,7 +170,7 @@ func (d *Delivery) record(epoch int64, a Attempt, wobble float64, now time.Time)
 	if a.ok() {
 		d.end(Delivered, nil, now)
 		d.DeliveredAt = &now
-		return []contract.Event{contract.WebhookDelivered.New(now, d.state(now))}, nil
+		return []event.Event{events.WebhookDelivered.New(now, d.state(now))}, nil
 	}
 	problem := a.problem()
 	if a.gone() {
@@ -179,7 +180,7 @@ func (d *Delivery) record(epoch int64, a Attempt, wobble float64, now time.Time)
 	wait, ok := backoff(d.Attempts, a.RetryAfter, wobble)
 	if !ok {
 		d.end(Dead, &problem, now)
-		return []contract.Event{contract.WebhookDead.New(now, d.state(now))}, nil
+		return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
 	}
 	d.Status, d.Reason = Retrying, &problem
 	d.queue(now.Add(wait), now)
@@ -214,8 +215,8 @@ func heldBecause(endpointReason string) *string {
 	return &reason
 }
 
-func (d *Delivery) state(now time.Time) contract.Delivery {
-	return contract.Delivery{
+func (d *Delivery) state(now time.Time) events.Delivery {
+	return events.Delivery{
 		DeliveryID: d.ID, EndpointID: d.EndpointID, EventID: d.EventID, EventType: d.Event, CallID: d.CallID,
 		Status: string(d.Status), Attempts: d.Attempts, Reason: d.Reason, EndedAt: now,
 	}

@@ -10,7 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
@@ -90,14 +90,14 @@ func (f facts) as(p endpoint.Profile, d Delivery) map[string]any {
 
 func (c cut) facts(d Delivery, who people, l links) (facts, error) {
 	switch d.Event {
-	case contract.TranscriptionCompleted.Name:
-		var call contract.Call
+	case events.TranscriptionCompleted.Name:
+		var call events.Call
 		if err := json.Unmarshal(d.Data, &call); err != nil {
 			return nil, fmt.Errorf("read the call of delivery %s: %w", d.ID, err)
 		}
 		return c.call(call, who, l), nil
-	case contract.FollowUpScheduled.Name:
-		var f contract.FollowUp
+	case events.FollowUpScheduled.Name:
+		var f events.FollowUp
 		if err := json.Unmarshal(d.Data, &f); err != nil {
 			return nil, fmt.Errorf("read the follow-up of delivery %s: %w", d.ID, err)
 		}
@@ -107,7 +107,7 @@ func (c cut) facts(d Delivery, who people, l links) (facts, error) {
 	}
 }
 
-func (c cut) call(x contract.Call, who people, l links) facts {
+func (c cut) call(x events.Call, who people, l links) facts {
 	f := facts{
 		"call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID, "lead_name": nil, "lead_phone": nil,
 		"call_type": x.CallType, "duration_seconds": x.DurationSeconds, "language": x.Language,
@@ -128,7 +128,7 @@ func (c cut) call(x contract.Call, who people, l links) facts {
 	return f
 }
 
-func (c cut) followUp(x contract.FollowUp, who people, l links) facts {
+func (c cut) followUp(x events.FollowUp, who people, l links) facts {
 	f := facts{
 		"followup_id": x.FollowUpID, "call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID,
 		"due_date": stamp(&x.DueDate), "task": clip(x.Task, c.text), "notes": clip(x.Notes, c.text),

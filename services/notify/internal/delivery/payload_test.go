@@ -15,7 +15,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
@@ -45,8 +46,8 @@ const (
 	clientID = "019abc11-0000-7000-8000-000000000003"
 )
 
-func fullCall() contract.Call {
-	return contract.Call{
+func fullCall() events.Call {
+	return events.Call{
 		CallID: callID, Version: 3, AgentID: agentID, ClientID: ptr(clientID), CallType: "discovery", Status: "completed", Outcome: ptr("ok"),
 		DurationSeconds: ptr(31.5), Language: ptr("en"), Summary: ptr("Meera likes <b>Plan B</b> & asks for a \"quote\".\nПозвонить ещё раз."),
 		ActionItems: []string{"Send the quote", "Call on Friday"}, Sentiment: ptr("positive"), KeyTopics: []string{"price"}, NextStep: ptr("Send the quote"),
@@ -62,24 +63,24 @@ func known() people {
 	}
 }
 
-func of[T contract.Payload](t contract.Type[T], data T) Delivery {
+func of[T event.Payload](t event.Type[T], data T) Delivery {
 	e := t.New(noon.Add(250*time.Millisecond), data)
 	return Delivery{ID: "d", Event: e.Type, EventID: "019abc11-0000-7000-8000-00000000000e", EventTime: e.Time, Data: e.Data, CreatedAt: noon}
 }
 
 func TestPayloads(t *testing.T) {
 	t.Parallel()
-	followUp := contract.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: noon.Add(24 * time.Hour), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
+	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: noon.Add(24 * time.Hour), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
 	for name, tt := range map[string]struct {
 		profile endpoint.Profile
 		d       Delivery
 		who     people
 	}{
-		"transcription-completed":          {endpoint.Pabbly, of(contract.TranscriptionCompleted, fullCall()), known()},
-		"transcription-completed-unknown":  {endpoint.Pabbly, of(contract.TranscriptionCompleted, contract.Call{CallID: callID, AgentID: agentID, CallType: "default"}), people{}},
-		"transcription-completed-standard": {endpoint.Standard, of(contract.TranscriptionCompleted, fullCall()), known()},
-		"followup-scheduled":               {endpoint.Pabbly, of(contract.FollowUpScheduled, followUp), known()},
-		"followup-scheduled-unknown":       {endpoint.Pabbly, of(contract.FollowUpScheduled, contract.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: noon}), people{}},
+		"transcription-completed":          {endpoint.Pabbly, of(events.TranscriptionCompleted, fullCall()), known()},
+		"transcription-completed-unknown":  {endpoint.Pabbly, of(events.TranscriptionCompleted, events.Call{CallID: callID, AgentID: agentID, CallType: "default"}), people{}},
+		"transcription-completed-standard": {endpoint.Standard, of(events.TranscriptionCompleted, fullCall()), known()},
+		"followup-scheduled":               {endpoint.Pabbly, of(events.FollowUpScheduled, followUp), known()},
+		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: noon}), people{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -110,13 +111,13 @@ func TestALongPayloadIsCutAndTheSummaryLast(t *testing.T) {
 	t.Parallel()
 	long := func(text string, n int) string { return strings.Repeat(text, n/len(text)) }
 	for name, tt := range map[string]struct {
-		change func(*contract.Call)
+		change func(*events.Call)
 		whole  bool // the summary
 	}{
-		"long items":   {func(c *contract.Call) { c.ActionItems = slices.Repeat([]string{long("дело ", 500)}, 60) }, true},
-		"long summary": {func(c *contract.Call) { c.Summary = ptr(long("разговор ", 40_000)) }, false},
-		"everything":   {func(c *contract.Call) { c.Summary, c.NextStep = ptr(long("é", 30_000)), ptr(long("é", 30_000)) }, false},
-		"control letters": {func(c *contract.Call) {
+		"long items":   {func(c *events.Call) { c.ActionItems = slices.Repeat([]string{long("дело ", 500)}, 60) }, true},
+		"long summary": {func(c *events.Call) { c.Summary = ptr(long("разговор ", 40_000)) }, false},
+		"everything":   {func(c *events.Call) { c.Summary, c.NextStep = ptr(long("é", 30_000)), ptr(long("é", 30_000)) }, false},
+		"control letters": {func(c *events.Call) {
 			c.Summary, c.Objections = ptr(long("\x01", 30_000)), []string{long("\x02", 30_000)}
 		}, false},
 	} {
@@ -124,7 +125,7 @@ func TestALongPayloadIsCutAndTheSummaryLast(t *testing.T) {
 			t.Parallel()
 			c := fullCall()
 			tt.change(&c)
-			got, err := render(endpoint.Pabbly, of(contract.TranscriptionCompleted, c), known(), links{"http://x"})
+			got, err := render(endpoint.Pabbly, of(events.TranscriptionCompleted, c), known(), links{"http://x"})
 			require.NoError(t, err)
 			require.LessOrEqual(t, len(got), maxBody)
 			require.True(t, utf8.Valid(got))

@@ -3,7 +3,8 @@ package delivery
 import (
 	"context"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 )
 
 // Agent is notify's copy of who a sales rep is.
@@ -40,18 +41,18 @@ type Clients interface {
 }
 
 // OnAgentChanged takes over the state of an agent.
-func (s *Service) OnAgentChanged(ctx context.Context, e contract.Received[contract.Agent]) error {
+func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
 	a := e.Data
 	return s.agents.Change(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email})
 }
 
 // OnClientChanged takes over the state of a client.
-func (s *Service) OnClientChanged(ctx context.Context, e contract.Received[contract.Client]) error {
+func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.Client]) error {
 	c := e.Data
 	return s.clients.Change(ctx, Client{ID: c.ClientID, Version: c.Version, Name: &c.Name, Phone: c.Phone, Email: c.Email})
 }
 
 // OnClientDeleted erases the copy.
-func (s *Service) OnClientDeleted(ctx context.Context, e contract.Received[contract.Client]) error {
+func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	return s.clients.Change(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
 }

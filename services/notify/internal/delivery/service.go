@@ -6,8 +6,9 @@ import (
 	"errors"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
@@ -20,7 +21,7 @@ type Store interface {
 	Find(ctx context.Context, id string) (Delivery, error)
 	List(ctx context.Context, f Filter) (Page, error)
 	// Change lets fn change the delivery while nobody else can, and saves it with the events that fn returns.
-	Change(ctx context.Context, id string, fn func(*Delivery) ([]contract.Event, error)) (Delivery, error)
+	Change(ctx context.Context, id string, fn func(*Delivery) ([]event.Event, error)) (Delivery, error)
 	// ChangeEach does that to every delivery that is selected, passing over those that somebody else is changing. fn must
 	// take each out of the selection.
 	ChangeEach(ctx context.Context, s Selection, fn func(*Delivery)) error
@@ -99,17 +100,17 @@ func NewService(p Parts) *Service {
 }
 
 // OnTranscriptionCompleted makes the deliveries of a transcribed call.
-func (s *Service) OnTranscriptionCompleted(ctx context.Context, e contract.Received[contract.Call]) error {
+func (s *Service) OnTranscriptionCompleted(ctx context.Context, e event.Received[events.Call]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
 // OnFollowUpScheduled makes the deliveries of a new follow-up.
-func (s *Service) OnFollowUpScheduled(ctx context.Context, e contract.Received[contract.FollowUp]) error {
+func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[events.FollowUp]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
 // deliver notes the event for every endpoint that wants it, in the transaction of ctx.
-func (s *Service) deliver(ctx context.Context, e contract.Event, callID *string) error {
+func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
 	endpoints, err := s.endpoints.List(ctx)
 	if err != nil {
 		return err
@@ -187,7 +188,7 @@ func (s *Service) send(ctx context.Context, id string, epoch int64, to endpoint.
 	if stopped {
 		return s.change(ctx, id, func(d *Delivery) error { return d.giveBack(epoch, s.clock.Now()) })
 	}
-	d, err := s.deliveries.Change(ctx, id, func(d *Delivery) ([]contract.Event, error) {
+	d, err := s.deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) {
 		return d.record(epoch, a, s.wobble(), s.clock.Now())
 	})
 	if err != nil {
@@ -243,7 +244,7 @@ func (s *Service) postpone(ctx context.Context, id string, epoch int64, by time.
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*Delivery) error) error {
-	_, err := s.deliveries.Change(ctx, id, func(d *Delivery) ([]contract.Event, error) { return nil, fn(d) })
+	_, err := s.deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) { return nil, fn(d) })
 	return err
 }
 

@@ -11,15 +11,16 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
@@ -77,7 +78,7 @@ func start(t *testing.T) *rig {
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), job.Migrations(), store.Migrations()))
-	chain, err := rpc.NewChain(tel, pg.Classify)
+	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	jobs, err := job.New(db, chain, tel)
 	require.NoError(t, err)
@@ -88,7 +89,7 @@ func start(t *testing.T) *rig {
 		clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), receiver: &receiver{answer: status(http.StatusOK)},
 	}
 	r.restart()
-	require.NoError(t, r.OnAgentChanged(t.Context(), contract.Received[contract.Agent]{Data: contract.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
+	require.NoError(t, r.OnAgentChanged(t.Context(), event.Received[events.Agent]{Data: events.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
 	return r
 }
 
@@ -108,12 +109,12 @@ func (r *rig) seed(url, secret string) int {
 	return n
 }
 
-var agentID = contract.NewID()
+var agentID = event.NewID()
 
-func (r *rig) event(clientID *string) contract.Received[contract.Call] {
+func (r *rig) event(clientID *string) event.Received[events.Call] {
 	r.t.Helper()
-	e := contract.TranscriptionCompleted.New(r.clock.Now(), contract.Call{CallID: contract.NewID(), AgentID: agentID, ClientID: clientID, Status: "completed", CallType: "default"})
-	received, err := contract.TranscriptionCompleted.Decode(e)
+	e := events.TranscriptionCompleted.New(r.clock.Now(), events.Call{CallID: event.NewID(), AgentID: agentID, ClientID: clientID, Status: "completed", CallType: "default"})
+	received, err := events.TranscriptionCompleted.Decode(e)
 	require.NoError(r.t, err)
 	return received
 }
@@ -437,7 +438,7 @@ func TestAPayloadWaitsForThePeopleItNames(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
-	clientID := contract.NewID()
+	clientID := event.NewID()
 	id := r.deliver(&clientID)
 	d := r.turn(id)
 	require.Equal(t, delivery.Pending, d.Status)
@@ -446,13 +447,13 @@ func TestAPayloadWaitsForThePeopleItNames(t *testing.T) {
 	require.Empty(t, r.receiver.got)
 
 	name := "Meera Nair"
-	require.NoError(t, r.OnClientChanged(t.Context(), contract.Received[contract.Client]{Data: contract.Client{ClientID: clientID, Version: 1, Name: name}}))
+	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 1, Name: name}}))
 	r.answers(status(http.StatusBadGateway))
 	r.turn(id)
 	require.Equal(t, name, r.sent(0)["client_name"])
 
-	require.NoError(t, r.OnClientDeleted(t.Context(), contract.Received[contract.Client]{Data: contract.Client{ClientID: clientID, Version: 3}}))
-	require.NoError(t, r.OnClientChanged(t.Context(), contract.Received[contract.Client]{Data: contract.Client{ClientID: clientID, Version: 2, Name: name}}))
+	require.NoError(t, r.OnClientDeleted(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 3}}))
+	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 2, Name: name}}))
 	require.Equal(t, []*string{nil}, query[*string](r, `select name from clients`), "erased, and an older event does not bring it back")
 	r.turn(id)
 	require.Equal(t, r.receiver.got[0], r.receiver.got[1], "what was sent once is sent again")
@@ -466,7 +467,7 @@ func TestAPayloadWaitsThirtySecondsAtMost(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
-	clientID := contract.NewID()
+	clientID := event.NewID()
 	id := r.deliver(&clientID)
 	r.clock.Advance(29 * time.Second)
 	require.Equal(t, delivery.Pending, r.turn(id).Status)
@@ -567,7 +568,7 @@ func TestTheListIsFilteredAndPaged(t *testing.T) {
 	}
 	_, err := r.List(t.Context(), delivery.Filter{Cursor: "rubbish"})
 	require.True(t, fault.Is(err, fault.Invalid))
-	_, err = r.Get(t.Context(), delivery.IDRequest{ID: contract.NewID()})
+	_, err = r.Get(t.Context(), delivery.IDRequest{ID: event.NewID()})
 	require.True(t, fault.Is(err, fault.NotFound))
 	backlog, err := r.deliveries.ListBacklog(t.Context())
 	require.NoError(t, err)
@@ -579,8 +580,8 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
-	e := contract.FollowUpScheduled.New(r.clock.Now(), contract.FollowUp{FollowUpID: contract.NewID(), CallID: contract.NewID(), AgentID: agentID, DueDate: r.clock.Now()})
-	received, err := contract.FollowUpScheduled.Decode(e)
+	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: r.clock.Now()})
+	received, err := events.FollowUpScheduled.Decode(e)
 	require.NoError(t, err)
 	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))
 	ids := query[string](r, `select id::text from deliveries`)

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
@@ -66,7 +66,7 @@ func (e *Endpoint) Disable(reason string, now time.Time) {
 
 func fromEnvironment(url, secret string, now time.Time) Endpoint {
 	return Endpoint{
-		ID: contract.NewID(), URL: url, Secrets: []string{secret}, Events: []string{Everything}, Profile: Pabbly,
+		ID: event.NewID(), URL: url, Secrets: []string{secret}, Events: []string{Everything}, Profile: Pabbly,
 		Enabled: true, Origin: Environment, CreatedAt: now, UpdatedAt: now,
 	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -187,7 +187,7 @@ func conditions(where []string) string {
 }
 
 // Change implements delivery.Store.
-func (s *Deliveries) Change(ctx context.Context, id string, fn func(*delivery.Delivery) ([]contract.Event, error)) (d delivery.Delivery, err error) {
+func (s *Deliveries) Change(ctx context.Context, id string, fn func(*delivery.Delivery) ([]event.Event, error)) (d delivery.Delivery, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		rows, err := s.db.Conn(ctx).Query(ctx, `select `+deliveryColumns+` from deliveries where id = $1 for update`, id)
 		if err != nil {

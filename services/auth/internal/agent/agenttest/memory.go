@@ -10,7 +10,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -22,7 +22,7 @@ type Memory struct {
 	agents   map[string]agent.Agent
 	sessions map[string]agent.Session
 	failures map[string]failure
-	events   []contract.Event
+	events   []event.Event
 }
 
 type failure struct {
@@ -53,23 +53,23 @@ func (m *Memory) InTx(ctx context.Context, fn func(ctx context.Context) error) e
 }
 
 // Events is what was published.
-func (m *Memory) Events() []contract.Event {
+func (m *Memory) Events() []event.Event {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.events
 }
 
 // Create is that of agent.Agents.
-func (m *Memory) Create(ctx context.Context, fn func(first bool) (agent.Agent, []contract.Event)) (a agent.Agent, err error) {
+func (m *Memory) Create(ctx context.Context, fn func(first bool) (agent.Agent, []event.Event)) (a agent.Agent, err error) {
 	err = m.InTx(ctx, func(context.Context) error {
-		var events []contract.Event
+		var events []event.Event
 		a, events = fn(len(m.agents) == 0)
 		return m.save(&a, events)
 	})
 	return a, err
 }
 
-func (m *Memory) save(a *agent.Agent, events []contract.Event) error {
+func (m *Memory) save(a *agent.Agent, events []event.Event) error {
 	for _, other := range m.agents {
 		if other.Email == a.Email && other.ID != a.ID {
 			*a = agent.Agent{}
@@ -124,7 +124,7 @@ func (m *Memory) List(ctx context.Context, f agent.Filter) (p agent.Page, err er
 }
 
 // Change is that of agent.Agents.
-func (m *Memory) Change(ctx context.Context, id string, fn func(*agent.Agent) ([]contract.Event, error)) (a agent.Agent, err error) {
+func (m *Memory) Change(ctx context.Context, id string, fn func(*agent.Agent) ([]event.Event, error)) (a agent.Agent, err error) {
 	err = m.InTx(ctx, func(ctx context.Context) error {
 		if a, err = m.Find(ctx, id); err != nil {
 			return err
@@ -197,7 +197,7 @@ func (s *Sessions) List(ctx context.Context, f agent.SessionFilter) (p agent.Ses
 }
 
 // Change is that of agent.Sessions.
-func (s *Sessions) Change(ctx context.Context, id string, fn func(*agent.Session, agent.Agent) ([]contract.Event, error)) error {
+func (s *Sessions) Change(ctx context.Context, id string, fn func(*agent.Session, agent.Agent) ([]event.Event, error)) error {
 	return s.m.InTx(ctx, func(ctx context.Context) error {
 		session, a, err := s.Find(ctx, id)
 		if err != nil {

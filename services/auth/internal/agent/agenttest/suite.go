@@ -10,7 +10,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -37,7 +38,7 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		t.Parallel()
 		s := empty(t)
 		agents, published := s.Agents, s.Published
-		a, err := agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) { return sample("asha@example.com") })
+		a, err := agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample("asha@example.com") })
 		require.NoError(t, err)
 		byID, err := agents.Find(t.Context(), a.ID)
 		require.NoError(t, err)
@@ -50,12 +51,12 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 	t.Run("nobody is agent_not_found", func(t *testing.T) {
 		t.Parallel()
 		agents := empty(t).Agents
-		_, err := agents.Find(t.Context(), contract.NewID())
+		_, err := agents.Find(t.Context(), event.NewID())
 		require.Equal(t, "agent_not_found", fault.Of(err).Code)
 		none, err := agents.FindByEmail(t.Context(), "nobody@example.com")
 		require.Equal(t, "agent_not_found", fault.Of(err).Code)
 		require.Zero(t, none)
-		_, err = agents.Change(t.Context(), contract.NewID(), func(*agent.Agent) ([]contract.Event, error) { return nil, nil })
+		_, err = agents.Change(t.Context(), event.NewID(), func(*agent.Agent) ([]event.Event, error) { return nil, nil })
 		require.Equal(t, "agent_not_found", fault.Of(err).Code)
 	})
 	t.Run("of many at once one is first", func(t *testing.T) {
@@ -63,7 +64,7 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		agents := empty(t).Agents
 		firsts := race(8, func(i int) bool {
 			var was bool
-			_, err := agents.Create(t.Context(), func(first bool) (agent.Agent, []contract.Event) {
+			_, err := agents.Create(t.Context(), func(first bool) (agent.Agent, []event.Event) {
 				was = first
 				return sample(fmt.Sprintf("agent%d@example.com", i))
 			})
@@ -76,11 +77,11 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		s := empty(t)
 		agents, published := s.Agents, s.Published
 		created := race(8, func(int) bool {
-			_, err := agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) { return sample("asha@example.com") })
+			_, err := agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample("asha@example.com") })
 			return err == nil
 		})
 		require.Equal(t, 1, created)
-		_, err := agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) { return sample("asha@example.com") })
+		_, err := agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample("asha@example.com") })
 		require.Equal(t, "email_taken", fault.Of(err).Code)
 		require.Equal(t, []string{"agent.registered"}, published())
 	})
@@ -88,13 +89,13 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		t.Parallel()
 		s := empty(t)
 		agents, published := s.Agents, s.Published
-		a, err := agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) { return sample("asha@example.com") })
+		a, err := agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample("asha@example.com") })
 		require.NoError(t, err)
-		changed, err := agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) {
+		changed, err := agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) {
 			a.FullName, a.Role, a.IsActive, a.PasswordHash, a.Email, a.Version = "Asha Iyer", identity.Admin, false, "another", "iyer@example.com", 2
 			a.PasswordSetAt = a.PasswordSetAt.Add(time.Second)
 			a.UpdatedAt = a.UpdatedAt.Add(time.Minute)
-			return []contract.Event{contract.AgentUpdated.New(a.UpdatedAt, contract.Agent{AgentID: a.ID})}, nil
+			return []event.Event{events.AgentUpdated.New(a.UpdatedAt, events.Agent{AgentID: a.ID})}, nil
 		})
 		require.NoError(t, err)
 		found, err := agents.Find(t.Context(), a.ID)
@@ -103,7 +104,7 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		require.Equal(t, "Asha Iyer", found.FullName)
 
 		refused := errors.New("no")
-		_, err = agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) {
+		_, err = agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) {
 			a.FullName = "Somebody Else"
 			return nil, refused
 		})
@@ -116,10 +117,10 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 	t.Run("changes of one agent come one after the other", func(t *testing.T) {
 		t.Parallel()
 		agents := empty(t).Agents
-		a, err := agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) { return sample("asha@example.com") })
+		a, err := agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample("asha@example.com") })
 		require.NoError(t, err)
 		done := race(8, func(int) bool {
-			_, err := agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) {
+			_, err := agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) {
 				a.Version++
 				return nil, nil
 			})
@@ -135,7 +136,7 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		s := empty(t)
 		keep(t, s, "asha@example.com")
 		ben := keep(t, s, "ben@example.com")
-		_, err := s.Agents.Change(t.Context(), ben.ID, func(a *agent.Agent) ([]contract.Event, error) {
+		_, err := s.Agents.Change(t.Context(), ben.ID, func(a *agent.Agent) ([]event.Event, error) {
 			a.Email = "asha@example.com"
 			return nil, nil
 		})
@@ -157,7 +158,7 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 			{"ben@example.com", "Ben 100%", identity.Agent, true},
 			{"chandra@example.com", "Chandra Äsop", identity.Agent, false},
 		} {
-			_, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) {
+			_, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) {
 				a, events := sample(each.email)
 				a.FullName, a.Role, a.IsActive, a.CreatedAt = each.name, each.role, each.active, at.Add(time.Duration(i)*time.Second)
 				return a, events
@@ -196,7 +197,7 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		s := empty(t)
 		one, other := lead(t, s, "asha@example.com"), lead(t, s, "ben@example.com")
 		let := func(a agent.Agent, change func(*agent.Agent)) error {
-			_, err := s.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) { change(a); return nil, nil })
+			_, err := s.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) { change(a); return nil, nil })
 			return err
 		}
 		demote := func(a *agent.Agent) { a.Role = identity.Agent }
@@ -219,9 +220,9 @@ func suiteOfAgents(t *testing.T, empty func(t *testing.T) Stores) {
 		login(t, s, a)
 		refused := errors.New("no")
 		err := s.Tx.InTx(t.Context(), func(ctx context.Context) error {
-			_, err := s.Agents.Change(ctx, a.ID, func(a *agent.Agent) ([]contract.Event, error) {
+			_, err := s.Agents.Change(ctx, a.ID, func(a *agent.Agent) ([]event.Event, error) {
 				a.FullName = "New"
-				return []contract.Event{contract.AgentUpdated.New(a.UpdatedAt, contract.Agent{AgentID: a.ID})}, nil
+				return []event.Event{events.AgentUpdated.New(a.UpdatedAt, events.Agent{AgentID: a.ID})}, nil
 			})
 			require.NoError(t, err)
 			require.NoError(t, s.Sessions.Remove(ctx, a.ID, "", "removed", a.CreatedAt))
@@ -252,13 +253,13 @@ func suiteOfSessions(t *testing.T, empty func(t *testing.T) Stores) {
 	t.Run("one that is not there is session_not_found", func(t *testing.T) {
 		t.Parallel()
 		s := empty(t)
-		session, owner, err := s.Sessions.Find(t.Context(), contract.NewID())
+		session, owner, err := s.Sessions.Find(t.Context(), event.NewID())
 		require.Equal(t, "session_not_found", fault.Of(err).Code)
 		require.Zero(t, session)
 		require.Zero(t, owner)
-		err = s.Sessions.Change(t.Context(), contract.NewID(), func(*agent.Session, agent.Agent) ([]contract.Event, error) { return nil, nil })
+		err = s.Sessions.Change(t.Context(), event.NewID(), func(*agent.Session, agent.Agent) ([]event.Event, error) { return nil, nil })
 		require.Equal(t, "session_not_found", fault.Of(err).Code)
-		require.NoError(t, s.Sessions.Remove(t.Context(), contract.NewID(), "", "removed", time.Time{}))
+		require.NoError(t, s.Sessions.Remove(t.Context(), event.NewID(), "", "removed", time.Time{}))
 	})
 	t.Run("what the password opened is closed when it no longer holds", func(t *testing.T) {
 		t.Parallel()
@@ -266,7 +267,7 @@ func suiteOfSessions(t *testing.T, empty func(t *testing.T) Stores) {
 		a := keep(t, s, "asha@example.com")
 		session := newSession(a)
 		require.Equal(t, "session_not_found", fault.Of(s.Sessions.Create(t.Context(), session, a.PasswordSetAt.Add(time.Microsecond))).Code)
-		_, err := s.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]contract.Event, error) { a.IsActive = false; return nil, nil })
+		_, err := s.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) { a.IsActive = false; return nil, nil })
 		require.NoError(t, err)
 		require.Equal(t, "session_not_found", fault.Of(s.Sessions.Create(t.Context(), session, a.PasswordSetAt)).Code)
 		require.Empty(t, sessions(t, s, a))
@@ -277,12 +278,12 @@ func suiteOfSessions(t *testing.T, empty func(t *testing.T) Stores) {
 		a := keep(t, s, "asha@example.com")
 		want := login(t, s, a)
 		change := func(fail error) error {
-			return s.Sessions.Change(t.Context(), want.ID, func(session *agent.Session, owner agent.Agent) ([]contract.Event, error) {
+			return s.Sessions.Change(t.Context(), want.ID, func(session *agent.Session, owner agent.Agent) ([]event.Event, error) {
 				require.Equal(t, a, owner)
 				session.LastUsedAt = session.LastUsedAt.Add(time.Minute)
 				session.UserAgent, session.IP = "tablet", "192.0.2.9"
 				session.SpentHash, session.RefreshHash, session.Nonce = session.RefreshHash, []byte("new"), []byte("nonce")
-				return []contract.Event{agent.Ended(a.ID, session.ID, "removed", session.LastUsedAt)}, fail
+				return []event.Event{agent.Ended(a.ID, session.ID, "removed", session.LastUsedAt)}, fail
 			})
 		}
 		require.Error(t, change(errors.New("no")))
@@ -300,9 +301,9 @@ func suiteOfSessions(t *testing.T, empty func(t *testing.T) Stores) {
 		a := keep(t, s, "asha@example.com")
 		session := login(t, s, a)
 		ended := race(4, func(int) bool {
-			return s.Sessions.Change(t.Context(), session.ID, func(session *agent.Session, _ agent.Agent) ([]contract.Event, error) {
+			return s.Sessions.Change(t.Context(), session.ID, func(session *agent.Session, _ agent.Agent) ([]event.Event, error) {
 				session.EndedAt = session.CreatedAt
-				return []contract.Event{agent.Ended(a.ID, session.ID, "logout", session.CreatedAt)}, nil
+				return []event.Event{agent.Ended(a.ID, session.ID, "logout", session.CreatedAt)}, nil
 			}) == nil
 		})
 		require.Equal(t, 1, ended)
@@ -334,7 +335,7 @@ func suiteOfSessions(t *testing.T, empty func(t *testing.T) Stores) {
 				return s.Sessions.Create(t.Context(), newSession(a), a.PasswordSetAt) == nil
 			}
 			return s.Tx.InTx(t.Context(), func(ctx context.Context) error {
-				_, err := s.Agents.Change(ctx, a.ID, func(a *agent.Agent) ([]contract.Event, error) { a.IsActive = false; return nil, nil })
+				_, err := s.Agents.Change(ctx, a.ID, func(a *agent.Agent) ([]event.Event, error) { a.IsActive = false; return nil, nil })
 				return errors.Join(err, s.Sessions.Remove(ctx, a.ID, "", "agent_deactivated", a.CreatedAt))
 			}) == nil
 		})
@@ -452,14 +453,14 @@ func suiteOfAttempts(t *testing.T, empty func(t *testing.T) Stores) {
 
 func keep(t *testing.T, s Stores, email string) agent.Agent {
 	t.Helper()
-	a, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []contract.Event) { return sample(email) })
+	a, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample(email) })
 	require.NoError(t, err)
 	return a
 }
 
 func lead(t *testing.T, s Stores, email string) agent.Agent {
 	t.Helper()
-	a, err := s.Agents.Change(t.Context(), keep(t, s, email).ID, func(a *agent.Agent) ([]contract.Event, error) {
+	a, err := s.Agents.Change(t.Context(), keep(t, s, email).ID, func(a *agent.Agent) ([]event.Event, error) {
 		a.Role = identity.Admin
 		return nil, nil
 	})
@@ -469,7 +470,7 @@ func lead(t *testing.T, s Stores, email string) agent.Agent {
 
 func newSession(a agent.Agent) agent.Session {
 	return agent.Session{
-		ID: contract.NewID(), AgentID: a.ID, CreatedAt: a.CreatedAt, LastUsedAt: a.CreatedAt.Add(time.Second), UserAgent: "phone", IP: "2001:db8::1",
+		ID: event.NewID(), AgentID: a.ID, CreatedAt: a.CreatedAt, LastUsedAt: a.CreatedAt.Add(time.Second), UserAgent: "phone", IP: "2001:db8::1",
 		FamilyHash: []byte("family"), RefreshHash: []byte("refresh"),
 	}
 }
@@ -488,13 +489,13 @@ func sessions(t *testing.T, s Stores, a agent.Agent) []agent.Session {
 	return page.Items
 }
 
-func sample(email string) (agent.Agent, []contract.Event) {
+func sample(email string) (agent.Agent, []event.Event) {
 	at := time.Date(2026, 11, 24, 9, 30, 0, 123456000, time.UTC)
 	a := agent.Agent{
-		ID: contract.NewID(), Version: 1, Email: email, PasswordHash: "hash", PasswordSetAt: at, FullName: "Asha Rao",
+		ID: event.NewID(), Version: 1, Email: email, PasswordHash: "hash", PasswordSetAt: at, FullName: "Asha Rao",
 		Role: identity.Agent, IsActive: true, CreatedAt: at, UpdatedAt: at,
 	}
-	return a, []contract.Event{contract.AgentRegistered.New(at, contract.Agent{AgentID: a.ID})}
+	return a, []event.Event{events.AgentRegistered.New(at, events.Agent{AgentID: a.ID})}
 }
 
 // race does something n times at once and returns how often it was true.

@@ -1,15 +1,19 @@
-package contract
+package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/convoflow/convoflow/libs/event"
+)
 
 // What calls tells about recordings.
 var (
-	CallUploaded           = Type[Call]{"call.uploaded", CallsTopic}
-	CallTranscribing       = Type[Call]{"call.transcribing", CallsTopic}
-	TranscriptionCompleted = Type[Call]{"transcription.completed", CallsTopic}
-	TranscriptionFailed    = Type[Call]{"transcription.failed", CallsTopic}
-	CallUpdated            = Type[Call]{"call.updated", CallsTopic}
-	CallDeleted            = Type[Call]{"call.deleted", CallsTopic}
+	CallUploaded           = event.Type[Call]{Name: "call.uploaded", Topic: CallsTopic}
+	CallTranscribing       = event.Type[Call]{Name: "call.transcribing", Topic: CallsTopic}
+	TranscriptionCompleted = event.Type[Call]{Name: "transcription.completed", Topic: CallsTopic}
+	TranscriptionFailed    = event.Type[Call]{Name: "transcription.failed", Topic: CallsTopic}
+	CallUpdated            = event.Type[Call]{Name: "call.updated", Topic: CallsTopic}
+	CallDeleted            = event.Type[Call]{Name: "call.deleted", Topic: CallsTopic}
 )
 
 // Call is one recording with its insights. The transcript is not in it: it can be megabytes and is read with

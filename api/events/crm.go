@@ -1,12 +1,16 @@
-package contract
+package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/convoflow/convoflow/libs/event"
+)
 
 // What crm tells about clients.
 var (
-	ClientCreated = Type[Client]{"client.created", ClientsTopic}
-	ClientUpdated = Type[Client]{"client.updated", ClientsTopic}
-	ClientDeleted = Type[Client]{"client.deleted", ClientsTopic}
+	ClientCreated = event.Type[Client]{Name: "client.created", Topic: ClientsTopic}
+	ClientUpdated = event.Type[Client]{Name: "client.updated", Topic: ClientsTopic}
+	ClientDeleted = event.Type[Client]{Name: "client.deleted", Topic: ClientsTopic}
 )
 
 // Client is a customer. A deleted one has only its ids, version and times: the event carries the erasure.
@@ -27,11 +31,11 @@ func (c Client) AggregateID() string { return c.ClientID }
 
 // What crm tells about follow-ups.
 var (
-	FollowUpScheduled = Type[FollowUp]{"followup.scheduled", FollowUpsTopic}
-	FollowUpUpdated   = Type[FollowUp]{"followup.updated", FollowUpsTopic}
-	FollowUpCompleted = Type[FollowUp]{"followup.completed", FollowUpsTopic}
-	FollowUpDue       = Type[FollowUp]{"followup.due", FollowUpsTopic}
-	FollowUpDeleted   = Type[FollowUp]{"followup.deleted", FollowUpsTopic}
+	FollowUpScheduled = event.Type[FollowUp]{Name: "followup.scheduled", Topic: FollowUpsTopic}
+	FollowUpUpdated   = event.Type[FollowUp]{Name: "followup.updated", Topic: FollowUpsTopic}
+	FollowUpCompleted = event.Type[FollowUp]{Name: "followup.completed", Topic: FollowUpsTopic}
+	FollowUpDue       = event.Type[FollowUp]{Name: "followup.due", Topic: FollowUpsTopic}
+	FollowUpDeleted   = event.Type[FollowUp]{Name: "followup.deleted", Topic: FollowUpsTopic}
 )
 
 // FollowUp is a dated task from a call.

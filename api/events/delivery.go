@@ -1,11 +1,15 @@
-package contract
+package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/convoflow/convoflow/libs/event"
+)
 
 // What notify tells about webhook deliveries.
 var (
-	WebhookDelivered = Type[Delivery]{"webhook.delivered", DeliveriesTopic}
-	WebhookDead      = Type[Delivery]{"webhook.dead", DeliveriesTopic}
+	WebhookDelivered = event.Type[Delivery]{Name: "webhook.delivered", Topic: DeliveriesTopic}
+	WebhookDead      = event.Type[Delivery]{Name: "webhook.dead", Topic: DeliveriesTopic}
 )
 
 // Delivery is one event on its way to one endpoint.

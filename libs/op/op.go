@@ -1,10 +1,13 @@
-package rpc
+// Package op is an operation of a service: a go-kit endpoint behind the one middleware chain that HTTP requests, events and
+// jobs share. It knows none of the three.
+package op
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"runtime/debug"
 	"time"
 
@@ -19,9 +22,8 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Chain is the middleware that every operation runs through, whether it comes by HTTP, from Kafka or as a job: recover,
-// trace, log, count. An operation is named <service>.<verb>, and that string is the span, the log's op and the metric's
-// label.
+// Chain is the middleware of every operation: recover, trace, log, count. An operation is named <service>.<verb>, and that
+// string is the span, the log's op and the metric's label.
 type Chain struct {
 	tel      telemetry.Set
 	tracer   trace.Tracer
@@ -50,7 +52,14 @@ func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 			ctx, span := c.tracer.Start(ctx, op, trace.WithSpanKind(kind))
 			took := clock.Stopwatch()
 			defer func() {
-				if p := recover(); p != nil {
+				p := recover()
+				if p == http.ErrAbortHandler { //nolint:errorlint // the value itself is net/http's signal to cut the connection
+					left, cancel := context.WithCancel(ctx)
+					cancel()
+					c.end(left, span, op, took(), context.Canceled)
+					panic(p)
+				}
+				if p != nil {
 					c.tel.Log.ErrorContext(ctx, "panic", "op", op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
 					err = fault.New(fault.Internal, "internal_error", "Something went wrong on our side")
 				}
@@ -75,7 +84,7 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 			result = "canceled" // the client left or the process stops: nobody's fault
 		case fault.Status(err) >= 500:
-			// Only what is our fault marks the span and shows its cause; what a client did wrong is a normal answer.
+			// Only our own faults mark the span and show their cause; a client's mistake is a normal answer.
 			level = slog.LevelError
 			attrs = append(attrs, slog.String("error", err.Error()))
 			span.SetStatus(codes.Error, f.Code)

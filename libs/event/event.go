@@ -1,7 +1,6 @@
-// Package contract is what the services tell each other: the topics, the event types and their payloads. A payload is the
-// whole state of its aggregate after the change, so that a new service can be built from the topics alone. It only ever
-// gains optional fields; anything else is a new topic version. The golden files in testdata hold it to that.
-package contract
+// Package event is the envelope of what services publish: an event, its typed form, and the topic that stores it. It knows no
+// event of the platform; those are in api/events. Ids are made and checked here too.
+package event
 
 import (
 	"encoding/json"
@@ -42,12 +41,12 @@ type Received[T Payload] struct {
 	Data T
 }
 
-// New makes an event of this type with a new id. The payload types of this package always marshal; New panics on one that
-// does not, because that is a bug of this package.
+// New makes an event of this type with a new id. A payload type always marshals; New panics on one that does
+// not, because that is a bug of the type.
 func (t Type[T]) New(at time.Time, data T) Event {
 	raw, err := json.Marshal(data)
 	if err != nil {
-		panic(fmt.Sprintf("contract: marshal %s: %v", t.Name, err))
+		panic(fmt.Sprintf("event: marshal %s: %v", t.Name, err))
 	}
 	return Event{ID: NewID(), Type: t.Name, Topic: t.Topic, Key: data.AggregateID(), Time: at.UTC(), Data: raw}
 }

@@ -1,8 +1,7 @@
-package guard
+package access
 
 import (
 	"crypto/ed25519"
-	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -12,18 +11,17 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/contract"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
 
-// bench is a real signer and verifier that counts how often it is asked.
+// bench is a real signer and verifier that counts its calls.
 type bench struct {
 	clock    *clock.Manual
 	signer   token.Signer
-	tokens   *Tokens
+	cache    *Cache
 	verified int
-	ended    error // what the end of a session is
 }
 
 func newBench(t *testing.T) *bench {
@@ -33,48 +31,38 @@ func newBench(t *testing.T) *bench {
 	b := &bench{clock: clock.At(time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC))}
 	b.signer = token.Signer{KeyID: "k", Key: private, Clock: b.clock}
 	verifier := token.NewVerifier(func(string) (ed25519.PublicKey, error) { return public, nil }, b.clock)
-	b.tokens = NewTokens(func(r *http.Request) (identity.Caller, error) {
+	b.cache = NewCache(func(r *http.Request) (identity.Caller, error) {
 		b.verified++
 		return verifier.Authenticate(r)
-	}, func(identity.Caller) error { return b.ended }, b.clock)
+	}, b.clock)
 	return b
 }
 
 func (b *bench) request(t *testing.T, ttl time.Duration) *http.Request {
 	t.Helper()
-	text, err := b.signer.Sign(identity.Caller{AgentID: contract.NewID(), SessionID: contract.NewID(), Role: identity.Agent}, ttl)
+	text, err := b.signer.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}, ttl)
 	require.NoError(t, err)
 	r := httptest.NewRequest(http.MethodGet, "/", nil)
 	r.Header.Set("Authorization", "Bearer "+text)
 	return r
 }
 
-func TestASessionThatEndsIsRefusedAtOnce(t *testing.T) {
-	t.Parallel()
-	b := newBench(t)
-	r := b.request(t, time.Hour)
-	_, err := b.tokens.caller(r)
-	require.NoError(t, err)
-	b.ended = errors.New("ended")
-	_, err = b.tokens.caller(r)
-	require.ErrorIs(t, err, b.ended, "although the token is remembered")
-	require.Equal(t, 1, b.verified)
-}
-
 func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request(t, time.Hour)
-	first, err := b.tokens.caller(r)
+	first, err := b.cache.Authenticate(r)
 	require.NoError(t, err)
 	b.clock.Advance(59 * time.Second)
-	again, err := b.tokens.caller(r)
+	again, err := b.cache.Authenticate(r)
 	require.NoError(t, err)
-	require.Equal(t, first, again)
-	require.Empty(t, again.Token, "the token's text is not kept")
+	require.Equal(t, first, again, "with the token of this request, to ask another service with")
 	require.Equal(t, 1, b.verified)
+	for _, v := range b.cache.recent {
+		require.Empty(t, v.caller.Token, "the token's text is not stored")
+	}
 	b.clock.Advance(time.Second)
-	_, err = b.tokens.caller(r)
+	_, err = b.cache.Authenticate(r)
 	require.NoError(t, err)
 	require.Equal(t, 2, b.verified)
 }
@@ -83,14 +71,14 @@ func TestATokenIsNeverTrustedPastItsExpiry(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request(t, 10*time.Second)
-	_, err := b.tokens.caller(r)
+	_, err := b.cache.Authenticate(r)
 	require.NoError(t, err)
 	b.clock.Advance(10 * time.Second)
-	_, err = b.tokens.caller(r)
+	_, err = b.cache.Authenticate(r)
 	require.NoError(t, err, "the verifier allows for clocks that differ")
 	require.Equal(t, 2, b.verified)
 	b.clock.Advance(31 * time.Second)
-	_, err = b.tokens.caller(r)
+	_, err = b.cache.Authenticate(r)
 	require.ErrorContains(t, err, "token_expired")
 }
 
@@ -100,37 +88,37 @@ func TestARefusedTokenIsNotRemembered(t *testing.T) {
 	r := b.request(t, time.Hour)
 	r.Header.Set("Authorization", r.Header.Get("Authorization")+"x")
 	for range 2 {
-		_, err := b.tokens.caller(r)
+		_, err := b.cache.Authenticate(r)
 		require.ErrorContains(t, err, "invalid_token")
 	}
 	require.Equal(t, 2, b.verified)
-	require.Empty(t, b.tokens.recent)
+	require.Empty(t, b.cache.recent)
 
 	twice := b.request(t, time.Hour)
 	twice.Header.Add("Authorization", twice.Header.Get("Authorization"))
-	_, err := b.tokens.caller(twice)
+	_, err := b.cache.Authenticate(twice)
 	require.ErrorContains(t, err, "invalid_token")
 }
 
-func TestTheMemoryOfTokensIsBounded(t *testing.T) {
+func TestTheCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
-	tokens := NewTokens(func(r *http.Request) (identity.Caller, error) {
+	cache := NewCache(func(r *http.Request) (identity.Caller, error) {
 		return identity.Caller{AgentID: r.Header.Get("Authorization"), Token: "e30.eyJleHAiOjk5OTk5OTk5OTl9.e30"}, nil
-	}, func(identity.Caller) error { return nil }, clock.At(now))
-	ask := func(name string) {
+	}, clock.At(now))
+	authenticate := func(name string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", name)
-		caller, err := tokens.caller(r)
+		caller, err := cache.Authenticate(r)
 		require.NoError(t, err)
 		require.Equal(t, name, caller.AgentID)
 	}
-	for i := range 3 * maxTokens {
-		ask(fmt.Sprint("token ", i))
-		ask("often used")
+	for i := range 3 * cacheTokens {
+		authenticate(fmt.Sprint("token ", i))
+		authenticate("often used")
 	}
-	require.LessOrEqual(t, len(tokens.recent)+len(tokens.older), 2*maxTokens)
-	require.NotEmpty(t, tokens.older)
-	tokens.verify = func(*http.Request) (identity.Caller, error) { panic("asked about a token in use") }
-	ask("often used")
+	require.LessOrEqual(t, len(cache.recent)+len(cache.older), 2*cacheTokens)
+	require.NotEmpty(t, cache.older)
+	cache.verify = func(*http.Request) (identity.Caller, error) { panic("a token in use was verified again") }
+	authenticate("often used")
 }

@@ -1,13 +1,17 @@
-package contract
+package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/convoflow/convoflow/libs/event"
+)
 
 // What auth tells about agents.
 var (
-	AgentRegistered  = Type[Agent]{"agent.registered", AgentsTopic}
-	AgentUpdated     = Type[Agent]{"agent.updated", AgentsTopic}
-	AgentDeactivated = Type[Agent]{"agent.deactivated", AgentsTopic}
-	SessionRevoked   = Type[SessionEnd]{"session.revoked", AgentsTopic}
+	AgentRegistered  = event.Type[Agent]{Name: "agent.registered", Topic: AgentsTopic}
+	AgentUpdated     = event.Type[Agent]{Name: "agent.updated", Topic: AgentsTopic}
+	AgentDeactivated = event.Type[Agent]{Name: "agent.deactivated", Topic: AgentsTopic}
+	SessionRevoked   = event.Type[SessionEnd]{Name: "session.revoked", Topic: AgentsTopic}
 )
 
 // Agent is a sales rep, a user of the API.

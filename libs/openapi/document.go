@@ -1,0 +1,298 @@
+// Package openapi reads the OpenAPI 3.1 document of a service: which operations there are, who may call them, and what their
+// requests must look like. It refuses a document that it understands only in part: a contract that is half enforced is none.
+package openapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/santhosh-tekuri/jsonschema/v6"
+	"gopkg.in/yaml.v3"
+)
+
+// Access says who may call an operation: its member x-access.
+type Access string
+
+// The values of x-access.
+const (
+	Anyone Access = "anyone"
+	Signed Access = "signed" // a machine that signs the body, which the method itself checks
+	Agent  Access = "agent"  // any logged-in agent, for its own data
+	Admin  Access = "admin"
+)
+
+// Class groups operations that share a rate limit: the member x-class. Without it GET is Read and everything else Write.
+type Class string
+
+// The values of x-class.
+const (
+	Login     Class = "login" // counted by address alone: nobody is logged in, and passwords are guessed here
+	Upload    Class = "upload"
+	Read      Class = "read"
+	Write     Class = "write"
+	Analytics Class = "analytics"
+)
+
+const (
+	// DefaultBody is how many bytes a request may have unless x-body says otherwise.
+	DefaultBody = 1 << 20
+	// RecordingBody is the value of MaxBody for x-body: recording. The limit is the setting MAX_AUDIO_SIZE_MB.
+	RecordingBody = -1
+	// DefaultTimeout is how long an operation may take unless x-timeout says otherwise.
+	DefaultTimeout = 20 * time.Second
+	// Streamed is the value of Timeout for x-timeout: none. The exchange lasts for as long as bytes flow.
+	Streamed = 0
+)
+
+// Operation is what the contract says of one method of one path.
+type Operation struct {
+	ID          string // operationId, <service>.<verb>
+	Method      string
+	Path        string // /calls/{id}
+	Access      Access
+	Class       Class
+	MaxBody     int64         // bytes, or RecordingBody
+	Timeout     time.Duration // or Streamed
+	ContentType string        // of the request body; empty without one
+	NeedsBody   bool
+	Body        Schema  // of the request body; empty without one
+	Params      []Param // path, query and header
+}
+
+// Pattern is the operation's route for net/http's ServeMux, such as "GET /calls/{id}".
+func (o Operation) Pattern() string { return o.Method + " " + o.Path }
+
+// Param is one parameter of an operation.
+type Param struct {
+	In       string // path, query, header
+	Name     string
+	Required bool
+	Type     string // the JSON type that its text is converted to
+	Schema   Schema
+}
+
+// IsID reports whether the parameter is an id in the path.
+func (p Param) IsID() bool { return p.In == "path" && p.Schema.isUUID() }
+
+// multipart is the content type of forms with files. The properties of its schema whose format is binary are files.
+const multipart = "multipart/form-data"
+
+// IsForm reports whether the operation takes a form with files.
+func (o Operation) IsForm() bool { return o.ContentType == multipart }
+
+const docURL = "convoflow:openapi"
+
+// methods are the members of a path item that are operations.
+var methods = []string{"get", "put", "post", "delete", "patch"}
+
+// Parse reads a document, YAML or JSON, and returns its operations by their ids.
+func Parse(doc []byte) (map[string]Operation, error) {
+	var tree map[string]any
+	if err := yaml.Unmarshal(doc, &tree); err != nil {
+		return nil, fmt.Errorf("read the OpenAPI document: %w", err)
+	}
+	compiler, err := newCompiler(tree)
+	if err != nil {
+		return nil, err
+	}
+	operations := map[string]Operation{}
+	paths, _ := tree["paths"].(map[string]any)
+	for path, item := range paths {
+		members, _ := item.(map[string]any)
+		for method, op := range members {
+			if method == "summary" || method == "description" {
+				continue
+			}
+			raw, ok := op.(map[string]any)
+			if !ok || !slices.Contains(methods, method) {
+				return nil, fmt.Errorf("%s: %s is not one of %s", path, method, strings.Join(methods, ", "))
+			}
+			r := reader{compiler: compiler, tree: tree, at: "/paths/" + pointer(path) + "/" + method}
+			o, err := r.operation(strings.ToUpper(method), path, raw)
+			if err != nil {
+				return nil, fmt.Errorf("%s %s: %w", method, path, err)
+			}
+			if twin, ok := operations[o.ID]; ok {
+				return nil, fmt.Errorf("%s: %s has the same operationId", o.Pattern(), twin.Pattern())
+			}
+			operations[o.ID] = o
+		}
+	}
+	return operations, nil
+}
+
+func newCompiler(tree map[string]any) (*jsonschema.Compiler, error) {
+	// Through JSON, because the schema compiler wants JSON's types.
+	asJSON, err := json.Marshal(tree)
+	if err != nil {
+		return nil, fmt.Errorf("read the OpenAPI document as JSON: %w", err)
+	}
+	resource, err := jsonschema.UnmarshalJSON(strings.NewReader(string(asJSON)))
+	if err != nil {
+		return nil, fmt.Errorf("read the OpenAPI document as JSON: %w", err)
+	}
+	compiler := jsonschema.NewCompiler()
+	compiler.DefaultDraft(jsonschema.Draft2020)
+	for name, check := range formats {
+		compiler.RegisterFormat(&jsonschema.Format{Name: name, Validate: check})
+	}
+	compiler.AssertFormat()
+	if err := compiler.AddResource(docURL, resource); err != nil {
+		return nil, fmt.Errorf("add the OpenAPI document: %w", err)
+	}
+	return compiler, nil
+}
+
+// reader reads one operation.
+type reader struct {
+	compiler *jsonschema.Compiler
+	tree     map[string]any
+	at       string // the operation's JSON pointer
+}
+
+// rawOperation is an operation as the document has it.
+type rawOperation struct {
+	ID         string `yaml:"operationId"`
+	Access     Access `yaml:"x-access"`
+	Class      Class  `yaml:"x-class"`
+	MaxBody    any    `yaml:"x-body"`
+	Timeout    any    `yaml:"x-timeout"`
+	Parameters []struct {
+		Ref string `yaml:"$ref"`
+	} `yaml:"parameters"`
+	Body *struct {
+		Required bool           `yaml:"required"`
+		Content  map[string]any `yaml:"content"`
+	} `yaml:"requestBody"`
+}
+
+func (r reader) operation(method, path string, op map[string]any) (o Operation, err error) {
+	text, err := yaml.Marshal(op)
+	if err != nil {
+		return o, err
+	}
+	var raw rawOperation
+	if err := yaml.Unmarshal(text, &raw); err != nil {
+		return o, err
+	}
+	if !slices.Contains([]Access{Anyone, Signed, Agent, Admin}, raw.Access) || raw.ID == "" {
+		return o, errors.New("an operation needs operationId and x-access (anyone, signed, agent or admin)")
+	}
+	o = Operation{ID: raw.ID, Method: method, Path: path, Access: raw.Access, Class: raw.Class}
+	if o.Class == "" {
+		o.Class = Write
+		if method == http.MethodGet {
+			o.Class = Read
+		}
+	}
+	if !slices.Contains([]Class{Login, Upload, Read, Write, Analytics}, o.Class) {
+		return o, fmt.Errorf("x-class %q is not login, upload, read, write or analytics", o.Class)
+	}
+	if o.MaxBody, err = maxBody(raw.MaxBody); err != nil {
+		return o, err
+	}
+	if o.Timeout, err = timeout(raw.Timeout); err != nil {
+		return o, err
+	}
+	if o.Params, err = r.params(op, raw); err != nil || raw.Body == nil {
+		return o, err
+	}
+	if len(raw.Body.Content) != 1 {
+		return o, errors.New("a request body needs exactly one content type")
+	}
+	o.ContentType = slices.Collect(maps.Keys(raw.Body.Content))[0]
+	o.NeedsBody = raw.Body.Required
+	o.Body, err = r.schema(r.at + "/requestBody/content/" + pointer(o.ContentType) + "/schema")
+	return o, err
+}
+
+func maxBody(raw any) (int64, error) {
+	switch raw := raw.(type) {
+	case nil:
+		return DefaultBody, nil
+	case int:
+		if raw > 0 {
+			return int64(raw), nil
+		}
+	case string:
+		if raw == "recording" {
+			return RecordingBody, nil
+		}
+	}
+	return 0, fmt.Errorf("x-body %v is neither a number of bytes nor recording", raw)
+}
+
+func timeout(raw any) (time.Duration, error) {
+	switch raw := raw.(type) {
+	case nil:
+		return DefaultTimeout, nil
+	case int:
+		if raw > 0 {
+			return time.Duration(raw) * time.Second, nil
+		}
+	case string:
+		if raw == "none" {
+			return Streamed, nil
+		}
+	}
+	return 0, fmt.Errorf("x-timeout %v is neither a number of seconds nor none", raw)
+}
+
+func (r reader) params(op map[string]any, raw rawOperation) (out []Param, err error) {
+	list, _ := op["parameters"].([]any)
+	for i, entry := range list {
+		p, where := entry.(map[string]any), fmt.Sprintf("%s/parameters/%d", r.at, i)
+		if ref := raw.Parameters[i].Ref; ref != "" {
+			where = strings.TrimPrefix(ref, "#")
+			if p, err = resolve(r.tree, where); err != nil {
+				return nil, err
+			}
+		}
+		schema, err := r.schema(where + "/schema")
+		if err != nil {
+			return nil, err
+		}
+		required, _ := p["required"].(bool)
+		out = append(out, Param{In: fmt.Sprint(p["in"]), Name: fmt.Sprint(p["name"]), Required: required, Type: typeOf(schema.compiled), Schema: schema})
+	}
+	return out, nil
+}
+
+func (r reader) schema(at string) (Schema, error) {
+	compiled, err := r.compiler.Compile(docURL + "#" + at)
+	return Schema{compiled}, err
+}
+
+func resolve(tree map[string]any, at string) (map[string]any, error) {
+	var node any = tree
+	for _, part := range strings.Split(strings.TrimPrefix(at, "/"), "/") {
+		m, _ := node.(map[string]any)
+		node = m[part]
+	}
+	m, ok := node.(map[string]any)
+	if !ok {
+		return nil, fmt.Errorf("no %s in the document", at)
+	}
+	return m, nil
+}
+
+func pointer(s string) string {
+	return strings.NewReplacer("~", "~0", "/", "~1").Replace(s)
+}
+
+// typeOf is the JSON type of a parameter's schema, through a $ref.
+func typeOf(s *jsonschema.Schema) string {
+	for s.Ref != nil {
+		s = s.Ref
+	}
+	if s.Types == nil {
+		return "string"
+	}
+	return slices.DeleteFunc(s.Types.ToStrings(), func(t string) bool { return t == "null" })[0]
+}

@@ -1,0 +1,63 @@
+package openapi
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// formats are the format names of the contract that the compiler does not check the way we mean them.
+var formats = map[string]func(any) error{
+	"uuid":      text(regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`).MatchString),
+	"date-time": text(func(s string) bool { _, err := ParseTime(s); return err == nil }),
+	"email":     text(regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`).MatchString),
+}
+
+func text(ok func(string) bool) func(any) error {
+	return func(v any) error {
+		if s, isText := v.(string); isText && !ok(s) {
+			return errors.New("wrong format")
+		}
+		return nil
+	}
+}
+
+// layouts are the forms of a time that apps send. One without a zone is UTC.
+var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", time.DateOnly}
+
+// ParseTime reads a time as apps send it; the result is in UTC.
+func ParseTime(s string) (time.Time, error) {
+	for _, layout := range layouts {
+		if t, err := time.Parse(layout, s); err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
+			return t.UTC(), nil
+		}
+	}
+	return time.Time{}, fmt.Errorf("%q is no RFC 3339 time", s)
+}
+
+// Convert turns the text of a parameter or form field into a value of its JSON type. Otherwise typ and msg say what is wrong.
+func Convert(text, kind string) (value any, typ, msg string) {
+	switch kind {
+	case "integer":
+		if _, err := strconv.ParseInt(text, 10, 64); err != nil {
+			return nil, "int_parsing", "Input should be a valid integer"
+		}
+		return json.Number(text), "", ""
+	case "number":
+		if f, err := strconv.ParseFloat(text, 64); err != nil || f != f || f > 1e300 || f < -1e300 {
+			return nil, "float_parsing", "Input should be a valid number"
+		}
+		return json.Number(text), "", ""
+	case "boolean":
+		b, err := strconv.ParseBool(text)
+		if err != nil {
+			return nil, "bool_parsing", "Input should be true or false"
+		}
+		return b, "", ""
+	default:
+		return text, "", ""
+	}
+}

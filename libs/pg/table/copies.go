@@ -1,0 +1,48 @@
+package table
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/convoflow/convoflow/libs/pg"
+)
+
+// Copies is a table of copies of what another service owns, made of its events. The first two columns are the id and version,
+// the owner's version of the object, which grows with each change. Events may arrive in any order and more than once.
+type Copies[T any] struct {
+	table  *Table[T]
+	db     *pg.DB
+	upsert string
+}
+
+// NewCopies makes the access to a table of copies.
+func NewCopies[T any](db *pg.DB, name string, columns ...Column[T]) *Copies[T] {
+	t := New(db, nil, Spec[T]{Name: name, Columns: columns, Missing: func() error { return pgx.ErrNoRows }})
+	var set []string
+	for _, c := range columns[1:] {
+		set = append(set, c.Name+" = excluded."+c.Name)
+	}
+	id, version := columns[0].Name, columns[1].Name
+	return &Copies[T]{table: t, db: db, upsert: fmt.Sprintf("%s on conflict (%s) do update set %s where excluded.%s > %s.%s",
+		t.inserted, id, strings.Join(set, ", "), version, name, version)}
+}
+
+// Find reads a copy. ok is false for an object that no event has named yet.
+func (c *Copies[T]) Find(ctx context.Context, id string) (row T, ok bool, err error) {
+	row, err = c.table.Find(ctx, id)
+	if pg.NoRows(err) {
+		return row, false, nil
+	}
+	return row, err == nil, err
+}
+
+// Upsert stores a copy; one that is as new as the stored one, or older, is ignored.
+func (c *Copies[T]) Upsert(ctx context.Context, row T) error {
+	if _, err := c.db.Conn(ctx).Exec(ctx, c.upsert, c.table.args(&row)...); err != nil {
+		return fmt.Errorf("store a copy in %s: %w", c.table.spec.Name, err)
+	}
+	return nil
+}

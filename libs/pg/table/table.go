@@ -1,0 +1,333 @@
+// Package table is how a store accesses one table whose rows are a Go type: find one, list a page, create, change under a lock
+// with its events, remove. It is written once, so that no store can change a row without its lock or publish an event without
+// its change. It refuses to know any table.
+package table
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/pg"
+)
+
+// Spec describes a table whose rows are a T.
+type Spec[T any] struct {
+	Name    string
+	Columns []Column[T] // the first is the id
+	// From is what is selected from, when it is not the table alone: its name with an alias, and joins. Columns that are only
+	// read belong to the joined tables.
+	From string
+	// Order is that of a list.
+	Order Order[T]
+	// Missing is the fault of a row that does not exist.
+	Missing func() error
+	// Save runs in the transaction of every Create and Change, after the row was written: it writes what a row has in other
+	// tables, and inserts the job that the change asks for. before is nil for a new row. It may be nil.
+	Save func(ctx context.Context, before, after *T) error
+	// Context returns the context that the events and jobs of a changed row belong to, for one whose trace began elsewhere. It may be nil.
+	Context func(ctx context.Context, row *T) context.Context
+}
+
+// Column is one column of a T.
+type Column[T any] struct {
+	Name  string
+	Field func(*T) any // a pointer to the field, to scan into and to read from
+	Read  string       // the expression that is selected; the name when empty
+	Write string       // the expression that is written, with $ for the field's value; $ when empty
+	Fixed bool         // written once, by Create
+	Join  bool         // only read
+}
+
+// Col is a column that is read and written as it is.
+func Col[T any](name string, field func(*T) any) Column[T] {
+	return Column[T]{Name: name, Field: field}
+}
+
+// Fixed is a column that never changes.
+func Fixed[T any](name string, field func(*T) any) Column[T] {
+	return Column[T]{Name: name, Field: field, Fixed: true}
+}
+
+// Joined is a column that is only read, by an expression such as "t.text".
+func Joined[T any](read string, field func(*T) any) Column[T] {
+	return Column[T]{Name: read, Field: field, Read: read, Join: true}
+}
+
+// Remaining is a column of type timestamptz whose field is a *time.Duration: how long it is until then, by the database's
+// clock. Both read and write use the transaction's now(), so an untouched field is written back as it was.
+func Remaining[T any](name string, field func(*T) any) Column[T] {
+	return Column[T]{Name: name, Field: field, Read: "%s - now()", Write: "now() + $::interval"}
+}
+
+// Order is the order of a list. Its keys are unique together, so that a cursor names one place.
+type Order[T any] struct {
+	Keys []Key[T]
+	Desc bool // all keys descending
+}
+
+// Key is one column of an order.
+type Key[T any] struct {
+	Name string
+	Type string // of PostgreSQL, such as timestamptz
+	Of   func(T) any
+}
+
+// Table accesses a table. It is safe for concurrent use.
+type Table[T any] struct {
+	spec   Spec[T]
+	db     *pg.DB
+	outbox *outbox.Outbox
+
+	selected, inserted, updated, deleted string
+}
+
+// New makes the access to a table. Without an outbox its rows have no events.
+func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
+	if spec.From == "" {
+		spec.From = spec.Name
+	}
+	alias := ""
+	if fields := strings.Fields(spec.From); len(fields) > 1 {
+		alias = fields[1] + "."
+	}
+	var read, names, values, set []string
+	for _, c := range spec.Columns {
+		switch {
+		case c.Join:
+			read = append(read, c.Read)
+			continue
+		case c.Read != "":
+			read = append(read, fmt.Sprintf(c.Read, alias+c.Name))
+		default:
+			read = append(read, alias+c.Name)
+		}
+		names = append(names, c.Name)
+		value := strings.ReplaceAll(orDollar(c.Write), "$", "$"+strconv.Itoa(len(names)))
+		values = append(values, value)
+		if !c.Fixed && len(names) > 1 {
+			set = append(set, c.Name+" = "+value)
+		}
+	}
+	id := spec.Columns[0].Name
+	return &Table[T]{
+		spec: spec, db: db, outbox: out,
+		selected: "select " + strings.Join(read, ", ") + " from " + spec.From,
+		inserted: "insert into " + spec.Name + " (" + strings.Join(names, ", ") + ") values (" + strings.Join(values, ", ") + ")",
+		updated:  "update " + spec.Name + " set " + strings.Join(set, ", ") + " where " + id + " = $1",
+		deleted:  "delete from " + spec.Name + " where " + id + " = $1",
+	}
+}
+
+func orDollar(write string) string {
+	if write == "" {
+		return "$"
+	}
+	return write
+}
+
+func (t *Table[T]) scan(row pgx.CollectableRow) (value T, err error) {
+	fields := make([]any, len(t.spec.Columns))
+	for i, c := range t.spec.Columns {
+		fields[i] = c.Field(&value)
+	}
+	return value, row.Scan(fields...)
+}
+
+// args are the values of the written columns.
+func (t *Table[T]) args(row *T) []any {
+	args := make([]any, 0, len(t.spec.Columns))
+	for _, c := range t.spec.Columns {
+		if !c.Join {
+			args = append(args, c.Field(row))
+		}
+	}
+	return args
+}
+
+// Query reads the rows that the conditions leave, with what follows them in the statement, such as an order.
+func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error) {
+	rows, err := t.db.Conn(ctx).Query(ctx, t.selected+w.String()+" "+rest, w.args...)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.spec.Name, err)
+	}
+	found, err := pgx.CollectRows(rows, t.scan)
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", t.spec.Name, err)
+	}
+	return found, nil
+}
+
+// Find reads a row, or fails with the fault Missing.
+func (t *Table[T]) Find(ctx context.Context, id string) (T, error) {
+	var w Where
+	w.And(t.idColumn()+" = ?", id)
+	return t.one(ctx, w, "")
+}
+
+// FindWhere reads the one row that the conditions leave, or fails with the fault Missing.
+func (t *Table[T]) FindWhere(ctx context.Context, w Where) (T, error) { return t.one(ctx, w, "") }
+
+func (t *Table[T]) idColumn() string {
+	if fields := strings.Fields(t.spec.From); len(fields) > 1 {
+		return fields[1] + "." + t.spec.Columns[0].Name
+	}
+	return t.spec.Columns[0].Name
+}
+
+func (t *Table[T]) one(ctx context.Context, w Where, lock string) (T, error) {
+	found, err := t.Query(ctx, w, lock)
+	if err == nil && len(found) == 0 {
+		err = t.spec.Missing()
+	}
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return found[0], nil
+}
+
+// lock is the clause that locks the rows of the table and not those of joined ones.
+func (t *Table[T]) lock() string {
+	if fields := strings.Fields(t.spec.From); len(fields) > 1 {
+		return "for no key update of " + fields[1]
+	}
+	return "for no key update"
+}
+
+// List reads one page of what the conditions leave. A cursor of another list is an Invalid fault.
+func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T], error) {
+	order := t.spec.Order
+	if r.Cursor != "" {
+		if err := order.after(&w, r.Cursor); err != nil {
+			return page.Of[T]{}, err
+		}
+	}
+	// One row more shows whether there is a next page.
+	rest := fmt.Sprintf("order by %s limit %d offset %d", order, r.Limit+1, r.Skip)
+	items, err := t.Query(ctx, w, rest)
+	if err != nil || len(items) <= r.Limit {
+		return page.Of[T]{Items: items}, err
+	}
+	items = items[:r.Limit]
+	return page.Of[T]{Items: items, Next: order.cursor(items[r.Limit-1])}, nil
+}
+
+// Create writes a new row with its events. conflict is what follows the values, such as "on conflict do nothing"; it may be
+// empty. created is false when the conflict left nothing written.
+func (t *Table[T]) Create(ctx context.Context, row *T, conflict string, events ...event.Event) (created bool, err error) {
+	err = t.db.InTx(ctx, func(ctx context.Context) error {
+		tag, err := t.db.Conn(ctx).Exec(ctx, t.inserted+" "+conflict, t.args(row)...)
+		if err != nil {
+			return fmt.Errorf("insert into %s: %w", t.spec.Name, err)
+		}
+		if created = tag.RowsAffected() > 0; !created {
+			return nil
+		}
+		return t.follow(ctx, nil, row, events)
+	})
+	return created, err
+}
+
+// Change loads a row under its lock, lets fn change it, and saves it with the events that fn returns, all or nothing. fn may
+// run more than once. It fails with the fault Missing, and with what fn returns.
+func (t *Table[T]) Change(ctx context.Context, id string, fn func(*T) ([]event.Event, error)) (T, error) {
+	return t.alter(ctx, id, fn, func(ctx context.Context, before, row *T, events []event.Event) error {
+		if err := t.write(ctx, row); err != nil {
+			return err
+		}
+		return t.follow(ctx, before, row, events)
+	})
+}
+
+// Remove deletes a row with the events that fn returns. fn runs under the row's lock.
+func (t *Table[T]) Remove(ctx context.Context, id string, fn func(*T) ([]event.Event, error)) error {
+	_, err := t.alter(ctx, id, fn, func(ctx context.Context, _, row *T, events []event.Event) error {
+		if _, err := t.db.Conn(ctx).Exec(ctx, t.deleted, id); err != nil {
+			return fmt.Errorf("delete from %s: %w", t.spec.Name, err)
+		}
+		return t.publish(t.context(ctx, row), events)
+	})
+	return err
+}
+
+// ChangeEach changes up to limit rows that the conditions leave, in that order, and returns how many there were. Rows that
+// somebody else is changing are left out. fn must take each row out of the conditions.
+func (t *Table[T]) ChangeEach(ctx context.Context, w Where, order string, limit int, fn func(*T) ([]event.Event, error)) (n int, err error) {
+	err = t.db.InTx(ctx, func(ctx context.Context) error {
+		found, err := t.Query(ctx, w, fmt.Sprintf("order by %s limit %d %s skip locked", order, limit, t.lock()))
+		if err != nil {
+			return err
+		}
+		n = len(found)
+		for _, row := range found {
+			before := row
+			events, err := fn(&row)
+			if err != nil {
+				return err
+			}
+			if err := t.write(ctx, &row); err != nil {
+				return err
+			}
+			if err := t.follow(ctx, &before, &row, events); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return n, err
+}
+
+func (t *Table[T]) alter(ctx context.Context, id string, fn func(*T) ([]event.Event, error), write func(context.Context, *T, *T, []event.Event) error) (row T, err error) {
+	err = t.db.InTx(ctx, func(ctx context.Context) (err error) {
+		var w Where
+		w.And(t.idColumn()+" = ?", id)
+		if row, err = t.one(ctx, w, t.lock()); err != nil {
+			return err
+		}
+		before := row
+		events, err := fn(&row)
+		if err != nil {
+			return err
+		}
+		return write(ctx, &before, &row, events)
+	})
+	return row, err
+}
+
+func (t *Table[T]) write(ctx context.Context, row *T) error {
+	args := t.args(row)
+	if _, err := t.db.Conn(ctx).Exec(ctx, t.updated, args...); err != nil {
+		return fmt.Errorf("update %s: %w", t.spec.Name, err)
+	}
+	return nil
+}
+
+// follow writes what a change of a row brings with it.
+func (t *Table[T]) follow(ctx context.Context, before, after *T, events []event.Event) error {
+	ctx = t.context(ctx, after)
+	if err := t.publish(ctx, events); err != nil || t.spec.Save == nil {
+		return err
+	}
+	return t.spec.Save(ctx, before, after)
+}
+
+func (t *Table[T]) publish(ctx context.Context, events []event.Event) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return t.outbox.Append(ctx, events...)
+}
+
+func (t *Table[T]) context(ctx context.Context, row *T) context.Context {
+	if t.spec.Context == nil {
+		return ctx
+	}
+	return t.spec.Context(ctx, row)
+}

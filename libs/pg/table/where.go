@@ -1,0 +1,116 @@
+package table
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/page"
+)
+
+// Where is the conditions of a statement. The zero Where leaves every row.
+type Where struct {
+	all  []string
+	args []any
+}
+
+// And adds a condition whose values are ? in it, in their order.
+func (w *Where) And(condition string, values ...any) {
+	var b strings.Builder
+	for i, part := range strings.Split(condition, "?") {
+		if i > 0 {
+			w.args = append(w.args, values[i-1])
+			b.WriteString("$" + strconv.Itoa(len(w.args)))
+		}
+		b.WriteString(part)
+	}
+	w.all = append(w.all, "("+b.String()+")")
+}
+
+// If adds a condition when there is something to ask for.
+func (w *Where) If(present bool, condition string, values ...any) {
+	if present {
+		w.And(condition, values...)
+	}
+}
+
+// String is the clause, with a space before it.
+func (w Where) String() string {
+	if len(w.all) == 0 {
+		return ""
+	}
+	return " where " + strings.Join(w.all, " and ")
+}
+
+// Like makes the pattern of a text that is contained, for LIKE and ILIKE.
+func Like(text string) string {
+	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
+}
+
+// String is what follows "order by".
+func (o Order[T]) String() string {
+	names := make([]string, len(o.Keys))
+	for i, k := range o.Keys {
+		names[i] = k.Name
+		if o.Desc {
+			names[i] += " desc"
+		}
+	}
+	return strings.Join(names, ", ")
+}
+
+func (o Order[T]) cursor(row T) string {
+	key := make([]any, len(o.Keys))
+	for i, k := range o.Keys {
+		key[i] = k.Of(row)
+	}
+	return page.Encode(key...)
+}
+
+// after adds the condition of coming after the cursor.
+func (o Order[T]) after(w *Where, cursor string) error {
+	key, err := page.Decode(cursor, len(o.Keys))
+	if err != nil {
+		return err
+	}
+	var names, places []string
+	var values []any
+	for i, k := range o.Keys {
+		if !valid(key[i], k.Type) {
+			return page.Invalid()
+		}
+		names, places, values = append(names, k.Name), append(places, "?::text::"+k.Type), append(values, key[i])
+	}
+	compare := ">"
+	if o.Desc {
+		compare = "<"
+	}
+	w.And(fmt.Sprintf("(%s) %s (%s)", strings.Join(names, ", "), compare, strings.Join(places, ", ")), values...)
+	return nil
+}
+
+// valid reports whether PostgreSQL reads the text as that type.
+func valid(text, typ string) bool {
+	switch typ {
+	case "uuid":
+		return event.ValidID(text)
+	case "timestamptz":
+		t, err := time.Parse(time.RFC3339Nano, text)
+		return err == nil && t.Year() >= 1 && t.Year() <= 9999
+	case "bigint":
+		_, err := strconv.ParseInt(text, 10, 64)
+		return err == nil
+	default:
+		return !strings.ContainsRune(text, 0)
+	}
+}
+
+// Newest is the order of most lists: the latest creation first.
+func Newest[T any](createdAt func(T) time.Time, id func(T) string) Order[T] {
+	return Order[T]{Desc: true, Keys: []Key[T]{
+		{Name: "created_at", Type: "timestamptz", Of: func(row T) any { return createdAt(row) }},
+		{Name: "id", Type: "uuid", Of: func(row T) any { return id(row) }},
+	}}
+}

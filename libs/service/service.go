@@ -1,0 +1,195 @@
+// Package service opens what all services have in common, in one order, so that the root file of a service holds only what is
+// its own: database, Kafka, outbox, inbox, idempotency keys, jobs, who may call, the middleware chain, the router, the ports.
+// It knows no service; what a service publishes and answers comes in its Contract.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/idempotency"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/identity/access"
+	"github.com/convoflow/convoflow/libs/inbox"
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/op"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+// Contract is what a service has to keep: its API and the topics of the platform.
+type Contract struct {
+	Name     string // of the service, of its database schema and of its consumer group
+	OpenAPI  []byte // its document
+	Topics   []event.Topic
+	Sessions access.Feed // where ended sessions are published
+}
+
+// Base is what every service has. Fill it between Open and App: routes, handlers of events, jobs and actors.
+type Base struct {
+	Name     string
+	Tel      telemetry.Set
+	Clock    clock.Clock
+	DB       *pg.DB
+	Outbox   *outbox.Outbox
+	Jobs     *job.Queue
+	Consumer *bus.Consumer
+	Router   *rpc.Router
+	// Authenticate says who sends a request. A service without Config.Access sets it.
+	Authenticate rpc.Authenticator
+	// Wrap may put middleware around the whole API, before routing.
+	Wrap func(http.Handler) http.Handler
+
+	cfg    Settings
+	kafka  *bus.Kafka
+	inbox  *inbox.Inbox
+	keeper *idempotency.Keeper
+	access *access.Access // nil without Config.Access
+	group  *run.Group
+	actors []actor
+}
+
+type actor struct {
+	name string
+	run  run.Actor
+}
+
+// Open connects to what a service needs and brings its tables to the newest version. Nothing listens or runs before App and
+// its Run. When something fails between the two, call CloseIf.
+func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (_ *Base, err error) {
+	shared := cfg.Shared()
+	b := &Base{Name: contract.Name, Tel: tel, Clock: clock.System{}, cfg: cfg, group: run.NewGroup(tel), Wrap: func(h http.Handler) http.Handler { return h }}
+	defer b.CloseIf(&err)
+	if b.DB, err = open(ctx, contract.Name, shared, tel, own); err != nil {
+		return nil, err
+	}
+	b.Defer("database", b.DB.Close)
+	if b.kafka, err = bus.Connect(shared.Kafka, contract.Topics); err != nil {
+		return nil, err
+	}
+	b.Defer("kafka", b.kafka.Close)
+	b.Outbox, b.inbox, b.keeper = outbox.New(b.DB, tel), inbox.New(b.DB), idempotency.New(b.DB)
+	if shared.Access != nil {
+		b.access = access.New(*shared.Access, contract.Sessions, b.kafka, b.Clock, tel)
+		b.Authenticate = b.access.Authenticate
+	}
+	chain, err := op.NewChain(tel, pg.Classify)
+	if err != nil {
+		return nil, err
+	}
+	b.Jobs = job.New(b.DB, chain, tel)
+	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, tel)
+	authenticate := func(r *http.Request) (identity.Caller, error) { return b.Authenticate(r) }
+	if b.Router, err = rpc.NewRouter(contract.OpenAPI, chain, authenticate, b.keeper, tel); err != nil {
+		return nil, err
+	}
+	return b, nil
+}
+
+func open(ctx context.Context, name string, cfg Config, tel telemetry.Set, own []pg.Migrations) (*pg.DB, error) {
+	db, err := pg.Open(ctx, cfg.Database, name, tel)
+	if err != nil {
+		return nil, err
+	}
+	shared := []pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations()}
+	if err := db.Migrate(ctx, slices.Concat(shared, own)...); err != nil {
+		db.Close()
+		return nil, err
+	}
+	return db, nil
+}
+
+// CloseIf closes everything when *err is an error. Defer it right after Open.
+func (b *Base) CloseIf(err *error) {
+	if *err != nil {
+		b.group.Close()
+	}
+}
+
+// Defer adds something to close after everything has stopped; the last added closes first.
+func (b *Base) Defer(name string, close func()) { b.group.Defer(name, close) }
+
+// Run adds an actor of the service.
+func (b *Base) Run(name string, a run.Actor) { b.actors = append(b.actors, actor{name, a}) }
+
+// Ready fails while requests cannot be answered. Kafka is not asked: without it writes go on through the outbox.
+func (b *Base) Ready(ctx context.Context) error {
+	if err := b.DB.Ping(ctx); err != nil {
+		return fmt.Errorf("database: %w", err)
+	}
+	if b.access == nil {
+		return nil
+	}
+	return b.access.Ready(ctx)
+}
+
+// App makes the service: from now on it listens. The error says where the routes and the contract differ.
+func (b *Base) App() (*App, error) {
+	if b.Authenticate == nil {
+		return nil, errors.New("the service has neither the settings of access nor an authenticator")
+	}
+	routes, err := b.Router.Handler()
+	if err != nil {
+		return nil, err
+	}
+	shared := b.cfg.Shared()
+	server, err := run.HTTP(shared.HTTP, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
+	if err != nil {
+		return nil, err
+	}
+	b.Defer("http", server.Close)
+	admin, err := run.Admin(shared.Admin, b.Tel, b.Ready, b.cfg)
+	if err != nil {
+		return nil, err
+	}
+	b.Defer("admin", admin.Close)
+
+	// Started in this order, stopped in reverse: requests are drained first, and metrics can be read to the end.
+	g := b.group
+	g.Add("admin", admin)
+	if b.access != nil {
+		b.access.Join(g)
+	}
+	g.Add("outbox", b.Outbox.Relay(b.kafka))
+	g.Add("inbox sweep", b.inbox.Sweep(b.Tel))
+	g.Add("idempotency sweep", b.keeper.Sweep(b.Tel))
+	if !b.Consumer.Empty() {
+		g.Add("feed", b.Consumer)
+	}
+	if !b.Jobs.Empty() {
+		g.Add("jobs", b.Jobs)
+	}
+	for _, a := range b.actors {
+		g.Add(a.name, a.run)
+	}
+	g.Add("http", server)
+	return NewApp(g, server, b.Ready), nil
+}
+
+// App is a service that listens and is ready to run.
+type App struct {
+	group *run.Group
+	http  *run.Server
+	ready run.Ready
+}
+
+// NewApp makes an App of its parts.
+func NewApp(g *run.Group, http *run.Server, ready run.Ready) *App { return &App{g, http, ready} }
+
+// Run serves until ctx ends, then drains and closes everything. Call it once.
+func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
+
+// Addr is where the API listens, host:port.
+func (a *App) Addr() string { return a.http.Addr() }
+
+// Ready fails while requests cannot be answered.
+func (a *App) Ready(ctx context.Context) error { return a.ready(ctx) }
