@@ -13,7 +13,7 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
 // built are the binaries of this test run.
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	code := pgtest.With(func(signals <-chan os.Signal) int {
+	code := temporary.With(func(signals <-chan os.Signal) int {
 		code := make(chan int, 1)
 		go func() { code <- m.Run() }()
 		select {

@@ -16,35 +16,26 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
-	"fmt"
-	"log/slog"
 	"net/url"
 	"os"
-	"os/signal"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/libs/pg/pgserver"
+	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
-// URLVariable names the environment variable with the superuser's connection string of the server to use.
-const URLVariable = "TEST_DATABASE_URL"
-
 const (
-	startTimeout = time.Minute
-	stopTimeout  = 10 * time.Second
-	dropTimeout  = 30 * time.Second
+	dropTimeout = 2 * time.Minute
 	// exitInterrupted is what a shell reports for a program that SIGINT ended.
 	exitInterrupted = 130
 )
 
 // Main runs the tests of a package with a server and exits. Interrupting the test binary stops the server too.
 func Main(m *testing.M) {
-	os.Exit(With(func(signals <-chan os.Signal) int {
+	os.Exit(temporary.With(func(signals <-chan os.Signal) int {
 		code := make(chan int, 1)
 		go func() { code <- m.Run() }()
 		select {
@@ -54,54 +45,6 @@ func Main(m *testing.M) {
 			return exitInterrupted
 		}
 	}))
-}
-
-// With sets TEST_DATABASE_URL to a temporary server unless it is set, calls f, stops the server and returns f's exit code.
-// SIGINT and SIGTERM go to f instead of ending the process.
-func With(f func(signals <-chan os.Signal) int) int {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
-	if os.Getenv(URLVariable) != "" {
-		return f(signals)
-	}
-	stop, err := serve(context.Background())
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "pgtest:", err)
-		return 1
-	}
-	code := f(signals)
-	if err := stop(); err != nil {
-		fmt.Fprintln(os.Stderr, "pgtest:", err)
-		return max(code, 1)
-	}
-	return code
-}
-
-func serve(ctx context.Context) (stop func() error, err error) {
-	dir, err := os.MkdirTemp("", "convoflow-postgres-")
-	if err != nil {
-		return nil, fmt.Errorf("make a directory for postgres: %w", err)
-	}
-	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
-	defer cancel()
-	server, err := pgserver.Start(startCtx, pgserver.Options{
-		Dir: dir, Log: slog.New(slog.DiscardHandler), Bin: os.Getenv("POSTGRES_BIN"), Fast: true,
-	})
-	if err != nil {
-		_ = os.RemoveAll(dir)
-		return nil, err
-	}
-	if err := os.Setenv(URLVariable, server.URL("postgres")); err != nil {
-		return nil, fmt.Errorf("set %s: %w", URLVariable, err)
-	}
-	return func() error {
-		stopCtx, cancel := context.WithTimeout(ctx, stopTimeout)
-		defer cancel()
-		if err := server.Stop(stopCtx); err != nil {
-			return err
-		}
-		return os.RemoveAll(dir)
-	}, nil
 }
 
 // Schema makes an empty schema and a role that owns it and reaches nothing else, and returns a connection string for that
@@ -145,13 +88,13 @@ func withParameter(u *url.URL, key, value string) string {
 
 func serverURL(t testing.TB) *url.URL {
 	t.Helper()
-	value := os.Getenv(URLVariable)
+	value := os.Getenv(temporary.URLVariable)
 	if value == "" {
-		t.Fatalf("%s is not set: the package needs `func TestMain(m *testing.M) { pgtest.Main(m) }`", URLVariable)
+		t.Fatalf("%s is not set: the package needs `func TestMain(m *testing.M) { pgtest.Main(m) }`", temporary.URLVariable)
 	}
 	u, err := url.Parse(value)
 	if err != nil {
-		t.Fatalf("%s is not a URL", URLVariable)
+		t.Fatalf("%s is not a URL", temporary.URLVariable)
 	}
 	return u
 }

@@ -11,7 +11,7 @@ import (
 	"os/exec"
 	"syscall"
 
-	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
 // Exit codes of a shell, for a wrong call and for a command it cannot run.
@@ -30,7 +30,7 @@ func main() {
 		fmt.Fprintln(os.Stderr, "usage: with-postgres -- command [argument…]")
 		os.Exit(exitUsage)
 	}
-	os.Exit(pgtest.With(func(signals <-chan os.Signal) int { return run(args, signals) }))
+	os.Exit(temporary.With(func(signals <-chan os.Signal) int { return run(args, signals) }))
 }
 
 func run(args []string, signals <-chan os.Signal) int {

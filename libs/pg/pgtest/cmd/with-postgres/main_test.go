@@ -15,7 +15,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
 // childEnv makes the test binary be the command itself.
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 func command(t *testing.T, dir string, args ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
-	cmd.Env = append(os.Environ(), childEnv+"=1", pgtest.URLVariable+"=", "TMPDIR="+dir)
+	cmd.Env = append(os.Environ(), childEnv+"=1", temporary.URLVariable+"=", "TMPDIR="+dir)
 	_, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()

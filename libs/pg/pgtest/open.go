@@ -1,0 +1,40 @@
+package pgtest
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+const maxConns = 6
+
+// Open makes an empty schema with those tables and opens it. It is gone when the test ends.
+func Open(t testing.TB, sets ...pg.Migrations) *pg.DB {
+	t.Helper()
+	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(Schema(t)), MaxConns: maxConns}, "unused", telemetry.Nop())
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	require.NoError(t, db.Migrate(t.Context(), sets...))
+	return db
+}
+
+// Column reads one column of what a query finds.
+func Column[T any](t testing.TB, db *pg.DB, sql string, args ...any) []T {
+	t.Helper()
+	rows, err := db.Conn(context.WithoutCancel(t.Context())).Query(context.WithoutCancel(t.Context()), sql, args...)
+	require.NoError(t, err)
+	defer rows.Close()
+	var values []T
+	for rows.Next() {
+		var v T
+		require.NoError(t, rows.Scan(&v))
+		values = append(values, v)
+	}
+	require.NoError(t, rows.Err())
+	return values
+}

@@ -1,0 +1,71 @@
+// Package temporary starts a PostgreSQL server for as long as a function runs. It is apart from pgtest so that the program
+// with-postgres needs little else.
+package temporary
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/pg/pgserver"
+)
+
+// URLVariable names the environment variable with the superuser's connection string of the server to use.
+const URLVariable = "TEST_DATABASE_URL"
+
+const (
+	startTimeout = 2 * time.Minute
+	stopTimeout  = time.Minute
+)
+
+// With sets TEST_DATABASE_URL to a temporary server unless it is set, calls f, stops the server and returns f's exit code.
+// SIGINT and SIGTERM go to f instead of ending the process.
+func With(f func(signals <-chan os.Signal) int) int {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	if os.Getenv(URLVariable) != "" {
+		return f(signals)
+	}
+	stop, err := serve(context.Background())
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		return 1
+	}
+	code := f(signals)
+	if err := stop(); err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		return max(code, 1)
+	}
+	return code
+}
+
+func serve(ctx context.Context) (stop func() error, err error) {
+	dir, err := os.MkdirTemp("", "convoflow-postgres-")
+	if err != nil {
+		return nil, fmt.Errorf("make a directory for postgres: %w", err)
+	}
+	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	server, err := pgserver.Start(startCtx, pgserver.Options{
+		Dir: dir, Log: slog.New(slog.DiscardHandler), Bin: os.Getenv("POSTGRES_BIN"), Fast: true,
+	})
+	if err != nil {
+		_ = os.RemoveAll(dir)
+		return nil, err
+	}
+	if err := os.Setenv(URLVariable, server.URL("postgres")); err != nil {
+		return nil, fmt.Errorf("set %s: %w", URLVariable, err)
+	}
+	return func() error {
+		stopCtx, cancel := context.WithTimeout(ctx, stopTimeout)
+		defer cancel()
+		if err := server.Stop(stopCtx); err != nil {
+			return err
+		}
+		return os.RemoveAll(dir)
+	}, nil
+}
