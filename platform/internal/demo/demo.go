@@ -31,7 +31,7 @@ type demo struct {
 	admin   bool
 }
 
-// Run does the main job on the platform at base and tells what happens. The error says what did not.
+// Run does the main job on the platform at base and prints what happens. The error says what did not.
 func Run(ctx context.Context, base string, out io.Writer) error {
 	trace := make([]byte, 24)
 	if _, err := rand.Read(trace); err != nil {
@@ -56,21 +56,21 @@ func Run(ctx context.Context, base string, out io.Writer) error {
 			return fmt.Errorf("%s: %w", strings.ToLower(step.name[:1])+step.name[1:], err)
 		}
 	}
-	d.say("\nAll of it happened. One trace joins it: %s\nLook around: %s/docs\n", d.traceID, base)
+	d.say("\nAll of it happened. One trace joins it: %s\n", d.traceID)
 	return nil
 }
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format, args...) }
 
 func (d *demo) ready(ctx context.Context) error {
-	var health struct{ Service, Version string }
-	if err := d.api.get(ctx, "/health", &health); err != nil {
-		return fmt.Errorf("%w\nIs it running? Start it with: make up", err)
+	version, err := Probe(ctx, d.api.base)
+	if err != nil {
+		return err
 	}
 	if err := d.api.get(ctx, "/ready", nil); err != nil {
 		return err
 	}
-	d.say("  %s %s at %s\n", health.Service, health.Version, d.api.base)
+	d.say("  convoflow %s at %s\n", version, d.api.base)
 	return nil
 }
 
