@@ -59,8 +59,7 @@ func runDemo(ctx context.Context, args []string, out io.Writer) error {
 	case ctx.Err() != nil:
 		return errInterrupted
 	case errors.Is(err, demo.ErrUnreachable) && isLoopback(base.Hostname()):
-		say(out, "Nothing answers at %s, so the demo starts a platform of its own.\n", *address)
-		return runOwnDemo(ctx, out)
+		return runOwnDemo(ctx, *address, out)
 	case errors.Is(err, demo.ErrUnreachable):
 		return fmt.Errorf("%s: %w\nCheck the address, and that a platform runs there. Without an address, make demo starts a platform of its own on this machine", *address, err)
 	case err != nil:
@@ -78,13 +77,14 @@ func isLoopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// runOwnDemo does the demo on a platform that lives only for it.
-func runOwnDemo(ctx context.Context, out io.Writer) error {
+// runOwnDemo does the demo on a platform that lives only for it, because nothing answers at address.
+func runOwnDemo(ctx context.Context, address string, out io.Writer) error {
 	if stores := platform.ExternalStores(os.Environ()); len(stores) > 0 {
 		names := strings.Join(stores, ", ")
 		return usageError{fmt.Errorf("the demo does not start a platform of its own with %s, because what it writes there would stay\n"+
 			"Start the platform (make up) and run the demo on it, or unset %[1]s", names)}
 	}
+	say(out, "Nothing answers at %s, so the demo starts a platform of its own.\n", address)
 	dataDir, err := temporaryDir()
 	if err != nil {
 		return err

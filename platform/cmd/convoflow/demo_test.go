@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -89,21 +90,29 @@ func TestTheDemoStartsNothingForARemotePlatformThatDoesNotAnswer(t *testing.T) {
 	requireEmpty(t, temp)
 }
 
-func TestTheDemoUsesAPlatformThatAnswers(t *testing.T) {
+func TestTheDemoUsesAPlatformThatAnswersAndWaitsUntilItIsReady(t *testing.T) {
 	temp := temporary(t)
 	t.Setenv("DATABASE_URL", "postgres://db.example.com/convoflow") // of the platform that runs
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/health" {
-			_, _ = io.WriteString(w, `{"status":"ok","service":"convoflow","version":"1.2.3"}`)
-			return
+	var asked atomic.Int32
+	platform := http.NewServeMux()
+	platform.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
+		_, _ = io.WriteString(w, `{"status":"ok","service":"convoflow","version":"1.2.3"}`)
+	})
+	platform.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if asked.Add(1) == 1 {
+			w.WriteHeader(http.StatusServiceUnavailable)
 		}
-		w.WriteHeader(http.StatusServiceUnavailable)
-	}))
+	})
+	platform.HandleFunc("POST /auth/register", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, `{"code":"registration_closed"}`)
+	})
+	server := httptest.NewServer(platform)
 	t.Cleanup(server.Close)
 	code, stdout, stderr := convoflow(t.Context(), "demo", "--url", server.URL+"/")
 	require.Equal(t, exitFailed, code)
-	require.Contains(t, stdout, "The platform is ready")
-	require.Contains(t, stderr, "503")
+	require.Contains(t, stdout, "waiting until every service is ready\n  convoflow 1.2.3 at "+server.URL+"\n")
+	require.Contains(t, stderr, "registration_closed")
 	requireEmpty(t, temp)
 }
 
@@ -115,8 +124,9 @@ func TestTheDemoWritesIntoNoStoreThatOutlivesIt(t *testing.T) {
 		t.Run(setting, func(t *testing.T) {
 			temp := temporary(t)
 			t.Setenv(setting, value)
-			code, _, stderr := convoflow(t.Context(), "demo", "--url", "http://"+unused(t))
+			code, stdout, stderr := convoflow(t.Context(), "demo", "--url", "http://"+unused(t))
 			require.Equal(t, exitUsage, code, stderr)
+			require.Empty(t, stdout)
 			require.Contains(t, stderr, "make up")
 			require.Contains(t, stderr, "unset "+strings.TrimSuffix(setting, "_FILE"))
 			require.NotContains(t, stderr, value, "a setting may be a secret")
@@ -194,8 +204,7 @@ func TestOnlyTheLogsOfAFailedDemoStay(t *testing.T) {
 				require.NoError(t, os.WriteFile(path, []byte("x"), 0o600))
 			}
 			err := discard(dir, tt.err)
-			require.Equal(t, tt.err == nil, err == nil)
-			require.True(t, errors.Is(err, tt.err))
+			require.ErrorIs(t, err, tt.err)
 			if tt.stay == nil {
 				require.NoDirExists(t, dir)
 				return

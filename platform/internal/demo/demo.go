@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -20,6 +22,7 @@ const (
 	pollEvery      = 500 * time.Millisecond
 	callTimeout    = 3 * time.Minute // the recording is half a minute long and is recognized faster than it plays
 	webhookTimeout = 30 * time.Second
+	readyTimeout   = 30 * time.Second
 )
 
 // demo is one run.
@@ -67,11 +70,29 @@ func (d *demo) ready(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.api.get(ctx, "/ready", nil); err != nil {
+	if err := d.awaitReady(ctx); err != nil {
 		return err
 	}
 	d.say("  convoflow %s at %s\n", version, d.api.base)
 	return nil
+}
+
+// awaitReady waits for a platform that has only just been started.
+func (d *demo) awaitReady(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for waited := false; ; waited = true {
+		err := d.api.get(ctx, "/ready", nil)
+		if unavailable := (*apiError)(nil); !errors.As(err, &unavailable) || unavailable.Status != http.StatusServiceUnavailable {
+			return err
+		}
+		if !waited {
+			d.say("  waiting until every service is ready\n")
+		}
+		if pause(waiting, pollEvery) != nil {
+			return fmt.Errorf("%s/ready says which service is not, and its log says why: %w", d.api.base, err)
+		}
+	}
 }
 
 func (d *demo) login(ctx context.Context) error {
