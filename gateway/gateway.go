@@ -96,7 +96,7 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 
 // connect makes the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
-	numbers, err := proxy.NewNumbers(tel.Metrics)
+	metrics, err := proxy.NewMetrics(tel.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the services: %w", err)
 	}
@@ -105,7 +105,7 @@ func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Ups
 	}
 	upstreams := map[string]*proxy.Upstream{}
 	for service, address := range map[string]string{"auth": cfg.Access.AuthURL, "calls": cfg.CallsURL, "crm": cfg.CRMURL, "notify": cfg.NotifyURL} {
-		upstream, err := proxy.New(service, address, options, numbers, tel)
+		upstream, err := proxy.New(service, address, options, metrics, tel)
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", service, err)
 		}

@@ -299,7 +299,7 @@ func TestAClientThatLeavesIsNotWorkedFor(t *testing.T) {
 	<-arrived
 	require.NoError(t, conn.Close())
 	<-left
-	f.log.find(t, `"op":"gateway.calls.upload"`, `"status":499`, `"code":"client_gone"`)
+	f.log.find(t, `"op":"gateway.calls.upload"`, `"status":499`, `"code":"client_closed_request"`)
 }
 
 func TestAServiceThatIsDown(t *testing.T) {

@@ -115,7 +115,7 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 		// The gateway's own pages are asked for by machines all the time.
 		name, level, handler := rt.op, slog.LevelDebug, own[rt.op]
 		if handler == nil {
-			name, level, handler = "gateway."+rt.op, slog.LevelInfo, upstreams[rt.service].Quick(rt.timeout)
+			name, level, handler = "gateway."+rt.op, slog.LevelInfo, upstreams[rt.service].Buffered(rt.timeout)
 			if rt.timeout == streamed {
 				handler = upstreams[rt.service].Stream()
 			}

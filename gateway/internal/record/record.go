@@ -23,8 +23,8 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// StatusGone is noted for a request whose client left before there was an answer; nobody reads it. The number is nginx's.
-const StatusGone = 499
+// StatusClientClosedRequest is noted for a request whose client left before there was an answer; nobody reads it. The number is nginx's.
+const StatusClientClosedRequest = 499
 
 const unrouted = "gateway.unrouted" // no such path or method, or refused before it mattered
 
@@ -96,10 +96,10 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	rpc.WriteError(w, r, err)
 }
 
-// Gone notes that the client left.
-func Gone(w http.ResponseWriter, err error) {
+// ClientLeft records that the client closed the connection before there was a response.
+func ClientLeft(w http.ResponseWriter, err error) {
 	entryOf(w).err = err
-	w.WriteHeader(StatusGone)
+	w.WriteHeader(StatusClientClosedRequest)
 }
 
 // Handler records the requests that next serves. It is the outermost handler: a panic becomes an answer here.
@@ -132,7 +132,7 @@ func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	case p == nil:
 		return false
 	case aborted && r.Context().Err() != nil:
-		w.err, w.status = r.Context().Err(), StatusGone
+		w.err, w.status = r.Context().Err(), StatusClientClosedRequest
 		return true
 	case aborted:
 		w.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
@@ -157,8 +157,8 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 	level, code := w.level, ""
 	if w.err != nil {
 		code = fault.Of(w.err).Code
-		if status == StatusGone {
-			code = "client_gone"
+		if status == StatusClientClosedRequest {
+			code = "client_closed_request"
 		}
 		span.SetAttributes(attribute.String("error.type", code))
 	}
