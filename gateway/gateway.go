@@ -1,6 +1,6 @@
-// Package gateway is the front door of Convoflow: every request of an app comes in here. It keeps out who may not call,
-// passes the rest on to the services, and publishes the contract. It refuses to know any business: it has no database, and
-// the services verify every token again.
+// Package gateway is the API gateway of Convoflow: every request of an app passes through it. It refuses requests that are
+// not allowed, proxies the others to the services, and publishes the OpenAPI document. It has no database and no business
+// logic, and the services verify every token again.
 package gateway
 
 import (
@@ -33,11 +33,11 @@ func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
 // Addr is where the API listens.
 func (a *App) Addr() string { return a.http.Addr() }
 
-// Ready fails while the gateway cannot judge tokens. It says nothing about the services: GET /ready does, and a gateway
-// must stay reachable while one of them is down.
+// Ready fails while the gateway cannot verify tokens. It does not check the services, as GET /ready does: the gateway must
+// stay reachable while one of them is down.
 func (a *App) Ready(ctx context.Context) error { return a.access.Ready(ctx) }
 
-// New wires the gateway. It listens from now on, and serves when it runs.
+// New wires the gateway. It listens at once and serves when it runs.
 func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if problems := cfg.Check(); len(problems) > 0 {
 		return nil, &conf.Error{Problems: problems}
@@ -71,13 +71,13 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	door := guard.Door{Proxies: prefixes(cfg.TrustedProxies), Hosts: trimmed(cfg.AllowedHosts), Origins: trimmed(cfg.AllowedOrigins)}
+	edge := guard.Edge{Proxies: prefixes(cfg.TrustedProxies), Hosts: trimmed(cfg.AllowedHosts), Origins: trimmed(cfg.AllowedOrigins)}
 	listener, err := cfg.HTTP.Listen()
 	if err != nil {
 		return nil, err
 	}
-	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare},
-		guard.Serving(guard.Cut(guard.Patience, recorder.Handler(door.Handler(router)))))
+	listener, handler := cfg.linger().Wrap(listener, guard.Deadlines(guard.StallTimeout, recorder.Handler(edge.Handler(router))))
+	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare}, guard.Serving(handler))
 	if err != nil {
 		return nil, err
 	}
@@ -123,7 +123,7 @@ func readiness(upstreams map[string]*proxy.Upstream, callers *access.Access) map
 	return ready
 }
 
-// prefixes are the networks of a checked setting.
+// prefixes parses the CIDRs of a setting that has been checked.
 func prefixes(cidrs []string) (out []netip.Prefix) {
 	for _, cidr := range trimmed(cidrs) {
 		if prefix, err := netip.ParsePrefix(cidr); err == nil {

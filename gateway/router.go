@@ -23,7 +23,7 @@ import (
 
 const compressFrom = 1 << 10 // bytes of JSON
 
-// newRates makes the limits of each class.
+// newRates makes the rate limits of each class.
 func newRates(r Rates, tel telemetry.Set) (map[class]*guard.Rate, error) {
 	limited := guard.NewLimited()
 	if err := tel.Metrics.Register(limited); err != nil {
@@ -36,7 +36,7 @@ func newRates(r Rates, tel telemetry.Set) (map[class]*guard.Rate, error) {
 	return rates, nil
 }
 
-// compare lists where the table of routes and the contract differ: whatever is not in both does not start.
+// compare returns the differences between the routes and the OpenAPI document: the gateway does not start with any.
 func compare(table []route, contract []byte) error {
 	var doc struct {
 		Paths map[string]map[string]struct {
@@ -69,7 +69,7 @@ func compare(table []route, contract []byte) error {
 	return errors.Join(problems...)
 }
 
-// compressed serves a client that takes gzip with zipped and others with plain.
+// compressed serves clients that accept gzip with zipped and others with plain.
 func compressed(plain, zipped http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -81,14 +81,14 @@ func compressed(plain, zipped http.Handler) http.Handler {
 	})
 }
 
-// pages is what the gateway's own operations need.
+// pages has the dependencies of the gateway's own operations.
 type pages struct {
 	contract []byte
 	ready    map[string]run.Ready
 	tel      telemetry.Set
 }
 
-// newRouter puts the table of routes into effect.
+// newRouter makes the handler of all routes.
 func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
 	table := routes(int64(cfg.MaxAudioSizeMB) << 20)
 	if err := compare(table, p.contract); err != nil {
@@ -112,7 +112,7 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 	streams := guard.NewStreams()
 	mux := rpc.NewMux()
 	for _, rt := range table {
-		// The gateway's own pages are asked for by machines all the time.
+		// The gateway's own pages are mostly requested by probes, so they are logged at debug level.
 		name, level, handler := rt.op, slog.LevelDebug, own[rt.op]
 		if handler == nil {
 			name, level, handler = "gateway."+rt.op, slog.LevelInfo, upstreams[rt.service].Buffered(rt.timeout)

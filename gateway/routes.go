@@ -30,7 +30,7 @@ const (
 
 const (
 	small     = 1 << 20          // bytes: JSON and forms, as much as the services read
-	buffered  = 25 * time.Second // the services give up after 20 s themselves, with a better answer
+	buffered  = 25 * time.Second // more than the 20 s after which the services time out themselves, with a more precise error
 	streamed  = 0
 	multipart = 1 << 20 // bytes around a recording: its fields and boundaries
 )

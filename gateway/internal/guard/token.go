@@ -16,12 +16,11 @@ import (
 )
 
 const (
-	trustFor  = time.Minute // a verified token; an Ed25519 signature costs about 60 µs to check
+	trustFor  = time.Minute // how long a verified token is cached; an Ed25519 signature takes about 60 µs to verify
 	maxTokens = 10_000      // in each of two generations
 )
 
-// Tokens decides who may call an operation. It remembers the tokens it has verified for a minute at most, never past
-// their expiry and never their text.
+// Tokens authenticates callers. It caches verified tokens, by their hash, for at most a minute and never past their expiry.
 type Tokens struct {
 	verify rpc.Authenticator
 	admit  func(identity.Caller) error
@@ -37,15 +36,15 @@ type verified struct {
 	until  time.Time
 }
 
-// NewTokens asks verify about tokens it does not know, and admit on every request whether the caller's session goes on.
+// NewTokens calls verify for tokens that are not cached, and admit on every request: whether the session is still active.
 func NewTokens(verify rpc.Authenticator, admit func(identity.Caller) error, c clock.Clock) *Tokens {
 	return &Tokens{verify: verify, admit: admit, clock: c, recent: map[[sha256.Size]byte]verified{}}
 }
 
-// CallerHandler serves a request of which it is known who sends it.
+// CallerHandler serves the request of an authenticated caller.
 type CallerHandler func(w http.ResponseWriter, r *http.Request, c identity.Caller)
 
-// Require lets only those callers through to next, and says no before the body is read.
+// Require passes only callers with that access to next. It refuses others before the body is read.
 func (t *Tokens) Require(access rpc.Access, next CallerHandler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		caller, err := t.caller(r)
@@ -84,7 +83,7 @@ func (t *Tokens) caller(r *http.Request) (identity.Caller, error) {
 	return caller, nil
 }
 
-// digest is SHA-256. A token of ours has some 350 bytes, which need no memory of their own.
+// digest returns the SHA-256. A token has some 350 bytes, so the buffer stays on the stack.
 func digest(text string) [sha256.Size]byte {
 	var b [512]byte
 	return sha256.Sum256(append(b[:0], text...))
@@ -109,7 +108,7 @@ func (t *Tokens) keep(key [sha256.Size]byte, v verified) {
 	t.recent[key] = v
 }
 
-// expiry is the exp of a token whose signature has been checked, the zero time if it cannot be read.
+// expiry returns the exp claim of a verified token, the zero time if it cannot be parsed.
 func expiry(text string) time.Time {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {
@@ -132,8 +131,7 @@ func expiry(text string) time.Time {
 	return time.Unix(int64(seconds), 0)
 }
 
-// Signed lets requests through that carry a signature of their body. Whether it holds is the service's to say, which has
-// the secret.
+// Signed passes only requests with a signature header. The service, which has the secret, verifies the signature.
 func Signed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Pabbly-Signature") == "" {

@@ -17,13 +17,13 @@ import (
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
 
-// bench is a real signer and verifier that counts how often it is asked.
+// bench is a real signer and verifier that counts verifications.
 type bench struct {
 	clock    *clock.Manual
 	signer   token.Signer
 	tokens   *Tokens
 	verified int
-	ended    error // what the end of a session is
+	ended    error // of a session, nil while it is active
 }
 
 func newBench(t *testing.T) *bench {
@@ -49,7 +49,7 @@ func (b *bench) request(t *testing.T, ttl time.Duration) *http.Request {
 	return r
 }
 
-func TestASessionThatEndsIsRefusedAtOnce(t *testing.T) {
+func TestAnEndedSessionIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request(t, time.Hour)
@@ -57,11 +57,11 @@ func TestASessionThatEndsIsRefusedAtOnce(t *testing.T) {
 	require.NoError(t, err)
 	b.ended = errors.New("ended")
 	_, err = b.tokens.caller(r)
-	require.ErrorIs(t, err, b.ended, "although the token is remembered")
+	require.ErrorIs(t, err, b.ended, "although the token is cached")
 	require.Equal(t, 1, b.verified)
 }
 
-func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
+func TestATokenIsVerifiedOncePerMinute(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request(t, time.Hour)
@@ -71,7 +71,7 @@ func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
 	again, err := b.tokens.caller(r)
 	require.NoError(t, err)
 	require.Equal(t, first, again)
-	require.Empty(t, again.Token, "the token's text is not kept")
+	require.Empty(t, again.Token, "the token itself is not stored")
 	require.Equal(t, 1, b.verified)
 	b.clock.Advance(time.Second)
 	_, err = b.tokens.caller(r)
@@ -79,7 +79,7 @@ func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
 	require.Equal(t, 2, b.verified)
 }
 
-func TestATokenIsNeverTrustedPastItsExpiry(t *testing.T) {
+func TestATokenIsNotCachedPastItsExpiry(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request(t, 10*time.Second)
@@ -87,14 +87,14 @@ func TestATokenIsNeverTrustedPastItsExpiry(t *testing.T) {
 	require.NoError(t, err)
 	b.clock.Advance(10 * time.Second)
 	_, err = b.tokens.caller(r)
-	require.NoError(t, err, "the verifier allows for clocks that differ")
+	require.NoError(t, err, "the verifier allows for clock skew")
 	require.Equal(t, 2, b.verified)
 	b.clock.Advance(31 * time.Second)
 	_, err = b.tokens.caller(r)
 	require.ErrorContains(t, err, "token_expired")
 }
 
-func TestARefusedTokenIsNotRemembered(t *testing.T) {
+func TestAnInvalidTokenIsNotCached(t *testing.T) {
 	t.Parallel()
 	b := newBench(t)
 	r := b.request(t, time.Hour)
@@ -112,7 +112,7 @@ func TestARefusedTokenIsNotRemembered(t *testing.T) {
 	require.ErrorContains(t, err, "invalid_token")
 }
 
-func TestTheMemoryOfTokensIsBounded(t *testing.T) {
+func TestTheTokenCacheIsBounded(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	tokens := NewTokens(func(r *http.Request) (identity.Caller, error) {
@@ -131,6 +131,6 @@ func TestTheMemoryOfTokensIsBounded(t *testing.T) {
 	}
 	require.LessOrEqual(t, len(tokens.recent)+len(tokens.older), 2*maxTokens)
 	require.NotEmpty(t, tokens.older)
-	tokens.verify = func(*http.Request) (identity.Caller, error) { panic("asked about a token in use") }
+	tokens.verify = func(*http.Request) (identity.Caller, error) { panic("verified a token that is in use") }
 	ask("often used")
 }
