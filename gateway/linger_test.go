@@ -37,16 +37,16 @@ func refuseEarly(status int) http.HandlerFunc {
 // A client that sends its whole body before it reads, as phones do, must get every early response.
 func TestAnEarlyResponseReachesAClientThatSendsItsWholeBodyFirst(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, func(c *Config) { c.MaxAudioSizeMB = 40 })
-	small := newFront(t, func(c *Config) { c.MaxAudioSizeMB, c.Linger.MaxBytes = 1, 2*recording })
+	f := newFixture(t, func(c *Config) { c.MaxAudioSizeMB = 40 })
+	small := newFixture(t, func(c *Config) { c.MaxAudioSizeMB, c.Linger.MaxBytes = 1, 2*recording })
 	agent, admin := "Authorization: Bearer "+f.token(t, identity.Agent), "Authorization: Bearer "+small.token(t, identity.Agent)
 	length, byChunks := "Content-Length: "+strconv.Itoa(recording), "Transfer-Encoding: chunked"
-	f.services["calls"].answers(func(w http.ResponseWriter, r *http.Request) {
+	f.services["calls"].respond(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.CopyN(io.Discard, r.Body, 1<<20)
 		refuseEarly(map[string]int{"en": 413, "de": 422, "fr": 401}[r.Header.Get("Accept-Language")])(w, r)
 	})
 	for name, c := range map[string]struct {
-		front   *front
+		fixture *fixture
 		headers []string
 		chunked bool
 		status  int
@@ -73,7 +73,7 @@ func TestAnEarlyResponseReachesAClientThatSendsItsWholeBodyFirst(t *testing.T) {
 			if _, other, ok := strings.Cut(headers, "X-Path: "); ok {
 				path = other
 			}
-			conn, in := c.front.dial(t, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n%s\r\n\r\n", path, headers)
+			conn, in := c.fixture.dial(t, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n%s\r\n\r\n", path, headers)
 			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
 			body := chunked(recording)
 			if !c.chunked {
@@ -98,8 +98,8 @@ func TestAnEarlyResponseReachesAClientThatSendsItsWholeBodyFirst(t *testing.T) {
 // The early response of a service is sent at once, not when the client has sent more.
 func TestAnEarlyResponseDoesNotWaitForTheBody(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
-	f.services["calls"].answers(refuseEarly(http.StatusUnprocessableEntity))
+	f := newFixture(t, nil)
+	f.services["calls"].respond(refuseEarly(http.StatusUnprocessableEntity))
 	const part = 512 << 10 // more than the service's own server discards before it responds
 	for header, body := range map[string]string{
 		"Content-Length: " + strconv.Itoa(recording): strings.Repeat("x", part),
@@ -121,7 +121,7 @@ func TestAnEarlyResponseDoesNotWaitForTheBody(t *testing.T) {
 // A client that waits for 100 Continue gets the final status instead.
 func TestARefusalComesInsteadOf100Continue(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	for name, c := range map[string]struct {
 		size   int
 		header string
@@ -145,7 +145,7 @@ func TestARefusalComesInsteadOf100Continue(t *testing.T) {
 func TestLingeringIsBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20
-	f := newFront(t, func(c *Config) {
+	f := newFixture(t, func(c *Config) {
 		c.Linger = run.Linger{Timeout: time.Hour, IdleTimeout: time.Hour, MaxBytes: limit, MaxConns: 1}
 	})
 	refused := func() net.Conn {

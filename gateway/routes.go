@@ -6,22 +6,22 @@ import (
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// route is one operation of the platform and who may call it how.
+// route is one operation of the platform with its access, limits and timeout.
 type route struct {
 	pattern string // method and path, as in the contract
 	op      string // operationId of the contract
 	service string
 	access  rpc.Access
 	class   class
-	body    int64         // bytes of the request's body at most
-	timeout time.Duration // of the whole exchange; streamed (0) lasts as long as bytes flow
+	body    int64         // maximum size of the request body in bytes
+	timeout time.Duration // of the whole exchange; streamed (0) has none
 }
 
-// class is what operations have in common that may be called equally often.
+// class groups the operations that share a rate limit.
 type class string
 
 const (
-	login     class = "login" // counted by address alone: nobody is logged in, and passwords are guessed here
+	login     class = "login" // limited per address only: there is no agent yet, and passwords can be guessed
 	upload    class = "upload"
 	read      class = "read"
 	write     class = "write"
@@ -29,14 +29,13 @@ const (
 )
 
 const (
-	small     = 1 << 20          // bytes: JSON and forms, as much as the services read
+	small     = 1 << 20          // bytes: JSON and forms, the limit of the services
 	buffered  = 25 * time.Second // more than the 20 s after which the services time out themselves, with a more precise error
 	streamed  = 0
-	multipart = 1 << 20 // bytes around a recording: its fields and boundaries
+	multipart = 1 << 20 // bytes around a recording: other fields and boundaries
 )
 
-// routes is the table of everything that can be called, exactly the operations of the OpenAPI documents. audio is the
-// largest recording in bytes.
+// routes returns all operations, exactly those of the OpenAPI documents. audio is the maximum size of a recording in bytes.
 func routes(audio int64) []route {
 	const anyone, agent, admin = rpc.Anyone, rpc.Agent, rpc.Admin
 	return []route{

@@ -10,8 +10,8 @@ import (
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// The table and the contract say the same, or the gateway does not start: which operations there are and who may call them.
-func TestTheTableOfRoutesIsTheContract(t *testing.T) {
+// The gateway does not start unless the routes and the OpenAPI document have the same operations with the same access.
+func TestTheRoutesAreTheContract(t *testing.T) {
 	t.Parallel()
 	contract, err := api.Merged("1.2.3")
 	require.NoError(t, err)
@@ -27,14 +27,14 @@ func TestTheTableOfRoutesIsTheContract(t *testing.T) {
 	require.ErrorContains(t, compare(open, contract), `for agent" in the contract and "POST /auth/logout for anyone" in routes.go`)
 }
 
-// Each operation goes to the service whose name it has, and has everything that a policy is made of.
-func TestEveryRowIsComplete(t *testing.T) {
+// Each operation belongs to the service in its name, and has a class and a body limit.
+func TestEveryRouteIsComplete(t *testing.T) {
 	t.Parallel()
 	classes := []class{login, upload, read, write, analytics}
 	for _, r := range routes(1) {
 		require.Regexp(t, "^"+r.service+`\.`, r.op)
 		require.Contains(t, classes, r.class, r.op)
 		require.Positive(t, r.body, r.op)
-		require.Equal(t, r.class == login, r.op == "auth.register" || r.op == "auth.login", "%s: a renewal must not share the bucket of strangers at the login", r.op)
+		require.Equal(t, r.class == login, r.op == "auth.register" || r.op == "auth.login", "%s: a refresh must not share the bucket of anonymous logins", r.op)
 	}
 }

@@ -79,7 +79,7 @@ func (t *Tokens) caller(r *http.Request) (identity.Caller, error) {
 	caller.Token = ""
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.keep(key, verified{caller, until})
+	t.store(key, verified{caller, until})
 	return caller, nil
 }
 
@@ -95,13 +95,13 @@ func (t *Tokens) find(key [sha256.Size]byte, now time.Time) (identity.Caller, bo
 	v, ok := t.recent[key]
 	if !ok {
 		if v, ok = t.older[key]; ok {
-			t.keep(key, v)
+			t.store(key, v)
 		}
 	}
 	return v.caller, ok && now.Before(v.until)
 }
 
-func (t *Tokens) keep(key [sha256.Size]byte, v verified) {
+func (t *Tokens) store(key [sha256.Size]byte, v verified) {
 	if len(t.recent) >= maxTokens {
 		t.older, t.recent = t.recent, map[[sha256.Size]byte]verified{}
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Buffered proxies requests with small bodies, each of which may take that long. It reads the whole body before it takes a
-// slot of the service, so that slow clients block nobody. It does what httputil.ReverseProxy does, but reuses the header of
+// slot of the service, so that slow clients block no others. It does what httputil.ReverseProxy does, but reuses the header of
 // the request instead of copying it.
 func (u *Upstream) Buffered(timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -99,7 +99,7 @@ func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*ht
 		c.limit = math.MaxInt64
 		switch {
 		case res.StatusCode == http.StatusSwitchingProtocols:
-			return nil, errors.New("the service switches protocols without being asked")
+			return nil, errors.New("the service switches protocols although no upgrade was requested")
 		case res.StatusCode >= http.StatusOK:
 			res.Close = res.Close || writeErr != nil
 			return res, nil
