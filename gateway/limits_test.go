@@ -57,9 +57,9 @@ func (f *fixture) call(t *testing.T, method, path, bearer string) (int, string) 
 	req := f.request(t, method, path, nil)
 	req.Header.Set("Authorization", bearer)
 	res, body := do(t, req)
-	var answer struct{ Code string }
-	_ = json.Unmarshal([]byte(body), &answer)
-	return res.StatusCode, answer.Code
+	var response struct{ Code string }
+	_ = json.Unmarshal([]byte(body), &response)
+	return res.StatusCode, response.Code
 }
 
 func TestAnEndedSessionIsRefused(t *testing.T) {
@@ -110,13 +110,13 @@ func TestAStartingGatewayReadsPastSessionEnds(t *testing.T) {
 	cfg.HTTP.Addr, cfg.Admin.Addr, cfg.Kafka.Brokers = "127.0.0.1:0", "127.0.0.1:0", []string{"127.0.0.1:1"}
 	cfg.Access.AuthURL, cfg.CallsURL, cfg.CRMURL, cfg.NotifyURL = f.services["auth"].server.URL, f.url, f.url, f.url
 	f.tel.Metrics = prometheus.NewRegistry()
-	blind := f.run(t, cfg)
+	isolated := f.run(t, cfg)
 	require.Eventually(t, func() bool {
-		blind := &fixture{url: "http://" + blind.Addr()}
-		status, code := blind.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		isolated := &fixture{url: "http://" + isolated.Addr()}
+		status, code := isolated.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return status == http.StatusServiceUnavailable && code == "auth_unavailable"
 	}, 5*time.Second, 5*time.Millisecond)
-	require.Error(t, blind.Ready(t.Context()))
+	require.Error(t, isolated.Ready(t.Context()))
 }
 
 func TestRateLimitsOfAgentsAndAddresses(t *testing.T) {
@@ -262,7 +262,7 @@ func TestOnlyGETsAreRetried(t *testing.T) {
 }
 
 // raw is a service that sends these bytes and closes the connection.
-func raw(t *testing.T, answer string) string {
+func raw(t *testing.T, response string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -275,7 +275,7 @@ func raw(t *testing.T, answer string) string {
 			}
 			go func() {
 				_, _ = http.ReadRequest(bufio.NewReader(conn))
-				_, _ = io.WriteString(conn, answer)
+				_, _ = io.WriteString(conn, response)
 				_ = conn.Close()
 			}()
 		}
@@ -285,13 +285,13 @@ func raw(t *testing.T, answer string) string {
 
 func TestInvalidResponses(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]int{
+	for response, want := range map[string]int{
 		"I am no HTTP server\r\n\r\n":                         http.StatusBadGateway,
 		"HTTP/1.1 200 OK\r\nContent-Len":                      http.StatusBadGateway,
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n : \r\n\r\n": http.StatusBadGateway,
 		"": http.StatusServiceUnavailable,
 	} {
-		f := newFixture(t, func(c *Config) { c.CRMURL = raw(t, answer) })
+		f := newFixture(t, func(c *Config) { c.CRMURL = raw(t, response) })
 		res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
 		code := map[int]string{http.StatusBadGateway: "bad_gateway", http.StatusServiceUnavailable: "service_unavailable"}[want]
 		requireError(t, res, body, want, code)
@@ -345,8 +345,8 @@ func TestIncompleteBodies(t *testing.T) {
 	status, _ := f.call(t, http.MethodPost, "/auth/login", "")
 	require.Equal(t, http.StatusOK, status)
 	for _, path := range []string{"/clients", "/calls/upload"} {
-		conn, answers := f.dial(t, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", path, sign(t, f, newCaller()))
-		res, err := http.ReadResponse(answers, nil)
+		conn, in := f.dial(t, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", path, sign(t, f, newCaller()))
+		res, err := http.ReadResponse(in, nil)
 		require.NoError(t, err, path)
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
@@ -386,19 +386,19 @@ func TestALongUploadAsTheHalfOpenProbe(t *testing.T) {
 func TestTheStreamsOfAnAgentAreLimited(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	hog := sign(t, f, newCaller())
+	busy := sign(t, f, newCaller())
 	for n := range guard.MaxStreams {
-		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", hog)
+		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", busy)
 		require.Eventually(t, func() bool {
 			return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), fmt.Sprintf(`{kind="streamed",upstream="calls"} %d`, n+1))
 		}, 5*time.Second, time.Millisecond)
 	}
-	status, code := f.call(t, http.MethodPost, "/calls/upload", hog)
+	status, code := f.call(t, http.MethodPost, "/calls/upload", busy)
 	require.Equal(t, http.StatusTooManyRequests, status)
 	require.Equal(t, "too_many_streams", code)
 	status, _ = f.call(t, http.MethodPost, "/calls/upload", sign(t, f, newCaller()))
 	require.Equal(t, http.StatusOK, status, "another agent")
-	status, _ = f.call(t, http.MethodGet, "/calls", hog)
+	status, _ = f.call(t, http.MethodGet, "/calls", busy)
 	require.Equal(t, http.StatusOK, status)
 }
 
@@ -413,11 +413,11 @@ func TestAResponseThatLooksLikeAServerError(t *testing.T) {
 		_ = http.NewResponseController(w).Flush()
 		_, _ = io.WriteString(w, piece)
 	})
-	conn, answers := f.dial(t, "")
+	conn, in := f.dial(t, "")
 	for range 2 {
 		_, err := fmt.Fprintf(conn, "GET /calls/%s/audio HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", contract.NewID(), sign(t, f, newCaller()))
 		require.NoError(t, err)
-		res, err := http.ReadResponse(answers, nil)
+		res, err := http.ReadResponse(in, nil)
 		require.NoError(t, err)
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
@@ -425,7 +425,7 @@ func TestAResponseThatLooksLikeAServerError(t *testing.T) {
 	}
 	_, err := io.WriteString(conn, "nonsense\r\n\r\n") // between responses, errors of net/http are replaced
 	require.NoError(t, err)
-	res, err := http.ReadResponse(answers, nil)
+	res, err := http.ReadResponse(in, nil)
 	require.NoError(t, err)
 	body, err := io.ReadAll(res.Body)
 	require.NoError(t, err)

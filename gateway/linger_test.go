@@ -83,10 +83,10 @@ func TestAnEarlyResponseReachesAClientThatSendsItsWholeBodyFirst(t *testing.T) {
 			require.NoError(t, err, "the whole body can be sent")
 			res, err := http.ReadResponse(in, nil)
 			require.NoError(t, err)
-			answer, err := io.ReadAll(res.Body)
+			raw, err := io.ReadAll(res.Body)
 			require.NoError(t, err)
-			require.Equal(t, c.status, res.StatusCode, string(answer))
-			require.Contains(t, string(answer), `"`+c.code+`"`)
+			require.Equal(t, c.status, res.StatusCode, string(raw))
+			require.Contains(t, string(raw), `"`+c.code+`"`)
 			require.Equal(t, "application/json", res.Header.Get("Content-Type"))
 			require.True(t, res.Close)
 			_, err = in.ReadByte()
@@ -108,10 +108,10 @@ func TestAnEarlyResponseDoesNotWaitForTheBody(t *testing.T) {
 		_, in := f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: a\r\nAuthorization: Bearer %s\r\n%s\r\n\r\n%s", f.token(t, identity.Agent), header, body)
 		res, err := http.ReadResponse(in, nil)
 		require.NoError(t, err)
-		answer, err := io.ReadAll(res.Body)
+		raw, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
 		require.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)
-		require.JSONEq(t, `{"code":"early_422"}`, string(answer))
+		require.JSONEq(t, `{"code":"early_422"}`, string(raw))
 	}
 	require.Eventually(t, func() bool {
 		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 0`+"\n")
@@ -141,7 +141,7 @@ func TestARefusalComesInsteadOf100Continue(t *testing.T) {
 	}
 }
 
-// Lingering is bounded in bytes and in connections, so that nobody holds many by sending without end.
+// Lingering is bounded in bytes and in connections, so that a client cannot hold many by sending endlessly.
 func TestLingeringIsBounded(t *testing.T) {
 	t.Parallel()
 	const limit = 1 << 20

@@ -1,6 +1,7 @@
 package run
 
 import (
+	"errors"
 	"io"
 	"math"
 	"net"
@@ -89,7 +90,7 @@ func (b *trackedBody) Read(p []byte) (int, error) {
 		return 0, http.ErrBodyReadAfterClose
 	}
 	n, err := b.ReadCloser.Read(p)
-	if err == io.EOF { //nolint:errorlint // net/http returns exactly this
+	if errors.Is(err, io.EOF) {
 		b.unread.Store(0)
 	} else {
 		b.unread.Add(-int64(n))

@@ -118,7 +118,7 @@ func TestTheTokenCacheIsBounded(t *testing.T) {
 	tokens := NewTokens(func(r *http.Request) (identity.Caller, error) {
 		return identity.Caller{AgentID: r.Header.Get("Authorization"), Token: "e30.eyJleHAiOjk5OTk5OTk5OTl9.e30"}, nil
 	}, func(identity.Caller) error { return nil }, clock.At(now))
-	ask := func(name string) {
+	call := func(name string) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Authorization", name)
 		caller, err := tokens.caller(r)
@@ -126,11 +126,11 @@ func TestTheTokenCacheIsBounded(t *testing.T) {
 		require.Equal(t, name, caller.AgentID)
 	}
 	for i := range 3 * maxTokens {
-		ask(fmt.Sprint("token ", i))
-		ask("often used")
+		call(fmt.Sprint("token ", i))
+		call("often used")
 	}
 	require.LessOrEqual(t, len(tokens.recent)+len(tokens.older), 2*maxTokens)
 	require.NotEmpty(t, tokens.older)
 	tokens.verify = func(*http.Request) (identity.Caller, error) { panic("verified a token that is in use") }
-	ask("often used")
+	call("often used")
 }

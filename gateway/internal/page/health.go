@@ -19,7 +19,7 @@ const readyTimeout = 3 * time.Second // the services give their own dependencies
 // Health reports that the process is alive. It checks no dependency.
 func Health(version string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, struct {
+		writeJSON(w, http.StatusOK, struct {
 			Status  string `json:"status"`
 			Service string `json:"service"`
 			Version string `json:"version"`
@@ -48,7 +48,7 @@ func Ready(services map[string]run.Ready, tel telemetry.Set) http.Handler {
 		if status != http.StatusOK {
 			w.Header().Set("Retry-After", "2")
 		}
-		answer(w, status, body)
+		writeJSON(w, status, body)
 	})
 }
 
@@ -93,7 +93,7 @@ func checkAll(ctx context.Context, services map[string]run.Ready) map[string]err
 	return errs
 }
 
-func answer(w http.ResponseWriter, status int, body any) {
+func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)

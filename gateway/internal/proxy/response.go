@@ -55,7 +55,7 @@ func checkShape(res *http.Response) error {
 	return err
 }
 
-// fail answers a request that could not be sent or got no valid response.
+// fail writes the error response of a request that could not be sent or got no valid response.
 func fail(w http.ResponseWriter, r *http.Request, err error) {
 	var refused *fault.Error
 	switch {

@@ -42,7 +42,7 @@ func New(tel telemetry.Set) (*Recorder, error) {
 		tracer: tel.Tracer(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "convoflow_gateway_request_duration_seconds",
-			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the answer.",
+			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the response.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"op", "status"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -104,21 +104,21 @@ func ClientLeft(w http.ResponseWriter, err error) {
 // Handler records the requests that next serves, and turns a panic into a response.
 func (rec *Recorder) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := &writer{ResponseWriter: w, entry: entry{op: unrouted, level: slog.LevelInfo}}
+		recorded := &writer{ResponseWriter: w, entry: entry{op: unrouted, level: slog.LevelInfo}}
 		ctx := rec.tel.Propagator.Extract(r.Context(), telemetry.Header(r.Header))
 		ctx, span := rec.tracer.Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
 		r = r.WithContext(ctx)
 		took := clock.Stopwatch()
 		rec.inFlight.Inc()
 		defer func() {
-			cut := rec.recovered(answer, r, recover())
+			cut := rec.recovered(recorded, r, recover())
 			rec.inFlight.Dec()
-			rec.end(ctx, span, r, answer, took())
+			rec.end(ctx, span, r, recorded, took())
 			if cut {
 				panic(http.ErrAbortHandler) // makes net/http cut a response that has started
 			}
 		}()
-		next.ServeHTTP(answer, r)
+		next.ServeHTTP(recorded, r)
 	})
 }
 
@@ -134,7 +134,7 @@ func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 		w.err, w.status = r.Context().Err(), StatusClientClosedRequest
 		return true
 	case aborted:
-		w.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
+		w.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's response was truncated"), http.StatusBadGateway
 		return true
 	}
 	rec.tel.Log.ErrorContext(r.Context(), "panic", "op", w.op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))

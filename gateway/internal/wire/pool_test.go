@@ -81,9 +81,9 @@ func do(p *Pool, req *http.Request, timeout time.Duration) (*http.Response, stri
 
 func get(t *testing.T, p *Pool, method, body string) string {
 	t.Helper()
-	_, answer, err := do(p, request(method, body), 10*time.Second)
+	_, text, err := do(p, request(method, body), 10*time.Second)
 	require.NoError(t, err)
-	return answer
+	return text
 }
 
 func TestResponses(t *testing.T) {
