@@ -172,24 +172,8 @@ func (b *Base) App() (*App, error) {
 		g.Add(a.name, a.run)
 	}
 	g.Add("http", server)
-	return NewApp(g, server, b.Ready), nil
+	return run.NewApp(g, server, b.Ready), nil
 }
 
 // App is a service that listens and is ready to run.
-type App struct {
-	group *run.Group
-	http  *run.Server
-	ready run.Ready
-}
-
-// NewApp makes an App of its parts.
-func NewApp(g *run.Group, http *run.Server, ready run.Ready) *App { return &App{g, http, ready} }
-
-// Run serves until ctx ends, then drains and closes everything. Call it once.
-func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
-
-// Addr is where the API listens, host:port.
-func (a *App) Addr() string { return a.http.Addr() }
-
-// Ready fails while requests cannot be answered.
-func (a *App) Ready(ctx context.Context) error { return a.ready(ctx) }
+type App = run.App
