@@ -117,6 +117,14 @@ func create(endpointID string, e event.Event, callID *string, now time.Time) Del
 
 func (d *Delivery) open() bool { return d.Status == Pending || d.Status == Retrying }
 
+// checkJob fails with lease.ErrSuperseded unless the job of that epoch is the one that the delivery waits for.
+func (d *Delivery) checkJob(epoch int64) error {
+	if !d.open() || d.Epoch != epoch || d.Holder != nil {
+		return lease.ErrSuperseded
+	}
+	return nil
+}
+
 // queued notes when the job that the lease asks for is due.
 func (d *Delivery) queued(now time.Time) {
 	in := d.Job.In
@@ -125,6 +133,9 @@ func (d *Delivery) queued(now time.Time) {
 
 // begin gives the delivery to the worker of the job with that epoch, together with the body to send.
 func (d *Delivery) begin(epoch int64, holder string, body []byte, now time.Time) error {
+	if err := d.checkJob(epoch); err != nil {
+		return err
+	}
 	if err := d.Begin(epoch, holder, leaseTTL); err != nil {
 		return err
 	}
@@ -134,6 +145,9 @@ func (d *Delivery) begin(epoch int64, holder string, body []byte, now time.Time)
 
 // postpone moves the job of that epoch, without an attempt.
 func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) error {
+	if err := d.checkJob(epoch); err != nil {
+		return err
+	}
 	if err := d.Postpone(epoch, wait); err != nil {
 		return err
 	}
@@ -212,9 +226,10 @@ func (d *Delivery) reclaim(now time.Time) {
 
 // requeue replaces the job of that epoch, which a process fetched and never began.
 func (d *Delivery) requeue(epoch int64, now time.Time) error {
-	if !d.Requeue(epoch) {
-		return lease.ErrSuperseded
+	if err := d.checkJob(epoch); err != nil {
+		return err
 	}
+	d.Requeue(epoch)
 	d.queued(now)
 	return nil
 }

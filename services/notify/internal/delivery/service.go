@@ -174,8 +174,8 @@ func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 	if err != nil {
 		return err
 	}
-	if d.Epoch != epoch {
-		return lease.ErrSuperseded
+	if err := d.checkJob(epoch); err != nil {
+		return err
 	}
 	to, err := s.endpoints.Find(ctx, d.EndpointID)
 	if err != nil {
