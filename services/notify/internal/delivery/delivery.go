@@ -1,6 +1,6 @@
 // Package delivery owns the webhooks on their way: one delivery per event and endpoint, from the moment the event arrives
-// until it is delivered, dead with a reason, or held because its endpoint is disabled. It refuses to drop one, to send
-// other bytes on a later attempt, and the result of a worker that has lost its lease.
+// until it is delivered, dead with a reason, or held because its endpoint is disabled. It refuses to drop a
+// delivery, to send different bytes on a later attempt, and to record the result of a worker that has lost its lease.
 package delivery
 
 import (

@@ -32,7 +32,7 @@ type Store interface {
 
 // Selection chooses deliveries to change.
 type Selection struct {
-	// Expired chooses those whose worker has lost its lease, the oldest first, whatever else is said.
+	// Expired chooses those whose worker has lost its lease, the oldest first, regardless of the other fields.
 	Expired bool
 	// EndpointID and Statuses choose deliveries of an endpoint that no worker is sending.
 	EndpointID string

@@ -150,8 +150,8 @@ func (r *rig) find(id string) delivery.Delivery {
 	return d
 }
 
-// turn does the current job of a delivery.
-func (r *rig) turn(id string) delivery.Delivery {
+// doJob does the current job of a delivery.
+func (r *rig) doJob(id string) delivery.Delivery {
 	r.t.Helper()
 	require.NoError(r.t, r.Attempt(r.t.Context(), id, r.find(id).Epoch))
 	return r.find(id)
@@ -198,7 +198,7 @@ func TestASuccessIsDeliveredOnce(t *testing.T) {
 	require.Equal(t, 1, r.seed("https://pabbly.example/hook", "s3cret"))
 	id := r.deliver(nil)
 	require.Equal(t, []int64{1}, r.jobs(id))
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Delivered, d.Status)
 	require.Equal(t, r.clock.Now(), *d.DeliveredAt)
 	require.Nil(t, d.NextAttemptAt)
@@ -207,8 +207,8 @@ func TestASuccessIsDeliveredOnce(t *testing.T) {
 	require.Equal(t, []string{"webhook.delivered"}, r.events())
 	require.Equal(t, "said so", d.Log[0].Excerpt)
 
-	r.turn(id)
-	require.Len(t, r.receiver.got, 1, "its turn is over")
+	r.doJob(id)
+	require.Len(t, r.receiver.got, 1, "it is delivered")
 	require.Equal(t, "https://pabbly.example/hook", r.receiver.got[0].URL)
 	require.Equal(t, []string{"s3cret"}, r.receiver.got[0].Secrets)
 	require.Equal(t, d.EventID, r.receiver.got[0].EventID)
@@ -221,7 +221,7 @@ func TestTheScheduleToItsEnd(t *testing.T) {
 	r.answers(status(http.StatusInternalServerError))
 	id := r.deliver(nil)
 	var waits []time.Duration
-	for d := r.turn(id); d.Status == delivery.Retrying; d = r.turn(id) {
+	for d := r.doJob(id); d.Status == delivery.Retrying; d = r.doJob(id) {
 		require.Equal(t, "status_500", *d.Reason)
 		waits = append(waits, r.wait(id))
 		require.Equal(t, d.Epoch, r.jobs(id)[len(waits)], "each attempt has a job")
@@ -251,7 +251,7 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		return a
 	})
 	id := r.deliver(nil)
-	r.turn(id)
+	r.doJob(id)
 	require.Equal(t, 7*time.Minute, r.wait(id))
 }
 
@@ -261,7 +261,7 @@ func TestGoneDisablesTheEndpointAndHoldsTheRest(t *testing.T) {
 	r.seed("https://pabbly.example/hook", "s3cret")
 	other, id := r.deliver(nil), r.deliver(nil)
 	r.answers(status(http.StatusGone))
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Held, d.Status)
 	require.Equal(t, "endpoint_gone", *d.Reason)
 	require.Equal(t, delivery.Held, r.find(other).Status)
@@ -274,8 +274,8 @@ func TestGoneDisablesTheEndpointAndHoldsTheRest(t *testing.T) {
 	require.Equal(t, 1, r.seed("https://pabbly.example/moved", "s3cret"))
 	require.Equal(t, delivery.Pending, r.find(other).Status)
 	require.Equal(t, delivery.Retrying, r.find(id).Status)
-	require.Equal(t, delivery.Delivered, r.turn(other).Status)
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(other).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 	require.Equal(t, "https://pabbly.example/moved", r.receiver.got[2].URL)
 }
 
@@ -288,7 +288,7 @@ func TestADeliveryWhoseEndpointIsDisabledMeanwhileIsHeld(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.endpoints.Change(t.Context(), e[0].ID, func(e *endpoint.Endpoint) error { e.Disable(endpoint.Gone, r.clock.Now()); return nil })
 	require.NoError(t, err)
-	require.Equal(t, delivery.Held, r.turn(id).Status)
+	require.Equal(t, delivery.Held, r.doJob(id).Status)
 	require.Empty(t, r.receiver.got)
 }
 
@@ -304,7 +304,7 @@ func TestAnUnsetURLHoldsAndASetOneResumes(t *testing.T) {
 	require.Equal(t, 0, r.seed("", ""))
 	require.Equal(t, "endpoint_not_configured", *r.find(id).Reason)
 	require.Equal(t, 1, r.seed("https://pabbly.example/hook", "s3cret"))
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 	require.Len(t, query[string](r, `select id::text from endpoints`), 1)
 }
 
@@ -361,7 +361,7 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	require.Len(t, r.receiver.got, 1, "the job of an old epoch does nothing")
 
 	r.answers(status(http.StatusInternalServerError))
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Retrying, d.Status)
 	require.Len(t, r.receiver.got, 2)
 	require.Equal(t, r.receiver.got[0], r.receiver.got[1], "the same event id, the same bytes")
@@ -472,7 +472,7 @@ func TestAJobThatADeadProcessFetchedIsDoneByAnother(t *testing.T) {
 	require.Equal(t, []int64{1}, r.jobs(sending), "a worker has it")
 	require.NoError(t, r.Attempt(t.Context(), id, 1))
 	require.Empty(t, r.receiver.got, "the job of the dead process is superseded")
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 }
 
 func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
@@ -481,7 +481,7 @@ func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
 	r.seed("https://pabbly.example/hook", "s3cret")
 	clientID := event.NewID()
 	id := r.deliver(&clientID)
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Pending, d.Status)
 	require.Equal(t, time.Second, r.wait(id))
 	require.Nil(t, d.Body)
@@ -490,17 +490,17 @@ func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
 	name := "Meera Nair"
 	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 1, Name: name}}))
 	r.answers(status(http.StatusBadGateway))
-	r.turn(id)
+	r.doJob(id)
 	require.Equal(t, name, r.sent(0)["client_name"])
 
 	require.NoError(t, r.OnClientDeleted(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 3}}))
 	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 2, Name: name}}))
 	require.Equal(t, []*string{nil}, query[*string](r, `select name from clients`), "erased, and an older event does not bring it back")
-	r.turn(id)
+	r.doJob(id)
 	require.Equal(t, r.receiver.got[0], r.receiver.got[1], "what was sent once is sent again")
 
 	later := r.deliver(&clientID)
-	require.Equal(t, delivery.Retrying, r.turn(later).Status, "an erased client is not waited for")
+	require.Equal(t, delivery.Retrying, r.doJob(later).Status, "an erased client is not waited for")
 	require.Nil(t, r.sent(2)["client_name"])
 }
 
@@ -511,9 +511,9 @@ func TestAPayloadWaitsThirtySecondsAtMost(t *testing.T) {
 	clientID := event.NewID()
 	id := r.deliver(&clientID)
 	r.clock.Advance(29 * time.Second)
-	require.Equal(t, delivery.Pending, r.turn(id).Status)
+	require.Equal(t, delivery.Pending, r.doJob(id).Status)
 	r.clock.Advance(time.Second)
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 	require.Nil(t, r.sent(0)["client_name"])
 	require.Equal(t, clientID, r.sent(0)["client_id"])
 	require.Equal(t, "Asha Rao", r.sent(0)["agent_name"])
@@ -543,7 +543,7 @@ func TestASlowEndpointLeavesWorkersToOthers(t *testing.T) {
 		workers.Go(func() { _ = r.Attempt(t.Context(), id, 1) })
 	}
 	entered.Wait()
-	third := r.turn(r.deliver(nil))
+	third := r.doJob(r.deliver(nil))
 	require.Equal(t, delivery.Pending, third.Status)
 	require.Equal(t, time.Second, r.wait(third.ID))
 	require.Zero(t, third.Requests())
@@ -551,7 +551,7 @@ func TestASlowEndpointLeavesWorkersToOthers(t *testing.T) {
 	close(release)
 	workers.Wait()
 	r.answers(status(http.StatusOK))
-	require.Equal(t, delivery.Delivered, r.turn(third.ID).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(third.ID).Status)
 }
 
 func TestTheListIsFilteredAndPaged(t *testing.T) {
@@ -563,7 +563,7 @@ func TestTheListIsFilteredAndPaged(t *testing.T) {
 		ids = append(ids, r.deliver(nil))
 		r.clock.Advance(time.Minute)
 	}
-	r.turn(ids[2])
+	r.doJob(ids[2])
 	list := func(f delivery.Filter) (out []string, next string) {
 		p, err := r.List(t.Context(), f)
 		require.NoError(t, err)
@@ -613,7 +613,7 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))
 	ids := query[string](r, `select id::text from deliveries`)
-	d := r.turn(ids[0])
+	d := r.doJob(ids[0])
 	require.Equal(t, delivery.Delivered, d.Status)
 	require.Equal(t, received.Data.CallID, *d.CallID)
 	require.Equal(t, "followup.scheduled", r.receiver.got[0].Event)

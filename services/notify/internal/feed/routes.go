@@ -1,4 +1,4 @@
-// Package feed is what notify listens to.
+// Package feed is the topics that notify reads.
 package feed
 
 import (
