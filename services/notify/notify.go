@@ -61,7 +61,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
 		Sender: sender, Observer: metrics, Clock: base.Clock, Jitter: rand.Float64, Holder: holder(), PublicURL: cfg.PublicURL, Workers: cfg.Workers,
 	})
-	base.Jobs.Handle(store.AttemptJob, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
+	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
 		return deliveries.Attempt(ctx, a.ID, a.Epoch)
 	})
 	enabled, err := endpoint.NewService(endpoints, deliveries, base.Clock).Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())

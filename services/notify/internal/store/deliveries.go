@@ -18,8 +18,8 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// AttemptJob is the kind of the job that makes the next attempt of a delivery.
-const AttemptJob job.Kind = "notify.attempt"
+// Attempt is the kind of the job that makes the next attempt of a delivery.
+const Attempt job.Kind = "notify.attempt"
 
 // deliveries is the tables deliveries and attempts, a delivery.Store and delivery.Jobs.
 type deliveries struct {
@@ -36,7 +36,7 @@ type attemptRow struct {
 	delivery.Attempt
 }
 
-// Deliveries makes the store of deliveries. AttemptJob must be handled before the first delivery is created or changed.
+// Deliveries makes the store of deliveries. Attempt must be handled before the first delivery is created or changed.
 func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) *deliveries {
 	type d = delivery.Delivery
 	type a = attemptRow
@@ -99,7 +99,7 @@ func (s *deliveries) save(ctx context.Context, _, d *delivery.Delivery) error {
 			return err
 		}
 	}
-	return s.jobs.Insert(ctx, AttemptJob, d.ID, d.Lease)
+	return s.jobs.Insert(ctx, Attempt, d.ID, d.Lease)
 }
 
 // Create writes deliveries; one for an event and endpoint that has one already is left out. Their attempts belong to the trace of
@@ -177,7 +177,7 @@ const abandonedLimit = 1000
 
 // ListAbandoned lists jobs that a process fetched a while ago.
 func (s *deliveries) ListAbandoned(ctx context.Context) ([]delivery.Abandoned, error) {
-	found, err := s.jobs.Abandoned(ctx, AttemptJob, abandonedLimit)
+	found, err := s.jobs.Abandoned(ctx, Attempt, abandonedLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -20,8 +20,8 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -66,10 +66,7 @@ func open(t *testing.T) stores {
 	t.Helper()
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
-	chain, err := op.NewChain(tel, pg.Classify)
-	require.NoError(t, err)
-	jobs := job.New(db, chain, tel)
-	jobs.Handle(store.AttemptJob, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
+	jobs := jobtest.Queue(t, db, store.Attempt)
 	box, err := seal.New(secretKey)
 	require.NoError(t, err)
 	s := stores{t: t, db: db, tel: tel, deliveries: store.Deliveries(db, outbox.New(db, tel), jobs, tel), endpoints: store.Endpoints(db, box)}
