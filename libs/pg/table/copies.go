@@ -41,7 +41,7 @@ func (c *Copies[T]) Find(ctx context.Context, id string) (row T, ok bool, err er
 
 // Upsert stores a copy; one that is as new as the stored one, or older, is ignored.
 func (c *Copies[T]) Upsert(ctx context.Context, row T) error {
-	if _, err := c.db.Conn(ctx).Exec(ctx, c.upsert, c.table.args(&row)...); err != nil {
+	if _, err := c.db.Conn(ctx).Exec(ctx, c.upsert, c.table.args(&row, false)...); err != nil {
 		return fmt.Errorf("store a copy in %s: %w", c.table.spec.Name, err)
 	}
 	return nil

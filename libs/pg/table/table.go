@@ -98,7 +98,7 @@ func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 		alias = fields[1] + "."
 	}
 	var read, names, values, set []string
-	for _, c := range spec.Columns {
+	for i, c := range spec.Columns {
 		switch {
 		case c.Join:
 			read = append(read, c.Read)
@@ -108,11 +108,9 @@ func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 		default:
 			read = append(read, alias+c.Name)
 		}
-		names = append(names, c.Name)
-		value := strings.ReplaceAll(orDollar(c.Write), "$", "$"+strconv.Itoa(len(names)))
-		values = append(values, value)
-		if !c.Fixed && len(names) > 1 {
-			set = append(set, c.Name+" = "+value)
+		names, values = append(names, c.Name), append(values, c.value(len(names)+1))
+		if i > 0 && !c.Fixed {
+			set = append(set, c.Name+" = "+c.value(len(set)+2)) // the id is $1
 		}
 	}
 	id := spec.Columns[0].Name
@@ -125,11 +123,13 @@ func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 	}
 }
 
-func orDollar(write string) string {
-	if write == "" {
-		return "$"
+// value is the expression of the column's n-th argument.
+func (c Column[T]) value(n int) string {
+	place := "$" + strconv.Itoa(n)
+	if c.Write == "" {
+		return place
 	}
-	return write
+	return strings.ReplaceAll(c.Write, "$", place)
 }
 
 func (t *Table[T]) scan(row pgx.CollectableRow) (value T, err error) {
@@ -140,13 +140,14 @@ func (t *Table[T]) scan(row pgx.CollectableRow) (value T, err error) {
 	return value, row.Scan(fields...)
 }
 
-// args are the values of the written columns.
-func (t *Table[T]) args(row *T) []any {
+// args are the values of the columns of an insert, or of an update, which leaves out the fixed ones but the id.
+func (t *Table[T]) args(row *T, update bool) []any {
 	args := make([]any, 0, len(t.spec.Columns))
-	for _, c := range t.spec.Columns {
-		if !c.Join {
-			args = append(args, c.Field(row))
+	for i, c := range t.spec.Columns {
+		if c.Join || update && c.Fixed && i > 0 {
+			continue
 		}
+		args = append(args, c.Field(row))
 	}
 	return args
 }
@@ -223,7 +224,7 @@ func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T
 // empty. created is false when the conflict left nothing written.
 func (t *Table[T]) Create(ctx context.Context, row *T, conflict string, events ...event.Event) (created bool, err error) {
 	err = t.db.InTx(ctx, func(ctx context.Context) error {
-		tag, err := t.db.Conn(ctx).Exec(ctx, t.inserted+" "+conflict, t.args(row)...)
+		tag, err := t.db.Conn(ctx).Exec(ctx, t.inserted+" "+conflict, t.args(row, false)...)
 		if err != nil {
 			return fmt.Errorf("insert into %s: %w", t.spec.Name, err)
 		}
@@ -302,8 +303,7 @@ func (t *Table[T]) alter(ctx context.Context, id string, fn func(*T) ([]event.Ev
 }
 
 func (t *Table[T]) write(ctx context.Context, row *T) error {
-	args := t.args(row)
-	if _, err := t.db.Conn(ctx).Exec(ctx, t.updated, args...); err != nil {
+	if _, err := t.db.Conn(ctx).Exec(ctx, t.updated, t.args(row, true)...); err != nil {
 		return fmt.Errorf("update %s: %w", t.spec.Name, err)
 	}
 	return nil
