@@ -49,10 +49,11 @@ func routes(audio int64) []route {
 		{"POST /auth/me/password", "auth.change_password", "auth", agent, write, small, quick},
 		{"GET /auth/sessions", "auth.list_sessions", "auth", agent, read, small, quick},
 		{"DELETE /auth/sessions/{id}", "auth.remove_session", "auth", agent, write, small, quick},
-		{"GET /agents", "auth.list_agents", "auth", admin, read, small, quick},
+		{"GET /agents", "auth.list_agents", "auth", agent, read, small, quick},
 		{"POST /agents", "auth.create_agent", "auth", admin, write, small, quick},
-		{"GET /agents/{id}", "auth.get_agent", "auth", admin, read, small, quick},
+		{"GET /agents/{id}", "auth.get_agent", "auth", agent, read, small, quick},
 		{"PATCH /agents/{id}", "auth.update_agent", "auth", admin, write, small, quick},
+		{"DELETE /agents/{id}", "auth.delete_agent", "auth", admin, write, small, quick},
 		{"GET /.well-known/jwks.json", "auth.jwks", "auth", anyone, read, small, quick},
 
 		{"POST /calls/upload", "calls.upload", "calls", agent, upload, audio + multipart, streamed},

@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/event"
@@ -15,7 +14,7 @@ type RegisterRequest struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
 	FullName string `json:"full_name"`
-	Name     string `json:"name"` // FullName in the words of the older apps
+	Name     string `json:"name"` // the name of FullName in older apps
 }
 
 // Register makes an account. The first one of the platform is its admin.
@@ -51,9 +50,10 @@ func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
 	return s.Agents.Find(ctx, caller.AgentID)
 }
 
-// UpdateRequest changes the caller's own account.
+// UpdateRequest changes the caller's own account: nil leaves a field as it is.
 type UpdateRequest struct {
-	FullName string `json:"full_name"`
+	FullName *string `json:"full_name"`
+	Name     *string `json:"name"` // the name of FullName in older apps
 }
 
 // Update changes the caller's own account.
@@ -62,12 +62,12 @@ func (s *Service) Update(ctx context.Context, r UpdateRequest) (Agent, error) {
 	if err != nil {
 		return Agent{}, err
 	}
-	fullName := strings.TrimSpace(r.FullName)
-	if err := fields(checkFullName(fullName)); err != nil {
+	fullName := pickNewName(r.FullName, r.Name)
+	if err := fields(checkNewName(fullName)); err != nil {
 		return Agent{}, err
 	}
 	return s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
-		return a.edit(edit{FullName: &fullName}, s.Clock.Now()), nil
+		return a.edit(edit{FullName: fullName}, s.Clock.Now()), nil
 	})
 }
 
@@ -77,8 +77,9 @@ type ChangePasswordRequest struct {
 	New     string `json:"new_password"`
 }
 
-// ChangePassword gives the caller a new password and ends all its other sessions. A wrong current one is the Forbidden fault
-// wrong_password; it is slowed down like a login, but counted apart: a stranger at the login cannot get in the way.
+// ChangePassword gives the caller a new password and ends all its other sessions. A wrong current password is the Forbidden
+// fault wrong_password. Wrong ones cause delays as at the login, but are counted separately, so that a stranger who tries to log
+// in cannot keep the owner from changing the password.
 func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (struct{}, error) {
 	none := struct{}{}
 	caller, err := identity.From(ctx)
@@ -88,7 +89,7 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 	if err := fields(s.checkPassword("new_password", r.New)); err != nil {
 		return none, err
 	}
-	before, err := s.proven(ctx, caller.AgentID, r.Current)
+	before, err := s.authenticate(ctx, caller.AgentID, r.Current)
 	if err != nil {
 		return none, err
 	}
@@ -102,18 +103,18 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 			if !a.PasswordSetAt.Equal(before.PasswordSetAt) {
 				return nil, wrongPassword()
 			}
-			a.choose(hash, now)
+			a.setPassword(hash, now)
 			return nil, nil
 		})
 		if err != nil {
 			return err
 		}
-		return s.Sessions.Remove(ctx, caller.AgentID, caller.SessionID, endedByPassword, now)
+		return s.endSessions(ctx, caller.AgentID, caller.SessionID, endedByPassword, now)
 	})
 }
 
-// proven returns the agent when the password is its own.
-func (s *Service) proven(ctx context.Context, agentID, password string) (Agent, error) {
+// authenticate returns the agent if the password is right.
+func (s *Service) authenticate(ctx context.Context, agentID, password string) (Agent, error) {
 	attempt, err := s.attempt(ctx, "password", agentID)
 	if err != nil {
 		return Agent{}, err
@@ -132,22 +133,22 @@ func (s *Service) proven(ctx context.Context, agentID, password string) (Agent, 
 		}
 		return Agent{}, wrongPassword()
 	}
-	return a, s.forgive(ctx, attempt)
+	return a, s.clearFailures(ctx, attempt)
 }
 
 func wrongPassword() error {
-	return fault.New(fault.Forbidden, "wrong_password", "The current password is another one")
+	return fault.New(fault.Forbidden, "wrong_password", "The current password is wrong")
 }
 
-// forgive forgets wrong passwords after the right one.
-func (s *Service) forgive(ctx context.Context, a Attempt) error {
+// clearFailures resets the counts of wrong passwords after the right one.
+func (s *Service) clearFailures(ctx context.Context, a Attempt) error {
 	if !a.Known {
 		return nil
 	}
 	return s.Attempts.Remove(ctx, a)
 }
 
-// pause waits for d unless ctx ends before.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

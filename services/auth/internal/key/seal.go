@@ -10,7 +10,7 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// purpose keeps the sealing key apart from everything else that is derived from SECRET_KEY.
+// purpose makes the sealing key differ from other keys that are derived from SECRET_KEY.
 const purpose = "convoflow auth signing keys v1"
 
 // seal protects private keys in the database with XChaCha20-Poly1305 under a key derived from SECRET_KEY (HKDF-SHA256).
@@ -28,7 +28,7 @@ func newSeal(secret string) (seal, error) {
 	return seal{aead}, nil
 }
 
-// close seals a text: a random nonce, then the ciphertext. It opens only with the same id.
+// close seals a text: a random nonce, then the ciphertext. It can be opened only with the same id.
 func (s seal) close(plain []byte, id string) []byte {
 	nonce := make([]byte, s.aead.NonceSize(), s.aead.NonceSize()+len(plain)+s.aead.Overhead())
 	_, _ = rand.Read(nonce) // never fails, see its documentation
