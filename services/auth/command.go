@@ -50,7 +50,7 @@ func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []stri
 		return fmt.Errorf("read the arguments: %w", err)
 	}
 	if *email == "" || flags.NArg() > 0 {
-		return errors.New("say who: admin create --email ADDRESS [--name NAME]")
+		return errors.New("an e-mail address is required: admin create --email ADDRESS [--name NAME]")
 	}
 	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
 	if err != nil {

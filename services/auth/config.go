@@ -26,7 +26,7 @@ const (
 type Config struct {
 	service.Config
 	SecretKey    conf.Secret `env:"SECRET_KEY"`                  // seals the signing keys in the database
-	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the one before, while keys are sealed anew
+	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the secret before, while keys are sealed again
 	RotationDays int         `env:"KEY_ROTATION_DAYS"`           // how long a key signs
 	Registration string      `env:"REGISTRATION"`                // open or closed
 	TokenMinutes int         `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // lifetime of an access token

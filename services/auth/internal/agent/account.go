@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// RegisterRequest asks for an account.
+// RegisterRequest is what a new agent sends.
 type RegisterRequest struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
@@ -38,7 +38,7 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 	})
 }
 
-// MeRequest asks for the caller's own account.
+// MeRequest is empty: the account is the caller's.
 type MeRequest struct{}
 
 // Me is the caller's own account.

@@ -94,7 +94,7 @@ func (s *Service) answer(sessionID string, a Agent, refresh refreshToken) (Acces
 	return AccessToken{AccessToken: text, TokenType: "bearer", ExpiresIn: int(s.TokenTTL / time.Second), RefreshToken: refresh.String()}, nil
 }
 
-// RefreshRequest asks for new tokens.
+// RefreshRequest renews a session.
 type RefreshRequest struct {
 	RefreshToken string `json:"refresh_token"`
 }
@@ -161,7 +161,7 @@ func (s *Service) Logout(ctx context.Context, _ LogoutRequest) (struct{}, error)
 func (s *Service) endSession(ctx context.Context, c identity.Caller, id, reason string) error {
 	_, err := s.Sessions.Change(ctx, id, func(session *Session) ([]event.Event, error) {
 		if !c.MaySee(session.AgentID) {
-			return nil, fault.New(fault.Forbidden, "not_your_session", "This session is somebody else's")
+			return nil, fault.New(fault.Forbidden, "not_your_session", "This session belongs to another agent")
 		}
 		return session.end(reason, s.Clock.Now()), nil
 	})

@@ -89,7 +89,7 @@ func TestFailedLoginsDelayTheNext(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		email string
-		ips   []string // of the guesser, then of somebody else
+		ips   []string // of the attempts
 	}{
 		"an account":    {"asha@example.com", []string{"192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.5", "192.0.2.6"}},
 		"no account":    {"nobody@example.com", []string{"192.0.3.1", "192.0.3.2", "192.0.3.3", "192.0.3.4", "192.0.3.5", "192.0.3.6"}},
@@ -117,7 +117,7 @@ func TestFailedLoginsDelayTheNext(t *testing.T) {
 	require.Equal(t, time.Second, try("asha@example.com", password, "198.51.100.1").RetryAfter, "whole seconds")
 	f.clock.Advance(500 * time.Millisecond)
 	require.Nil(t, try("asha@example.com", password, "198.51.100.1"))
-	require.Equal(t, "invalid_credentials", try("asha@example.com", "wrong", "198.51.100.1").Code, "the account begins anew")
+	require.Equal(t, "invalid_credentials", try("asha@example.com", "wrong", "198.51.100.1").Code, "the count of the account starts again")
 	require.Nil(t, try("asha@example.com", password, "198.51.100.1"))
 }
 
@@ -472,7 +472,7 @@ func TestChangePassword(t *testing.T) {
 	require.Equal(t, []string{"password_changed"}, f.ends(t))
 	got, err := f.Agents.Find(t.Context(), a.ID)
 	require.NoError(t, err)
-	require.Equal(t, a.Version, got.Version, "nobody else sees it")
+	require.Equal(t, a.Version, got.Version, "no other service sees it")
 	require.Equal(t, now.Add(time.Minute), got.PasswordSetAt)
 	_, err = f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: password})
 	require.Equal(t, "invalid_credentials", fault.Of(err).Code)

@@ -82,7 +82,7 @@ type Service struct {
 	Tokens        Tokens
 	Tx            Tx
 	Clock         clock.Clock
-	Open          bool          // whether strangers may register
+	Open          bool          // whether anybody may register
 	TokenTTL      time.Duration // lifetime of the access tokens that Tokens signs
 	AttemptSecret []byte        // the HMAC key of the keys of attempts
 	FailedLogin   time.Duration // the least time that a failed login takes, so that its time says nothing about the account

@@ -119,7 +119,7 @@ func TestPromotionLeavesSessions(t *testing.T) {
 	f.mustAs(t, login.AccessToken)
 	renewed, code := f.refresh(t, login.RefreshToken)
 	require.Empty(t, code)
-	require.Contains(t, renewed.AccessToken, " admin", "the next token says it")
+	require.Contains(t, renewed.AccessToken, " admin", "the next token has the new role")
 }
 
 func TestUpdateAgentRefuses(t *testing.T) {

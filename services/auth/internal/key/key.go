@@ -101,7 +101,7 @@ func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, err
 	return r, r.Refresh(ctx)
 }
 
-// Refresh reads the keys in the store: it seals them anew after a change of the secret, rotates them when it is time, deletes
+// Refresh reads the keys in the store: it seals them again after a change of the secret, rotates them when it is time, deletes
 // expired ones, and follows the changes of other replicas. Call it every RefreshEvery.
 func (r *Ring) Refresh(ctx context.Context) error {
 	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
@@ -149,7 +149,7 @@ func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([
 	return nil
 }
 
-// complete makes missing keys, seals keys anew, and records how long the tokens of this process live.
+// complete makes missing keys, seals keys again when the secret changed, and records how long the tokens of this process live.
 func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 	if len(keys) == 0 {
 		first, err := r.generate(Signing, now)
