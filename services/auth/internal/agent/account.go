@@ -47,7 +47,16 @@ func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
 	if err != nil {
 		return Agent{}, err
 	}
-	return s.Agents.Find(ctx, caller.AgentID)
+	a, err := s.Agents.Find(ctx, caller.AgentID)
+	return a, own(err)
+}
+
+// own is the error of an operation on the caller's own account, which may have been deleted since the request was admitted.
+func own(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return sessionEnded()
+	}
+	return err
 }
 
 // UpdateRequest changes the caller's own account: nil leaves a field as it is.
@@ -66,9 +75,10 @@ func (s *Service) Update(ctx context.Context, r UpdateRequest) (Agent, error) {
 	if err := fields(checkNewName(fullName)); err != nil {
 		return Agent{}, err
 	}
-	return s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
+	a, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
 		return a.edit(edit{FullName: fullName}, s.Clock.Now()), nil
 	})
+	return a, own(err)
 }
 
 // ChangePasswordRequest gives the caller a new password.
@@ -91,14 +101,14 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 	}
 	before, err := s.authenticate(ctx, caller.AgentID, r.Current)
 	if err != nil {
-		return none, err
+		return none, own(err)
 	}
 	hash, err := s.Passwords.Hash(ctx, r.New)
 	if err != nil {
 		return none, err
 	}
 	now := s.Clock.Now()
-	return none, s.Tx.InTx(ctx, func(ctx context.Context) error {
+	return none, own(s.Tx.InTx(ctx, func(ctx context.Context) error {
 		_, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
 			if !a.PasswordSetAt.Equal(before.PasswordSetAt) {
 				return nil, wrongPassword()
@@ -110,7 +120,7 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 			return err
 		}
 		return s.endSessions(ctx, caller.AgentID, caller.SessionID, endedByPassword, now)
-	})
+	}))
 }
 
 // authenticate returns the agent if the password is right.

@@ -50,12 +50,11 @@ func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error
 	if err := s.clearFailures(ctx, attempt); err != nil {
 		return AccessToken{}, err
 	}
-	if err := s.rehash(ctx, a, r.Password); err != nil {
-		return AccessToken{}, err
-	}
 	session, refresh := begin(deviceOf(ctx), a.ID, s.Clock.Now())
-	err = s.Sessions.Create(ctx, session, a.PasswordSetAt)
-	if fault.Is(err, fault.NotFound) {
+	if err = s.rehash(ctx, a, r.Password); err == nil {
+		err = s.Sessions.Create(ctx, session, a.PasswordSetAt)
+	}
+	if fault.Is(err, fault.NotFound) { // the account was deleted or changed meanwhile
 		return AccessToken{}, invalidCredentials()
 	}
 	if err != nil {
@@ -133,13 +132,17 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (AccessToken, e
 func (s *Service) Admit(ctx context.Context, c identity.Caller) (identity.Caller, error) {
 	session, err := s.Sessions.Find(ctx, c.SessionID)
 	if fault.Is(err, fault.NotFound) || err == nil && (session.AgentID != c.AgentID || !session.Owner.IsActive) {
-		return identity.Caller{}, fault.New(fault.Unauthenticated, "session_ended", "This session has ended: log in again")
+		return identity.Caller{}, sessionEnded()
 	}
 	if err != nil {
 		return identity.Caller{}, err
 	}
 	c.Role = session.Owner.Role
 	return c, nil
+}
+
+func sessionEnded() error {
+	return fault.New(fault.Unauthenticated, "session_ended", "This session has ended: log in again")
 }
 
 // LogoutRequest ends the caller's session.

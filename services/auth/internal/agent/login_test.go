@@ -178,21 +178,26 @@ func TestAChangeDuringALoginRefusesIt(t *testing.T) {
 	t.Parallel()
 	for name, change := range map[string]func(*agent.Agent){
 		"deactivated":      func(a *agent.Agent) { a.IsActive = false },
+		"deleted":          func(a *agent.Agent) { a.IsActive, a.DeletedAt = false, &now },
 		"another password": func(a *agent.Agent) { a.PasswordHash, a.PasswordSetAt = "hash of other", now.Add(time.Second) },
 	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			f := newFixture(t)
-			f.register(t, "admin@example.com")
-			a := f.register(t, "asha@example.com")
-			f.Passwords = changing{f.passwords, func() {
-				_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) { change(a); return nil, nil })
-				require.NoError(t, err)
-			}}
-			_, err := f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: password})
-			require.Equal(t, "invalid_credentials", fault.Of(err).Code)
-			require.Empty(t, f.sessions(t, a))
-		})
+		for _, hash := range []string{"hash of ", "old hash of "} { // the login replaces an old one
+			t.Run(name+", "+hash, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t)
+				f.register(t, "admin@example.com")
+				a := f.register(t, "asha@example.com")
+				alter := func(change func(*agent.Agent)) {
+					_, err := f.Agents.Change(t.Context(), a.ID, func(a *agent.Agent) ([]event.Event, error) { change(a); return nil, nil })
+					require.NoError(t, err)
+				}
+				alter(func(a *agent.Agent) { a.PasswordHash = hash + password })
+				f.Passwords = changing{f.passwords, func() { alter(change) }}
+				_, err := f.Login(t.Context(), agent.LoginRequest{Username: "asha@example.com", Password: password})
+				require.Equal(t, "invalid_credentials", fault.Of(err).Code)
+				require.Empty(t, f.sessions(t, a))
+			})
+		}
 	}
 }
 

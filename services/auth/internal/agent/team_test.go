@@ -201,6 +201,7 @@ func TestDelete(t *testing.T) {
 	ben := f.register(t, "ben@example.com")
 	tokens := []agent.AccessToken{f.login(t, "ben@example.com"), f.login(t, "ben@example.com")}
 	others := f.login(t, "admin@example.com")
+	ctx := f.mustAs(t, tokens[0].AccessToken) // of a request that was admitted before
 	f.clock.Advance(time.Minute)
 	before := len(f.events(t))
 	_, err := f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
@@ -222,6 +223,13 @@ func TestDelete(t *testing.T) {
 		require.Equal(t, "invalid_refresh_token", code)
 	}
 	f.mustAs(t, others.AccessToken)
+	for name, err := range map[string]error{
+		"me":       errorOf(f.Me(ctx, agent.MeRequest{})),
+		"update":   errorOf(f.Update(ctx, agent.UpdateRequest{FullName: of("Ben")})),
+		"password": errorOf(f.ChangePassword(ctx, agent.ChangePasswordRequest{Current: password, New: "violet-heron"})),
+	} {
+		require.Equal(t, "session_ended", fault.Of(err).Code, name)
+	}
 
 	_, err = f.Login(from(t, "203.0.113.7"), agent.LoginRequest{Username: ben.Email, Password: password})
 	require.Equal(t, "invalid_credentials", fault.Of(err).Code)
