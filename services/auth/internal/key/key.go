@@ -16,6 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/seal"
 )
 
 // ErrSealed says that the signing keys were sealed with another secret.
@@ -33,6 +34,9 @@ const (
 	// lag is how long a replica may go on signing with a key that is old already, and how far clocks differ.
 	lag = 5 * time.Minute
 )
+
+// purpose makes the sealing key differ from other keys that are derived from SECRET_KEY.
+const purpose = "convoflow auth signing keys v1"
 
 // State is what a key is used for.
 type State string
@@ -72,7 +76,7 @@ type Policy struct {
 // Ring is the opened keys of a process. It is safe for concurrent use.
 type Ring struct {
 	store  Store
-	seals  []seal // the first one seals, all of them open
+	boxes  []*seal.Box // the first one seals, all of them open
 	policy Policy
 	clock  clock.Clock
 	opened atomic.Pointer[opened]
@@ -92,11 +96,11 @@ func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, err
 		if secret == "" {
 			continue
 		}
-		s, err := newSeal(secret)
+		box, err := seal.New(secret, purpose)
 		if err != nil {
 			return nil, err
 		}
-		r.seals = append(r.seals, s)
+		r.boxes = append(r.boxes, box)
 	}
 	return r, r.Refresh(ctx)
 }
@@ -173,14 +177,14 @@ func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 		if k.State == Signing {
 			keys[i].TokenTTL = max(k.TokenTTL, r.policy.TokenTTL)
 		}
-		if _, err := r.seals[0].open(k.Sealed, k.ID); err == nil {
+		if _, err := r.boxes[0].Open(k.Sealed, k.ID); err == nil {
 			continue
 		}
 		seed, err := r.seed(k)
 		if err != nil {
 			return nil, err
 		}
-		keys[i].Sealed = r.seals[0].close(seed, k.ID)
+		keys[i].Sealed = r.boxes[0].Seal(seed, k.ID)
 	}
 	return keys, nil
 }
@@ -206,18 +210,18 @@ func (r *Ring) generate(state State, now time.Time) (Key, error) {
 	}
 	id := event.NewID()
 	return Key{
-		ID: id, State: state, Public: public, Sealed: r.seals[0].close(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
+		ID: id, State: state, Public: public, Sealed: r.boxes[0].Seal(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
 	}, nil
 }
 
 // seed opens a key with whichever secret fits.
-func (r *Ring) seed(k Key) (seed []byte, err error) {
-	for _, s := range r.seals {
-		if seed, err = s.open(k.Sealed, k.ID); err == nil {
+func (r *Ring) seed(k Key) ([]byte, error) {
+	for _, box := range r.boxes {
+		if seed, err := box.Open(k.Sealed, k.ID); err == nil {
 			return seed, nil
 		}
 	}
-	return nil, fmt.Errorf("open signing key %s: %w", k.ID, err)
+	return nil, fmt.Errorf("open signing key %s: %w", k.ID, ErrSealed)
 }
 
 func (r *Ring) open(keys []Key) (*opened, error) {

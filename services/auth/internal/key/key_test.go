@@ -263,7 +263,7 @@ func TestPrivateKeysAreSealed(t *testing.T) {
 	keys := empty(t)
 	load(t, keys, clock.At(now), policy())
 	for _, k := range keys.keys(t) {
-		require.Len(t, k.Sealed, 24+32+16, "nonce, seed, tag")
+		require.Len(t, k.Sealed, 1+24+32+16, "version, nonce, seed, tag")
 		require.NotContains(t, string(k.Sealed), string(k.Public))
 	}
 }
