@@ -12,6 +12,7 @@ import (
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
@@ -19,7 +20,6 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/feed"
 	"github.com/convoflow/convoflow/services/notify/internal/meter"
 	"github.com/convoflow/convoflow/services/notify/internal/pabbly"
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
 	"github.com/convoflow/convoflow/services/notify/internal/store"
 	"github.com/convoflow/convoflow/services/notify/internal/web"
 )
@@ -45,7 +45,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
-	box, err := seal.New(cfg.SecretKey.Reveal())
+	box, err := seal.New(cfg.SecretKey.Reveal(), "convoflow notify endpoints v1")
 	if err != nil {
 		return nil, err
 	}

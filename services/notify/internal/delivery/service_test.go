@@ -22,10 +22,10 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
 	"github.com/convoflow/convoflow/services/notify/internal/store"
 )
 
@@ -96,7 +96,7 @@ func start(t *testing.T) *rig {
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
 	jobs := jobtest.Queue(t, db, store.Attempt)
-	box, err := seal.New(secretKey)
+	box, err := seal.New(secretKey, "test")
 	require.NoError(t, err)
 	deliveries, endpoints := store.Deliveries(db, outbox.New(db, tel), jobs, tel), store.Endpoints(db, box)
 	r := &rig{

@@ -9,8 +9,8 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
 )
 
 // endpoints is the table endpoints, an endpoint.Store and delivery.Endpoints.

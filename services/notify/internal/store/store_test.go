@@ -27,10 +27,10 @@ import (
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
 	"github.com/convoflow/convoflow/services/notify/internal/store"
 )
 
@@ -67,7 +67,7 @@ func open(t *testing.T) stores {
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
 	jobs := jobtest.Queue(t, db, store.Attempt)
-	box, err := seal.New(secretKey)
+	box, err := seal.New(secretKey, "test")
 	require.NoError(t, err)
 	s := stores{t: t, db: db, tel: tel, deliveries: store.Deliveries(db, outbox.New(db, tel), jobs, tel), endpoints: store.Endpoints(db, box)}
 	e := newEndpoint(endpoint.API)
@@ -617,7 +617,7 @@ func TestURLsAndSecretsAreInNoColumn(t *testing.T) {
 func TestSealedColumnsOpenOnlyWithTheirKeyAndRow(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	box, err := seal.New("another-key-another-key-another-key")
+	box, err := seal.New("another-key-another-key-another-key", "test")
 	require.NoError(t, err)
 	other := store.Endpoints(s.db, box)
 	_, err = other.List(t.Context())
