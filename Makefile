@@ -6,7 +6,7 @@ URL ?= http://127.0.0.1:8000
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build up demo test bench check fmt services release-contract clean
+.PHONY: help setup build demo up test bench check fmt services release-contract clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,11 +18,11 @@ build: ## build bin/convoflow, the whole platform in one binary
 	@echo "Building bin/convoflow $(VERSION) (the first build compiles everything and takes a few minutes)"
 	@mkdir -p bin && go build -trimpath -ldflags '$(LDFLAGS)' -o bin/convoflow ./platform/cmd/convoflow
 
-up: setup build ## start the whole platform: no key, no Docker; Ctrl-C stops it
-	@exec bin/convoflow up
+demo: setup build ## do the main job on the platform at URL=http://127.0.0.1:8000, or on a temporary one when none runs
+	@exec bin/convoflow demo --url '$(URL)'
 
-demo: build ## do the main job on the running platform (URL=http://127.0.0.1:8000)
-	@bin/convoflow demo --url $(URL)
+up: setup build ## start the whole platform and keep it running: no key, no Docker; Ctrl-C stops it
+	@exec bin/convoflow up
 
 test: ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
 	@scripts/test $(ARGS)

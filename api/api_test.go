@@ -10,7 +10,6 @@ import (
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/op"
 )
 
 // validate is the document as kin-openapi reads and accepts it.

@@ -7,23 +7,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
 	"net/url"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
-	"github.com/convoflow/convoflow/bench/internal/load"
 	"github.com/convoflow/convoflow/bench/internal/process"
 	"github.com/convoflow/convoflow/bench/internal/report"
-	"github.com/convoflow/convoflow/bench/internal/sink"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/pg/pgserver"
 )
 
 const (
@@ -34,10 +29,8 @@ const (
 
 // auth is the service with the PostgreSQL, broker and trace collector it needs.
 type auth struct {
-	cleanup
-	process  *process.Process
-	url      string
-	admin    string // address
+	outside
+	service  *service
 	accounts []account
 	client   *http.Client
 }
@@ -56,60 +49,13 @@ func (b *bench) startAuth(ctx context.Context) (_ *auth, err error) {
 	if err != nil {
 		return nil, err
 	}
-	broker, err := a.startBroker()
-	if err != nil {
+	if err := a.start(); err != nil {
 		return nil, err
 	}
-	traces, err := a.serve(&sink.Sink{})
-	if err != nil {
+	if a.service, err = a.startService(ctx, b, "auth", process.Any, "DATABASE_URL="+database.URL(), "SECRET_KEY="+conf.NewSecret()); err != nil {
 		return nil, err
 	}
-	addr, err := process.FreeAddress()
-	if err != nil {
-		return nil, err
-	}
-	if a.admin, err = process.FreeAddress(); err != nil {
-		return nil, err
-	}
-	a.url = "http://" + addr
-	a.process, err = process.Start(ctx, process.Program{
-		Name: "auth", Argv: []string{b.Bin + "/auth"}, Core: process.Any,
-		Env: append([]string{
-			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + a.admin, "DATABASE_URL=" + database, "KAFKA_BROKERS=" + broker,
-			"SECRET_KEY=" + conf.NewSecret(), "OTEL_EXPORTER_OTLP_ENDPOINT=" + traces, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
-		}, b.Env...),
-	})
-	if err != nil {
-		return nil, err
-	}
-	a.add(a.process.Stop)
-	return a, await(ctx, a.process, func() error {
-		status, body, err := ask(ctx, load.Target{URL: a.url + "/ready"})
-		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("auth answered %d: %s", status, body)
-		}
-		return err
-	})
-}
-
-// startPostgres starts a PostgreSQL that writes to the disk as in production, and returns its address.
-func (a *auth) startPostgres(ctx context.Context) (databaseURL string, err error) {
-	// Not below the directory of the others: postgres is another user where this process is root, and may not enter it.
-	dir, err := os.MkdirTemp("", "convoflow-bench-postgres-")
-	if err != nil {
-		return "", fmt.Errorf("make a directory for postgres: %w", err)
-	}
-	a.add(func() error { return os.RemoveAll(dir) })
-	server, err := pgserver.Start(ctx, pgserver.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Bin: os.Getenv("POSTGRES_BIN")})
-	if err != nil {
-		return "", err
-	}
-	a.add(func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
-		defer cancel()
-		return server.Stop(ctx)
-	})
-	return server.URL("postgres"), nil
+	return a, a.service.ready(ctx)
 }
 
 func (a *auth) register(ctx context.Context) error {
@@ -150,7 +96,7 @@ func (a *auth) logIn(ctx context.Context, d time.Duration) (m report.Measure, er
 		})
 	}()
 	pause(ctx, warmUp)
-	m, err = observe(a.process, process.Any, func() (int, time.Duration, error) {
+	m, err = observe(a.service, process.Any, func() (int, time.Duration, error) {
 		before, watch := done.Load(), clock.Stopwatch()
 		pause(ctx, d)
 		return int(done.Load() - before), watch(), nil
@@ -177,7 +123,7 @@ func (a *auth) logInOnce(ctx context.Context, who account) error {
 		Refresh string `json:"refresh_token"`
 	}
 	if err := json.Unmarshal(body, &tokens); err != nil || tokens.Access == "" || tokens.Refresh == "" {
-		return fmt.Errorf("a login was answered without tokens: %w", errors.Join(err, a.process.Alive()))
+		return fmt.Errorf("a login was answered without tokens: %w", errors.Join(err, a.service.Alive()))
 	}
 	return nil
 }
@@ -201,7 +147,7 @@ func (a *auth) concurrently(work func(worker, workers int) error) error {
 }
 
 func (a *auth) post(ctx context.Context, path, contentType, body string, want int) ([]byte, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.url+path, strings.NewReader(body))
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, a.service.url+path, strings.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("build the request: %w", err)
 	}

@@ -26,9 +26,9 @@ type Options struct {
 	Only    []string      // names of benchmarks; empty is all
 	Rounds  int           // of each
 	Length  time.Duration // of one measurement, whole seconds
-	Profile bool          // also keep CPU profiles of the gateway and auth under full load
-	Env     []string      // settings to try, NAME=value, for the gateway and auth
-	Bin     string        // the directory of the binaries gateway and auth
+	Profile bool          // also keep CPU profiles of the gateway and the services under full load
+	Env     []string      // settings to try, NAME=value, for the gateway and the services
+	Bin     string        // the directory of the binaries gateway, auth and crm
 	Results string        // the directory for the results
 	Commit  string        // what was built
 }
@@ -36,12 +36,21 @@ type Options struct {
 // benchmarks in the order they run.
 var benchmarks = []struct {
 	name string
-	run  func(context.Context, *bench) (report.Result, error)
+	run  func(context.Context, *bench) ([]report.Result, error)
 }{
-	{"gateway", gatewayRate},
-	{"service", serviceRate},
-	{"latency", gatewayLatency},
-	{"logins", logins},
+	{"gateway", one(gatewayRate)},
+	{"service", one(serviceRate)},
+	{"latency", one(gatewayLatency)},
+	{"read", reads},
+	{"logins", one(logins)},
+}
+
+// one is a benchmark with one result.
+func one(run func(context.Context, *bench) (report.Result, error)) func(context.Context, *bench) ([]report.Result, error) {
+	return func(ctx context.Context, b *bench) ([]report.Result, error) {
+		result, err := run(ctx, b)
+		return []report.Result{result}, err
+	}
 }
 
 // Names are those of all benchmarks.
@@ -98,11 +107,11 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, benchmark.name) {
 			continue
 		}
-		result, err := benchmark.run(ctx, b)
+		results, err := benchmark.run(ctx, b)
 		if err != nil {
 			return fmt.Errorf("%s: %w", benchmark.name, err)
 		}
-		all.Results = append(all.Results, result)
+		all.Results = append(all.Results, results...)
 	}
 	b.say("")
 	all.Table(out)
@@ -153,23 +162,39 @@ type subject interface {
 	Alive() error
 }
 
+// part is one of several processes that do the work together.
+type part struct {
+	name string
+	subject
+}
+
 // observe runs work and returns what it cost: the CPU of the subject for each request that work reports, the share of the core, or of
 // all, that was busy, and what others took of the machine. The value is requests per second.
 func observe(s subject, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
-	before, err := readMeters(s, core)
+	m, err := observeParts([]part{{subject: s}}, core, work)
+	m.Parts = nil
+	return m, err
+}
+
+// observeParts is observe for several processes: it also returns the CPU of each of them, and last that of everything else the
+// benchmark runs, which is the load.
+func observeParts(parts []part, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
+	before, err := readMeters(parts, core)
 	if err != nil {
 		return report.Measure{}, err
 	}
 	watch := clock.Stopwatch()
 	requests, took, err := work()
-	if dead := s.Alive(); dead != nil {
-		return report.Measure{}, dead
+	for _, p := range parts {
+		if dead := p.Alive(); dead != nil {
+			return report.Measure{}, dead
+		}
 	}
 	if err != nil {
 		return report.Measure{}, err
 	}
 	wall := watch().Seconds()
-	after, err := readMeters(s, core)
+	after, err := readMeters(parts, core)
 	if err != nil {
 		return report.Measure{}, err
 	}
@@ -177,23 +202,39 @@ func observe(s subject, core process.Core, work func() (requests int, took time.
 	if core == process.Any {
 		cores = runtime.NumCPU()
 	}
-	return report.Measure{
+	m := report.Measure{
 		Value:  float64(requests) / took.Seconds(),
-		CPU:    float64((after.subject - before.subject).Microseconds()) / float64(requests),
 		Core:   min(1, (after.core-before.core).Seconds()/wall/float64(cores)),
 		Others: max(0, (after.machine-before.machine-(after.family-before.family)).Seconds()/wall),
-	}, nil
+	}
+	each := func(cost time.Duration) float64 { return float64(cost.Microseconds()) / float64(requests) }
+	for i, p := range parts {
+		cpu := each(after.parts[i] - before.parts[i])
+		m.CPU += cpu
+		m.Parts = append(m.Parts, report.Part{Name: p.name, CPU: cpu})
+	}
+	m.Parts = append(m.Parts, report.Part{Name: "load", CPU: max(0, each(after.family-before.family)-m.CPU)})
+	return m, nil
 }
 
-// meters are CPU times: of the subject, of everything this benchmark runs, of a core and of all cores.
-type meters struct{ subject, family, core, machine time.Duration }
+// meters are CPU times: of each part, of everything this benchmark runs, of a core and of all cores.
+type meters struct {
+	parts                 []time.Duration
+	family, core, machine time.Duration
+}
 
-func readMeters(s subject, core process.Core) (m meters, err error) {
-	var errs [4]error
-	m.subject, errs[0] = s.CPU()
-	m.family, errs[1] = process.FamilyCPU()
-	m.core, errs[2] = core.Busy()
-	m.machine, errs[3] = process.Any.Busy()
+func readMeters(parts []part, core process.Core) (m meters, err error) {
+	for _, p := range parts {
+		cpu, err := p.CPU()
+		if err != nil {
+			return m, err
+		}
+		m.parts = append(m.parts, cpu)
+	}
+	var errs [3]error
+	m.family, errs[0] = process.FamilyCPU()
+	m.core, errs[1] = core.Busy()
+	m.machine, errs[2] = process.Any.Busy()
 	return m, errors.Join(errs[:]...)
 }
 

@@ -43,7 +43,7 @@ func (b *bench) rate(ctx context.Context, name string, service bool) (result rep
 	result = report.Result{Name: name, Peer: "nginx", Unit: "requests/s", Floor: 0.35, Goal: 0.60}
 	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
 		err = inTurn(oursFirst, func() (err error) {
-			round.Ours, err = b.fullLoad(ctx, f, f.gateway, f.toGateway, &answered)
+			round.Ours, err = b.fullLoad(ctx, f, f.gateway.Process, f.toGateway, &answered)
 			return err
 		}, func() (err error) {
 			round.Peer, err = b.fullLoad(ctx, f, f.nginx.Process, f.toNginx, new(int))
@@ -55,7 +55,7 @@ func (b *bench) rate(ctx context.Context, name string, service bool) (result rep
 	if err != nil {
 		return result, err
 	}
-	err = b.profile(ctx, name, f.admin, func(d time.Duration) error {
+	err = b.profile(ctx, name, f.gateway.admin, func(d time.Duration) error {
 		requests, _, err := f.wrk.Run(ctx, f.toGateway, d)
 		answered += requests
 		return err

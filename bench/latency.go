@@ -22,7 +22,7 @@ func gatewayLatency(ctx context.Context, b *bench) (result report.Result, err er
 		return result, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	most, err := b.fullLoad(ctx, f, f.gateway, f.toGateway, new(int))
+	most, err := b.fullLoad(ctx, f, f.gateway.Process, f.toGateway, new(int))
 	if err != nil {
 		return result, err
 	}
@@ -46,7 +46,7 @@ func gatewayLatency(ctx context.Context, b *bench) (result report.Result, err er
 		if err := at(f.upstream.Process, f.toUpstream, round.Direct)(); err != nil {
 			return round, err
 		}
-		err = inTurn(oursFirst, at(f.gateway, f.toGateway, &round.Ours), at(f.nginx.Process, f.toNginx, &round.Peer))
+		err = inTurn(oursFirst, at(f.gateway.Process, f.toGateway, &round.Ours), at(f.nginx.Process, f.toNginx, &round.Peer))
 		added := func(m report.Measure) float64 { return max(leastAdded, m.Value-round.Direct.Value) }
 		round.Ratio = added(round.Ours) / added(round.Peer)
 		return round, err

@@ -52,7 +52,7 @@ func logins(ctx context.Context, b *bench) (result report.Result, err error) {
 		return result, err
 	}
 	result.Notes = append(result.Notes, "a login is a right password that was answered with tokens; the CPU is that of auth alone, PostgreSQL and the load share the cores")
-	return result, b.profile(ctx, "auth", a.admin, func(d time.Duration) error {
+	return result, b.profile(ctx, "auth", a.service.admin, func(d time.Duration) error {
 		_, err := a.logIn(ctx, d)
 		return err
 	})

@@ -14,13 +14,13 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Config is what the gateway can be told.
+// Config is the configuration of the gateway.
 type Config struct {
 	HTTP  run.HTTPConfig
 	Admin run.AdminConfig
 	Log   telemetry.Config
 
-	Kafka     bus.Config // tells which sessions have ended
+	Kafka     bus.Config // for the events of ended sessions
 	Access    access.Config
 	CallsURL  string `env:"CALLS_URL"`
 	CRMURL    string `env:"CRM_URL"`
@@ -34,27 +34,30 @@ type Config struct {
 	Rates     Rates
 	Upstreams Upstreams
 
-	// Mount is what else the process serves here: path prefix, such as /inbox, to handler. It needs no token; an answer
-	// that is a web page sets its own Content-Security-Policy.
+	// Linger is how long the gateway discards the rest of a body after an early response. MaxBytes 0 is twice MaxAudioSizeMB.
+	Linger run.Linger `env:"-"`
+
+	// Mount adds handlers by path prefix, such as /inbox. They need no token. A handler that serves web pages sets its own
+	// Content-Security-Policy.
 	Mount map[string]http.Handler `env:"-"`
 }
 
-// Rates are requests per minute of one agent by class of operations; 0 is no limit. Where nobody is logged in, at the login,
-// the number is that of an address.
+// Rates are the requests per minute of one agent, by class of operations; 0 is no limit. Login, which has no agent yet, is
+// limited per address.
 type Rates struct {
 	Login         int `env:"RATE_LIMIT_LOGIN_PER_MINUTE"`
 	Upload        int `env:"RATE_LIMIT_UPLOAD_PER_MINUTE"`
 	Read          int `env:"RATE_LIMIT_READ_PER_MINUTE"`
 	Write         int `env:"RATE_LIMIT_WRITE_PER_MINUTE"`
 	Analytics     int `env:"RATE_LIMIT_ANALYTICS_PER_MINUTE"`
-	AddressFactor int `env:"RATE_LIMIT_ADDRESS_FACTOR"` // an address may ask so many times as often as one agent: an office shares one
+	AddressFactor int `env:"RATE_LIMIT_ADDRESS_FACTOR"` // limit of an address as a multiple of an agent's: an office shares one address
 }
 
-// Upstreams is how the services are reached.
+// Upstreams configures the connections to the services.
 type Upstreams struct {
 	Protocol    string `env:"UPSTREAM_PROTOCOL"`       // http1, or h2c for HTTP/2 without TLS
-	MaxRequests int    `env:"UPSTREAM_MAX_CONCURRENT"` // requests to one service at the same time
-	MaxStreams  int    `env:"UPSTREAM_MAX_STREAMS"`    // uploads, recordings and event streams to one service at the same time
+	MaxRequests int    `env:"UPSTREAM_MAX_CONCURRENT"` // concurrent requests to one service
+	MaxStreams  int    `env:"UPSTREAM_MAX_STREAMS"`    // concurrent uploads, recordings and event streams of one service
 }
 
 const (
@@ -62,7 +65,8 @@ const (
 	h2c   = "h2c"
 )
 
-// Defaults is a gateway on port 8000 that takes recordings up to 100 MB. An app that polls a call asks 20 times a minute.
+// Defaults is a gateway on port 8000 that accepts recordings up to 100 MB. An app that polls a call sends 20 requests a
+// minute.
 func Defaults() Config {
 	return Config{
 		HTTP:           run.HTTPConfig{Addr: ":8000"},
@@ -73,13 +77,14 @@ func Defaults() Config {
 		MaxAudioSizeMB: 100,
 		Rates:          Rates{Login: 60, Upload: 30, Read: 600, Write: 240, Analytics: 60, AddressFactor: 10},
 		Upstreams:      Upstreams{Protocol: http1, MaxRequests: 256, MaxStreams: 1024},
+		Linger:         run.DefaultLinger(0),
 	}
 }
 
-// TelemetryConfig is how the gateway logs.
+// TelemetryConfig returns the configuration of logs and traces.
 func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
 
-// Check lists everything that is wrong with the configuration.
+// Check returns all problems of the configuration.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Log.Check(), c.Kafka.Check(), c.Access.Check(), c.Rates.check(), c.Upstreams.check())
 	for name, address := range map[string]string{"CALLS_URL": c.CallsURL, "CRM_URL": c.CRMURL, "NOTIFY_URL": c.NotifyURL} {
@@ -108,11 +113,18 @@ func (c Config) Check() []string {
 		}
 	}
 	for prefix := range c.Mount {
-		if first, rest, _ := strings.Cut(strings.TrimPrefix(prefix, "/"), "/"); "/"+first != prefix || first == "" || rest != "" || isRouted(prefix) {
+		if first, rest, _ := strings.Cut(strings.TrimPrefix(prefix, "/"), "/"); "/"+first != prefix || first == "" || rest != "" {
 			problems = append(problems, fmt.Sprintf("the mounted prefix %q is not one free path segment such as /inbox", prefix))
 		}
 	}
 	return problems
+}
+
+func (c Config) linger() run.Linger {
+	if c.Linger.MaxBytes == 0 {
+		c.Linger.MaxBytes = 2 * int64(c.MaxAudioSizeMB) << 20
+	}
+	return c.Linger
 }
 
 func (r Rates) check() (problems []string) {
@@ -147,14 +159,7 @@ func isAddress(host string) bool {
 	return err == nil
 }
 
-func isRouted(prefix string) bool {
-	return slices.ContainsFunc(routes(0), func(r route) bool {
-		_, path, _ := strings.Cut(r.pattern, " ")
-		return path == prefix || strings.HasPrefix(path, prefix+"/")
-	})
-}
-
-// trimmed is a comma-separated setting without the blanks around its parts and without empty parts.
+// trimmed removes the blanks around the parts of a list, and empty parts.
 func trimmed(list []string) []string {
 	var out []string
 	for _, part := range list {

@@ -1,6 +1,6 @@
-// Package gateway is the front door of Convoflow: every request of an app comes in here. It keeps out who may not call,
-// passes the rest on to the services, and publishes the contract. It refuses to know any business: it has no database, and
-// the services verify every token again.
+// Package gateway is the API gateway of Convoflow: every request of an app passes through it. It refuses requests that are
+// not allowed, proxies the others to the services, and publishes the OpenAPI document. It has no database and no business
+// logic, and the services verify every token again.
 package gateway
 
 import (
@@ -9,6 +9,7 @@ import (
 	"net/netip"
 
 	"github.com/convoflow/convoflow/api"
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/gateway/internal/proxy"
 	"github.com/convoflow/convoflow/gateway/internal/record"
@@ -20,25 +21,8 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// App is the gateway, ready to run.
-type App struct {
-	group  *run.Group
-	http   *run.Server
-	access *access.Access
-}
-
-// Run serves until ctx ends. Call it once.
-func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
-
-// Addr is where the API listens.
-func (a *App) Addr() string { return a.http.Addr() }
-
-// Ready fails while the gateway cannot judge tokens. It says nothing about the services: GET /ready does, and a gateway
-// must stay reachable while one of them is down.
-func (a *App) Ready(ctx context.Context) error { return a.access.Ready(ctx) }
-
-// New wires the gateway. It listens from now on, and serves when it runs.
-func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
+// New wires the gateway. It listens at once and serves when it runs.
+func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err error) {
 	if problems := cfg.Check(); len(problems) > 0 {
 		return nil, &conf.Error{Problems: problems}
 	}
@@ -52,13 +36,12 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	kafka, err := bus.Connect(cfg.Kafka)
+	kafka, err := bus.Connect(cfg.Kafka, events.Topics())
 	if err != nil {
 		return nil, err
 	}
 	g.Defer("kafka", kafka.Close)
-	callers := access.New(cfg.Access, kafka, tel)
-	tokens := guard.NewTokens(callers.Authenticate, callers.Admit, clock.System{})
+	callers := access.New(cfg.Access, api.Sessions(), kafka, clock.System{}, tel)
 	upstreams, err := connect(cfg, g, tel)
 	if err != nil {
 		return nil, err
@@ -67,17 +50,17 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	if err != nil {
 		return nil, err
 	}
-	router, err := newRouter(cfg, tokens, upstreams, pages{contract: contract, ready: readiness(upstreams, callers), tel: tel})
+	router, err := newRouter(cfg, callers.Authenticate, upstreams, pages{contract: contract, ready: readiness(upstreams, callers), tel: tel})
 	if err != nil {
 		return nil, err
 	}
-	door := guard.Door{Proxies: prefixes(cfg.TrustedProxies), Hosts: trimmed(cfg.AllowedHosts), Origins: trimmed(cfg.AllowedOrigins)}
+	edge := guard.Edge{Proxies: prefixes(cfg.TrustedProxies), Hosts: trimmed(cfg.AllowedHosts), Origins: trimmed(cfg.AllowedOrigins)}
 	listener, err := cfg.HTTP.Listen()
 	if err != nil {
 		return nil, err
 	}
-	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare},
-		guard.Serving(guard.Cut(guard.Patience, recorder.Handler(door.Handler(router)))))
+	listener, handler := cfg.linger().Wrap(listener, guard.Deadlines(guard.StallTimeout, recorder.Handler(edge.Handler(router))))
+	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare}, guard.Serving(handler))
 	if err != nil {
 		return nil, err
 	}
@@ -91,12 +74,13 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *App, err error) {
 	callers.Join(g)
 	g.Add("admin", admin)
 	g.Add("api", server)
-	return &App{group: g, http: server, access: callers}, nil
+	// The services are not asked whether they are ready, as GET /ready does: the gateway must stay reachable while one is down.
+	return run.NewApp(g, server, callers.Ready), nil
 }
 
 // connect makes the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
-	numbers, err := proxy.NewNumbers(tel.Metrics)
+	metrics, err := proxy.NewMetrics(tel.Metrics)
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the services: %w", err)
 	}
@@ -105,7 +89,7 @@ func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Ups
 	}
 	upstreams := map[string]*proxy.Upstream{}
 	for service, address := range map[string]string{"auth": cfg.Access.AuthURL, "calls": cfg.CallsURL, "crm": cfg.CRMURL, "notify": cfg.NotifyURL} {
-		upstream, err := proxy.New(service, address, options, numbers, tel)
+		upstream, err := proxy.New(service, address, options, metrics, tel)
 		if err != nil {
 			return nil, fmt.Errorf("connect to %s: %w", service, err)
 		}
@@ -123,7 +107,7 @@ func readiness(upstreams map[string]*proxy.Upstream, callers *access.Access) map
 	return ready
 }
 
-// prefixes are the networks of a checked setting.
+// prefixes parses the CIDRs of a setting that has been checked.
 func prefixes(cidrs []string) (out []netip.Prefix) {
 	for _, cidr := range trimmed(cidrs) {
 		if prefix, err := netip.ParsePrefix(cidr); err == nil {

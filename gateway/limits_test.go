@@ -26,22 +26,22 @@ import (
 	"github.com/convoflow/convoflow/libs/outbox"
 )
 
-// publish puts an event on the topic of agents, as auth does.
-func (f *front) publish(t *testing.T, events ...event.Event) {
+// publish publishes events on the topic of agents, as auth does.
+func (f *fixture) publish(t *testing.T, published ...event.Event) {
 	t.Helper()
 	cfg := bus.Defaults()
 	cfg.Brokers = f.brokers
-	kafka, err := bus.Connect(cfg)
+	kafka, err := bus.Connect(cfg, events.Topics())
 	require.NoError(t, err)
 	defer kafka.Close()
 	var messages []outbox.Message
-	for _, e := range events {
+	for _, e := range published {
 		messages = append(messages, outbox.Message{Event: e})
 	}
 	require.NoError(t, kafka.Publish(t.Context(), messages))
 }
 
-func sign(t *testing.T, f *front, c identity.Caller) string {
+func sign(t *testing.T, f *fixture, c identity.Caller) string {
 	t.Helper()
 	text, err := f.signer.Sign(c, time.Hour)
 	require.NoError(t, err)
@@ -52,25 +52,25 @@ func newCaller() identity.Caller {
 	return identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}
 }
 
-// asks calls an operation with that token and returns its status and code.
-func (f *front) asks(t *testing.T, method, path, bearer string) (int, string) {
+// call calls an operation with that token and returns its status and error code.
+func (f *fixture) call(t *testing.T, method, path, bearer string) (int, string) {
 	t.Helper()
 	req := f.request(t, method, path, nil)
 	req.Header.Set("Authorization", bearer)
 	res, body := do(t, req)
-	var answer struct{ Code string }
-	_ = json.Unmarshal([]byte(body), &answer)
-	return res.StatusCode, answer.Code
+	var response struct{ Code string }
+	_ = json.Unmarshal([]byte(body), &response)
+	return res.StatusCode, response.Code
 }
 
-func TestASessionThatEndsLosesItsAccessWithinASecond(t *testing.T) {
+func TestAnEndedSessionIsRefused(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	one, other, dismissed := newCaller(), newCaller(), newCaller()
 	other.AgentID = one.AgentID
 	bearers := map[string]string{"one": sign(t, f, one), "other": sign(t, f, other), "dismissed": sign(t, f, dismissed)}
 	for who, bearer := range bearers {
-		status, _ := f.asks(t, http.MethodGet, "/calls", bearer)
+		status, _ := f.call(t, http.MethodGet, "/calls", bearer)
 		require.Equal(t, http.StatusOK, status, who)
 	}
 	now := time.Now()
@@ -80,30 +80,30 @@ func TestASessionThatEndsLosesItsAccessWithinASecond(t *testing.T) {
 		events.AgentDeactivated.New(now, agent))
 	for _, who := range []string{"one", "dismissed"} {
 		require.Eventually(t, func() bool {
-			status, code := f.asks(t, http.MethodGet, "/calls", bearers[who])
+			status, code := f.call(t, http.MethodGet, "/calls", bearers[who])
 			return status == http.StatusUnauthorized && code == "session_ended"
 		}, 10*time.Second, 5*time.Millisecond, who)
 	}
-	status, _ := f.asks(t, http.MethodGet, "/calls", bearers["other"])
-	require.Equal(t, http.StatusOK, status, "another session of the same agent goes on")
+	status, _ := f.call(t, http.MethodGet, "/calls", bearers["other"])
+	require.Equal(t, http.StatusOK, status, "another session of the same agent is still active")
 
 	agent.IsActive, agent.Version = true, 3
 	f.publish(t, events.AgentUpdated.New(now, agent))
 	require.Eventually(t, func() bool {
-		status, _ := f.asks(t, http.MethodGet, "/calls", sign(t, f, identity.Caller{AgentID: dismissed.AgentID, SessionID: event.NewID(), Role: identity.Agent}))
+		status, _ := f.call(t, http.MethodGet, "/calls", sign(t, f, identity.Caller{AgentID: dismissed.AgentID, SessionID: event.NewID(), Role: identity.Agent}))
 		return status == http.StatusOK
 	}, 10*time.Second, 5*time.Millisecond)
 }
 
-// A gateway that starts knows who was shut out before: until it does, it lets nobody in.
-func TestAGatewayThatStartsLooksBack(t *testing.T) {
+// A new gateway knows the sessions that ended before it started. Until it does, it refuses every token.
+func TestAStartingGatewayReadsPastSessionEnds(t *testing.T) {
 	t.Parallel()
 	ended := newCaller()
-	f := newFront(t, func(c *Config) {
-		earlier := &front{brokers: c.Kafka.Brokers}
+	f := newFixture(t, func(c *Config) {
+		earlier := &fixture{brokers: c.Kafka.Brokers}
 		earlier.publish(t, events.SessionRevoked.New(time.Now(), events.SessionEnd{AgentID: ended.AgentID, SessionID: ended.SessionID}))
 	})
-	status, code := f.asks(t, http.MethodGet, "/calls", sign(t, f, ended))
+	status, code := f.call(t, http.MethodGet, "/calls", sign(t, f, ended))
 	require.Equal(t, http.StatusUnauthorized, status)
 	require.Equal(t, "session_ended", code)
 
@@ -111,18 +111,18 @@ func TestAGatewayThatStartsLooksBack(t *testing.T) {
 	cfg.HTTP.Addr, cfg.Admin.Addr, cfg.Kafka.Brokers = "127.0.0.1:0", "127.0.0.1:0", []string{"127.0.0.1:1"}
 	cfg.Access.AuthURL, cfg.CallsURL, cfg.CRMURL, cfg.NotifyURL = f.services["auth"].server.URL, f.url, f.url, f.url
 	f.tel.Metrics = prometheus.NewRegistry()
-	blind := f.run(t, cfg)
+	isolated := f.run(t, cfg)
 	require.Eventually(t, func() bool {
-		blind := &front{url: "http://" + blind.Addr()}
-		status, code := blind.asks(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		isolated := &fixture{url: "http://" + isolated.Addr()}
+		status, code := isolated.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return status == http.StatusServiceUnavailable && code == "auth_unavailable"
 	}, 5*time.Second, 5*time.Millisecond)
-	require.Error(t, blind.Ready(t.Context()))
+	require.Error(t, isolated.Ready(t.Context()))
 }
 
-func TestRatesOfAgentsAndAddresses(t *testing.T) {
+func TestRateLimitsOfAgentsAndAddresses(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, func(c *Config) {
+	f := newFixture(t, func(c *Config) {
 		c.Rates = Rates{Login: 3, Read: 5, Write: 5, AddressFactor: 2}
 		c.TrustedProxies = []string{"127.0.0.0/8"}
 	})
@@ -146,14 +146,14 @@ func TestRatesOfAgentsAndAddresses(t *testing.T) {
 	requireError(t, res, body, http.StatusTooManyRequests, "rate_limited")
 	wait, err := strconv.Atoi(res.Header.Get("Retry-After"))
 	require.NoError(t, err)
-	require.InDelta(t, 12, wait, 1, "a token comes every 12 s")
+	require.InDelta(t, 12, wait, 1, "one token is added every 12 s")
 	require.Equal(t, "0", res.Header.Get("RateLimit-Remaining"))
 	res, body = from("203.0.113.2", http.MethodGet, "/calls", agent)
 	requireError(t, res, body, http.StatusTooManyRequests, "rate_limited")
 	res, body = from("203.0.113.1", http.MethodPost, "/clients", agent)
 	require.Equal(t, http.StatusOK, res.StatusCode, "another class: "+body)
 
-	for range 4 { // the address has had 6 of 10 reads
+	for range 4 { // the address has used 6 of 10 reads
 		res, body = from("203.0.113.1", http.MethodGet, "/calls", sign(t, f, newCaller()))
 		require.Equal(t, http.StatusOK, res.StatusCode, body)
 	}
@@ -171,11 +171,11 @@ func TestRatesOfAgentsAndAddresses(t *testing.T) {
 	require.Contains(t, f.metrics(t, "convoflow_gateway_rate_limited_total"), `{by="agent",class="read"} 2`)
 }
 
-func TestAServiceThatDrownsGetsNoMore(t *testing.T) {
+func TestAnOverloadedServiceGetsNoMoreRequests(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, func(c *Config) { c.Upstreams.MaxRequests = 3 })
+	f := newFixture(t, func(c *Config) { c.Upstreams.MaxRequests = 3 })
 	release, entered := make(chan struct{}), make(chan struct{}, 3)
-	f.services["crm"].answers(func(w http.ResponseWriter, _ *http.Request) {
+	f.services["crm"].respond(func(w http.ResponseWriter, _ *http.Request) {
 		entered <- struct{}{}
 		<-release
 		w.Header().Set("Content-Type", "application/json")
@@ -190,20 +190,20 @@ func TestAServiceThatDrownsGetsNoMore(t *testing.T) {
 	for range 3 {
 		<-entered
 	}
-	res, body := do(t, f.agent(t, http.MethodGet, "/followups", nil)) // the places are the service's, not a route's
+	res, body := do(t, f.agent(t, http.MethodGet, "/followups", nil)) // all routes of a service share its slots
 	requireError(t, res, body, http.StatusServiceUnavailable, "overloaded")
 	require.Equal(t, "1", res.Header.Get("Retry-After"))
 	res, _ = do(t, f.agent(t, http.MethodGet, "/calls", nil))
-	require.Equal(t, http.StatusOK, res.StatusCode, "the other services are well")
+	require.Equal(t, http.StatusOK, res.StatusCode, "the other services are not affected")
 	close(release)
 	waiting.Wait()
 	res, _ = do(t, f.agent(t, http.MethodGet, "/calls", nil))
 	require.Equal(t, http.StatusOK, res.StatusCode)
 }
 
-func TestTheCircuitOfAServiceThatIsDown(t *testing.T) {
+func TestTheBreakerOpensAndCloses(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	address := f.services["crm"].server.Listener.Addr().String()
 	f.services["crm"].server.Close()
 	refused := func() string { return f.metrics(t, "convoflow_gateway_upstream_refused_total") }
@@ -212,7 +212,7 @@ func TestTheCircuitOfAServiceThatIsDown(t *testing.T) {
 		requireError(t, res, body, http.StatusServiceUnavailable, "service_unavailable")
 		return strings.Contains(refused(), `reason="circuit_open"`)
 	}, 5*time.Second, time.Millisecond)
-	// It comes back where it was, and is found again.
+	// The service restarts at its address, and the breaker closes.
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
@@ -226,12 +226,12 @@ func TestTheCircuitOfAServiceThatIsDown(t *testing.T) {
 	}, 10*time.Second, 20*time.Millisecond)
 }
 
-// What only asks is asked once more when the service goes away; what does something is not done twice.
-func TestWhatIsTriedAgain(t *testing.T) {
+// A GET is retried when the connection breaks; a request that may have had an effect is not.
+func TestOnlyGETsAreRetried(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	var cuts, got atomic.Int64
-	f.services["crm"].answers(func(w http.ResponseWriter, r *http.Request) {
+	f.services["crm"].respond(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		got.Add(1)
 		if cuts.Add(-1) >= 0 {
@@ -262,8 +262,8 @@ func TestWhatIsTriedAgain(t *testing.T) {
 	}
 }
 
-// raw is a service that answers with these bytes.
-func raw(t *testing.T, answer string) string {
+// raw is a service that sends these bytes and closes the connection.
+func raw(t *testing.T, response string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -276,7 +276,7 @@ func raw(t *testing.T, answer string) string {
 			}
 			go func() {
 				_, _ = http.ReadRequest(bufio.NewReader(conn))
-				_, _ = io.WriteString(conn, answer)
+				_, _ = io.WriteString(conn, response)
 				_ = conn.Close()
 			}()
 		}
@@ -284,15 +284,15 @@ func raw(t *testing.T, answer string) string {
 	return "http://" + listener.Addr().String()
 }
 
-func TestAnAnswerThatIsNone(t *testing.T) {
+func TestInvalidResponses(t *testing.T) {
 	t.Parallel()
-	for answer, want := range map[string]int{
+	for response, want := range map[string]int{
 		"I am no HTTP server\r\n\r\n":                         http.StatusBadGateway,
 		"HTTP/1.1 200 OK\r\nContent-Len":                      http.StatusBadGateway,
 		"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n : \r\n\r\n": http.StatusBadGateway,
 		"": http.StatusServiceUnavailable,
 	} {
-		f := newFront(t, func(c *Config) { c.CRMURL = raw(t, answer) })
+		f := newFixture(t, func(c *Config) { c.CRMURL = raw(t, response) })
 		res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
 		code := map[int]string{http.StatusBadGateway: "bad_gateway", http.StatusServiceUnavailable: "service_unavailable"}[want]
 		requireError(t, res, body, want, code)
@@ -300,10 +300,10 @@ func TestAnAnswerThatIsNone(t *testing.T) {
 	}
 }
 
-// A client that is slow in its body does not open the circuit for others.
-func TestWhatAClientDoesSaysNothingAboutTheService(t *testing.T) {
+// Clients that leave in the middle of their body do not open the breaker.
+func TestClientErrorsDoNotOpenTheBreaker(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	for range 8 {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 		require.NoError(t, err)
@@ -324,7 +324,7 @@ func TestWhatAClientDoesSaysNothingAboutTheService(t *testing.T) {
 }
 
 // dial opens a connection to the gateway and sends these bytes.
-func (f *front) dial(t *testing.T, format string, args ...any) (net.Conn, *bufio.Reader) {
+func (f *fixture) dial(t *testing.T, format string, args ...any) (net.Conn, *bufio.Reader) {
 	t.Helper()
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	require.NoError(t, err)
@@ -335,19 +335,19 @@ func (f *front) dial(t *testing.T, format string, args ...any) (net.Conn, *bufio
 	return conn, bufio.NewReader(conn)
 }
 
-// Who sends a small body slowly, or wrongly, is told so and takes no place of the service.
-func TestABodyThatDoesNotArrive(t *testing.T) {
+// A client that sends a small body slowly or invalidly gets an error and takes no slot of the service.
+func TestIncompleteBodies(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, func(c *Config) { c.Upstreams.MaxRequests = 1 })
+	f := newFixture(t, func(c *Config) { c.Upstreams.MaxRequests = 1 })
 	for range 3 {
 		f.dial(t, "POST /auth/login HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 100\r\n\r\nusername")
 		f.dial(t, "GET /.well-known/jwks.json HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n{")
 	}
-	status, _ := f.asks(t, http.MethodPost, "/auth/login", "")
+	status, _ := f.call(t, http.MethodPost, "/auth/login", "")
 	require.Equal(t, http.StatusOK, status)
 	for _, path := range []string{"/clients", "/calls/upload"} {
-		conn, answers := f.dial(t, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", path, sign(t, f, newCaller()))
-		res, err := http.ReadResponse(answers, nil)
+		conn, in := f.dial(t, "POST %s HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", path, sign(t, f, newCaller()))
+		res, err := http.ReadResponse(in, nil)
 		require.NoError(t, err, path)
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
@@ -356,14 +356,14 @@ func TestABodyThatDoesNotArrive(t *testing.T) {
 	}
 }
 
-// A service that comes back is found by who asks, although the first to come is a long upload.
-func TestALongUploadDoesNotKeepTheCircuitShut(t *testing.T) {
+// When the half-open probe is a long upload, the breaker does not wait for its end.
+func TestALongUploadAsTheHalfOpenProbe(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	address := f.services["calls"].server.Listener.Addr().String()
 	f.services["calls"].server.Close()
 	require.Eventually(t, func() bool {
-		f.asks(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		f.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_refused_total"), `reason="circuit_open",upstream="calls"`)
 	}, 5*time.Second, time.Millisecond)
 	listener, err := net.Listen("tcp", address)
@@ -374,59 +374,59 @@ func TestALongUploadDoesNotKeepTheCircuitShut(t *testing.T) {
 	})}}
 	back.Start()
 	t.Cleanup(back.Close)
-	require.Eventually(t, func() bool { // an upload is the probe, and never ends
+	require.Eventually(t, func() bool { // the upload is the probe, and never ends
 		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n%05000d", sign(t, f, newCaller()), 0)
 		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 1`)
 	}, 10*time.Second, 100*time.Millisecond)
 	require.Eventually(t, func() bool {
-		status, _ := f.asks(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
+		status, _ := f.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return status == http.StatusOK
 	}, 5*time.Second, 10*time.Millisecond)
 }
 
-func TestAnAgentHasSoManyStreams(t *testing.T) {
+func TestTheStreamsOfAnAgentAreLimited(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
-	hog := sign(t, f, newCaller())
+	f := newFixture(t, nil)
+	busy := sign(t, f, newCaller())
 	for n := range guard.MaxStreams {
-		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", hog)
+		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", busy)
 		require.Eventually(t, func() bool {
 			return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), fmt.Sprintf(`{kind="streamed",upstream="calls"} %d`, n+1))
 		}, 5*time.Second, time.Millisecond)
 	}
-	status, code := f.asks(t, http.MethodPost, "/calls/upload", hog)
+	status, code := f.call(t, http.MethodPost, "/calls/upload", busy)
 	require.Equal(t, http.StatusTooManyRequests, status)
 	require.Equal(t, "too_many_streams", code)
-	status, _ = f.asks(t, http.MethodPost, "/calls/upload", sign(t, f, newCaller()))
+	status, _ = f.call(t, http.MethodPost, "/calls/upload", sign(t, f, newCaller()))
 	require.Equal(t, http.StatusOK, status, "another agent")
-	status, _ = f.asks(t, http.MethodGet, "/calls", hog)
+	status, _ = f.call(t, http.MethodGet, "/calls", busy)
 	require.Equal(t, http.StatusOK, status)
 }
 
-// What looks like a refusal of net/http inside an answer is the answer's own.
-func TestAnAnswerThatLooksLikeARefusal(t *testing.T) {
+// Bytes of a response body that look like an error of net/http are not replaced.
+func TestAResponseThatLooksLikeAServerError(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	const piece = "HTTP/1.1 431 Request Header Fields Too Large\r\nContent-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n431"
-	f.services["calls"].answers(func(w http.ResponseWriter, _ *http.Request) {
+	f.services["calls"].respond(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Length", strconv.Itoa(8192+len(piece)))
 		_, _ = io.WriteString(w, strings.Repeat("x", 8192))
 		_ = http.NewResponseController(w).Flush()
 		_, _ = io.WriteString(w, piece)
 	})
-	conn, answers := f.dial(t, "")
+	conn, in := f.dial(t, "")
 	for range 2 {
 		_, err := fmt.Fprintf(conn, "GET /calls/%s/audio HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\n\r\n", event.NewID(), sign(t, f, newCaller()))
 		require.NoError(t, err)
-		res, err := http.ReadResponse(answers, nil)
+		res, err := http.ReadResponse(in, nil)
 		require.NoError(t, err)
 		body, err := io.ReadAll(res.Body)
 		require.NoError(t, err)
 		require.Equal(t, piece, string(body[8192:]))
 	}
-	_, err := io.WriteString(conn, "nonsense\r\n\r\n") // and between answers the refusals are in shape
+	_, err := io.WriteString(conn, "nonsense\r\n\r\n") // between responses, errors of net/http are replaced
 	require.NoError(t, err)
-	res, err := http.ReadResponse(answers, nil)
+	res, err := http.ReadResponse(in, nil)
 	require.NoError(t, err)
 	body, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
@@ -435,7 +435,7 @@ func TestAnAnswerThatLooksLikeARefusal(t *testing.T) {
 
 func TestServicesOverHTTP2(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, func(c *Config) {
+	f := newFixture(t, func(c *Config) {
 		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			sent, _ := io.ReadAll(r.Body)
 			w.Header().Set("Content-Type", "application/json")
@@ -452,10 +452,10 @@ func TestServicesOverHTTP2(t *testing.T) {
 	require.Equal(t, `"HTTP/2.0 sent"`, body)
 }
 
-// Bytes that are no request are refused in the shape of all errors too.
-func TestWhatIsNoRequest(t *testing.T) {
+// Malformed requests, which net/http refuses itself, get a JSON error too.
+func TestMalformedRequests(t *testing.T) {
 	t.Parallel()
-	f := newFront(t, nil)
+	f := newFixture(t, nil)
 	for sent, want := range map[string]struct {
 		status int
 		code   string
@@ -486,16 +486,16 @@ func TestWhatIsNoRequest(t *testing.T) {
 	}
 }
 
-// The settings in effect are for operators, and show no secret.
+// The admin port shows the configuration without secrets.
 func TestTheAdminPortShowsTheSettings(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	f := newFront(t, func(c *Config) { c.Admin.Listener, c.Kafka.Password = listener, "hunter2" })
-	res, body := do(t, (&front{url: "http://" + listener.Addr().String()}).request(t, http.MethodGet, "/config", nil))
+	f := newFixture(t, func(c *Config) { c.Admin.Listener, c.Kafka.Password = listener, "hunter2" })
+	res, body := do(t, (&fixture{url: "http://" + listener.Addr().String()}).request(t, http.MethodGet, "/config", nil))
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.Contains(t, body, "RATE_LIMIT_READ_PER_MINUTE")
 	require.NotContains(t, body, "hunter2")
-	status, _ := f.asks(t, http.MethodGet, "/config", sign(t, f, newCaller()))
+	status, _ := f.call(t, http.MethodGet, "/config", sign(t, f, newCaller()))
 	require.Equal(t, http.StatusNotFound, status, "not through the gateway")
 }

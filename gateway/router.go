@@ -1,8 +1,6 @@
 package gateway
 
 import (
-	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -16,7 +14,6 @@ import (
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/openapi"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
@@ -25,53 +22,21 @@ import (
 
 const compressFrom = 1 << 10 // bytes of JSON
 
-// newRates makes the limits of each class.
-func newRates(r Rates, tel telemetry.Set) (map[class]*guard.Rate, error) {
+// newRates makes the rate limits of each class.
+func newRates(r Rates, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
 	limited := guard.NewLimited()
 	if err := tel.Metrics.Register(limited); err != nil {
 		return nil, fmt.Errorf("register the metric of rate limits: %w", err)
 	}
-	rates := map[class]*guard.Rate{login: guard.NewRate(string(login), 0, r.Login, limited, clock.System{})}
-	for c, perAgent := range map[class]int{upload: r.Upload, read: r.Read, write: r.Write, analytics: r.Analytics} {
+	rates := map[openapi.Class]*guard.Rate{openapi.Login: guard.NewRate(string(openapi.Login), 0, r.Login, limited, clock.System{})}
+	perClass := map[openapi.Class]int{openapi.Upload: r.Upload, openapi.Read: r.Read, openapi.Write: r.Write, openapi.Analytics: r.Analytics}
+	for c, perAgent := range perClass {
 		rates[c] = guard.NewRate(string(c), perAgent, perAgent*r.AddressFactor, limited, clock.System{})
 	}
 	return rates, nil
 }
 
-// compare lists where the table of routes and the contract differ: whatever is not in both does not start.
-func compare(table []route, contract []byte) error {
-	var doc struct {
-		Paths map[string]map[string]struct {
-			ID     string         `json:"operationId"`
-			Access openapi.Access `json:"x-access"`
-		}
-	}
-	if err := json.Unmarshal(contract, &doc); err != nil {
-		return fmt.Errorf("read the contract: %w", err)
-	}
-	var problems []error
-	rows := map[string]string{}
-	for _, rt := range table {
-		if _, twice := rows[rt.op]; twice {
-			problems = append(problems, fmt.Errorf("operation %s has two rows in routes.go", rt.op))
-		}
-		rows[rt.op] = fmt.Sprintf("%s for %s", rt.pattern, rt.access)
-	}
-	for path, item := range doc.Paths {
-		for method, op := range item {
-			if documented := fmt.Sprintf("%s %s for %s", strings.ToUpper(method), path, op.Access); rows[op.ID] != documented {
-				problems = append(problems, fmt.Errorf("operation %s is %q in the contract and %q in routes.go", op.ID, documented, rows[op.ID]))
-			}
-			delete(rows, op.ID)
-		}
-	}
-	for op := range rows {
-		problems = append(problems, fmt.Errorf("operation %s is in routes.go and not in the contract", op))
-	}
-	return errors.Join(problems...)
-}
-
-// compressed serves a client that takes gzip with zipped and others with plain.
+// compressed serves clients that accept gzip with zipped and others with plain.
 func compressed(plain, zipped http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
@@ -83,18 +48,18 @@ func compressed(plain, zipped http.Handler) http.Handler {
 	})
 }
 
-// pages is what the gateway's own operations need.
+// pages has the dependencies of the gateway's own operations.
 type pages struct {
 	contract []byte
 	ready    map[string]run.Ready
 	tel      telemetry.Set
 }
 
-// newRouter puts the table of routes into effect.
-func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
-	table := routes(int64(cfg.MaxAudioSizeMB) << 20)
-	if err := compare(table, p.contract); err != nil {
-		return nil, err
+// newRouter makes the handler of all routes.
+func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
+	table, err := routes(p.contract, int64(cfg.MaxAudioSizeMB)<<20)
+	if err != nil {
+		return nil, fmt.Errorf("read the routes from the contract: %w", err)
 	}
 	rates, err := newRates(cfg.Rates, p.tel)
 	if err != nil {
@@ -114,36 +79,39 @@ func newRouter(cfg Config, tokens *guard.Tokens, upstreams map[string]*proxy.Ups
 	streams := guard.NewStreams()
 	mux := rpc.NewMux()
 	for _, rt := range table {
-		// The gateway's own pages are asked for by machines all the time.
-		name, level, handler := rt.op, slog.LevelDebug, own[rt.op]
+		// The gateway's own pages are mostly requested by probes, so they are logged at debug level.
+		name, level, handler := rt.ID, slog.LevelDebug, own[rt.ID]
 		if handler == nil {
-			name, level, handler = "gateway."+rt.op, slog.LevelInfo, upstreams[rt.service].Quick(rt.timeout)
-			if rt.timeout == streamed {
+			name, level, handler = "gateway."+rt.ID, slog.LevelInfo, upstreams[rt.service].Buffered(rt.timeout)
+			if rt.timeout == openapi.Streamed {
 				handler = upstreams[rt.service].Stream()
 			}
 		}
-		if rt.timeout != streamed {
+		if rt.timeout != openapi.Streamed {
 			handler = compressed(handler, compress(handler))
 		}
-		limits := rates[rt.class]
+		limits := rates[rt.Class]
 		handler = guard.Limit(rt.body, handler)
-		switch rt.access {
+		switch rt.Access {
 		case openapi.Anyone:
 		case openapi.Signed:
 			handler = guard.Signed(handler)
 		default:
 			admitted := handler
 			forCaller := func(w http.ResponseWriter, r *http.Request, _ identity.Caller) { admitted.ServeHTTP(w, r) }
-			if rt.timeout == streamed {
+			if rt.timeout == openapi.Streamed {
 				forCaller = streams.PerAgent(forCaller)
 			}
-			handler = tokens.Require(rt.access, limits.PerAgent(forCaller))
+			handler = guard.Require(authenticate, rt.Access, limits.PerAgent(forCaller))
 		}
-		mux.Handle(rt.pattern, record.Name(name, level, limits.PerAddress(handler)))
+		mux.Handle(rt.Pattern(), record.Name(name, level, limits.PerAddress(handler)))
 	}
-	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[read].PerAddress(assets)))
+	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[openapi.Read].PerAddress(assets)))
 	for prefix, handler := range cfg.Mount {
-		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[read].PerAddress(guard.Limit(small, handler)))
+		if hasPath(table, prefix) {
+			return nil, fmt.Errorf("the mounted prefix %q is a path of the API", prefix)
+		}
+		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[openapi.Read].PerAddress(guard.Limit(openapi.DefaultBody, handler)))
 		mux.Handle(prefix, named)
 		mux.Handle(prefix+"/", named)
 	}

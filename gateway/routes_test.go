@@ -1,8 +1,8 @@
 package gateway
 
 import (
-	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -10,31 +10,31 @@ import (
 	"github.com/convoflow/convoflow/libs/openapi"
 )
 
-// The table and the contract say the same, or the gateway does not start: which operations there are and who may call them.
-func TestTheTableOfRoutesIsTheContract(t *testing.T) {
+// What each operation may do is asserted by the policy matrix of test/e2e, which is a list of its own.
+func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	t.Parallel()
 	contract, err := api.Merged("1.2.3")
 	require.NoError(t, err)
-	table := routes(0)
-	require.NoError(t, compare(table, contract))
-
-	missing := table[1:]
-	require.ErrorContains(t, compare(missing, contract), `operation auth.register is "POST /auth/register for anyone" in the contract and "" in routes.go`)
-	require.ErrorContains(t, compare(append(slices.Clone(table), route{pattern: "GET /x", op: "crm.x"}), contract), "operation crm.x is in routes.go and not in the contract")
-	require.ErrorContains(t, compare(append(slices.Clone(table), table[0]), contract), "two rows")
-	open := slices.Clone(table)
-	open[3].access = openapi.Anyone
-	require.ErrorContains(t, compare(open, contract), `for agent" in the contract and "POST /auth/logout for anyone" in routes.go`)
-}
-
-// Each operation goes to the service whose name it has, and has everything that a policy is made of.
-func TestEveryRowIsComplete(t *testing.T) {
-	t.Parallel()
-	classes := []class{login, upload, read, write, analytics}
-	for _, r := range routes(1) {
-		require.Regexp(t, "^"+r.service+`\.`, r.op)
-		require.Contains(t, classes, r.class, r.op)
-		require.Positive(t, r.body, r.op)
-		require.Equal(t, r.class == login, r.op == "auth.register" || r.op == "auth.login", "%s: a renewal must not share the bucket of strangers at the login", r.op)
+	table, err := routes(contract, 100)
+	require.NoError(t, err)
+	byID := map[string]route{}
+	for _, rt := range table {
+		byID[rt.ID] = rt
+		require.Contains(t, api.Services(), rt.service, rt.ID)
+		require.Positive(t, rt.body, rt.ID)
+		require.Equal(t, rt.Class == openapi.Login, rt.ID == "auth.register" || rt.ID == "auth.login", "%s: a refresh must not share the bucket of anonymous logins", rt.ID)
 	}
+	get := byID["crm.get_client"]
+	require.Equal(t, "GET /clients/{id}", get.Pattern())
+	require.Equal(t, []any{"crm", openapi.Agent, openapi.Read, int64(1 << 20), 25 * time.Second}, []any{get.service, get.Access, get.Class, get.body, get.timeout})
+	upload := byID["calls.upload"]
+	require.Equal(t, []any{openapi.Upload, int64(100 + multipart), time.Duration(openapi.Streamed)}, []any{upload.Class, upload.body, upload.timeout})
+	require.Equal(t, time.Duration(openapi.Streamed), byID["calls.audio"].timeout)
+	require.Equal(t, openapi.Write, byID["auth.refresh"].Class)
+	require.True(t, hasPath(table, "/clients"))
+	require.True(t, hasPath(table, "/auth"))
+	require.False(t, hasPath(table, "/inbox"))
+
+	_, err = routes([]byte(`{"paths":{"/x":{"get":{"operationId":"crm.x"}}}}`), 0)
+	require.ErrorContains(t, err, "x-access")
 }

@@ -326,11 +326,14 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 // Run runs everything until ctx ends, then stops it in order.
 func (p *Platform) Run(ctx context.Context) error { return p.group.Run(ctx) }
 
+// URL is the address of the API, with the port that was chosen when Listen left it open.
+func (p *Platform) URL() string { return "http://" + p.at.publicAddress }
+
 // AwaitReady returns when all five services are ready, as GET /ready of the gateway tells everybody.
 func (p *Platform) AwaitReady(ctx context.Context) error {
 	client := &http.Client{Timeout: readyTimeout}
 	for {
-		err := ready(ctx, client, "http://"+p.at.publicAddress+"/ready")
+		err := ready(ctx, client, p.URL()+"/ready")
 		if err == nil {
 			return nil
 		}

@@ -42,6 +42,12 @@ func embeddedParts(environ []string) embedded {
 	}
 }
 
+// ExternalStores lists the settings of environ that name a store outside of the platform. What a platform writes there
+// outlives its data directory.
+func ExternalStores(environ []string) []string {
+	return slices.DeleteFunc([]string{"DATABASE_URL", "KAFKA_BROKERS", "STORAGE_URL"}, func(name string) bool { return !isSet(environ, name) })
+}
+
 // isSet reports whether the environment gives one of the settings, by itself or as a file.
 func isSet(environ []string, names ...string) bool {
 	return slices.ContainsFunc(environ, func(pair string) bool {

@@ -12,7 +12,7 @@ func (p *Platform) Summary() string {
 	line := func(name, format string, args ...any) {
 		fmt.Fprintf(&b, "  %-12s "+format+"\n", append([]any{name}, args...)...)
 	}
-	base := "http://" + p.at.publicAddress
+	base := p.URL()
 	line("API", "%s", base)
 	line("Reference", "%s/docs", base)
 	if p.inbox != nil {

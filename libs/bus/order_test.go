@@ -223,7 +223,7 @@ func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
 	for _, m := range dead {
 		got[header(m, "dead_reason")] = header(m, "dead_attempts")
 		require.NotEmpty(t, header(m, "ce_id"), "it can be put back as it was")
-		require.Regexp(t, `^crm\.clients\.v1/\d+/\d+$`, header(m, "dead_source"))
+		require.Regexp(t, `^test\.things\.v1/\d+/\d+$`, header(m, "dead_source"))
 	}
 	require.Equal(t, map[string]string{"internal_error": "6", "not_mine": "1"}, got)
 }

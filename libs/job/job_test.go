@@ -9,9 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -19,6 +19,8 @@ import (
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const kind job.Kind = "test.work"
 
 type service struct {
 	db    *pg.DB
@@ -28,24 +30,30 @@ type service struct {
 
 func start(t *testing.T) service {
 	t.Helper()
+	return sibling(t, pgtest.Open(t, job.Migrations()))
+}
+
+// sibling is another process of the same service.
+func sibling(t *testing.T, db *pg.DB) service {
+	t.Helper()
 	tel := telemetry.Nop()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 6}, "unused", tel)
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), job.Migrations()))
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
-	queue, err := job.New(db, chain, tel)
-	require.NoError(t, err)
-	return service{db, queue, tel}
+	return service{db, job.New(db, chain, tel), tel}
 }
 
 // work runs the workers until the returned function stops them.
 func (s service) work(t *testing.T, timeout time.Duration, do job.Work) (stop func()) {
 	t.Helper()
+	s.queue.Handle(kind, job.Limits{Workers: 4, Timeout: timeout}, do)
+	return s.run(t)
+}
+
+func (s service) run(t *testing.T) (stop func()) {
+	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
-	go func() { ended <- s.queue.Work("test.work", job.Limits{Workers: 4, Timeout: timeout}, do).Run(ctx) }()
+	go func() { ended <- s.queue.Run(ctx) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -54,6 +62,17 @@ func (s service) work(t *testing.T, timeout time.Duration, do job.Work) (stop fu
 	})
 	t.Cleanup(stop)
 	return stop
+}
+
+// due is the lease of work that waits for a job.
+func due(epoch int64, in time.Duration) lease.Lease {
+	return lease.Lease{Epoch: epoch, Job: &lease.Job{In: in}}
+}
+
+// insert asks for a job that is due at once.
+func (s service) insert(t *testing.T, id string) {
+	t.Helper()
+	require.NoError(t, s.queue.Insert(t.Context(), kind, id, due(1, 0)))
 }
 
 // into hands each job to the test.
@@ -68,18 +87,20 @@ func TestAJobIsDoneAfterItsCommitAndNotAfterARollback(t *testing.T) {
 	s.work(t, time.Minute, into(jobs))
 	undone := errors.New("changed my mind")
 	require.ErrorIs(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, s.queue.Insert(ctx, event.NewID(), 1, time.Time{}))
+		require.NoError(t, s.queue.Insert(ctx, kind, event.NewID(), due(1, 0)))
 		return undone
 	}), undone)
 	id := event.NewID()
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, s.queue.Insert(ctx, id, 7, time.Time{}))
+		require.NoError(t, s.queue.Insert(ctx, kind, id, due(7, 0)))
 		require.Empty(t, jobs)
 		return nil
 	}))
-	require.Equal(t, job.Args{ID: id, Epoch: 7, Trace: map[string]string{}}, <-jobs)
+	got := <-jobs
+	require.Equal(t, id, got.ID)
+	require.Equal(t, int64(7), got.Epoch)
 	other := event.NewID()
-	require.NoError(t, s.queue.Insert(t.Context(), other, 1, time.Time{}), "also outside of a transaction")
+	s.insert(t, other)
 	require.Equal(t, other, (<-jobs).ID)
 	require.Empty(t, jobs)
 }
@@ -89,14 +110,83 @@ func TestAJobWaitsForItsTime(t *testing.T) {
 	s := start(t)
 	jobs := make(chan job.Args, 10)
 	s.work(t, time.Minute, into(jobs))
-	at := time.Now().Add(1500 * time.Millisecond)
-	require.NoError(t, s.queue.Insert(t.Context(), "later", 1, at))
-	require.NoError(t, s.queue.Insert(t.Context(), "tomorrow", 1, at.Add(24*time.Hour)))
-	require.NoError(t, s.queue.Insert(t.Context(), "now", 1, time.Time{}))
+	const wait = 1500 * time.Millisecond
+	began := time.Now()
+	require.NoError(t, s.queue.Insert(t.Context(), kind, "later", due(1, wait)))
+	require.NoError(t, s.queue.Insert(t.Context(), kind, "tomorrow", due(1, 24*time.Hour)))
+	s.insert(t, "now")
 	require.Equal(t, "now", (<-jobs).ID)
 	require.Equal(t, "later", (<-jobs).ID)
-	require.False(t, time.Now().Before(at))
+	require.GreaterOrEqual(t, time.Since(began), wait)
 	require.Empty(t, jobs)
+	require.NoError(t, s.queue.Insert(t.Context(), kind, "nothing", lease.Lease{Epoch: 1}), "a lease that asks for no job gets none")
+	require.Equal(t, 1, s.states(t)["scheduled"])
+}
+
+func TestAKindNeverWaitsForAnother(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	const slow, other job.Kind = "test.slow", "test.other"
+	block, jobs := make(chan struct{}), make(chan job.Args, 1)
+	t.Cleanup(func() { close(block) })
+	s.queue.Handle(slow, job.Limits{Workers: 1, Timeout: time.Minute}, func(ctx context.Context, _ job.Args) error {
+		select {
+		case <-block:
+		case <-ctx.Done():
+		}
+		return nil
+	})
+	s.queue.Handle(other, job.Limits{Workers: 1, Timeout: time.Minute}, into(jobs))
+	for range 5 {
+		require.NoError(t, s.queue.Insert(t.Context(), slow, "slow", due(1, 0)))
+	}
+	require.NoError(t, s.queue.Insert(t.Context(), other, "other", due(1, 0)))
+	s.run(t)
+	require.Equal(t, "other", (<-jobs).ID)
+	require.Error(t, s.queue.Insert(t.Context(), "test.unknown", "x", due(1, 0)), "nobody would do it")
+}
+
+func TestWhatWasTakenOverGoesFirst(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	var order []string
+	done := make(chan struct{}, 10)
+	s.queue.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(_ context.Context, a job.Args) error {
+		order = append(order, a.ID) // one worker
+		done <- struct{}{}
+		return nil
+	})
+	for _, id := range []string{"1", "2", "3"} {
+		s.insert(t, id)
+	}
+	require.NoError(t, s.queue.Insert(t.Context(), kind, "taken over", lease.Lease{Epoch: 2, Job: &lease.Job{First: true}}))
+	s.run(t)
+	for range 4 {
+		<-done
+	}
+	require.Equal(t, []string{"taken over", "1", "2", "3"}, order)
+}
+
+func TestJobsOfADeadProcessAreAbandoned(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	s.queue.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
+	for _, id := range []string{"waiting", "begun a moment ago", "abandoned"} {
+		s.insert(t, id)
+	}
+	_, err := s.db.Pool().Exec(t.Context(), `
+		update river_job set state = 'running', attempt = 1, attempted_by = '{dead}',
+			attempted_at = now() - case when args->>'id' = 'abandoned' then interval '1 minute' else interval '1 second' end
+		where args->>'id' <> 'waiting'`)
+	require.NoError(t, err)
+	abandoned, err := s.queue.Abandoned(t.Context(), kind, 10)
+	require.NoError(t, err)
+	require.Len(t, abandoned, 1)
+	require.Equal(t, "abandoned", abandoned[0].ID)
+	require.Equal(t, int64(1), abandoned[0].Epoch)
+	none, err := s.queue.Abandoned(t.Context(), "test.other", 10)
+	require.NoError(t, err)
+	require.Empty(t, none)
 }
 
 func TestAJobWhoseRowCouldNotBeWrittenComesAgain(t *testing.T) {
@@ -115,7 +205,7 @@ func TestAJobWhoseRowCouldNotBeWrittenComesAgain(t *testing.T) {
 		}
 		return nil
 	})
-	require.NoError(t, s.queue.Insert(t.Context(), event.NewID(), 1, time.Time{}))
+	s.insert(t, event.NewID())
 	for want := 1; want <= 3; want++ {
 		require.Equal(t, want, <-tries)
 	}
@@ -148,25 +238,13 @@ func TestTheContextOfAJobEndsWhenTheWorkersStop(t *testing.T) {
 		ended <- err
 		return ctx.Err()
 	})
-	require.NoError(t, s.queue.Insert(t.Context(), event.NewID(), 1, time.Time{}))
+	s.insert(t, event.NewID())
 	<-began
 	stop()
 	require.NoError(t, <-ended)
 	jobs := make(chan job.Args, 1)
-	again := sibling(t, s)
-	again.work(t, time.Minute, into(jobs))
+	sibling(t, s.db).work(t, time.Minute, into(jobs))
 	<-jobs // the next process does it
-}
-
-// sibling is another process of the same service.
-func sibling(t *testing.T, s service) service {
-	t.Helper()
-	tel := telemetry.Nop()
-	chain, err := op.NewChain(tel, pg.Classify)
-	require.NoError(t, err)
-	queue, err := job.New(s.db, chain, tel)
-	require.NoError(t, err)
-	return service{s.db, queue, tel}
 }
 
 func TestAJobThatTakesTooLongLosesItsContext(t *testing.T) {
@@ -178,7 +256,7 @@ func TestAJobThatTakesTooLongLosesItsContext(t *testing.T) {
 		ended <- ctx.Err()
 		return nil
 	})
-	require.NoError(t, s.queue.Insert(t.Context(), event.NewID(), 1, time.Time{}))
+	s.insert(t, event.NewID())
 	require.ErrorIs(t, <-ended, context.DeadlineExceeded)
 }
 
@@ -188,7 +266,7 @@ func TestTheTraceGoesOnInTheJob(t *testing.T) {
 	traces := make(chan string, 1)
 	s.work(t, time.Minute, func(ctx context.Context, _ job.Args) error { traces <- telemetry.TraceID(ctx); return nil })
 	ctx, span := s.tel.Tracer().Start(t.Context(), "calls.upload")
-	require.NoError(t, s.queue.Insert(ctx, event.NewID(), 1, time.Time{}))
+	require.NoError(t, s.queue.Insert(ctx, kind, event.NewID(), due(1, 0)))
 	span.End()
 	require.Equal(t, span.SpanContext().TraceID().String(), <-traces)
 }
@@ -196,14 +274,15 @@ func TestTheTraceGoesOnInTheJob(t *testing.T) {
 func TestWhatADeadProcessLeftRunningBlocksNothing(t *testing.T) {
 	t.Parallel()
 	s := start(t)
+	jobs := make(chan job.Args, 10)
+	s.queue.Handle(kind, job.Limits{Workers: 4, Timeout: time.Minute}, into(jobs))
 	for range 5 { // more than there are workers
-		require.NoError(t, s.queue.Insert(t.Context(), "stale", 1, time.Time{}))
+		s.insert(t, "stale")
 	}
 	_, err := s.db.Pool().Exec(t.Context(), `update river_job set state = 'running', attempt = 1, attempted_at = now(), attempted_by = '{dead}'`)
 	require.NoError(t, err)
-	jobs := make(chan job.Args, 10)
-	s.work(t, time.Minute, into(jobs))
-	require.NoError(t, s.queue.Insert(t.Context(), "new", 1, time.Time{}))
+	s.run(t)
+	s.insert(t, "new")
 	require.Equal(t, "new", (<-jobs).ID)
 }
 
@@ -212,13 +291,13 @@ func TestProcessesShareTheJobsAndEachIsDoneOnce(t *testing.T) {
 	s := start(t)
 	jobs := make(chan job.Args, 200)
 	s.work(t, time.Minute, into(jobs))
-	sibling(t, s).work(t, time.Minute, into(jobs))
+	sibling(t, s.db).work(t, time.Minute, into(jobs))
 	want := map[string]bool{}
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		for range 50 {
 			id := event.NewID()
 			want[id] = true
-			require.NoError(t, s.queue.Insert(ctx, id, 1, time.Time{}))
+			require.NoError(t, s.queue.Insert(ctx, kind, id, due(1, 0)))
 		}
 		return nil
 	}))

@@ -236,6 +236,10 @@ func timeout(raw any) (time.Duration, error) {
 		if raw > 0 {
 			return time.Duration(raw) * time.Second, nil
 		}
+	case float64:
+		if raw > 0 {
+			return time.Duration(raw * float64(time.Second)), nil
+		}
 	case string:
 		if raw == "none" {
 			return Streamed, nil

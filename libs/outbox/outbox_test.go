@@ -27,7 +27,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var at = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 
-func event(n int) event.Event {
+func thing(n int) event.Event {
 	return event.Event{ID: event.NewID(), Type: "thing.changed", Topic: eventtest.ThingsTopic, Key: "k", Time: at, Data: json.RawMessage(fmt.Sprintf(`{"n": %d}`, n))}
 }
 
@@ -82,7 +82,7 @@ func TestEventsArePublishedAsTheyWereWrittenWithTheirTrace(t *testing.T) {
 	db, o, tel := start(t)
 	p := relay(t, o)
 	ctx, span := tel.Tracer().Start(t.Context(), "crm.change")
-	first, second := event(1), event(2)
+	first, second := thing(1), thing(2)
 	require.NoError(t, db.InTx(ctx, func(ctx context.Context) error { return o.Append(ctx, first, second) }))
 	span.End()
 	got := <-p.batches
@@ -103,11 +103,11 @@ func TestWhatCouldNotBePublishedComesAgain(t *testing.T) {
 	t.Parallel()
 	db, o, tel := start(t)
 	p := relay(t, o)
-	e := event(1)
+	e := thing(1)
 	require.NoError(t, o.Append(t.Context(), e), "outside of a transaction it is its own")
 	require.Equal(t, e.ID, (<-p.batches)[0].ID)
 	p.results <- errors.New("broker away")
-	later := event(2)
+	later := thing(2)
 	require.NoError(t, o.Append(t.Context(), later))
 	again := <-p.batches
 	require.Len(t, again, 2)
@@ -123,7 +123,7 @@ func TestARowThatCommitsLateIsNotSteppedOver(t *testing.T) {
 	t.Parallel()
 	db, o, _ := start(t)
 	p := relay(t, o)
-	late, early := event(1), event(2)
+	late, early := thing(1), thing(2)
 	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, o.Append(ctx, late))          // takes its number first
 		require.NoError(t, o.Append(t.Context(), early)) // another transaction, committed at once
@@ -138,9 +138,9 @@ func TestARowThatCommitsLateIsNotSteppedOver(t *testing.T) {
 func TestAnEventThatKafkaWouldRefuseIsRefusedHere(t *testing.T) {
 	t.Parallel()
 	db, o, _ := start(t)
-	huge := event(1)
+	huge := thing(1)
 	huge.Data = json.RawMessage(`"` + strings.Repeat("x", 1<<20) + `"`)
-	require.ErrorContains(t, o.Append(t.Context(), event(2), huge), "over the 900000 that Kafka takes")
+	require.ErrorContains(t, o.Append(t.Context(), thing(2), huge), "over the 900000 that Kafka takes")
 	require.Zero(t, left(t, db))
 	require.NoError(t, o.Append(t.Context()))
 }
@@ -152,7 +152,7 @@ func TestALongOutboxIsPublishedInOrder(t *testing.T) {
 	for range 3 {
 		var events []event.Event
 		for range 400 {
-			events = append(events, event(len(want)))
+			events = append(events, thing(len(want)))
 			want = append(want, events[len(events)-1].ID)
 		}
 		require.NoError(t, o.Append(t.Context(), events...))

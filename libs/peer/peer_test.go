@@ -97,7 +97,7 @@ func TestTheCallerTheTraceAndTheRequestGoAlong(t *testing.T) {
 	authenticate := func(*http.Request) (identity.Caller, error) {
 		return identity.Caller{AgentID: "a", Token: "the-token"}, nil
 	}
-	router, err := rpc.NewRouter([]byte(`{"paths":{"/ask":{"get":{"operationId":"crm.ask","x-access":"agent"}}}}`), chain, authenticate, tel)
+	router, err := rpc.NewRouter([]byte(`{"paths":{"/ask":{"get":{"operationId":"crm.ask","x-access":"agent"}}}}`), chain, authenticate, nil, tel)
 	require.NoError(t, err)
 	var trace string
 	rpc.Handle(router, "GET /ask", "crm.ask", func(ctx context.Context, _ struct{}) (call, error) {

@@ -105,7 +105,7 @@ func TestARequestRefusedAtTheDoorIsNotAnOperation(t *testing.T) {
 
 func TestAClientThatLeftIsNobodysFault(t *testing.T) {
 	t.Parallel()
-	s, err := newRouter(t, things)
+	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
 	ctx, leave := context.WithCancel(t.Context())
 	_, err = s.chain.Wrap("things.wait", trace.SpanKindServer)(func(ctx context.Context, _ any) (any, error) {
@@ -120,7 +120,7 @@ func TestAClientThatLeftIsNobodysFault(t *testing.T) {
 
 func TestAChainClassifiesAndPassesWhatAMethodReturns(t *testing.T) {
 	t.Parallel()
-	s, err := newRouter(t, things)
+	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
 	run := func(method func(context.Context, int) (string, error)) (any, error) {
 		return s.chain.Wrap("things.do", trace.SpanKindConsumer)(op.Endpoint(method))(t.Context(), 7)

@@ -11,7 +11,7 @@ import (
 
 func TestRoutesAndContractMustBeTheSame(t *testing.T) {
 	t.Parallel()
-	s, err := newRouter(t, things)
+	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
 	rpc.Handle(s.router, "GET /things", "things.list", echo[listRequest])
 	rpc.Handle(s.router, "POST /thing", "things.create", echo[createRequest])  // another path
@@ -45,7 +45,10 @@ func TestAContractThatIsNotUnderstoodIsRefused(t *testing.T) {
 		"one operationId twice":         {change("things.get", "things.list"), "the same operationId"},
 		"parameters of a path":          {change("summary: Everything there is", "parameters: []"), "parameters is not one of"},
 		"a method that is not served":   {change("    get:\n      operationId: things.get", "    head:\n      operationId: things.get"), "head is not one of"},
-		"two content types":             {change("content: {multipart/form-data: {schema: {type: object}}}", "content: {multipart/form-data: {}, application/json: {}}"), "exactly one content type"},
+		"two content types":             {change("          multipart/form-data:", "          application/json: {}\n          multipart/form-data:"), "exactly one content type"},
+		"unknown x-class":               {change("x-timeout: none", "x-class: slow"), "x-class"},
+		"a wrong x-body":                {change("x-timeout: none", "x-body: much"), "x-body much is neither"},
+		"a wrong x-timeout":             {change("x-timeout: none", "x-timeout: -1"), "x-timeout -1 is neither"},
 		"a schema that is not there":    {change("#/components/schemas/ThingCreate", "#/components/schemas/Nothing"), "post /things"},
 		"a parameter that is not there": {change("#/components/parameters/Limit", "#/components/parameters/Nothing"), "get /things"},
 		"a wrong schema":                {change("minLength: 8", "minLength: eight"), "post /login"},
@@ -53,7 +56,7 @@ func TestAContractThatIsNotUnderstoodIsRefused(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			_, err := newRouter(t, []byte(tt.doc))
+			_, err := newRouter(t, []byte(tt.doc), nil)
 			require.ErrorContains(t, err, tt.problem)
 		})
 	}

@@ -221,8 +221,12 @@ func Handle[Req, Res any](r *Router, pattern, op string, method func(context.Con
 // handle routes a pattern to an endpoint that decodes the HTTP request, so that one that cannot be decoded is traced, logged
 // and counted too. The answer is written inside the chain as well: a span lasts as long as its stream.
 func (r *Router) handle(pattern, id string, options []Option, endpointOf func(*route) endpoint.Endpoint) {
-	o := r.operations[id]
-	if documented := o.Pattern(); o.ID == "" || documented != pattern {
+	o, ok := r.operations[id]
+	documented := ""
+	if ok {
+		documented = o.Pattern()
+	}
+	if documented != pattern {
 		r.problems = append(r.problems, fmt.Errorf("operation %s is %q here and %q in the contract", id, pattern, documented))
 		return
 	}

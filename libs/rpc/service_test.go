@@ -6,11 +6,13 @@ import (
 	_ "embed"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -21,6 +23,8 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/op"
+	"github.com/convoflow/convoflow/libs/openapi"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -78,11 +82,58 @@ type troubleRequest struct {
 	What string `path:"what"`
 }
 
+type uploadRequest struct {
+	Name string     `json:"name"`
+	Size *int       `json:"size"`
+	Due  *time.Time `json:"due"`
+	File string     `json:"-"` // name in files
+}
+
+// files are the stored files of uploads by name.
+type files struct {
+	mu     sync.Mutex
+	stored map[string]string
+}
+
+const maxFile = 1 << 20
+
+func (f *files) file() rpc.File[uploadRequest] {
+	return rpc.File[uploadRequest]{Field: "file", MaxBytes: maxFile,
+		Store: func(_ context.Context, req *uploadRequest, filename string, content io.Reader) (string, error) {
+			raw, err := io.ReadAll(content)
+			if err != nil {
+				return "", err
+			}
+			if string(raw) == "not a thing" {
+				return "", fault.Fields(fault.BodyField("file", "format", "Not a thing"))
+			}
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			req.File = fmt.Sprintf("%d %s", len(f.stored), filename)
+			f.stored[req.File] = string(raw)
+			return string(raw), nil
+		},
+		Discard: func(_ context.Context, req uploadRequest) error {
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			delete(f.stored, req.File)
+			return nil
+		},
+	}
+}
+
+func (f *files) count() int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return len(f.stored)
+}
+
 // service is a router over the contract things.yaml whose methods answer with what they got.
 type service struct {
 	router *rpc.Router
 	chain  *op.Chain
 	api    http.Handler
+	files  *files
 	log    *bytes.Buffer
 	spans  *tracetest.SpanRecorder
 	tel    telemetry.Set
@@ -106,15 +157,15 @@ func authenticate(r *http.Request) (identity.Caller, error) {
 
 func echo[Req any](_ context.Context, req Req) (Req, error) { return req, nil }
 
-func newRouter(t testing.TB, contract []byte) (service, error) {
+func newRouter(t testing.TB, contract []byte, keeper rpc.Keeper) (service, error) {
 	t.Helper()
-	s := service{log: &bytes.Buffer{}, spans: tracetest.NewSpanRecorder(), tel: telemetry.Nop()}
+	s := service{files: &files{stored: map[string]string{}}, log: &bytes.Buffer{}, spans: tracetest.NewSpanRecorder(), tel: telemetry.Nop()}
 	s.tel.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s.tel.Traces = sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(s.spans))
 	var err error
 	s.chain, err = op.NewChain(s.tel, classify)
 	require.NoError(t, err)
-	s.router, err = rpc.NewRouter(contract, s.chain, authenticate, s.tel)
+	s.router, err = rpc.NewRouter(contract, s.chain, authenticate, keeper, s.tel)
 	return s, err
 }
 
@@ -129,31 +180,22 @@ func classify(err error) error {
 
 func start(t testing.TB, keeper rpc.Keeper) service {
 	t.Helper()
-	s, err := newRouter(t, things)
+	s, err := newRouter(t, things, keeper)
 	require.NoError(t, err)
 	r := s.router
-	rpc.Handle(r, "GET /things", "things.list", echo[listRequest], rpc.View(func(req listRequest) any {
-		items := []listRequest{req}
+	rpc.Handle(r, "GET /things", "things.list", func(_ context.Context, req listRequest) (page.Of[listRequest], error) {
 		if req.Kind == "small" {
-			items = nil
+			return page.Of[listRequest]{Next: req.Cursor}, nil
 		}
-		return rpc.List{Items: items, Next: req.Cursor}
-	}))
-	create := []rpc.Option{rpc.Status(http.StatusCreated)}
-	if keeper != nil {
-		create = append(create, rpc.Idempotent(keeper, "things.create"))
-	}
-	rpc.Handle(r, "POST /things", "things.create", echo[createRequest], create...)
+		return page.Of[listRequest]{Items: []listRequest{req}, Next: req.Cursor}, nil
+	})
+	rpc.Handle(r, "POST /things", "things.create", echo[createRequest], rpc.Status(http.StatusCreated), rpc.Idempotent())
 	rpc.Handle(r, "GET /things/{id}", "things.get", echo[idRequest])
-	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest], rpc.Timeout(50*time.Millisecond))
+	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest])
 	rpc.Handle(r, "DELETE /things/{id}", "things.remove", echo[idRequest], rpc.Status(http.StatusNoContent))
 	rpc.Handle(r, "POST /login", "things.login", echo[loginRequest])
-	rpc.HandleWith(r, "POST /upload", "things.upload", func(r *http.Request) (io.Reader, error) { return r.Body, nil },
-		func(_ context.Context, body io.Reader) (int64, error) { return io.Copy(io.Discard, body) }, rpc.Stream(),
-		rpc.Respond(func(w http.ResponseWriter, _ *http.Request, n int64) error {
-			return json.NewEncoder(w).Encode(n)
-		}))
-	rpc.Handle(r, "GET /trouble/{what}", "things.trouble", s.trouble, rpc.Timeout(50*time.Millisecond), rpc.View(func(v any) any {
+	rpc.HandleForm(r, "POST /upload", "things.upload", s.files.file(), echo[uploadRequest], rpc.Status(http.StatusAccepted), rpc.Idempotent())
+	rpc.Handle(r, "GET /trouble/{what}", "things.trouble", s.trouble, rpc.View(func(v any) any {
 		if v == "view panic" {
 			panic("secret of the view")
 		}
@@ -221,7 +263,8 @@ func wrong(t testing.TB, w *httptest.ResponseRecorder) (out []string) {
 	t.Helper()
 	require.Equal(t, http.StatusUnprocessableEntity, w.Code, w.Body)
 	var body struct {
-		Detail []struct {
+		Detail string
+		Errors []struct {
 			Type, Msg string
 			Loc       []any
 		}
@@ -231,11 +274,33 @@ func wrong(t testing.TB, w *httptest.ResponseRecorder) (out []string) {
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
 	require.Equal(t, "validation_error", body.Code)
 	require.Equal(t, w.Header().Get("X-Request-Id"), body.RequestID)
-	for _, f := range body.Detail {
+	require.Contains(t, body.Detail, body.Errors[0].Msg, "one text for a person")
+	for _, f := range body.Errors {
 		require.NotEmpty(t, f.Msg)
 		loc, err := json.Marshal(f.Loc)
 		require.NoError(t, err)
 		out = append(out, f.Type+" "+string(loc))
 	}
 	return out
+}
+
+// handlerOf is the API with nothing but one operation: the others are routed to an echo.
+func (s service) handlerOf(t testing.TB, id string) (http.Handler, error) {
+	t.Helper()
+	operations, err := openapi.Parse(things)
+	require.NoError(t, err)
+	for _, o := range operations {
+		if o.ID != id {
+			rpc.Handle(s.router, o.Pattern(), o.ID, echo[struct{}])
+		}
+	}
+	return s.router.Handler()
+}
+
+// keeperFunc is a keeper that calls a function in place of its transaction and stores nothing.
+type keeperFunc func()
+
+func (k keeperFunc) Once(ctx context.Context, _, _ string, _ []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+	k()
+	return do(ctx)
 }

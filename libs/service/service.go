@@ -63,6 +63,9 @@ type actor struct {
 	run  run.Actor
 }
 
+// lingerBytes is how much of a refused body is discarded: two recordings of the default limit.
+const lingerBytes = 200 << 20
+
 // Open connects to what a service needs and brings its tables to the newest version. Nothing listens or runs before App and
 // its Run. When something fails between the two, call CloseIf.
 func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (_ *Base, err error) {
@@ -142,7 +145,13 @@ func (b *Base) App() (*App, error) {
 		return nil, err
 	}
 	shared := b.cfg.Shared()
-	server, err := run.HTTP(shared.HTTP, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
+	listener, err := shared.HTTP.Listen()
+	if err != nil {
+		return nil, err
+	}
+	// A client that sends its whole body before it reads must see a refusal that came early.
+	listener, handler := run.DefaultLinger(lingerBytes).Wrap(listener, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
+	server, err := run.HTTP(run.HTTPConfig{Listener: listener, H2C: shared.HTTP.H2C, Prepare: shared.HTTP.Prepare}, handler)
 	if err != nil {
 		return nil, err
 	}
@@ -172,24 +181,8 @@ func (b *Base) App() (*App, error) {
 		g.Add(a.name, a.run)
 	}
 	g.Add("http", server)
-	return NewApp(g, server, b.Ready), nil
+	return run.NewApp(g, server, b.Ready), nil
 }
 
 // App is a service that listens and is ready to run.
-type App struct {
-	group *run.Group
-	http  *run.Server
-	ready run.Ready
-}
-
-// NewApp makes an App of its parts.
-func NewApp(g *run.Group, http *run.Server, ready run.Ready) *App { return &App{g, http, ready} }
-
-// Run serves until ctx ends, then drains and closes everything. Call it once.
-func (a *App) Run(ctx context.Context) error { return a.group.Run(ctx) }
-
-// Addr is where the API listens, host:port.
-func (a *App) Addr() string { return a.http.Addr() }
-
-// Ready fails while requests cannot be answered.
-func (a *App) Ready(ctx context.Context) error { return a.ready(ctx) }
+type App = run.App

@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -167,11 +166,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	})
 	t.Run("kill -9 of it and of PostgreSQL at once", func(t *testing.T) {
 		s := s.in(t)
-		raw, err := os.ReadFile(filepath.Join(s.dir, "postgres", "data", "postmaster.pid"))
-		require.NoError(t, err)
-		var postmaster int
-		_, err = fmt.Sscan(string(raw), &postmaster)
-		require.NoError(t, err)
+		postmaster := s.postmaster()
 		s.kill()
 		require.NoError(t, syscall.Kill(postmaster, syscall.SIGKILL))
 		s.start()
@@ -179,25 +174,71 @@ func TestLifeOfAPlatform(t *testing.T) {
 	})
 }
 
-// TestDemo is what a newcomer sees: everything embedded, nothing configured.
+// TestDemo is what a newcomer sees: nothing runs and nothing is configured, so everything is embedded and temporary.
 func TestDemo(t *testing.T) {
 	t.Parallel()
-	convoflow := built.platform(t, false)
-	code, stdout, stderr := command(t, environ(), convoflow, "demo", "--url", "http://"+freeAddress(t))
-	require.Equal(t, exitFailed, code, stdout)
-	require.Contains(t, stderr, "make up")
-
-	s := newPlatform(t, outside{}, false)
-	s.start()
-	code, stdout, stderr = command(t, environ(), convoflow, "demo", "--url", s.url)
+	temp := t.TempDir()
+	code, stdout, stderr := command(t, environ("TMPDIR="+temp), built.platform(t, false), "demo", "--url", "http://"+freeAddress(t))
 	require.Zero(t, code, "%s\n%s", stdout, stderr)
-	for _, part := range []string{"offline-pocketsphinx", "demo quality", "Summary", "Next step", transcriptionCompleted, followUpScheduled, "holds"} {
+	for _, part := range []string{"a platform of its own", "offline-pocketsphinx", "demo quality", "Summary", "Next step", transcriptionCompleted, followUpScheduled, "holds", "its data is removed", "make up"} {
 		require.Contains(t, stdout, part)
 	}
+	requireNothingLeft(t, temp)
+	t.Log(stdout)
+}
+
+// requireNothingLeft requires that a directory for temporary files is empty and nothing runs in it.
+func requireNothingLeft(t *testing.T, dir string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Empty(t, entries)
+	require.Empty(t, processesOf(t, dir))
+}
+
+func TestDemoOnARunningPlatform(t *testing.T) {
+	t.Parallel()
+	o := startOutside(t)
+	s := newPlatform(t, o, false, o.settings()...)
+	s.start()
+	temp := t.TempDir()
+	code, stdout, stderr := command(t, environ("TMPDIR="+temp), built.platform(t, false), "demo", "--url", s.url)
+	require.Zero(t, code, "%s\n%s", stdout, stderr)
+	require.NotContains(t, stdout, "a platform of its own")
+	require.Contains(t, stdout, s.url+"/docs")
 	trace := regexp.MustCompile(`trace joins it: ([0-9a-f]{32})`).FindStringSubmatch(stdout)
 	require.NotEmpty(t, trace, stdout)
 	require.Contains(t, s.log(), trace[1])
-	t.Log(stdout)
+	s.pabbly.WaitFor(t, transcriptionCompleted, 1)
+	s.pabbly.WaitFor(t, followUpScheduled, 1)
+	requireNothingLeft(t, temp)
+}
+
+func TestCtrlCStopsTheDemoAndRemovesItsData(t *testing.T) {
+	t.Parallel()
+	o := startOutside(t)
+	working := o.openai.Hold(openai.Transcriptions)
+	temp := t.TempDir()
+	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(o.settings(), "TMPDIR="+temp)...))
+	t.Cleanup(p.kill)
+	working.Wait(t)
+	require.NotEmpty(t, processesOf(t, temp))
+	require.Equal(t, exitFailed, p.stop(t, syscall.SIGINT), p.output.String())
+	require.Contains(t, p.output.String(), "convoflow: interrupted\n")
+	requireNothingLeft(t, temp)
+}
+
+func TestAFailedDemoLeavesItsLogs(t *testing.T) {
+	t.Parallel()
+	temp := t.TempDir()
+	code, _, stderr := command(t, environ("TMPDIR="+temp, "REGISTRATION=closed"), built.platform(t, false), "demo", "--url", "http://"+freeAddress(t))
+	require.Equal(t, exitFailed, code, stderr)
+	require.Contains(t, stderr, "registration_closed")
+	log := regexp.MustCompile(`\S+/convoflow\.log`).FindString(stderr)
+	require.Equal(t, temp, filepath.Dir(filepath.Dir(log)), stderr)
+	require.FileExists(t, log)
+	require.NoFileExists(t, filepath.Join(filepath.Dir(log), "secrets.json"))
+	require.Empty(t, processesOf(t, temp))
 }
 
 // TestSettingsFromFiles hands over secrets as Kubernetes and Compose do.

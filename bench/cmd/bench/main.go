@@ -15,7 +15,7 @@ import (
 	"github.com/convoflow/convoflow/bench"
 )
 
-const usage = `Measures Convoflow against nginx and the machine's own limits: make bench ARGS='-only gateway -rounds 5 -seconds 4'
+const usage = `Measures Convoflow against nginx, pgbench and the machine's own limits: make bench ARGS='-only gateway -rounds 5 -seconds 4'
 
 Writes a table to the terminal and all rounds to bench/results. The exit code is not 0 when something does not work, never
 because it is slow. How to read the figures: docs/benchmarks.md
@@ -39,10 +39,10 @@ func run() int {
 	}
 	only := flags.String("only", "", "benchmarks, comma-separated, of "+strings.Join(bench.Names(), ",")+" (default all)")
 	seconds := flags.Int("seconds", 4, "length of one measurement")
-	env := flags.String("env", "", "settings of the gateway and auth to try, such as GOGC=400,LOG_LEVEL=WARN")
+	env := flags.String("env", "", "settings of the gateway and the services to try, such as GOGC=400,LOG_LEVEL=WARN")
 	flags.IntVar(&o.Rounds, "rounds", 7, "rounds of each benchmark")
-	flags.BoolVar(&o.Profile, "profile", false, "also keep CPU profiles of the gateway and auth under full load, in the directory of results")
-	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway and auth")
+	flags.BoolVar(&o.Profile, "profile", false, "also keep CPU profiles of the gateway and the services under full load, in the directory of results")
+	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway, auth and crm")
 	flags.StringVar(&o.Results, "results", "bench/results", "directory for the results")
 	flags.StringVar(&o.Commit, "commit", "", "what was built, for the results")
 	err := flags.Parse(os.Args[1:])

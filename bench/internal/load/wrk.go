@@ -1,12 +1,14 @@
-// Package load sends one request again and again and counts the answers: as many as a server can take (Wrk), or a constant
-// rate (Steady). Any answer but a 2xx fails the whole run, for a proxy that refuses is fast.
+// Package load sends requests again and again and counts the answers: as many as a server can take (Wrk), or a constant rate
+// (Steady). Any answer but a 2xx fails the whole run, for a proxy that refuses is fast.
 package load
 
 import (
 	"context"
 	_ "embed"
 	"fmt"
+	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -16,6 +18,9 @@ import (
 //go:embed done.lua
 var done string
 
+//go:embed mix.lua
+var mix string
+
 // Target is the request.
 type Target struct {
 	URL   string
@@ -24,26 +29,68 @@ type Target struct {
 
 // Wrk is the load generator wrk: closed loop, the next request on a connection follows the answer to the last.
 type Wrk struct {
-	script      string
+	dir         string
 	connections int
 	core        process.Core
 }
 
-// NewWrk makes a wrk that runs on a core and keeps its script in dir.
+// The files of a Wrk, in its directory.
+const (
+	doneFile = "done.lua"
+	mixFile  = "mix.lua"
+)
+
+// NewWrk makes a wrk that runs on a core and keeps its scripts in dir.
 func NewWrk(dir string, connections int, core process.Core) (Wrk, error) {
-	w := Wrk{script: dir + "/done.lua", connections: connections, core: core}
-	if err := os.WriteFile(w.script, []byte(done), 0o600); err != nil {
-		return Wrk{}, fmt.Errorf("write wrk's script: %w", err)
+	for name, script := range map[string]string{doneFile: done, mixFile: mix + done} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o600); err != nil {
+			return Wrk{}, fmt.Errorf("write wrk's script: %w", err)
+		}
 	}
-	return w, nil
+	return Wrk{dir: dir, connections: connections, core: core}, nil
 }
 
 // Run sends for d, in whole seconds, and returns how many requests were answered and how long that took.
 func (w Wrk) Run(ctx context.Context, t Target, d time.Duration) (requests int, took time.Duration, err error) {
-	out, err := process.Run(ctx, process.Program{Name: "wrk", Core: w.core, Argv: []string{
-		"wrk", "-t1", fmt.Sprintf("-c%d", w.connections), fmt.Sprintf("-d%ds", int(d.Seconds())),
-		"-s", w.script, "-H", "Authorization: Bearer " + t.Token, t.URL,
-	}})
+	return w.run(ctx, d, doneFile, "-H", "Authorization: Bearer "+t.Token, t.URL)
+}
+
+// Mix is several requests to one server, which Wrk.RunMix sends in random order.
+type Mix struct{ server, file string }
+
+// NewMix makes a mix of targets, of which there must be one or more, all of one server. It is for this wrk alone.
+func (w Wrk) NewMix(name string, targets []Target) (Mix, error) {
+	server, err := url.Parse(targets[0].URL)
+	if err != nil {
+		return Mix{}, fmt.Errorf("read the URL: %w", err)
+	}
+	var lines strings.Builder
+	for _, t := range targets {
+		u, err := url.Parse(t.URL)
+		if err != nil {
+			return Mix{}, fmt.Errorf("read the URL: %w", err)
+		}
+		if u.Host != server.Host {
+			return Mix{}, fmt.Errorf("%s is not a URL of %s", t.URL, server.Host)
+		}
+		_, _ = fmt.Fprintf(&lines, "%s %s\n", t.Token, u.RequestURI())
+	}
+	m := Mix{server: "http://" + server.Host, file: filepath.Join(w.dir, name+".requests")}
+	if err := os.WriteFile(m.file, []byte(lines.String()), 0o600); err != nil {
+		return Mix{}, fmt.Errorf("write wrk's requests: %w", err)
+	}
+	return m, nil
+}
+
+// RunMix is Run with one of several requests each time.
+func (w Wrk) RunMix(ctx context.Context, m Mix, d time.Duration) (requests int, took time.Duration, err error) {
+	return w.run(ctx, d, mixFile, m.server, "--", m.file)
+}
+
+func (w Wrk) run(ctx context.Context, d time.Duration, script string, args ...string) (requests int, took time.Duration, err error) {
+	out, err := process.Run(ctx, process.Program{Name: "wrk", Core: w.core, Argv: append([]string{
+		"wrk", "-t1", fmt.Sprintf("-c%d", w.connections), fmt.Sprintf("-d%ds", int(d.Seconds())), "-s", filepath.Join(w.dir, script),
+	}, args...)})
 	if err != nil {
 		return 0, 0, err
 	}
@@ -53,7 +100,7 @@ func (w Wrk) Run(ctx context.Context, t Target, d time.Duration) (requests int, 
 		return 0, 0, fmt.Errorf("read what wrk counted: %w\n%s", err, out)
 	}
 	if requests == 0 || refused+broken > 0 {
-		return 0, 0, fmt.Errorf("%s: %d answers, %d of them no 2xx, and %d errors of the connections", t.URL, requests, refused, broken)
+		return 0, 0, fmt.Errorf("%d answers, %d of them no 2xx, and %d errors of the connections:\n%s", requests, refused, broken, out)
 	}
 	return requests, time.Duration(micros) * time.Microsecond, nil
 }

@@ -31,21 +31,48 @@ func widen(pipe *os.File) {
 	}
 }
 
-// cpuTime is the time of a process and its children, living and waited for.
+// cpuTime is the time of a process and its children, living and waited for. A child that ends while this reads could be missed
+// in both groups, so everything is read again when the time of those waited for has changed.
 func cpuTime(pid int) (time.Duration, error) {
+	for {
+		own, waited, err := ownTime(pid)
+		if err != nil {
+			return 0, err
+		}
+		living, err := childrenTime(pid)
+		if err != nil {
+			return 0, err
+		}
+		_, later, err := ownTime(pid)
+		if err != nil {
+			return 0, err
+		}
+		if later == waited {
+			return own + waited + living, nil
+		}
+	}
+}
+
+// ownTime is the time of a process, and of its children that have ended and been waited for.
+func ownTime(pid int) (own, waited time.Duration, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read the CPU time: %w", err)
+		return 0, 0, fmt.Errorf("read the CPU time: %w", err)
 	}
 	// The second field is the name in brackets, which may hold anything. utime, stime, cutime and cstime are fields 14 to 17.
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 15 {
-		return 0, errors.New("read the CPU time: a short line")
+		return 0, 0, errors.New("read the CPU time: a short line")
 	}
-	total, err := ticks(fields[11:15])
-	if err != nil {
-		return 0, err
+	if own, err = ticks(fields[11:13]); err != nil {
+		return 0, 0, err
 	}
+	waited, err = ticks(fields[13:15])
+	return own, waited, err
+}
+
+// childrenTime is the time of the living children of a process, and of theirs.
+func childrenTime(pid int) (total time.Duration, err error) {
 	// Each thread has its own children.
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
 	if err != nil {
@@ -65,7 +92,7 @@ func cpuTime(pid int) (time.Duration, error) {
 				return 0, fmt.Errorf("list the children: %w", err)
 			}
 			time, err := cpuTime(id)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // one that has ended is counted above
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // one that has ended is among those waited for
 				return 0, err
 			}
 			total += time

@@ -163,6 +163,9 @@ func (Self) CPU() (time.Duration, error) {
 // Alive is nil.
 func (Self) Alive() error { return nil }
 
+// TreeCPU is the CPU time of any process and its children, for one that was not started here.
+func TreeCPU(pid int) (time.Duration, error) { return cpuTime(pid) }
+
 // FamilyCPU is the time that this process and everything it has started have computed.
 func FamilyCPU() (time.Duration, error) { return cpuTime(os.Getpid()) }
 

@@ -17,10 +17,17 @@ import (
 
 // Measure is one side of a round.
 type Measure struct {
-	Value  float64 `json:"value"`  // in the unit of the benchmark
-	CPU    float64 `json:"cpu_us"` // that the process under test computed per request, µs
-	Core   float64 `json:"core"`   // share of its core, or of all it may use, that was busy with anything, 0 to 1
-	Others float64 `json:"others"` // cores' worth of computing that had nothing to do with the benchmark
+	Value  float64 `json:"value"`           // in the unit of the benchmark
+	CPU    float64 `json:"cpu_us"`          // that the process under test computed per request, µs
+	Parts  []Part  `json:"parts,omitempty"` // of CPU, by process, and last the load, which is no part of CPU
+	Core   float64 `json:"core"`            // share of its core, or of all it may use, that was busy with anything, 0 to 1
+	Others float64 `json:"others"`          // cores' worth of computing that had nothing to do with the benchmark
+}
+
+// Part is what one of several processes computed.
+type Part struct {
+	Name string  `json:"name"`
+	CPU  float64 `json:"cpu_us"` // per request, µs
 }
 
 // tolerated is how much of a core others may take: the kernel's own threads, and what ticks of 10 ms round.
@@ -130,6 +137,10 @@ func (r Report) Table(w io.Writer) {
 		_, _ = fmt.Fprintf(w, "- not as it is shipped, but with %s\n", strings.Join(r.Settings, " "))
 	}
 	for _, result := range r.Results {
+		if len(result.Rounds) > 0 && len(result.Rounds[0].Ours.Parts) > 0 {
+			_, _ = fmt.Fprintf(w, "- %s: CPU µs per request: %s; %s: %s\n", result.Name,
+				result.parts(func(x Round) Measure { return x.Ours }), result.Peer, result.parts(func(x Round) Measure { return x.Peer }))
+		}
 		for _, note := range result.Notes {
 			_, _ = fmt.Fprintf(w, "- %s: %s\n", result.Name, note)
 		}
@@ -138,6 +149,15 @@ func (r Report) Table(w io.Writer) {
 				result.Name, n, len(result.Rounds))
 		}
 	}
+}
+
+// parts lists the CPU of each process of a side, the medians of the rounds.
+func (r Result) parts(side func(Round) Measure) string {
+	var list []string
+	for i, part := range side(r.Rounds[0]).Parts {
+		list = append(list, part.Name+" "+Number(r.of(func(x Round) float64 { return side(x).Parts[i].CPU })))
+	}
+	return strings.Join(list, ", ")
 }
 
 func line(w io.Writer, row []string, widths []int, fill string) {

@@ -50,3 +50,16 @@ func TestTable(t *testing.T) {
 - gateway: in 1 of 1 rounds others used the machine: measure again on a quiet machine
 `, out.String())
 }
+
+func TestTableOfAResultOfSeveralProcesses(t *testing.T) {
+	t.Parallel()
+	round := func(gateway float64) report.Round {
+		return report.Round{
+			Ours: report.Measure{Parts: []report.Part{{Name: "gateway", CPU: gateway}, {Name: "load", CPU: 5}}},
+			Peer: report.Measure{Parts: []report.Part{{Name: "PostgreSQL", CPU: 7.25}, {Name: "load", CPU: 3}}},
+		}
+	}
+	var out strings.Builder
+	report.Report{Results: []report.Result{{Name: "read one", Peer: "pgbench", Rounds: []report.Round{round(30), round(50), round(40)}}}}.Table(&out)
+	require.Contains(t, out.String(), "\n- read one: CPU µs per request: gateway 40.0, load 5.00; pgbench: PostgreSQL 7.25, load 3.00\n")
+}

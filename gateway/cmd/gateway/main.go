@@ -1,4 +1,4 @@
-// Command gateway is the front door of Convoflow as a process of its own.
+// Command gateway runs the API gateway of Convoflow as its own process.
 package main
 
 import (

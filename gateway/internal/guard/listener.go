@@ -12,9 +12,9 @@ import (
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// Listener makes net/http's own refusals, of bytes that are no request and of headers that are too large, answers in the
-// shape of all errors. There is no hook for them: net/http writes them to the connection before there is a request. The
-// server needs Prepare and its handler Serving.
+// Listener replaces the plain-text responses that net/http's server writes itself, to malformed requests and to headers that
+// are too large, by JSON errors. There is no hook for them: net/http writes them to the connection before there is a
+// request. The server also needs Prepare, and its handler Serving.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -24,42 +24,42 @@ func (l listener) Accept() (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &refusing{Conn: c}, nil
+	return &jsonErrorConn{Conn: c}, nil
 }
 
-// refusing is a connection of which we know whether a handler's answer is being written.
-type refusing struct {
+// jsonErrorConn knows whether a handler is writing to it, or net/http itself.
+type jsonErrorConn struct {
 	net.Conn
 	serving atomic.Bool
 }
 
-type refusingKey struct{}
+type connKey struct{}
 
-// Prepare tells connections when the answer of a handler is over.
+// Prepare makes the server mark connections as no longer served when a response has been written.
 func Prepare(s *http.Server) {
-	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, refusingKey{}, c) }
+	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if r, ok := c.(*refusing); ok && state == http.StateIdle {
+		if r, ok := c.(*jsonErrorConn); ok && state == http.StateIdle {
 			r.serving.Store(false)
 		}
 	}
 }
 
-// Serving notes that what is written from now on is the answer of next.
+// Serving marks the connection of a request as served by next.
 func Serving(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if c, ok := r.Context().Value(refusingKey{}).(*refusing); ok {
+		if c, ok := r.Context().Value(connKey{}).(*jsonErrorConn); ok {
 			c.serving.Store(true)
 		}
 		next.ServeHTTP(w, r)
-		runtime.Gosched() // so that answers are written one right after the other, as proxy does with requests
+		runtime.Gosched() // so that responses are written back to back, as requests are in wire
 	})
 }
 
 const statusAt = len("HTTP/1.1 ")
 
-// Write replaces what net/http refuses by itself: anything that is not written for a handler.
-func (c *refusing) Write(b []byte) (int, error) {
+// Write replaces error responses that no handler wrote.
+func (c *jsonErrorConn) Write(b []byte) (int, error) {
 	if c.serving.Load() || len(b) <= statusAt || b[statusAt] < '4' {
 		return c.Conn.Write(b)
 	}
@@ -69,8 +69,8 @@ func (c *refusing) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// CloseWrite lets net/http end its side first, so that a refusal arrives and no reset instead.
-func (c *refusing) CloseWrite() error {
+// CloseWrite lets net/http close the sending side first, so that the client receives the response and not a reset.
+func (c *jsonErrorConn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
 		return half.CloseWrite()
 	}

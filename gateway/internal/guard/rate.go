@@ -17,21 +17,21 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// The headers that tell a client how much it may still ask, draft-ietf-httpapi-ratelimit-headers-07.
+// The rate limit headers of draft-ietf-httpapi-ratelimit-headers-07.
 const (
-	rateLimit     = "Ratelimit-Limit"     // requests that may come at once, and per minute
-	rateRemaining = "Ratelimit-Remaining" // of them, now
-	rateReset     = "Ratelimit-Reset"     // seconds until all of them may come again
+	rateLimit     = "Ratelimit-Limit"     // requests per minute, and at once
+	rateRemaining = "Ratelimit-Remaining" // requests that are allowed now
+	rateReset     = "Ratelimit-Reset"     // seconds until the full limit is available again
 )
 
-// Rate is how often one class of operations may be called: by an agent, and from an address, whoever calls from there.
+// Rate limits one class of operations, per agent and per client address.
 type Rate struct {
 	agents, addresses *buckets
 	limited           *prometheus.CounterVec
 	class             string
 }
 
-// NewRate makes a rate of requests per minute; 0 is no limit. limited counts refusals by class and by whose limit it was.
+// NewRate makes a limit of requests per minute; 0 is no limit. limited counts refusals by class and by kind of limit.
 func NewRate(class string, perAgent, perAddress int, limited *prometheus.CounterVec, c clock.Clock) *Rate {
 	return &Rate{agents: newBuckets(perAgent, c), addresses: newBuckets(perAddress, c), limited: limited, class: class}
 }
@@ -43,7 +43,7 @@ func NewLimited() *prometheus.CounterVec {
 	}, []string{"class", "by"})
 }
 
-// PerAddress lets an address call next as often as it may. It comes before the token is looked at.
+// PerAddress limits the calls of next per client address. It comes before the token is verified.
 func (r *Rate) PerAddress(next http.Handler) http.Handler {
 	take := r.taker("address", r.addresses)
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -53,7 +53,7 @@ func (r *Rate) PerAddress(next http.Handler) http.Handler {
 	})
 }
 
-// PerAgent lets a caller call next as often as it may.
+// PerAgent limits the calls of next per agent.
 func (r *Rate) PerAgent(next CallerHandler) CallerHandler {
 	take := r.taker("agent", r.agents)
 	return func(w http.ResponseWriter, req *http.Request, c identity.Caller) {
@@ -63,7 +63,8 @@ func (r *Rate) PerAgent(next CallerHandler) CallerHandler {
 	}
 }
 
-// taker returns what takes a token out of a bucket of b, says in the header what is left, and refuses when there was none.
+// taker returns a function that takes a token from the key's bucket and sets the rate limit headers. It refuses the request
+// and returns false when the bucket is empty.
 func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *http.Request, key string) bool {
 	if b == nil {
 		return func(http.ResponseWriter, *http.Request, string) bool { return true }
@@ -73,9 +74,9 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 		left := b.take(key)
 		h := w.Header()
 		h[rateLimit] = b.limit
-		if h[rateRemaining] == nil { // otherwise there is what an earlier limit said
-			says := make([]string, 2)
-			h[rateRemaining], h[rateReset] = says[:1:1], says[1:]
+		if h[rateRemaining] == nil { // otherwise the values of an earlier limit are overwritten
+			values := make([]string, 2) // one allocation for both
+			h[rateRemaining], h[rateReset] = values[:1:1], values[1:]
 		}
 		h[rateRemaining][0] = strconv.Itoa(max(0, int(left)))
 		h[rateReset][0] = strconv.Itoa(b.seconds(float64(b.perMinute) - left))
@@ -89,7 +90,7 @@ func (r *Rate) taker(by string, b *buckets) func(w http.ResponseWriter, req *htt
 	}
 }
 
-// network is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.
+// network returns the key of an address: an IPv4 address itself, or the /64 of an IPv6 subscriber.
 func network(address string) string {
 	if !strings.Contains(address, ":") {
 		return address
@@ -101,12 +102,12 @@ func network(address string) string {
 	return netip.PrefixFrom(ip.Unmap(), 64).Masked().String()
 }
 
-const maxBuckets = 50_000 // in each of two generations, about 10 MB in all: strangers can invent addresses
+const maxBuckets = 50_000 // in each of two generations, about 10 MB in all: clients can vary their addresses
 
-// buckets are token buckets by key. The least recently used are forgotten, which fills them up again.
+// buckets are token buckets by key. The least recently used are evicted, and start full when they are used again.
 type buckets struct {
 	perMinute int
-	limit     []string // perMinute as the header says it
+	limit     []string // perMinute as a header value
 	clock     clock.Clock
 
 	mu            sync.Mutex
@@ -120,7 +121,7 @@ func newBuckets(perMinute int, c clock.Clock) *buckets {
 	return &buckets{perMinute: perMinute, limit: []string{strconv.Itoa(perMinute)}, clock: c, recent: map[string]*rate.Limiter{}}
 }
 
-// take takes a token out of a bucket and returns what is left; a negative number is what is missing for one.
+// take takes a token and returns how many are left; a negative number is what is missing for one token.
 func (b *buckets) take(key string) (left float64) {
 	now := b.clock.Now()
 	bucket := b.of(key)
@@ -147,7 +148,7 @@ func (b *buckets) of(key string) *rate.Limiter {
 	return bucket
 }
 
-// seconds is how long so many tokens take to come.
+// seconds returns how long that many tokens take to refill.
 func (b *buckets) seconds(tokens float64) int {
 	return int(math.Ceil(tokens * 60 / float64(b.perMinute)))
 }

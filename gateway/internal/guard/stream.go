@@ -9,20 +9,20 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// MaxStreams is how many uploads, recordings and event streams one agent may have open at the same time: each of them
-// may last for as long as it likes, and all agents share the places of a service.
+// MaxStreams is how many uploads, recordings and event streams one agent may have open at the same time. None of them has an
+// overall timeout, and all agents share the stream slots of a service.
 const MaxStreams = 16
 
-// Streams counts what agents have open.
+// Streams counts the open streams of each agent.
 type Streams struct {
 	mu   sync.Mutex
 	open map[string]int // by agent
 }
 
-// NewStreams counts from none.
+// NewStreams returns a Streams without any open.
 func NewStreams() *Streams { return &Streams{open: map[string]int{}} }
 
-// PerAgent lets a caller have MaxStreams requests at next.
+// PerAgent limits the concurrent requests of a caller at next to MaxStreams.
 func (s *Streams) PerAgent(next CallerHandler) CallerHandler {
 	return func(w http.ResponseWriter, r *http.Request, caller identity.Caller) {
 		if !s.begin(caller.AgentID) {

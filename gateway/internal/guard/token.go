@@ -1,55 +1,21 @@
 package guard
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/json"
 	"net/http"
-	"strings"
-	"sync"
-	"time"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/openapi"
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-const (
-	trustFor  = time.Minute // a verified token; an Ed25519 signature costs about 60 µs to check
-	maxTokens = 10_000      // in each of two generations
-)
-
-// Tokens decides who may call an operation. It remembers the tokens it has verified for a minute at most, never past
-// their expiry and never their text.
-type Tokens struct {
-	verify rpc.Authenticator
-	admit  func(identity.Caller) error
-	clock  clock.Clock
-
-	mu     sync.Mutex
-	recent map[[sha256.Size]byte]verified
-	older  map[[sha256.Size]byte]verified // dropped as a whole when recent is full
-}
-
-type verified struct {
-	caller identity.Caller
-	until  time.Time
-}
-
-// NewTokens asks verify about tokens it does not know, and admit on every request whether the caller's session goes on.
-func NewTokens(verify rpc.Authenticator, admit func(identity.Caller) error, c clock.Clock) *Tokens {
-	return &Tokens{verify: verify, admit: admit, clock: c, recent: map[[sha256.Size]byte]verified{}}
-}
-
-// CallerHandler serves a request of which it is known who sends it.
+// CallerHandler serves the request of an authenticated caller.
 type CallerHandler func(w http.ResponseWriter, r *http.Request, c identity.Caller)
 
-// Require lets only those callers through to next, and says no before the body is read.
-func (t *Tokens) Require(access openapi.Access, next CallerHandler) http.Handler {
+// Require passes only callers with that access to next. It refuses others before the body is read.
+func Require(authenticate rpc.Authenticator, access openapi.Access, next CallerHandler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		caller, err := t.caller(r)
+		caller, err := authenticate(r)
 		if err == nil && access == openapi.Admin && !caller.IsAdmin() {
 			err = fault.New(fault.Forbidden, "admin_only", "Only an admin may do this")
 		}
@@ -61,80 +27,8 @@ func (t *Tokens) Require(access openapi.Access, next CallerHandler) http.Handler
 	})
 }
 
-func (t *Tokens) caller(r *http.Request) (identity.Caller, error) {
-	header := r.Header.Values("Authorization")
-	if len(header) != 1 {
-		return t.verify(r)
-	}
-	key, now := digest(header[0]), t.clock.Now()
-	if caller, ok := t.find(key, now); ok {
-		return caller, t.admit(caller)
-	}
-	caller, err := t.verify(r)
-	if err != nil {
-		return identity.Caller{}, err
-	}
-	until := now.Add(trustFor)
-	if expiry := expiry(caller.Token); expiry.Before(until) {
-		until = expiry
-	}
-	caller.Token = ""
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.keep(key, verified{caller, until})
-	return caller, nil
-}
-
-// digest is SHA-256. A token of ours has some 350 bytes, which need no memory of their own.
-func digest(text string) [sha256.Size]byte {
-	var b [512]byte
-	return sha256.Sum256(append(b[:0], text...))
-}
-
-func (t *Tokens) find(key [sha256.Size]byte, now time.Time) (identity.Caller, bool) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	v, ok := t.recent[key]
-	if !ok {
-		if v, ok = t.older[key]; ok {
-			t.keep(key, v)
-		}
-	}
-	return v.caller, ok && now.Before(v.until)
-}
-
-func (t *Tokens) keep(key [sha256.Size]byte, v verified) {
-	if len(t.recent) >= maxTokens {
-		t.older, t.recent = t.recent, map[[sha256.Size]byte]verified{}
-	}
-	t.recent[key] = v
-}
-
-// expiry is the exp of a token whose signature has been checked, the zero time if it cannot be read.
-func expiry(text string) time.Time {
-	parts := strings.Split(text, ".")
-	if len(parts) != 3 {
-		return time.Time{}
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	if err != nil {
-		return time.Time{}
-	}
-	var claims struct {
-		Expiry json.Number `json:"exp"`
-	}
-	if json.Unmarshal(raw, &claims) != nil {
-		return time.Time{}
-	}
-	seconds, err := claims.Expiry.Float64()
-	if err != nil {
-		return time.Time{}
-	}
-	return time.Unix(int64(seconds), 0)
-}
-
-// Signed lets requests through that carry a signature of their body. Whether it holds is the service's to say, which has
-// the secret.
+// Signed passes requests that carry a signature of their body. Whether it is right is decided by the service, which has the
+// secret.
 func Signed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Pabbly-Signature") == "" {

@@ -1,4 +1,4 @@
-// Package page serves what the gateway says itself: the reference of the API, the contract, and how the platform feels.
+// Package page serves the gateway's own pages: the API reference, the OpenAPI document, health and readiness.
 package page
 
 import (
@@ -12,10 +12,10 @@ import (
 // Contract serves the OpenAPI document of the whole platform.
 func Contract(document []byte) http.Handler { return constant("application/json", "", document) }
 
-// constant serves bytes that do not change while the process runs, with an ETag.
+// constant serves immutable bytes with an ETag.
 func constant(contentType, policy string, content []byte) http.Handler {
 	sum := sha256.Sum256(content)
-	tag := `W/"` + hex.EncodeToString(sum[:12]) + `"` // weak, because it may be compressed on the way
+	tag := `W/"` + hex.EncodeToString(sum[:12]) + `"` // weak, because the body may be compressed
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
 		h.Set("Content-Type", contentType)
@@ -25,7 +25,7 @@ func constant(contentType, policy string, content []byte) http.Handler {
 			h.Set("Content-Security-Policy", policy)
 		}
 		r = r.WithContext(r.Context())
-		r.Header = http.Header{"If-None-Match": r.Header.Values("If-None-Match")} // no ranges of something this small
+		r.Header = http.Header{"If-None-Match": r.Header.Values("If-None-Match")} // Range is not supported
 		http.ServeContent(w, r, "", time.Time{}, bytes.NewReader(content))
 	})
 }

@@ -13,7 +13,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// What is ours of the reference; the rest is Swagger UI.
+// The files of the reference that are not part of Swagger UI.
 var (
 	//go:embed docs/docs.html
 	docsHTML string
@@ -25,12 +25,12 @@ var (
 	docsIcon []byte
 )
 
-// docsPolicy lets nothing run that is not one of the page's files. Swagger UI writes style attributes, so styles are free.
+// docsPolicy allows only scripts from the gateway itself. Swagger UI writes style attributes, which need 'unsafe-inline'.
 const docsPolicy = "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; " +
 	"base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
-// Docs is the interactive reference: the page for base (such as /docs), and for base/{file} what the page loads. Nothing
-// comes from elsewhere.
+// Docs serves the interactive reference: page at base, such as /docs, and the files that it loads at base/{file}. It loads
+// nothing from other hosts.
 func Docs(base, contract string) (page, files http.Handler) {
 	html := strings.NewReplacer("{base}", base, "{contract}", contract).Replace(docsHTML)
 	own := map[string]http.Handler{

@@ -16,10 +16,10 @@ import (
 
 const readyTimeout = 3 * time.Second // the services give their own dependencies 2 s
 
-// Health says that the process is alive, and nothing about what it depends on.
+// Health reports that the process is alive. It checks no dependency.
 func Health(version string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-		answer(w, http.StatusOK, struct {
+		writeJSON(w, http.StatusOK, struct {
 			Status  string `json:"status"`
 			Service string `json:"service"`
 			Version string `json:"version"`
@@ -27,28 +27,28 @@ func Health(version string) http.Handler {
 	})
 }
 
-// readyFor is for how long an answer is good: anybody may ask, and each time all services and their databases are asked.
-const readyFor = 250 * time.Millisecond
+// readyCache is how long a result is cached: the endpoint is public, and each check queries all services and databases.
+const readyCache = 250 * time.Millisecond
 
-// Ready says whether the whole platform works: each service by its name is asked at the same time, and it is 200 only
-// when all of them are ready. Why one is not is in the log.
+// Ready reports the readiness of each service by name, and responds 200 only when all are ready. It checks them
+// concurrently. The log says why one is not ready.
 func Ready(services map[string]run.Ready, tel telemetry.Set) http.Handler {
-	var mu sync.Mutex // one asks, the others wait for what it hears
-	var asked time.Time
+	var mu sync.Mutex // one request checks, the others wait for its result
+	var checked time.Time
 	var status int
 	var body readiness
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		if now := (clock.System{}).Now(); now.Sub(asked) > readyFor {
-			status, body = look(context.WithoutCancel(r.Context()), services, tel)
-			asked = clock.System{}.Now()
+		if now := (clock.System{}).Now(); now.Sub(checked) > readyCache {
+			status, body = check(context.WithoutCancel(r.Context()), services, tel)
+			checked = clock.System{}.Now()
 		}
 		status, body := status, body
 		mu.Unlock()
 		if status != http.StatusOK {
 			w.Header().Set("Retry-After", "2")
 		}
-		answer(w, status, body)
+		writeJSON(w, status, body)
 	})
 }
 
@@ -57,9 +57,9 @@ type readiness struct {
 	Services map[string]string `json:"services"`
 }
 
-func look(ctx context.Context, services map[string]run.Ready, tel telemetry.Set) (int, readiness) {
+func check(ctx context.Context, services map[string]run.Ready, tel telemetry.Set) (int, readiness) {
 	status, all := http.StatusOK, readiness{"ready", map[string]string{}}
-	for name, err := range ask(ctx, services) {
+	for name, err := range checkAll(ctx, services) {
 		all.Services[name] = "ready"
 		if err != nil {
 			status, all.Status, all.Services[name] = http.StatusServiceUnavailable, "unavailable", "unavailable"
@@ -69,33 +69,33 @@ func look(ctx context.Context, services map[string]run.Ready, tel telemetry.Set)
 	return status, all
 }
 
-func ask(ctx context.Context, services map[string]run.Ready) map[string]error {
+func checkAll(ctx context.Context, services map[string]run.Ready) map[string]error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
-	type reply struct {
+	type result struct {
 		name string
 		err  error
 	}
-	replies := make(chan reply, len(services))
+	results := make(chan result, len(services))
 	var all errgroup.Group
 	for name, ready := range services {
 		all.Go(func() error {
-			replies <- reply{name, ready(ctx)}
+			results <- result{name, ready(ctx)}
 			return nil
 		})
 	}
-	_ = all.Wait() // what went wrong is in the replies
-	close(replies)
+	_ = all.Wait() // errors are in the results
+	close(results)
 	errs := map[string]error{}
-	for r := range replies {
+	for r := range results {
 		errs[r.name] = r.err
 	}
 	return errs
 }
 
-func answer(w http.ResponseWriter, status int, body any) {
+func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // the client is gone when this does not work
+	_ = json.NewEncoder(w).Encode(body) // fails only when the client has left
 }

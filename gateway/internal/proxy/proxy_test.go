@@ -2,35 +2,67 @@ package proxy
 
 import (
 	"context"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/gateway/internal/record"
+	"github.com/convoflow/convoflow/gateway/internal/wire"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-func hanging(t *testing.T) *Upstream {
+// newHangingUpstream is an upstream whose service never responds.
+func newHangingUpstream(t *testing.T) *Upstream {
 	t.Helper()
 	done := make(chan struct{})
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
 	t.Cleanup(server.Close)
 	t.Cleanup(func() { close(done) })
-	return upstream(t, server.URL)
+	return newUpstream(t, server.URL)
 }
 
-func upstream(t *testing.T, address string) *Upstream {
+func newUpstream(t *testing.T, address string) *Upstream {
 	t.Helper()
 	tel := telemetry.Nop()
-	numbers, err := NewNumbers(tel.Metrics)
+	metrics, err := NewMetrics(tel.Metrics)
 	require.NoError(t, err)
-	u, err := New("calls", address, Options{MaxRequests: 4, MaxStreams: 2}, numbers, tel)
+	u, err := New("calls", address, Options{MaxRequests: 4, MaxStreams: 2}, metrics, tel)
 	require.NoError(t, err)
 	t.Cleanup(u.Close)
 	return u
+}
+
+// newRawUpstream is an upstream whose service handles each connection with serve and closes it afterwards.
+func newRawUpstream(t *testing.T, serve func(c net.Conn)) *Upstream {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = listener.Close() })
+	go func() {
+		for {
+			c, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			serve(c)
+			_ = c.Close()
+		}
+	}()
+	return newUpstream(t, "http://"+listener.Addr().String())
+}
+
+// buffered sends a request through the handler for small bodies.
+func buffered(u *Upstream, timeout time.Duration, r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	u.Buffered(timeout).ServeHTTP(w, r)
+	return w
 }
 
 func TestAServiceThatHangsIsATimeout(t *testing.T) {
@@ -42,23 +74,23 @@ func TestAServiceThatHangsIsATimeout(t *testing.T) {
 		require.Contains(t, w.Body.String(), `"code":"timeout"`)
 		require.NotEmpty(t, w.Header().Get("Retry-After"))
 	}
-	u := hanging(t)
-	requireTimeout(u.Quick(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
-	u.quickly = routed{u.transport, u.base}
-	requireTimeout(u.Quick(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
+	u := newHangingUpstream(t)
+	requireTimeout(u.Buffered(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
+	u.buffered = rebased{u.transport, u.base}
+	requireTimeout(u.Buffered(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
 	u.transport.ResponseHeaderTimeout = time.Millisecond
 	requireTimeout(u.Stream(), httptest.NewRequest(http.MethodGet, "/calls", nil))
 }
 
-// A service whose host does not even refuse connections is down, which says try again, and not slow.
+// A service whose host does not even refuse connections is down (503), not slow (504).
 func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 	t.Parallel()
-	for address, patience := range map[string]time.Duration{"http://service.invalid:8080": time.Minute, "http://127.0.0.1:1": time.Nanosecond} {
-		u := upstream(t, address)
-		dialer := &net.Dialer{Timeout: patience}
+	for address, timeout := range map[string]time.Duration{"http://service.invalid:8080": time.Minute, "http://127.0.0.1:1": time.Nanosecond} {
+		u := newUpstream(t, address)
+		dialer := net.Dialer{Timeout: timeout}
 		u.transport.DialContext = dialer.DialContext
-		u.conns.dialer = *dialer
-		for _, handler := range []http.Handler{u.Quick(time.Minute), u.Stream()} {
+		u.buffered = pooled{wire.New(u.base, wire.Options{Dialer: dialer, IdleTimeout: time.Minute})}
+		for _, handler := range []http.Handler{u.Buffered(time.Minute), u.Stream()} {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
 			require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
@@ -73,5 +105,131 @@ func TestAServiceThatHangsIsNotReady(t *testing.T) {
 	t.Parallel()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
 	defer cancel()
-	require.Error(t, hanging(t).Ready(ctx))
+	require.Error(t, newHangingUpstream(t).Ready(ctx))
+}
+
+// The client gets the response, nothing of the service's connection, and one status for each way to fail.
+func TestBufferedResponses(t *testing.T) {
+	t.Parallel()
+	for response, want := range map[string]int{
+		"HTTP/1.1 200 OK\r\nConnection: keep-alive, x\r\nKeep-Alive: timeout=5\r\nContent-Length: 2\r\n\r\nok": http.StatusOK,
+		"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n":                        http.StatusBadGateway,
+		"HTTP/1.1 200 OK\r\nX: " + strings.Repeat("x", 2<<20):                                                  http.StatusBadGateway,
+		"": http.StatusServiceUnavailable,
+	} {
+		u := newRawUpstream(t, func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, response)
+		})
+		w := buffered(u, 10*time.Second, httptest.NewRequest(http.MethodPost, "/calls", nil))
+		require.Equal(t, want, w.Code, "%.40q: %s", response, w.Body)
+		for _, name := range []string{"Connection", "Keep-Alive", "Upgrade"} {
+			require.Empty(t, w.Header().Get(name))
+		}
+	}
+}
+
+func TestATruncatedResponseIsCut(t *testing.T) {
+	t.Parallel()
+	u := newRawUpstream(t, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		buffered(u, 10*time.Second, httptest.NewRequest(http.MethodGet, "/calls", nil))
+	})
+	require.Empty(t, u.bufferedSlots.taken)
+}
+
+// A client does not wait for the rest of a response whose time is over.
+func TestAResponseBodyThatTakesTooLongIsCut(t *testing.T) {
+	t.Parallel()
+	stop := make(chan struct{})
+	t.Cleanup(func() { close(stop) })
+	u := newRawUpstream(t, func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 4096))
+		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno")
+		<-stop
+	})
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+		buffered(u, 200*time.Millisecond, httptest.NewRequest(http.MethodGet, "/calls", nil))
+	})
+	require.Empty(t, u.bufferedSlots.taken)
+}
+
+func TestAClientThatLeavesReleasesItsSlot(t *testing.T) {
+	t.Parallel()
+	entered := make(chan struct{})
+	service := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		close(entered)
+		<-r.Context().Done()
+	}))
+	t.Cleanup(service.Close)
+	u := newUpstream(t, service.URL)
+	ctx, leave := context.WithCancel(t.Context())
+	done := make(chan *httptest.ResponseRecorder)
+	go func() {
+		done <- buffered(u, time.Minute, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
+	}()
+	<-entered
+	leave()
+	require.Equal(t, record.StatusClientClosedRequest, (<-done).Code)
+	require.Empty(t, u.bufferedSlots.taken)
+}
+
+// A POST that timed out, or whose connection was closed, may have had its effect.
+func TestAPOSTIsNotRetried(t *testing.T) {
+	t.Parallel()
+	for _, body := range []io.Reader{nil, strings.NewReader("{}"), io.MultiReader(strings.NewReader(""))} {
+		var served atomic.Int64
+		u := newRawUpstream(t, func(c net.Conn) {
+			served.Add(1)
+			_, _ = c.Read(make([]byte, 4096))
+		})
+		w := buffered(u, 10*time.Second, httptest.NewRequest(http.MethodPost, "/", body))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+		require.EqualValues(t, 1, served.Load())
+	}
+}
+
+func TestPOSTsThatTimeOutOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	u := newHangingUpstream(t)
+	for range breakerFailures {
+		w := buffered(u, time.Millisecond, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		require.Equal(t, http.StatusGatewayTimeout, w.Code)
+	}
+	w := buffered(u, time.Millisecond, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+}
+
+// A buffered body cannot fail because of its client: a service that resets the connection has failed.
+func TestAServiceThatResetsBodiesOpensTheBreaker(t *testing.T) {
+	t.Parallel()
+	var opened atomic.Int64
+	u := newRawUpstream(t, func(c net.Conn) {
+		opened.Add(1)
+		_, _ = c.Read(make([]byte, 1))
+		_ = c.(*net.TCPConn).SetLinger(0) // Close sends a reset
+	})
+	for range breakerFailures + 1 {
+		w := buffered(u, 10*time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", 16<<20))))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code)
+	}
+	require.EqualValues(t, breakerFailures, opened.Load())
+}
+
+func TestAServiceBehindTLS(t *testing.T) {
+	t.Parallel()
+	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Method+" "+r.Host) }))
+	t.Cleanup(service.Close)
+	u := newUpstream(t, service.URL)
+	w := buffered(u, time.Minute, httptest.NewRequest(http.MethodGet, "/", nil))
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, "its certificate is not trusted")
+	u.transport.TLSClientConfig = service.Client().Transport.(*http.Transport).TLSClientConfig
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPost} {
+		w = buffered(u, time.Minute, httptest.NewRequest(method, "/", nil))
+		require.Equal(t, http.StatusOK, w.Code, w.Body)
+		require.Equal(t, method+" "+u.base.Host, w.Body.String())
+	}
 }

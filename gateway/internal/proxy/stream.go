@@ -11,34 +11,35 @@ import (
 	"sync"
 	"time"
 
+	"github.com/convoflow/convoflow/gateway/internal/wire"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Stream passes requests on and hands every piece of a body on as it comes, in both directions, for as long as it takes.
+// Stream proxies requests whose bodies, in both directions, are forwarded as they arrive, without an overall timeout.
 func (u *Upstream) Stream() http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        u.rewrite,
-		Transport:      sender{u},
+		Transport:      streaming{u},
 		BufferPool:     &u.buffers,
-		ModifyResponse: clean,
+		ModifyResponse: cleanResponse,
 		ErrorHandler:   fail,
 		FlushInterval:  -1,
-		// The record of the request has what matters: who left, what broke off.
+		// The request's log line has what matters: whether the client left, whether the response was cut.
 		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if u.streamed.enter(w, r) {
-			defer u.streamed.leave()
+		if u.streamSlots.acquire(w, r) {
+			defer u.streamSlots.release()
 			proxy.ServeHTTP(w, r)
 		}
 	})
 }
 
-// sender is an Upstream as what a ReverseProxy sends with.
-type sender struct{ *Upstream }
+// streaming is the http.RoundTripper of a ReverseProxy to an Upstream.
+type streaming struct{ *Upstream }
 
 // RoundTrip implements http.RoundTripper.
-func (s sender) RoundTrip(req *http.Request) (*http.Response, error) {
+func (s streaming) RoundTrip(req *http.Request) (*http.Response, error) {
 	return s.send(s.transport, req, time.Time{})
 }
 
@@ -50,71 +51,71 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 	u.prepare(p.Out)
 }
 
-// prepare makes the header of a request one to the service.
+// prepare adapts the header of a request for the service.
 func (u *Upstream) prepare(out *http.Request) {
 	delete(out.Header, "Accept-Encoding") // the gateway compresses
-	delete(out.Header, "Expect")          // the gateway has said 100 Continue
+	delete(out.Header, "Expect")          // the gateway sends 100 Continue itself
 	u.tel.Propagator.Inject(out.Context(), telemetry.Header(out.Header))
 }
 
-// transport is net/http's way to a service: for what is streamed, for HTTP/2 and for TLS.
+// transport sends requests over an http.Transport: streamed requests, and all of them over HTTP/2 or TLS.
 type transport struct{ *http.Transport }
 
-func (t transport) do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
+func (t transport) do(req *http.Request, deadline time.Time, p *progress) (*http.Response, error) {
 	if deadline.IsZero() {
-		return t.trip(req.Context(), req, a)
+		return t.roundTrip(req.Context(), req, p)
 	}
 	ctx, cancel := context.WithDeadline(req.Context(), deadline)
-	res, err := t.trip(ctx, req, a)
+	res, err := t.roundTrip(ctx, req, p)
 	if err != nil {
 		cancel()
 		return nil, err
 	}
-	res.Body = ending{res.Body, cancel}
+	res.Body = cancelBody{res.Body, cancel}
 	return res, nil
 }
 
-func (t transport) trip(ctx context.Context, req *http.Request, a *attempts) (*http.Response, error) {
+func (t transport) roundTrip(ctx context.Context, req *http.Request, p *progress) (*http.Response, error) {
 	return t.RoundTrip(req.WithContext(httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GotConn:              func(httptrace.GotConnInfo) { a.reached() },
-		GotFirstResponseByte: func() { a.answered.Store(true) },
+		GotConn:              func(httptrace.GotConnInfo) { p.connected() },
+		GotFirstResponseByte: func() { p.answered.Store(true) },
 	})))
 }
 
-// routed is a transport for requests whose URL does not name the service yet.
-type routed struct {
+// rebased is a transport for buffered requests, whose URL does not name the service and whose header has hop-by-hop fields.
+type rebased struct {
 	transport
 	base *url.URL
 }
 
-func (t routed) do(req *http.Request, deadline time.Time, a *attempts) (*http.Response, error) {
+func (t rebased) do(req *http.Request, deadline time.Time, p *progress) (*http.Response, error) {
 	out := *req
-	at := *req.URL
-	at.Scheme, at.Host = t.base.Scheme, t.base.Host
-	out.URL, out.Host = &at, t.base.Host
+	target := *req.URL
+	target.Scheme, target.Host = t.base.Scheme, t.base.Host
+	out.URL, out.Host = &target, t.base.Host
 	for name := range out.Header {
-		if isHopByHop(name) {
+		if wire.IsHopByHop(name) {
 			delete(out.Header, name)
 		}
 	}
 	if out.Header["User-Agent"] == nil {
-		out.Header["User-Agent"] = []string{""} // or net/http would say its own
+		out.Header["User-Agent"] = []string{""} // or net/http would add its own
 	}
-	return t.transport.do(&out, deadline, a)
+	return t.transport.do(&out, deadline, p)
 }
 
-// ending is a body after which the time of a request is over.
-type ending struct {
+// cancelBody is a response body that cancels the context of its request when it is closed.
+type cancelBody struct {
 	io.ReadCloser
 	cancel context.CancelFunc
 }
 
-func (e ending) Close() error {
-	defer e.cancel()
-	return e.ReadCloser.Close()
+func (b cancelBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
 }
 
-// buffers lends the buffers that bodies are copied through.
+// buffers is a pool of the buffers that bodies are copied through.
 type buffers struct{ pool sync.Pool }
 
 func (b *buffers) Get() []byte {

@@ -1,6 +1,5 @@
-// Package record keeps the books of the front door: for each request one span, one line in the log and one measurement,
-// whether it was served, refused or abandoned. It notes operations and results, never paths with ids, queries, headers or
-// bodies.
+// Package record records each request of the gateway, served, refused or abandoned, as one span, one log line and one
+// observation of a metric. It records operations and results, never paths with ids, queries, headers or bodies.
 package record
 
 import (
@@ -23,10 +22,10 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// StatusGone is noted for a request whose client left before there was an answer; nobody reads it. The number is nginx's.
-const StatusGone = 499
+// StatusClientClosedRequest is recorded when the client closed the connection before the response. The number is nginx's.
+const StatusClientClosedRequest = 499
 
-const unrouted = "gateway.unrouted" // no such path or method, or refused before it mattered
+const unrouted = "gateway.unrouted" // no such path or method, or refused before routing
 
 // Recorder records requests.
 type Recorder struct {
@@ -43,7 +42,7 @@ func New(tel telemetry.Set) (*Recorder, error) {
 		tracer: tel.Tracer(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "convoflow_gateway_request_duration_seconds",
-			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the answer.",
+			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the response.",
 			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
 		}, []string{"op", "status"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -57,16 +56,16 @@ func New(tel telemetry.Set) (*Recorder, error) {
 	return r, nil
 }
 
-// entry is what the books say about one request. Only the goroutine that serves it writes to it.
+// entry is the record of one request. Only the goroutine that serves the request uses it.
 type entry struct {
 	op     string
-	level  slog.Level // of a success
+	level  slog.Level // of the log line of a success
 	err    error
 	status int
-	bytes  int64 // of the answer
+	bytes  int64 // of the response body
 }
 
-// entryOf is the entry of the request that is answered with w.
+// entryOf returns the entry of the request whose response is w.
 func entryOf(w http.ResponseWriter) *entry {
 	for {
 		switch layer := w.(type) {
@@ -80,7 +79,7 @@ func entryOf(w http.ResponseWriter) *entry {
 	}
 }
 
-// Name notes which operation next is. A success is logged at that level.
+// Name records op as the operation of next. A success is logged at that level.
 func Name(op string, level slog.Level, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e := entryOf(w)
@@ -90,41 +89,41 @@ func Name(op string, level slog.Level, next http.Handler) http.Handler {
 	})
 }
 
-// Fail notes why a request is refused and answers so, in the shape of all errors.
+// Fail records err and writes it as the JSON error response.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	entryOf(w).err = err
 	rpc.WriteError(w, r, err)
 }
 
-// Gone notes that the client left.
-func Gone(w http.ResponseWriter, err error) {
+// ClientLeft records that the client closed the connection before there was a response.
+func ClientLeft(w http.ResponseWriter, err error) {
 	entryOf(w).err = err
-	w.WriteHeader(StatusGone)
+	w.WriteHeader(StatusClientClosedRequest)
 }
 
-// Handler records the requests that next serves. It is the outermost handler: a panic becomes an answer here.
+// Handler records the requests that next serves, and turns a panic into a response.
 func (rec *Recorder) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		answer := &writer{ResponseWriter: w, entry: entry{op: unrouted, level: slog.LevelInfo}}
+		recorded := &writer{ResponseWriter: w, entry: entry{op: unrouted, level: slog.LevelInfo}}
 		ctx := rec.tel.Propagator.Extract(r.Context(), telemetry.Header(r.Header))
 		ctx, span := rec.tracer.Start(ctx, unrouted, trace.WithSpanKind(trace.SpanKindServer))
 		r = r.WithContext(ctx)
 		took := clock.Stopwatch()
 		rec.inFlight.Inc()
 		defer func() {
-			cut := rec.recovered(answer, r, recover())
+			cut := rec.recovered(recorded, r, recover())
 			rec.inFlight.Dec()
-			rec.end(ctx, span, r, answer, took())
+			rec.end(ctx, span, r, recorded, took())
 			if cut {
-				panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
+				panic(http.ErrAbortHandler) // makes net/http cut a response that has started
 			}
 		}()
-		next.ServeHTTP(answer, r)
+		next.ServeHTTP(recorded, r)
 	})
 }
 
-// recovered answers a panic if nothing has been answered yet, and otherwise reports that the answer must be cut.
-// http.ErrAbortHandler is no bug: the proxy throws it when an answer breaks off half way.
+// recovered responds to a panic if there is no response yet, and otherwise reports that the response must be cut.
+// http.ErrAbortHandler is no bug: the proxy panics with it when a service's response is truncated.
 func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	thrown, _ := p.(error)
 	aborted := errors.Is(thrown, http.ErrAbortHandler)
@@ -132,10 +131,10 @@ func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	case p == nil:
 		return false
 	case aborted && r.Context().Err() != nil:
-		w.err, w.status = r.Context().Err(), StatusGone
+		w.err, w.status = r.Context().Err(), StatusClientClosedRequest
 		return true
 	case aborted:
-		w.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's answer broke off"), http.StatusBadGateway
+		w.err, w.status = fault.New(fault.Unavailable, "answer_cut", "The service's response was truncated"), http.StatusBadGateway
 		return true
 	}
 	rec.tel.Log.ErrorContext(r.Context(), "panic", "op", w.op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
@@ -146,7 +145,7 @@ func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	return false
 }
 
-// classes are how statuses are counted, by their first digit.
+// classes are the status labels, by first digit.
 var classes = [...]string{1: "1xx", 2: "2xx", 3: "3xx", 4: "4xx", 5: "5xx", 6: "6xx", 7: "7xx", 8: "8xx", 9: "9xx"}
 
 func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, w *writer, took time.Duration) {
@@ -157,8 +156,8 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 	level, code := w.level, ""
 	if w.err != nil {
 		code = fault.Of(w.err).Code
-		if status == StatusGone {
-			code = "client_gone"
+		if status == StatusClientClosedRequest {
+			code = "client_closed_request"
 		}
 		span.SetAttributes(attribute.String("error.type", code))
 	}
@@ -166,7 +165,7 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 		level = slog.LevelError
 		span.SetStatus(codes.Error, "")
 	}
-	// Not through the logger, which looks for the line of code that every request has in common.
+	// Not through the Logger, which would look up the source line of this call for every request.
 	if log := rec.tel.Log.Handler(); log.Enabled(ctx, level) {
 		line := slog.NewRecord(clock.System{}.Now(), level, "request", 0)
 		line.AddAttrs(slog.String("op", w.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
@@ -184,7 +183,7 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 	span.End()
 }
 
-// method keeps what strangers invent out of the spans.
+// method limits the values of the span attribute to known methods.
 func method(r *http.Request) string {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
@@ -194,7 +193,7 @@ func method(r *http.Request) string {
 	}
 }
 
-// writer remembers what was answered.
+// writer records the status and size of a response.
 type writer struct {
 	http.ResponseWriter
 	entry

@@ -1,5 +1,5 @@
-// Command convoflow is the whole platform in one binary: up starts it, demo does the main job on it, admin lets somebody
-// in from a shell.
+// Command convoflow is the whole platform in one binary: up starts it, demo does the main job on one that runs or
+// on one of its own, admin lets somebody in from a shell.
 package main
 
 import (
@@ -24,13 +24,13 @@ const usage = `Convoflow turns recorded sales calls into transcripts, insights, 
 
 Usage:
   convoflow up    [--data-dir DIR] [--listen HOST:PORT]   start the whole platform in this process
-  convoflow demo  [--url URL]                             do the main job on a running platform
+  convoflow demo  [--url URL]                             do the main job, on a platform of its own when none runs
   convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
                                                           make or promote an admin; asks for the password
   convoflow version
   convoflow help
 
-Settings come from the environment; .env.example lists them all. "convoflow up --help" says more.
+Settings come from the environment; .env.example lists them all. "convoflow up --help" and "convoflow demo --help" say more.
 `
 
 func main() {

@@ -6,8 +6,10 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -20,6 +22,7 @@ const (
 	pollEvery      = 500 * time.Millisecond
 	callTimeout    = 3 * time.Minute // the recording is half a minute long and is recognized faster than it plays
 	webhookTimeout = 30 * time.Second
+	readyTimeout   = 30 * time.Second
 )
 
 // demo is one run.
@@ -31,7 +34,7 @@ type demo struct {
 	admin   bool
 }
 
-// Run does the main job on the platform at base and tells what happens. The error says what did not.
+// Run does the main job on the platform at base and prints what happens. The error says what did not.
 func Run(ctx context.Context, base string, out io.Writer) error {
 	trace := make([]byte, 24)
 	if _, err := rand.Read(trace); err != nil {
@@ -56,22 +59,40 @@ func Run(ctx context.Context, base string, out io.Writer) error {
 			return fmt.Errorf("%s: %w", strings.ToLower(step.name[:1])+step.name[1:], err)
 		}
 	}
-	d.say("\nAll of it happened. One trace joins it: %s\nLook around: %s/docs\n", d.traceID, base)
+	d.say("\nAll of it happened. One trace joins it: %s\n", d.traceID)
 	return nil
 }
 
 func (d *demo) say(format string, args ...any) { _, _ = fmt.Fprintf(d.out, format, args...) }
 
 func (d *demo) ready(ctx context.Context) error {
-	var health struct{ Service, Version string }
-	if err := d.api.get(ctx, "/health", &health); err != nil {
-		return fmt.Errorf("%w\nIs it running? Start it with: make up", err)
-	}
-	if err := d.api.get(ctx, "/ready", nil); err != nil {
+	version, err := Probe(ctx, d.api.base)
+	if err != nil {
 		return err
 	}
-	d.say("  %s %s at %s\n", health.Service, health.Version, d.api.base)
+	if err := d.awaitReady(ctx); err != nil {
+		return err
+	}
+	d.say("  convoflow %s at %s\n", version, d.api.base)
 	return nil
+}
+
+// awaitReady waits for a platform that has only just been started.
+func (d *demo) awaitReady(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	for waited := false; ; waited = true {
+		err := d.api.get(ctx, "/ready", nil)
+		if unavailable := (*apiError)(nil); !errors.As(err, &unavailable) || unavailable.Status != http.StatusServiceUnavailable {
+			return err
+		}
+		if !waited {
+			d.say("  waiting until every service is ready\n")
+		}
+		if pause(waiting, pollEvery) != nil {
+			return fmt.Errorf("%s/ready says which service is not, and its log says why: %w", d.api.base, err)
+		}
+	}
 }
 
 func (d *demo) login(ctx context.Context) error {

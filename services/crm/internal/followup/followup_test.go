@@ -22,23 +22,21 @@ const (
 	anotherAgent = "019abf00-0000-7000-8000-00000000000b"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func at(minute int) time.Time { return time.Date(2026, 11, 24, 9, minute, 0, 0, time.UTC) }
 
 func scheduled() FollowUp {
-	call := Call{ID: aCall, AgentID: anAgent, ClientID: ptr(aClient), LeadID: ptr(aLead)}
-	return schedule(call, fields{DueDate: at(30), Task: ptr(" Send the quote "), Notes: ptr(" ")}, at(0))
+	call := Call{ID: aCall, AgentID: anAgent, ClientID: new(aClient), LeadID: new(aLead)}
+	return schedule(call, fields{DueDate: at(30), Task: new(" Send the quote "), Notes: new(" ")}, at(0))
 }
 
-func stateOf(t *testing.T, events []event.Event, wantType string) events.FollowUp {
+func stateOf(t *testing.T, published []event.Event, wantType string) events.FollowUp {
 	t.Helper()
-	require.Len(t, events, 1)
-	require.Equal(t, wantType, events[0].Type)
-	require.Equal(t, events.FollowUpsTopic, events[0].Topic)
+	require.Len(t, published, 1)
+	require.Equal(t, wantType, published[0].Type)
+	require.Equal(t, events.FollowUpsTopic, published[0].Topic)
 	var state events.FollowUp
-	require.NoError(t, json.Unmarshal(events[0].Data, &state))
-	require.Equal(t, state.FollowUpID, events[0].Key)
+	require.NoError(t, json.Unmarshal(published[0].Data, &state))
+	require.Equal(t, state.FollowUpID, published[0].Key)
 	return state
 }
 
@@ -46,8 +44,8 @@ func TestScheduledTakesOverTheCall(t *testing.T) {
 	t.Parallel()
 	x := scheduled()
 	require.Empty(t, cmp.Diff(events.FollowUp{
-		FollowUpID: x.ID, Version: 1, CallID: aCall, ClientID: ptr(aClient), LeadID: ptr(aLead), AgentID: anAgent, DueDate: at(30),
-		Task: ptr("Send the quote"), Status: "pending", Source: "agent", CreatedAt: at(0), UpdatedAt: at(0),
+		FollowUpID: x.ID, Version: 1, CallID: aCall, ClientID: new(aClient), LeadID: new(aLead), AgentID: anAgent, DueDate: at(30),
+		Task: new("Send the quote"), Status: "pending", Source: "agent", CreatedAt: at(0), UpdatedAt: at(0),
 	}, stateOf(t, x.scheduled(), "followup.scheduled")))
 }
 
@@ -64,7 +62,7 @@ func TestCompletingTwiceKeepsTheFirstTime(t *testing.T) {
 	state := stateOf(t, x.complete(at(1)), "followup.completed")
 	require.Equal(t, "completed", state.Status)
 	require.Equal(t, int64(2), state.Version)
-	require.Equal(t, ptr(at(1)), state.CompletedAt)
+	require.Equal(t, new(at(1)), state.CompletedAt)
 
 	before := x
 	require.Empty(t, x.complete(at(2)))
@@ -74,7 +72,7 @@ func TestCompletingTwiceKeepsTheFirstTime(t *testing.T) {
 func TestEditAndRemove(t *testing.T) {
 	t.Parallel()
 	x := scheduled()
-	state := stateOf(t, x.edit(fields{DueDate: at(40), Notes: ptr("by phone")}, at(1)), "followup.updated")
+	state := stateOf(t, x.edit(fields{DueDate: at(40), Notes: new("by phone")}, at(1)), "followup.updated")
 	require.Nil(t, state.Task)
 	require.Equal(t, "by phone", *state.Notes)
 	require.Equal(t, int64(2), state.Version)

@@ -12,10 +12,10 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/convoflow/convoflow/api/events"
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -29,32 +29,24 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 type stores struct {
 	db        *pg.DB
-	clients   *store.Clients
-	followups *store.FollowUps
-	calls     *store.Calls
-	agents    *store.Agents
+	clients   client.Store
+	followups followup.Store
+	calls     followup.Calls
+	agents    agent.Store
 }
 
 func open(t *testing.T) stores {
 	t.Helper()
-	tel := telemetry.Nop()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 10}, "crm", tel)
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), store.Migrations()))
-	out := outbox.New(db, tel)
-	return stores{db, store.NewClients(db, out), store.NewFollowUps(db, out), store.NewCalls(db), store.NewAgents(db)}
+	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
+	out := outbox.New(db, telemetry.Nop())
+	return stores{db, store.Clients(db, out), store.FollowUps(db, out), store.Calls(db), store.Agents(db)}
 }
 
-// events are the types in the outbox, oldest first.
-func (s stores) events(t *testing.T) []string {
+// published are the types in the outbox, oldest first.
+func (s stores) published(t *testing.T) []string {
 	t.Helper()
-	var types []string
-	require.NoError(t, s.db.Conn(t.Context()).QueryRow(t.Context(), `select coalesce(array_agg(type order by id), '{}') from outbox`).Scan(&types))
-	return types
+	return pgtest.Column[string](t, s.db, `select type from outbox order by id`)
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func at(second int) time.Time { return time.Date(2026, 11, 24, 9, 0, second, 1000, time.UTC) }
 
@@ -74,7 +66,7 @@ func withEmail(email string) func(*client.Client) {
 	return func(c *client.Client) { c.Email = &email }
 }
 
-func event(c client.Client) event.Event {
+func created(c client.Client) event.Event {
 	return events.ClientCreated.New(at(0), events.Client{ClientID: c.ID})
 }
 
@@ -89,13 +81,13 @@ func TestClientIsKeptWhole(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	c := newClient(event.NewID(), "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
-	c.Company, c.Notes = ptr("Acme"), ptr("likes tea")
-	require.NoError(t, s.clients.Create(t.Context(), c, event(c)))
+	c.Company, c.Notes = new("Acme"), new("likes tea")
+	require.NoError(t, s.clients.Create(t.Context(), c, created(c)))
 	got, err := s.clients.Find(t.Context(), c.ID)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(c, got))
 	require.Equal(t, time.UTC, got.CreatedAt.Location())
-	require.Equal(t, []string{"client.created"}, s.events(t))
+	require.Equal(t, []string{"client.created"}, s.published(t))
 
 	_, err = s.clients.Find(t.Context(), event.NewID())
 	require.Equal(t, "client_not_found", fault.Of(err).Code)
@@ -105,7 +97,7 @@ func TestSamePersonTwice(t *testing.T) {
 	t.Parallel()
 	s, agentID := open(t), event.NewID()
 	first := newClient(agentID, "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
-	require.NoError(t, s.clients.Create(t.Context(), first, event(first)))
+	require.NoError(t, s.clients.Create(t.Context(), first, created(first)))
 
 	for name, again := range map[string]client.Client{
 		"phone":                       newClient(agentID, "P", withPhone("+919876543210")),
@@ -113,9 +105,9 @@ func TestSamePersonTwice(t *testing.T) {
 		"both, the phone is new":      newClient(agentID, "P", withEmail("priya@example.com"), withPhone("+16502530000")),
 		"both, the e-mail is another": newClient(agentID, "P", withEmail("other@example.com"), withPhone("+919876543210")),
 	} {
-		require.Equal(t, first.ID, existing(t, s.clients.Create(t.Context(), again, event(again))), name)
+		require.Equal(t, first.ID, existing(t, s.clients.Create(t.Context(), again, created(again))), name)
 	}
-	require.Equal(t, []string{"client.created"}, s.events(t), "what was refused has no event")
+	require.Equal(t, []string{"client.created"}, s.published(t), "what was refused has no event")
 
 	elsewhere := newClient(event.NewID(), "P", withPhone("+919876543210"), withEmail("priya@example.com"))
 	require.NoError(t, s.clients.Create(t.Context(), elsewhere), "another agent may know the same person")
@@ -131,10 +123,10 @@ func TestSamePersonTwiceByChange(t *testing.T) {
 	require.NoError(t, s.clients.Create(t.Context(), second))
 	_, err := s.clients.Change(t.Context(), second.ID, func(c *client.Client) ([]event.Event, error) {
 		c.Phone = first.Phone
-		return []event.Event{event(*c)}, nil
+		return []event.Event{created(*c)}, nil
 	})
 	require.Equal(t, first.ID, existing(t, err))
-	require.Empty(t, s.events(t))
+	require.Empty(t, s.published(t))
 	got, err := s.clients.Find(t.Context(), second.ID)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(second, got))
@@ -151,7 +143,7 @@ func TestSamePersonAtTheSameTime(t *testing.T) {
 		c := newClient(agentID, "Priya", withPhone("+919876543210"), withEmail(fmt.Sprintf("p%d@example.com", i)))
 		ids[i] = c.ID
 		g.Go(func() error {
-			results[i] = s.clients.Create(t.Context(), c, event(c))
+			results[i] = s.clients.Create(t.Context(), c, created(c))
 			return nil
 		})
 	}
@@ -169,7 +161,7 @@ func TestSamePersonAtTheSameTime(t *testing.T) {
 			require.Equal(t, winner, existing(t, err))
 		}
 	}
-	require.Len(t, s.events(t), 1)
+	require.Len(t, s.published(t), 1)
 }
 
 func TestChangesOfOneClientWaitForEachOther(t *testing.T) {
@@ -219,7 +211,7 @@ func TestARefusedChangeChangesNothing(t *testing.T) {
 	got, err := s.clients.Find(t.Context(), c.ID)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(c, got))
-	require.Empty(t, s.events(t))
+	require.Empty(t, s.published(t))
 }
 
 // pages walks a list by its cursors.
@@ -252,20 +244,20 @@ func TestClientPagesWithEqualTimes(t *testing.T) {
 	require.NoError(t, s.clients.Create(t.Context(), newClient(event.NewID(), "another agent's")))
 	for _, limit := range []int{1, 3, 5, 10, 11} {
 		got := pages(t, func(cursor string) ([]client.Client, string, error) {
-			p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Limit: limit, Cursor: cursor})
+			p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Request: page.Request{Limit: limit, Cursor: cursor}})
 			return p.Items, p.Next, err
 		}, func(c client.Client) string { return c.ID })
 		require.Equal(t, want, got, "limit %d", limit)
 	}
-	p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Limit: 3, Skip: 8})
+	p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Request: page.Request{Limit: 3, Skip: 8}})
 	require.NoError(t, err)
 	require.Len(t, p.Items, 2)
 	require.Empty(t, p.Next)
-	p, err = s.clients.List(t.Context(), client.Filter{Limit: 50})
+	p, err = s.clients.List(t.Context(), client.Filter{Request: page.Request{Limit: 50}})
 	require.NoError(t, err)
 	require.Len(t, p.Items, 11, "of all agents")
 
-	_, err = s.clients.List(t.Context(), client.Filter{Limit: 3, Cursor: "nonsense"})
+	_, err = s.clients.List(t.Context(), client.Filter{Request: page.Request{Limit: 3, Cursor: "nonsense"}})
 	require.True(t, fault.Is(err, fault.Invalid))
 }
 
@@ -273,11 +265,11 @@ func TestClientSearch(t *testing.T) {
 	t.Parallel()
 	s, agentID := open(t), event.NewID()
 	c := newClient(agentID, "Priya 100% Sharma", withPhone("+919876543210"), withEmail("p_s@example.com"))
-	c.Company = ptr(`back\slash Ltd`)
+	c.Company = new(`back\slash Ltd`)
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "Somebody else")))
 	for q, want := range map[string]int{"": 2, "pRIYA": 1, "98765": 1, "p_s@": 1, "%": 1, "_": 1, `\`: 1, "Ltd": 1, "Priya%Sharma": 0, "nobody": 0} {
-		p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Q: q, Limit: 50})
+		p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Q: q, Request: page.Request{Limit: 50}})
 		require.NoError(t, err)
 		require.Len(t, p.Items, want, "%q", q)
 	}
@@ -300,14 +292,14 @@ func scheduled(x *followup.FollowUp) []event.Event {
 	return []event.Event{events.FollowUpScheduled.New(at(0), events.FollowUp{FollowUpID: x.ID})}
 }
 
-func TestFollowUpIsKeptWhole(t *testing.T) {
+func TestFollowUpIsReadAsItWasWritten(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	x := newFollowUp(c.AgentID, func(x *followup.FollowUp) {
-		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, ptr(event.NewID()), ptr("Send the quote"), ptr("by phone")
-		x.Status, x.CompletedAt = followup.Completed, ptr(at(5))
+		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, new(event.NewID()), new("Send the quote"), new("by phone")
+		x.Status, x.CompletedAt = followup.Completed, new(at(5))
 	})
 	saved, err := s.followups.Create(t.Context(), x, scheduled)
 	require.NoError(t, err)
@@ -315,7 +307,7 @@ func TestFollowUpIsKeptWhole(t *testing.T) {
 	got, err := s.followups.Find(t.Context(), x.ID)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(x, got))
-	require.Equal(t, []string{"followup.scheduled"}, s.events(t))
+	require.Equal(t, []string{"followup.scheduled"}, s.published(t))
 
 	require.NoError(t, s.followups.Remove(t.Context(), x.ID, func(x *followup.FollowUp) ([]event.Event, error) { return scheduled(x), nil }))
 	_, err = s.followups.Find(t.Context(), x.ID)
@@ -329,10 +321,11 @@ func TestFollowUpsOutliveTheirClient(t *testing.T) {
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	x, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), nothing)
 	require.NoError(t, err)
-	require.NoError(t, s.clients.Remove(t.Context(), c.ID, func(c *client.Client) ([]event.Event, error) { return []event.Event{event(*c)}, nil }))
+	require.NoError(t, s.clients.Remove(t.Context(), c.ID, func(c *client.Client) ([]event.Event, error) { return []event.Event{created(*c)}, nil }))
 	got, err := s.followups.Find(t.Context(), x.ID)
 	require.NoError(t, err)
 	require.Nil(t, got.ClientID)
+	require.Equal(t, x.Version+1, got.Version, "what it shows has changed")
 
 	late, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), func(x *followup.FollowUp) []event.Event {
 		require.Nil(t, x.ClientID, "the event too knows that the client is gone")
@@ -353,7 +346,7 @@ func TestFollowUpPagesWithEqualDates(t *testing.T) {
 	}
 	for _, limit := range []int{1, 3, 5, 10, 11} {
 		got := pages(t, func(cursor string) ([]followup.FollowUp, string, error) {
-			p, err := s.followups.List(t.Context(), followup.Filter{AgentID: agentID, Limit: limit, Cursor: cursor})
+			p, err := s.followups.List(t.Context(), followup.Filter{AgentID: agentID, ListRequest: followup.ListRequest{Request: page.Request{Limit: limit, Cursor: cursor}}})
 			return p.Items, p.Next, err
 		}, func(x followup.FollowUp) string { return x.ID })
 		require.Equal(t, want, got, "limit %d", limit)
@@ -372,35 +365,33 @@ func TestFollowUpFilters(t *testing.T) {
 	}
 	late := save(func(x *followup.FollowUp) { x.DueDate = at(10) })
 	done := save(func(x *followup.FollowUp) {
-		x.DueDate, x.Status, x.CompletedAt = at(20), followup.Completed, ptr(at(15))
+		x.DueDate, x.Status, x.CompletedAt = at(20), followup.Completed, new(at(15))
 	})
 	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = at(40), &c.ID })
 	foreign := newFollowUp(event.NewID(), func(x *followup.FollowUp) { x.DueDate = at(50) })
 	_, err := s.followups.Create(t.Context(), foreign, nothing)
 	require.NoError(t, err)
 
+	type request = followup.ListRequest
 	for name, tt := range map[string]struct {
-		filter followup.Filter
-		want   []string
+		request request
+		want    []string
 	}{
-		"all of an agent":     {followup.Filter{}, []string{late.ID, done.ID, soon.ID}},
-		"completed":           {followup.Filter{Completed: ptr(true)}, []string{done.ID}},
-		"not completed":       {followup.Filter{Completed: ptr(false)}, []string{late.ID, soon.ID}},
-		"of a call":           {followup.Filter{CallID: soon.CallID}, []string{soon.ID}},
-		"of a client":         {followup.Filter{ClientID: c.ID}, []string{soon.ID}},
-		"before, exclusive":   {followup.Filter{DueBefore: ptr(at(20))}, []string{late.ID}},
-		"after, inclusive":    {followup.Filter{DueAfter: ptr(at(20))}, []string{done.ID, soon.ID}},
-		"between":             {followup.Filter{DueAfter: ptr(at(20)), DueBefore: ptr(at(40))}, []string{done.ID}},
-		"overdue":             {followup.Filter{Overdue: ptr(true), Now: at(30)}, []string{late.ID}},
-		"not overdue":         {followup.Filter{Overdue: ptr(false), Now: at(30)}, []string{done.ID, soon.ID}},
-		"overdue and a call":  {followup.Filter{Overdue: ptr(true), Now: at(30), CallID: soon.CallID}, nil},
-		"everybody's, paging": {followup.Filter{AgentID: "all", Skip: 2}, []string{soon.ID, foreign.ID}},
+		"all of an agent":    {request{}, []string{late.ID, done.ID, soon.ID}},
+		"completed":          {request{Completed: new(true)}, []string{done.ID}},
+		"not completed":      {request{Completed: new(false)}, []string{late.ID, soon.ID}},
+		"of a call":          {request{CallID: soon.CallID}, []string{soon.ID}},
+		"of a client":        {request{ClientID: c.ID}, []string{soon.ID}},
+		"before, exclusive":  {request{DueBefore: new(at(20))}, []string{late.ID}},
+		"after, inclusive":   {request{DueAfter: new(at(20))}, []string{done.ID, soon.ID}},
+		"between":            {request{DueAfter: new(at(20)), DueBefore: new(at(40))}, []string{done.ID}},
+		"overdue":            {request{Overdue: new(true)}, []string{late.ID}},
+		"not overdue":        {request{Overdue: new(false)}, []string{done.ID, soon.ID}},
+		"overdue and a call": {request{Overdue: new(true), CallID: soon.CallID}, nil},
+		"everybody's":        {request{Request: page.Request{Skip: 2}}, []string{soon.ID, foreign.ID}},
 	} {
-		f := tt.filter
-		f.Limit = 50
-		if f.AgentID == "" {
-			f.AgentID = agentID
-		} else {
+		f := followup.Filter{AgentID: agentID, Now: at(30), ListRequest: tt.request}
+		if f.Limit = 50; name == "everybody's" {
 			f.AgentID = ""
 		}
 		p, err := s.followups.List(t.Context(), f)
@@ -416,27 +407,29 @@ func TestFollowUpFilters(t *testing.T) {
 func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	call := followup.Call{ID: event.NewID(), AgentID: event.NewID(), ClientID: ptr(event.NewID()), LeadID: ptr(event.NewID()), Status: "pending"}
-	_, err := s.calls.Find(t.Context(), call.ID)
-	require.Equal(t, "call_not_found", fault.Of(err).Code)
+	call := followup.Call{ID: event.NewID(), AgentID: event.NewID(), ClientID: new(event.NewID()), LeadID: new(event.NewID()), Status: "pending"}
+	_, ok, err := s.calls.Find(t.Context(), call.ID)
+	require.NoError(t, err)
+	require.False(t, ok)
 
-	change := func(version int64, status string, deleted bool) followup.Call {
+	upsert := func(version int64, status string, deleted bool) followup.Call {
 		c := call
 		c.Version, c.Status, c.Deleted = version, status, deleted
-		require.NoError(t, s.calls.Change(t.Context(), c))
-		got, err := s.calls.Find(t.Context(), call.ID)
+		require.NoError(t, s.calls.Upsert(t.Context(), c))
+		got, ok, err := s.calls.Find(t.Context(), call.ID)
 		require.NoError(t, err)
+		require.True(t, ok)
 		return got
 	}
-	require.Equal(t, "asked", change(0, "asked", false).Status)
-	require.Equal(t, "asked", change(0, "asked again", false).Status, "the first answer stays")
-	require.Equal(t, "pending", change(1, "pending", false).Status, "the first event wins over an answer")
-	require.Equal(t, "completed", change(3, "completed", false).Status)
-	require.Equal(t, "completed", change(2, "transcribing", false).Status, "an older one came late")
-	require.Equal(t, "completed", change(3, "failed", false).Status, "the same one came twice")
-	require.True(t, change(4, "completed", true).Deleted)
-	require.True(t, change(0, "asked", false).Deleted, "an answer brings nothing back")
-	got := change(5, "completed", true)
+	require.Equal(t, "remote", upsert(0, "remote", false).Status)
+	require.Equal(t, "remote", upsert(0, "remote again", false).Status, "the first answer stays")
+	require.Equal(t, "pending", upsert(1, "pending", false).Status, "the first event replaces an answer")
+	require.Equal(t, "completed", upsert(3, "completed", false).Status)
+	require.Equal(t, "completed", upsert(2, "transcribing", false).Status, "an older one came late")
+	require.Equal(t, "completed", upsert(3, "failed", false).Status, "the same one came twice")
+	require.True(t, upsert(4, "completed", true).Deleted)
+	require.True(t, upsert(0, "remote", false).Deleted, "an answer brings nothing back")
+	got := upsert(5, "completed", true)
 	require.Equal(t, call.ClientID, got.ClientID)
 	require.Equal(t, call.LeadID, got.LeadID)
 }
@@ -445,19 +438,19 @@ func TestCopiesOfAgentsOnlyGrowNewer(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	a := agent.Agent{ID: event.NewID(), Name: "Asha", Email: "asha@example.com", Active: true}
-	change := func(version int64, name string, active bool) (gotName string, gotActive bool) {
+	upsert := func(version int64, name string, active bool) (gotName string, gotActive bool) {
 		c := a
 		c.Version, c.Name, c.Active = version, name, active
-		require.NoError(t, s.agents.Change(t.Context(), c))
+		require.NoError(t, s.agents.Upsert(t.Context(), c))
 		require.NoError(t, s.db.Conn(t.Context()).QueryRow(t.Context(), `select name, active from agents where id = $1`, a.ID).Scan(&gotName, &gotActive))
 		return gotName, gotActive
 	}
-	name, _ := change(1, "Asha", true)
+	name, _ := upsert(1, "Asha", true)
 	require.Equal(t, "Asha", name)
-	name, active := change(3, "Asha R", false)
+	name, active := upsert(3, "Asha R", false)
 	require.Equal(t, "Asha R", name)
 	require.False(t, active)
-	name, active = change(2, "Asha", true)
+	name, active = upsert(2, "Asha", true)
 	require.Equal(t, "Asha R", name)
 	require.False(t, active)
 }
@@ -467,7 +460,7 @@ func TestNothingIsLeftOfAFailedTransaction(t *testing.T) {
 	s := open(t)
 	c := newClient(event.NewID(), "Priya")
 	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
-		if err := s.clients.Create(ctx, c, event(c)); err != nil {
+		if err := s.clients.Create(ctx, c, created(c)); err != nil {
 			return err
 		}
 		return context.Canceled
@@ -475,5 +468,5 @@ func TestNothingIsLeftOfAFailedTransaction(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 	_, err = s.clients.Find(t.Context(), c.ID)
 	require.True(t, fault.Is(err, fault.NotFound))
-	require.Empty(t, s.events(t))
+	require.Empty(t, s.published(t))
 }

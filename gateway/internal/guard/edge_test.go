@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestWhoReallyCalls(t *testing.T) {
+func TestTheAddressOfTheClient(t *testing.T) {
 	t.Parallel()
 	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}
 	for name, c := range map[string]struct {
@@ -21,16 +21,16 @@ func TestWhoReallyCalls(t *testing.T) {
 		want      string
 		wantProto string
 	}{
-		"a stranger":                        {peer: "203.0.113.9:1", want: "203.0.113.9", wantProto: "http"},
-		"a stranger who claims":             {peer: "203.0.113.9:1", forwarded: []string{"1.1.1.1"}, proto: "https", want: "203.0.113.9", wantProto: "http"},
-		"a stranger with TLS":               {peer: "203.0.113.9:1", tls: true, want: "203.0.113.9", wantProto: "https"},
+		"a direct client":                   {peer: "203.0.113.9:1", want: "203.0.113.9", wantProto: "http"},
+		"a forged header":                   {peer: "203.0.113.9:1", forwarded: []string{"1.1.1.1"}, proto: "https", want: "203.0.113.9", wantProto: "http"},
+		"a direct client, TLS":              {peer: "203.0.113.9:1", tls: true, want: "203.0.113.9", wantProto: "https"},
 		"through a proxy":                   {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7"}, proto: "https", want: "198.51.100.7", wantProto: "https"},
 		"through two":                       {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7, 10.0.0.2"}, want: "198.51.100.7", wantProto: "http"},
-		"through a proxy, with a claim":     {peer: "10.0.0.1:1", forwarded: []string{"1.1.1.1", "198.51.100.7"}, want: "198.51.100.7", wantProto: "http"},
+		"through a proxy, forged":           {peer: "10.0.0.1:1", forwarded: []string{"1.1.1.1", "198.51.100.7"}, want: "198.51.100.7", wantProto: "http"},
 		"the proxy itself":                  {peer: "10.0.0.1:1", want: "10.0.0.1", wantProto: "http"},
-		"a proxy that writes nonsense":      {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7, x"}, proto: "gopher", want: "10.0.0.1", wantProto: "http"},
+		"a proxy with invalid headers":      {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7, x"}, proto: "gopher", want: "10.0.0.1", wantProto: "http"},
 		"IPv6 through a proxy":              {peer: "[fd00::1]:1", forwarded: []string{"2001:db8::5"}, want: "2001:db8::5", wantProto: "http"},
-		"a proxy that writes ports":         {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7:51234"}, want: "198.51.100.7", wantProto: "http"},
+		"a proxy that adds ports":           {peer: "10.0.0.1:1", forwarded: []string{"198.51.100.7:51234"}, want: "198.51.100.7", wantProto: "http"},
 		"IPv6 with a port":                  {peer: "10.0.0.1:1", forwarded: []string{"[2001:db8::5]:443"}, want: "2001:db8::5", wantProto: "http"},
 		"IPv4 in IPv6":                      {peer: "[::ffff:10.0.0.1]:1", forwarded: []string{"::ffff:198.51.100.7"}, want: "198.51.100.7", wantProto: "http"},
 		"no address at all (a unix socket)": {peer: "@", forwarded: []string{"1.1.1.1"}, want: "", wantProto: "http"},
@@ -46,7 +46,7 @@ func TestWhoReallyCalls(t *testing.T) {
 				r.TLS = &tls.ConnectionState{}
 			}
 			w := httptest.NewRecorder()
-			Door{Proxies: trusted}.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			Edge{Proxies: trusted}.Handler(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 				require.Equal(t, []string{c.want}, r.Header["X-Forwarded-For"])
 				require.Equal(t, []string{c.wantProto}, r.Header["X-Forwarded-Proto"])
 			})).ServeHTTP(w, r)
@@ -57,7 +57,7 @@ func TestWhoReallyCalls(t *testing.T) {
 
 func TestAllowedHosts(t *testing.T) {
 	t.Parallel()
-	door := Door{Hosts: []string{"api.example.com", "::1"}}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	edge := Edge{Hosts: []string{"api.example.com", "::1"}}.Handler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	for host, status := range map[string]int{
 		"api.example.com": 200, "API.example.com:8000": 200, "[::1]:8000": 200, "[::1]": 200,
 		"evil.example.com": 400, "api.example.com.evil.com": 400, "": 400,
@@ -65,7 +65,7 @@ func TestAllowedHosts(t *testing.T) {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Host = host
 		w := httptest.NewRecorder()
-		door.ServeHTTP(w, r)
+		edge.ServeHTTP(w, r)
 		require.Equal(t, status, w.Code, host)
 	}
 }

@@ -29,9 +29,10 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// front is a gateway that runs in front of four fake services.
-type front struct {
+// fixture is a running gateway with four fake services.
+type fixture struct {
 	url      string
+	cfg      Config
 	services map[string]*service
 	signer   token.Signer
 	brokers  []string
@@ -40,7 +41,7 @@ type front struct {
 	tel      telemetry.Set
 }
 
-// service is a fake service. What it answers can be changed while it runs.
+// service is a fake service whose handler can be changed while it runs.
 type service struct {
 	server   *httptest.Server
 	handler  atomic.Pointer[http.HandlerFunc]
@@ -48,14 +49,14 @@ type service struct {
 	calls    atomic.Int64 // requests for the API
 }
 
-func (s *service) answers(h http.HandlerFunc) { s.handler.Store(&h) }
+func (s *service) respond(h http.HandlerFunc) { s.handler.Store(&h) }
 
-// newFront starts a gateway; change may alter its configuration.
-func newFront(t *testing.T, change func(*Config)) *front {
+// newFixture starts a gateway; change may modify its configuration.
+func newFixture(t *testing.T, change func(*Config)) *fixture {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	f := &front{services: map[string]*service{}, spans: tracetest.NewInMemoryExporter(), log: &lines{}, tel: telemetry.Nop()}
+	f := &fixture{services: map[string]*service{}, spans: tracetest.NewInMemoryExporter(), log: &lines{}, tel: telemetry.Nop()}
 	f.signer = token.Signer{KeyID: "test", Key: private, Clock: clock.System{}}
 	f.tel.Log = slog.New(slog.NewJSONHandler(f.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	f.tel.Traces = sdktrace.NewTracerProvider(sdktrace.WithSyncer(f.spans))
@@ -72,13 +73,14 @@ func newFront(t *testing.T, change func(*Config)) *front {
 	if change != nil {
 		change(&cfg)
 	}
+	f.cfg = cfg
 	app := f.run(t, cfg)
 	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
 	f.url = "http://" + app.Addr()
 	return f
 }
 
-func (f *front) run(t *testing.T, cfg Config) *App {
+func (f *fixture) run(t *testing.T, cfg Config) *run.App {
 	t.Helper()
 	app, err := New(t.Context(), cfg, f.tel)
 	require.NoError(t, err)
@@ -92,8 +94,8 @@ func (f *front) run(t *testing.T, cfg Config) *App {
 	return app
 }
 
-// metrics are the values of a metric with their labels, as Prometheus shows them.
-func (f *front) metrics(t *testing.T, name string) string {
+// metrics returns a metric in the Prometheus text format.
+func (f *fixture) metrics(t *testing.T, name string) string {
 	t.Helper()
 	families, err := f.tel.Metrics.Gather()
 	require.NoError(t, err)
@@ -110,7 +112,7 @@ func (f *front) metrics(t *testing.T, name string) string {
 func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {
 	t.Helper()
 	s := &service{}
-	s.answers(func(w http.ResponseWriter, r *http.Request) {
+	s.respond(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, `{"ok":true}`)
@@ -133,8 +135,8 @@ func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {
 	return s
 }
 
-// token makes an access token.
-func (f *front) token(t *testing.T, role identity.Role) string {
+// token returns an access token.
+func (f *fixture) token(t *testing.T, role identity.Role) string {
 	t.Helper()
 	text, err := f.signer.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: role}, time.Hour)
 	require.NoError(t, err)
@@ -142,26 +144,26 @@ func (f *front) token(t *testing.T, role identity.Role) string {
 }
 
 // agent makes a request with an agent's token.
-func (f *front) agent(t *testing.T, method, path string, body io.Reader) *http.Request {
+func (f *fixture) agent(t *testing.T, method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	req := f.request(t, method, path, body)
 	req.Header.Set("Authorization", "Bearer "+f.token(t, identity.Agent))
 	return req
 }
 
-func (f *front) request(t *testing.T, method, path string, body io.Reader) *http.Request {
+func (f *fixture) request(t *testing.T, method, path string, body io.Reader) *http.Request {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), method, f.url+path, body)
 	require.NoError(t, err)
 	return req
 }
 
-// client asks for no compression by itself.
+// client does not request compression by itself.
 func client() *http.Client {
 	return &http.Client{Transport: &http.Transport{DisableCompression: true, DisableKeepAlives: true}}
 }
 
-// do sends a request and reads its whole answer.
+// do sends a request and reads its whole response.
 func do(t *testing.T, req *http.Request) (*http.Response, string) {
 	t.Helper()
 	res, err := client().Do(req)
@@ -172,7 +174,7 @@ func do(t *testing.T, req *http.Request) (*http.Response, string) {
 	return res, string(body)
 }
 
-// requireError wants an answer in the shape of all errors.
+// requireError requires a JSON error response.
 func requireError(t *testing.T, res *http.Response, body string, status int, code string) {
 	t.Helper()
 	require.Equal(t, status, res.StatusCode, body)
@@ -196,7 +198,7 @@ func requireSecure(t *testing.T, res *http.Response) {
 	require.Empty(t, res.Header.Get("Server"))
 }
 
-// lines is a log that is read while it is written.
+// lines is a log that can be read while it is written.
 type lines struct {
 	mu  sync.Mutex
 	buf bytes.Buffer

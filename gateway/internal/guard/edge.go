@@ -1,5 +1,5 @@
-// Package guard keeps strangers out before anything of theirs is read: hosts, origins, forged headers, tokens, sizes and
-// stalling. It refuses and passes on; it never reads a body and never decides what an agent may see.
+// Package guard refuses requests before their body is read: by host, origin, token, rate, size and stalled transfer. It
+// replaces forged headers. It never reads a body and never decides which data an agent may see.
 package guard
 
 import (
@@ -16,14 +16,15 @@ import (
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// Door is what every request passes first. The zero Door trusts no proxy, allows any host and no other origin.
-type Door struct {
-	Proxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto count
+// Edge checks the host and origin of every request and sets the headers about its client. The zero Edge trusts no proxy,
+// allows any host and no other origin.
+type Edge struct {
+	Proxies []netip.Prefix // whose X-Forwarded-For and X-Forwarded-Proto are trusted
 	Hosts   []string       // without port; empty allows any
-	Origins []string       // of web pages on other hosts that may call
+	Origins []string       // of web apps on other hosts that may call
 }
 
-// Forwarded are the headers that the door sets for the services, about who really calls.
+// Forwarded lists the headers about the client that Edge sets for the services.
 func Forwarded() []string {
 	return []string{forwardedFor, forwardedProto, forwardedHost, rpc.RequestIDHeader}
 }
@@ -34,17 +35,17 @@ const (
 	forwardedHost  = "X-Forwarded-Host"
 )
 
-// Handler lets decent requests through to next.
-func (d Door) Handler(next http.Handler) http.Handler {
-	next = d.cors(next)
+// Handler passes valid requests to next.
+func (e Edge) Handler(next http.Handler) http.Handler {
+	next = e.cors(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := rpc.CleanRequestID(r.Header.Get(rpc.RequestIDHeader))
-		client, proto := d.client(r)
+		client, proto := e.client(r)
 		if r.Header[forwardedFor] != nil || r.Header["Forwarded"] != nil || r.Header["X-Real-Ip"] != nil {
-			r.Header.Add("Via", "1.1 proxy") // trusted or not, there is one
+			r.Header.Add("Via", "1.1 proxy") // records that there is a proxy, trusted or not (RFC 9110 section 7.6.3)
 		}
 		dropForged(r.Header)
-		values := []string{id, client, proto, r.Host} // one piece of memory for all
+		values := []string{id, client, proto, r.Host} // one allocation for all
 		r.Header[rpc.RequestIDHeader] = values[0:1:1]
 		r.Header[forwardedFor] = values[1:2:2]
 		r.Header[forwardedProto] = values[2:3:3]
@@ -56,7 +57,7 @@ func (d Door) Handler(next http.Handler) http.Handler {
 		if proto == "https" {
 			h.Set("Strict-Transport-Security", "max-age=31536000; includeSubDomains")
 		}
-		if !d.allows(r.Host) {
+		if !e.allows(r.Host) {
 			refuse(w, r, fault.New(fault.Malformed, "unknown_host", "This platform is not called by that host name"))
 			return
 		}
@@ -64,14 +65,14 @@ func (d Door) Handler(next http.Handler) http.Handler {
 	})
 }
 
-// secure sets what browsers are to know of every answer.
+// secure sets the security headers of every response.
 func secure(h http.Header) {
 	for name, value := range secured {
 		h[name] = value
 	}
 }
 
-// secured is shared by all answers: who wants another value of these headers sets it, and adds none.
+// secured is shared by all responses: a handler may Set these headers and must not Add to them.
 var secured = http.Header{
 	"X-Content-Type-Options":  {"nosniff"},
 	"X-Frame-Options":         {"DENY"},
@@ -79,8 +80,7 @@ var secured = http.Header{
 	"Content-Security-Policy": {"default-src 'none'; frame-ancestors 'none'"},
 }
 
-// refuse answers without reading the body. The connection ends with the answer: what the client still sends is not ours
-// to take in.
+// refuse responds without reading the body, and closes the connection. run.Linger discards what the client still sends.
 func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if r.ContentLength != 0 {
 		w.Header().Set("Connection", "close")
@@ -88,20 +88,20 @@ func refuse(w http.ResponseWriter, r *http.Request, err error) {
 	record.Fail(w, r, err)
 }
 
-func (d Door) allows(host string) bool {
-	if len(d.Hosts) == 0 {
+func (e Edge) allows(host string) bool {
+	if len(e.Hosts) == 0 {
 		return true
 	}
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name
 	}
-	return slices.ContainsFunc(d.Hosts, func(allowed string) bool {
+	return slices.ContainsFunc(e.Hosts, func(allowed string) bool {
 		return strings.EqualFold(allowed, strings.Trim(host, "[]"))
 	})
 }
 
-// dropForged removes what a client says about who it is, how it came here and what it wants of the connection. The
-// traceparent stays: an app may have begun the trace.
+// dropForged removes headers with which a client claims an identity, an address or a connection upgrade. The traceparent
+// stays: an app may start the trace.
 func dropForged(h http.Header) {
 	for name := range h {
 		if isForged(name) {
@@ -120,9 +120,9 @@ func isForged(name string) bool {
 
 var forgedPrefixes = []string{"X-User-", "X-Agent-", "X-Auth-", "X-Forwarded-", "X-Original-", "X-Rewrite-"}
 
-// client is the address and protocol of who really calls. X-Forwarded-For is read from the right, as far as trusted
-// proxies wrote it.
-func (d Door) client(r *http.Request) (address, proto string) {
+// client returns the client's address and protocol. X-Forwarded-For is read from the right, up to the first address that is
+// not a trusted proxy.
+func (e Edge) client(r *http.Request) (address, proto string) {
 	proto = "http"
 	if r.TLS != nil {
 		proto = "https"
@@ -132,7 +132,7 @@ func (d Door) client(r *http.Request) (address, proto string) {
 		return "", proto
 	}
 	client := peer.Addr().Unmap()
-	if !d.trusts(client) {
+	if !e.trusts(client) {
 		return client.String(), proto
 	}
 	if sent := r.Header.Get(forwardedProto); sent == "http" || sent == "https" {
@@ -144,14 +144,14 @@ func (d Door) client(r *http.Request) (address, proto string) {
 		if err != nil {
 			break
 		}
-		if client = address.Unmap().WithZone(""); !d.trusts(client) {
+		if client = address.Unmap().WithZone(""); !e.trusts(client) {
 			break
 		}
 	}
 	return client.String(), proto
 }
 
-// parseHop reads an address, which some proxies write with the port.
+// parseHop parses an address, to which some proxies add the port.
 func parseHop(hop string) (netip.Addr, error) {
 	if withPort, err := netip.ParseAddrPort(hop); err == nil {
 		return withPort.Addr(), nil
@@ -159,17 +159,17 @@ func parseHop(hop string) (netip.Addr, error) {
 	return netip.ParseAddr(strings.Trim(hop, "[]"))
 }
 
-func (d Door) trusts(address netip.Addr) bool {
-	return slices.ContainsFunc(d.Proxies, func(p netip.Prefix) bool { return p.Contains(address) })
+func (e Edge) trusts(address netip.Addr) bool {
+	return slices.ContainsFunc(e.Proxies, func(p netip.Prefix) bool { return p.Contains(address) })
 }
 
-// cors answers the questions of browsers. Without origins there is nothing to answer: the library would allow all.
-func (d Door) cors(next http.Handler) http.Handler {
-	if len(d.Origins) == 0 {
+// cors answers preflight requests. It is off without origins, because the library would allow all.
+func (e Edge) cors(next http.Handler) http.Handler {
+	if len(e.Origins) == 0 {
 		return next
 	}
 	return cors.New(cors.Options{
-		AllowedOrigins: d.Origins,
+		AllowedOrigins: e.Origins,
 		AllowedMethods: []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete},
 		AllowedHeaders: []string{
 			"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", rpc.RequestIDHeader, "traceparent", "tracestate",

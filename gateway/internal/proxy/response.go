@@ -1,0 +1,94 @@
+package proxy
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"mime"
+	"net"
+	"net/http"
+	"strings"
+
+	"github.com/convoflow/convoflow/gateway/internal/record"
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// cleanResponse removes the headers that the gateway sets itself.
+func cleanResponse(res *http.Response) error {
+	if err := checkShape(res); err != nil {
+		return err
+	}
+	for name := range res.Header {
+		if isGatewayHeader(name) {
+			delete(res.Header, name)
+		}
+	}
+	return nil
+}
+
+// isGatewayHeader reports whether only the gateway may set that response header.
+func isGatewayHeader(name string) bool {
+	switch name {
+	case "Server", "X-Powered-By", "X-Request-Id", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "Content-Security-Policy", "Strict-Transport-Security":
+		return true
+	}
+	return strings.HasPrefix(name, "Access-Control-")
+}
+
+// checkShape returns an error for an error response that is not JSON: it comes from an intermediary or a bug, and its text
+// must not reach a client.
+func checkShape(res *http.Response) error {
+	if res.StatusCode < http.StatusBadRequest {
+		return nil
+	}
+	mediaType, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type"))
+	if mediaType == "application/json" {
+		return nil
+	}
+	err := fmt.Errorf("%w: %d with %q", errInvalidResponse, res.StatusCode, mediaType)
+	switch res.StatusCode {
+	case http.StatusServiceUnavailable: // an intermediary has no healthy instance
+		return unavailable(err)
+	case http.StatusGatewayTimeout:
+		return timedOut(err)
+	}
+	return err
+}
+
+// fail writes the error response of a request that could not be sent or got no valid response.
+func fail(w http.ResponseWriter, r *http.Request, err error) {
+	var refused *fault.Error
+	switch {
+	case errors.Is(r.Context().Err(), context.Canceled):
+		record.ClientLeft(w, err)
+	case errors.As(err, &refused):
+		if refused.Kind == fault.TooLarge || refused.Kind == fault.Malformed { // part of the body is unread
+			w.Header().Set("Connection", "close")
+		}
+		record.Fail(w, r, refused)
+	case isTimeout(err):
+		record.Fail(w, r, timedOut(err))
+	case errors.Is(err, errInvalidResponse):
+		record.Fail(w, r, fault.Wrap(err, fault.BadGateway, "bad_gateway", "A part of the platform answered with something that is no answer, try again").After(retryAfter))
+	default:
+		record.Fail(w, r, unavailable(err))
+	}
+}
+
+// errInvalidResponse marks a response that started but is not valid HTTP, or not one that a service sends.
+var errInvalidResponse = errors.New("invalid response from the service")
+
+func timedOut(cause error) error {
+	return fault.Wrap(cause, fault.Timeout, "timeout", "A part of the platform took too long, try again").After(retryAfter)
+}
+
+func unavailable(cause error) error {
+	return fault.Wrap(cause, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again").After(retryAfter)
+}
+
+// isTimeout reports whether a service that was reached did not respond in time. A dial timeout is not one: the service is
+// down.
+func isTimeout(err error) bool {
+	var timeout net.Error
+	return !isDial(err) && errors.As(err, &timeout) && timeout.Timeout()
+}

@@ -1,0 +1,217 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/convoflow/convoflow/libs/lease"
+)
+
+const ttl = 10 * time.Second
+
+// model is what must be true of a lease whatever happens to it.
+type model struct {
+	lease  lease.Lease
+	epochs map[int64]bool // of jobs that were asked for
+	worker int64          // epoch of the worker that has the lease; 0 for none
+	ended  bool
+}
+
+// check requires what holds after every step. before is the lease as it was.
+func (m *model) check(t *rapid.T, before lease.Lease) {
+	l := m.lease
+	if l.Epoch < before.Epoch {
+		t.Fatalf("the epoch went back from %d to %d", before.Epoch, l.Epoch)
+	}
+	if (l.Holder == nil) != (l.Left == nil) {
+		t.Fatalf("a holder without time or time without a holder: %+v", l)
+	}
+	if l.Job != nil && l.Holder != nil {
+		t.Fatalf("a job is asked for while somebody works: %+v", l)
+	}
+	if (m.worker != 0) != (l.Holder != nil) {
+		t.Fatalf("worker %d, lease %+v", m.worker, l)
+	}
+	if m.worker != 0 && l.Check(m.worker) != nil {
+		t.Fatalf("the worker %d does not have its lease %+v", m.worker, l)
+	}
+	if m.worker == 0 && !m.ended && l.Job == nil {
+		t.Fatalf("work that nobody does and no job was asked for: %+v", l)
+	}
+	if l.Failures > l.Attempts {
+		t.Fatalf("%d failures in %d attempts", l.Failures, l.Attempts)
+	}
+}
+
+func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
+	t.Parallel()
+	rapid.Check(t, func(t *rapid.T) {
+		m := &model{lease: lease.New(), epochs: map[int64]bool{}}
+		m.epochs[m.lease.Epoch] = true
+		// Any epoch that was ever given, and some that were not.
+		epoch := func(t *rapid.T) int64 { return rapid.Int64Range(0, m.lease.Epoch+1).Draw(t, "epoch") }
+		// do runs a step that only the worker of that epoch, or the job of it, may take.
+		do := func(t *rapid.T, ok bool, step func() error) bool {
+			before := m.lease
+			err := step()
+			if !ok {
+				if !errors.Is(err, lease.ErrSuperseded) {
+					t.Fatalf("accepted although it is not the current one: %v", err)
+				}
+				require.Equal(t, before, m.lease, "what is refused changes nothing")
+				return false
+			}
+			if err != nil {
+				t.Fatalf("refused: %v", err)
+			}
+			return true
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"": func(*rapid.T) {},
+			"begin": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				if do(t, e == m.lease.Epoch && m.worker == 0, func() error { return m.lease.Begin(e, "w", ttl) }) {
+					require.Greater(t, m.lease.Epoch, e, "a second job of the same epoch begins nothing")
+					m.worker, m.ended, m.lease.Job = m.lease.Epoch, false, nil
+					m.check(t, before)
+				}
+			},
+			"renew": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				if do(t, e == m.worker && e != 0, func() error { return m.lease.Renew(e, ttl) }) {
+					require.Equal(t, ttl, *m.lease.Left)
+					m.check(t, before)
+				}
+			},
+			"end": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				if do(t, e == m.worker && e != 0, func() error { return m.lease.End(e) }) {
+					m.worker, m.ended = 0, true
+					m.check(t, before)
+				}
+			},
+			"fail": func(t *rapid.T) {
+				e, again, before := epoch(t), rapid.Bool().Draw(t, "again"), m.lease
+				if do(t, e == m.worker && e != 0, func() error { return m.lease.Fail(e, time.Second, again) }) {
+					require.Equal(t, before.Failures+1, m.lease.Failures)
+					m.worker, m.ended = 0, !again
+					m.check(t, before)
+				}
+			},
+			"hand back": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				if do(t, e == m.worker && e != 0, func() error { return m.lease.HandBack(e) }) {
+					require.True(t, m.lease.Job.First)
+					m.worker = 0
+					m.check(t, before)
+				}
+			},
+			"postpone": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				if do(t, e == m.lease.Epoch && m.worker == 0, func() error { return m.lease.Postpone(e, time.Minute) }) {
+					require.Equal(t, time.Minute, m.lease.Job.In)
+					m.ended = false
+					m.check(t, before)
+				}
+			},
+			"time": func(t *rapid.T) {
+				if m.lease.Left != nil {
+					*m.lease.Left -= time.Duration(rapid.Int64Range(0, int64(2*ttl)).Draw(t, "passed"))
+				}
+			},
+			"reclaim": func(t *rapid.T) {
+				before, expired := m.lease, m.lease.Left != nil && *m.lease.Left <= 0
+				require.Equal(t, expired, m.lease.Reclaim())
+				if expired {
+					require.True(t, m.lease.Job.First)
+					require.ErrorIs(t, m.lease.Check(m.worker), lease.ErrSuperseded, "the late worker")
+					m.worker = 0
+					m.check(t, before)
+				}
+			},
+			"requeue": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				current := e == m.lease.Epoch && m.worker == 0
+				require.Equal(t, current, m.lease.Requeue(e))
+				if current {
+					m.ended = false
+					m.check(t, before)
+				}
+			},
+			"restart": func(t *rapid.T) {
+				before := m.lease
+				m.lease.Restart()
+				require.Zero(t, m.lease.Attempts+m.lease.Failures)
+				m.worker, m.ended = 0, false
+				m.check(t, before)
+			},
+		})
+	})
+}
+
+func TestTheZeroLeaseHasNoWork(t *testing.T) {
+	t.Parallel()
+	var l lease.Lease
+	require.False(t, l.Reclaim())
+	require.ErrorIs(t, l.Check(0), lease.ErrSuperseded)
+	require.Nil(t, l.Job)
+}
+
+func TestAHeartbeatKeepsTheWorkAlive(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		beats := 0
+		work, stop := lease.Keep(t.Context(), ttl, 3*time.Second, func(context.Context) error { beats++; return nil })
+		time.Sleep(time.Minute - time.Second) // of the test's own clock
+		require.NoError(t, work.Err())
+		require.Equal(t, 19, beats)
+		require.False(t, stop())
+		require.ErrorIs(t, context.Cause(work), context.Canceled)
+		time.Sleep(time.Minute)
+		require.Equal(t, 19, beats, "none after the end")
+	})
+}
+
+func TestAWorkerWithoutItsLeaseStops(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		work, stop := lease.Keep(t.Context(), ttl, 3*time.Second, func(context.Context) error { return lease.ErrSuperseded })
+		<-work.Done()
+		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
+		require.True(t, stop())
+	})
+}
+
+func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		began, n := time.Now(), 0
+		work, stop := lease.Keep(t.Context(), ttl, 3*time.Second, func(ctx context.Context) error {
+			if n++; n == 1 {
+				return nil // at 3 s, so it has the lease until 13 s
+			}
+			<-ctx.Done() // the database hangs
+			return ctx.Err()
+		})
+		<-work.Done()
+		require.LessOrEqual(t, time.Since(began), 3*time.Second+ttl)
+		require.True(t, stop())
+	})
+}
+
+func TestAWorkerThatStopsIsNotOneThatLost(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		work, stop := lease.Keep(ctx, ttl, 3*time.Second, func(context.Context) error { return nil })
+		cancel()
+		<-work.Done()
+		require.False(t, stop())
+	})
+}

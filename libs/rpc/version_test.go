@@ -1,0 +1,88 @@
+package rpc_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/rpc"
+)
+
+type versioned struct {
+	Version int64 `json:"version"`
+}
+
+func TestAPolledObjectIsNotLoadedWhileItsVersionIsTheSame(t *testing.T) {
+	t.Parallel()
+	s, err := newRouter(t, things, nil)
+	require.NoError(t, err)
+	current, loaded, allowed := int64(7), 0, true
+	get := func(context.Context, idRequest) (versioned, error) {
+		loaded++
+		return versioned{current}, nil
+	}
+	poll := func(context.Context, idRequest) (int64, error) {
+		if !allowed {
+			return 0, fault.New(fault.Forbidden, "forbidden", "Not yours")
+		}
+		return current, nil
+	}
+	rpc.Handle(s.router, "GET /things/{id}", "things.get", get, rpc.Version(func(v versioned) int64 { return v.Version }), rpc.Poll(poll),
+		rpc.View(func(v versioned) any { return v }))
+	s.api, err = s.handlerOf(t, "things.get")
+	require.NoError(t, err)
+
+	first := s.do(t, request{method: "GET", target: "/things/" + thingID})
+	tag := first.Header().Get("ETag")
+	require.Equal(t, `W/"7-test"`, tag)
+	require.Equal(t, 1, loaded)
+	same := s.do(t, request{method: "GET", target: "/things/" + thingID, header: with("If-None-Match", tag)})
+	require.Equal(t, http.StatusNotModified, same.Code)
+	require.Equal(t, tag, same.Header().Get("ETag"))
+	require.Equal(t, "private, no-cache", same.Header().Get("Cache-Control"))
+	require.Empty(t, same.Body.String())
+	require.Equal(t, 1, loaded, "nothing was loaded")
+	current = 8
+	require.Equal(t, 200, s.do(t, request{method: "GET", target: "/things/" + thingID, header: with("If-None-Match", tag)}).Code)
+	require.Equal(t, 2, loaded)
+	allowed = false
+	require.Equal(t, http.StatusForbidden, s.do(t, request{method: "GET", target: "/things/" + thingID, header: with("If-None-Match", `W/"8-test"`)}).Code)
+}
+
+func TestWhatIsLearnedBeforeComesBeforeTheTransaction(t *testing.T) {
+	t.Parallel()
+	var order []string
+	s, err := newRouter(t, things, keeperFunc(func() { order = append(order, "transaction") }))
+	require.NoError(t, err)
+	learned := func(context.Context, createRequest) error { order = append(order, "before"); return nil }
+	method := func(context.Context, createRequest) (struct{}, error) {
+		order = append(order, "method")
+		return struct{}{}, nil
+	}
+	rpc.Handle(s.router, "POST /things", "things.create", method, rpc.Idempotent(), rpc.Before(learned))
+	s.api, err = s.handlerOf(t, "things.create")
+	require.NoError(t, err)
+	require.Equal(t, 200, s.do(t, request{method: "POST", target: "/things", body: `{"name":"a","size":1}`, header: with("Idempotency-Key", "k")}).Code)
+	require.Equal(t, []string{"before", "transaction", "method"}, order)
+}
+
+func TestAStreamIsPartOfItsSpanAndIsCutWhenItFails(t *testing.T) {
+	t.Parallel()
+	s, err := newRouter(t, things, nil)
+	require.NoError(t, err)
+	rpc.Handle(s.router, "GET /things/{id}", "things.get", echo[idRequest], rpc.Respond(func(w http.ResponseWriter, r *http.Request, _ idRequest) error {
+		require.Empty(t, s.spans.Ended(), "the span lasts")
+		_, _ = w.Write([]byte("half"))
+		if r.URL.RawQuery == "fail" {
+			return fault.New(fault.Internal, "broken", "Broken")
+		}
+		return nil
+	}))
+	s.api, err = s.handlerOf(t, "things.get")
+	require.NoError(t, err)
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { s.do(t, request{method: "GET", target: "/things/" + thingID + "?fail"}) }, "an error in the middle cannot be answered")
+	require.Len(t, s.spans.Ended(), 1)
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/platform"
+)
+
+const (
+	readyTimeout = 30 * time.Second
+	logLimit     = 50 << 20 // bytes, after which a start begins a new log and keeps the old one beside it
+)
+
+// running is a platform in this process.
+type running struct {
+	*platform.Platform
+	log    string // path
+	cancel context.CancelFunc
+	done   chan struct{} // closed when it has stopped
+	err    error         // why it stopped; set before done is closed
+}
+
+// start starts a platform that logs into its data directory, and prints each part as it comes up. It returns when the five
+// services are ready, or early when ctx ends. After an error nothing runs any more. The platform stops in order when ctx
+// ends; the caller calls stop and looks at its error.
+func start(ctx context.Context, dataDir, listen string, out io.Writer) (*running, error) {
+	if err := conf.ExportFiles("OTEL_"); err != nil {
+		return nil, err
+	}
+	// What is wrong with it, platform.Start lists with all that is wrong: the services log too.
+	logging, _ := conf.Load(telemetry.Defaults(), os.Environ())
+	log, err := openLog(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	say(out, "Starting Convoflow %s (log: %s)\n", run.Version(), log.Name())
+	p, err := platform.Start(ctx, platform.Options{
+		DataDir: dataDir, Listen: listen, Environ: os.Environ(), Log: log, Logging: logging,
+		Progress: func(part string, took time.Duration) { say(out, "  %-14s %4d ms\n", part, took.Milliseconds()) },
+	})
+	if err != nil {
+		_ = log.Close()
+		return nil, err
+	}
+	r := &running{Platform: p, log: log.Name(), done: make(chan struct{})}
+	ctx, r.cancel = context.WithCancel(ctx)
+	go func() {
+		defer close(r.done)
+		r.err = p.Run(ctx)
+		_ = log.Close()
+	}()
+	if err := r.awaitReady(ctx); err != nil {
+		if stopped := r.stop(); stopped != nil {
+			err = stopped // a platform that failed is not ready either
+		}
+		return nil, err
+	}
+	return r, nil
+}
+
+// awaitReady waits for the five services, the end of the platform or the end of ctx.
+func (r *running) awaitReady(ctx context.Context) error {
+	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	ready := make(chan error, 1)
+	go func() { ready <- r.AwaitReady(waiting) }()
+	select {
+	case <-r.done:
+		return r.err
+	case err := <-ready:
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+}
+
+// stop stops the platform in order and waits until it has stopped. The error is that of a part that failed, also before.
+func (r *running) stop() error {
+	r.cancel()
+	<-r.done
+	return r.err
+}
+
+// openLog opens the platform's log for appending.
+func openLog(dataDir string) (*os.File, error) {
+	// PostgreSQL runs as another user below it; what is secret in it has its own mode.
+	if err := os.MkdirAll(dataDir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the data directory: %w", err)
+	}
+	name := logFile(dataDir)
+	if info, err := os.Stat(name); err == nil && info.Size() > logLimit {
+		if err := os.Rename(name, name+".old"); err != nil {
+			return nil, fmt.Errorf("begin a new log: %w", err)
+		}
+	}
+	log, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("open the log: %w", err)
+	}
+	return log, nil
+}
+
+func logFile(dataDir string) string { return filepath.Join(dataDir, "convoflow.log") }
