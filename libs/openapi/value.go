@@ -53,18 +53,15 @@ func ParseTime(s string) (time.Time, error) {
 func Convert(text, kind string) (value any, typ, msg string) {
 	switch kind {
 	case "integer":
-		i, err := strconv.ParseInt(text, 10, 64)
-		if err != nil {
+		if _, err := strconv.ParseInt(text, 10, 64); err != nil {
 			return nil, "int_parsing", "Input should be a valid integer"
 		}
-		// Formatted anew, because +5 and 05 are no numbers of JSON.
-		return json.Number(strconv.FormatInt(i, 10)), "", ""
+		return number(text)
 	case "number":
-		f, err := strconv.ParseFloat(text, 64)
-		if err != nil || f != f || f > 1e300 || f < -1e300 {
+		if f, err := strconv.ParseFloat(text, 64); err != nil || f != f || f > 1e300 || f < -1e300 {
 			return nil, "float_parsing", "Input should be a valid number"
 		}
-		return json.Number(strconv.FormatFloat(f, 'g', -1, 64)), "", ""
+		return number(text)
 	case "boolean":
 		b, err := strconv.ParseBool(text)
 		if err != nil {
@@ -74,4 +71,12 @@ func Convert(text, kind string) (value any, typ, msg string) {
 	default:
 		return text, "", ""
 	}
+}
+
+// number refuses what Go takes for a number and JSON does not, such as +5 and 0x10: it could not be marshalled.
+func number(text string) (value any, typ, msg string) {
+	if !json.Valid([]byte(text)) {
+		return nil, "value_error", "Input should be a number as JSON writes it, such as 5 or 0.5"
+	}
+	return json.Number(text), "", ""
 }
