@@ -10,6 +10,9 @@ alter table calls drop column lease_held;
 drop index calls_leases;
 create index calls_leases on calls (lease_until) where lease_until is not null;
 
+-- Jobs have kinds now. The tables of the queue are made before those of the service.
+update river_job set kind = 'calls.transcribe', queue = 'calls_transcribe' where kind = 'work';
+
 -- Both are always known now.
 update calls set recorded_at = created_at where recorded_at is null;
 alter table calls alter column recorded_at set not null;
