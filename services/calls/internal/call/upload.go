@@ -59,7 +59,7 @@ func (s *Service) Learn(ctx context.Context, req UploadRequest) error {
 	if req.ClientID == nil {
 		return nil
 	}
-	return s.learnClient(ctx, *req.ClientID)
+	return s.learnClient(ctx, *lower(req.ClientID))
 }
 
 // Upload makes a pending call of a stored recording: client_not_found, client_forbidden, lead_not_found.
