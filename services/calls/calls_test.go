@@ -1,9 +1,12 @@
 package calls_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -12,8 +15,17 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/network"
+	"github.com/convoflow/convoflow/libs/peer"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/services/calls/internal/audio"
+	"github.com/convoflow/convoflow/services/calls/internal/bucket"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+	"github.com/convoflow/convoflow/services/calls/internal/clientapi"
+	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
 func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
@@ -247,4 +259,34 @@ func TestWhoseClientItIsIsLearnedOnceAndFollowsTheEvents(t *testing.T) {
 	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusServiceUnavailable, "service_unavailable")
 	require.Len(t, a.files(), files, "an upload that was not tried leaves no file")
 	require.Empty(t, pgtest.Column[string](t, a.DB, `select id::text from calls where agent_id = $1`, a.other.AgentID))
+}
+
+// A transaction that waited for another system would hold a connection and locks meanwhile.
+func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	recordings, err := bucket.Open(t.Context(), a.cfg.StorageURL, 1<<20, audio.Sniff)
+	require.NoError(t, err)
+	t.Cleanup(recordings.Close)
+	provider := speech.Provider{BaseURL: a.ai.url, Key: "sk-test", Model: "whisper-1"}
+	analyst, err := speech.NewAnalyst(provider, clock.System{}, a.Tel)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "speech.ogg")
+	require.NoError(t, os.WriteFile(file, recording(t, 1), 0o600))
+	require.NoError(t, a.DB.InTx(identity.With(t.Context(), a.agent), func(ctx context.Context) error {
+		_, stored := recordings.Store(ctx, "2026/11/x", bytes.NewReader(recording(t, 1)))
+		_, opened := recordings.Open(ctx, "2026/11/x")
+		_, _, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Transcribe(ctx, file, nil)
+		_, _, analysed := analyst.Analyse(ctx, call.Question{Transcript: "x"})
+		_, learned := clientapi.New(peer.New("crm", a.crm.url, a.Tel)).Find(ctx, event.NewID())
+		for what, err := range map[string]error{
+			"store": stored, "open": opened, "remove": recordings.Remove(ctx, "2026/11/x"), "transcribe": transcribed, "analyse": analysed, "crm": learned,
+			"list": recordings.List(ctx, "2026/11/", a.now(), func([]string) error { return nil }),
+		} {
+			require.ErrorIs(t, err, network.ErrInTransaction, what)
+		}
+		return nil
+	}))
+	require.Zero(t, a.ai.transcriptions.Load()+a.ai.chats.Load()+a.crm.requests.Load())
+	require.Empty(t, a.files())
 }

@@ -134,7 +134,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 	require.Len(t, left, 1, "the directory of the running process")
 }
 
-// A process that is killed renews its lease no more: the next one takes over.
+// A killed process no longer renews its lease: another worker takes over.
 func TestACallOfADeadProcessIsTakenOver(t *testing.T) {
 	t.Parallel()
 	a := start(t)

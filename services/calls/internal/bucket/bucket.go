@@ -30,7 +30,7 @@ import (
 
 const (
 	bufferSize = 256 << 10 // bytes: fewer, larger writes; one per upload
-	sniffSize  = 3 << 10   // bytes at the start of a file that tell its format
+	sniffSize  = 3 << 10   // bytes at the start of a file from which its format is known
 	pageSize   = 500       // keys of one page of List
 )
 

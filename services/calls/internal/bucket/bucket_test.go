@@ -16,7 +16,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/fault"
-	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 )
 
@@ -129,19 +128,4 @@ func TestUnknownStoragesAreNamed(t *testing.T) {
 	t.Parallel()
 	_, err := bucket.Open(context.WithoutCancel(t.Context()), "ftp://x/y", limit, nil)
 	require.ErrorContains(t, err, "STORAGE_URL")
-}
-
-func TestABucketRefusesToBeCalledInsideATransaction(t *testing.T) {
-	t.Parallel()
-	b, dir := open(t)
-	_, err := b.Store(t.Context(), "2026/11/x", bytes.NewReader([]byte("a")))
-	require.NoError(t, err)
-	ctx := network.Forbid(t.Context())
-	_, err = b.Store(ctx, "2026/11/y", bytes.NewReader([]byte("a")))
-	require.ErrorIs(t, err, network.ErrInTransaction)
-	_, err = b.Open(ctx, "2026/11/x")
-	require.ErrorIs(t, err, network.ErrInTransaction)
-	require.ErrorIs(t, b.Remove(ctx, "2026/11/x"), network.ErrInTransaction)
-	require.ErrorIs(t, b.List(ctx, "2026/11/", time.Now(), func([]string) error { return nil }), network.ErrInTransaction)
-	require.Equal(t, []string{"2026/11/x"}, files(t, dir))
 }

@@ -203,8 +203,8 @@ func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]event.Event, er
 	return c.emit(events.TranscriptionCompleted, now), nil
 }
 
-// Fail records a failure. A transient one is retried after the next of waits, or after as long as the provider asked for;
-// any other, and the one after the last wait, ends the call.
+// Fail records a failure. A transient one is retried after the next of waits, or after the provider's Retry-After when that is
+// longer; any other, and the one after the last wait, ends the call.
 func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Time) ([]event.Event, error) {
 	wait, again := nextWait(cause, c.Lease.Failures+1, waits)
 	if err := c.Lease.Fail(epoch, wait, again); err != nil {
@@ -226,7 +226,7 @@ func (c *Call) HandBack(epoch int64, now time.Time) error {
 	return nil
 }
 
-// Reclaim takes the lease from a worker that did not renew it in time, and ends a call that this happens to again and again.
+// Reclaim takes the lease from a worker that did not renew it in time. After maxAttempts of them the call fails.
 // A call whose lease has not expired stays as it is; then changed is false.
 func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	if !c.Lease.Reclaim() {
@@ -240,7 +240,7 @@ func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	return nil, true
 }
 
-// Requeue asks again for the job of that epoch, which a process took out of the queue and never began.
+// Requeue queues again the job of that epoch, which a process took out of the queue and never began.
 func (c *Call) Requeue(epoch int64) error {
 	if c.Ended() || !c.Lease.Requeue(epoch) {
 		return lease.ErrSuperseded

@@ -14,7 +14,7 @@ const (
 	CodeUnavailable = "provider_unavailable" // the AI provider is down, overloaded or not installed
 	CodeQuota       = "provider_quota"       // its account is used up
 	CodeRejected    = "provider_rejected"    // it refused the key, the model or the request
-	CodeInvalid     = "insights_invalid"     // its answer is not what was asked for
+	CodeInvalid     = "insights_invalid"     // its answer does not match the schema
 	CodeTimeout     = "timeout"              // it did not answer in time
 	CodeInterrupted = "interrupted"          // its workers died again and again
 )
@@ -29,7 +29,7 @@ func problemOf(cause error) Problem {
 	return Problem{Code: f.Code, Message: f.Detail, Retryable: !permanent(f.Code)}
 }
 
-// maxRetryAfter is the longest wait that a provider may ask for.
+// maxRetryAfter is the longest wait that a provider can cause.
 const maxRetryAfter = 30 * time.Minute
 
 // nextWait is how long to wait after the n-th failure, counted from 1. It is false for a permanent failure and after the last

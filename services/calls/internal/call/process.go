@@ -229,8 +229,8 @@ func superseded(err error) bool {
 	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) && fault.Of(err).Code == codeNotFound
 }
 
-// Reclaim takes over the calls whose workers lost their leases, and asks again for jobs that a dead process had taken out of
-// the queue. A call that cannot be saved does not keep others waiting.
+// Reclaim takes over the calls whose workers lost their leases, and queues again the jobs that a dead process had taken out of
+// the queue. A call that cannot be saved does not delay the others.
 func (p *Processor) Reclaim(ctx context.Context) error {
 	var failed []error
 	expired, err := p.Leases.ListExpired(ctx, reclaimSize)

@@ -121,7 +121,7 @@ func (a *Analyst) Analyse(ctx context.Context, q call.Question) (call.Insights, 
 		// In the instructions, because the message with the transcript has to be the last.
 		request.Messages[0].Content += "\nAn earlier answer was refused because " + err.Error() + ". Answer with valid JSON of the schema."
 	}
-	return call.Insights{}, "", invalid("The language model's answer is not what was asked for", wrong)
+	return call.Insights{}, "", invalid("The language model's answer does not have the requested form", wrong)
 }
 
 func invalid(detail string, cause error) error {

@@ -20,7 +20,6 @@ import (
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
-	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
@@ -309,17 +308,6 @@ func TestEachRequestIsASpanWithoutContents(t *testing.T) {
 		require.NotContains(t, attribute.Value.String(), "Maria")
 		require.NotContains(t, attribute.Value.String(), "sk-1")
 	}
-}
-
-func TestAProviderIsNotCalledInsideATransaction(t *testing.T) {
-	t.Parallel()
-	p := serve(t, ok(verbose))
-	ctx := network.Forbid(t.Context())
-	_, _, err := transcriber(p, "whisper-1").Transcribe(ctx, audio(t), nil)
-	require.ErrorIs(t, err, network.ErrInTransaction)
-	_, _, err = analyst(t, p).Analyse(ctx, call.Question{Transcript: "x"})
-	require.ErrorIs(t, err, network.ErrInTransaction)
-	require.Empty(t, p.bodies)
 }
 
 func TestTextsOfAModelCanBeStored(t *testing.T) {
