@@ -255,6 +255,9 @@ func TestWhoseClientItIsIsLearnedOnceAndFollowsTheEvents(t *testing.T) {
 	a.upload(a.agent, audio, map[string]string{"client_id": mine}).Fails(http.StatusNotFound, "client_not_found")
 	require.Equal(t, int64(1), a.crm.requests.Load())
 
+	a.crm.status.Store(http.StatusForbidden)
+	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusForbidden, "client_forbidden")
+	a.crm.status.Store(http.StatusInternalServerError)
 	files := len(a.files())
 	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusServiceUnavailable, "service_unavailable")
 	require.Len(t, a.files(), files, "an upload that was not tried leaves no file")

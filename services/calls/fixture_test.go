@@ -147,7 +147,7 @@ func (a *app) temporary() []string {
 func (a *app) now() time.Time { return clock.System{}.Now() }
 
 // recording makes audio of that many seconds.
-func recording(t *testing.T, seconds float64, args ...string) []byte {
+func recording(t testing.TB, seconds float64, args ...string) []byte {
 	t.Helper()
 	if len(args) == 0 {
 		args = []string{"-c:a", "libopus", "-f", "ogg"}

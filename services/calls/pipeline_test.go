@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -113,16 +114,23 @@ func hang(begun chan<- struct{}) *http.HandlerFunc {
 	})
 }
 
+// working uploads a recording, and returns the id of its call once a worker waits for that answer of the provider.
+func (a *app) working(answer *atomic.Pointer[http.HandlerFunc]) (id string) {
+	a.T.Helper()
+	begun := make(chan struct{}, 10)
+	answer.Store(hang(begun))
+	id = a.call(recording(a.T, 2))
+	<-begun
+	answer.Store(nil)
+	return id
+}
+
 func TestARestartGoesOnWhereItStopped(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	begun := make(chan struct{}, 10)
-	a.ai.onChat.Store(hang(begun))
-	id := a.call(recording(t, 2))
-	<-begun
+	id := a.working(&a.ai.onChat)
 	a.Do(a.agent, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusConflict, "call_busy")
 	a.Stop()
-	a.ai.onChat.Store(nil)
 	require.Equal(t, []bool{true}, pgtest.Column[bool](t, a.DB, `select lease_holder is null and lease_until is null from calls where id = $1`, id),
 		"the lease was handed back, so that nobody waits for its end")
 	a.start()
@@ -138,11 +146,7 @@ func TestARestartGoesOnWhereItStopped(t *testing.T) {
 func TestACallOfADeadProcessIsTakenOver(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	begun := make(chan struct{}, 10)
-	a.ai.onChat.Store(hang(begun))
-	id := a.call(recording(t, 2))
-	<-begun
-	a.ai.onChat.Store(nil)
+	id := a.working(&a.ai.onChat)
 	_, err := a.DB.Conn(t.Context()).Exec(t.Context(), `update calls set lease_epoch = lease_epoch + 1, lease_until = now() - interval '1 second' where id = $1`, id)
 	require.NoError(t, err)
 	got := a.ended(id)
@@ -154,10 +158,7 @@ func TestACallOfADeadProcessIsTakenOver(t *testing.T) {
 func TestACallCanBeDeletedWhileItIsTranscribed(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	begun := make(chan struct{}, 10)
-	a.ai.onTranscribe.Store(hang(begun))
-	id := a.call(recording(t, 2))
-	<-begun
+	id := a.working(&a.ai.onTranscribe)
 	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
 	a.Get(a.agent, "/calls/"+id).Fails(http.StatusNotFound, "call_not_found")
 	a.Await("the recording is removed", func() bool { return len(a.files()) == 0 })

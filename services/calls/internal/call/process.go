@@ -69,7 +69,7 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 	case err == nil:
 		return nil
 	case superseded(err), lost:
-		p.Log.InfoContext(ctx, "another worker has this call now", "call_id", id)
+		p.Log.InfoContext(ctx, "the work on a call was superseded", "call_id", id)
 		return nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return p.handBack(ctx, c)

@@ -7,6 +7,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -25,6 +26,7 @@ type calls struct {
 	tel       telemetry.Set
 	rows      *table.Table[record]
 	summaries *table.Table[record] // without the transcripts, to list
+	erasures  erasures
 }
 
 // record is a call as its rows have it.
@@ -41,7 +43,7 @@ type record struct {
 
 // Calls makes the store of calls.
 func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) call.Store {
-	s := &calls{db: db, jobs: jobs, tel: tel}
+	s := &calls{db: db, jobs: jobs, tel: tel, erasures: newErasures(db)}
 	spec := table.Spec[record]{
 		Name:    "calls",
 		Columns: columns(),
@@ -118,7 +120,7 @@ func (r record) domain() call.Call {
 	return c
 }
 
-// set takes over a call that the domain has made or changed.
+// set stores a call that the domain has made or changed in r.
 func (r *record) set(c call.Call) {
 	r.Call = c
 	r.errorCode, r.message, r.retryable = nil, nil, nil
@@ -185,9 +187,16 @@ func (s *calls) Remove(ctx context.Context, id string, fn func(*call.Call) ([]ev
 			if err != nil {
 				return nil, err
 			}
-			return events, insertErasure(ctx, s.db, s.jobs, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key})
+			return events, s.insertErasure(ctx, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key})
 		})
 	})
+}
+
+func (s *calls) insertErasure(ctx context.Context, e call.Erasure) error {
+	if _, err := s.erasures.Create(ctx, &e, ""); err != nil {
+		return err
+	}
+	return s.jobs.Insert(ctx, Erase, e.ID, lease.New())
 }
 
 // save writes the transcript and what can be searched of a changed call, and inserts the job that it asks for.
