@@ -174,6 +174,27 @@ func TestUsageNamesEverySettingWithItsDefault(t *testing.T) {
 	require.Equal(t, 9, strings.Count(usage, "\n"))
 }
 
+type optional struct {
+	Group *part `envPrefix:"GROUP_"`
+}
+
+func (optional) Check() []string { return nil }
+
+// A service that does without a group of settings has a nil pointer in its place.
+func TestAGroupOfSettingsCanBeLeftOut(t *testing.T) {
+	t.Parallel()
+	environ := []string{"GROUP_TIMEOUT=1m"}
+	with, err := conf.Load(optional{Group: &part{}}, environ)
+	require.NoError(t, err)
+	require.Equal(t, time.Minute, with.Group.Timeout)
+	require.Contains(t, strings.Join(strings.Fields(conf.Usage(with)), " "), "GROUP_TIMEOUT 1m0s")
+
+	without, err := conf.Load(optional{}, environ)
+	require.NoError(t, err)
+	require.Nil(t, without.Group)
+	require.NotContains(t, conf.Usage(without), "GROUP_")
+}
+
 // It changes the process' environment, under names that no other test has.
 func TestExportFiles(t *testing.T) {
 	t.Parallel()

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -88,7 +89,7 @@ func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*D
 	params["lock_timeout"] = milliseconds(lockTimeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(idleInTxTimeout)
 	pc.ConnConfig.ConnectTimeout = connectTimeout
-	pc.ConnConfig.Tracer = tracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tel.Traces)), tel.Tracer()}
+	pc.ConnConfig.Tracer = newTracer(pc.ConnConfig, tel)
 	pc.MaxConns = cfg.MaxConns
 	pc.MaxConnLifetime = 30 * time.Minute
 	pc.MaxConnLifetimeJitter = 5 * time.Minute
@@ -201,6 +202,14 @@ func (t tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.
 const slowAcquire = 5 * time.Millisecond
 
 type acquireKey struct{}
+
+// newTracer sets what does not change once: otelpgx itself would copy the configuration of the connection for each query.
+func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
+	return tracer{otelpgx.NewTracer(
+		otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableAcquireTracer(),
+		otelpgx.WithTracerAttributes(semconv.DBNamespace(c.Database), semconv.ServerAddress(c.Host), semconv.ServerPort(int(c.Port))),
+	), tel.Tracer()}
+}
 
 // TraceAcquireStart implements pgxpool.AcquireTracer.
 func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {

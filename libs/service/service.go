@@ -70,17 +70,17 @@ const lingerBytes = 200 << 20
 // its Run. When something fails between the two, call CloseIf.
 func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (_ *Base, err error) {
 	shared := cfg.Shared()
-	b := &Base{Name: contract.Name, Tel: tel, Clock: clock.System{}, cfg: cfg, group: run.NewGroup(tel), Wrap: func(h http.Handler) http.Handler { return h }}
-	defer b.CloseIf(&err)
-	if b.DB, err = open(ctx, contract.Name, shared, tel, own); err != nil {
+	b, err := OpenDatabase(ctx, contract.Name, cfg, tel, own...)
+	if err != nil {
 		return nil, err
 	}
-	b.Defer("database", b.DB.Close)
+	defer b.CloseIf(&err)
+	b.Wrap = func(h http.Handler) http.Handler { return h }
 	if b.kafka, err = bus.Connect(shared.Kafka, contract.Topics); err != nil {
 		return nil, err
 	}
 	b.Defer("kafka", b.kafka.Close)
-	b.Outbox, b.inbox, b.keeper = outbox.New(b.DB, tel), inbox.New(b.DB), idempotency.New(b.DB)
+	b.inbox, b.keeper = inbox.New(b.DB), idempotency.New(b.DB)
 	if shared.Access != nil {
 		b.access = access.New(*shared.Access, contract.Sessions, b.kafka, b.Clock, tel)
 		b.Authenticate = b.access.Authenticate
@@ -98,8 +98,11 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	return b, nil
 }
 
-func open(ctx context.Context, name string, cfg Config, tel telemetry.Set, own []pg.Migrations) (*pg.DB, error) {
-	db, err := pg.Open(ctx, cfg.Database, name, tel)
+// OpenDatabase opens only the database of a service and brings its tables to the newest version, for a command that does its
+// work beside the running service. The Base has Name, Tel, Clock, DB and Outbox; what the command appends to the outbox is
+// published by the running service. Call Close.
+func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (*Base, error) {
+	db, err := pg.Open(ctx, cfg.Shared().Database, name, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +111,18 @@ func open(ctx context.Context, name string, cfg Config, tel telemetry.Set, own [
 		db.Close()
 		return nil, err
 	}
-	return db, nil
+	b := &Base{Name: name, Tel: tel, Clock: clock.System{}, DB: db, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
+	b.Defer("database", db.Close)
+	return b, nil
 }
+
+// Close closes everything, for a Base that never becomes an App.
+func (b *Base) Close() { b.group.Close() }
 
 // CloseIf closes everything when *err is an error. Defer it right after Open.
 func (b *Base) CloseIf(err *error) {
 	if *err != nil {
-		b.group.Close()
+		b.Close()
 	}
 }
 

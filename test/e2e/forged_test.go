@@ -26,8 +26,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/convoflow/convoflow/libs/op"
 )
 
 // object is one of JSON.

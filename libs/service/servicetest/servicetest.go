@@ -100,6 +100,22 @@ func (w *World) Start(new func(ctx context.Context, tel telemetry.Set) (*service
 // Stop ends the service in order.
 func (w *World) Stop() { w.stop() }
 
+// Replica starts one more of a service that runs already, with the same database, broker and log.
+func (w *World) Replica(new func(ctx context.Context, tel telemetry.Set) (*service.App, error)) *World {
+	w.T.Helper()
+	r := *w
+	r.Tel.Metrics = telemetry.Nop().Metrics // a registry takes each metric once
+	r.Start(new)
+	return &r
+}
+
+// In is the world in a subtest, which fails instead of the whole test.
+func (w *World) In(t testing.TB) *World {
+	r := *w
+	r.T = t
+	return &r
+}
+
 // Run runs an actor until stop is called or the test ends, and requires that it ends well.
 func Run(t testing.TB, a run.Actor) (stop func()) {
 	t.Helper()

@@ -1,5 +1,5 @@
-// Package seal keeps secrets unreadable at rest: XChaCha20-Poly1305 under a key derived from SECRET_KEY. A sealed text opens
-// only in the place it was sealed for, so one row's secret cannot be moved to another.
+// Package seal encrypts secrets at rest: XChaCha20-Poly1305 under a key derived from SECRET_KEY. A sealed text opens only in the
+// place it was sealed for, so one row's secret cannot be moved to another.
 package seal
 
 import (
@@ -13,10 +13,10 @@ import (
 	"golang.org/x/crypto/chacha20poly1305"
 )
 
-// version is the first byte of everything sealed, for the day the cipher changes.
+// version is the first byte of every sealed text, so that the cipher can change later.
 const version = 1
 
-// purpose separates this key from others derived from the same SECRET_KEY.
+// purpose separates this key from others that are derived from the same SECRET_KEY.
 const purpose = "convoflow notify endpoints v1"
 
 // Box seals and opens. It is safe for concurrent use.
@@ -35,17 +35,17 @@ func New(secretKey string) (*Box, error) {
 	return &Box{aead}, nil
 }
 
-// Seal makes text unreadable. place is where it will be kept, such as the table, row and column.
+// Seal encrypts text. place is where it is stored, such as the table, row and column.
 func (b *Box) Seal(text []byte, place string) []byte {
 	nonce := make([]byte, b.aead.NonceSize())
 	_, _ = rand.Read(nonce) // never fails, says crypto/rand
 	return b.aead.Seal(append([]byte{version}, nonce...), nonce, text, []byte(place))
 }
 
-// ErrOpen says that a sealed text was made with another SECRET_KEY, for another place, or was changed.
+// ErrOpen is the error of a sealed text that was made with another SECRET_KEY or for another place, or was changed.
 var ErrOpen = errors.New("sealed with another SECRET_KEY, or changed since")
 
-// Open reads what Seal made for that place.
+// Open decrypts what Seal made for that place.
 func (b *Box) Open(sealed []byte, place string) ([]byte, error) {
 	n := 1 + b.aead.NonceSize()
 	if len(sealed) < n || sealed[0] != version {
