@@ -18,6 +18,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -53,8 +54,11 @@ func New(name, base string, tel telemetry.Set) *Client {
 }
 
 // Get reads an object that the caller of ctx may see. NotFound, Forbidden and Unauthenticated are the other service's
-// faults; anything else that goes wrong is Unavailable.
+// faults; anything else that goes wrong is Unavailable. Inside of a transaction it refuses with network.ErrInTransaction.
 func (c *Client) Get(ctx context.Context, path string, into any) error {
+	if err := network.Check(ctx); err != nil {
+		return err
+	}
 	raw, err := c.breaker.Execute(func() ([]byte, error) { return c.get(ctx, path) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return unavailable(err)

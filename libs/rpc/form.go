@@ -26,7 +26,9 @@ const (
 	maxParts     = 50
 	maxFormField = 64 << 10         // bytes of one text field; the contract sets the real limits
 	stallTimeout = 30 * time.Second // without a byte of a body, after which its sender counts as gone
-	// discardTimeout bounds the removal of a refused file, which goes on when the client has left.
+	// finishTimeout bounds the method that follows a form, and discardTimeout the removal of its file when it is refused. Both
+	// go on when the client has left.
+	finishTimeout  = 10 * time.Second
 	discardTimeout = 10 * time.Second
 )
 
@@ -49,18 +51,20 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (any, error) {
 			req, stored, err := f.read(request.(*http.Request))
-			used := false
+			called := false
 			var response any
 			if err == nil {
+				// The file is stored: a client that leaves now gets what it asked for all the same.
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+				defer cancel()
 				response, err = rt.wrap(func(ctx context.Context, request any) (any, error) {
-					response, err := method(ctx, request.(Req))
-					used = err == nil
-					return response, err
+					called = true
+					return method(ctx, request.(Req))
 				})(ctx, req)
 			}
-			// A transient error leaves open whether the change was committed. Then the file stays, and the service's sweep
-			// removes it when nothing refers to it.
-			if refused := err != nil && !fault.Retryable(err); stored && (refused || err == nil && !used) {
+			// A transient error of the method leaves open whether its change was committed. Then the file stays, and the
+			// service's sweep removes it when nothing refers to it.
+			if stored && (!called || err != nil && !fault.Retryable(err)) {
 				err = errors.Join(err, f.discard(ctx, req))
 			}
 			return response, err
