@@ -8,7 +8,7 @@ import (
 )
 
 // Of is the contract of the service of that name.
-func Of(name string) (service.Contract, error) {
-	document, err := api.Document(name)
-	return service.Contract{Name: name, OpenAPI: document, Topics: events.Topics(), Sessions: api.Sessions()}, err
+func Of(name string) service.Contract {
+	document := func() ([]byte, error) { return api.Document(name) }
+	return service.Contract{Name: name, OpenAPI: document, Topics: events.Topics(), Sessions: api.Sessions()}
 }

@@ -28,8 +28,8 @@ import (
 
 // Contract is what a service has to keep: its API and the topics of the platform.
 type Contract struct {
-	Name     string // of the service, of its database schema and of its consumer group
-	OpenAPI  []byte // its document
+	Name     string                 // of the service, of its database schema and of its consumer group
+	OpenAPI  func() ([]byte, error) // its document
 	Topics   []event.Topic
 	Sessions access.Feed // where ended sessions are published
 }
@@ -91,8 +91,12 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	}
 	b.Jobs = job.New(b.DB, chain, tel)
 	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, tel)
+	document, err := contract.OpenAPI()
+	if err != nil {
+		return nil, err
+	}
 	authenticate := func(r *http.Request) (identity.Caller, error) { return b.Authenticate(r) }
-	if b.Router, err = rpc.NewRouter(contract.OpenAPI, chain, authenticate, b.keeper, tel); err != nil {
+	if b.Router, err = rpc.NewRouter(document, chain, authenticate, b.keeper, tel); err != nil {
 		return nil, err
 	}
 	return b, nil

@@ -41,11 +41,7 @@ const (
 // New connects, migrates, opens the signing keys and listens. Nothing is served before Run. When SECRET_KEY does not open the
 // keys in the database, it is an error.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	promised, err := contract.Of(name)
-	if err != nil {
-		return nil, err
-	}
-	base, err := service.Open(ctx, promised, cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
 		return nil, err
 	}

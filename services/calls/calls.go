@@ -4,12 +4,11 @@ package calls
 
 import (
 	"context"
-	"fmt"
-	"os"
 	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/peer"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
@@ -36,11 +35,7 @@ const (
 
 // New connects, migrates and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	promised, err := contract.Of(name)
-	if err != nil {
-		return nil, err
-	}
-	base, err := service.Open(ctx, promised, cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
 		return nil, err
 	}
@@ -60,10 +55,6 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, fmt.Errorf("find the name of this machine: %w", err)
-	}
 
 	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
 	calls := &call.Service{
@@ -73,7 +64,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
 		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
-		Clock: base.Clock, Log: tel.Log, Holder: host, Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery,
+		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery,
 	}
 	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
 

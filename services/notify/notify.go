@@ -4,13 +4,12 @@ package notify
 
 import (
 	"context"
-	"fmt"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/service"
@@ -32,11 +31,7 @@ const (
 
 // New connects, migrates and listens. Nothing is served or sent before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	promised, err := contract.Of(name)
-	if err != nil {
-		return nil, err
-	}
-	base, err := service.Open(ctx, promised, cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
 		return nil, err
 	}
@@ -59,7 +54,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
 	deliveries := delivery.NewService(delivery.Parts{
 		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
-		Sender: sender, Observer: metrics, Clock: base.Clock, Jitter: rand.Float64, Holder: holder(), PublicURL: cfg.PublicURL, Workers: cfg.Workers,
+		Sender: sender, Observer: metrics, Clock: base.Clock, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL, Workers: cfg.Workers,
 	})
 	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
 		return deliveries.Attempt(ctx, a.ID, a.Epoch)
@@ -72,20 +67,11 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
 	}
 
-	base.Run("rescue", run.Every(rescueInterval, tel, "send again what a crash interrupted", deliveries.Rescue))
-	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
 	feed.Routes(base.Consumer, deliveries)
 	web.Routes(base.Router, deliveries)
+	base.Run("rescue", run.Every(rescueInterval, tel, "send again what a crash interrupted", deliveries.Rescue))
+	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
 	return base.App()
-}
-
-// holder names this process in leases, for people: the epoch is what fences.
-func holder() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	return fmt.Sprintf("%s/%d", host, os.Getpid())
 }
 
 // Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
