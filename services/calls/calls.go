@@ -16,7 +16,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
-	"github.com/convoflow/convoflow/services/calls/internal/clientapi"
+	"github.com/convoflow/convoflow/services/calls/internal/crmapi"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
@@ -59,7 +59,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Recordings: recordings,
-		Clients: store.Clients(base.DB), CRM: clientapi.New(peer.New("crm", cfg.CRMURL, tel)), Clock: base.Clock,
+		Clients: store.Clients(base.DB), CRM: crmapi.New(peer.New("crm", cfg.CRMURL, tel)), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,

@@ -16,7 +16,6 @@ const (
 	CodeRejected    = "provider_rejected"    // it refused the key, the model or the request
 	CodeInvalid     = "insights_invalid"     // its answer does not match the schema
 	CodeTimeout     = "timeout"              // it did not answer in time
-	CodeInterrupted = "interrupted"          // its workers died again and again
 )
 
 // permanent are the codes that a retry by hand does not help with: the same recording and settings fail again.

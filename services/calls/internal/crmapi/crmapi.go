@@ -1,5 +1,5 @@
-// Package clientapi asks the crm service about a client.
-package clientapi
+// Package crmapi asks the crm service about a client.
+package crmapi
 
 import (
 	"context"
