@@ -10,13 +10,14 @@ import (
 )
 
 // Keep renews a lease until stop is called. work is ctx for the worker: it ends with the cause ErrSuperseded as soon as renew
-// says so, or when nothing could be renewed for ttl. That is measured on the process' own monotonic clock and begins before
-// each renewal is sent, so the worker stops earlier than the database gives its lease away. stop waits for a renewal that is
+// says so, or when nothing could be renewed for ttl. That is measured on the process' own monotonic clock, from began, a
+// clock.Stopwatch that was started before the lease was taken, and then from the moment before each renewal is sent: so the
+// worker stops earlier than the database gives its lease away. stop waits for a renewal that is
 // under way and reports whether the lease was lost.
-func Keep(ctx context.Context, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
+func Keep(ctx context.Context, began func() time.Duration, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
 	work, cancel := context.WithCancelCause(ctx)
 	var loop sync.WaitGroup
-	good := clock.Stopwatch()
+	good := began
 	loop.Go(func() {
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
@@ -26,13 +27,13 @@ func Keep(ctx context.Context, ttl, every time.Duration, renew func(context.Cont
 				return
 			case <-ticker.C:
 			}
-			began := clock.Stopwatch()
+			sent := clock.Stopwatch()
 			renewing, done := context.WithTimeout(work, ttl-min(ttl, good()))
 			err := renew(renewing)
 			done()
 			switch {
 			case err == nil:
-				good = began
+				good = sent
 			case errors.Is(err, ErrSuperseded), good() >= ttl:
 				cancel(ErrSuperseded)
 				return

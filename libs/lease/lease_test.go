@@ -3,6 +3,7 @@ package lease_test
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"pgregory.net/rapid"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/lease"
 )
 
@@ -166,22 +168,22 @@ func TestTheZeroLeaseHasNoWork(t *testing.T) {
 func TestAHeartbeatKeepsTheWorkAlive(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		beats := 0
-		work, stop := lease.Keep(t.Context(), ttl, 3*time.Second, func(context.Context) error { beats++; return nil })
+		var beats atomic.Int64
+		work, stop := lease.Keep(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { beats.Add(1); return nil })
 		time.Sleep(time.Minute - time.Second) // of the test's own clock
 		require.NoError(t, work.Err())
-		require.Equal(t, 19, beats)
+		require.Equal(t, int64(19), beats.Load())
 		require.False(t, stop())
 		require.ErrorIs(t, context.Cause(work), context.Canceled)
 		time.Sleep(time.Minute)
-		require.Equal(t, 19, beats, "none after the end")
+		require.Equal(t, int64(19), beats.Load(), "none after the end")
 	})
 }
 
 func TestAWorkerWithoutItsLeaseStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		work, stop := lease.Keep(t.Context(), ttl, 3*time.Second, func(context.Context) error { return lease.ErrSuperseded })
+		work, stop := lease.Keep(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return lease.ErrSuperseded })
 		<-work.Done()
 		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
 		require.True(t, stop())
@@ -191,17 +193,26 @@ func TestAWorkerWithoutItsLeaseStops(t *testing.T) {
 func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		began, n := time.Now(), 0
-		work, stop := lease.Keep(t.Context(), ttl, 3*time.Second, func(ctx context.Context) error {
-			if n++; n == 1 {
-				return nil // at 3 s, so it has the lease until 13 s
+		began := clock.Stopwatch()
+		time.Sleep(time.Second) // the lease was taken meanwhile
+		var n atomic.Int64
+		work, stop := lease.Keep(t.Context(), began, ttl, 3*time.Second, func(ctx context.Context) error {
+			if n.Add(1) == 1 {
+				return nil // 4 s after it began, so it has the lease until 14 s
 			}
 			<-ctx.Done() // the database hangs
 			return ctx.Err()
 		})
 		<-work.Done()
-		require.LessOrEqual(t, time.Since(began), 3*time.Second+ttl)
+		require.LessOrEqual(t, began(), 4*time.Second+ttl)
 		require.True(t, stop())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		began := clock.Stopwatch()
+		time.Sleep(ttl) // so long, that the lease is over before the first renewal
+		work, _ := lease.Keep(t.Context(), began, ttl, 3*time.Second, func(ctx context.Context) error { return ctx.Err() })
+		<-work.Done()
+		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
 	})
 }
 
@@ -209,7 +220,7 @@ func TestAWorkerThatStopsIsNotOneThatLost(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		work, stop := lease.Keep(ctx, ttl, 3*time.Second, func(context.Context) error { return nil })
+		work, stop := lease.Keep(ctx, clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return nil })
 		cancel()
 		<-work.Done()
 		require.False(t, stop())

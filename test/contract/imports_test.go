@@ -20,7 +20,7 @@ const ours = "github.com/convoflow/convoflow/"
 // adapters are the packages of services that know a technology. Whatever else is below internal is domain.
 var adapters = []string{
 	"store", "web", "feed", // PostgreSQL, HTTP, Kafka
-	"callapi", "clientapi", // other services
+	"callapi", "crmapi", // other services
 	"audio", "bucket", "speech", // calls: ffmpeg, object storage, AI providers
 	"pabbly", "meter", // notify: webhooks, metrics
 	"password", // hashing

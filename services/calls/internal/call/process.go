@@ -50,6 +50,7 @@ type Processor struct {
 // Transcribe does the job of a call with that epoch. A superseded job is no error: somebody else does the work, or nobody has
 // to. An error means that the call could not be saved.
 func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) error {
+	began := clock.Stopwatch()
 	c, err := p.Calls.Change(ctx, id, func(c *Call) ([]event.Event, error) {
 		return c.Begin(epoch, p.Holder, leaseTTL, p.Clock.Now())
 	})
@@ -59,7 +60,7 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 	if err != nil {
 		return fmt.Errorf("begin with call %s: %w", id, err)
 	}
-	work, stop := lease.Keep(ctx, leaseTTL, p.RenewEvery, func(ctx context.Context) error {
+	work, stop := lease.Keep(ctx, began, leaseTTL, p.RenewEvery, func(ctx context.Context) error {
 		return p.Leases.Renew(ctx, c.ID, c.Lease.Epoch, leaseTTL)
 	})
 	defer stop() // also after a panic, so that the lease expires
