@@ -9,14 +9,14 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// Keep renews a lease until stop is called. work is ctx for the worker: it ends with the cause ErrSuperseded as soon as renew
-// says so, or when nothing could be renewed for ttl. That is measured on the process' own monotonic clock and begins before
-// each renewal is sent, so the worker stops earlier than the database gives its lease away. stop waits for a renewal that is
-// under way and reports whether the lease was lost.
+// Keep calls renew at the interval every until stop is called. work is the worker's context: it is canceled with the cause
+// ErrSuperseded when renew returns ErrSuperseded, or when no renewal has succeeded for ttl. The ttl is measured with the
+// process's monotonic clock from before each renewal was sent, so the worker stops before the lease expires in the database.
+// stop waits for a renewal in progress and reports whether the lease was lost.
 func Keep(ctx context.Context, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
 	work, cancel := context.WithCancelCause(ctx)
 	var loop sync.WaitGroup
-	good := clock.Stopwatch()
+	sinceRenewal := clock.Stopwatch()
 	loop.Go(func() {
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
@@ -26,14 +26,14 @@ func Keep(ctx context.Context, ttl, every time.Duration, renew func(context.Cont
 				return
 			case <-ticker.C:
 			}
-			began := clock.Stopwatch()
-			renewing, done := context.WithTimeout(work, ttl-min(ttl, good()))
+			sinceSent := clock.Stopwatch()
+			renewing, done := context.WithTimeout(work, ttl-min(ttl, sinceRenewal()))
 			err := renew(renewing)
 			done()
 			switch {
 			case err == nil:
-				good = began
-			case errors.Is(err, ErrSuperseded), good() >= ttl:
+				sinceRenewal = sinceSent
+			case errors.Is(err, ErrSuperseded), sinceRenewal() >= ttl:
 				cancel(ErrSuperseded)
 				return
 			}
