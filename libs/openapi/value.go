@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// formats are the format names of the contract that the compiler does not check the way we mean them.
+// formats are the formats that the schema compiler would not validate as the contract defines them.
 var formats = map[string]func(any) error{
 	"uuid":      text(regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`).MatchString),
 	"date-time": text(func(s string) bool { _, err := ParseTime(s); return err == nil }),
@@ -25,10 +25,10 @@ func text(ok func(string) bool) func(any) error {
 	}
 }
 
-// layouts are the forms of a time that apps send. One without a zone is UTC.
+// layouts are the time formats that apps send. A time without a zone is UTC.
 var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", time.DateOnly}
 
-// ParseTime reads a time as apps send it; the result is in UTC.
+// ParseTime parses a time in any of the formats that apps send. The result is in UTC.
 func ParseTime(s string) (time.Time, error) {
 	for _, layout := range layouts {
 		if t, err := time.Parse(layout, s); err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
@@ -38,7 +38,8 @@ func ParseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no RFC 3339 time", s)
 }
 
-// Convert turns the text of a parameter or form field into a value of its JSON type. Otherwise typ and msg say what is wrong.
+// Convert converts the text of a parameter or form field into a value of its JSON type. If that fails, typ and msg describe the
+// problem; otherwise typ is empty.
 func Convert(text, kind string) (value any, typ, msg string) {
 	switch kind {
 	case "integer":
