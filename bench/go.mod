@@ -3,7 +3,8 @@ module github.com/convoflow/convoflow/bench
 go 1.26.0
 
 require (
-	github.com/convoflow/convoflow/libs v0.0.0-00010101000000-000000000000
+	github.com/convoflow/convoflow/api v0.0.0
+	github.com/convoflow/convoflow/libs v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/stretchr/testify v1.12.1
 	github.com/twmb/franz-go/pkg/kfake v0.0.0-20260918054303-01f206a7e32c
@@ -63,5 +64,7 @@ require (
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20261005182115-fad411399dd8 // indirect
 	google.golang.org/grpc v1.84.0 // indirect
 )
+
+replace github.com/convoflow/convoflow/api => ../api
 
 replace github.com/convoflow/convoflow/libs => ../libs

@@ -15,8 +15,11 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/codes"
+	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -86,7 +89,7 @@ func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*D
 	params["lock_timeout"] = milliseconds(lockTimeout)
 	params["idle_in_transaction_session_timeout"] = milliseconds(idleInTxTimeout)
 	pc.ConnConfig.ConnectTimeout = connectTimeout
-	pc.ConnConfig.Tracer = tracer{otelpgx.NewTracer(otelpgx.WithTracerProvider(tel.Traces))}
+	pc.ConnConfig.Tracer = newTracer(pc.ConnConfig, tel)
 	pc.MaxConns = cfg.MaxConns
 	pc.MaxConnLifetime = 30 * time.Minute
 	pc.MaxConnLifetimeJitter = 5 * time.Minute
@@ -161,7 +164,10 @@ func (db *DB) Conn(ctx context.Context) Querier {
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 
 // tracer creates spans only inside an existing trace. Background polling has no trace, and would fill the trace store.
-type tracer struct{ *otelpgx.Tracer }
+type tracer struct {
+	*otelpgx.Tracer
+	spans trace.Tracer
+}
 
 func (t tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
@@ -191,9 +197,37 @@ func (t tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.
 	return t.Tracer.TracePrepareStart(ctx, conn, data)
 }
 
-func (t tracer) TraceAcquireStart(ctx context.Context, pool *pgxpool.Pool, data pgxpool.TraceAcquireStartData) context.Context {
+// slowAcquire is how long a wait for a connection of the pool is worth no span: most take microseconds, and would be half of
+// all spans.
+const slowAcquire = 5 * time.Millisecond
+
+type acquireKey struct{}
+
+// newTracer sets what does not change once: otelpgx itself would copy the configuration of the connection for each query.
+func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
+	return tracer{otelpgx.NewTracer(
+		otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableAcquireTracer(),
+		otelpgx.WithTracerAttributes(semconv.DBNamespace(c.Database), semconv.ServerAddress(c.Host), semconv.ServerPort(int(c.Port))),
+	), tel.Tracer()}
+}
+
+// TraceAcquireStart implements pgxpool.AcquireTracer.
+func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx
 	}
-	return t.Tracer.TraceAcquireStart(ctx, pool, data)
+	return context.WithValue(ctx, acquireKey{}, clock.System{}.Now())
+}
+
+// TraceAcquireEnd implements pgxpool.AcquireTracer: it makes a span of a wait that was long.
+func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
+	began, ok := ctx.Value(acquireKey{}).(time.Time)
+	if !ok || (clock.System{}).Now().Sub(began) < slowAcquire {
+		return
+	}
+	_, span := t.spans.Start(ctx, "pool.acquire", trace.WithTimestamp(began))
+	if data.Err != nil {
+		span.SetStatus(codes.Error, "no connection")
+	}
+	span.End()
 }

@@ -18,7 +18,6 @@ import (
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 

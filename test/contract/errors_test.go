@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api"
-	"github.com/convoflow/convoflow/libs/op"
 )
 
 func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {

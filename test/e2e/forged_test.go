@@ -27,7 +27,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/op"
 )
 
 // object is one of JSON.

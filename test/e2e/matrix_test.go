@@ -14,7 +14,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/op"
 )
 
 // none stands in the table where the operation takes no object.

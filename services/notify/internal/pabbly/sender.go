@@ -23,7 +23,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )

@@ -1,0 +1,125 @@
+package service_test
+
+import (
+	"context"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/event/eventtest"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/identity/access"
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/service"
+	"github.com/convoflow/convoflow/libs/service/servicetest"
+	"github.com/convoflow/convoflow/libs/telemetry"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const document = `{"paths": {
+	"/things": {"post": {"operationId": "things.create", "x-access": "agent"}},
+	"/open": {"get": {"operationId": "things.open", "x-access": "anyone"}}}}`
+
+// promised is a contract whose sessions end with a thing of that id.
+func promised() service.Contract {
+	return service.Contract{Name: "things", OpenAPI: []byte(document), Topics: eventtest.Topics(), Sessions: access.Feed{
+		Topic: eventtest.ThingsTopic,
+		Watch: func(w *bus.Watcher, sessionEnded func(string), _ func(string, int64, bool)) {
+			bus.Watch(w, eventtest.ThingChanged, func(e event.Received[eventtest.Thing]) { sessionEnded(e.Data.Name) })
+		},
+	}}
+}
+
+type nothing struct{}
+
+// TestAServiceHasEverything sends a request whose change publishes an event, whose handler inserts a job.
+func TestAServiceHasEverything(t *testing.T) {
+	t.Parallel()
+	const kind job.Kind = "things.work"
+	w := servicetest.New(t, "things", eventtest.Topics())
+	jobs := make(chan string, 10)
+	w.Start(func(ctx context.Context, tel telemetry.Set) (_ *service.App, err error) {
+		base, err := service.Open(ctx, promised(), w.Config, tel)
+		if err != nil {
+			return nil, err
+		}
+		defer base.CloseIf(&err)
+		base.Jobs.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(_ context.Context, a job.Args) error {
+			jobs <- a.ID
+			return nil
+		})
+		bus.On(base.Consumer, eventtest.ThingChanged, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
+			return base.Jobs.Insert(ctx, kind, e.Data.ID, lease.New())
+		})
+		rpc.Handle(base.Router, "POST /things", "things.create", func(ctx context.Context, _ nothing) (nothing, error) {
+			return nothing{}, base.Outbox.Append(ctx, eventtest.ThingChanged.New(base.Clock.Now(), eventtest.Thing{ID: "a thing", Name: "a session"}))
+		}, rpc.Idempotent())
+		rpc.Handle(base.Router, "GET /open", "things.open", func(context.Context, nothing) (nothing, error) { return nothing{}, nil })
+		return base.App()
+	})
+	caller := w.Caller(identity.Agent)
+	w.Do(identity.Caller{}, "POST", "/things", "").Fails(http.StatusUnauthorized, "not_authenticated")
+	w.Get(identity.Caller{}, "/open").Is(http.StatusOK)
+	for range 2 {
+		w.Do(caller, "POST", "/things", "", "Idempotency-Key", "once").Is(http.StatusOK)
+	}
+	require.Equal(t, "a thing", <-jobs)
+	require.Equal(t, map[string][]string{"a thing": {"thing.changed 0"}}, w.Published(eventtest.ThingsTopic, 1))
+
+	ended := caller
+	ended.SessionID = event.NewID()
+	w.Do(ended, "POST", "/things", "").Is(http.StatusOK)
+	w.Publish(eventtest.ThingChanged.New(time.Now(), eventtest.Thing{ID: "end", Name: ended.SessionID}))
+	w.Await("the session has ended here too", func() bool {
+		return w.Do(ended, "POST", "/things", "").Status == http.StatusUnauthorized
+	})
+}
+
+func TestAServiceThatCannotStartLeavesNothingOpen(t *testing.T) {
+	t.Parallel()
+	w := servicetest.New(t, "things", eventtest.Topics())
+	open := func(change func(*service.Config, *service.Base)) error {
+		cfg := w.Config
+		change(&cfg, nil)
+		base, err := service.Open(t.Context(), promised(), cfg, telemetry.Nop())
+		if err != nil {
+			return err
+		}
+		defer base.CloseIf(&err)
+		change(&cfg, base)
+		_, err = base.App()
+		return err
+	}
+	require.ErrorContains(t, open(func(*service.Config, *service.Base) {}), "operation things.create is in the contract and has no route")
+	require.ErrorContains(t, open(func(cfg *service.Config, _ *service.Base) { cfg.Access = nil }), "nor an authenticator")
+	require.ErrorContains(t, open(func(cfg *service.Config, _ *service.Base) { cfg.Kafka.Mechanism = "magic" }), "SASL")
+	role, watcher := user(t, w), pgtest.Open(t)
+	w.Await("all connections are closed", func() bool {
+		return pgtest.Column[int](t, watcher, `select count(*)::int from pg_stat_activity where usename = $1`, role)[0] == 0
+	})
+}
+
+// user is the role of the world's schema.
+func user(t *testing.T, w *servicetest.World) string {
+	t.Helper()
+	base, err := service.Open(t.Context(), promised(), w.Config, telemetry.Nop())
+	require.NoError(t, err)
+	name := pgtest.Column[string](t, base.DB, `select current_user::text`)[0]
+	failed := context.Canceled
+	base.CloseIf(&failed)
+	return name
+}
+
+func TestEveryWrongSettingIsListed(t *testing.T) {
+	t.Parallel()
+	problems := service.Defaults().Check()
+	require.Len(t, problems, 3, "DATABASE_URL, KAFKA_BROKERS, AUTH_URL: %v", problems)
+}
