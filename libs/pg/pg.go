@@ -197,13 +197,13 @@ func (t tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.
 	return t.Tracer.TracePrepareStart(ctx, conn, data)
 }
 
-// slowAcquire is how long a wait for a connection of the pool is worth no span: most take microseconds, and would be half of
-// all spans.
+// slowAcquire is the minimum wait for a pool connection that gets a span. Most waits take microseconds, and their spans would
+// be half of all spans.
 const slowAcquire = 5 * time.Millisecond
 
 type acquireKey struct{}
 
-// newTracer sets what does not change once: otelpgx itself would copy the configuration of the connection for each query.
+// newTracer sets the constant attributes once. By default, otelpgx copies the connection's configuration for each query.
 func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
 	return tracer{otelpgx.NewTracer(
 		otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableAcquireTracer(),
@@ -219,7 +219,7 @@ func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 	return context.WithValue(ctx, acquireKey{}, clock.System{}.Now())
 }
 
-// TraceAcquireEnd implements pgxpool.AcquireTracer: it makes a span of a wait that was long.
+// TraceAcquireEnd implements pgxpool.AcquireTracer. It creates a span for a slow wait.
 func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
 	began, ok := ctx.Value(acquireKey{}).(time.Time)
 	if !ok || (clock.System{}).Now().Sub(began) < slowAcquire {
