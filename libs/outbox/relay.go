@@ -37,7 +37,7 @@ const (
 // leader: several relays that share the rows with SKIP LOCKED would publish out of order.
 func (o *Outbox) Relay(to Publisher) run.Actor {
 	published := prometheus.NewCounter(prometheus.CounterOpts{Name: "convoflow_outbox_published_total", Help: "Events published to Kafka.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
-	age := prometheus.NewGauge(prometheus.GaugeOpts{Name: "convoflow_outbox_oldest_seconds", Help: "Age of the oldest event that is not published yet, seen by the leading replica.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
+	age := prometheus.NewGauge(prometheus.GaugeOpts{Name: "convoflow_outbox_oldest_seconds", Help: "Age of the oldest event that is not published yet, as measured by the leading replica.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
 	return run.Func(func(ctx context.Context) error {
 		if err := errors.Join(o.tel.Metrics.Register(published), o.tel.Metrics.Register(age)); err != nil {
 			return fmt.Errorf("register the relay's metrics: %w", err)

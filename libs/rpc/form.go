@@ -34,7 +34,7 @@ const (
 // received. When the whole form has been read, the other fields are validated like those of JSON.
 type File[Req any] struct {
 	Field    string // name of the part
-	MaxBytes int64  // of the file; the rest of the form may have 1 MiB
+	MaxBytes int64  // of the file; the whole form may have 1 MiB more
 	// Store stores the file, and sets the fields of req that describe it. The fingerprint identifies the content for an
 	// Idempotency-Key. A fault with fields is reported together with the other invalid fields. Read errors of content are
 	// faults and must be returned unchanged. If Store fails, it must leave nothing stored.

@@ -68,7 +68,7 @@ func (l Linger) handler(next http.Handler) http.Handler {
 	})
 }
 
-// halfClose makes net/http call CloseWrite after it has written the response. It does so by itself for a body that is too
+// halfClose makes net/http call CloseWrite after it has written the response. It does so automatically for a body that is too
 // large, except when the client asked to close or sent Expect. Hitting the limit of a MaxBytesReader is the only way to
 // request it; no byte of the body is read here.
 func halfClose(w http.ResponseWriter) {

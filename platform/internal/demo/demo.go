@@ -25,7 +25,7 @@ const (
 	readyTimeout   = 30 * time.Second
 )
 
-// demo is one run.
+// demo is one run of the demo.
 type demo struct {
 	api     *client
 	out     io.Writer
@@ -49,10 +49,10 @@ func Run(ctx context.Context, base string, out io.Writer) error {
 	}{
 		{"The platform is ready", d.ready},
 		{"An agent registers and logs in", d.login},
-		{"The agent notes a client and uploads the recorded call", d.upload},
-		{"The call is transcribed and understood", d.follow},
+		{"The agent creates a client and uploads the recorded call", d.upload},
+		{"The call is transcribed and analyzed", d.follow},
 		{"The follow-up is scheduled", d.schedule},
-		{"Pabbly Connect is told", d.webhooks},
+		{"Pabbly Connect gets the webhooks", d.webhooks},
 	} {
 		d.say("\n▸ %s\n", step.name)
 		if err := step.do(ctx); err != nil {
