@@ -7,8 +7,8 @@ import (
 	"github.com/convoflow/convoflow/libs/service"
 )
 
-// Of returns the contract of the named service. It fails if the service has no document.
-func Of(name string) (service.Contract, error) {
-	document, err := api.Document(name)
-	return service.Contract{Name: name, OpenAPI: document, Topics: events.Topics(), Sessions: api.Sessions()}, err
+// Of returns the contract of the named service.
+func Of(name string) service.Contract {
+	document := func() ([]byte, error) { return api.Document(name) }
+	return service.Contract{Name: name, OpenAPI: document, Topics: events.Topics(), Sessions: api.Sessions()}
 }

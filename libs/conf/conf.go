@@ -145,8 +145,8 @@ func usage(b *strings.Builder, v reflect.Value, prefix string) {
 		switch {
 		case name != "" && name != "-":
 			fmt.Fprintf(b, "  %-34s %v\n", prefix+name, value.Interface())
-		case f.Type.Kind() == reflect.Struct && name != "-":
-			usage(b, value, prefix+f.Tag.Get("envPrefix"))
+		case reflect.Indirect(value).Kind() == reflect.Struct && name != "-": // a nil pointer has no settings
+			usage(b, reflect.Indirect(value), prefix+f.Tag.Get("envPrefix"))
 		}
 	}
 }

@@ -174,6 +174,27 @@ func TestUsageNamesEverySettingWithItsDefault(t *testing.T) {
 	require.Equal(t, 9, strings.Count(usage, "\n"))
 }
 
+type optional struct {
+	Group *part `envPrefix:"GROUP_"`
+}
+
+func (optional) Check() []string { return nil }
+
+// A nil pointer omits a group of settings that a service does not have.
+func TestAGroupOfSettingsCanBeOmitted(t *testing.T) {
+	t.Parallel()
+	environ := []string{"GROUP_TIMEOUT=1m"}
+	with, err := conf.Load(optional{Group: &part{}}, environ)
+	require.NoError(t, err)
+	require.Equal(t, time.Minute, with.Group.Timeout)
+	require.Contains(t, strings.Join(strings.Fields(conf.Usage(with)), " "), "GROUP_TIMEOUT 1m0s")
+
+	without, err := conf.Load(optional{}, environ)
+	require.NoError(t, err)
+	require.Nil(t, without.Group)
+	require.NotContains(t, conf.Usage(without), "GROUP_")
+}
+
 // It sets environment variables that no other test uses.
 func TestExportFiles(t *testing.T) {
 	t.Parallel()

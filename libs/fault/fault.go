@@ -26,6 +26,7 @@ const (
 	Conflict                     // the object's state does not allow it
 	TooLarge                     // over a size limit
 	Unsupported                  // the request's content type is not supported
+	OutOfRange                   // the header Range matches no part of the content
 	Invalid                      // one or more fields are invalid
 	Limited                      // too many requests
 	Unavailable                  // a dependency is down; the same request may succeed later
@@ -43,6 +44,7 @@ var statuses = map[Kind]int{
 	Conflict:         http.StatusConflict,
 	TooLarge:         http.StatusRequestEntityTooLarge,
 	Unsupported:      http.StatusUnsupportedMediaType,
+	OutOfRange:       http.StatusRequestedRangeNotSatisfiable,
 	Invalid:          http.StatusUnprocessableEntity,
 	Limited:          http.StatusTooManyRequests,
 	Unavailable:      http.StatusServiceUnavailable,

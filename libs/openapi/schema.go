@@ -187,6 +187,7 @@ func describe(k jsonschema.ErrorKind) (typ, msg string) {
 			"uuid":      {"uuid_parsing", "Input should be a valid UUID"},
 			"date-time": {"datetime_parsing", "Input should be a time such as 2026-11-24T09:30:00Z"},
 			"email":     {"value_error", "Input should be a valid e-mail address"},
+			"language":  {"value_error", "Input should be an ISO 639-1 code such as en"},
 		}
 		if f, ok := formatted[k.Want]; ok {
 			return f[0], f[1]

@@ -18,6 +18,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -53,8 +54,12 @@ func New(name, base string, tel telemetry.Set) *Client {
 }
 
 // Get reads an object with the token of ctx's caller. It fails with the other service's fault if that is NotFound, Forbidden or
-// Unauthenticated, with ctx.Err() if ctx ended, and otherwise with an Unavailable fault. It takes at most 2 s.
+// Unauthenticated, with ctx.Err() if ctx ended, with network.ErrInTransaction inside a transaction, and otherwise with an
+// Unavailable fault. It takes at most 2 s.
 func (c *Client) Get(ctx context.Context, path string, into any) error {
+	if err := network.Check(ctx); err != nil {
+		return err
+	}
 	raw, err := c.breaker.Execute(func() ([]byte, error) { return c.get(ctx, path) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return unavailable(err)

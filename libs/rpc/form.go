@@ -26,7 +26,9 @@ const (
 	maxParts     = 50
 	maxFormField = 64 << 10         // bytes of one text field; the contract has stricter limits
 	stallTimeout = 30 * time.Second // the longest wait for the next bytes of a body
-	// discardTimeout limits the removal of a refused file, which continues after the client has disconnected.
+	// finishTimeout limits the method that runs after a form has been read, and discardTimeout the removal of a refused file. Both
+	// continue after the client has disconnected.
+	finishTimeout  = 10 * time.Second
 	discardTimeout = 10 * time.Second
 )
 
@@ -49,18 +51,20 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (any, error) {
 			req, stored, err := f.read(request.(*http.Request))
-			used := false
+			called := false
 			var response any
 			if err == nil {
+				// The file is stored: a client that leaves now gets what it asked for all the same.
+				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
+				defer cancel()
 				response, err = rt.wrap(func(ctx context.Context, request any) (any, error) {
-					response, err := method(ctx, request.(Req))
-					used = err == nil
-					return response, err
+					called = true
+					return method(ctx, request.(Req))
 				})(ctx, req)
 			}
-			// After a transient error it is unknown whether the change was committed. Then the file stays, and the service's sweep
-			// removes it if nothing refers to it.
-			if refused := err != nil && !fault.Retryable(err); stored && (refused || err == nil && !used) {
+			// After a transient error of the method it is unknown whether its change was committed. Then the file stays, and the
+			// service's sweep removes it if nothing refers to it.
+			if stored && (!called || err != nil && !fault.Retryable(err)) {
 				err = errors.Join(err, f.discard(ctx, req))
 			}
 			return response, err

@@ -54,10 +54,10 @@ type Settings interface{ Shared() Config }
 
 // Migrate migrates the tables of a service to the newest version and starts nothing. It implements the migrate command.
 func Migrate(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) error {
-	db, err := open(ctx, name, cfg.Shared(), tel, own)
+	b, err := OpenDatabase(ctx, name, cfg, tel, own...)
 	if err != nil {
 		return err
 	}
-	db.Close()
+	b.Close()
 	return nil
 }

@@ -28,8 +28,8 @@ import (
 
 // Contract is what a service must implement: its API, and the topics of the platform.
 type Contract struct {
-	Name     string // name of the service, its database schema and its consumer group
-	OpenAPI  []byte // the OpenAPI document
+	Name     string                 // name of the service, its database schema and its consumer group
+	OpenAPI  func() ([]byte, error) // returns the OpenAPI document
 	Topics   []event.Topic
 	Sessions access.Feed // topic of ended sessions
 }
@@ -70,17 +70,17 @@ const lingerBytes = 200 << 20
 // runs after App.Run. If a step between Open and App fails, the caller must close the Base: defer CloseIf right after Open.
 func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (_ *Base, err error) {
 	shared := cfg.Shared()
-	b := &Base{Name: contract.Name, Tel: tel, Clock: clock.System{}, cfg: cfg, group: run.NewGroup(tel), Wrap: func(h http.Handler) http.Handler { return h }}
-	defer b.CloseIf(&err)
-	if b.DB, err = open(ctx, contract.Name, shared, tel, own); err != nil {
+	b, err := OpenDatabase(ctx, contract.Name, cfg, tel, own...)
+	if err != nil {
 		return nil, err
 	}
-	b.Defer("database", b.DB.Close)
+	defer b.CloseIf(&err)
+	b.Wrap = func(h http.Handler) http.Handler { return h }
 	if b.kafka, err = bus.Connect(shared.Kafka, contract.Topics); err != nil {
 		return nil, err
 	}
 	b.Defer("kafka", b.kafka.Close)
-	b.Outbox, b.inbox, b.keeper = outbox.New(b.DB, tel), inbox.New(b.DB), idempotency.New(b.DB)
+	b.inbox, b.keeper = inbox.New(b.DB), idempotency.New(b.DB)
 	if shared.Access != nil {
 		b.access = access.New(*shared.Access, contract.Sessions, b.kafka, b.Clock, tel)
 		b.Authenticate = b.access.Authenticate
@@ -91,15 +91,22 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	}
 	b.Jobs = job.New(b.DB, chain, tel)
 	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, tel)
+	document, err := contract.OpenAPI()
+	if err != nil {
+		return nil, err
+	}
 	authenticate := func(r *http.Request) (identity.Caller, error) { return b.Authenticate(r) }
-	if b.Router, err = rpc.NewRouter(contract.OpenAPI, chain, authenticate, b.keeper, tel); err != nil {
+	if b.Router, err = rpc.NewRouter(document, chain, authenticate, b.keeper, tel); err != nil {
 		return nil, err
 	}
 	return b, nil
 }
 
-func open(ctx context.Context, name string, cfg Config, tel telemetry.Set, own []pg.Migrations) (*pg.DB, error) {
-	db, err := pg.Open(ctx, cfg.Database, name, tel)
+// OpenDatabase opens only the database of a service and brings its tables to the newest version, for a command that does its
+// work beside the running service. The Base has Name, Tel, Clock, DB and Outbox; what the command appends to the outbox is
+// published by the running service. Call Close.
+func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (*Base, error) {
+	db, err := pg.Open(ctx, cfg.Shared().Database, name, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -108,13 +115,18 @@ func open(ctx context.Context, name string, cfg Config, tel telemetry.Set, own [
 		db.Close()
 		return nil, err
 	}
-	return db, nil
+	b := &Base{Name: name, Tel: tel, Clock: clock.System{}, DB: db, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
+	b.Defer("database", db.Close)
+	return b, nil
 }
+
+// Close closes everything, for a Base that does not become an App.
+func (b *Base) Close() { b.group.Close() }
 
 // CloseIf closes everything if *err is not nil. Defer it right after Open.
 func (b *Base) CloseIf(err *error) {
 	if *err != nil {
-		b.group.Close()
+		b.Close()
 	}
 }
 

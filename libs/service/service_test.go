@@ -30,7 +30,7 @@ const document = `{"paths": {
 
 // contract is a contract in which a changed thing ends the session with the thing's name.
 func contract() service.Contract {
-	return service.Contract{Name: "things", OpenAPI: []byte(document), Topics: eventtest.Topics(), Sessions: access.Feed{
+	return service.Contract{Name: "things", OpenAPI: func() ([]byte, error) { return []byte(document), nil }, Topics: eventtest.Topics(), Sessions: access.Feed{
 		Topic: eventtest.ThingsTopic,
 		Watch: func(w *bus.Watcher, sessionEnded func(string), _ func(string, int64, bool)) {
 			bus.Watch(w, eventtest.ThingChanged, func(e event.Received[eventtest.Thing]) { sessionEnded(e.Data.Name) })

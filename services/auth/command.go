@@ -12,10 +12,9 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
-	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
@@ -40,44 +39,43 @@ func (c Config) Commands() []run.Command {
 	}
 }
 
-// CreateAdmin makes an account an active admin, or makes the account: --email ADDRESS [--name NAME]. The password of a new one
-// comes from stdin: asked for without an echo on a terminal, else the first line. The services hear of it through the outbox
-// of the running service.
+// CreateAdmin makes an account an active admin, or creates one: --email ADDRESS [--name NAME]. The password of a new account
+// comes from stdin: typed without echo on a terminal, else the first line. The running service publishes the event.
 func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []string, stdin io.Reader, stdout io.Writer) error {
 	flags := flag.NewFlagSet("admin create", flag.ContinueOnError)
 	flags.SetOutput(stdout)
 	email := flags.String("email", "", "e-mail address of the admin")
-	name := flags.String("name", "Admin", "full name of a new account")
+	fullName := flags.String("name", "Admin", "full name of a new account")
 	if err := flags.Parse(args); err != nil {
 		return fmt.Errorf("read the arguments: %w", err)
 	}
 	if *email == "" || flags.NArg() > 0 {
-		return errors.New("say who: admin create --email ADDRESS [--name NAME]")
+		return errors.New("an e-mail address is required: admin create --email ADDRESS [--name NAME]")
 	}
-	db, err := open(ctx, cfg, tel)
+	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	agents, err := newAgents(cfg, db, outbox.New(db, tel), nil)
+	defer base.Close()
+	agents, err := newAgents(cfg, base, nil)
 	if err != nil {
 		return err
 	}
-	kept := ", with the password it had"
+	unchanged := ", with the password it had"
 	admin, err := agents.CreateAdmin(ctx, agent.CreateAdminRequest{
-		Email: *email, FullName: *name, Password: func() (string, error) {
-			kept = ""
+		Email: *email, FullName: *fullName, Password: func() (string, error) {
+			unchanged = ""
 			return readPassword(stdin, stdout)
 		},
 	})
 	if err != nil {
 		return explain(err)
 	}
-	_, err = fmt.Fprintf(stdout, "%s is an admin%s\n", admin.Email, kept)
+	_, err = fmt.Fprintf(stdout, "%s is an admin%s\n", admin.Email, unchanged)
 	return err
 }
 
-// readPassword asks on a terminal, without showing what is typed, and reads one line from anything else.
+// readPassword prompts on a terminal, without echo, and reads one line from anything else.
 func readPassword(stdin io.Reader, stdout io.Writer) (string, error) {
 	if file, ok := stdin.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
 		_, _ = fmt.Fprint(stdout, "Password: ")
@@ -95,7 +93,7 @@ func readPassword(stdin io.Reader, stdout io.Writer) (string, error) {
 	return strings.TrimRight(line, "\r\n"), nil
 }
 
-// explain says what is wrong with each field, as a client would see it.
+// explain adds what is wrong with each field, as a client would see it.
 func explain(err error) error {
 	problems := []error{err}
 	for _, f := range fault.Of(err).Fields {
@@ -107,12 +105,12 @@ func explain(err error) error {
 // RotateKeys lets the next signing key sign from now on. The running replicas follow within key.RefreshEvery; no token is
 // refused meanwhile.
 func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer) error {
-	db, err := open(ctx, cfg, tel)
+	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
 	if err != nil {
 		return err
 	}
-	defer db.Close()
-	keys, err := key.Load(ctx, store.NewKeys(db), cfg.keys(), clock.System{})
+	defer base.Close()
+	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
 	if err != nil {
 		return err
 	}

@@ -2,52 +2,50 @@ package auth_test
 
 import (
 	"bytes"
-	"context"
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth"
 )
 
 func closed(c *auth.Config) { c.Registration = "closed" }
 
-func (s service) config() auth.Config { return settings(s.database, s.brokers) }
-
-func (s service) createAdmin(t *testing.T, stdin string, args ...string) (string, error) {
-	t.Helper()
+func (a app) createAdmin(stdin string, args ...string) (string, error) {
 	var out bytes.Buffer
-	err := auth.CreateAdmin(t.Context(), s.config(), telemetry.Nop(), args, strings.NewReader(stdin), &out)
+	err := auth.CreateAdmin(a.T.Context(), a.cfg, telemetry.Nop(), args, strings.NewReader(stdin), &out)
 	return out.String(), err
 }
 
 // admin makes an admin from the shell and logs it in.
-func (s service) admin(t *testing.T) string {
-	t.Helper()
-	out, err := s.createAdmin(t, "tangerine-otter\n", "--email", "Root@example.com", "--name", "Root")
-	require.NoError(t, err)
-	require.Equal(t, "root@example.com is an admin\n", out)
-	return s.token(t, "root@example.com")
+func (a app) admin() string {
+	a.T.Helper()
+	out, err := a.createAdmin("tangerine-otter\n", "--email", "Root@example.com", "--name", "Root")
+	require.NoError(a.T, err)
+	require.Equal(a.T, "root@example.com is an admin\n", out)
+	return a.token("root@example.com")
 }
 
 func TestAdminFromTheShell(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	admin := s.admin(t)
-	require.Equal(t, "agent", s.register(t, "asha@example.com").body["role"], "the platform has its admin")
-	require.Equal(t, http.StatusOK, s.send(t, "GET", "/agents", "", "", admin).status)
+	admin := s.admin()
+	require.Equal(t, "agent", s.register("asha@example.com").Text("role"), "the platform has its admin")
+	require.Equal(t, "admin", s.me(admin).Text("role"))
 
-	out, err := s.createAdmin(t, "", "--email=asha@example.com")
+	out, err := s.createAdmin("", "--email=asha@example.com")
 	require.NoError(t, err)
 	require.Equal(t, "asha@example.com is an admin, with the password it had\n", out)
-	require.Equal(t, "admin", s.me(t, s.token(t, "asha@example.com")).body["role"])
+	require.Equal(t, "admin", s.me(s.token("asha@example.com")).Text("role"))
 
 	for name, c := range map[string]struct {
 		stdin string
@@ -61,13 +59,13 @@ func TestAdminFromTheShell(t *testing.T) {
 		"a common password": {"password\n", []string{"--email", "cy@example.com"}, "guessed first"},
 		"no password":       {"", []string{"--email", "cy@example.com"}, "at least 8"},
 	} {
-		_, err := s.createAdmin(t, c.stdin, c.args...)
+		_, err := s.createAdmin(c.stdin, c.args...)
 		require.ErrorContains(t, err, c.says, name)
 		require.NotContains(t, err.Error(), "violet-heron", name)
 	}
-	_, err = s.createAdmin(t, "  spaces count \r\n", "--email", "di@example.com")
+	_, err = s.createAdmin("  spaces count \r\n", "--email", "di@example.com")
 	require.NoError(t, err)
-	require.Equal(t, http.StatusOK, s.login(t, "di@example.com", "  spaces count ").status)
+	s.login("di@example.com", "  spaces count ").Is(200)
 }
 
 func TestTheBinaryHasTheCommands(t *testing.T) {
@@ -80,43 +78,45 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 	require.Equal(t, []string{"admin create", "keys rotate"}, names)
 }
 
-// remote is the keys of auth as another service has them.
-func remote(t *testing.T, url string) *token.Verifier {
-	t.Helper()
-	keys := token.Fetch(url+"/.well-known/jwks.json", http.DefaultClient, telemetry.Nop())
-	ctx, stop := context.WithCancel(t.Context())
-	t.Cleanup(stop)
-	go func() { _ = keys.Run(ctx) }()
-	require.Eventually(t, func() bool { return keys.Ready(ctx) == nil }, 5*time.Second, 5*time.Millisecond)
-	return token.NewVerifier(keys.Key, clock.System{})
+// publicKeys are the keys of auth as another service fetches them.
+func (a app) publicKeys() *token.Remote {
+	a.T.Helper()
+	keys := token.Fetch(a.URL+"/.well-known/jwks.json", http.DefaultClient, telemetry.Nop())
+	servicetest.Run(a.T, keys)
+	a.Await("the keys are fetched", func() bool { return keys.Ready(a.T.Context()) == nil })
+	return keys
+}
+
+// verifier verifies tokens as another service does.
+func (a app) verifier() *token.Verifier {
+	a.T.Helper()
+	return token.NewVerifier(a.publicKeys().Key, clock.System{})
 }
 
 func TestRotationRefusesNoToken(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.register(t, "asha@example.com")
-	before := s.token(t, "asha@example.com")
-	elsewhere := remote(t, s.url) // it has looked before the rotation and does not look again in this test
+	s.register("asha@example.com")
+	before := s.token("asha@example.com")
+	elsewhere := s.verifier() // it fetches the keys before the rotation and not again in this test
 
 	var out bytes.Buffer
-	require.ErrorContains(t, auth.RotateKeys(t.Context(), s.config(), telemetry.Nop(), &out), "try again later")
-	s.query(t, `update signing_keys set since = since - interval '5 minutes' where state = 'next' returning kid::text`, new(string))
-	require.NoError(t, auth.RotateKeys(t.Context(), s.config(), telemetry.Nop(), &out))
+	require.ErrorContains(t, auth.RotateKeys(t.Context(), s.cfg, telemetry.Nop(), &out), "try again later")
+	value[string](s, `update signing_keys set since = since - interval '5 minutes' where state = 'next' returning kid::text`)
+	require.NoError(t, auth.RotateKeys(t.Context(), s.cfg, telemetry.Nop(), &out))
 	require.Equal(t, "another key signs within 30s\n", out.String())
-	var states int
-	s.query(t, `select count(*) from signing_keys where state in ('old', 'signing', 'next')`, &states)
-	require.Equal(t, 3, states)
+	require.Equal(t, 3, value[int](s, `select count(*) from signing_keys where state in ('old', 'signing', 'next')`))
 
-	fresh := replica(t, s.database, s.brokers) // it signs with the new key already; s does not know of the rotation yet
-	after := fresh.token(t, "asha@example.com")
-	renewed := remote(t, fresh.url)
-	for name, text := range map[string]string{"before": before, "after": after, "at the replica that lags": s.token(t, "asha@example.com")} {
+	fresh := s.replica() // it signs with the new key already; s has not read it yet
+	after := fresh.token("asha@example.com")
+	renewed := fresh.verifier()
+	for name, text := range map[string]string{"before": before, "after": after, "at the replica that lags": s.token("asha@example.com")} {
 		for _, verifier := range []*token.Verifier{elsewhere, renewed} {
 			_, err := verifier.Verify(text)
 			require.NoError(t, err, name)
 		}
-		for _, at := range []service{s, fresh} {
-			require.Equal(t, http.StatusOK, at.me(t, text).status, name)
+		for _, at := range []app{s, fresh} {
+			require.Equal(t, http.StatusOK, at.me(text).Status, name)
 		}
 	}
 }
@@ -124,26 +124,27 @@ func TestRotationRefusesNoToken(t *testing.T) {
 func TestSecretIsReplaced(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.register(t, "asha@example.com")
-	bearer := s.token(t, "asha@example.com")
+	s.register("asha@example.com")
+	bearer := s.token("asha@example.com")
 	const secret = "an0ther-One-0f-thirty-two-lettersX"
-	renewed := replica(t, s.database, s.brokers, func(c *auth.Config) {
-		c.SecretKey, c.PreviousKey = secret, c.SecretKey
-	})
-	require.Equal(t, http.StatusOK, renewed.me(t, bearer).status)
-	require.Equal(t, http.StatusOK, s.me(t, renewed.token(t, "asha@example.com")).status)
-	onlyNew := replica(t, s.database, s.brokers, func(c *auth.Config) { c.SecretKey = secret })
-	require.Equal(t, http.StatusOK, onlyNew.me(t, bearer).status)
+	renewed := s.replica(func(c *auth.Config) { c.SecretKey, c.PreviousKey = secret, c.SecretKey })
+	renewed.me(bearer).Is(200)
+	s.me(renewed.token("asha@example.com")).Is(200)
+	onlyNew := s.replica(func(c *auth.Config) { c.SecretKey = secret })
+	onlyNew.me(bearer).Is(200)
 }
 
 func TestMigrateCommand(t *testing.T) {
 	t.Parallel()
-	cfg := settings(pgtest.Schema(t), nil)
+	cfg := auth.Defaults()
+	cfg.Database.URL = conf.Secret(pgtest.Schema(t))
 	for range 2 {
 		require.NoError(t, cfg.Migrate(t.Context(), telemetry.Nop()))
 	}
-	s := service{database: cfg.Database.URL.Reveal()}
-	var tables int
-	s.query(t, `select count(*) from information_schema.tables where table_schema = current_schema and table_name in ('agents', 'sessions', 'login_failures', 'signing_keys', 'outbox', 'idempotency')`, &tables)
-	require.Equal(t, 6, tables)
+	db, err := pg.Open(t.Context(), cfg.Database, "unused", telemetry.Nop())
+	require.NoError(t, err)
+	t.Cleanup(db.Close)
+	tables := []string{"agents", "idempotency", "inbox", "login_failures", "outbox", "river_job", "sessions", "signing_keys"}
+	require.Equal(t, tables, pgtest.Column[string](t, db,
+		`select table_name::text from information_schema.tables where table_schema = current_schema and table_name = any($1) order by table_name`, tables))
 }

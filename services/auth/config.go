@@ -5,18 +5,15 @@ import (
 	"slices"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/pg"
-	"github.com/convoflow/convoflow/libs/run"
-	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
 
 // The values of REGISTRATION.
 const (
-	registrationOpen   = "open"   // anybody may become an agent
-	registrationClosed = "closed" // only an admin makes agents
+	registrationOpen   = "open"   // anybody may register
+	registrationClosed = "closed" // only an admin makes accounts
 )
 
 const (
@@ -27,35 +24,24 @@ const (
 
 // Config is every setting of the service.
 type Config struct {
-	HTTP         run.HTTPConfig
-	Admin        run.AdminConfig
-	Database     pg.Config
-	Kafka        bus.Config
-	Log          telemetry.Config
+	service.Config
 	SecretKey    conf.Secret `env:"SECRET_KEY"`                  // seals the signing keys in the database
-	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the one before, while keys are sealed anew
-	RotationDays int         `env:"KEY_ROTATION_DAYS"`           // for how long a key signs
+	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the secret before, while keys are sealed again
+	RotationDays int         `env:"KEY_ROTATION_DAYS"`           // how long a key signs
 	Registration string      `env:"REGISTRATION"`                // open or closed
 	TokenMinutes int         `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // lifetime of an access token
 }
 
 // Defaults is what needs no setting. Tokens live for a day because the apps in the field do not renew them yet.
 func Defaults() Config {
-	return Config{
-		HTTP:         run.HTTPConfig{Addr: ":8080", H2C: true},
-		Admin:        run.AdminConfig{Addr: ":9090"},
-		Database:     pg.Defaults(),
-		Kafka:        bus.Defaults(),
-		Log:          telemetry.Defaults(),
-		RotationDays: 30,
-		Registration: registrationOpen,
-		TokenMinutes: 24 * 60,
-	}
+	shared := service.Defaults()
+	shared.Access = nil // auth verifies tokens with its own keys
+	return Config{Config: shared, RotationDays: 30, Registration: registrationOpen, TokenMinutes: 24 * 60}
 }
 
-// Check says everything that is wrong with the configuration.
+// Check lists everything that is wrong with the settings.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey))
+	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey))
 	if c.Registration != registrationOpen && c.Registration != registrationClosed {
 		problems = append(problems, "REGISTRATION must be open or closed")
 	}
@@ -68,13 +54,8 @@ func (c Config) Check() []string {
 	return problems
 }
 
-// TelemetryConfig is how the service logs.
-func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
-
 func (c Config) keys() key.Policy {
-	return key.Policy{
-		Secret: c.SecretKey.Reveal(), Previous: c.PreviousKey.Reveal(), Rotation: time.Duration(c.RotationDays) * day, TokenTTL: c.tokenTTL(),
-	}
+	return key.Policy{Secret: c.SecretKey.Reveal(), Previous: c.PreviousKey.Reveal(), Rotation: time.Duration(c.RotationDays) * day, TokenTTL: c.tokenTTL()}
 }
 
 func (c Config) tokenTTL() time.Duration { return time.Duration(c.TokenMinutes) * time.Minute }

@@ -1,8 +1,12 @@
 package calls_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,33 +15,42 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/network"
+	"github.com/convoflow/convoflow/libs/peer"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/services/calls/internal/audio"
+	"github.com/convoflow/convoflow/services/calls/internal/bucket"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+	"github.com/convoflow/convoflow/services/calls/internal/clientapi"
+	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
 func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	client := event.NewID()
-	w.crm.clients.Store(client, me.id)
+	a.crm.clients.Store(client, a.agent.AgentID)
 
-	up := me.upload(t, recording(t, 3), map[string]string{"client_id": client, "call_type": "demo", "call_tag": "connected", "recorded_at": "2026-11-24T09:30:00"}, nil)
-	require.Equal(t, http.StatusAccepted, up.status, string(up.raw))
-	require.Equal(t, "pending", up.body["status"])
-	id := up.body["id"].(string)
+	up := a.upload(a.agent, recording(t, 3), map[string]string{
+		"client_id": strings.ToUpper(client), "call_type": "demo", "call_tag": "no_answer", "recorded_at": "2026-11-24T09:30:00", "duration_seconds": "2.5",
+	}).Is(http.StatusAccepted)
+	require.Equal(t, "pending", up.Text("status"))
+	require.Equal(t, client, up.Text("client_id"))
+	require.InDelta(t, 3, up.Object()["duration_seconds"], 0, "rounded")
+	id := up.Text("id")
 
-	got := me.ended(t, id)
-	require.NotEmpty(t, got["duration_seconds"])
-	require.InDelta(t, 3, got["duration_seconds"], 0.1)
-	for _, volatile := range []string{"duration_seconds", "size_bytes", "created_at", "updated_at", "completed_at"} {
+	got := a.ended(id)
+	for _, volatile := range []string{"size_bytes", "created_at", "updated_at", "completed_at"} {
 		require.NotNil(t, got[volatile], volatile)
 		delete(got, volatile)
 	}
 	want := map[string]any{
-		"id": id, "agent_id": me.id, "client_id": client, "lead_id": nil, "title": "Yearly plan", "call_type": "demo", "call_tag": "connected",
+		"id": id, "agent_id": a.agent.AgentID, "client_id": client, "lead_id": nil, "title": "Yearly plan", "call_type": "demo", "call_tag": "no_answer",
 		"status": "completed", "error": nil, "outcome": "ok", "progress": 1.0, "audio_filename": "call.ogg", "audio_url": "/calls/" + id + "/audio",
-		"content_type": "audio/ogg", "language": "en", "raw_transcript": transcript, "transcription": transcript,
+		"content_type": "audio/ogg", "duration_seconds": 3.0, "language": "en", "raw_transcript": transcript, "transcription": transcript,
 		"segments": []any{map[string]any{"start": 0.5, "end": 2.5, "speaker": nil, "text": transcript}},
 		"summary":  "The customer wants the yearly plan and finds it expensive.", "action_items": []any{"Send an offer"}, "sentiment": "positive",
 		"key_topics": []any{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8, "interest_level": "high",
@@ -46,111 +59,154 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 
-	var types []string
-	for _, m := range bustest.Read(t, w.cfg.Kafka.Brokers, events.CallsTopic, 3) {
+	published := bustest.Read(t, a.cfg.Kafka.Brokers, events.CallsTopic, 3)
+	for _, m := range published {
 		var payload events.Call
 		require.NoError(t, json.Unmarshal(m.Value, &payload))
 		require.Equal(t, id, payload.CallID)
-		for _, h := range m.Headers {
-			if h.Key == "ce_type" {
-				types = append(types, string(h.Value))
-			}
-		}
+		require.Equal(t, "no_answer", *payload.CallTag)
+		require.NotNil(t, payload.RecordedAt)
 	}
-	require.Equal(t, []string{"call.uploaded", "call.transcribing", "transcription.completed"}, types)
+	var last events.Call
+	require.NoError(t, json.Unmarshal(published[2].Value, &last))
+	require.InDelta(t, 3, *last.DurationSeconds, 0.1)
+	require.NotEqual(t, 3.0, *last.DurationSeconds, "events have fractions")
+	require.Equal(t, []string{"call.uploaded 1", "call.transcribing 2", "transcription.completed 5"}, a.Published(events.CallsTopic, 3)[id])
 
-	list := me.get(t, "/calls?status=completed&q=yearly+plan&client_id="+client)
+	list := a.Get(a.agent, "/calls?status=completed&q=yearly+plan&client_id="+client).Is(http.StatusOK)
 	var items []map[string]any
-	require.NoError(t, json.Unmarshal(list.raw, &items))
+	require.NoError(t, json.Unmarshal([]byte(list.Body), &items))
 	require.Len(t, items, 1)
 	for _, name := range []string{"raw_transcript", "segments", "insights", "evidence", "transcription"} {
 		require.NotContains(t, items[0], name)
 	}
-	require.Equal(t, "[]\n", strings.TrimSpace(string(me.get(t, "/calls?q=bicycle").raw))+"\n")
+	require.Equal(t, "[]", a.Get(a.agent, "/calls?q=bicycle").Body)
+}
+
+func TestWhatAnUploadLeavesOutHasDefaults(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	got := a.upload(a.agent, recording(t, 2), map[string]string{"client_id": "", "language": " ", "call_tag": ""}).Is(http.StatusAccepted).Object()
+	require.Equal(t, "default", got["call_type"])
+	require.Equal(t, "connected", got["call_tag"])
+	require.Equal(t, got["created_at"], got["recorded_at"])
+	for _, name := range []string{"client_id", "lead_id", "language", "duration_seconds"} {
+		require.Nil(t, got[name], name)
+	}
+	upper := a.upload(a.agent, recording(t, 2), map[string]string{"language": "DE"}).Is(http.StatusAccepted)
+	require.Equal(t, "de", upper.Text("language"))
 }
 
 func TestOnlyTheOwnerAndAdminsSeeACall(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me, other, admin := w.agent(t, identity.Agent), w.agent(t, identity.Agent), w.agent(t, identity.Admin)
-	id := me.upload(t, recording(t, 2), nil, nil).body["id"].(string)
-	me.ended(t, id)
+	a := start(t)
+	id := a.call(recording(t, 2))
+	a.ended(id)
 	for _, path := range []string{"/calls/" + id, "/calls/" + id + "/audio"} {
-		require.Equal(t, http.StatusOK, me.get(t, path).status)
-		require.Equal(t, http.StatusOK, admin.get(t, path).status)
-		refused := other.get(t, path)
-		require.Equal(t, http.StatusForbidden, refused.status)
-		require.Equal(t, "call_forbidden", refused.body["code"])
+		a.Get(a.agent, path).Is(http.StatusOK)
+		a.Get(a.admin, path).Is(http.StatusOK)
+		a.Get(a.other, path).Fails(http.StatusForbidden, "call_forbidden")
 	}
-	require.Equal(t, "call_not_found", me.get(t, "/calls/"+event.NewID()).body["code"])
-	require.Equal(t, "[]", string(other.get(t, "/calls").raw))
-	require.Contains(t, string(admin.get(t, "/calls").raw), id)
+	a.Get(a.agent, "/calls/"+event.NewID()).Fails(http.StatusNotFound, "call_not_found")
+	a.Get(a.agent, "/calls/7").Fails(http.StatusNotFound, "call_not_found")
+	require.Equal(t, "[]", a.Get(a.other, "/calls").Body)
+	require.Equal(t, []string{id}, a.Get(a.admin, "/calls").IDs())
 
-	require.Equal(t, "call_forbidden", other.do(t, http.MethodPost, "/calls/"+id+"/retry", nil, nil).body["code"])
-	require.Equal(t, http.StatusForbidden, other.do(t, http.MethodDelete, "/calls/"+id, nil, nil).status)
-	require.Equal(t, http.StatusNoContent, me.do(t, http.MethodDelete, "/calls/"+id, nil, nil).status)
-	require.Equal(t, http.StatusNotFound, me.get(t, "/calls/"+id).status)
-	require.Empty(t, w.files(t))
+	a.Do(a.other, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusForbidden, "call_forbidden")
+	a.Do(a.other, http.MethodDelete, "/calls/"+id, "").Fails(http.StatusForbidden, "call_forbidden")
+	require.Len(t, a.files(), 1)
+	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
+	for _, path := range []string{"/calls/" + id, "/calls/" + id + "/audio"} {
+		a.Get(a.agent, path).Fails(http.StatusNotFound, "call_not_found")
+	}
+	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Fails(http.StatusNotFound, "call_not_found")
+	a.Await("the recording is removed", func() bool { return len(a.files()) == 0 })
+	a.AwaitRow(`select not exists (select from erasures)`)
+}
+
+// Apps poll a call every 3 s. While nothing changes that is one cheap query: the lock shows that no transcript is loaded.
+func TestPollingACallLoadsNoTranscript(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.call(recording(t, 2))
+	a.ended(id)
+	path := "/calls/" + id
+	read := a.Get(a.agent, path).Is(http.StatusOK)
+	tag := read.Header.Get("ETag")
+	require.NotEmpty(t, tag)
+	require.NoError(t, a.DB.InTx(t.Context(), func(ctx context.Context) error {
+		if _, err := a.DB.Conn(ctx).Exec(ctx, `lock table transcripts in access exclusive mode`); err != nil {
+			return err
+		}
+		poll := a.Get(a.agent, path, "If-None-Match", tag).Is(http.StatusNotModified)
+		require.Empty(t, poll.Body)
+		require.Equal(t, tag, poll.Header.Get("ETag"))
+		a.Get(a.admin, path, "If-None-Match", tag).Is(http.StatusNotModified)
+		a.Get(a.other, path, "If-None-Match", tag).Fails(http.StatusForbidden, "call_forbidden")
+		a.Get(a.agent, "/calls/"+event.NewID(), "If-None-Match", tag).Fails(http.StatusNotFound, "call_not_found")
+		return nil
+	}))
+	a.Do(a.agent, http.MethodPost, path+"/retry", "").Is(http.StatusAccepted)
+	changed := a.Get(a.agent, path, "If-None-Match", tag).Is(http.StatusOK)
+	require.NotEqual(t, tag, changed.Header.Get("ETag"))
 }
 
 func TestTheRecordingIsServedInRanges(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	audio := recording(t, 2)
-	path := "/calls/" + me.upload(t, audio, nil, nil).body["id"].(string) + "/audio"
+	path := "/calls/" + a.call(audio) + "/audio"
 
-	whole := me.get(t, path)
-	require.Equal(t, http.StatusOK, whole.status)
-	require.Equal(t, audio, whole.raw)
-	require.Equal(t, "audio/ogg", whole.header.Get("Content-Type"))
-	require.Equal(t, `inline; filename=call.ogg`, whole.header.Get("Content-Disposition"))
+	whole := a.Get(a.agent, path).Is(http.StatusOK)
+	require.Equal(t, string(audio), whole.Body)
+	require.Equal(t, "audio/ogg", whole.Header.Get("Content-Type"))
+	require.Equal(t, `inline; filename=call.ogg`, whole.Header.Get("Content-Disposition"))
 
-	part := me.do(t, http.MethodGet, path, nil, map[string]string{"Range": "bytes=10-19"})
-	require.Equal(t, http.StatusPartialContent, part.status)
-	require.Equal(t, audio[10:20], part.raw)
-	tail := me.do(t, http.MethodGet, path, nil, map[string]string{"Range": "bytes=-5"})
-	require.Equal(t, audio[len(audio)-5:], tail.raw)
+	part := a.Get(a.agent, path, "Range", "bytes=10-19").Is(http.StatusPartialContent)
+	require.Equal(t, string(audio[10:20]), part.Body)
+	tail := a.Get(a.agent, path, "Range", "bytes=-5")
+	require.Equal(t, string(audio[len(audio)-5:]), tail.Body)
 
-	beyond := me.do(t, http.MethodGet, path, nil, map[string]string{"Range": "bytes=99999999-"})
-	require.Equal(t, http.StatusRequestedRangeNotSatisfiable, beyond.status)
-	require.Equal(t, "range_not_satisfiable", beyond.body["code"])
-	require.NotEmpty(t, beyond.body["request_id"])
-	require.Equal(t, http.StatusNotModified, me.do(t, http.MethodGet, path, nil, map[string]string{"If-None-Match": whole.header.Get("ETag")}).status)
+	beyond := a.Get(a.agent, path, "Range", "bytes=99999999-").Fails(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
+	require.Equal(t, "application/json", beyond.Header.Get("Content-Type"))
+	require.Empty(t, beyond.Header.Get("Content-Disposition"))
+	require.NotEmpty(t, beyond.Header.Get("Content-Range"))
+	a.Get(a.agent, path, "If-None-Match", whole.Header.Get("ETag")).Is(http.StatusNotModified)
 }
 
 func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	stranger := event.NewID()
-	w.crm.clients.Store(stranger, event.NewID())
+	a.crm.clients.Store(stranger, event.NewID())
 	ogg := recording(t, 2)
 
-	refused := me.upload(t, []byte("just a text, named call.mp3"), map[string]string{
+	refused := a.upload(a.agent, []byte("just a text, named call.mp3"), map[string]string{
 		"client_id": "7", "call_type": "chat", "call_tag": "x", "language": "english", "duration_seconds": "-1", "recorded_at": "yesterday",
-	}, nil)
-	require.Equal(t, http.StatusUnprocessableEntity, refused.status)
+	}).Fails(http.StatusUnprocessableEntity, "validation_error")
 	var problem struct {
-		Detail []struct {
+		Errors []struct {
 			Type string
 			Loc  []string
 		}
 	}
-	require.NoError(t, json.Unmarshal(refused.raw, &problem))
+	require.NoError(t, json.Unmarshal([]byte(refused.Body), &problem))
 	var wrong []string
-	for _, d := range problem.Detail {
-		wrong = append(wrong, d.Type+" "+strings.Join(d.Loc, "."))
+	for _, e := range problem.Errors {
+		wrong = append(wrong, e.Type+" "+strings.Join(e.Loc, "."))
 	}
 	require.Equal(t, []string{
 		"audio_format body.audio", "enum body.call_tag", "enum body.call_type", "uuid_parsing body.client_id",
 		"greater_than_equal body.duration_seconds", "value_error body.language", "datetime_parsing body.recorded_at",
 	}, wrong)
+	for name, value := range map[string]string{"language": "xx", "duration_seconds": "86401", "recorded_at": "24.11.2026"} {
+		require.Equal(t, []string{name}, a.upload(a.agent, ogg, map[string]string{name: value}).Wrong())
+	}
 
 	for name, c := range map[string]struct {
 		audio  []byte
 		fields map[string]string
-		header map[string]string
+		header []string
 		status int
 		code   string
 	}{
@@ -159,19 +215,81 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 		"unknown client":     {ogg, map[string]string{"client_id": event.NewID()}, nil, 404, "client_not_found"},
 		"other's client":     {ogg, map[string]string{"client_id": stranger}, nil, 403, "client_forbidden"},
 		"any lead":           {ogg, map[string]string{"lead_id": event.NewID()}, nil, 404, "lead_not_found"},
-		"not multipart":      {ogg, nil, map[string]string{"Content-Type": "application/json"}, 415, "unsupported_content_type"},
-		"no boundary":        {ogg, nil, map[string]string{"Content-Type": "multipart/form-data"}, 400, "malformed_form"},
-		"another boundary":   {ogg, nil, map[string]string{"Content-Type": "multipart/form-data; boundary=x"}, 400, "malformed_form"},
-		"long key":           {ogg, nil, map[string]string{"Idempotency-Key": strings.Repeat("k", 300)}, 422, "validation_error"},
+		"not multipart":      {ogg, nil, []string{"Content-Type", "application/json"}, 415, "unsupported_content_type"},
+		"no boundary":        {ogg, nil, []string{"Content-Type", "multipart/form-data"}, 400, "malformed_form"},
+		"another boundary":   {ogg, nil, []string{"Content-Type", "multipart/form-data; boundary=x"}, 400, "malformed_form"},
+		"long key":           {ogg, nil, []string{"Idempotency-Key", strings.Repeat("k", 300)}, 422, "validation_error"},
 		"over the limit":     {slices.Concat(ogg, make([]byte, 2<<20)), nil, nil, 413, "audio_too_large"},
 		"far over the limit": {slices.Concat(ogg, make([]byte, 4<<20)), nil, nil, 413, "audio_too_large"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			got := me.upload(t, c.audio, c.fields, c.header)
-			require.Equal(t, c.status, got.status, string(got.raw))
-			require.Equal(t, c.code, got.body["code"])
+			a := a.in(t)
+			a.upload(a.agent, c.audio, c.fields, c.header...).Fails(c.status, c.code)
 		})
 	}
-	require.Empty(t, w.files(t), "nothing of a refused upload stays")
-	require.Equal(t, "[]", string(me.get(t, "/calls").raw))
+	require.Empty(t, a.files(), "nothing of a refused upload stays")
+	require.Equal(t, "[]", a.Get(a.agent, "/calls").Body)
+}
+
+func TestWhoseClientItIsIsLearnedOnceAndFollowsTheEvents(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	audio, mine, early := recording(t, 0.3), event.NewID(), event.NewID()
+	a.crm.clients.Store(mine, a.agent.AgentID)
+	for range 2 {
+		a.upload(a.agent, audio, map[string]string{"client_id": mine}, "Idempotency-Key", event.NewID()).Is(http.StatusAccepted)
+	}
+	require.Equal(t, int64(1), a.crm.requests.Load(), "then there is a copy")
+
+	changed := events.Client{ClientID: early, Version: 1, AgentID: a.agent.AgentID, Name: "Priya"}
+	a.Publish(events.ClientCreated.New(a.now(), changed))
+	a.AwaitRow(`select exists (select from clients where id = $1)`, early)
+	a.crm.status.Store(http.StatusInternalServerError)
+	a.upload(a.agent, audio, map[string]string{"client_id": early}).Is(http.StatusAccepted)
+	a.upload(a.other, audio, map[string]string{"client_id": early}).Fails(http.StatusForbidden, "client_forbidden")
+	a.upload(a.admin, audio, map[string]string{"client_id": early}).Is(http.StatusAccepted)
+
+	deleted := events.Client{ClientID: mine, Version: 2, AgentID: a.agent.AgentID}
+	a.Publish(events.ClientDeleted.New(a.now(), deleted))
+	a.AwaitRow(`select deleted from clients where id = $1`, mine)
+	a.upload(a.agent, audio, map[string]string{"client_id": mine}).Fails(http.StatusNotFound, "client_not_found")
+	require.Equal(t, int64(1), a.crm.requests.Load())
+
+	a.crm.status.Store(http.StatusForbidden)
+	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusForbidden, "client_forbidden")
+	a.crm.status.Store(http.StatusInternalServerError)
+	files := len(a.files())
+	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusServiceUnavailable, "service_unavailable")
+	require.Len(t, a.files(), files, "an upload that was not tried leaves no file")
+	require.Empty(t, pgtest.Column[string](t, a.DB, `select id::text from calls where agent_id = $1`, a.other.AgentID))
+}
+
+// A transaction that waited for another system would hold a connection and locks meanwhile.
+func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	recordings, err := bucket.Open(t.Context(), a.cfg.StorageURL, 1<<20, audio.Sniff)
+	require.NoError(t, err)
+	t.Cleanup(recordings.Close)
+	provider := speech.Provider{BaseURL: a.ai.url, Key: "sk-test", Model: "whisper-1"}
+	analyst, err := speech.NewAnalyst(provider, clock.System{}, a.Tel)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "speech.ogg")
+	require.NoError(t, os.WriteFile(file, recording(t, 1), 0o600))
+	require.NoError(t, a.DB.InTx(identity.With(t.Context(), a.agent), func(ctx context.Context) error {
+		_, stored := recordings.Store(ctx, "2026/11/x", bytes.NewReader(recording(t, 1)))
+		_, opened := recordings.Open(ctx, "2026/11/x")
+		_, _, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Transcribe(ctx, file, nil)
+		_, _, analysed := analyst.Analyse(ctx, call.Question{Transcript: "x"})
+		_, learned := clientapi.New(peer.New("crm", a.crm.url, a.Tel)).Find(ctx, event.NewID())
+		for what, err := range map[string]error{
+			"store": stored, "open": opened, "remove": recordings.Remove(ctx, "2026/11/x"), "transcribe": transcribed, "analyse": analysed, "crm": learned,
+			"list": recordings.List(ctx, "2026/11/", a.now(), func([]string) error { return nil }),
+		} {
+			require.ErrorIs(t, err, network.ErrInTransaction, what)
+		}
+		return nil
+	}))
+	require.Zero(t, a.ai.transcriptions.Load()+a.ai.chats.Load()+a.crm.requests.Load())
+	require.Empty(t, a.files())
 }

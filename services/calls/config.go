@@ -3,29 +3,21 @@ package calls
 import (
 	"fmt"
 	"net/url"
+	"slices"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/identity/access"
-	"github.com/convoflow/convoflow/libs/pg"
-	"github.com/convoflow/convoflow/libs/run"
-	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
-// Config is the settings of the service.
+// Config is every setting of the service.
 type Config struct {
-	HTTP      run.HTTPConfig
-	Admin     run.AdminConfig
-	Database  pg.Config
-	Kafka     bus.Config
-	Log       telemetry.Config
+	service.Config
 	SecretKey conf.Secret `env:"SECRET_KEY"`
-	Access    access.Config
-	CRMURL    string `env:"CRM_URL"` // asked for a client that no event told of yet
+	CRMURL    string      `env:"CRM_URL"` // of the crm service, for clients whose event has not arrived yet
 
-	StorageURL     string        `env:"STORAGE_URL"`       // bucket of the recordings, as gocloud.dev/blob writes it
+	StorageURL     string        `env:"STORAGE_URL"`       // bucket of the recordings, in the form of gocloud.dev/blob
 	MaxAudioSizeMB int64         `env:"MAX_AUDIO_SIZE_MB"` // MiB of one recording
 	OrphanAge      time.Duration `env:"AUDIO_ORPHAN_AGE"`  // of a file without a call when it is removed
 	TempDir        string        `env:"AUDIO_TEMP_DIR"`    // for ffmpeg; the system's when empty
@@ -37,40 +29,31 @@ type Config struct {
 	RetryWaits []time.Duration `env:"TRANSCRIBE_RETRY_WAITS"` // after the first failure of a provider, the second, …; then the call has failed
 }
 
-// Account is where a provider is and how it knows us.
+// Account is a provider's API and our key for it.
 type Account struct {
 	APIKey  conf.Secret `env:"API_KEY"`
 	BaseURL string      `env:"BASE_URL"` // with /v1
 }
 
-// Provider is an account and a model. What the account leaves open OPENAI_* says.
+// Provider is an account and a model. OPENAI_* fills what the account leaves empty.
 type Provider struct {
 	Account
 	Model string `env:"MODEL"`
 }
 
-// Defaults are the settings of a service in a container of its own.
+// Defaults is what needs no setting.
 func Defaults() Config {
 	return Config{
-		HTTP: run.HTTPConfig{Addr: ":8080", H2C: true}, Admin: run.AdminConfig{Addr: ":9090"},
-		Database: pg.Defaults(), Kafka: bus.Defaults(), Access: access.Defaults(), Log: telemetry.Defaults(),
-		MaxAudioSizeMB: 100, OrphanAge: time.Hour,
+		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour,
 		Transcribe: Provider{Model: "whisper-1"}, Chat: Provider{Model: "gpt-4o-mini"},
 		Workers:    2,
 		RetryWaits: []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute, 5 * time.Minute},
 	}
 }
 
-// TelemetryConfig is how the service logs.
-func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
-
 // Check lists everything that is wrong with the settings.
 func (c Config) Check() []string {
-	problems := append(c.Database.Check(), c.Kafka.Check()...)
-	problems = append(problems, c.Log.Check()...)
-	problems = append(problems, conf.CheckSecret("SECRET_KEY", c.SecretKey)...)
-	problems = append(problems, c.Access.Check()...)
-	problems = append(problems, checkURL("CRM_URL", c.CRMURL, "http://crm:8080")...)
+	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckURL("CRM_URL", c.CRMURL, "http://crm:8080"))
 	if u, err := url.Parse(c.StorageURL); err != nil || u.Scheme == "" {
 		problems = append(problems, "STORAGE_URL is not set to a bucket: file:///a/directory, s3://bucket?region=…, gs://bucket or azblob://container")
 	}
@@ -88,22 +71,12 @@ func (c Config) Check() []string {
 	return problems
 }
 
-func checkURL(name, value, example string) []string {
-	if value == "" {
-		return []string{name + " is not set: " + example}
-	}
-	if u, err := url.Parse(value); err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return []string{name + " is not an http or https URL such as " + example}
-	}
-	return nil
-}
-
 func checkProvider(name string, p speech.Provider) (problems []string) {
 	if p.Key == "" && p.BaseURL == "" {
 		problems = append(problems, fmt.Sprintf("OPENAI_API_KEY is not set: set it, or %s_BASE_URL to a compatible server", name))
 	}
 	if p.BaseURL != "" {
-		problems = append(problems, checkURL(name+"_BASE_URL (or OPENAI_BASE_URL)", p.BaseURL, "https://api.openai.com/v1")...)
+		problems = append(problems, conf.CheckURL(name+"_BASE_URL (or OPENAI_BASE_URL)", p.BaseURL, "https://api.openai.com/v1")...)
 	}
 	if p.Model == "" {
 		problems = append(problems, name+"_MODEL is empty")

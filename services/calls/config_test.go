@@ -31,11 +31,11 @@ func TestSettings(t *testing.T) {
 		"one of two": {environ("TRANSCRIBE_BASE_URL=http://a/v1"), []string{"OPENAI_API_KEY is not set: set it, or CHAT_BASE_URL to a compatible server"}},
 		"everything wrong": {environ("OPENAI_BASE_URL=api", "STORAGE_URL=recordings", "MAX_AUDIO_SIZE_MB=0", "TRANSCRIBE_WORKERS=0", "AUDIO_ORPHAN_AGE=1s", "CRM_URL="), []string{
 			"AUDIO_ORPHAN_AGE must be 1m or more: a file without a call may be one that is just being uploaded",
-			"CHAT_BASE_URL (or OPENAI_BASE_URL) is not an http or https URL such as https://api.openai.com/v1",
-			"CRM_URL is not set: http://crm:8080",
+			"CHAT_BASE_URL (or OPENAI_BASE_URL) is not an http or https address such as https://api.openai.com/v1",
+			"CRM_URL is not set: such as http://crm:8080",
 			"MAX_AUDIO_SIZE_MB must be 1 to 4096",
 			"STORAGE_URL is not set to a bucket: file:///a/directory, s3://bucket?region=…, gs://bucket or azblob://container",
-			"TRANSCRIBE_BASE_URL (or OPENAI_BASE_URL) is not an http or https URL such as https://api.openai.com/v1",
+			"TRANSCRIBE_BASE_URL (or OPENAI_BASE_URL) is not an http or https address such as https://api.openai.com/v1",
 			"TRANSCRIBE_WORKERS must be 1 to 100",
 		}},
 	} {

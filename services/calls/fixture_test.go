@@ -3,18 +3,16 @@ package calls_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"fmt"
 	"io"
-	"maps"
 	"mime/multipart"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -23,143 +21,74 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/service"
+	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-const patience = 30 * time.Second
-
-// world is the service with real parts around it and fakes of its neighbours.
-type world struct {
-	cfg     calls.Config
-	url     string
-	signer  token.Signer
-	ai      *fakeAI
-	crm     *fakeCRM
-	storage string
-	stop    func()
+// app is the running service, three people who use it, and fakes of the provider and of crm.
+type app struct {
+	*servicetest.World
+	agent, other, admin identity.Caller
+	cfg                 calls.Config
+	ai                  *fakeAI
+	crm                 *fakeCRM
+	storage             string
 }
 
-func newWorld(t *testing.T, change ...func(*calls.Config)) *world {
+func start(t *testing.T, change ...func(*calls.Config)) *app {
 	t.Helper()
-	public, private, err := ed25519.GenerateKey(nil)
-	require.NoError(t, err)
-	w := &world{signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}, ai: newFakeAI(t), crm: newFakeCRM(t), storage: t.TempDir()}
-	auth := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, _ *http.Request) {
-		_ = json.NewEncoder(rw).Encode(token.JWKS{Keys: []token.JWK{token.PublicJWK("k1", public)}})
-	}))
-	t.Cleanup(auth.Close)
-	cfg := calls.Defaults()
-	cfg.Database.URL = conf.Secret(pgtest.Schema(t))
-	cfg.Kafka.Brokers = bustest.Broker(t)
-	cfg.SecretKey = "7Qm2xV9pLr4TzW8kYb3NcF6hJd1SgA5e"
-	cfg.Access.AuthURL, cfg.CRMURL = auth.URL, w.crm.url
-	cfg.StorageURL = "file://" + w.storage
-	cfg.TempDir = t.TempDir()
-	cfg.OpenAI.APIKey, cfg.OpenAI.BaseURL = "sk-test", w.ai.url
-	cfg.RetryWaits = []time.Duration{10 * time.Millisecond, 10 * time.Millisecond}
-	cfg.MaxAudioSizeMB = 2
+	w := servicetest.New(t, "calls", events.Topics())
+	a := &app{
+		World: w, agent: w.Caller(identity.Agent), other: w.Caller(identity.Agent), admin: w.Caller(identity.Admin),
+		cfg: calls.Defaults(), ai: newFakeAI(t), crm: newFakeCRM(t), storage: t.TempDir(),
+	}
+	a.cfg.Config = w.Config
+	a.cfg.SecretKey = "7Qm2xV9pLr4TzW8kYb3NcF6hJd1SgA5e"
+	a.cfg.CRMURL = a.crm.url
+	a.cfg.StorageURL = "file://" + a.storage
+	a.cfg.TempDir = t.TempDir()
+	a.cfg.OpenAI.APIKey, a.cfg.OpenAI.BaseURL = "sk-test", a.ai.url
+	a.cfg.RetryWaits = []time.Duration{10 * time.Millisecond, 10 * time.Millisecond}
+	a.cfg.MaxAudioSizeMB = 2
 	for _, f := range change {
-		f(&cfg)
+		f(&a.cfg)
 	}
-	require.Empty(t, cfg.Check())
-	w.cfg = cfg
-	w.start(t)
-	return w
+	require.Empty(t, a.cfg.Check())
+	a.start()
+	return a
 }
 
-// start runs the service until stop, or the end of the test.
-func (w *world) start(t *testing.T) {
+// start runs the service, also once more after Stop.
+func (a *app) start() {
+	a.T.Helper()
+	a.Tel.Metrics = telemetry.Nop().Metrics // a process registers its metrics once
+	a.Start(func(ctx context.Context, tel telemetry.Set) (*service.App, error) { return calls.New(ctx, a.cfg, tel) })
+}
+
+// in is the same app in a subtest.
+func (a *app) in(t *testing.T) *app {
 	t.Helper()
-	w.cfg.HTTP.Listener, w.cfg.Admin.Listener = listen(t), listen(t)
-	app, err := calls.New(t.Context(), w.cfg, telemetry.Nop())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	done := make(chan error, 1)
-	go func() { done <- app.Run(ctx) }()
-	var once sync.Once
-	w.stop = func() {
-		once.Do(func() {
-			cancel()
-			require.NoError(t, <-done)
-		})
-	}
-	t.Cleanup(w.stop)
-	w.url = "http://" + app.Addr()
-	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, patience, 10*time.Millisecond)
+	world, inner := *a.World, *a
+	world.T, inner.World = t, &world
+	return &inner
 }
 
-func listen(t *testing.T) net.Listener {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	return l
+// upload sends a recording, named call.ogg, with the fields after it, which is the harder order.
+func (a *app) upload(as identity.Caller, audio []byte, fields map[string]string, header ...string) servicetest.Answer {
+	a.T.Helper()
+	body, contentType := form(a.T, "call.ogg", audio, fields)
+	return a.Send(as, http.MethodPost, "/calls/upload", body, append([]string{"Content-Type", contentType}, header...)...)
 }
 
-// agent is somebody who calls the API.
-type agent struct {
-	w     *world
-	id    string
-	token string
-}
-
-func (w *world) agent(t *testing.T, role identity.Role) agent {
-	t.Helper()
-	id := event.NewID()
-	text, err := w.signer.Sign(identity.Caller{AgentID: id, SessionID: event.NewID(), Role: role}, time.Hour)
-	require.NoError(t, err)
-	return agent{w, id, text}
-}
-
-type answer struct {
-	status int
-	header http.Header
-	raw    []byte
-	body   map[string]any
-}
-
-func (a agent) do(t *testing.T, method, path string, body io.Reader, header map[string]string) answer {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), method, a.w.url+path, body)
-	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer "+a.token)
-	for name, value := range header {
-		req.Header.Set(name, value)
-	}
-	res, err := http.DefaultClient.Do(req)
-	require.NoError(t, err)
-	defer func() { _ = res.Body.Close() }()
-	raw, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	out := answer{status: res.StatusCode, header: res.Header, raw: raw}
-	_ = json.Unmarshal(raw, &out.body)
-	return out
-}
-
-func (a agent) get(t *testing.T, path string) answer {
-	t.Helper()
-	return a.do(t, http.MethodGet, path, nil, nil)
-}
-
-func (a agent) upload(t *testing.T, audio []byte, fields map[string]string, header map[string]string) answer {
-	t.Helper()
-	body, contentType := form(t, "call.ogg", audio, fields)
-	all := map[string]string{"Content-Type": contentType}
-	maps.Copy(all, header)
-	return a.do(t, http.MethodPost, "/calls/upload", body, all)
-}
-
-// form has the recording before the fields, which is the harder order.
-func form(t *testing.T, name string, audio []byte, fields map[string]string) (*bytes.Buffer, string) {
+func form(t testing.TB, name string, audio []byte, fields map[string]string) (*bytes.Buffer, string) {
 	t.Helper()
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
@@ -176,42 +105,49 @@ func form(t *testing.T, name string, audio []byte, fields map[string]string) (*b
 	return &body, w.FormDataContentType()
 }
 
-// ended waits for the end of a call.
-func (a agent) ended(t *testing.T, id string) map[string]any {
-	t.Helper()
-	return a.until(t, id, "completed", "failed")
+// call uploads a recording of the agent and returns the call's id.
+func (a *app) call(audio []byte) string {
+	a.T.Helper()
+	return a.upload(a.agent, audio, nil).Is(http.StatusAccepted).Text("id")
 }
 
-func (a agent) until(t *testing.T, id string, statuses ...string) map[string]any {
-	t.Helper()
-	var last answer
-	require.Eventually(t, func() bool {
-		last = a.get(t, "/calls/"+id)
-		for _, s := range statuses {
-			if last.body["status"] == s {
-				return true
-			}
-		}
-		return false
-	}, patience, 20*time.Millisecond, "call %s never was %v: %s", id, statuses, last.raw)
-	return last.body
+// ended waits for the end of a call of the agent.
+func (a *app) ended(id string) map[string]any {
+	a.T.Helper()
+	var last servicetest.Answer
+	a.Await("the call "+id+" ends", func() bool {
+		last = a.Get(a.agent, "/calls/"+id).Is(http.StatusOK)
+		return slices.Contains([]string{"completed", "failed"}, last.Text("status"))
+	})
+	return last.Object()
 }
 
-// files are all regular files below the storage directory.
-func (w *world) files(t *testing.T) []string {
-	t.Helper()
+// files are all files below the storage directory.
+func (a *app) files() []string {
+	a.T.Helper()
 	var found []string
-	require.NoError(t, filepath.WalkDir(w.storage, func(path string, d os.DirEntry, err error) error {
+	require.NoError(a.T, filepath.WalkDir(a.storage, func(path string, d os.DirEntry, err error) error {
 		if err == nil && !d.IsDir() {
-			found = append(found, strings.TrimPrefix(path, w.storage+"/"))
+			found = append(found, strings.TrimPrefix(path, a.storage+"/"))
 		}
 		return err
 	}))
 	return found
 }
 
+// temporary are the directories in which recordings are prepared now.
+func (a *app) temporary() []string {
+	a.T.Helper()
+	found, err := filepath.Glob(filepath.Join(a.cfg.TempDir, "convoflow-calls", "*", "call-*"))
+	require.NoError(a.T, err)
+	return found
+}
+
+// now is the time of an event.
+func (a *app) now() time.Time { return clock.System{}.Now() }
+
 // recording makes audio of that many seconds.
-func recording(t *testing.T, seconds float64, args ...string) []byte {
+func recording(t testing.TB, seconds float64, args ...string) []byte {
 	t.Helper()
 	if len(args) == 0 {
 		args = []string{"-c:a", "libopus", "-f", "ogg"}
@@ -223,6 +159,12 @@ func recording(t *testing.T, seconds float64, args ...string) []byte {
 	raw, err := os.ReadFile(out)
 	require.NoError(t, err)
 	return raw
+}
+
+// wav makes uncompressed audio of that many seconds.
+func wav(t *testing.T, seconds float64) []byte {
+	t.Helper()
+	return recording(t, seconds, "-c:a", "pcm_s16le", "-f", "wav")
 }
 
 // fakeAI speaks as much of OpenAI's API as the service needs.
@@ -258,7 +200,7 @@ func newFakeAI(t *testing.T) *fakeAI {
 		reply(w, map[string]any{"text": transcript, "language": "english", "duration": 3, "segments": []map[string]any{{"start": 0.5, "end": 2.5, "text": " " + transcript}}})
 	})
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // without it a client that has gone goes unnoticed
+		_, _ = io.Copy(io.Discard, r.Body) // net/http notices that a client has left only after the body was read
 		f.chats.Add(1)
 		if h := f.onChat.Load(); h != nil {
 			(*h)(w, r)
@@ -268,7 +210,7 @@ func newFakeAI(t *testing.T) *fakeAI {
 	})
 	server := httptest.NewServer(mux)
 	t.Cleanup(func() {
-		server.CloseClientConnections() // Close waits for answers that a test holds back
+		server.CloseClientConnections() // Close waits for open requests
 		server.Close()
 	})
 	f.url = server.URL + "/v1"
@@ -295,16 +237,21 @@ func refuse(status int, code string) *http.HandlerFunc {
 
 // fakeCRM knows clients by id.
 type fakeCRM struct {
-	url     string
-	asked   atomic.Int64
-	clients sync.Map // id to agent id
+	url      string
+	requests atomic.Int64
+	status   atomic.Int64 // of every answer, when it is not 0
+	clients  sync.Map     // id to agent id
 }
 
 func newFakeCRM(t *testing.T) *fakeCRM {
 	t.Helper()
 	f := &fakeCRM{}
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		f.asked.Add(1)
+	f.url = servicetest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		f.requests.Add(1)
+		if status := f.status.Load(); status != 0 {
+			w.WriteHeader(int(status))
+			return
+		}
 		id := strings.TrimPrefix(r.URL.Path, "/clients/")
 		owner, ok := f.clients.Load(id)
 		if !ok {
@@ -313,21 +260,6 @@ func newFakeCRM(t *testing.T) *fakeCRM {
 			return
 		}
 		reply(w, map[string]any{"id": id, "agent_id": owner})
-	}))
-	t.Cleanup(server.Close)
-	f.url = server.URL
+	})
 	return f
-}
-
-func jsonBody(t *testing.T, v any) io.Reader {
-	t.Helper()
-	raw, err := json.Marshal(v)
-	require.NoError(t, err)
-	return bytes.NewReader(raw)
-}
-
-// next is the path of a Link header.
-func next(link string) string {
-	path, _, _ := strings.Cut(strings.TrimPrefix(link, "<"), ">")
-	return path
 }

@@ -5,19 +5,19 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 
 func handler(h http.HandlerFunc) *http.HandlerFunc { return &h }
 
-func hear(text string) *http.HandlerFunc {
+func says(text string) *http.HandlerFunc {
 	return handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]any{"text": text}) })
 }
 
@@ -36,87 +36,77 @@ func TestHowCallsEnd(t *testing.T) {
 		chat       *http.HandlerFunc
 		want       want
 	}{
-		"nobody speaks":       {normal, hear(" \n"), nil, want{"completed", "no_speech", nil, nil, 1, 0}},
-		"too short":           {func(t *testing.T) []byte { return recording(t, 0.5) }, nil, nil, want{"completed", "too_short", nil, nil, 0, 0}},
-		"damaged file":        {cutM4A, nil, nil, want{"failed", nil, "audio_unreadable", false, 0, 0}},
-		"wrong key":           {normal, refuse(401, "invalid_api_key"), nil, want{"failed", nil, "provider_rejected", false, 1, 0}},
-		"no such model":       {normal, nil, refuse(404, "model_not_found"), want{"failed", nil, "provider_rejected", false, 1, 1}},
-		"quota used up":       {normal, refuse(429, "insufficient_quota"), nil, want{"failed", nil, "provider_quota", true, 1, 0}},
-		"busy for too long":   {normal, refuse(429, "rate_limit_exceeded"), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
-		"down for too long":   {normal, refuse(500, "server_error"), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
-		"chat is down":        {normal, nil, refuse(502, ""), want{"failed", nil, "provider_unavailable", true, 1, 3}},
-		"nothing installed":   {normal, refuse(503, "provider_unavailable"), nil, want{"failed", nil, "provider_unavailable", true, 1, 0}},
-		"not JSON":            {normal, handler(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
-		"insights do not fit": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, chatAnswer(map[string]any{"summary": 1})) }), want{"failed", nil, "insights_invalid", true, 1, 2}},
+		"nobody speaks":         {normal, says(" \n"), nil, want{"completed", "no_speech", nil, nil, 1, 0}},
+		"too short":             {func(t *testing.T) []byte { return recording(t, 0.5) }, nil, nil, want{"completed", "too_short", nil, nil, 0, 0}},
+		"damaged file":          {cutM4A, nil, nil, want{"failed", nil, "audio_unreadable", false, 0, 0}},
+		"wrong key":             {normal, refuse(401, "invalid_api_key"), nil, want{"failed", nil, "provider_rejected", false, 1, 0}},
+		"no such model":         {normal, nil, refuse(404, "model_not_found"), want{"failed", nil, "provider_rejected", false, 1, 1}},
+		"quota used up":         {normal, refuse(429, "insufficient_quota"), nil, want{"failed", nil, "provider_quota", true, 1, 0}},
+		"busy for too long":     {normal, refuse(429, "rate_limit_exceeded"), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
+		"down for too long":     {normal, refuse(500, "server_error"), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
+		"chat is down":          {normal, nil, refuse(502, ""), want{"failed", nil, "provider_unavailable", true, 1, 3}},
+		"nothing installed":     {normal, refuse(503, "provider_unavailable"), nil, want{"failed", nil, "provider_unavailable", true, 1, 0}},
+		"not JSON":              {normal, handler(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
+		"insights do not match": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, chatAnswer(map[string]any{"summary": 1})) }), want{"failed", nil, "insights_invalid", true, 1, 2}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			w.ai.onTranscribe.Store(c.transcribe)
-			w.ai.onChat.Store(c.chat)
-			me := w.agent(t, identity.Agent)
-			up := me.upload(t, c.audio(t), nil, nil)
-			require.Equal(t, http.StatusAccepted, up.status, string(up.raw))
-			got := me.ended(t, up.body["id"].(string))
+			a := start(t)
+			a.ai.onTranscribe.Store(c.transcribe)
+			a.ai.onChat.Store(c.chat)
+			got := a.ended(a.call(c.audio(t)))
 			problem, _ := got["error"].(map[string]any)
-			require.Equal(t, c.want, want{got["status"], got["outcome"], problem["code"], problem["retryable"], w.ai.transcriptions.Load(), w.ai.chats.Load()}, problem)
+			require.Equal(t, c.want, want{got["status"], got["outcome"], problem["code"], problem["retryable"], a.ai.transcriptions.Load(), a.ai.chats.Load()}, problem)
 			if name == "nothing installed" {
 				require.Equal(t, "install it", problem["message"])
 			}
-			left, err := filepath.Glob(filepath.Join(w.cfg.TempDir, "convoflow-calls", "*", "call-*"))
-			require.NoError(t, err)
-			require.Empty(t, left, "temporary files")
+			require.Empty(t, a.temporary(), "temporary files")
 		})
 	}
 }
 
 func TestAProviderThatIsDownForAMomentDelaysOnly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
+	a := start(t)
 	failures := 2
-	w.ai.onTranscribe.Store(handler(func(rw http.ResponseWriter, _ *http.Request) {
+	a.ai.onTranscribe.Store(handler(func(rw http.ResponseWriter, _ *http.Request) {
 		if failures--; failures >= 0 {
 			(*refuse(500, "server_error"))(rw, nil)
 			return
 		}
 		reply(rw, map[string]any{"text": transcript})
 	}))
-	me := w.agent(t, identity.Agent)
-	got := me.ended(t, me.upload(t, recording(t, 2), nil, nil).body["id"].(string))
+	got := a.ended(a.call(recording(t, 2)))
 	require.Equal(t, "completed", got["status"])
 	require.InDelta(t, 3, got["attempts"], 0)
-	require.Nil(t, got["segments"], "the model gave no times")
+	require.Nil(t, got["segments"], "the model returned no times")
 }
 
-func TestARetryOfFailedInsightsKeepsTheTranscript(t *testing.T) {
+func TestARetryOfFailedInsightsReusesTheTranscript(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	w.ai.onChat.Store(refuse(401, "invalid_api_key"))
-	me := w.agent(t, identity.Agent)
-	id := me.upload(t, recording(t, 2), nil, nil).body["id"].(string)
-	failed := me.ended(t, id)
+	a := start(t)
+	a.ai.onChat.Store(refuse(401, "invalid_api_key"))
+	id := a.call(recording(t, 2))
+	failed := a.ended(id)
 	require.Equal(t, "failed", failed["status"])
 	require.Equal(t, transcript, failed["raw_transcript"])
 
-	w.ai.onChat.Store(nil)
-	retried := me.do(t, http.MethodPost, "/calls/"+id+"/retry", nil, nil)
-	require.Equal(t, http.StatusAccepted, retried.status, string(retried.raw))
-	require.Equal(t, "pending", retried.body["status"])
-	require.Equal(t, "completed", me.ended(t, id)["status"])
-	require.Equal(t, int64(1), w.ai.transcriptions.Load())
+	a.ai.onChat.Store(nil)
+	retry := "/calls/" + id + "/retry"
+	require.Equal(t, "pending", a.Do(a.agent, http.MethodPost, retry, "").Is(http.StatusAccepted).Text("status"))
+	require.Equal(t, "completed", a.ended(id)["status"])
+	require.Equal(t, int64(1), a.ai.transcriptions.Load())
 
-	again := me.do(t, http.MethodPost, "/calls/"+id+"/retry", jsonBody(t, map[string]string{"call_type": "demo", "language": "de"}), map[string]string{"Content-Type": "application/json"})
-	require.Equal(t, http.StatusAccepted, again.status, string(again.raw))
-	require.Nil(t, again.body["raw_transcript"])
-	done := me.ended(t, id)
+	again := a.Do(a.agent, http.MethodPost, retry, `{"call_type":"demo","language":"DE"}`).Is(http.StatusAccepted)
+	require.Nil(t, again.Object()["raw_transcript"])
+	done := a.ended(id)
 	require.Equal(t, "demo", done["call_type"])
 	require.Equal(t, "de", done["language"])
-	require.Equal(t, int64(2), w.ai.transcriptions.Load())
-	wrong := me.do(t, http.MethodPost, "/calls/"+id+"/retry", jsonBody(t, map[string]string{"language": "xx"}), map[string]string{"Content-Type": "application/json"})
-	require.Equal(t, http.StatusUnprocessableEntity, wrong.status)
+	require.Equal(t, int64(2), a.ai.transcriptions.Load())
+	require.Equal(t, []string{"language"}, a.Do(a.agent, http.MethodPost, retry, `{"language":"xx"}`).Wrong())
 }
 
-// A provider that never answers: the worker holds the call until something else happens.
+// hang is a provider that never answers: the worker has the call until something else happens.
 func hang(begun chan<- struct{}) *http.HandlerFunc {
 	return handler(func(_ http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
@@ -124,77 +114,78 @@ func hang(begun chan<- struct{}) *http.HandlerFunc {
 	})
 }
 
+// working uploads a recording, and returns the id of its call once a worker waits for that answer of the provider.
+func (a *app) working(answer *atomic.Pointer[http.HandlerFunc]) (id string) {
+	a.T.Helper()
+	begun := make(chan struct{}, 10)
+	answer.Store(hang(begun))
+	id = a.call(recording(a.T, 2))
+	<-begun
+	answer.Store(nil)
+	return id
+}
+
 func TestARestartGoesOnWhereItStopped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	begun := make(chan struct{}, 10)
-	w.ai.onChat.Store(hang(begun))
-	me := w.agent(t, identity.Agent)
-	id := me.upload(t, recording(t, 2), nil, nil).body["id"].(string)
-	<-begun
-	busy := me.do(t, http.MethodPost, "/calls/"+id+"/retry", nil, nil)
-	require.Equal(t, http.StatusConflict, busy.status)
-	require.Equal(t, "call_busy", busy.body["code"])
-	w.stop()
-	w.ai.onChat.Store(nil)
-	begin := time.Now()
-	w.start(t)
-	got := me.ended(t, id)
+	a := start(t)
+	id := a.working(&a.ai.onChat)
+	a.Do(a.agent, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusConflict, "call_busy")
+	a.Stop()
+	require.Equal(t, []bool{true}, pgtest.Column[bool](t, a.DB, `select lease_holder is null and lease_until is null from calls where id = $1`, id),
+		"the lease was handed back, so that nobody waits for its end")
+	a.start()
+	got := a.ended(id)
 	require.Equal(t, "completed", got["status"])
-	require.Equal(t, int64(1), w.ai.transcriptions.Load(), "the transcript was not paid for twice")
-	require.Less(t, time.Since(begin), 10*time.Second, "the lease was handed back, not waited for")
-	left, err := os.ReadDir(filepath.Join(w.cfg.TempDir, "convoflow-calls"))
+	require.Equal(t, int64(1), a.ai.transcriptions.Load(), "the transcript was not paid for twice")
+	left, err := os.ReadDir(filepath.Join(a.cfg.TempDir, "convoflow-calls"))
 	require.NoError(t, err)
-	require.Len(t, left, 1, "the place of the one that runs")
+	require.Len(t, left, 1, "the directory of the running process")
+}
+
+// A killed process no longer renews its lease: another worker takes over.
+func TestACallOfADeadProcessIsTakenOver(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.working(&a.ai.onChat)
+	_, err := a.DB.Conn(t.Context()).Exec(t.Context(), `update calls set lease_epoch = lease_epoch + 1, lease_until = now() - interval '1 second' where id = $1`, id)
+	require.NoError(t, err)
+	got := a.ended(id)
+	require.Equal(t, "completed", got["status"])
+	require.InDelta(t, 2, got["attempts"], 0)
+	require.Equal(t, int64(1), a.ai.transcriptions.Load())
 }
 
 func TestACallCanBeDeletedWhileItIsTranscribed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	begun := make(chan struct{}, 10)
-	w.ai.onTranscribe.Store(hang(begun))
-	me := w.agent(t, identity.Agent)
-	id := me.upload(t, recording(t, 2), nil, nil).body["id"].(string)
-	<-begun
-	require.Equal(t, http.StatusNoContent, me.do(t, http.MethodDelete, "/calls/"+id, nil, nil).status)
-	require.Equal(t, "call_not_found", me.get(t, "/calls/"+id).body["code"])
-	require.Empty(t, w.files(t))
-	messages := bustest.Read(t, w.cfg.Kafka.Brokers, events.CallsTopic, 3)
+	a := start(t)
+	id := a.working(&a.ai.onTranscribe)
+	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
+	a.Get(a.agent, "/calls/"+id).Fails(http.StatusNotFound, "call_not_found")
+	a.Await("the recording is removed", func() bool { return len(a.files()) == 0 })
+	messages := bustest.Read(t, a.cfg.Kafka.Brokers, events.CallsTopic, 3)
 	var last events.Call
 	require.NoError(t, json.Unmarshal(messages[2].Value, &last))
 	require.Nil(t, last.Summary)
-	require.Eventually(t, func() bool {
-		left, err := filepath.Glob(filepath.Join(w.cfg.TempDir, "convoflow-calls", "*", "call-*"))
-		return err == nil && len(left) == 0
-	}, patience, 20*time.Millisecond, "the worker stopped and cleaned up")
+	a.Await("the worker stopped and removed its files", func() bool { return len(a.temporary()) == 0 })
 }
 
 func TestListsArePagedNewestFirst(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	audio := recording(t, 0.3)
 	var ids []string
 	for range 5 {
-		ids = append([]string{me.upload(t, audio, nil, nil).body["id"].(string)}, ids...)
+		ids = append([]string{a.call(audio)}, ids...)
 	}
-	var seen []string
-	path := "/calls?limit=2"
-	for path != "" {
-		page := me.get(t, path)
-		require.Equal(t, http.StatusOK, page.status)
-		var items []map[string]any
-		require.NoError(t, json.Unmarshal(page.raw, &items))
-		for _, item := range items {
-			seen = append(seen, item["id"].(string))
-		}
-		path = next(page.header.Get("Link"))
+	var listed []string
+	for path := "/calls?limit=2"; path != ""; {
+		page := a.Get(a.agent, path).Is(http.StatusOK)
+		listed = append(listed, page.IDs()...)
+		path = page.Next()
 	}
-	require.Equal(t, ids, seen)
-	var skipped []map[string]any
-	require.NoError(t, json.Unmarshal(me.get(t, "/calls?limit=1&skip=3").raw, &skipped))
-	require.Equal(t, ids[3], skipped[0]["id"])
+	require.Equal(t, ids, listed)
+	require.Equal(t, ids[3:4], a.Get(a.agent, "/calls?limit=1&skip=3").IDs())
 	for _, wrong := range []string{"limit=501", "limit=0", "cursor=x", "status=done", "from=yesterday", "client_id=1", "sentiment=angry"} {
-		require.Equal(t, http.StatusUnprocessableEntity, me.get(t, "/calls?"+wrong).status, wrong)
+		a.Get(a.agent, "/calls?"+wrong).Fails(http.StatusUnprocessableEntity, "validation_error")
 	}
 }

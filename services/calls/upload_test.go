@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -20,7 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/event"
-	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/services/calls"
 )
 
@@ -32,8 +34,7 @@ func amr() []byte {
 
 func TestEveryAcceptedFormatIsTranscribed(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	for name, c := range map[string]struct {
 		audio       []byte
 		contentType string
@@ -56,47 +57,43 @@ func TestEveryAcceptedFormatIsTranscribed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			up := me.upload(t, c.audio, nil, nil)
-			require.Equal(t, http.StatusAccepted, up.status, string(up.raw))
-			require.Equal(t, c.contentType, up.body["content_type"])
-			got := me.ended(t, up.body["id"].(string))
+			a := a.in(t)
+			up := a.upload(a.agent, c.audio, nil).Is(http.StatusAccepted)
+			require.Equal(t, c.contentType, up.Text("content_type"))
+			got := a.ended(up.Text("id"))
 			require.Equal(t, "completed", got["status"], got["error"])
 			require.Equal(t, "ok", got["outcome"])
-			require.InDelta(t, 2, got["duration_seconds"], 0.2)
+			require.InDelta(t, 2, got["duration_seconds"], 0)
+			require.InDelta(t, 2, pgtest.Column[float64](t, a.DB, `select duration_seconds from calls where id = $1`, up.Text("id"))[0], 0.2)
 		})
 	}
 }
 
 func TestTheSizeLimitCountsTheRecordingOnly(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *calls.Config) { c.MaxAudioSizeMB = 1 })
-	me := w.agent(t, identity.Agent)
-	wav := recording(t, 2, "-c:a", "pcm_s16le", "-f", "wav")
-	exact := append(bytes.Clone(wav), make([]byte, 1<<20-len(wav))...)
-	require.Equal(t, http.StatusAccepted, me.upload(t, exact[:len(exact)-1], nil, nil).status)
-	require.Equal(t, http.StatusAccepted, me.upload(t, exact, map[string]string{"call_type": "demo"}, nil).status)
-	over := me.upload(t, append(exact, 0), nil, nil)
-	require.Equal(t, http.StatusRequestEntityTooLarge, over.status)
-	require.Equal(t, "audio_too_large", over.body["code"])
-	require.Len(t, w.files(t), 2)
+	a := start(t, func(c *calls.Config) { c.MaxAudioSizeMB = 1 })
+	sound := wav(t, 2)
+	exact := append(bytes.Clone(sound), make([]byte, 1<<20-len(sound))...)
+	a.upload(a.agent, exact[:len(exact)-1], nil).Is(http.StatusAccepted)
+	a.upload(a.agent, exact, map[string]string{"call_type": "demo"}).Is(http.StatusAccepted)
+	a.upload(a.agent, append(exact, 0), nil).Fails(http.StatusRequestEntityTooLarge, "audio_too_large")
+	require.Len(t, a.files(), 2)
 }
 
 func TestAnUploadThatIsCutLeavesNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
-	body, contentType := form(t, "a.wav", recording(t, 5, "-c:a", "pcm_s16le", "-f", "wav"), map[string]string{"call_type": "demo"})
+	a := start(t)
+	body, contentType := form(t, "a.wav", wav(t, 5), map[string]string{"call_type": "demo"})
 	whole := body.Bytes()
 	for _, at := range []int{0, 50, 300, 100_000, len(whole) - 120, len(whole) - 100, len(whole) - 80, len(whole) - 68, len(whole) - 40, len(whole) - 4, len(whole) - 3} {
 		// The body ends too early, though the sender says that it is complete.
-		got := me.do(t, http.MethodPost, "/calls/upload", bytes.NewReader(whole[:at]), map[string]string{"Content-Type": contentType})
-		require.Equal(t, http.StatusBadRequest, got.status, "cut at %d of %d: %s", at, len(whole), got.raw)
-		require.Equal(t, "malformed_form", got.body["code"])
+		t.Logf("cut at %d of %d", at, len(whole))
+		a.Send(a.agent, http.MethodPost, "/calls/upload", bytes.NewReader(whole[:at]), "Content-Type", contentType).Fails(http.StatusBadRequest, "malformed_form")
 
 		// The connection ends.
-		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 		require.NoError(t, err)
-		_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", me.token, contentType, len(whole), whole[:at])
+		_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", a.Token(a.agent), contentType, len(whole), whole[:at])
 		require.NoError(t, err)
 		require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -105,34 +102,97 @@ func TestAnUploadThatIsCutLeavesNothing(t *testing.T) {
 		require.NoError(t, res.Body.Close())
 		require.NoError(t, conn.Close())
 	}
-	require.Empty(t, w.files(t))
-	require.Equal(t, "[]", string(me.get(t, "/calls").raw))
+	require.Empty(t, a.files())
+	require.Equal(t, "[]", a.Get(a.agent, "/calls").Body)
 }
 
 func TestAnIdempotencyKeyMakesOneCall(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	audio := recording(t, 2)
-	key := map[string]string{"Idempotency-Key": "one"}
-	first := me.upload(t, audio, map[string]string{"call_type": "demo"}, key)
-	require.Equal(t, http.StatusAccepted, first.status, string(first.raw))
-	me.ended(t, first.body["id"].(string))
+	demo := map[string]string{"call_type": "demo"}
+	first := a.upload(a.agent, audio, demo, "Idempotency-Key", "one").Is(http.StatusAccepted)
+	a.ended(first.Text("id"))
 
-	again := me.upload(t, audio, map[string]string{"call_type": "demo"}, key)
-	require.Equal(t, http.StatusAccepted, again.status)
-	require.Equal(t, string(first.raw), string(again.raw))
-	other := me.upload(t, audio, map[string]string{"call_type": "followup"}, key)
-	require.Equal(t, http.StatusConflict, other.status)
-	require.Equal(t, "idempotency_key_reused", other.body["code"])
-	require.Len(t, w.files(t), 1, "the recordings of the other two are gone")
-	require.Equal(t, int64(1), w.ai.transcriptions.Load())
+	again := a.upload(a.agent, audio, demo, "Idempotency-Key", "one").Is(http.StatusAccepted)
+	require.Equal(t, first.Body, again.Body)
+	a.upload(a.agent, audio, map[string]string{"call_type": "followup"}, "Idempotency-Key", "one").Fails(http.StatusConflict, "idempotency_key_reused")
+	a.upload(a.agent, recording(t, 3), demo, "Idempotency-Key", "one").Fails(http.StatusConflict, "idempotency_key_reused")
+	require.Len(t, a.files(), 1, "the recordings of the other three were removed")
+	require.Equal(t, int64(1), a.ai.transcriptions.Load())
+}
+
+func TestPartsInAnyOrder(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	audio := recording(t, 2)
+	part := func(w *multipart.Writer, name, value string) {
+		if name != "audio" {
+			require.NoError(t, w.WriteField(name, value))
+			return
+		}
+		file, err := w.CreateFormFile(name, "call.ogg")
+		require.NoError(t, err)
+		_, err = file.Write(audio)
+		require.NoError(t, err)
+	}
+	send := func(names ...string) servicetest.Answer {
+		var body bytes.Buffer
+		w := multipart.NewWriter(&body)
+		for _, name := range names {
+			part(w, name, "demo")
+		}
+		require.NoError(t, w.Close())
+		return a.Send(a.agent, http.MethodPost, "/calls/upload", &body, "Content-Type", w.FormDataContentType())
+	}
+	require.Equal(t, "demo", send("call_type", "audio").Is(http.StatusAccepted).Text("call_type"))
+	require.Equal(t, "demo", send("audio", "unknown", "call_type").Is(http.StatusAccepted).Text("call_type"))
+	require.Equal(t, []string{"audio"}, send("audio", "audio").Wrong())
+	require.Equal(t, []string{"audio"}, send("call_type", "audio", "audio").Wrong())
+	send(slices.Repeat([]string{"x"}, 51)...).Fails(http.StatusBadRequest, "too_many_parts")
+	require.Len(t, a.files(), 2)
+}
+
+// A phone that has sent everything may close its connection at once: it will look for the call later.
+func TestAClientThatLeavesAfterTheLastByteGetsItsCall(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	client := event.NewID()
+	a.crm.clients.Store(client, a.agent.AgentID)
+	body, contentType := form(t, "a.ogg", recording(t, 0.3), map[string]string{"client_id": client})
+	conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
+	require.NoError(t, err)
+	_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", a.Token(a.agent), contentType, body.Len(), body)
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	a.Await("the call is listed", func() bool { return len(a.Get(a.agent, "/calls?client_id="+client).IDs()) == 1 })
+}
+
+func TestTimesOfUploads(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	audio := recording(t, 0.3)
+	send := func(at string) servicetest.Answer {
+		return a.upload(a.agent, audio, map[string]string{"recorded_at": at})
+	}
+	for _, at := range []string{"2026-11-24T09:30:00Z", "2026-11-24T10:30:00+01:00", "2026-11-24T09:30:00", "2026-11-24 09:30:00", "2026-11-24T09:30:00.0000001"} {
+		require.Equal(t, "2026-11-24T09:30:00Z", send(at).Is(http.StatusAccepted).Text("recorded_at"), at)
+	}
+	require.Equal(t, "9999-12-31T23:59:59Z", send("9999-12-31T23:59:59Z").Is(http.StatusAccepted).Text("recorded_at"))
+	for _, at := range []string{
+		"now", "24.11.2026", "2026-13-01T00:00:00Z", "0000-01-01T00:00:00Z",
+		// A time that leaves the years 1 to 9999 only in UTC once made a call that could not be published, and a 500.
+		"9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00",
+	} {
+		answer := send(at)
+		require.Equal(t, []string{"recorded_at"}, answer.Wrong(), at)
+		require.Contains(t, answer.Body, "datetime_parsing")
+	}
 }
 
 func TestPathsInFilenamesAreDropped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	me := w.agent(t, identity.Agent)
+	a := start(t)
 	audio := recording(t, 2)
 	for sent, want := range map[string]any{
 		"../../etc/passwd": "passwd", `C:\calls\acme.mp3`: "acme.mp3", "..": nil,
@@ -145,21 +205,19 @@ func TestPathsInFilenamesAreDropped(t *testing.T) {
 		_, err = part.Write(audio)
 		require.NoError(t, err)
 		require.NoError(t, form.Close())
-		got := me.do(t, http.MethodPost, "/calls/upload", &body, map[string]string{"Content-Type": form.FormDataContentType()})
-		require.Equal(t, http.StatusAccepted, got.status, string(got.raw))
-		require.Equal(t, want, got.body["audio_filename"], sent)
-		require.Equal(t, http.StatusOK, me.get(t, got.body["audio_url"].(string)).status)
+		got := a.Send(a.agent, http.MethodPost, "/calls/upload", &body, "Content-Type", form.FormDataContentType()).Is(http.StatusAccepted)
+		require.Equal(t, want, got.Object()["audio_filename"], sent)
+		a.Get(a.agent, got.Text("audio_url")).Is(http.StatusOK)
 	}
 }
 
 func TestFilesWithoutACallAreSweptWhenTheyAreOld(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *calls.Config) { c.OrphanAge = time.Hour })
-	me := w.agent(t, identity.Agent)
-	kept := me.upload(t, recording(t, 2), nil, nil).body["id"].(string)
-	me.ended(t, kept)
-	w.stop()
-	month := filepath.Join(w.storage, time.Now().UTC().Format("2006/01"))
+	a := start(t, func(c *calls.Config) { c.OrphanAge = time.Hour })
+	id := a.call(recording(t, 2))
+	a.ended(id)
+	a.Stop()
+	month := filepath.Join(a.storage, time.Now().UTC().Format("2006/01"))
 	old := time.Now().Add(-2 * time.Hour)
 	for name, age := range map[string]time.Time{
 		event.NewID(): old, event.NewID() + ".1a2b.tmp": old, event.NewID(): time.Now(), "notes.txt": old,
@@ -167,32 +225,31 @@ func TestFilesWithoutACallAreSweptWhenTheyAreOld(t *testing.T) {
 		require.NoError(t, os.WriteFile(filepath.Join(month, name), []byte("x"), 0o600))
 		require.NoError(t, os.Chtimes(filepath.Join(month, name), age, age))
 	}
-	require.NoError(t, os.Chtimes(filepath.Join(month, kept), old, old))
-	w.start(t)
-	require.Eventually(t, func() bool { return len(w.files(t)) == 3 }, patience, 10*time.Millisecond)
-	left := strings.Join(w.files(t), " ")
-	require.Contains(t, left, kept)
+	require.NoError(t, os.Chtimes(filepath.Join(month, id), old, old))
+	a.start()
+	a.Await("orphans are removed", func() bool { return len(a.files()) == 3 })
+	left := strings.Join(a.files(), " ")
+	require.Contains(t, left, id)
 	require.Contains(t, left, "notes.txt", "what is not ours is not touched")
 }
 
-// zeros is an endless body that counts what was taken of it.
-type zeros struct{ taken atomic.Int64 }
+// zeros is an endless body that counts what was read of it.
+type zeros struct{ read atomic.Int64 }
 
 func (z *zeros) Read(p []byte) (int, error) {
 	clear(p)
-	z.taken.Add(int64(len(p)))
+	z.read.Add(int64(len(p)))
 	return len(p), nil
 }
 
 func TestAnEndlessUploadIsCutAtTheLimit(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, func(c *calls.Config) { c.MaxAudioSizeMB = 1 })
-	me := w.agent(t, identity.Agent)
+	a := start(t, func(c *calls.Config) { c.MaxAudioSizeMB = 1 })
 	endless := &zeros{}
-	head := "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" + string(recording(t, 1, "-c:a", "pcm_s16le", "-f", "wav"))
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/calls/upload", io.MultiReader(strings.NewReader(head), endless))
+	head := "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" + string(wav(t, 1))
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/calls/upload", io.MultiReader(strings.NewReader(head), endless))
 	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer "+me.token)
+	req.Header.Set("Authorization", "Bearer "+a.Token(a.agent))
 	req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
 	res, err := http.DefaultClient.Do(req)
 	if err == nil {
@@ -201,21 +258,20 @@ func TestAnEndlessUploadIsCutAtTheLimit(t *testing.T) {
 	} else {
 		require.NotErrorIs(t, err, context.DeadlineExceeded)
 	}
-	require.Less(t, endless.taken.Load(), int64(16<<20), "it stops soon after the limit")
-	require.Empty(t, w.files(t))
+	require.Less(t, endless.read.Load(), int64(16<<20), "it stops soon after the limit")
+	require.Empty(t, a.files())
 }
 
 func TestLargeUploadsTakeLittleMemory(t *testing.T) {
-	w := newWorld(t, func(c *calls.Config) { c.MaxAudioSizeMB = 100 })
+	a := start(t, func(c *calls.Config) { c.MaxAudioSizeMB = 100 })
 	gate := refuse(http.StatusUnauthorized, "invalid_api_key")
-	w.ai.onTranscribe.Store(gate)
-	me := w.agent(t, identity.Agent)
-	head := "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" + string(recording(t, 1, "-c:a", "pcm_s16le", "-f", "wav"))
+	a.ai.onTranscribe.Store(gate)
+	head := "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" + string(wav(t, 1))
 	size := int64(100<<20) - int64(len(head)) - 200
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, w.url+"/calls/upload",
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/calls/upload",
 		io.MultiReader(strings.NewReader(head), io.LimitReader(&zeros{}, size), strings.NewReader("\r\n--b--\r\n")))
 	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer "+me.token)
+	req.Header.Set("Authorization", "Bearer "+a.Token(a.agent))
 	req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
 
 	var before, now runtime.MemStats

@@ -23,11 +23,7 @@ const name = "crm"
 
 // New connects, migrates and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	promised, err := contract.Of(name)
-	if err != nil {
-		return nil, err
-	}
-	base, err := service.Open(ctx, promised, cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
 		return nil, err
 	}

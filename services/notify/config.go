@@ -3,28 +3,18 @@ package notify
 import (
 	"fmt"
 	"net/netip"
-	"net/url"
 	"slices"
 	"strings"
 
-	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
-	"github.com/convoflow/convoflow/libs/identity/access"
-	"github.com/convoflow/convoflow/libs/pg"
-	"github.com/convoflow/convoflow/libs/run"
-	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/notify/internal/pabbly"
 )
 
 // Config is every setting of the service.
 type Config struct {
-	HTTP          run.HTTPConfig
-	Admin         run.AdminConfig
-	Database      pg.Config
-	Kafka         bus.Config
-	Log           telemetry.Config
-	SecretKey     conf.Secret `env:"SECRET_KEY"` // seals URLs and secrets in the database
-	Access        access.Config
+	service.Config
+	SecretKey     conf.Secret `env:"SECRET_KEY"`                  // seals URLs and secrets in the database
 	PublicURL     string      `env:"PUBLIC_URL"`                  // of the API, for the links in payloads
 	WebhookURL    conf.Secret `env:"PABBLY_WEBHOOK_URL"`          // where webhooks go as long as no endpoint was made with the API
 	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"`       // signs them
@@ -32,27 +22,18 @@ type Config struct {
 	Workers       int         `env:"WEBHOOK_WORKERS"`             // webhooks sent at the same time by this process
 }
 
-// maxWorkers is far beyond what one process can send, and keeps a slip of the keyboard from opening a million sockets.
+// maxWorkers is far beyond what one process can send: a typing error must not open a million sockets.
 const maxWorkers = 1000
 
 // Defaults is what needs no setting.
 func Defaults() Config {
-	return Config{
-		HTTP:      run.HTTPConfig{Addr: ":8080", H2C: true},
-		Admin:     run.AdminConfig{Addr: ":9090"},
-		Database:  pg.Defaults(),
-		Kafka:     bus.Defaults(),
-		Access:    access.Defaults(),
-		Log:       telemetry.Defaults(),
-		PublicURL: "http://127.0.0.1:8000",
-		Workers:   32,
-	}
+	return Config{Config: service.Defaults(), PublicURL: "http://127.0.0.1:8000", Workers: 32}
 }
 
-// Check says everything that is wrong with the configuration.
+// Check lists everything that is wrong with the settings.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey),
-		c.Access.Check(), checkURL("PUBLIC_URL", c.PublicURL), c.checkWebhook())
+	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey),
+		conf.CheckURL("PUBLIC_URL", c.PublicURL, "https://crm.example.com"), c.checkWebhook())
 	if _, err := c.allowed(); err != nil {
 		problems = append(problems, "WEBHOOK_ALLOW_PRIVATE_CIDRS: "+err.Error())
 	}
@@ -88,20 +69,9 @@ func (c Config) allowed() ([]netip.Prefix, error) {
 		}
 		p, err := netip.ParsePrefix(text)
 		if err != nil {
-			return nil, fmt.Errorf("%q is no CIDR such as 10.0.0.0/8", text)
+			return nil, fmt.Errorf("%q is not a CIDR such as 10.0.0.0/8", text)
 		}
 		out = append(out, p.Masked())
 	}
 	return out, nil
-}
-
-// TelemetryConfig is how the service logs.
-func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
-
-func checkURL(name, text string) []string {
-	u, err := url.Parse(text)
-	if err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https" {
-		return []string{fmt.Sprintf("%s must be an address such as http://localhost:8080", name)}
-	}
-	return nil
 }

@@ -24,7 +24,7 @@ var adapters = []string{
 	"audio", "bucket", "speech", // calls: ffmpeg, object storage, AI providers
 	"pabbly", "meter", // notify: webhooks, metrics
 	"password", // hashing
-	"phone", // numbering plans
+	"phone",    // numbering plans
 }
 
 // domainLibs are the packages of libs that a domain may know.

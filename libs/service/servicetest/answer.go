@@ -23,8 +23,8 @@ type Answer struct {
 	Body   string
 }
 
-// Do sends a request and returns the response. A caller without a role sends no token. header is name, value, …; the content type
-// is JSON unless header sets it.
+// Do sends a request and returns the response. A caller with a Token sends that token, a caller without a role sends none, and any
+// other caller sends one that World signs. header is name, value, …; the content type is JSON unless header sets it.
 func (w *World) Do(as identity.Caller, method, path, body string, header ...string) Answer {
 	w.T.Helper()
 	return w.Send(as, method, path, strings.NewReader(body), header...)
@@ -44,8 +44,11 @@ func (w *World) Send(as identity.Caller, method, path string, body io.Reader, he
 	if req.Body != nil && req.Body != http.NoBody {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	if as.Role != "" {
-		req.Header.Set("Authorization", "Bearer "+w.Token(as))
+	if as.Token == "" && as.Role != "" {
+		as.Token = w.Token(as)
+	}
+	if as.Token != "" {
+		req.Header.Set("Authorization", "Bearer "+as.Token)
 	}
 	for i := 0; i < len(header); i += 2 {
 		req.Header.Set(header[i], header[i+1])

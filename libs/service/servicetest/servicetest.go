@@ -100,6 +100,22 @@ func (w *World) Start(new func(ctx context.Context, tel telemetry.Set) (*service
 // Stop stops the service and waits until it has stopped.
 func (w *World) Stop() { w.stop() }
 
+// Replica starts another replica of a running service, with the same database, broker and log.
+func (w *World) Replica(new func(ctx context.Context, tel telemetry.Set) (*service.App, error)) *World {
+	w.T.Helper()
+	r := *w
+	r.Tel.Metrics = telemetry.Nop().Metrics // a metric can be registered only once per registry
+	r.Start(new)
+	return &r
+}
+
+// In returns the World for a subtest, so that failures belong to the subtest.
+func (w *World) In(t testing.TB) *World {
+	r := *w
+	r.T = t
+	return &r
+}
+
 // Run runs an actor until stop is called or the test ends. The test fails if the actor returns an error.
 func Run(t testing.TB, a run.Actor) (stop func()) {
 	t.Helper()

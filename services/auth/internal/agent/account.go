@@ -2,7 +2,6 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/event"
@@ -10,12 +9,12 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// RegisterRequest asks for an account.
+// RegisterRequest is what a new agent sends.
 type RegisterRequest struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
 	FullName string `json:"full_name"`
-	Name     string `json:"name"` // FullName in the words of the older apps
+	Name     string `json:"name"` // the name of FullName in older apps
 }
 
 // Register makes an account. The first one of the platform is its admin.
@@ -39,7 +38,7 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 	})
 }
 
-// MeRequest asks for the caller's own account.
+// MeRequest is empty: the account is the caller's.
 type MeRequest struct{}
 
 // Me is the caller's own account.
@@ -48,12 +47,22 @@ func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
 	if err != nil {
 		return Agent{}, err
 	}
-	return s.Agents.Find(ctx, caller.AgentID)
+	a, err := s.Agents.Find(ctx, caller.AgentID)
+	return a, own(err)
 }
 
-// UpdateRequest changes the caller's own account.
+// own is the error of an operation on the caller's own account, which may have been deleted since the request was admitted.
+func own(err error) error {
+	if fault.Is(err, fault.NotFound) {
+		return sessionEnded()
+	}
+	return err
+}
+
+// UpdateRequest changes the caller's own account: nil leaves a field as it is.
 type UpdateRequest struct {
-	FullName string `json:"full_name"`
+	FullName *string `json:"full_name"`
+	Name     *string `json:"name"` // the name of FullName in older apps
 }
 
 // Update changes the caller's own account.
@@ -62,13 +71,14 @@ func (s *Service) Update(ctx context.Context, r UpdateRequest) (Agent, error) {
 	if err != nil {
 		return Agent{}, err
 	}
-	fullName := strings.TrimSpace(r.FullName)
-	if err := fields(checkFullName(fullName)); err != nil {
+	fullName := pickNewName(r.FullName, r.Name)
+	if err := fields(checkNewName(fullName)); err != nil {
 		return Agent{}, err
 	}
-	return s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
-		return a.edit(edit{FullName: &fullName}, s.Clock.Now()), nil
+	a, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
+		return a.edit(edit{FullName: fullName}, s.Clock.Now()), nil
 	})
+	return a, own(err)
 }
 
 // ChangePasswordRequest gives the caller a new password.
@@ -77,8 +87,9 @@ type ChangePasswordRequest struct {
 	New     string `json:"new_password"`
 }
 
-// ChangePassword gives the caller a new password and ends all its other sessions. A wrong current one is the Forbidden fault
-// wrong_password; it is slowed down like a login, but counted apart: a stranger at the login cannot get in the way.
+// ChangePassword gives the caller a new password and ends all its other sessions. A wrong current password is the Forbidden
+// fault wrong_password. Wrong ones cause delays as at the login, but are counted separately, so that a stranger who tries to log
+// in cannot keep the owner from changing the password.
 func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (struct{}, error) {
 	none := struct{}{}
 	caller, err := identity.From(ctx)
@@ -88,32 +99,32 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 	if err := fields(s.checkPassword("new_password", r.New)); err != nil {
 		return none, err
 	}
-	before, err := s.proven(ctx, caller.AgentID, r.Current)
+	before, err := s.authenticate(ctx, caller.AgentID, r.Current)
 	if err != nil {
-		return none, err
+		return none, own(err)
 	}
 	hash, err := s.Passwords.Hash(ctx, r.New)
 	if err != nil {
 		return none, err
 	}
 	now := s.Clock.Now()
-	return none, s.Tx.InTx(ctx, func(ctx context.Context) error {
+	return none, own(s.Tx.InTx(ctx, func(ctx context.Context) error {
 		_, err := s.Agents.Change(ctx, caller.AgentID, func(a *Agent) ([]event.Event, error) {
 			if !a.PasswordSetAt.Equal(before.PasswordSetAt) {
 				return nil, wrongPassword()
 			}
-			a.choose(hash, now)
+			a.setPassword(hash, now)
 			return nil, nil
 		})
 		if err != nil {
 			return err
 		}
-		return s.Sessions.Remove(ctx, caller.AgentID, caller.SessionID, endedByPassword, now)
-	})
+		return s.endSessions(ctx, caller.AgentID, caller.SessionID, endedByPassword, now)
+	}))
 }
 
-// proven returns the agent when the password is its own.
-func (s *Service) proven(ctx context.Context, agentID, password string) (Agent, error) {
+// authenticate returns the agent if the password is right.
+func (s *Service) authenticate(ctx context.Context, agentID, password string) (Agent, error) {
 	attempt, err := s.attempt(ctx, "password", agentID)
 	if err != nil {
 		return Agent{}, err
@@ -132,22 +143,22 @@ func (s *Service) proven(ctx context.Context, agentID, password string) (Agent, 
 		}
 		return Agent{}, wrongPassword()
 	}
-	return a, s.forgive(ctx, attempt)
+	return a, s.clearFailures(ctx, attempt)
 }
 
 func wrongPassword() error {
-	return fault.New(fault.Forbidden, "wrong_password", "The current password is another one")
+	return fault.New(fault.Forbidden, "wrong_password", "The current password is wrong")
 }
 
-// forgive forgets wrong passwords after the right one.
-func (s *Service) forgive(ctx context.Context, a Attempt) error {
+// clearFailures resets the counts of wrong passwords after the right one.
+func (s *Service) clearFailures(ctx context.Context, a Attempt) error {
 	if !a.Known {
 		return nil
 	}
 	return s.Attempts.Remove(ctx, a)
 }
 
-// pause waits for d unless ctx ends before.
+// pause waits for d, or until ctx ends.
 func pause(ctx context.Context, d time.Duration) {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

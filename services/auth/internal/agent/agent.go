@@ -1,6 +1,6 @@
-// Package agent is who uses the platform: sales reps and their admins, how they register, log in, stay logged in and are
-// shut out. It owns what an agent, a session and a wrong password are; it refuses to know how passwords are hashed, tokens
-// signed and rows kept.
+// Package agent is who uses the platform: sales reps and their admins, how they register, log in, stay logged in and lose
+// access. It owns what an agent, a session and a failed login are; it refuses to know how passwords are hashed, tokens signed
+// and rows stored.
 package agent
 
 import (
@@ -30,15 +30,19 @@ type Agent struct {
 	Version       int64     // grows by one with each change that others see
 	Email         string    // lower case, unique
 	PasswordHash  string    // never shown
-	PasswordSetAt time.Time // when the password was chosen; hashing it anew leaves it alone
+	PasswordSetAt time.Time // when the password was chosen; a new hash of the same password does not change it
 	FullName      string
 	Role          identity.Role
 	IsActive      bool // an inactive agent cannot log in and has no sessions
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
+	DeletedAt     *time.Time // nil unless deleted; stores return no deleted agent, but its e-mail stays taken
 }
 
-// draft is what an account is made of, cleaned and checked.
+// IsActiveAdmin reports whether the agent can manage the others.
+func (a Agent) IsActiveAdmin() bool { return a.IsActive && a.Role == identity.Admin }
+
+// draft is a new account, cleaned and checked.
 type draft struct {
 	email, passwordHash, fullName string
 	role                          identity.Role
@@ -84,8 +88,16 @@ func or[T any](sent *T, otherwise T) T {
 	return *sent
 }
 
-// choose gives the agent a new password. Nobody else sees it, so there is no event.
-func (a *Agent) choose(passwordHash string, now time.Time) {
+// remove deletes the agent: it is inactive for good.
+func (a *Agent) remove(now time.Time) []event.Event {
+	a.IsActive, a.DeletedAt = false, &now
+	a.Version++
+	a.UpdatedAt = now
+	return []event.Event{events.AgentDeactivated.New(now, a.payload())}
+}
+
+// setPassword gives the agent a new password. No other service sees it, so there is no event.
+func (a *Agent) setPassword(passwordHash string, now time.Time) {
 	a.PasswordHash, a.PasswordSetAt = passwordHash, now
 }
 
@@ -96,7 +108,7 @@ func (a *Agent) payload() events.Agent {
 	}
 }
 
-// normalize is the form in which e-mail addresses are kept and compared.
+// normalize is the form in which e-mail addresses are stored and compared.
 func normalize(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
 // checkEmail accepts a bare address with one @.
@@ -114,7 +126,7 @@ func checkEmail(text string) []fault.Field {
 
 func checkFullName(text string) []fault.Field { return checkLength("full_name", text, 1, maxFullName) }
 
-// checkName checks a name that has to be there, under either of its two names.
+// checkName checks the required name of a new account. Requests may send it as full_name or, as older apps do, as name.
 func checkName(fullName, name string) []fault.Field {
 	if fullName == "" && name == "" {
 		return []fault.Field{fault.BodyField("full_name", "missing", "Field required")}
@@ -124,6 +136,23 @@ func checkName(fullName, name string) []fault.Field {
 
 func pickName(fullName, name string) string { return strings.TrimSpace(cmp.Or(fullName, name)) }
 
+// pickNewName is the name that an update sends as full_name or name; nil when it sends neither.
+func pickNewName(fullName, name *string) *string {
+	sent := cmp.Or(fullName, name)
+	if sent == nil {
+		return nil
+	}
+	trimmed := strings.TrimSpace(*sent)
+	return &trimmed
+}
+
+func checkNewName(fullName *string) []fault.Field {
+	if fullName == nil {
+		return nil
+	}
+	return checkFullName(*fullName)
+}
+
 func checkLength(name, text string, least, most int) []fault.Field {
 	switch n := utf8.RuneCountInString(text); {
 	case n < least:
@@ -132,4 +161,17 @@ func checkLength(name, text string, least, most int) []fault.Field {
 		return []fault.Field{fault.BodyField(name, "string_too_long", fmt.Sprintf("String should have at most %d characters", most))}
 	}
 	return nil
+}
+
+// NotFound is the fault of an agent that does not exist, or was deleted.
+func NotFound() error { return fault.New(fault.NotFound, "agent_not_found", "Agent not found") }
+
+// EmailTaken is the fault of an e-mail address that another account has. A deleted account has it too.
+func EmailTaken() error {
+	return fault.New(fault.Conflict, "email_taken", "This e-mail address is registered already")
+}
+
+// LastAdmin is the fault of a change after which no active admin would be left.
+func LastAdmin() error {
+	return fault.New(fault.Conflict, "last_admin", "This is the only active admin: make another one first")
 }

@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	freeFailures = 5                // wrong passwords without a delay; the 6th has one
-	longestDelay = 15 * time.Minute // nobody is ever shut out for longer
-	// FailureWindow is for how long a wrong password counts after the last one. It is longer than the longest delay, so that
-	// waiting for it does not make a guesser new.
+	freeFailures = 5                // wrong passwords without a delay; after the 6th there is one
+	longestDelay = 15 * time.Minute // the longest time that an account can be locked
+	// FailureWindow is how long after the last wrong password the count starts again at zero. It is longer than the longest
+	// delay, so that somebody who guesses cannot reset the count by waiting for it.
 	FailureWindow = time.Hour
 )
 
-// Delays is how long to wait after so many wrong passwords in a row: none after 5 of them, then 2 s, 4 s, 8 s up to 15 min.
-// The last one is that of all further ones.
+// Delays is how long the next attempt must wait, indexed by the number of wrong passwords in a row: nothing up to 5 of them,
+// then 2 s, 4 s, 8 s up to 15 min. The last one also holds for every higher number.
 func Delays() []time.Duration {
 	delays := make([]time.Duration, freeFailures+1)
 	for d := 2 * time.Second; d < longestDelay; d *= 2 {
@@ -31,18 +31,18 @@ func Delays() []time.Duration {
 	return append(delays, longestDelay)
 }
 
-// Attempt is one try of a password. Its keys name an account and an address for nobody but this service.
+// Attempt is one try of a password. Its keys stand for an account and an address, but only this service can compute them.
 type Attempt struct {
-	Account []byte // what the password is for
-	Address []byte // who tries; nil when nobody knows
+	Account []byte // key of the account
+	Address []byte // key of the client's address; nil when unknown
 	At      time.Time
 
 	Wait    time.Duration // until an attempt may begin; 0 when this one has begun
-	Known   bool          // one of the keys has wrong passwords
-	Counted [][]byte      // keys for which this attempt counts as a wrong one already, so that others at the same time wait
+	Known   bool          // whether one of the keys has wrong passwords
+	Counted [][]byte      // keys that have counted this attempt as wrong in advance, so that concurrent ones have to wait
 }
 
-// Keys are those that the attempt has.
+// Keys are the keys that are known.
 func (a Attempt) Keys() [][]byte {
 	if a.Address == nil {
 		return [][]byte{a.Account}
@@ -50,8 +50,8 @@ func (a Attempt) Keys() [][]byte {
 	return [][]byte{a.Account, a.Address}
 }
 
-// attempt begins to try a password, or says with a Limited fault when one may. kind and name say what it is for; the same
-// is counted for an account that does not exist.
+// attempt begins to try a password. While the account or address has to wait, it is a Limited fault that says for how long.
+// kind and name say what the password is for; accounts that do not exist are counted in the same way.
 func (s *Service) attempt(ctx context.Context, kind, name string) (Attempt, error) {
 	a := Attempt{Account: s.attemptKey(kind, name), At: s.Clock.Now()}
 	if network := networkOf(deviceOf(ctx).IP); network != "" {
@@ -71,7 +71,7 @@ func (s *Service) attemptKey(kind, name string) []byte {
 	return mac.Sum(nil)
 }
 
-// networkOf is what counts as one address: an IPv4 address, or the /64 that one IPv6 subscriber has.
+// networkOf is the network that counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber gets.
 func networkOf(ip string) string {
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
@@ -83,7 +83,7 @@ func networkOf(ip string) string {
 	return netip.PrefixFrom(addr, 64).Masked().String()
 }
 
-// HasCounted reports whether the attempt counts for a key already.
+// HasCounted reports whether the key has counted the attempt in advance.
 func (a Attempt) HasCounted(key []byte) bool {
 	return slices.ContainsFunc(a.Counted, func(c []byte) bool { return bytes.Equal(c, key) })
 }

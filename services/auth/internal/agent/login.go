@@ -7,9 +7,10 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
 )
 
-// LoginRequest is the password form of OAuth 2, RFC 6749 section 4.3.2.
+// LoginRequest is the password grant of OAuth 2, RFC 6749 section 4.3.2.
 type LoginRequest struct {
 	Username string `json:"username"` // the e-mail
 	Password string `json:"password"`
@@ -23,8 +24,8 @@ type AccessToken struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// Login begins a session. An unknown e-mail, a wrong password and an inactive agent are the same Unauthenticated fault
-// after the same time; after too many of them it is the Limited fault too_many_attempts.
+// Login begins a session. An unknown e-mail, a wrong password and an inactive agent are the same Unauthenticated fault after
+// the same time. After too many of them it is the Limited fault too_many_attempts.
 func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error) {
 	began := s.Clock.Now()
 	attempt, err := s.attempt(ctx, "account", normalize(r.Username))
@@ -46,15 +47,14 @@ func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error
 		pause(ctx, s.FailedLogin-s.Clock.Now().Sub(began))
 		return AccessToken{}, invalidCredentials()
 	}
-	if err := s.forgive(ctx, attempt); err != nil {
-		return AccessToken{}, err
-	}
-	if err := s.rehash(ctx, a, r.Password); err != nil {
+	if err := s.clearFailures(ctx, attempt); err != nil {
 		return AccessToken{}, err
 	}
 	session, refresh := begin(deviceOf(ctx), a.ID, s.Clock.Now())
-	err = s.Sessions.Create(ctx, session, a.PasswordSetAt)
-	if fault.Is(err, fault.NotFound) {
+	if err = s.rehash(ctx, a, r.Password); err == nil {
+		err = s.Sessions.Create(ctx, session, a.PasswordSetAt)
+	}
+	if fault.Is(err, fault.NotFound) { // the account was deleted or changed meanwhile
 		return AccessToken{}, invalidCredentials()
 	}
 	if err != nil {
@@ -67,7 +67,7 @@ func invalidCredentials() error {
 	return fault.New(fault.Unauthenticated, "invalid_credentials", "Invalid credentials")
 }
 
-// rehash replaces a hash of the former system, or one that was cheaper to make, now that the password is known.
+// rehash replaces a hash of the former system, or one with a lower cost. Only at a login is the password known.
 func (s *Service) rehash(ctx context.Context, a Agent, password string) error {
 	if !s.Passwords.Outdated(a.PasswordHash) {
 		return nil
@@ -76,9 +76,9 @@ func (s *Service) rehash(ctx context.Context, a Agent, password string) error {
 	if err != nil {
 		return err
 	}
-	_, err = s.Agents.Change(ctx, a.ID, func(now *Agent) ([]event.Event, error) {
-		if now.PasswordHash == a.PasswordHash {
-			now.PasswordHash = hash
+	_, err = s.Agents.Change(ctx, a.ID, func(current *Agent) ([]event.Event, error) {
+		if current.PasswordHash == a.PasswordHash {
+			current.PasswordHash = hash
 		}
 		return nil, nil
 	})
@@ -93,28 +93,26 @@ func (s *Service) answer(sessionID string, a Agent, refresh refreshToken) (Acces
 	return AccessToken{AccessToken: text, TokenType: "bearer", ExpiresIn: int(s.TokenTTL / time.Second), RefreshToken: refresh.String()}, nil
 }
 
-// RefreshRequest asks for new tokens.
+// RefreshRequest renews a session.
 type RefreshRequest struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// Refresh spends a refresh token. Within 30 s a spent one gives its successor again, as long as that was not used itself.
-// Anything else that was issued to the session once ends it. A token that gives nothing is the Unauthenticated fault
-// invalid_refresh_token.
+// Refresh spends a refresh token and returns a new pair. A token that was spent within the last 30 s returns the same
+// successor again, as long as the successor is unused. Any other token that was ever issued to the session ends the session:
+// somebody else may have a copy. Every token that returns no pair is the Unauthenticated fault invalid_refresh_token.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (AccessToken, error) {
 	refused := fault.New(fault.Unauthenticated, "invalid_refresh_token", "The refresh token is not valid: log in again")
 	spent, ok := parseRefreshToken(r.RefreshToken)
 	if !ok {
 		return AccessToken{}, refused
 	}
-	var owner Agent
 	var successor refreshToken
-	err := s.Sessions.Change(ctx, spent.sessionID, func(session *Session, a Agent) ([]event.Event, error) {
+	session, err := s.Sessions.Change(ctx, spent.sessionID, func(session *Session) ([]event.Event, error) {
 		now := s.Clock.Now()
-		if !spent.familyIs(session.FamilyHash) || !session.renewable(now) || !a.IsActive {
+		if !spent.familyIs(session.FamilyHash) || !session.renewable(now) || !session.Owner.IsActive {
 			return nil, refused
 		}
-		owner = a
 		if successor, ok = session.renew(spent, deviceOf(ctx), now); !ok {
 			return session.end(endedByReuse, now), nil
 		}
@@ -126,21 +124,25 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (AccessToken, e
 	if err != nil {
 		return AccessToken{}, err
 	}
-	return s.answer(spent.sessionID, owner, successor)
+	return s.answer(session.ID, session.Owner, successor)
 }
 
-// Admit completes the caller of a token by what is true now: its role, and that its session has not ended. A session that
-// has ended is the Unauthenticated fault session_ended.
+// Admit checks that the session of a verified token has not ended, and returns the caller with the role that it has now. A
+// session that has ended is the Unauthenticated fault session_ended.
 func (s *Service) Admit(ctx context.Context, c identity.Caller) (identity.Caller, error) {
-	session, a, err := s.Sessions.Find(ctx, c.SessionID)
-	if fault.Is(err, fault.NotFound) || err == nil && (session.AgentID != c.AgentID || !a.IsActive) {
-		return identity.Caller{}, fault.New(fault.Unauthenticated, "session_ended", "This session has ended: log in again")
+	session, err := s.Sessions.Find(ctx, c.SessionID)
+	if fault.Is(err, fault.NotFound) || err == nil && (session.AgentID != c.AgentID || !session.Owner.IsActive) {
+		return identity.Caller{}, sessionEnded()
 	}
 	if err != nil {
 		return identity.Caller{}, err
 	}
-	c.Role = a.Role
+	c.Role = session.Owner.Role
 	return c, nil
+}
+
+func sessionEnded() error {
+	return fault.New(fault.Unauthenticated, "session_ended", "This session has ended: log in again")
 }
 
 // LogoutRequest ends the caller's session.
@@ -154,60 +156,45 @@ func (s *Service) Logout(ctx context.Context, _ LogoutRequest) (struct{}, error)
 	}
 	err = s.endSession(ctx, caller, caller.SessionID, endedByLogout)
 	if fault.Is(err, fault.NotFound) {
-		err = nil // it has just ended in another way
+		err = nil // it ended at the same moment for another reason
 	}
 	return struct{}{}, err
 }
 
 func (s *Service) endSession(ctx context.Context, c identity.Caller, id, reason string) error {
-	return s.Sessions.Change(ctx, id, func(session *Session, _ Agent) ([]event.Event, error) {
+	_, err := s.Sessions.Change(ctx, id, func(session *Session) ([]event.Event, error) {
 		if !c.MaySee(session.AgentID) {
-			return nil, fault.New(fault.Forbidden, "not_your_session", "This session is somebody else's")
+			return nil, fault.New(fault.Forbidden, "not_your_session", "This session belongs to another agent")
 		}
 		return session.end(reason, s.Clock.Now()), nil
 	})
+	return err
 }
 
-// SessionFilter chooses a page of an agent's sessions, newest first.
-type SessionFilter struct {
-	AgentID string
-	Limit   int
-	Cursor  string // from SessionPage.Next
-	Skip    int
+// endSessions ends all sessions of an agent but the one with the id except; empty for none.
+func (s *Service) endSessions(ctx context.Context, agentID, except, reason string, now time.Time) error {
+	return s.Sessions.Remove(ctx, agentID, except, func(id string) event.Event { return ended(agentID, id, reason, now) })
 }
 
-// SessionPage is a page of sessions.
-type SessionPage struct {
-	Items   []Session
-	Next    string // cursor of the next page, empty on the last
-	Current string // id of the session that asks
+// ListedSession is a session of the caller.
+type ListedSession struct {
+	Session
+	Current bool // whether the request belongs to it
 }
 
-// ListSessionsRequest asks for the caller's sessions.
-type ListSessionsRequest struct {
-	Limit  int    `query:"limit"`
-	Cursor string `query:"cursor"`
-	Skip   int    `query:"skip"`
-}
+// ListSessionsRequest is the query of the caller's sessions.
+type ListSessionsRequest struct{ page.Request }
 
-const defaultLimit = 50 // as the HTTP contract says
-
-// ListSessions is where the caller is logged in.
-func (s *Service) ListSessions(ctx context.Context, r ListSessionsRequest) (SessionPage, error) {
+// ListSessions is where the caller is logged in, newest first.
+func (s *Service) ListSessions(ctx context.Context, r ListSessionsRequest) (page.Of[ListedSession], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return SessionPage{}, err
+		return page.Of[ListedSession]{}, err
 	}
-	page, err := s.Sessions.List(ctx, SessionFilter{AgentID: caller.AgentID, Limit: limit(r.Limit), Cursor: r.Cursor, Skip: r.Skip})
-	page.Current = caller.SessionID
-	return page, err
-}
-
-func limit(sent int) int {
-	if sent == 0 {
-		return defaultLimit
-	}
-	return sent
+	sessions, err := s.Sessions.List(ctx, caller.AgentID, r.Request)
+	return page.Map(sessions, func(session Session) ListedSession {
+		return ListedSession{Session: session, Current: session.ID == caller.SessionID}
+	}), err
 }
 
 // RemoveSessionRequest names a session.

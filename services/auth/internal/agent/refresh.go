@@ -12,13 +12,13 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// refreshToken is what renews a session: its id, a dot, and 48 bytes in base64url. Only hashes of them are kept.
+// refreshToken renews a session: the session's id, a dot, and 48 bytes in base64url. Only hashes of the bytes are stored.
 type refreshToken struct {
 	sessionID string
-	// family is the same in all tokens of the session. It proves that a token which is not the newest was issued once: who
-	// only knows the session's id cannot end it.
+	// family is the same in all tokens of the session. It proves that an older token was really issued: a stranger who only
+	// knows the session's id cannot end the session with a made-up token.
 	family [16]byte
-	secret [32]byte // another one with each renewal
+	secret [32]byte // new with each renewal
 }
 
 func newRefreshToken(sessionID string) refreshToken {
@@ -34,7 +34,7 @@ func newNonce() []byte {
 	return nonce
 }
 
-// parseRefreshToken reads String's form.
+// parseRefreshToken reads what String returns.
 func parseRefreshToken(text string) (t refreshToken, ok bool) {
 	id, rest, _ := strings.Cut(text, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(rest)
@@ -43,7 +43,7 @@ func parseRefreshToken(text string) (t refreshToken, ok bool) {
 	}
 	t.sessionID = id
 	copy(t.secret[:], raw[copy(t.family[:], raw):])
-	return t, t.String() == text // base64 has more than one spelling
+	return t, t.String() == text // the same bytes have more than one spelling in base64
 }
 
 func (t refreshToken) String() string {
@@ -57,8 +57,8 @@ func (t refreshToken) secretIs(hash []byte) bool {
 	return subtle.ConstantTimeCompare(sum(t.secret[:]), hash) == 1
 }
 
-// successor is the token after t. It takes both the secret, which only the phone has, and the nonce, which only the database
-// has; the phone that asks twice gets the same one, and nothing that opens a session is kept anywhere.
+// successor is the token after t. It is derived from the secret, which only the phone has, and the nonce, which only the
+// database has: a phone that asks twice gets the same one, and neither place stores anything that opens a session.
 func (t refreshToken) successor(nonce []byte) refreshToken {
 	mac := hmac.New(sha256.New, t.secret[:])
 	mac.Write(nonce)

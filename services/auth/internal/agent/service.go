@@ -9,55 +9,56 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
 )
 
-// Agents keeps agents. One that does not exist is the NotFound fault agent_not_found with a zero Agent; an e-mail that
-// another one has is the Conflict fault email_taken.
+// Agents stores agents. One that does not exist or was deleted is the fault NotFound, with a zero Agent; an e-mail that
+// another account has is the fault EmailTaken.
 type Agents interface {
-	// Create keeps the agent that fn makes, with its events. first is true for exactly one agent of the platform.
+	// Create stores the agent that fn makes, with its events. first is true for exactly one agent of the platform.
 	Create(ctx context.Context, fn func(first bool) (Agent, []event.Event)) (Agent, error)
 	Find(ctx context.Context, id string) (Agent, error)
 	FindByEmail(ctx context.Context, email string) (Agent, error)
-	List(ctx context.Context, f Filter) (Page, error)
-	// Change lets fn change the agent under a lock and saves it with the events that fn returns. The last active admin
-	// cannot cease to be one: that is the Conflict fault last_admin.
+	List(ctx context.Context, r ListRequest) (page.Of[Agent], error)
+	// Change lets fn change the agent under a lock, and saves it with the events that fn returns. A change after which no active
+	// admin would be left is the fault LastAdmin.
 	Change(ctx context.Context, id string, fn func(*Agent) ([]event.Event, error)) (Agent, error)
 }
 
-// Sessions keeps sessions. One that does not exist is the NotFound fault session_not_found.
+// Sessions stores sessions. One that does not exist is the fault SessionNotFound.
 type Sessions interface {
-	// Create keeps a session that a password opened, unless the agent has been deactivated or its password changed since the
-	// agent was read: that is the NotFound fault session_not_found.
+	// Create stores a session that a password opened. When the agent has been deactivated since it was read, or has a newer
+	// password than that of passwordSetAt, it is the fault SessionNotFound.
 	Create(ctx context.Context, s Session, passwordSetAt time.Time) error
-	// Find returns a session and the agent whose it is.
-	Find(ctx context.Context, id string) (Session, Agent, error)
-	List(ctx context.Context, f SessionFilter) (SessionPage, error)
-	// Change lets fn change the session under a lock on it and its agent. It saves the session, or removes it when fn has
-	// ended it, with the events that fn returns.
-	Change(ctx context.Context, id string, fn func(*Session, Agent) ([]event.Event, error)) error
-	// Remove ends all sessions of an agent but the one with the id keep, each with its event session.revoked.
-	Remove(ctx context.Context, agentID, keep, reason string, now time.Time) error
+	Find(ctx context.Context, id string) (Session, error)
+	List(ctx context.Context, agentID string, r page.Request) (page.Of[Session], error)
+	// Change lets fn change the session under a lock on its agent and on it, and saves it with the events that fn returns. A
+	// session that fn has ended is deleted.
+	Change(ctx context.Context, id string, fn func(*Session) ([]event.Event, error)) (Session, error)
+	// Remove deletes all sessions of an agent but the one with the id except, with the event that fn makes of each id.
+	Remove(ctx context.Context, agentID, except string, fn func(id string) event.Event) error
 }
 
-// Attempts counts wrong passwords by key. All replicas share them.
+// Attempts counts wrong passwords by key. All replicas share the counts.
 type Attempts interface {
-	// Create begins an attempt. Either it has to Wait and nothing has happened, or it has begun, and for the keys that have a
-	// delay it is Counted at once.
+	// Create begins an attempt. If a key has to wait, it sets Wait and counts nothing. Otherwise the attempt has begun, and keys
+	// that have a delay have counted it as wrong in advance: they are in Counted.
 	Create(ctx context.Context, a Attempt) (Attempt, error)
 	// Change counts an attempt whose password was wrong.
 	Change(ctx context.Context, a Attempt) error
-	// Remove forgets the wrong passwords of the account, and of the address what this attempt has added.
+	// Remove deletes the count of the account, and takes back what this attempt added to the count of the address.
 	Remove(ctx context.Context, a Attempt) error
 }
 
-// Passwords hashes passwords. When too many wait for it, Hash and Verify are the Unavailable fault busy.
+// Passwords hashes passwords. When too many requests wait to hash, Hash and Verify are the Unavailable fault busy.
 type Passwords interface {
 	Hash(ctx context.Context, password string) (string, error)
-	// Verify compares a password with its hash. An empty hash is nobody's: it is false after the same time.
+	// Verify compares a password with its hash. The empty hash stands for an account that does not exist: the result is false,
+	// after the same time.
 	Verify(ctx context.Context, hash, password string) (bool, error)
-	// Outdated reports whether a hash should be made anew, at the next occasion that the password is known.
+	// Outdated reports whether a hash should be replaced the next time that the password is known.
 	Outdated(hash string) bool
-	// Common reports whether a password is one of those that everybody tries first.
+	// Common reports whether a password is one of those that are guessed first.
 	Common(password string) bool
 }
 
@@ -66,12 +67,12 @@ type Tokens interface {
 	Sign(c identity.Caller) (string, error)
 }
 
-// Tx runs fn in a transaction that the stores called with its context share.
+// Tx runs fn in a transaction. Stores that are called with the context of fn take part in it.
 type Tx interface {
 	InTx(ctx context.Context, fn func(ctx context.Context) error) error
 }
 
-// Service is what people can do with their account and admins with everybody's. Every field is needed; it is safe for
+// Service is what agents do with their own account, and admins with everybody's. Every field is required. It is safe for
 // concurrent use.
 type Service struct {
 	Agents        Agents
@@ -81,10 +82,10 @@ type Service struct {
 	Tokens        Tokens
 	Tx            Tx
 	Clock         clock.Clock
-	Open          bool          // whether strangers may register
+	Open          bool          // whether anybody may register
 	TokenTTL      time.Duration // lifetime of the access tokens that Tokens signs
-	AttemptSecret []byte        // makes keys of attempts that nobody else can read
-	FailedLogin   time.Duration // how long a failed login takes at least, so that its time tells nothing about the account
+	AttemptSecret []byte        // the HMAC key of the keys of attempts
+	FailedLogin   time.Duration // the least time that a failed login takes, so that its time says nothing about the account
 }
 
 func fields(wrong ...[]fault.Field) error {

@@ -2,21 +2,22 @@ package agent
 
 import (
 	"context"
-	"strings"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/text"
 )
 
-// maxUserAgent is how much of a User-Agent is kept: enough to tell a person which phone it is.
+// maxUserAgent is how much of a User-Agent is stored: enough for a person to recognize the phone.
 const maxUserAgent = 200 // characters
 
 const (
 	// MaxLife is for how long a session can be renewed after the login, MaxIdle after the last renewal.
 	MaxLife = 30 * 24 * time.Hour
 	MaxIdle = 14 * 24 * time.Hour
-	// grace is for how long a spent refresh token gives its successor once more: a phone that lost the answer asks again.
+	// grace is for how long a spent refresh token returns the same successor again, for a phone that lost the first answer.
 	grace = 30 * time.Second
 )
 
@@ -26,16 +27,17 @@ type Session struct {
 	AgentID     string
 	CreatedAt   time.Time
 	LastUsedAt  time.Time // when it began or was last renewed
-	UserAgent   string    // then; at most 200 characters
-	IP          string    // of the client then; empty when nobody knows it
-	FamilyHash  []byte    // SHA-256 of what all its refresh tokens share
+	UserAgent   string    // at that time; at most 200 characters
+	IP          string    // of the client at that time; empty when unknown
+	FamilyHash  []byte    // SHA-256 of the part that all its refresh tokens share
 	RefreshHash []byte    // SHA-256 of the newest refresh token's secret
 	SpentHash   []byte    // of the one before; nil until the first renewal
-	Nonce       []byte    // makes the newest secret out of the one before
+	Nonce       []byte    // derives the newest secret from the one before
 	EndedAt     time.Time // zero while it lasts
+	Owner       Agent     // the agent with AgentID as it is now; stores fill it in
 }
 
-// Device is what a request tells about where it comes from. None of it is proven.
+// Device describes where a request comes from. The client can forge all of it.
 type Device struct {
 	UserAgent string
 	IP        string
@@ -50,11 +52,11 @@ func WithDevice(ctx context.Context, d Device) context.Context {
 
 func deviceOf(ctx context.Context) Device {
 	d, _ := ctx.Value(deviceKey{}).(Device)
-	d.UserAgent = cut(d.UserAgent, maxUserAgent)
+	d.UserAgent = text.First(d.UserAgent, maxUserAgent)
 	return d
 }
 
-// begin makes a session and its first refresh token.
+// begin returns a new session and its first refresh token.
 func begin(d Device, agentID string, now time.Time) (Session, refreshToken) {
 	id := event.NewID()
 	t := newRefreshToken(id)
@@ -64,13 +66,13 @@ func begin(d Device, agentID string, now time.Time) (Session, refreshToken) {
 	}, t
 }
 
-// renew spends a refresh token that was issued to the session and returns its successor. It is false when the session has
-// to end, because a token was used twice: by its owner and by a thief, and nobody knows who is who.
-func (s *Session) renew(t refreshToken, d Device, now time.Time) (refreshToken, bool) {
+// renew spends a refresh token that was issued to the session and returns its successor. ok is false when the session must
+// end: a token was used twice, by its owner and by a thief, and the two cannot be told apart.
+func (s *Session) renew(t refreshToken, d Device, now time.Time) (successor refreshToken, ok bool) {
 	switch {
 	case t.secretIs(s.RefreshHash):
 		s.SpentHash, s.Nonce = s.RefreshHash, newNonce()
-		successor := t.successor(s.Nonce)
+		successor = t.successor(s.Nonce)
 		s.RefreshHash = sum(successor.secret[:])
 		s.LastUsedAt, s.UserAgent, s.IP = now, d.UserAgent, d.IP
 		return successor, true
@@ -81,34 +83,32 @@ func (s *Session) renew(t refreshToken, d Device, now time.Time) (refreshToken, 
 	}
 }
 
-// renewable reports whether the session is young and busy enough.
+// renewable reports whether the session is within MaxLife and MaxIdle.
 func (s *Session) renewable(now time.Time) bool {
 	return now.Sub(s.CreatedAt) < MaxLife && now.Sub(s.LastUsedAt) < MaxIdle
 }
 
-// Why a session ended, as session.revoked tells it.
+// Why a session ended: the reason in session.revoked.
 const (
-	endedByLogout      = "logout"
-	endedByReuse       = "refresh_reused"
-	endedByRemoval     = "removed"
-	endedByPassword    = "password_changed"
-	endedByDemotion    = "role_changed"
-	endedByDeactivated = "agent_deactivated"
+	endedByLogout       = "logout"
+	endedByReuse        = "refresh_reused"
+	endedByRemoval      = "removed"
+	endedByPassword     = "password_changed"
+	endedByDemotion     = "role_changed"
+	endedByDeactivation = "agent_deactivated"
 )
 
 // end ends the session.
 func (s *Session) end(reason string, now time.Time) []event.Event {
 	s.EndedAt = now
-	return []event.Event{Ended(s.AgentID, s.ID, reason, now)}
+	return []event.Event{ended(s.AgentID, s.ID, reason, now)}
 }
 
-// Ended is the event of a session that ended.
-func Ended(agentID, sessionID, reason string, now time.Time) event.Event {
+func ended(agentID, sessionID, reason string, now time.Time) event.Event {
 	return events.SessionRevoked.New(now, events.SessionEnd{AgentID: agentID, SessionID: sessionID, Reason: reason, RevokedAt: now})
 }
 
-// cut keeps the first n characters of a text, as UTF-8.
-func cut(text string, n int) string {
-	runes := []rune(strings.ToValidUTF8(text, "�"))
-	return string(runes[:min(n, len(runes))])
+// SessionNotFound is the fault of a session that does not exist, or has ended.
+func SessionNotFound() error {
+	return fault.New(fault.NotFound, "session_not_found", "Session not found")
 }

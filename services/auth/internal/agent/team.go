@@ -8,46 +8,29 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
 )
 
-// Filter chooses a page of agents, newest first.
-type Filter struct {
-	Q        string        // part of the e-mail or the name, without case
-	Role     identity.Role // empty for both
-	IsActive *bool         // nil for both
-	Limit    int
-	Cursor   string // from Page.Next
-	Skip     int
-}
-
-// Page is a page of agents.
-type Page struct {
-	Items []Agent
-	Next  string // cursor of the next page, empty on the last
-}
-
-// ListRequest asks an admin's question: who is there.
+// ListRequest is the query of a list of agents.
 type ListRequest struct {
-	Q        string        `query:"q"`
-	Role     identity.Role `query:"role"`
-	IsActive *bool         `query:"is_active"`
-	Limit    int           `query:"limit"`
-	Cursor   string        `query:"cursor"`
-	Skip     int           `query:"skip"`
+	Q        string        `query:"q"`         // part of the e-mail or the name, whatever the case
+	Role     identity.Role `query:"role"`      // empty for both
+	IsActive *bool         `query:"is_active"` // nil for both
+	page.Request
 }
 
-// List is the agents of the platform. Like everything below it is for admins, which the contract says and the router holds.
-func (s *Service) List(ctx context.Context, r ListRequest) (Page, error) {
-	return s.Agents.List(ctx, Filter{Q: r.Q, Role: r.Role, IsActive: r.IsActive, Limit: limit(r.Limit), Cursor: r.Cursor, Skip: r.Skip})
+// List is the agents of the platform, newest first. Every agent sees them, because leads are assigned by name.
+func (s *Service) List(ctx context.Context, r ListRequest) (page.Of[Agent], error) {
+	return s.Agents.List(ctx, r)
 }
 
-// GetRequest names an agent.
-type GetRequest struct {
+// IDRequest names one agent.
+type IDRequest struct {
 	ID string `path:"id"`
 }
 
 // Get is one agent.
-func (s *Service) Get(ctx context.Context, r GetRequest) (Agent, error) {
+func (s *Service) Get(ctx context.Context, r IDRequest) (Agent, error) {
 	return s.Agents.Find(ctx, r.ID)
 }
 
@@ -55,19 +38,20 @@ func (s *Service) Get(ctx context.Context, r GetRequest) (Agent, error) {
 type CreateRequest struct {
 	Email    string        `json:"email"`
 	FullName string        `json:"full_name"`
-	Name     string        `json:"name"`
+	Name     string        `json:"name"`      // the name of FullName in older apps
 	Role     identity.Role `json:"role"`      // empty for agent
 	IsActive *bool         `json:"is_active"` // nil for true
-	Password *string       `json:"password"`  // nil for one that is made here
+	Password *string       `json:"password"`  // nil to generate one
 }
 
-// Created is a new agent, with its password if that was made here. Nobody can read it again.
+// Created is a new agent, with its password if it was generated. It cannot be read again.
 type Created struct {
 	Agent    Agent
 	Password string
 }
 
-// Create makes an account for somebody else.
+// Create makes an account for somebody else. It is for admins, which the contract says and the router enforces, like
+// everything below.
 func (s *Service) Create(ctx context.Context, r CreateRequest) (Created, error) {
 	generated := ""
 	if r.Password == nil {
@@ -94,6 +78,7 @@ type UpdateAgentRequest struct {
 	ID       string         `path:"id"`
 	Email    *string        `json:"email"`
 	FullName *string        `json:"full_name"`
+	Name     *string        `json:"name"` // the name of FullName in older apps
 	Role     *identity.Role `json:"role"`
 	IsActive *bool          `json:"is_active"`
 	Password *string        `json:"password"`
@@ -104,9 +89,7 @@ func (s *Service) checkUpdate(r UpdateAgentRequest) error {
 	if r.Email != nil {
 		wrong = append(wrong, checkEmail(*r.Email)...)
 	}
-	if r.FullName != nil {
-		wrong = append(wrong, checkFullName(strings.TrimSpace(*r.FullName))...)
-	}
+	wrong = append(wrong, checkNewName(pickNewName(r.FullName, r.Name))...)
 	if r.Password != nil {
 		wrong = append(wrong, s.checkPassword("password", *r.Password)...)
 	}
@@ -114,20 +97,16 @@ func (s *Service) checkUpdate(r UpdateAgentRequest) error {
 }
 
 func (r UpdateAgentRequest) edit() edit {
-	e := edit{Role: r.Role, IsActive: r.IsActive}
+	e := edit{FullName: pickNewName(r.FullName, r.Name), Role: r.Role, IsActive: r.IsActive}
 	if r.Email != nil {
 		email := normalize(*r.Email)
 		e.Email = &email
 	}
-	if r.FullName != nil {
-		fullName := strings.TrimSpace(*r.FullName)
-		e.FullName = &fullName
-	}
 	return e
 }
 
-// UpdateAgent changes somebody's account. Deactivating it, taking its admin role and giving it a new password end all its
-// sessions in the same transaction. The last active admin stays one: Conflict fault last_admin.
+// UpdateAgent changes somebody's account. Deactivating it, taking away its admin role and setting a new password end all its
+// sessions in the same transaction. When no active admin would be left it is the fault LastAdmin.
 func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agent, err error) {
 	if err := s.checkUpdate(r); err != nil {
 		return Agent{}, err
@@ -140,20 +119,20 @@ func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agen
 	}
 	now := s.Clock.Now()
 	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
-		ends := ""
+		reason := ""
 		a, err = s.Agents.Change(ctx, r.ID, func(a *Agent) ([]event.Event, error) {
 			before := *a
 			events := a.edit(r.edit(), now)
 			if hash != "" {
-				a.choose(hash, now)
+				a.setPassword(hash, now)
 			}
-			ends = shutsOut(before, *a)
+			reason = endReason(before, *a)
 			return events, nil
 		})
-		if err != nil || ends == "" {
+		if err != nil || reason == "" {
 			return err
 		}
-		return s.Sessions.Remove(ctx, r.ID, "", ends, now)
+		return s.endSessions(ctx, r.ID, "", reason, now)
 	})
 	if err != nil {
 		return Agent{}, err
@@ -161,11 +140,11 @@ func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agen
 	return a, nil
 }
 
-// shutsOut is why a change ends the sessions of an agent, empty when it does not. Their tokens say what was true before.
-func shutsOut(before, after Agent) string {
+// endReason is why a change ends the sessions of an agent; empty when they go on. Their tokens still carry the old role.
+func endReason(before, after Agent) string {
 	switch {
 	case before.IsActive && !after.IsActive:
-		return endedByDeactivated
+		return endedByDeactivation
 	case before.Role == identity.Admin && after.Role != identity.Admin:
 		return endedByDemotion
 	case before.PasswordHash != after.PasswordHash:
@@ -175,14 +154,27 @@ func shutsOut(before, after Agent) string {
 	}
 }
 
+// Delete removes somebody's account, which may be the caller's own: its sessions end in the same transaction, and from then on
+// it is NotFound for everybody. When no active admin would be left it is the fault LastAdmin.
+func (s *Service) Delete(ctx context.Context, r IDRequest) (struct{}, error) {
+	now := s.Clock.Now()
+	return struct{}{}, s.Tx.InTx(ctx, func(ctx context.Context) error {
+		_, err := s.Agents.Change(ctx, r.ID, func(a *Agent) ([]event.Event, error) { return a.remove(now), nil })
+		if err != nil {
+			return err
+		}
+		return s.endSessions(ctx, r.ID, "", endedByDeactivation, now)
+	})
+}
+
 // CreateAdminRequest makes or promotes an admin.
 type CreateAdminRequest struct {
 	Email    string
 	FullName string                 // of a new account
-	Password func() (string, error) // is asked only for a new account
+	Password func() (string, error) // called only for a new account
 }
 
-// CreateAdmin makes an account an active admin. When nobody has the address it makes the account.
+// CreateAdmin makes an account an active admin, or creates the account when there is none with the address.
 func (s *Service) CreateAdmin(ctx context.Context, r CreateAdminRequest) (Agent, error) {
 	if err := fields(checkEmail(r.Email)); err != nil {
 		return Agent{}, err

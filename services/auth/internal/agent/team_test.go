@@ -11,6 +11,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
@@ -18,7 +19,7 @@ func of[T any](v T) *T { return &v }
 
 func TestCreateAgent(t *testing.T) {
 	t.Parallel()
-	f := newFixture()
+	f := newFixture(t)
 	f.Open = false
 	got, err := f.Create(t.Context(), agent.CreateRequest{Email: " Ben@Example.com", FullName: " Ben ", Password: of("violet-heron")})
 	require.NoError(t, err)
@@ -38,9 +39,9 @@ func TestCreateAgent(t *testing.T) {
 	require.Equal(t, "email_taken", fault.Of(err).Code)
 	_, err = f.Create(t.Context(), agent.CreateRequest{Password: of("password")})
 	require.Len(t, fault.Of(err).Fields, 3)
-	events := f.memory.Events()
-	require.Len(t, events, 2)
-	second, err := events.AgentRegistered.Decode(events[1])
+	published := f.events(t)
+	require.Len(t, published, 2)
+	second, err := events.AgentRegistered.Decode(published[1])
 	require.NoError(t, err)
 	require.False(t, second.Data.IsActive)
 }
@@ -57,6 +58,7 @@ func TestUpdateAgent(t *testing.T) {
 		"what it is":  {agent.UpdateAgentRequest{Email: of("BEN@example.com"), FullName: of(" Asha Rao "), IsActive: of(true), Role: of(identity.Admin)}, nil, nil},
 		"e-mail":      {agent.UpdateAgentRequest{Email: of("Benny@example.com")}, []string{"agent.updated"}, nil},
 		"name":        {agent.UpdateAgentRequest{FullName: of("Ben Okafor")}, []string{"agent.updated"}, nil},
+		"older name":  {agent.UpdateAgentRequest{Name: of(" Ben Okafor ")}, []string{"agent.updated"}, nil},
 		"role":        {agent.UpdateAgentRequest{Role: of(identity.Agent)}, []string{"agent.updated"}, []string{"role_changed", "role_changed"}},
 		"password":    {agent.UpdateAgentRequest{Password: of("violet-heron")}, nil, []string{"password_changed", "password_changed"}},
 		"deactivated": {agent.UpdateAgentRequest{IsActive: of(false)}, []string{"agent.deactivated"}, []string{"agent_deactivated", "agent_deactivated"}},
@@ -65,32 +67,32 @@ func TestUpdateAgent(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture()
+			f := newFixture(t)
 			f.register(t, admin)
 			f.register(t, ben)
 			a, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: ben})
 			require.NoError(t, err)
 			tokens := []agent.AccessToken{f.login(t, ben), f.login(t, ben)}
 			others := f.login(t, admin)
-			before := len(f.memory.Events())
+			before := len(f.events(t))
 			f.clock.Advance(time.Minute)
 
 			c.change.ID = a.ID
 			got, err := f.UpdateAgent(t.Context(), c.change)
 			require.NoError(t, err)
-			var events []string
-			for _, e := range f.memory.Events()[before:] {
+			var published []string
+			for _, e := range f.events(t)[before:] {
 				if e.Type != "session.revoked" {
-					events = append(events, e.Type)
-					told, err := events.AgentUpdated.Decode(e)
+					published = append(published, e.Type)
+					updated, err := events.AgentUpdated.Decode(e)
 					require.NoError(t, err)
 					require.Equal(t, events.Agent{
 						AgentID: got.ID, Version: a.Version + 1, Email: got.Email, FullName: got.FullName, Role: string(got.Role), IsActive: got.IsActive,
 						CreatedAt: got.CreatedAt, UpdatedAt: now.Add(time.Minute),
-					}, told.Data)
+					}, updated.Data)
 				}
 			}
-			require.Equal(t, c.events, events)
+			require.Equal(t, c.events, published)
 			require.Equal(t, c.ends, f.ends(t))
 			for _, token := range tokens {
 				_, err := f.as(t, token.AccessToken)
@@ -99,16 +101,16 @@ func TestUpdateAgent(t *testing.T) {
 				require.Equal(t, c.ends == nil, err == nil)
 			}
 			f.mustAs(t, others.AccessToken)
-			kept, err := f.Get(t.Context(), agent.GetRequest{ID: a.ID})
+			stored, err := f.Get(t.Context(), agent.IDRequest{ID: a.ID})
 			require.NoError(t, err)
-			require.Equal(t, kept, got)
+			require.Equal(t, stored, got)
 		})
 	}
 }
 
 func TestPromotionLeavesSessions(t *testing.T) {
 	t.Parallel()
-	f := newFixture()
+	f := newFixture(t)
 	f.register(t, "admin@example.com")
 	ben := f.register(t, "ben@example.com")
 	login := f.login(t, "ben@example.com")
@@ -117,12 +119,12 @@ func TestPromotionLeavesSessions(t *testing.T) {
 	f.mustAs(t, login.AccessToken)
 	renewed, code := f.refresh(t, login.RefreshToken)
 	require.Empty(t, code)
-	require.Contains(t, renewed.AccessToken, " admin", "the next token says it")
+	require.Contains(t, renewed.AccessToken, " admin", "the next token has the new role")
 }
 
 func TestUpdateAgentRefuses(t *testing.T) {
 	t.Parallel()
-	f := newFixture()
+	f := newFixture(t)
 	admin := f.register(t, "admin@example.com")
 	ben := f.register(t, "ben@example.com")
 	login := f.login(t, "admin@example.com")
@@ -141,14 +143,14 @@ func TestUpdateAgentRefuses(t *testing.T) {
 	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: admin.ID, Role: of(identity.Agent)})
 	require.Equal(t, "last_admin", fault.Of(err).Code)
 	f.mustAs(t, login.AccessToken)
-	require.Len(t, f.memory.Events(), 2, "what was refused left no trace")
+	require.Len(t, f.events(t), 2, "what was refused left no trace")
 }
 
 func TestCreateAdmin(t *testing.T) {
 	t.Parallel()
-	f := newFixture()
+	f := newFixture(t)
 	f.Open = false
-	none := func() (string, error) { return "", errors.New("nobody was to be asked") }
+	none := func() (string, error) { return "", errors.New("no password was needed") }
 	ask := func() (string, error) { return "violet-heron", nil }
 	made, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "Root@Example.com", FullName: "Root", Password: ask})
 	require.NoError(t, err)
@@ -176,18 +178,117 @@ func TestCreateAdmin(t *testing.T) {
 		_, err := f.CreateAdmin(t.Context(), r)
 		require.Error(t, err)
 	}
-	require.Len(t, f.memory.Events(), 3)
+	require.Len(t, f.events(t), 3)
 }
 
 func TestListAgents(t *testing.T) {
 	t.Parallel()
-	f := newFixture()
+	f := newFixture(t)
 	f.register(t, "asha@example.com")
 	f.register(t, "ben@example.com")
-	page, err := f.List(t.Context(), agent.ListRequest{Q: "BEN"})
+	found, err := f.List(t.Context(), agent.ListRequest{Q: "BEN", Request: page.All()})
 	require.NoError(t, err)
-	require.Len(t, page.Items, 1)
-	page, err = f.List(t.Context(), agent.ListRequest{})
+	require.Len(t, found.Items, 1)
+	found, err = f.List(t.Context(), agent.ListRequest{Request: page.All()})
 	require.NoError(t, err)
-	require.Len(t, page.Items, 2)
+	require.Len(t, found.Items, 2)
 }
+
+func TestDelete(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.register(t, "admin@example.com")
+	ben := f.register(t, "ben@example.com")
+	tokens := []agent.AccessToken{f.login(t, "ben@example.com"), f.login(t, "ben@example.com")}
+	others := f.login(t, "admin@example.com")
+	ctx := f.mustAs(t, tokens[0].AccessToken) // of a request that was admitted before
+	f.clock.Advance(time.Minute)
+	before := len(f.events(t))
+	_, err := f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
+	require.NoError(t, err)
+
+	published := f.events(t)[before:]
+	deactivated, err := events.AgentDeactivated.Decode(published[0])
+	require.NoError(t, err)
+	require.Equal(t, events.AgentDeactivated.Name, published[0].Type)
+	require.Equal(t, events.Agent{
+		AgentID: ben.ID, Version: 2, Email: ben.Email, FullName: ben.FullName, Role: "agent", CreatedAt: now, UpdatedAt: now.Add(time.Minute),
+	}, deactivated.Data)
+	require.Len(t, published, 3)
+	require.Equal(t, []string{"agent_deactivated", "agent_deactivated"}, f.ends(t))
+	for _, token := range tokens {
+		_, err := f.as(t, token.AccessToken)
+		require.Equal(t, "session_ended", fault.Of(err).Code)
+		_, code := f.refresh(t, token.RefreshToken)
+		require.Equal(t, "invalid_refresh_token", code)
+	}
+	f.mustAs(t, others.AccessToken)
+	for name, err := range map[string]error{
+		"me":       errorOf(f.Me(ctx, agent.MeRequest{})),
+		"update":   errorOf(f.Update(ctx, agent.UpdateRequest{FullName: of("Ben")})),
+		"password": errorOf(f.ChangePassword(ctx, agent.ChangePasswordRequest{Current: password, New: "violet-heron"})),
+	} {
+		require.Equal(t, "session_ended", fault.Of(err).Code, name)
+	}
+
+	_, err = f.Login(from(t, "203.0.113.7"), agent.LoginRequest{Username: ben.Email, Password: password})
+	require.Equal(t, "invalid_credentials", fault.Of(err).Code)
+	require.Empty(t, f.passwords.verified[len(f.passwords.verified)-1], "as for an account that does not exist")
+	for name, err := range map[string]error{
+		"get":    errorOf(f.Get(t.Context(), agent.IDRequest{ID: ben.ID})),
+		"update": errorOf(f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: of(true)})),
+		"delete": errorOf(f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})),
+		"nobody": errorOf(f.Delete(t.Context(), agent.IDRequest{ID: event.NewID()})),
+	} {
+		require.Equal(t, "agent_not_found", fault.Of(err).Code, name)
+	}
+	for name, err := range map[string]error{
+		"register": errorOf(f.Register(t.Context(), agent.RegisterRequest{Email: ben.Email, Password: password, FullName: "Ben"})),
+		"create":   errorOf(f.Create(t.Context(), agent.CreateRequest{Email: ben.Email, FullName: "Ben"})),
+		"command": errorOf(f.CreateAdmin(t.Context(), agent.CreateAdminRequest{
+			Email: ben.Email, FullName: "Ben", Password: func() (string, error) { return password, nil },
+		})),
+	} {
+		require.Equal(t, "email_taken", fault.Of(err).Code, name)
+	}
+	found, err := f.List(t.Context(), agent.ListRequest{Request: page.All()})
+	require.NoError(t, err)
+	require.Len(t, found.Items, 1)
+	require.Len(t, f.events(t)[before:], 3, "a refused request has no event")
+}
+
+func TestDeleteOfAnInactiveAgent(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.register(t, "admin@example.com")
+	ben := f.register(t, "ben@example.com")
+	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: of(false)})
+	require.NoError(t, err)
+	_, err = f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
+	require.NoError(t, err)
+	_, err = f.Get(t.Context(), agent.IDRequest{ID: ben.ID})
+	require.Equal(t, "agent_not_found", fault.Of(err).Code)
+}
+
+func TestTheLastAdminCannotBeDeleted(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	admin, ben := f.register(t, "admin@example.com"), f.register(t, "ben@example.com")
+	login := f.login(t, "admin@example.com")
+	_, err := f.Delete(f.mustAs(t, login.AccessToken), agent.IDRequest{ID: admin.ID})
+	require.Equal(t, "last_admin", fault.Of(err).Code)
+	f.mustAs(t, login.AccessToken)
+	require.Len(t, f.events(t), 2, "nothing has changed")
+
+	_, err = f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, Role: of(identity.Admin)})
+	require.NoError(t, err)
+	_, err = f.Delete(f.mustAs(t, login.AccessToken), agent.IDRequest{ID: admin.ID})
+	require.NoError(t, err, "an admin may delete its own account when there is another")
+	_, err = f.as(t, login.AccessToken)
+	require.Equal(t, "session_ended", fault.Of(err).Code)
+	_, err = f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
+	require.Equal(t, "last_admin", fault.Of(err).Code, "a deleted admin does not count")
+}
+
+// errorOf is the error of a call.
+func errorOf[T any](_ T, err error) error { return err }

@@ -1,6 +1,6 @@
-// Package key owns the keys that access tokens are signed with. They lie sealed in the database. One signs; the next one is
-// published before its first token arrives, and an old one until its last token is dead. It refuses to make new keys where
-// it cannot open the old ones: that would end every login.
+// Package key owns the keys that access tokens are signed with. They are stored sealed in the database. One signs; the next one
+// is published before it signs its first token, and an old one until its last token has expired. It refuses to make new keys
+// when it cannot open the old ones: that would end every login.
 package key
 
 import (
@@ -16,23 +16,27 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/seal"
 )
 
-// ErrSealed says that neither secret is the one that the signing keys were sealed with.
+// ErrSealed says that the signing keys were sealed with another secret.
 var ErrSealed = errors.New("SECRET_KEY does not open the signing keys in the database: set the one they were made with, here or as SECRET_KEY_PREVIOUS")
 
 // ErrTooSoon says that the next key has not been published for long enough to sign.
-var ErrTooSoon = errors.New("the next signing key was made a moment ago and is not known everywhere: try again later")
+var ErrTooSoon = errors.New("the next signing key was made a moment ago and is not known to every service yet: try again later")
 
 const (
-	// RefreshEvery is how often a process looks at the keys in the database.
+	// RefreshEvery is how often a process reads the keys in the database.
 	RefreshEvery = 30 * time.Second
-	// PublishedAhead is for how long a key is published at least before it signs: the other replicas of auth publish it
-	// after RefreshEvery, caches keep the older set for a minute and the services look once a minute.
+	// PublishedAhead is the least time that a key is published before it signs: the other replicas of auth publish it after
+	// RefreshEvery, caches store the older set for a minute, and the services fetch it once a minute.
 	PublishedAhead = 5 * time.Minute
-	// lag is for how long a token may still be signed with a key that is old already, and how far clocks differ.
+	// lag is how long a replica may go on signing with a key that is old already, and how far clocks differ.
 	lag = 5 * time.Minute
 )
+
+// purpose makes the sealing key differ from other keys that are derived from SECRET_KEY.
+const purpose = "convoflow auth signing keys v1"
 
 // State is what a key is used for.
 type State string
@@ -41,10 +45,10 @@ type State string
 const (
 	Next    State = "next"    // exactly one; signs after a rotation
 	Signing State = "signing" // exactly one
-	Old     State = "old"     // until the last token that it signed is dead
+	Old     State = "old"     // until the last token that it signed has expired
 )
 
-// Key is a signing key as it is kept.
+// Key is a signing key as it is stored.
 type Key struct {
 	ID        string // UUIDv7, the kid of its tokens
 	State     State
@@ -55,17 +59,16 @@ type Key struct {
 	TokenTTL  time.Duration // the longest life of a token that it has signed
 }
 
-// Store keeps the keys.
+// Store stores the keys.
 type Store interface {
-	// Change gives all keys to fn, oldest first, under a lock that all replicas share, and keeps exactly those that fn
-	// returns.
+	// Change gives all keys to fn, oldest first, under a lock that all replicas share, and stores exactly those that fn returns.
 	Change(ctx context.Context, fn func(keys []Key) ([]Key, error)) ([]Key, error)
 }
 
-// Policy is how keys are kept. Every field but Previous is needed.
+// Policy is how keys are sealed and rotated. Every field but Previous is required.
 type Policy struct {
 	Secret   string        // seals the keys
-	Previous string        // opens keys that were sealed before Secret was new; empty for none
+	Previous string        // opens keys that were sealed with the secret before; empty for none
 	Rotation time.Duration // for how long a key signs
 	TokenTTL time.Duration // lifetime of the tokens that this process signs
 }
@@ -73,37 +76,37 @@ type Policy struct {
 // Ring is the opened keys of a process. It is safe for concurrent use.
 type Ring struct {
 	store  Store
-	seals  []seal // the first one seals, all of them open
+	boxes  []*seal.Box // the first one seals, all of them open
 	policy Policy
 	clock  clock.Clock
 	opened atomic.Pointer[opened]
 }
 
-// opened is the keys as they were at one time.
+// opened is the opened keys at one moment.
 type opened struct {
 	signer token.Signer
 	public map[string]ed25519.PublicKey
 	set    token.JWKS
 }
 
-// Load opens the keys in the store. The first replica of all makes them. Secrets that do not open them are ErrSealed.
+// Load opens the keys in the store. The very first replica makes them. When neither secret opens them, it is ErrSealed.
 func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, error) {
 	r := &Ring{store: store, policy: p, clock: c}
 	for _, secret := range []string{p.Secret, p.Previous} {
 		if secret == "" {
 			continue
 		}
-		s, err := newSeal(secret)
+		box, err := seal.New(secret, purpose)
 		if err != nil {
 			return nil, err
 		}
-		r.seals = append(r.seals, s)
+		r.boxes = append(r.boxes, box)
 	}
 	return r, r.Refresh(ctx)
 }
 
-// Refresh looks at the keys in the store: it seals them anew after a change of the secret, rotates them when it is time,
-// forgets dead ones, and takes over what other replicas did. Call it every RefreshEvery.
+// Refresh reads the keys in the store: it seals them again after a change of the secret, rotates them when it is time, deletes
+// expired ones, and follows the changes of other replicas. Call it every RefreshEvery.
 func (r *Ring) Refresh(ctx context.Context) error {
 	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
 		signing, next := find(keys, Signing), find(keys, Next)
@@ -114,7 +117,7 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	})
 }
 
-// Rotate lets the next key sign from now on. It is ErrTooSoon when that key is not known everywhere yet.
+// Rotate lets the next key sign from now on. When that key is not known to every service yet, it is ErrTooSoon.
 func (r *Ring) Rotate(ctx context.Context) error {
 	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
 		if now.Sub(find(keys, Next).Since) < PublishedAhead {
@@ -124,7 +127,7 @@ func (r *Ring) Rotate(ctx context.Context) error {
 	})
 }
 
-// change lets fn change the keys, after and before everything that is due anyway, and opens the result.
+// change lets fn change the keys, does what is due in any case, and opens the result.
 func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([]Key, error)) error {
 	keys, err := r.store.Change(ctx, func(keys []Key) ([]Key, error) {
 		now := r.clock.Now()
@@ -150,7 +153,7 @@ func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([
 	return nil
 }
 
-// complete makes the first keys, seals keys anew and notes for how long the tokens of this process live.
+// complete makes missing keys, seals keys again when the secret changed, and records how long the tokens of this process live.
 func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 	if len(keys) == 0 {
 		first, err := r.generate(Signing, now)
@@ -174,14 +177,14 @@ func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 		if k.State == Signing {
 			keys[i].TokenTTL = max(k.TokenTTL, r.policy.TokenTTL)
 		}
-		if _, err := r.seals[0].open(k.Sealed, k.ID); err == nil {
+		if _, err := r.boxes[0].Open(k.Sealed, k.ID); err == nil {
 			continue
 		}
 		seed, err := r.seed(k)
 		if err != nil {
 			return nil, err
 		}
-		keys[i].Sealed = r.seals[0].close(seed, k.ID)
+		keys[i].Sealed = r.boxes[0].Seal(seed, k.ID)
 	}
 	return keys, nil
 }
@@ -193,7 +196,7 @@ func (r *Ring) rotate(keys []Key, now time.Time) ([]Key, error) {
 			keys[i].State, keys[i].Since = Old, now
 		case Next:
 			keys[i].State, keys[i].Since, keys[i].TokenTTL = Signing, now, r.policy.TokenTTL
-		case Old: // stays so
+		case Old: // stays old
 		}
 	}
 	next, err := r.generate(Next, now)
@@ -207,18 +210,18 @@ func (r *Ring) generate(state State, now time.Time) (Key, error) {
 	}
 	id := event.NewID()
 	return Key{
-		ID: id, State: state, Public: public, Sealed: r.seals[0].close(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
+		ID: id, State: state, Public: public, Sealed: r.boxes[0].Seal(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
 	}, nil
 }
 
-// seed opens a key with the first secret that does.
-func (r *Ring) seed(k Key) (seed []byte, err error) {
-	for _, s := range r.seals {
-		if seed, err = s.open(k.Sealed, k.ID); err == nil {
+// seed opens a key with whichever secret fits.
+func (r *Ring) seed(k Key) ([]byte, error) {
+	for _, box := range r.boxes {
+		if seed, err := box.Open(k.Sealed, k.ID); err == nil {
 			return seed, nil
 		}
 	}
-	return nil, fmt.Errorf("open signing key %s: %w", k.ID, err)
+	return nil, fmt.Errorf("open signing key %s: %w", k.ID, ErrSealed)
 }
 
 func (r *Ring) open(keys []Key) (*opened, error) {
@@ -263,7 +266,7 @@ func (r *Ring) Public(id string) (ed25519.PublicKey, error) {
 	return k, nil
 }
 
-// JWKSRequest asks for the public keys.
+// JWKSRequest is the empty request for the public keys.
 type JWKSRequest struct{}
 
 // JWKS is the public keys, as /.well-known/jwks.json shows them.

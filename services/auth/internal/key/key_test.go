@@ -2,9 +2,6 @@ package key_test
 
 import (
 	"bytes"
-	"context"
-	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -14,7 +11,10 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/identity/token"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
+	"github.com/convoflow/convoflow/services/auth/internal/store"
 )
 
 const (
@@ -24,28 +24,45 @@ const (
 
 var now = time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
 
-// memory is a store in memory.
-type memory struct {
-	mu   sync.Mutex
-	keys []key.Key
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// stored is the keys in a fresh schema.
+type stored struct {
+	key.Store
+	db *pg.DB
 }
 
-func (m *memory) Change(_ context.Context, fn func([]key.Key) ([]key.Key, error)) ([]key.Key, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	keys, err := fn(slices.Clone(m.keys))
-	if err != nil {
-		return nil, err
-	}
-	m.keys = keys
-	return keys, nil
+func empty(t *testing.T) stored {
+	t.Helper()
+	db := pgtest.Open(t, store.Migrations())
+	return stored{store.Keys(db), db}
 }
 
-func (m *memory) states() (states []key.State) {
-	for _, k := range m.keys {
+// keys are the stored keys, the oldest first.
+func (s stored) keys(t *testing.T) (keys []key.Key) {
+	t.Helper()
+	_, err := s.Change(t.Context(), func(all []key.Key) ([]key.Key, error) {
+		keys = all
+		return all, nil
+	})
+	require.NoError(t, err)
+	return keys
+}
+
+func (s stored) states(t *testing.T) (states []key.State) {
+	t.Helper()
+	for _, k := range s.keys(t) {
 		states = append(states, k.State)
 	}
 	return states
+}
+
+// corrupt changes the table behind the store's back.
+func (s stored) corrupt(t *testing.T, sql string) {
+	t.Helper()
+	tag, err := s.db.Conn(t.Context()).Exec(t.Context(), sql)
+	require.NoError(t, err)
+	require.Positive(t, tag.RowsAffected())
 }
 
 func policy() key.Policy { return key.Policy{Secret: secret, Rotation: 30 * day, TokenTTL: day} }
@@ -76,11 +93,11 @@ func published(t *testing.T, r *key.Ring) (ids []string) {
 
 func TestFirstLoadMakesTwoKeysAndTheNextFindsThem(t *testing.T) {
 	t.Parallel()
-	store := &memory{}
-	first := load(t, store, clock.At(now), policy())
-	require.Equal(t, []key.State{key.Signing, key.Next}, store.states())
-	second := load(t, store, clock.At(now), policy())
-	require.Len(t, store.keys, 2)
+	keys := empty(t)
+	first := load(t, keys, clock.At(now), policy())
+	require.Equal(t, []key.State{key.Signing, key.Next}, keys.states(t))
+	second := load(t, keys, clock.At(now), policy())
+	require.Len(t, keys.keys(t), 2)
 	require.Equal(t, published(t, first), published(t, second))
 	require.Len(t, published(t, first), 2)
 
@@ -99,8 +116,8 @@ func TestFirstLoadMakesTwoKeysAndTheNextFindsThem(t *testing.T) {
 
 func TestKeyThroughItsLife(t *testing.T) {
 	t.Parallel()
-	store, c := &memory{}, clock.At(now)
-	ring := load(t, store, c, policy())
+	keys, c := empty(t), clock.At(now)
+	ring := load(t, keys, c, policy())
 	first := published(t, ring)
 	early := sign(t, ring)
 	verify := func(text string) error {
@@ -114,37 +131,37 @@ func TestKeyThroughItsLife(t *testing.T) {
 	last := sign(t, ring)
 	c.Advance(time.Second)
 	require.NoError(t, ring.Refresh(t.Context()))
-	require.Equal(t, []key.State{key.Old, key.Signing, key.Next}, store.states())
-	require.Equal(t, first, published(t, ring)[:2], "who signs now was known before")
+	require.Equal(t, []key.State{key.Old, key.Signing, key.Next}, keys.states(t))
+	require.Equal(t, first, published(t, ring)[:2], "the key that signs now was published before")
 	require.NoError(t, verify(last), "a token of the old key")
 	require.NoError(t, verify(sign(t, ring)))
-	require.Error(t, verify(early), "its time is over")
+	require.Error(t, verify(early), "it has expired")
 
 	c.Advance(day - time.Minute)
 	require.NoError(t, ring.Refresh(t.Context()))
-	require.NoError(t, verify(last), "until the last token is dead")
+	require.NoError(t, verify(last), "until the last token has expired")
 	c.Advance(10 * time.Minute)
 	require.NoError(t, ring.Refresh(t.Context()))
-	require.Equal(t, []key.State{key.Signing, key.Next}, store.states())
+	require.Equal(t, []key.State{key.Signing, key.Next}, keys.states(t))
 	require.NotContains(t, published(t, ring), first[0])
 }
 
 func TestRotationOnCommand(t *testing.T) {
 	t.Parallel()
-	store, c := &memory{}, clock.At(now)
-	running, command := load(t, store, c, policy()), load(t, store, c, policy())
+	keys, c := empty(t), clock.At(now)
+	running, command := load(t, keys, c, policy()), load(t, keys, c, policy())
 	before := sign(t, running)
-	require.ErrorIs(t, command.Rotate(t.Context()), key.ErrTooSoon, "nobody knows the next key yet")
-	require.Equal(t, []key.State{key.Signing, key.Next}, store.states())
+	require.ErrorIs(t, command.Rotate(t.Context()), key.ErrTooSoon, "the next key is not known everywhere yet")
+	require.Equal(t, []key.State{key.Signing, key.Next}, keys.states(t))
 
 	c.Advance(key.PublishedAhead)
 	require.NoError(t, command.Rotate(t.Context()))
 	require.ErrorIs(t, command.Rotate(t.Context()), key.ErrTooSoon)
-	require.Equal(t, []key.State{key.Old, key.Signing, key.Next}, store.states())
+	require.Equal(t, []key.State{key.Old, key.Signing, key.Next}, keys.states(t))
 
 	verifier := token.NewVerifier(running.Public, c)
 	_, err := verifier.Verify(sign(t, command))
-	require.NoError(t, err, "a replica that has not looked yet knows the key that signs now")
+	require.NoError(t, err, "a replica that has not refreshed yet knows the key that signs now")
 	require.NoError(t, running.Refresh(t.Context()))
 	require.Equal(t, published(t, command), published(t, running))
 	for _, text := range []string{before, sign(t, running)} {
@@ -155,46 +172,46 @@ func TestRotationOnCommand(t *testing.T) {
 
 func TestKeysOutliveTheLongestTokenOfAnyReplica(t *testing.T) {
 	t.Parallel()
-	store, c := &memory{}, clock.At(now)
+	keys, c := empty(t), clock.At(now)
 	long, short := policy(), policy()
 	long.TokenTTL, short.TokenTTL = 10*day, time.Hour
-	text := sign(t, load(t, store, c, long))
-	ring := load(t, store, c, short)
+	text := sign(t, load(t, keys, c, long))
+	ring := load(t, keys, c, short)
 	c.Advance(time.Hour)
 	require.NoError(t, ring.Rotate(t.Context()))
 	c.Advance(9 * day)
 	require.NoError(t, ring.Refresh(t.Context()))
 	_, err := token.NewVerifier(ring.Public, c).Verify(text)
 	require.NoError(t, err)
-	require.Equal(t, time.Hour, store.keys[1].TokenTTL)
+	require.Equal(t, time.Hour, keys.keys(t)[1].TokenTTL)
 }
 
 func TestAnotherSecretIsRefusedAndMakesNoKeys(t *testing.T) {
 	t.Parallel()
-	store := &memory{}
-	load(t, store, clock.At(now), policy())
+	keys := empty(t)
+	load(t, keys, clock.At(now), policy())
 	p := policy()
 	p.Secret += "x"
-	_, err := key.Load(t.Context(), store, p, clock.At(now))
+	_, err := key.Load(t.Context(), keys, p, clock.At(now))
 	require.ErrorIs(t, err, key.ErrSealed)
 	require.ErrorContains(t, err, "SECRET_KEY does not open")
 	require.NotContains(t, err.Error(), secret)
-	require.Len(t, store.keys, 2)
+	require.Len(t, keys.keys(t), 2)
 	p.Previous = secret + "y"
-	_, err = key.Load(t.Context(), store, p, clock.At(now))
+	_, err = key.Load(t.Context(), keys, p, clock.At(now))
 	require.ErrorIs(t, err, key.ErrSealed)
 }
 
 func TestANewSecretSealsAnew(t *testing.T) {
 	t.Parallel()
-	store := &memory{}
-	old := load(t, store, clock.At(now), policy())
+	keys := empty(t)
+	old := load(t, keys, clock.At(now), policy())
 	text := sign(t, old)
-	sealed := slices.Clone(store.keys)
+	sealed := keys.keys(t)
 	p := policy()
 	p.Secret, p.Previous = secret+"new", secret
-	ring := load(t, store, clock.At(now), p)
-	for i, k := range store.keys {
+	ring := load(t, keys, clock.At(now), p)
+	for i, k := range keys.keys(t) {
 		require.False(t, bytes.Equal(sealed[i].Sealed, k.Sealed))
 		require.Equal(t, sealed[i].ID, k.ID)
 	}
@@ -202,27 +219,27 @@ func TestANewSecretSealsAnew(t *testing.T) {
 	require.NoError(t, err)
 
 	p.Previous = ""
-	load(t, store, clock.At(now), p)
+	load(t, keys, clock.At(now), p)
 	require.ErrorIs(t, old.Refresh(t.Context()), key.ErrSealed)
 	_, err = token.NewVerifier(ring.Public, clock.At(now)).Verify(sign(t, old))
 	require.NoError(t, err, "a replica with the old secret goes on until it is replaced")
 }
 
-func TestKeysThatWereTouchedAreRefused(t *testing.T) {
+func TestKeysThatWereChangedAreRefused(t *testing.T) {
 	t.Parallel()
-	for name, touch := range map[string]func([]key.Key){
-		"a flipped bit":      func(k []key.Key) { k[0].Sealed[30] ^= 1 },
-		"cut":                func(k []key.Key) { k[0].Sealed = k[0].Sealed[:10] },
-		"swapped":            func(k []key.Key) { k[0].Sealed, k[1].Sealed = k[1].Sealed, k[0].Sealed },
-		"another public":     func(k []key.Key) { k[0].Public = k[1].Public },
-		"none of them signs": func(k []key.Key) { k[0].State = key.Next },
+	for name, sql := range map[string]string{
+		"a flipped bit":      `update signing_keys set sealed = set_byte(sealed, 30, get_byte(sealed, 30) # 1) where state = 'signing'`,
+		"cut":                `update signing_keys set sealed = substr(sealed, 1, 10) where state = 'signing'`,
+		"swapped":            `update signing_keys k set sealed = o.sealed from signing_keys o where k.kid <> o.kid`,
+		"another public":     `update signing_keys set public = (select public from signing_keys where state = 'next') where state = 'signing'`,
+		"none of them signs": `update signing_keys set state = 'next' where state = 'signing'`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			store := &memory{}
-			load(t, store, clock.At(now), policy())
-			touch(store.keys)
-			_, err := key.Load(t.Context(), store, policy(), clock.At(now))
+			keys := empty(t)
+			load(t, keys, clock.At(now), policy())
+			keys.corrupt(t, sql)
+			_, err := key.Load(t.Context(), keys, policy(), clock.At(now))
 			require.Error(t, err)
 		})
 	}
@@ -230,23 +247,23 @@ func TestKeysThatWereTouchedAreRefused(t *testing.T) {
 
 func TestAMissingNextKeyIsMade(t *testing.T) {
 	t.Parallel()
-	store, c := &memory{}, clock.At(now)
-	load(t, store, c, policy())
-	store.keys = store.keys[:1]
+	keys, c := empty(t), clock.At(now)
+	load(t, keys, c, policy())
+	keys.corrupt(t, `delete from signing_keys where state = 'next'`)
 	c.Advance(31 * day)
-	ring := load(t, store, c, policy())
-	require.Equal(t, []key.State{key.Signing, key.Next}, store.states(), "it does not sign before it is known")
+	ring := load(t, keys, c, policy())
+	require.Equal(t, []key.State{key.Signing, key.Next}, keys.states(t), "it does not sign before it is known")
 	c.Advance(key.PublishedAhead)
 	require.NoError(t, ring.Refresh(t.Context()))
-	require.Equal(t, []key.State{key.Old, key.Signing, key.Next}, store.states())
+	require.Equal(t, []key.State{key.Old, key.Signing, key.Next}, keys.states(t))
 }
 
-func TestPrivateKeysLieSealed(t *testing.T) {
+func TestPrivateKeysAreSealed(t *testing.T) {
 	t.Parallel()
-	store := &memory{}
-	load(t, store, clock.At(now), policy())
-	for _, k := range store.keys {
-		require.Len(t, k.Sealed, 24+32+16, "nonce, seed, tag")
+	keys := empty(t)
+	load(t, keys, clock.At(now), policy())
+	for _, k := range keys.keys(t) {
+		require.Len(t, k.Sealed, 1+24+32+16, "version, nonce, seed, tag")
 		require.NotContains(t, string(k.Sealed), string(k.Public))
 	}
 }

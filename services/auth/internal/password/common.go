@@ -7,10 +7,10 @@ import (
 	"github.com/trustelem/zxcvbn/frequency"
 )
 
-// shortestCommon leaves out what is too short for a password anyway.
+// shortestCommon leaves out texts that are too short for a password anyway.
 const shortestCommon = 8 // characters
 
-// commonPasswords are the passwords that people choose most, in lower case: the list of zxcvbn, 30,000 out of leaks.
+// commonPasswords are the passwords that people choose most, in lower case: the list of zxcvbn, 30,000 from leaks.
 func commonPasswords() map[string]bool {
 	common := map[string]bool{}
 	for _, p := range frequency.FrequencyLists["passwords"] {
@@ -21,5 +21,5 @@ func commonPasswords() map[string]bool {
 	return common
 }
 
-// Common reports whether a password is one of those that everybody tries first. Case makes no difference.
+// Common reports whether a password is one of those that are guessed first, whatever the case.
 func (h *Hasher) Common(password string) bool { return h.common[strings.ToLower(password)] }

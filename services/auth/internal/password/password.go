@@ -1,6 +1,6 @@
-// Package password hashes passwords with Argon2id, verifies the bcrypt hashes of the former system too, and knows the
-// passwords that everybody tries first. It owns the cost of a hash and how many run at once; it refuses work that would wait
-// for too long.
+// Package password hashes passwords with Argon2id, verifies the bcrypt hashes of the former system too, and has the list of
+// passwords that are guessed first. It owns the cost of a hash and how many run at once; it refuses work that would wait too
+// long.
 package password
 
 import (
@@ -30,13 +30,13 @@ const (
 
 const (
 	maxWaiting = 64          // requests: on two cores the last of them waits for a second
-	retryAfter = time.Second // how long it takes to work off a full queue
+	retryAfter = time.Second // how long a full queue takes
 )
 
 // Hasher hashes passwords, one per core at a time. It is safe for concurrent use.
 type Hasher struct {
-	admitted chan struct{} // a place per request that hashes or waits
-	cores    chan struct{} // a place per request that hashes
+	admitted chan struct{} // one slot per request that hashes or waits
+	cores    chan struct{} // one slot per request that hashes
 	common   map[string]bool
 }
 
@@ -45,21 +45,21 @@ func NewHasher(cores int) *Hasher {
 	return &Hasher{admitted: make(chan struct{}, cores+maxWaiting), cores: make(chan struct{}, cores), common: commonPasswords()}
 }
 
-// Hash returns the hash of a password in PHC string format. Every byte of the password counts. When 64 wait already it is
-// the Unavailable fault busy.
+// Hash returns the hash of a password in PHC string format. Every byte of the password counts. When 64 requests wait already,
+// it is the Unavailable fault busy.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // never fails, see its documentation
 	d := digest{memory: memory, passes: passes, threads: threads, salt: salt}
-	err := h.alone(ctx, func() { d.sum = d.of(password, sumLength) })
+	err := h.onCore(ctx, func() { d.sum = d.of(password, sumLength) })
 	if err != nil {
 		return "", err
 	}
 	return d.String(), nil
 }
 
-// Verify reports whether the hash is that of the password. An empty hash is nobody's: it is false after the time that an
-// Argon2id hash takes.
+// Verify reports whether the hash is that of the password. The empty hash is that of no password: the result is false, after
+// the time that an Argon2id hash takes.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
 	if isBcrypt(hash) {
 		return h.verifyBcrypt(ctx, hash, password)
@@ -72,7 +72,7 @@ func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error
 		}
 	}
 	var same bool
-	err := h.alone(ctx, func() {
+	err := h.onCore(ctx, func() {
 		same = subtle.ConstantTimeCompare(d.sum, d.of(password, len(d.sum))) == 1
 	})
 	return same && hash != "", err
@@ -86,7 +86,7 @@ func isBcrypt(hash string) bool {
 // verifyBcrypt counts the first 72 bytes of the password, as bcrypt does everywhere.
 func (h *Hasher) verifyBcrypt(ctx context.Context, hash, password string) (bool, error) {
 	var compared error
-	if err := h.alone(ctx, func() { compared = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) }); err != nil {
+	if err := h.onCore(ctx, func() { compared = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) }); err != nil {
 		return false, err
 	}
 	if compared != nil && !errors.Is(compared, bcrypt.ErrMismatchedHashAndPassword) {
@@ -101,8 +101,8 @@ func (h *Hasher) Outdated(hash string) bool {
 	return err != nil || d.memory != memory || d.passes != passes || d.threads != threads
 }
 
-// alone runs work when a core is free.
-func (h *Hasher) alone(ctx context.Context, work func()) error {
+// onCore runs work when a core is free.
+func (h *Hasher) onCore(ctx context.Context, work func()) error {
 	select {
 	case h.admitted <- struct{}{}:
 		defer func() { <-h.admitted }()
@@ -119,7 +119,7 @@ func (h *Hasher) alone(ctx context.Context, work func()) error {
 	return nil
 }
 
-// digest is a hash with what it was made with.
+// digest is a hash with its parameters.
 type digest struct {
 	memory  uint32 // KiB
 	passes  uint32
@@ -138,7 +138,7 @@ func (d digest) String() string {
 		base64.RawStdEncoding.EncodeToString(d.salt), base64.RawStdEncoding.EncodeToString(d.sum))
 }
 
-// parse reads String's form. Its errors do not show the hash.
+// parse reads what String returns. Its errors do not contain the hash.
 func parse(text string) (digest, error) {
 	parts := strings.Split(text, "$")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {

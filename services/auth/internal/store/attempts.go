@@ -11,24 +11,24 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-// Attempts is the table login_failures. Each method is one statement, and each locks its rows in the order of their keys,
-// so that attempts cannot wait for each other in a circle.
-type Attempts struct {
+// attempts is the table login_failures, an agent.Attempts. Each method is one statement that locks its rows in the order of
+// their keys, so that attempts cannot deadlock.
+type attempts struct {
 	db     *pg.DB
-	delays []float64 // seconds; element n+1 in PostgreSQL's count is the delay after n failures
+	delays []float64 // seconds after 0, 1, 2 … failures; PostgreSQL counts elements from 1
 }
 
-// NewAttempts makes the store of the failed logins in db.
-func NewAttempts(db *pg.DB) *Attempts {
-	s := &Attempts{db: db}
+// Attempts makes the store of failed logins.
+func Attempts(db *pg.DB) agent.Attempts {
+	s := attempts{db: db}
 	for _, d := range agent.Delays() {
 		s.delays = append(s.delays, d.Seconds())
 	}
 	return s
 }
 
-// Create begins an attempt, see agent.Attempts.
-func (s *Attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, error) {
+// Create begins an attempt.
+func (s attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, error) {
 	var free *time.Time
 	err := s.db.Conn(ctx).QueryRow(ctx, `
 		with known as materialized (
@@ -44,7 +44,7 @@ func (s *Attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, 
 		select (select max(free_at) from slow where free_at > $2), array(select key from counted), exists (select from known)`,
 		a.Keys(), a.At, s.delays, agent.FailureWindow).Scan(&free, &a.Counted, &a.Known)
 	if err != nil {
-		return a, fmt.Errorf("look at earlier attempts: %w", err)
+		return a, fmt.Errorf("read earlier attempts: %w", err)
 	}
 	if free != nil {
 		a.Wait = free.Sub(a.At)
@@ -53,8 +53,8 @@ func (s *Attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, 
 }
 
 // Change counts an attempt that failed.
-func (s *Attempts) Change(ctx context.Context, a agent.Attempt) error {
-	keys := slices.DeleteFunc(a.Keys(), func(k []byte) bool { return a.HasCounted(k) })
+func (s attempts) Change(ctx context.Context, a agent.Attempt) error {
+	keys := slices.DeleteFunc(a.Keys(), a.HasCounted)
 	if len(keys) == 0 {
 		return nil
 	}
@@ -70,9 +70,9 @@ func (s *Attempts) Change(ctx context.Context, a agent.Attempt) error {
 	return nil
 }
 
-// Remove forgets what counts against the account, and what this attempt has added at the address: the next one from there
-// need not wait.
-func (s *Attempts) Remove(ctx context.Context, a agent.Attempt) error {
+// Remove deletes the count of the account and takes back what this attempt added to the count of the address, so that the next
+// attempt from there need not wait for it.
+func (s attempts) Remove(ctx context.Context, a agent.Attempt) error {
 	var address []byte
 	if a.HasCounted(a.Address) {
 		address = a.Address
@@ -80,14 +80,14 @@ func (s *Attempts) Remove(ctx context.Context, a agent.Attempt) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
 		with known as materialized (
 			select key from login_failures where key in ($1, $2) order by key for update
-		), gone as (
+		), deleted as (
 			delete from login_failures where key = $1 and key in (select key from known)
 		)
 		update login_failures set failures = failures - 1, last_at = $3::timestamptz - ($4::float8[])[failures] * interval '1 second'
 		where key = $2 and key in (select key from known)`,
 		a.Account, address, a.At, s.delays)
 	if err != nil {
-		return fmt.Errorf("forget failed attempts: %w", err)
+		return fmt.Errorf("delete failed attempts: %w", err)
 	}
 	return nil
 }

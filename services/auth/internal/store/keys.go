@@ -12,15 +12,15 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
 
-// Keys is the table signing_keys.
-type Keys struct{ db *pg.DB }
+// keys is the table signing_keys, a key.Store.
+type keys struct{ db *pg.DB }
 
-// NewKeys makes the store of the signing keys in db.
-func NewKeys(db *pg.DB) *Keys { return &Keys{db} }
+// Keys makes the store of the signing keys.
+func Keys(db *pg.DB) key.Store { return keys{db} }
 
-// Change gives all keys to fn, oldest first, and keeps exactly those that fn returns. The whole table is locked meanwhile:
-// of several replicas one makes or rotates the keys and the others find them.
-func (s *Keys) Change(ctx context.Context, fn func(keys []key.Key) ([]key.Key, error)) (keys []key.Key, err error) {
+// Change gives all keys to fn, oldest first, and stores exactly those that fn returns. The whole table is locked meanwhile: of
+// several replicas one makes or rotates the keys, and the others find them.
+func (s keys) Change(ctx context.Context, fn func(keys []key.Key) ([]key.Key, error)) (changed []key.Key, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		conn := s.db.Conn(ctx)
 		if _, err := conn.Exec(ctx, `lock table signing_keys in share row exclusive mode`); err != nil {
@@ -34,23 +34,23 @@ func (s *Keys) Change(ctx context.Context, fn func(keys []key.Key) ([]key.Key, e
 		if err != nil {
 			return fmt.Errorf("read the signing keys: %w", err)
 		}
-		if keys, err = fn(before); err != nil {
+		if changed, err = fn(before); err != nil {
 			return err
 		}
-		return s.save(ctx, before, keys)
+		return s.save(ctx, before, changed)
 	})
-	return keys, err
+	return changed, err
 }
 
 // save writes the difference.
-func (s *Keys) save(ctx context.Context, before, after []key.Key) error {
+func (s keys) save(ctx context.Context, before, after []key.Key) error {
 	batch := &pgx.Batch{}
 	for _, k := range before {
-		if !slices.ContainsFunc(after, func(kept key.Key) bool { return kept.ID == k.ID }) {
+		if !slices.ContainsFunc(after, func(other key.Key) bool { return other.ID == k.ID }) {
 			batch.Queue(`delete from signing_keys where kid = $1`, k.ID)
 		}
 	}
-	// Oldest first, so that one key has stopped signing before the next one begins: the index allows only one.
+	// Oldest first: one key stops signing before the next one begins, because the index allows only one.
 	for _, k := range after {
 		if slices.ContainsFunc(before, func(old key.Key) bool { return reflect.DeepEqual(old, k) }) {
 			continue

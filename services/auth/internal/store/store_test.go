@@ -4,22 +4,21 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
-	"github.com/convoflow/convoflow/services/auth/internal/agent/agenttest"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 	"github.com/convoflow/convoflow/services/auth/internal/store"
 )
@@ -28,60 +27,47 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var now = time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
 
-func open(t *testing.T) *pg.DB {
-	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 4}, "auth", telemetry.Nop())
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), store.Migrations()))
-	return db
+// stores are the stores of one fresh schema.
+type stores struct {
+	db       *pg.DB
+	agents   agent.Agents
+	sessions agent.Sessions
+	attempts agent.Attempts
 }
 
-func stores(t *testing.T) (agenttest.Stores, *pg.DB) {
+func open(t *testing.T) stores {
 	t.Helper()
-	db := open(t)
+	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
 	out := outbox.New(db, telemetry.Nop())
-	return agenttest.Stores{
-		Agents: store.NewAgents(db, out), Sessions: store.NewSessions(db, out), Attempts: store.NewAttempts(db), Tx: db,
-		Published: func() []string { return column[string](t, db, `select type from outbox order by id`) },
-	}, db
+	return stores{db, store.Agents(db, out), store.Sessions(db, out), store.Attempts(db)}
 }
 
-func column[T any](t *testing.T, db *pg.DB, sql string) []T {
+// published are the types of the events in the outbox, oldest first.
+func (s stores) published(t *testing.T) []string {
 	t.Helper()
-	rows, err := db.Conn(t.Context()).Query(t.Context(), sql)
-	require.NoError(t, err)
-	values, err := pgx.CollectRows(rows, pgx.RowTo[T])
-	require.NoError(t, err)
-	return values
+	return pgtest.Column[string](t, s.db, `select type from outbox order by id`)
 }
 
-func TestStores(t *testing.T) {
-	t.Parallel()
-	agenttest.Suite(t, func(t *testing.T) agenttest.Stores {
-		s, _ := stores(t)
-		return s
-	})
-}
-
-func TestFirstAgentThatFailsIsNotFirst(t *testing.T) {
-	t.Parallel()
-	s, _ := stores(t)
-	var firsts []bool
-	for _, id := range []string{"no uuid", event.NewID()} {
-		_, _ = s.Agents.Create(t.Context(), func(first bool) (agent.Agent, []event.Event) {
-			firsts = append(firsts, first)
-			return agent.Agent{ID: id, Email: "asha@example.com", Role: "agent"}, nil
+// race runs do n times concurrently and returns how often it was true.
+func race(n int, do func(i int) bool) int {
+	var wins atomic.Int64
+	var all sync.WaitGroup
+	for i := range n {
+		all.Go(func() {
+			if do(i) {
+				wins.Add(1)
+			}
 		})
 	}
-	require.Equal(t, []bool{true, true}, firsts)
+	all.Wait()
+	return int(wins.Load())
 }
 
-// add keeps n agents, the first of them oldest.
-func add(t *testing.T, s agenttest.Stores, n int) (ids []string) {
+// add stores n agents, the oldest first.
+func add(t *testing.T, s stores, n int) (ids []string) {
 	t.Helper()
 	for i := range n {
-		a, err := s.Agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) {
+		a, err := s.agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) {
 			at := now.Add(time.Duration(i/2) * time.Second) // two at a time
 			return agent.Agent{ID: event.NewID(), Email: fmt.Sprintf("agent%d@example.com", i), Role: "agent", IsActive: true, PasswordSetAt: now, CreatedAt: at, UpdatedAt: at}, nil
 		})
@@ -93,51 +79,42 @@ func add(t *testing.T, s agenttest.Stores, n int) (ids []string) {
 
 func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 	t.Parallel()
-	s, _ := stores(t)
+	s := open(t)
 	ids := add(t, s, 7)
 	for _, id := range ids {
 		at := now.Add(time.Duration(len(id)) * time.Second)
-		require.NoError(t, s.Sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: ids[0], CreatedAt: at, LastUsedAt: at}, now))
+		require.NoError(t, s.sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: ids[0], CreatedAt: at, LastUsedAt: at}, now))
 	}
 	var agents, sessions []string
 	for cursor, more := "", true; more; more = cursor != "" {
-		page, err := s.Agents.List(t.Context(), agent.Filter{Limit: 3, Cursor: cursor})
+		found, err := s.agents.List(t.Context(), agent.ListRequest{Request: page.Request{Limit: 3, Cursor: cursor}})
 		require.NoError(t, err)
-		for _, a := range page.Items {
+		for _, a := range found.Items {
 			agents = append([]string{a.ID}, agents...)
 		}
-		cursor = page.Next
+		cursor = found.Next
 	}
 	require.Equal(t, ids, agents)
 	for cursor, more := "", true; more; more = cursor != "" {
-		page, err := s.Sessions.List(t.Context(), agent.SessionFilter{AgentID: ids[0], Limit: 3, Cursor: cursor})
+		found, err := s.sessions.List(t.Context(), ids[0], page.Request{Limit: 3, Cursor: cursor})
 		require.NoError(t, err)
-		for _, session := range page.Items {
+		for _, session := range found.Items {
 			sessions = append([]string{session.ID}, sessions...)
 		}
-		cursor = page.Next
+		cursor = found.Next
 	}
 	require.IsIncreasing(t, sessions)
 	require.Len(t, sessions, 7)
 
-	_, err := s.Agents.List(t.Context(), agent.Filter{Limit: 3, Cursor: "nonsense"})
+	_, err := s.agents.List(t.Context(), agent.ListRequest{Request: page.Request{Limit: 3, Cursor: "nonsense"}})
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
-	_, err = s.Sessions.List(t.Context(), agent.SessionFilter{AgentID: ids[0], Limit: 3, Cursor: "nonsense"})
+	_, err = s.sessions.List(t.Context(), ids[0], page.Request{Limit: 3, Cursor: "nonsense"})
 	require.Equal(t, fault.Invalid, fault.KindOf(err))
-}
-
-func TestFailedLoginsNameNobody(t *testing.T) {
-	t.Parallel()
-	s, db := stores(t)
-	require.NoError(t, s.Attempts.Change(t.Context(), agent.Attempt{Account: []byte("one"), Address: []byte("other"), At: now}))
-	require.Equal(t, []string{"failures", "key", "last_at"}, column[string](t, db,
-		`select column_name::text from information_schema.columns where table_schema = current_schema and table_name = 'login_failures' order by 1`))
-	require.Len(t, column[[]byte](t, db, `select key from login_failures`), 2)
 }
 
 func TestSweep(t *testing.T) {
 	t.Parallel()
-	s, db := stores(t)
+	s := open(t)
 	id := add(t, s, 1)[0]
 	const day = 24 * time.Hour
 	for name, c := range map[string]struct{ created, used time.Duration }{
@@ -149,19 +126,19 @@ func TestSweep(t *testing.T) {
 		"old, its token has just ended": {30*day + time.Minute, 2*day + time.Minute/2},
 	} {
 		session := agent.Session{ID: event.NewID(), AgentID: id, CreatedAt: now.Add(-c.created), LastUsedAt: now.Add(-c.used), UserAgent: name}
-		require.NoError(t, s.Sessions.Create(t.Context(), session, now))
+		require.NoError(t, s.sessions.Create(t.Context(), session, now))
 	}
 	for name, age := range map[string]time.Duration{"young": time.Hour - time.Second, "ancient": time.Hour + time.Second} {
-		require.NoError(t, s.Attempts.Change(t.Context(), agent.Attempt{Account: []byte(name), At: now.Add(-age)}))
+		require.NoError(t, s.attempts.Change(t.Context(), agent.Attempt{Account: []byte(name), At: now.Add(-age)}))
 	}
 	// More than one statement deletes.
-	_, err := db.Conn(t.Context()).Exec(t.Context(), `insert into login_failures select sha256(n::text::bytea), 1, $1 from generate_series(1, 2500) n`, now.Add(-2*time.Hour))
+	_, err := s.db.Conn(t.Context()).Exec(t.Context(), `insert into login_failures select sha256(n::text::bytea), 1, $1 from generate_series(1, 2500) n`, now.Add(-2*time.Hour))
 	require.NoError(t, err)
 
-	require.NoError(t, store.Sweep(t.Context(), db, now, 2*day))
-	require.Equal(t, []string{"busy", "new", "old, its token has just ended", "old, its token is alive"}, column[string](t, db, `select user_agent from sessions order by user_agent collate "C"`))
-	require.Equal(t, []string{"young"}, column[string](t, db, `select convert_from(key, 'UTF8') from login_failures`))
-	require.Equal(t, []string{}, append([]string{}, s.Published()...), "nobody needs to hear of it")
+	require.NoError(t, store.Sweep(t.Context(), s.db, now, 2*day))
+	require.Equal(t, []string{"busy", "new", "old, its token has just ended", "old, its token is alive"}, pgtest.Column[string](t, s.db, `select user_agent from sessions order by user_agent collate "C"`))
+	require.Equal(t, []string{"young"}, pgtest.Column[string](t, s.db, `select convert_from(key, 'UTF8') from login_failures`))
+	require.Equal(t, []string{}, append([]string{}, s.published(t)...), "no event: their tokens have expired anyway")
 }
 
 const secret = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"
@@ -172,13 +149,13 @@ func policy() key.Policy {
 
 func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
 	t.Parallel()
-	db := open(t)
+	s := open(t)
 	const replicas = 4
 	sets := make([]any, replicas)
 	var all sync.WaitGroup
 	for i := range replicas {
 		all.Go(func() {
-			ring, err := key.Load(t.Context(), store.NewKeys(db), policy(), clock.System{})
+			ring, err := key.Load(t.Context(), store.Keys(s.db), policy(), clock.System{})
 			if err != nil {
 				sets[i] = err
 				return
@@ -191,22 +168,22 @@ func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
 	for _, other := range sets[1:] {
 		require.Equal(t, sets[0], other)
 	}
-	require.Len(t, column[string](t, db, `select state from signing_keys`), 2)
+	require.Len(t, pgtest.Column[string](t, s.db, `select state from signing_keys`), 2)
 
 	other := policy()
 	other.Secret = "another secret of thirty-two letters"
-	_, err := key.Load(t.Context(), store.NewKeys(db), other, clock.System{})
+	_, err := key.Load(t.Context(), store.Keys(s.db), other, clock.System{})
 	require.ErrorIs(t, err, key.ErrSealed)
 }
 
 func TestKeysThroughTheirLife(t *testing.T) {
 	t.Parallel()
-	db := open(t)
+	s := open(t)
 	c := clock.At(now)
 	replicas := make([]*key.Ring, 3)
 	for i := range replicas {
 		var err error
-		replicas[i], err = key.Load(t.Context(), store.NewKeys(db), policy(), c)
+		replicas[i], err = key.Load(t.Context(), store.Keys(s.db), policy(), c)
 		require.NoError(t, err)
 	}
 	refresh := func() []string {
@@ -219,23 +196,23 @@ func TestKeysThroughTheirLife(t *testing.T) {
 		for _, err := range errs {
 			require.NoError(t, err)
 		}
-		return column[string](t, db, `select state from signing_keys order by created_at, kid`)
+		return pgtest.Column[string](t, s.db, `select state from signing_keys order by created_at, kid`)
 	}
 	require.Equal(t, []string{"signing", "next"}, refresh())
-	untouched := column[string](t, db, `select xmin::text from signing_keys order by kid`)
+	untouched := pgtest.Column[string](t, s.db, `select xmin::text from signing_keys order by kid`)
 	refresh()
-	require.Equal(t, untouched, column[string](t, db, `select xmin::text from signing_keys order by kid`), "nothing to do writes nothing")
+	require.Equal(t, untouched, pgtest.Column[string](t, s.db, `select xmin::text from signing_keys order by kid`), "nothing to do writes nothing")
 	c.Advance(30 * 24 * time.Hour)
 	require.Equal(t, []string{"old", "signing", "next"}, refresh(), "one of the replicas rotates")
 	c.Advance(2 * time.Hour)
 	require.Equal(t, []string{"signing", "next"}, refresh())
-	require.Equal(t, []time.Duration{time.Hour, time.Hour}, column[time.Duration](t, db, `select token_ttl from signing_keys`))
+	require.Equal(t, []time.Duration{time.Hour, time.Hour}, pgtest.Column[time.Duration](t, s.db, `select token_ttl from signing_keys`))
 }
 
 func TestTheVersionBeforeGoesOnWorking(t *testing.T) {
 	t.Parallel()
-	_, db := stores(t)
-	conn := db.Conn(t.Context())
+	s := open(t)
+	conn := s.db.Conn(t.Context())
 	for _, sql := range []string{
 		`insert into agents (id, version, email, password_hash, full_name, role, is_active, created_at, updated_at)
 		 values ('0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e', 1, 'asha@example.com', 'hash', 'Asha', 'agent', true, now(), now())`,
@@ -246,8 +223,7 @@ func TestTheVersionBeforeGoesOnWorking(t *testing.T) {
 		_, err := conn.Exec(t.Context(), sql)
 		require.NoError(t, err, strings.Fields(sql)[2])
 	}
-	out := outbox.New(db, telemetry.Nop())
-	_, a, err := store.NewSessions(db, out).Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
+	session, err := s.sessions.Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
 	require.NoError(t, err)
-	require.NoError(t, store.NewSessions(db, out).Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: a.ID}, a.PasswordSetAt))
+	require.NoError(t, s.sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: session.AgentID}, session.Owner.PasswordSetAt))
 }

@@ -8,16 +8,16 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-// withDevice tells the service where a request comes from.
-func withDevice(next http.Handler) http.Handler {
+// WithDevice puts the device of a request into its context.
+func WithDevice(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		device := agent.Device{UserAgent: r.UserAgent(), IP: clientIP(r)}
 		next.ServeHTTP(w, r.WithContext(agent.WithDevice(r.Context(), device)))
 	})
 }
 
-// clientIP is the last address of X-Forwarded-For, which the gateway sets anew, else the peer's. It is empty for anything
-// that is no address.
+// clientIP is the last address of X-Forwarded-For, which the gateway overwrites, else the address of the peer. It is empty when
+// there is none.
 func clientIP(r *http.Request) string {
 	forwarded := r.Header.Get("X-Forwarded-For")
 	last := strings.TrimSpace(forwarded[strings.LastIndex(forwarded, ",")+1:])

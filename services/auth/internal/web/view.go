@@ -16,24 +16,16 @@ type agentView struct {
 	ID        string        `json:"id"`
 	Email     string        `json:"email"`
 	FullName  string        `json:"full_name"`
-	Name      string        `json:"name"` // FullName in the words of the older apps
+	Name      string        `json:"name"` // the name of FullName in older apps
 	Role      identity.Role `json:"role"`
 	IsActive  bool          `json:"is_active"`
 	CreatedAt time.Time     `json:"created_at"`
 }
 
-func view(a agent.Agent) any { return agentOf(a) }
+func viewAgent(a agent.Agent) any { return agentOf(a) }
 
 func agentOf(a agent.Agent) agentView {
 	return agentView{ID: a.ID, Email: a.Email, FullName: a.FullName, Name: a.FullName, Role: a.Role, IsActive: a.IsActive, CreatedAt: a.CreatedAt}
-}
-
-func agentList(p agent.Page) any {
-	items := make([]agentView, 0, len(p.Items))
-	for _, a := range p.Items {
-		items = append(items, agentOf(a))
-	}
-	return rpc.List{Items: items, Next: p.Next}
 }
 
 // createdAgent is the schema CreatedAgent of the contract.
@@ -42,7 +34,10 @@ type createdAgent struct {
 	Password string `json:"password,omitempty"`
 }
 
-func createdView(c agent.Created) any { return createdAgent{agentOf(c.Agent), c.Password} }
+func viewCreated(c agent.Created) any { return createdAgent{agentOf(c.Agent), c.Password} }
+
+// withoutPassword is the answer that is stored for repeated requests: a generated password is shown once and stored nowhere.
+func withoutPassword(c createdAgent) any { return c.agentView }
 
 // session is the schema Session of the contract.
 type session struct {
@@ -54,12 +49,8 @@ type session struct {
 	Current    bool      `json:"current"`
 }
 
-func sessionList(p agent.SessionPage) any {
-	items := make([]session, 0, len(p.Items))
-	for _, s := range p.Items {
-		items = append(items, session{ID: s.ID, CreatedAt: s.CreatedAt, LastUsedAt: s.LastUsedAt, UserAgent: s.UserAgent, IP: s.IP, Current: s.ID == p.Current})
-	}
-	return rpc.List{Items: items, Next: p.Next}
+func viewSession(s agent.ListedSession) any {
+	return session{ID: s.ID, CreatedAt: s.CreatedAt, LastUsedAt: s.LastUsedAt, UserAgent: s.UserAgent, IP: s.IP, Current: s.Current}
 }
 
 // cached answers with JSON and its own Cache-Control.
@@ -71,7 +62,7 @@ func cached[Res any](control string) rpc.Option {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", control)
-		_, _ = w.Write(raw) // the client is gone when this does not work
+		_, _ = w.Write(raw) // fails only when the client has left
 		return nil
 	})
 }

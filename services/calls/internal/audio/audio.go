@@ -1,6 +1,6 @@
-// Package audio makes foreign recordings fit for speech recognition, with ffmpeg as a process: it decides by the bytes what
-// a file is, measures it by decoding, brings it to 16 kHz mono Opus and splits it at pauses. It refuses to trust a file's
-// name, declared type or claimed duration.
+// Package audio prepares recordings of any accepted format for speech recognition. It runs ffmpeg as a process, which measures
+// a recording by decoding it, converts it to 16 kHz mono Opus and splits it at pauses. It decides by the bytes what a file is,
+// and refuses to trust its name, declared type or claimed duration.
 package audio
 
 import (
@@ -25,18 +25,18 @@ const (
 	maxTime     = 15 * time.Minute // of one run of ffmpeg, which decodes an hour in about 20 s
 )
 
-// PartBytes is the most that a provider takes in one file: OpenAI's limit is 25 MB with everything around it.
-const PartBytes = 24 << 20
+// ChunkBytes is the largest file that a provider accepts: OpenAI's limit is 25 MB with everything around it.
+const ChunkBytes = 24 << 20
 
-// Studio is a call.Listener. It works in temporary directories of its own.
-type Studio struct {
-	space     *space
-	partBytes int64
+// Preparer is a call.Preparer. It works in temporary directories of its own.
+type Preparer struct {
+	space      *space
+	chunkBytes int64
 }
 
-// Open makes a studio that keeps its temporary files below dir (the system's directory for them when empty), and removes
-// what killed processes left there. Missing programs are an error that says what to install.
-func Open(dir string, partBytes int64) (*Studio, error) {
+// Open makes a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
+// killed processes. Chunks have chunkBytes at most. A missing program is an error that says what to install.
+func Open(dir string, chunkBytes int64) (*Preparer, error) {
 	for _, program := range []string{"ffmpeg", "ffprobe"} {
 		if _, err := exec.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%s is not installed: apt-get install ffmpeg", program)
@@ -47,40 +47,40 @@ func Open(dir string, partBytes int64) (*Studio, error) {
 	}
 	s, err := claim(filepath.Join(dir, "convoflow-calls"))
 	if err != nil {
-		return nil, fmt.Errorf("make a place for temporary files: %w", err)
+		return nil, fmt.Errorf("make a directory for temporary files: %w", err)
 	}
-	return &Studio{space: s, partBytes: partBytes}, nil
+	return &Preparer{space: s, chunkBytes: chunkBytes}, nil
 }
 
 // Close removes all temporary files.
-func (s *Studio) Close() { s.space.release() }
+func (p *Preparer) Close() { p.space.release() }
 
-// Listen decodes a recording. What cannot be decoded is an Invalid fault audio_unreadable or audio_too_long.
-func (s *Studio) Listen(ctx context.Context, r io.Reader, contentType string) (sound call.Sound, err error) {
-	dir, err := s.space.directory()
+// Prepare decodes a recording. One that cannot be decoded is an Invalid fault audio_unreadable or audio_too_long.
+func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string) (prepared call.PreparedAudio, err error) {
+	dir, err := p.space.directory()
 	if err != nil {
-		return sound, fmt.Errorf("make a directory for a recording: %w", err)
+		return prepared, fmt.Errorf("make a directory for a recording: %w", err)
 	}
-	sound.Close = func() { _ = os.RemoveAll(dir) }
+	prepared.Close = func() { _ = os.RemoveAll(dir) }
 	defer func() {
 		if err != nil {
-			sound.Close()
+			prepared.Close()
 		}
 	}()
 	if err := store(filepath.Join(dir, "recording"), r); err != nil {
-		return sound, fmt.Errorf("copy the recording: %w", err)
+		return prepared, fmt.Errorf("copy the recording: %w", err)
 	}
 	if err := normalize(ctx, dir, contentType); err != nil {
-		return sound, err
+		return prepared, err
 	}
-	if sound.Duration, err = measure(ctx, dir); err != nil {
-		return sound, err
+	if prepared.Duration, err = measure(ctx, dir); err != nil {
+		return prepared, err
 	}
-	if sound.Duration > maxDuration {
-		return sound, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", maxDuration/3600))
+	if prepared.Duration > maxDuration {
+		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", maxDuration/3600))
 	}
-	sound.Parts, err = s.split(ctx, dir, sound.Duration)
-	return sound, err
+	prepared.Chunks, err = p.split(ctx, dir, prepared.Duration)
+	return prepared, err
 }
 
 func store(path string, r io.Reader) error {
@@ -92,7 +92,7 @@ func store(path string, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// normalize makes speech.ogg out of the first audio track of the recording. Tags and pictures stay behind.
+// normalize makes speech.ogg out of the first audio track of the recording, without its tags and pictures.
 func normalize(ctx context.Context, dir, contentType string) error {
 	demuxer, ok := demuxers()[contentType]
 	if !ok {
@@ -122,7 +122,7 @@ func measure(ctx context.Context, dir string) (float64, error) {
 	return seconds, nil
 }
 
-// undecodable tells what is wrong with the file from a worker that had to stop or a machine that cannot run ffmpeg.
+// undecodable distinguishes a damaged file from a worker that had to stop and a machine that cannot run ffmpeg.
 func undecodable(ctx context.Context, err error) error {
 	var exit *exec.ExitError
 	if ctx.Err() != nil {

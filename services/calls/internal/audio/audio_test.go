@@ -29,13 +29,13 @@ func produce(t *testing.T, filter string, args ...string) []byte {
 	return raw
 }
 
-func studio(t *testing.T, partBytes int64) (*Studio, string) {
+func open(t *testing.T, chunkBytes int64) (*Preparer, string) {
 	t.Helper()
 	dir := t.TempDir()
-	s, err := Open(dir, partBytes)
+	p, err := Open(dir, chunkBytes)
 	require.NoError(t, err)
-	t.Cleanup(s.Close)
-	return s, dir
+	t.Cleanup(p.Close)
+	return p, dir
 }
 
 func jobs(t *testing.T, dir string) []string {
@@ -47,7 +47,7 @@ func jobs(t *testing.T, dir string) []string {
 
 func TestARecordingIsMeasuredByDecoding(t *testing.T) {
 	t.Parallel()
-	s, dir := studio(t, PartBytes)
+	p, dir := open(t, ChunkBytes)
 	mp3 := produce(t, "sine=440:duration=8", "-c:a", "libmp3lame", "-b:a", "64k", "-f", "mp3")
 	for name, c := range map[string]struct {
 		file []byte
@@ -60,36 +60,36 @@ func TestARecordingIsMeasuredByDecoding(t *testing.T) {
 		"video with a sound track":   {produce(t, "sine=440:duration=3", "-f", "lavfi", "-i", "color=size=64x64:duration=3", "-c:v", "mpeg4", "-c:a", "aac", "-f", "mp4"), "audio/mp4", 3},
 		"less than a second of wave": {produce(t, "sine=440:duration=0.3", "-c:a", "pcm_s16le", "-f", "wav"), "audio/wav", 0.3},
 	} {
-		sound, err := s.Listen(t.Context(), bytes.NewReader(c.file), c.typ)
+		prepared, err := p.Prepare(t.Context(), bytes.NewReader(c.file), c.typ)
 		require.NoError(t, err, name)
-		require.InDelta(t, c.want, sound.Duration, 0.15, name)
-		require.Len(t, sound.Parts, 1)
-		raw, err := os.ReadFile(sound.Parts[0].Path)
+		require.InDelta(t, c.want, prepared.Duration, 0.15, name)
+		require.Len(t, prepared.Chunks, 1)
+		raw, err := os.ReadFile(prepared.Chunks[0].Path)
 		require.NoError(t, err)
 		found, ok := Sniff(raw)
 		require.True(t, ok)
 		require.Equal(t, "audio/ogg", found)
-		sound.Close()
+		prepared.Close()
 	}
 	require.Empty(t, jobs(t, dir))
 }
 
-func TestTagsStayBehind(t *testing.T) {
+func TestTagsAreRemoved(t *testing.T) {
 	t.Parallel()
-	s, _ := studio(t, PartBytes)
+	p, _ := open(t, ChunkBytes)
 	file := produce(t, "sine=440:duration=2", "-metadata", "title=Secret Customer", "-metadata", "comment=+491701234567", "-c:a", "libmp3lame", "-f", "mp3")
 	require.Contains(t, string(file), "Secret Customer")
-	sound, err := s.Listen(t.Context(), bytes.NewReader(file), "audio/mpeg")
+	prepared, err := p.Prepare(t.Context(), bytes.NewReader(file), "audio/mpeg")
 	require.NoError(t, err)
-	raw, err := os.ReadFile(sound.Parts[0].Path)
+	raw, err := os.ReadFile(prepared.Chunks[0].Path)
 	require.NoError(t, err)
 	require.NotContains(t, string(raw), "Secret")
 	require.NotContains(t, string(raw), "4917")
 }
 
-func TestWhatCannotBeDecodedIsSaid(t *testing.T) {
+func TestARecordingThatCannotBeDecodedIsUnreadable(t *testing.T) {
 	t.Parallel()
-	s, dir := studio(t, PartBytes)
+	p, dir := open(t, ChunkBytes)
 	for name, c := range map[string]struct {
 		file []byte
 		typ  string
@@ -102,7 +102,7 @@ func TestWhatCannotBeDecodedIsSaid(t *testing.T) {
 		"nothing":                 {nil, "audio/wav"},
 		"unknown type":            {[]byte("x"), "text/plain"},
 	} {
-		_, err := s.Listen(t.Context(), bytes.NewReader(c.file), c.typ)
+		_, err := p.Prepare(t.Context(), bytes.NewReader(c.file), c.typ)
 		require.Equal(t, call.CodeUnreadable, fault.Of(err).Code, "%s: %v", name, err)
 		require.False(t, fault.Retryable(err))
 	}
@@ -111,10 +111,10 @@ func TestWhatCannotBeDecodedIsSaid(t *testing.T) {
 
 func TestAWorkerThatStopsIsNotABadRecording(t *testing.T) {
 	t.Parallel()
-	s, dir := studio(t, PartBytes)
+	p, dir := open(t, ChunkBytes)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := s.Listen(ctx, bytes.NewReader(produce(t, "sine=440:duration=1", "-f", "wav")), "audio/wav")
+	_, err := p.Prepare(ctx, bytes.NewReader(produce(t, "sine=440:duration=1", "-f", "wav")), "audio/wav")
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, jobs(t, dir))
 }
@@ -132,49 +132,49 @@ func TestProgramsDieWithTheirWorker(t *testing.T) {
 	require.Eventually(t, func() bool {
 		stat, err := os.ReadFile(child)
 		return err != nil || strings.Contains(string(stat), ") Z ")
-	}, 5*time.Second, 10*time.Millisecond, "the child of the program lives on")
+	}, time.Minute, 10*time.Millisecond, "the child of the program was not killed")
 }
 
-// talk is four sentences of noise of 5 s with pauses of a second between them.
-const talk = "anoisesrc=duration=23:amplitude=0.5,volume='if(lt(mod(t,6),5),1,0)':eval=frame"
+// speech is four sentences of 5 s of noise with pauses of a second between them.
+const speech = "anoisesrc=duration=23:amplitude=0.5,volume='if(lt(mod(t,6),5),1,0)':eval=frame"
 
 func TestLargeRecordingsAreCutInPauses(t *testing.T) {
 	t.Parallel()
-	s, _ := studio(t, 30_000)
-	sound, err := s.Listen(t.Context(), bytes.NewReader(produce(t, talk, "-ar", "16000", "-f", "wav")), "audio/wav")
+	p, _ := open(t, 30_000)
+	prepared, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, speech, "-ar", "16000", "-f", "wav")), "audio/wav")
 	require.NoError(t, err)
-	defer sound.Close()
-	require.InDelta(t, 23, sound.Duration, 0.1)
-	require.Greater(t, len(sound.Parts), 2)
+	defer prepared.Close()
+	require.InDelta(t, 23, prepared.Duration, 0.1)
+	require.Greater(t, len(prepared.Chunks), 2)
 	sum := 0.0
-	for i, part := range sound.Parts {
-		info, err := os.Stat(part.Path)
+	for i, chunk := range prepared.Chunks {
+		info, err := os.Stat(chunk.Path)
 		require.NoError(t, err)
-		require.LessOrEqual(t, info.Size(), int64(30_000), "part %d", i)
-		out, err := execute(t.Context(), filepath.Dir(part.Path), "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(part.Path))
+		require.LessOrEqual(t, info.Size(), int64(30_000), "chunk %d", i)
+		out, err := execute(t.Context(), filepath.Dir(chunk.Path), "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
 		require.NoError(t, err)
 		var duration float64
 		_, err = fmt.Sscan(out.stdout, &duration)
 		require.NoError(t, err)
-		require.InDelta(t, sum, part.Start, 0.2, "part %d begins where the one before ended", i)
+		require.InDelta(t, sum, chunk.Start, 0.2, "chunk %d begins where the one before ended", i)
 		sum += duration
 		if i > 0 {
-			second := math.Mod(part.Start, 6)
-			require.True(t, second >= 4.9 && second <= 6, "part %d begins at %.2f, in the middle of a sentence", i, part.Start)
+			second := math.Mod(chunk.Start, 6)
+			require.True(t, second >= 4.9 && second <= 6, "chunk %d begins at %.2f, in the middle of a sentence", i, chunk.Start)
 		}
 	}
-	require.InDelta(t, sound.Duration, sum, 0.3, "nothing is left out")
+	require.InDelta(t, prepared.Duration, sum, 0.3, "nothing is left out")
 }
 
 func TestCuts(t *testing.T) {
 	t.Parallel()
 	require.Equal(t, []float64{0, 10}, chooseCuts(nil, 10, 10))
-	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts(nil, 10, 4), "nobody pauses")
+	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts(nil, 10, 4), "without pauses")
 	require.Equal(t, []float64{0, 3, 6.5, 10}, chooseCuts([]float64{1, 2.5, 3, 6.5, 9}, 10, 4), "the last pause that fits")
-	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts([]float64{0.1, 4.1, 8.1}, 10, 4), "a pause too early makes no tiny part")
+	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts([]float64{0.1, 4.1, 8.1}, 10, 4), "a pause too early makes no tiny chunk")
 }
 
-func TestPlacesOfDeadProcessesAreRemoved(t *testing.T) {
+func TestDirectoriesOfDeadProcessesAreRemoved(t *testing.T) {
 	t.Parallel()
 	root := t.TempDir()
 	living, err := claim(root)
@@ -196,7 +196,7 @@ func TestPlacesOfDeadProcessesAreRemoved(t *testing.T) {
 
 func TestMissingProgramsAreNamed(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	_, err := Open(t.TempDir(), PartBytes)
+	_, err := Open(t.TempDir(), ChunkBytes)
 	require.EqualError(t, err, "ffmpeg is not installed: apt-get install ffmpeg")
 }
 

@@ -6,7 +6,7 @@ import (
 	"github.com/gabriel-vasile/mimetype"
 )
 
-// demuxers are the content types that are accepted, and what ffmpeg calls their containers.
+// demuxers are the accepted content types with ffmpeg's names of their containers.
 func demuxers() map[string]string {
 	return map[string]string{
 		"audio/mpeg": "mp3", "audio/mp4": "mov", "audio/3gpp": "mov", "audio/webm": "matroska", "audio/ogg": "ogg",

@@ -9,8 +9,8 @@ import (
 	"syscall"
 )
 
-// space is a directory of temporary files that belongs to this process: it holds a lock in it, which the kernel releases
-// whatever way the process ends.
+// space is a directory of temporary files that belongs to this process, which holds a lock in it. The kernel releases the lock
+// however the process ends.
 type space struct {
 	dir  string
 	lock *os.File
@@ -18,12 +18,12 @@ type space struct {
 
 const lockName = "lock"
 
-// claim makes a space below root and removes those whose owners are dead.
+// claim makes a space below root and removes those of dead processes.
 func claim(root string) (*space, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
 	}
-	if err := bury(root); err != nil {
+	if err := removeDead(root); err != nil {
 		return nil, err
 	}
 	dir, err := os.MkdirTemp(root, "")
@@ -40,31 +40,31 @@ func claim(root string) (*space, error) {
 	return &space{dir: dir, lock: lock}, nil
 }
 
-func bury(root string) error {
+func removeDead(root string) error {
 	entries, err := os.ReadDir(root)
 	if err != nil {
 		return err
 	}
 	for _, entry := range entries {
 		dir := filepath.Join(root, entry.Name())
-		if err := buryOne(dir); err != nil {
+		if err := removeIfDead(dir); err != nil {
 			return fmt.Errorf("remove %s: %w", dir, err)
 		}
 	}
 	return nil
 }
 
-func buryOne(dir string) error {
+func removeIfDead(dir string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil // just being made, or another user's
+		return nil // another process is making it now, or it is another user's
 	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = lock.Close() }()
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil // its owner lives
+		return nil // its process is alive
 	}
 	return os.RemoveAll(dir)
 }

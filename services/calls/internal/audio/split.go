@@ -11,37 +11,37 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// What counts as a pause to cut at.
+// silence is what counts as a pause to cut at.
 const silence = "silencedetect=noise=-35dB:d=0.4"
 
-// split returns speech.ogg as it is, or in parts that a provider takes, cut in pauses where there are any.
-func (s *Studio) split(ctx context.Context, dir string, duration float64) ([]call.SoundPart, error) {
+// split returns speech.ogg as it is, or in chunks that a provider accepts, cut in pauses where there are any.
+func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]call.Chunk, error) {
 	whole := filepath.Join(dir, "speech.ogg")
 	info, err := os.Stat(whole)
 	if err != nil {
 		return nil, fmt.Errorf("measure the speech: %w", err)
 	}
-	if info.Size() <= s.partBytes {
-		return []call.SoundPart{{Path: whole}}, nil
+	if info.Size() <= p.chunkBytes {
+		return []call.Chunk{{Path: whole}}, nil
 	}
 	out, err := execute(ctx, dir, "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file", "-f", "ogg", "-i", "speech.ogg", "-af", silence, "-f", "null", "-")
 	if err != nil {
 		return nil, fmt.Errorf("look for pauses: %w", err)
 	}
 	// A tenth below the limit, because the bit rate is not the same everywhere.
-	longest := 0.9 * duration * float64(s.partBytes) / float64(info.Size())
+	longest := 0.9 * duration * float64(p.chunkBytes) / float64(info.Size())
 	cuts := chooseCuts(pauses(out.stderr), duration, longest)
-	parts := make([]call.SoundPart, len(cuts)-1)
-	for i := range parts {
-		name := fmt.Sprintf("part-%03d.ogg", i)
+	chunks := make([]call.Chunk, len(cuts)-1)
+	for i := range chunks {
+		name := fmt.Sprintf("chunk-%03d.ogg", i)
 		_, err := execute(ctx, dir, "ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-f", "ogg",
 			"-ss", seconds(cuts[i]), "-i", "speech.ogg", "-t", seconds(cuts[i+1]-cuts[i]), "-c", "copy", "-f", "ogg", name)
 		if err != nil {
-			return nil, fmt.Errorf("cut part %d: %w", i, err)
+			return nil, fmt.Errorf("cut chunk %d: %w", i, err)
 		}
-		parts[i] = call.SoundPart{Path: filepath.Join(dir, name), Start: cuts[i]}
+		chunks[i] = call.Chunk{Path: filepath.Join(dir, name), Start: cuts[i]}
 	}
-	return parts, nil
+	return chunks, nil
 }
 
 func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 3, 64) }
@@ -60,8 +60,8 @@ func pauses(report string) []float64 {
 	return middles
 }
 
-// chooseCuts are the borders of parts that are no longer than longest, from 0 to duration: each at the last pause in the
-// second half of what a part may be, or at its end where nobody pauses.
+// chooseCuts returns the borders, from 0 to duration, of chunks that are no longer than longest. Each is at the last pause in
+// the second half of the longest possible chunk, or at its end when nobody pauses there.
 func chooseCuts(pauses []float64, duration, longest float64) []float64 {
 	cuts := []float64{0}
 	for at := 0.0; duration-at > longest; cuts = append(cuts, at) {

@@ -1,6 +1,6 @@
-// Package bucket keeps recordings in any store that gocloud.dev/blob knows: a directory, S3 and what is compatible with it,
-// Google Cloud Storage, Azure. A recording is there whole and durable or not at all. It refuses what is not audio, and
-// names that it did not get from the service.
+// Package bucket stores recordings wherever gocloud.dev/blob can: in a directory, S3 and what is compatible with it, Google
+// Cloud Storage or Azure. A recording is stored whole and durable or not at all. It refuses what is not audio, and to be
+// called inside of a database transaction.
 package bucket
 
 import (
@@ -24,13 +24,14 @@ import (
 	"gocloud.dev/gcerrors"
 
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
 const (
 	bufferSize = 256 << 10 // bytes: fewer, larger writes; one per upload
-	sniffSize  = 3 << 10   // bytes at the start of a file that tell its format
-	pageSize   = 500       // keys that List gives at a time
+	sniffSize  = 3 << 10   // bytes at the start of a file from which its format is known
+	pageSize   = 500       // keys of one page of List
 )
 
 // Sniff names the content type of a file by its first bytes. It is false for what is not accepted.
@@ -50,7 +51,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 		return nil, errors.New("STORAGE_URL is not a URL")
 	}
 	if u.Scheme == fileblob.Scheme {
-		// Temporary files lie in the bucket, where Sweep finds what a killed process left; the type is in the database.
+		// Temporary files are in the bucket too, where Sweep finds those of killed processes; the type is in the database.
 		query := u.Query()
 		query.Set("create_dir", "true")
 		query.Set("no_tmp_dir", "true")
@@ -68,8 +69,11 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 // Close closes the bucket.
 func (b *Bucket) Close() { _ = b.blobs.Close() }
 
-// Store keeps what r has under key, while it arrives.
+// Store stores what r yields under key, while it arrives.
 func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recording, error) {
+	if err := network.Check(ctx); err != nil {
+		return call.Recording{}, err
+	}
 	buffer := make([]byte, bufferSize)
 	head, err := io.ReadFull(r, buffer[:sniffSize])
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -82,7 +86,7 @@ func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recor
 	if !ok {
 		return call.Recording{}, fault.Fields(fault.BodyField("audio", "audio_format", "The file is not audio in an accepted format: mp3, mp4, m4a, mpeg, mpga, wav, webm, ogg, opus, flac, aac, amr, 3gp"))
 	}
-	// Cancelling the context of a writer is what leaves no object behind.
+	// A writer whose context is cancelled leaves no object behind.
 	writing, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w, err := b.open(writing, key, contentType)
@@ -128,7 +132,7 @@ func (b *Bucket) copy(w io.Writer, r io.Reader, buffer []byte, head int) (size i
 	}
 }
 
-// writer is a blob that is written. In a directory it also reaches the disk.
+// writer writes an object. In a directory it also syncs it to the disk.
 type writer struct {
 	*blob.Writer
 	file *os.File // nil elsewhere
@@ -170,6 +174,9 @@ func (w *writer) finish() error {
 
 // Open reads a recording for as long as ctx lives.
 func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error) {
+	if err := network.Check(ctx); err != nil {
+		return nil, err
+	}
 	r, err := b.blobs.NewReader(ctx, key, nil)
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return nil, fault.Wrap(err, fault.NotFound, "audio_not_found", "The recording is not there any more")
@@ -180,16 +187,22 @@ func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error
 	return r, nil
 }
 
-// Remove deletes a recording; one that is not there is no error.
+// Remove deletes a recording. One that does not exist is no error.
 func (b *Bucket) Remove(ctx context.Context, key string) error {
+	if err := network.Check(ctx); err != nil {
+		return err
+	}
 	if err := b.blobs.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
 		return unavailable("delete", err)
 	}
 	return nil
 }
 
-// List gives page the keys under a prefix that were last written before that time.
+// List calls page with the keys under a prefix that were last written before that time.
 func (b *Bucket) List(ctx context.Context, prefix string, before time.Time, page func(keys []string) error) error {
+	if err := network.Check(ctx); err != nil {
+		return err
+	}
 	token := blob.FirstPageToken
 	for len(token) > 0 {
 		objects, next, err := b.blobs.ListPage(ctx, token, pageSize, &blob.ListOptions{Prefix: prefix})

@@ -77,7 +77,7 @@ func TestWhatIsStoredCanBeReadAndRemoved(t *testing.T) {
 func TestWhatIsRefusedLeavesNothing(t *testing.T) {
 	t.Parallel()
 	b, dir := open(t)
-	gone := errors.New("the phone is gone")
+	left := errors.New("the client has left")
 	for name, c := range map[string]struct {
 		r    io.Reader
 		want func(error) bool
@@ -85,10 +85,10 @@ func TestWhatIsRefusedLeavesNothing(t *testing.T) {
 		"empty":                {bytes.NewReader(nil), func(err error) bool { return fault.Of(err).Fields[0].Type == "audio_empty" }},
 		"no audio":             {bytes.NewReader([]byte("text")), func(err error) bool { return fault.Of(err).Fields[0].Type == "audio_format" }},
 		"a byte too many":      {bytes.NewReader(bytes.Repeat([]byte("a"), limit+1)), func(err error) bool { return fault.Is(err, fault.TooLarge) }},
-		"cut in the head":      {io.MultiReader(bytes.NewReader([]byte("a")), iotest.ErrReader(gone)), func(err error) bool { return errors.Is(err, gone) }},
-		"cut in the middle":    {io.MultiReader(bytes.NewReader(bytes.Repeat([]byte("a"), limit/2)), iotest.ErrReader(gone)), func(err error) bool { return errors.Is(err, gone) }},
-		"cut after the head":   {io.MultiReader(bytes.NewReader(bytes.Repeat([]byte("a"), 3<<10)), iotest.ErrReader(gone)), func(err error) bool { return errors.Is(err, gone) }},
-		"cut before the first": {iotest.ErrReader(gone), func(err error) bool { return errors.Is(err, gone) }},
+		"cut in the head":      {io.MultiReader(bytes.NewReader([]byte("a")), iotest.ErrReader(left)), func(err error) bool { return errors.Is(err, left) }},
+		"cut in the middle":    {io.MultiReader(bytes.NewReader(bytes.Repeat([]byte("a"), limit/2)), iotest.ErrReader(left)), func(err error) bool { return errors.Is(err, left) }},
+		"cut after the head":   {io.MultiReader(bytes.NewReader(bytes.Repeat([]byte("a"), 3<<10)), iotest.ErrReader(left)), func(err error) bool { return errors.Is(err, left) }},
+		"cut before the first": {iotest.ErrReader(left), func(err error) bool { return errors.Is(err, left) }},
 	} {
 		_, err := b.Store(t.Context(), "2026/11/x", c.r)
 		require.Error(t, err, name)
@@ -106,15 +106,15 @@ func TestOnlyOldFilesAreListed(t *testing.T) {
 	}
 	now := time.Now()
 	require.NoError(t, os.Chtimes(filepath.Join(dir, "2026/11/b"), now, now.Add(-2*time.Hour)))
-	var seen []string
+	var listed []string
 	require.NoError(t, b.List(t.Context(), "2026/11/", now.Add(-time.Hour), func(keys []string) error {
-		seen = append(seen, keys...)
+		listed = append(listed, keys...)
 		return nil
 	}))
-	require.Equal(t, []string{"2026/11/b"}, seen)
+	require.Equal(t, []string{"2026/11/b"}, listed)
 }
 
-func TestAStorageThatIsAwayIsUnavailable(t *testing.T) {
+func TestAStorageThatIsDownIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b, dir := open(t)
 	require.NoError(t, os.RemoveAll(dir))

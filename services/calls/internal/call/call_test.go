@@ -12,19 +12,28 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
 func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 
+const (
+	worker = "worker 1"
+	ttl    = 15 * time.Second
+)
+
+// expire lets the time of a lease be over.
+func expire(c *call.Call) { c.Lease.Left = new(time.Duration(0)) }
+
 func fresh(now time.Time) (call.Call, []event.Event) {
-	return call.New(event.NewID(), event.NewID(), call.Details{CallType: "default"}, nil, call.Recording{Key: "2026/11/x", ContentType: "audio/ogg"}, now)
+	return call.New(event.NewID(), event.NewID(), call.Details{CallType: "default", CallTag: "connected", RecordedAt: now}, nil, call.Recording{Key: "2026/11/x", ContentType: "audio/ogg"}, now)
 }
 
 var errDown = fault.New(fault.Unavailable, call.CodeUnavailable, "down")
 
-// Whatever happens in whatever order, the status takes only legal steps, epochs and versions never go back, each event tells
-// the state it came from, and a call that has not ended always has something that will go on with it.
+// Whatever happens in whatever order, the status takes only legal steps, versions never go back, what is refused changes
+// nothing, each event has the state of the call, and a call that has not ended has a worker or a job.
 func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 	t.Parallel()
 	legal := map[call.Status][]call.Status{
@@ -38,38 +47,44 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 		clk := clock.At(noon())
 		c, _ := fresh(clk.Now())
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
+			c.Lease.Job = nil // as the store loads it
 			before := c
-			c.Next = nil
 			clk.Advance(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
+			if c.Lease.Holder != nil && rapid.Bool().Draw(t, "silent") {
+				expire(&c)
+				expire(&before)
+			}
 			epoch := max(1, c.Lease.Epoch-int64(rapid.SampledFrom([]int{0, 0, 0, 1, 2}).Draw(t, "late by")))
 			now := clk.Now()
-			var events []event.Event
+			var published []event.Event
 			var err error
-			action := rapid.SampledFrom([]string{"begin", "renew", "measured", "heard", "complete", "fail", "reject", "hand back", "reclaim", "retry"}).Draw(t, "action")
+			action := rapid.SampledFrom([]string{"begin", "duration", "transcript", "complete", "fail", "reject", "hand back", "reclaim", "requeue", "retry"}).Draw(t, "action")
 			switch action {
 			case "begin":
-				events, err = c.Begin(epoch, now)
-			case "renew":
-				err = c.Renew(epoch, now)
-			case "measured":
-				err = c.Measured(epoch, 3, now)
-			case "heard":
-				err = c.Heard(epoch, call.Transcript{Text: "hello"}, "m", now)
+				published, err = c.Begin(epoch, worker, ttl, now)
+			case "duration":
+				err = c.SetDuration(epoch, 3, now)
+			case "transcript":
+				err = c.SetTranscript(epoch, call.Transcript{Text: "hello"}, "m", now)
 			case "complete":
-				events, err = c.Complete(epoch, call.Result{Outcome: call.OutcomeOK}, now)
+				published, err = c.Complete(epoch, call.Result{Outcome: call.OutcomeOK}, now)
 			case "fail":
-				events, err = c.Fail(epoch, errDown, waits, now)
+				published, err = c.Fail(epoch, errDown, waits, now)
 			case "reject":
-				events, err = c.Fail(epoch, fault.New(fault.Conflict, call.CodeRejected, "no"), waits, now)
+				published, err = c.Fail(epoch, fault.New(fault.Conflict, call.CodeRejected, "no"), waits, now)
 			case "hand back":
 				err = c.HandBack(epoch, now)
 			case "reclaim":
-				events = c.Reclaim(now)
+				var changed bool
+				if published, changed = c.Reclaim(now); !changed {
+					err = lease.ErrSuperseded
+				}
+			case "requeue":
+				err = c.Requeue(epoch)
 			case "retry":
-				events, err = c.Retry(nil, nil, now)
+				published, err = c.Retry(nil, nil, now)
 			}
 			if err != nil {
-				before.Next = nil
 				require.Equal(t, before, c, "%s was refused and changed the call", action)
 				continue
 			}
@@ -79,16 +94,28 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 			require.Contains(t, legal[before.Status], c.Status, "%s → %s by %s", before.Status, c.Status, action)
 			require.GreaterOrEqual(t, c.Lease.Epoch, before.Lease.Epoch)
 			require.GreaterOrEqual(t, c.Version, before.Version)
-			for _, e := range events {
+			if c.Version == before.Version {
+				shown := c
+				shown.Lease = before.Lease
+				require.Equal(t, before, shown, "%s changed what an answer shows and not the version", action)
+				require.Equal(t, before.Lease.Attempts, c.Lease.Attempts)
+			}
+			for _, e := range published {
 				var payload events.Call
 				require.NoError(t, json.Unmarshal(e.Data, &payload))
 				require.Equal(t, string(c.Status), payload.Status)
 				require.Greater(t, payload.Version, before.Version)
+				require.NotNil(t, payload.RecordedAt)
 			}
 			require.Equal(t, c.Status == call.Failed, c.Problem != nil)
 			require.Equal(t, c.Status == call.Completed, c.Outcome != nil)
-			require.Equal(t, c.Ended(), c.Lease.Until == nil, "an open call has a lease or a job that is waited for")
-			require.Equal(t, before.Lease.Held && !c.Lease.Held && !c.Ended(), c.Next != nil && before.Lease.Held, "who gives up a lease asks for a job")
+			if c.Ended() {
+				require.Nil(t, c.Lease.Holder)
+				require.Nil(t, c.Lease.Left)
+				require.Nil(t, c.Lease.Job)
+			} else {
+				require.NotEqual(t, c.Lease.Holder != nil, c.Lease.Job != nil, "who gives up a lease asks for a job")
+			}
 		}
 	})
 }
@@ -96,7 +123,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 func begun(t *testing.T, clk *clock.Manual) (c call.Call, epoch int64) {
 	t.Helper()
 	c, _ = fresh(clk.Now())
-	_, err := c.Begin(c.Lease.Epoch, clk.Now())
+	_, err := c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 	require.NoError(t, err)
 	return c, c.Lease.Epoch
 }
@@ -110,38 +137,40 @@ func TestFailuresAreTriedAgainBySchedule(t *testing.T) {
 		_, err := c.Fail(epoch, errDown, waits, clk.Now())
 		require.NoError(t, err)
 		require.Equal(t, call.Transcribing, c.Status, "a call that waits is still transcribing")
-		require.Equal(t, clk.Now().Add(wait), *c.Next, "wait %d", i)
+		require.Equal(t, &lease.Job{In: wait}, c.Lease.Job, "wait %d", i)
 		require.Greater(t, c.Lease.Epoch, epoch)
 		clk.Advance(wait)
-		_, err = c.Begin(c.Lease.Epoch, clk.Now())
+		_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 		require.NoError(t, err)
 		epoch = c.Lease.Epoch
 	}
-	c.Next = nil
 	events, err := c.Fail(epoch, errDown, waits, clk.Now())
 	require.NoError(t, err)
 	require.Equal(t, call.Failed, c.Status)
-	require.Nil(t, c.Next)
+	require.Nil(t, c.Lease.Job)
 	require.Equal(t, &call.Problem{Code: call.CodeUnavailable, Message: "down", Retryable: true}, c.Problem)
 	require.Equal(t, "transcription.failed", events[0].Type)
-	require.Equal(t, 4, c.Attempts)
+	require.Equal(t, 4, c.Lease.Attempts)
 }
 
 func TestAProviderMayAskForMoreTime(t *testing.T) {
 	t.Parallel()
-	for asked, want := range map[time.Duration]time.Duration{time.Second: 2 * time.Second, time.Minute: time.Minute, 10 * time.Hour: 30 * time.Minute} {
+	for requested, want := range map[time.Duration]time.Duration{time.Second: 2 * time.Second, time.Minute: time.Minute, 10 * time.Hour: 30 * time.Minute} {
 		clk := clock.At(noon())
 		c, epoch := begun(t, clk)
-		_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeUnavailable, "busy").After(asked), []time.Duration{2 * time.Second}, clk.Now())
+		_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeUnavailable, "busy").After(requested), []time.Duration{2 * time.Second}, clk.Now())
 		require.NoError(t, err)
-		require.Equal(t, want, c.Next.Sub(clk.Now()), "asked for %s", asked)
-		clk.Advance(want)
-		require.Nil(t, c.Reclaim(clk.Now()), "the job has time to begin")
-		require.Equal(t, epoch+1, c.Lease.Epoch)
+		require.Equal(t, want, c.Lease.Job.In, "asked for %s", requested)
+		require.Greater(t, c.Lease.Epoch, epoch)
+		waiting := c
+		events, changed := c.Reclaim(clk.Now())
+		require.Empty(t, events)
+		require.False(t, changed, "a job that waits is nobody's to take over")
+		require.Equal(t, waiting, c)
 	}
 }
 
-func TestWhatDoesNotPassFailsAtOnce(t *testing.T) {
+func TestPermanentFailuresEndACallAtOnce(t *testing.T) {
 	t.Parallel()
 	for code, retryable := range map[string]bool{
 		call.CodeUnreadable: false, call.CodeRejected: false, call.CodeTooLong: false, call.CodeMissing: false, call.CodeQuota: true, call.CodeInvalid: true,
@@ -155,22 +184,24 @@ func TestWhatDoesNotPassFailsAtOnce(t *testing.T) {
 	}
 }
 
-func TestAJobThatNobodyBeginsIsAskedForAgainEverMoreRarely(t *testing.T) {
+func TestAJobThatWaitsIsOnlyAskedForAgainWhenItWasAbandoned(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	c, _ := fresh(clk.Now())
-	var asked []time.Duration
 	for range 600 {
 		clk.Advance(time.Second)
-		c.Next = nil
-		require.Empty(t, c.Reclaim(clk.Now()))
-		if c.Next != nil {
-			asked = append(asked, clk.Now().Sub(noon()))
-		}
+		_, changed := c.Reclaim(clk.Now())
+		require.False(t, changed, "a long queue is no reason for a second job")
 	}
-	require.Equal(t, []time.Duration{30 * time.Second, time.Minute, 2 * time.Minute, 4 * time.Minute, 8 * time.Minute}, asked)
-	_, err := c.Begin(1, clk.Now())
-	require.NoError(t, err, "the first job is still good")
+	old := c.Lease.Epoch
+	require.NoError(t, c.Requeue(old))
+	require.Equal(t, &lease.Job{First: true}, c.Lease.Job)
+	require.ErrorIs(t, c.Requeue(old), lease.ErrSuperseded)
+	_, err := c.Begin(old, worker, ttl, clk.Now())
+	require.ErrorIs(t, err, lease.ErrSuperseded, "the first job does nothing should it still begin")
+	_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
+	require.NoError(t, err)
+	require.ErrorIs(t, c.Requeue(c.Lease.Epoch), lease.ErrSuperseded, "somebody works")
 }
 
 func TestAWorkerThatDiesEachTimeEndsTheCall(t *testing.T) {
@@ -179,38 +210,41 @@ func TestAWorkerThatDiesEachTimeEndsTheCall(t *testing.T) {
 	c, _ := fresh(clk.Now())
 	var types []string
 	for !c.Ended() {
-		_, err := c.Begin(c.Lease.Epoch, clk.Now())
+		_, err := c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 		require.NoError(t, err)
-		clk.Advance(call.LeaseTime)
-		for _, e := range c.Reclaim(clk.Now()) {
+		expire(&c)
+		events, changed := c.Reclaim(clk.Now())
+		require.True(t, changed)
+		for _, e := range events {
 			types = append(types, e.Type)
 		}
 	}
-	require.Equal(t, 25, c.Attempts)
+	require.Equal(t, 25, c.Lease.Attempts)
+	require.Nil(t, c.Lease.Job)
 	require.Equal(t, "interrupted", c.Problem.Code)
 	require.Equal(t, []string{"transcription.failed"}, types)
 }
 
-func TestWhatIsDeletedSaysNothing(t *testing.T) {
+func TestTheEventOfADeletionHoldsNothingThatWasSaid(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	c, epoch := begun(t, clk)
 	_, err := c.Complete(epoch, call.Result{Outcome: call.OutcomeOK, Insights: call.Insights{Summary: new("secret words"), ActionItems: []string{"secret"}}}, clk.Now())
 	require.NoError(t, err)
 	version := c.Version
-	events := c.Deleted(clk.Now())
+	events := c.Delete(clk.Now())
 	require.NotContains(t, string(events[0].Data), "secret")
 	require.Greater(t, c.Version, version)
 }
 
-func TestRefusedWorkIsStale(t *testing.T) {
+func TestWorkOfAnOldEpochIsSuperseded(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	c, epoch := begun(t, clk)
-	clk.Advance(call.LeaseTime)
+	expire(&c)
 	c.Reclaim(clk.Now())
 	_, err := c.Complete(epoch, call.Result{}, clk.Now())
-	require.ErrorIs(t, err, call.ErrStale)
-	_, err = c.Begin(epoch-1, clk.Now())
-	require.ErrorIs(t, err, call.ErrStale)
+	require.ErrorIs(t, err, lease.ErrSuperseded)
+	_, err = c.Begin(epoch-1, worker, ttl, clk.Now())
+	require.ErrorIs(t, err, lease.ErrSuperseded)
 }

@@ -9,30 +9,31 @@ import (
 // The codes of a failed call. Clients match on them.
 const (
 	CodeUnreadable  = "audio_unreadable"     // the recording cannot be decoded
-	CodeMissing     = "audio_missing"        // the recording is not in the bucket any more
+	CodeMissing     = "audio_missing"        // the recording is no longer in the bucket
 	CodeTooLong     = "audio_too_long"       // longer than any call is
 	CodeUnavailable = "provider_unavailable" // the AI provider is down, overloaded or not installed
 	CodeQuota       = "provider_quota"       // its account is used up
 	CodeRejected    = "provider_rejected"    // it refused the key, the model or the request
-	CodeInvalid     = "insights_invalid"     // its answer is not what was asked for
+	CodeInvalid     = "insights_invalid"     // its answer does not match the schema
 	CodeTimeout     = "timeout"              // it did not answer in time
+	CodeInterrupted = "interrupted"          // its workers died again and again
 )
 
-// hopeless are the codes that a retry by hand does not help with: the same recording and settings fail again.
-func hopeless(code string) bool {
+// permanent are the codes that a retry by hand does not help with: the same recording and settings fail again.
+func permanent(code string) bool {
 	return code == CodeUnreadable || code == CodeMissing || code == CodeTooLong || code == CodeRejected
 }
 
 func problemOf(cause error) Problem {
 	f := fault.Of(cause)
-	return Problem{Code: f.Code, Message: f.Detail, Retryable: !hopeless(f.Code)}
+	return Problem{Code: f.Code, Message: f.Detail, Retryable: !permanent(f.Code)}
 }
 
-// maxRetryAfter bounds what a provider may ask for.
+// maxRetryAfter is the longest wait that a provider can cause.
 const maxRetryAfter = 30 * time.Minute
 
-// nextWait is how long to wait after the n-th failure, from 1 on. It is false for a failure that does not pass by itself,
-// and after the last wait.
+// nextWait is how long to wait after the n-th failure, counted from 1. It is false for a permanent failure and after the last
+// wait.
 func nextWait(cause error, n int, waits []time.Duration) (time.Duration, bool) {
 	if !fault.Retryable(cause) || n > len(waits) {
 		return 0, false

@@ -1,4 +1,4 @@
-// Package feed is what the service listens to.
+// Package feed is what calls listens to.
 package feed
 
 import (
@@ -7,9 +7,9 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// Routes subscribes the service to the events of others.
-func Routes(c *bus.Consumer, svc *call.Service) {
-	bus.On(c, events.ClientCreated, svc.OnClient)
-	bus.On(c, events.ClientUpdated, svc.OnClient)
-	bus.On(c, events.ClientDeleted, svc.OnClientDeleted)
+// Routes subscribes the service.
+func Routes(c *bus.Consumer, calls *call.Service) {
+	bus.On(c, events.ClientCreated, calls.OnClientChanged)
+	bus.On(c, events.ClientUpdated, calls.OnClientChanged)
+	bus.On(c, events.ClientDeleted, calls.OnClientDeleted)
 }

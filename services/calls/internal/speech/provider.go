@@ -1,6 +1,7 @@
-// Package speech hears words and finds insights through any provider that speaks OpenAI's API. It turns what a provider
-// says into faults with the codes of a failed call: their kind says whether trying again helps, their text is safe to show.
-// It refuses answers that are not what was asked for, and takes nothing in a transcript for an instruction.
+// Package speech transcribes speech and finds insights with any provider that offers OpenAI's API. It turns a provider's errors
+// into faults with the codes of a failed call: their kind says whether they are transient, their text is safe to show. It
+// refuses answers that do not match their schema, never treats a transcript as instructions, and refuses to be called inside of
+// a database transaction.
 package speech
 
 import (
@@ -24,6 +25,7 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/libs/text"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -34,7 +36,7 @@ type Provider struct {
 	Model   string
 }
 
-// maxAnswer is the most that is read of an answer, in bytes: the words of a day are under a megabyte.
+// maxAnswer is how much of an answer is read, in bytes: the transcript of a whole day has less than a megabyte.
 const maxAnswer = 16 << 20
 
 func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client {
@@ -45,7 +47,7 @@ func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	cfg.HTTPClient = &http.Client{
 		Timeout: timeout,
-		// A provider has no reason to send the recording and the key somewhere else.
+		// A redirect would send the recording and the key to another server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &observer{tel: tel, next: &http.Transport{
 			Proxy: http.ProxyFromEnvironment, DialContext: dialer.DialContext, TLSHandshakeTimeout: 10 * time.Second,
@@ -55,18 +57,18 @@ func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client
 	return openai.NewClientWithConfig(cfg)
 }
 
-// observer draws a span for each request, bounds the answer, and keeps Retry-After, which go-openai drops.
+// observer makes a span of each request, bounds the answer, and passes on Retry-After, which go-openai drops.
 type observer struct {
 	tel  telemetry.Set
 	next http.RoundTripper
 }
 
-type waitKey struct{}
+type retryAfterKey struct{}
 
-// observed returns a ctx for one request, and the Retry-After of its answer, to be read afterwards.
+// observed returns the context of one request, and where the Retry-After of its answer will be.
 func observed(ctx context.Context) (context.Context, *string) {
 	header := new("")
-	return context.WithValue(ctx, waitKey{}, header), header
+	return context.WithValue(ctx, retryAfterKey{}, header), header
 }
 
 func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -82,7 +84,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if res.StatusCode >= http.StatusBadRequest {
 		span.SetStatus(codes.Error, res.Status)
 	}
-	if header, ok := r.Context().Value(waitKey{}).(*string); ok {
+	if header, ok := r.Context().Value(retryAfterKey{}).(*string); ok {
 		*header = res.Header.Get("Retry-After")
 	}
 	res.Body = struct {
@@ -92,7 +94,7 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// classify turns what go-openai says into a fault. The codes are those of
+// classify turns an error of go-openai into a fault. The codes are those of
 // https://platform.openai.com/docs/guides/error-codes, which compatible providers follow more or less.
 func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock) error {
 	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
@@ -101,13 +103,13 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 	status, code, message := details(err)
 	var timeout net.Error
 	late := status == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout())
-	err = quiet(err)
+	err = redacted(err)
 	switch {
 	case late, status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
 		return fault.Wrap(err, fault.Timeout, call.CodeTimeout, "The AI provider did not answer in time").After(wait(retryAfter, clk))
 	case status == http.StatusServiceUnavailable && code == call.CodeUnavailable:
-		// Only our own offline server says this: something is not installed, which its message names. Waiting does not help.
-		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, shorten(message, 300))
+		// Only our own offline server answers this, with a message that says what has to be installed. Waiting does not help.
+		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, text.First(message, 300))
 	case code == "insufficient_quota":
 		return fault.Wrap(err, fault.Conflict, call.CodeQuota, "The account at the AI provider is used up: check its plan and billing")
 	case status == http.StatusTooManyRequests:
@@ -123,7 +125,7 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 	}
 }
 
-// details are the HTTP status, the provider's code and its message. A status of 0 is no answer, or one that cannot be read.
+// details returns the HTTP status, the provider's code and its message. The status is 0 without a readable answer.
 func details(err error) (status int, code, message string) {
 	var api *openai.APIError
 	if errors.As(err, &api) {
@@ -140,14 +142,14 @@ func details(err error) (status int, code, message string) {
 	return 0, "", ""
 }
 
-// quiet keeps a provider's answer out of the log: errors of go-openai quote bodies, which may quote the transcript.
-func quiet(err error) error {
+// redacted takes a provider's answer out of an error: go-openai quotes bodies, which may quote the transcript.
+func redacted(err error) error {
 	status, code, _ := details(err)
 	var syntax *json.SyntaxError
 	var typ *json.UnmarshalTypeError
 	switch {
 	case status != 0:
-		return fmt.Errorf("status %d, code %q", status, shorten(code, 60))
+		return fmt.Errorf("status %d, code %q", status, text.First(code, 60))
 	case errors.As(err, &syntax), errors.As(err, &typ):
 		return errors.New("the answer is not the JSON of the API")
 	default:
@@ -155,7 +157,7 @@ func quiet(err error) error {
 	}
 }
 
-// wait reads Retry-After: seconds, or a time as RFC 9110 section 10.2.3 has it. 0 is none.
+// wait reads Retry-After, which is seconds or a time (RFC 9110 section 10.2.3). It is 0 without one.
 func wait(header string, clk clock.Clock) time.Duration {
 	if seconds, err := strconv.ParseFloat(header, 64); err == nil && seconds > 0 && seconds < 1e6 {
 		return time.Duration(seconds * float64(time.Second))
@@ -164,11 +166,4 @@ func wait(header string, clk clock.Clock) time.Duration {
 		return max(0, at.Sub(clk.Now()))
 	}
 	return 0
-}
-
-func shorten(text string, letters int) string {
-	if r := []rune(text); len(r) > letters {
-		return string(r[:letters])
-	}
-	return text
 }

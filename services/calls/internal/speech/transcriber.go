@@ -11,36 +11,39 @@ import (
 	"github.com/sashabaranov/go-openai"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// transcribeTimeout is for one part of a recording, up to two hours long.
+// transcribeTimeout is for one chunk of a recording, which is up to two hours long.
 const transcribeTimeout = 10 * time.Minute
 
-// Transcriber is a call.Transcriber. A request holds its audio in memory, so the number of calls at once is the number of
-// such bodies.
+// Transcriber is a call.Transcriber. Each request holds its audio in memory.
 type Transcriber struct {
 	client *openai.Client
 	model  string
 	clock  clock.Clock
 }
 
-// NewTranscriber makes a transcriber with that provider.
+// NewTranscriber makes a transcriber that uses that provider.
 func NewTranscriber(p Provider, clk clock.Clock, tel telemetry.Set) *Transcriber {
 	return &Transcriber{client: client(p, tel, transcribeTimeout), model: p.Model, clock: clk}
 }
 
-// timed reports whether a model gives the times of what it hears; others refuse to be asked.
+// timed reports whether a model returns times; others reject a request for them.
 func timed(model string) bool {
 	return slices.Contains([]string{openai.Whisper1, "offline-pocketsphinx"}, model)
 }
 
-// Transcribe hears the words of an audio file.
+// Transcribe transcribes an audio file. Inside of a transaction it refuses.
 func (t *Transcriber) Transcribe(ctx context.Context, path string, language *string) (call.Transcript, string, error) {
+	if err := network.Check(ctx); err != nil {
+		return call.Transcript{}, "", err
+	}
 	file, err := os.Open(path)
 	if err != nil {
-		return call.Transcript{}, "", fmt.Errorf("open a part: %w", err)
+		return call.Transcript{}, "", fmt.Errorf("open a chunk: %w", err)
 	}
 	defer func() { _ = file.Close() }()
 	request := openai.AudioRequest{Model: t.model, FilePath: filepath.Base(path), Reader: file, Format: openai.AudioResponseFormatJSON}
@@ -51,14 +54,14 @@ func (t *Transcriber) Transcribe(ctx context.Context, path string, language *str
 	if language != nil {
 		request.Language = *language
 	}
-	asking, retryAfter := observed(ctx)
-	answer, err := t.client.CreateTranscription(asking, request)
+	observing, retryAfter := observed(ctx)
+	answer, err := t.client.CreateTranscription(observing, request)
 	if err != nil {
-		return call.Transcript{}, "", fmt.Errorf("ask for a transcription: %w", classify(ctx, err, *retryAfter, t.clock))
+		return call.Transcript{}, "", fmt.Errorf("request a transcription: %w", classify(ctx, err, *retryAfter, t.clock))
 	}
-	heard := call.Transcript{Text: answer.Text, Language: languageCode(answer.Language)}
+	transcript := call.Transcript{Text: answer.Text, Language: languageCode(answer.Language)}
 	for _, s := range answer.Segments {
-		heard.Segments = append(heard.Segments, call.Segment{Start: s.Start, End: s.End, Text: s.Text})
+		transcript.Segments = append(transcript.Segments, call.Segment{Start: s.Start, End: s.End, Text: s.Text})
 	}
-	return heard, t.model, nil
+	return transcript, t.model, nil
 }

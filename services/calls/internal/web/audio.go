@@ -1,16 +1,16 @@
 package web
 
 import (
-	"encoding/json"
 	"mime"
 	"net/http"
 	"strconv"
 
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// serveAudio answers with the recording or the ranges of it that were asked for, RFC 9110 section 14.
+// serveAudio answers with the recording or the requested ranges of it, RFC 9110 section 14.
 func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 	defer func() { _ = a.Content.Close() }()
 	disposition := map[string]string{}
@@ -23,7 +23,7 @@ func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "private, no-cache")
 	h.Set("ETag", strconv.Quote(a.Call.Recording.SHA256))
-	// Preconditions are for changes, and a recording never changes: 412 is no answer of this operation.
+	// These preconditions are meant for changes, and a recording never changes: the contract has no 412.
 	r = r.Clone(r.Context())
 	r.Header.Del("If-Match")
 	r.Header.Del("If-Unmodified-Since")
@@ -35,7 +35,7 @@ func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 type unsatisfiable struct {
 	http.ResponseWriter
 	request  *http.Request
-	replaced bool
+	replaced bool // the answer has been written, and net/http's text is dropped
 }
 
 func (u *unsatisfiable) WriteHeader(status int) {
@@ -44,13 +44,8 @@ func (u *unsatisfiable) WriteHeader(status int) {
 		return
 	}
 	u.replaced = true
-	h := u.Header()
-	h.Del("Content-Disposition")
-	h.Set("Content-Type", "application/json")
-	u.ResponseWriter.WriteHeader(status)
-	_ = json.NewEncoder(u.ResponseWriter).Encode(map[string]string{
-		"detail": "The recording has no such range", "code": "range_not_satisfiable", "request_id": rpc.RequestID(u.request.Context()),
-	}) // the client is gone when this does not work
+	u.Header().Del("Content-Disposition")
+	rpc.WriteError(u.ResponseWriter, u.request, fault.New(fault.OutOfRange, "range_not_satisfiable", "The recording has no such range"))
 }
 
 func (u *unsatisfiable) Write(p []byte) (int, error) {

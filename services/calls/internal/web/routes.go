@@ -1,37 +1,25 @@
-// Package web is the HTTP API of the service. It refuses to know rules: it turns requests into those of the domain and
-// calls into the JSON that apps know.
+// Package web is the HTTP API of calls.
 package web
 
 import (
 	"net/http"
 
-	"github.com/convoflow/convoflow/api"
-	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/rpc"
-	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// Routes is the API. Uploads above maxBytes are cut.
-func Routes(svc *call.Service, chain *op.Chain, auth rpc.Authenticator, tel telemetry.Set, maxBytes int64) (http.Handler, error) {
-	doc, err := api.Document("calls")
-	if err != nil {
-		return nil, err
-	}
-	r, err := rpc.NewRouter(doc, chain, auth, tel)
-	if err != nil {
-		return nil, err
-	}
-	rpc.HandleWith(r, "POST /calls/upload", "calls.upload", decodeUpload(maxBytes), svc.Upload, rpc.Status(http.StatusAccepted), rpc.View(view), rpc.Stream())
-	rpc.Handle(r, "GET /calls", "calls.list", svc.List, rpc.View(viewList))
-	rpc.Handle(r, "GET /calls/{id}", "calls.get", svc.Get, rpc.View(view))
-	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", svc.Audio, rpc.Respond(serveAudio), rpc.Timeout(0))
-	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", svc.Retry, rpc.Status(http.StatusAccepted), rpc.View(view))
-	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", svc.Delete, rpc.Status(http.StatusNoContent))
-	handler, err := r.Handler()
-	if err != nil {
-		return nil, err
-	}
-	return cutStalled(handler, clock.System{}), nil
+// Routes is the API on one screen. The service does not start when it differs from the contract in api/calls.yaml. maxBytes is
+// the largest recording.
+func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
+	accepted, noContent := rpc.Status(http.StatusAccepted), rpc.Status(http.StatusNoContent)
+	view, summary := rpc.View(viewCall), rpc.View(viewSummary)
+	version := rpc.Version(func(c call.Call) int64 { return c.Version })
+	audio := rpc.File[call.UploadRequest]{Field: "audio", MaxBytes: maxBytes, Store: calls.StoreRecording, Discard: calls.DiscardRecording}
+
+	rpc.HandleForm(r, "POST /calls/upload", "calls.upload", audio, calls.Upload, accepted, view, rpc.Before(calls.Learn), rpc.Idempotent())
+	rpc.Handle(r, "GET /calls", "calls.list", calls.List, summary)
+	rpc.Handle(r, "GET /calls/{id}", "calls.get", calls.Get, view, version, rpc.Poll(calls.Version))
+	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", calls.Audio, rpc.Respond(serveAudio))
+	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", calls.Retry, accepted, view)
+	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", calls.Delete, noContent)
 }

@@ -1,9 +1,9 @@
 package web
 
 import (
+	"math"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -15,7 +15,7 @@ type summary struct {
 	LeadID           *string       `json:"lead_id"`
 	Title            *string       `json:"title"`
 	CallType         string        `json:"call_type"`
-	CallTag          *string       `json:"call_tag"`
+	CallTag          string        `json:"call_tag"`
 	Status           call.Status   `json:"status"`
 	Error            *call.Problem `json:"error"`
 	Outcome          *string       `json:"outcome"`
@@ -24,7 +24,7 @@ type summary struct {
 	AudioURL         string        `json:"audio_url"`
 	ContentType      string        `json:"content_type"`
 	SizeBytes        int64         `json:"size_bytes"`
-	DurationSeconds  *float64      `json:"duration_seconds"`
+	DurationSeconds  *int          `json:"duration_seconds"` // whole seconds, as apps show them
 	Language         *string       `json:"language"`
 	Summary          *string       `json:"summary"`
 	ActionItems      []string      `json:"action_items"`
@@ -39,7 +39,7 @@ type summary struct {
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
 	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often to be right
-	RecordedAt       *time.Time    `json:"recorded_at"`
+	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
 	CompletedAt      *time.Time    `json:"completed_at"`
@@ -49,7 +49,7 @@ type summary struct {
 type full struct {
 	summary
 	RawTranscript *string        `json:"raw_transcript"`
-	Transcription *string        `json:"transcription"` // the same again, for the phone app
+	Transcription *string        `json:"transcription"` // repeats raw_transcript, for the phone app
 	Segments      []call.Segment `json:"segments"`
 	Insights      map[string]any `json:"insights"` // null until call types have fields of their own
 	Evidence      []evidence     `json:"evidence"` // null until insights come with quotes
@@ -67,25 +67,26 @@ func summarize(c call.Call) summary {
 		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: in.Title, CallType: c.Details.CallType,
 		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Progress: c.Progress,
 		AudioFilename: c.Recording.Filename, AudioURL: "/calls/" + c.ID + "/audio", ContentType: c.Recording.ContentType,
-		SizeBytes: c.Recording.SizeBytes, DurationSeconds: c.DurationSeconds, Language: c.Details.Language, Summary: in.Summary,
+		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Attempts: c.Lease.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 	}
 }
 
-func view(c call.Call) any {
+func whole(seconds *float64) *int {
+	if seconds == nil {
+		return nil
+	}
+	return new(int(math.Round(*seconds)))
+}
+
+func viewSummary(c call.Call) any { return summarize(c) }
+
+func viewCall(c call.Call) any {
 	v := full{summary: summarize(c)}
 	if c.Transcript != nil {
 		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments
 	}
 	return v
-}
-
-func viewList(p call.Page) any {
-	items := make([]summary, len(p.Calls))
-	for i, c := range p.Calls {
-		items[i] = summarize(c)
-	}
-	return rpc.List{Items: items, Next: p.Next}
 }

@@ -1,17 +1,17 @@
-// Package delivery owns the webhooks on their way: one delivery per event and endpoint, from the moment the event is seen
-// until it is delivered, dead with a reason, or held because its endpoint is disabled. It refuses to forget one, to send
-// other bytes on a later attempt, and the result of a worker that has lost its lease.
+// Package delivery owns the webhooks on their way: one delivery per event and endpoint, from the moment the event arrives
+// until it is delivered, dead with a reason, or held because its endpoint is disabled. It refuses to drop a
+// delivery, to send different bytes on a later attempt, and to record the result of a worker that has lost its lease.
 package delivery
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
@@ -27,7 +27,7 @@ const (
 	Dead      Status = "dead"      // every attempt of the schedule failed
 )
 
-// Delivery is one event on its way to one endpoint, also as the API lists it.
+// Delivery is one event on its way to one endpoint.
 type Delivery struct {
 	ID            string     `json:"id"`
 	EndpointID    string     `json:"webhook_id"`
@@ -35,27 +35,36 @@ type Delivery struct {
 	EventID       string     `json:"event_id"` // the same on every attempt, for receivers to deduplicate by
 	CallID        *string    `json:"call_id"`
 	Status        Status     `json:"status"`
-	Attempts      int        `json:"attempts"`
-	NextAttemptAt *time.Time `json:"next_attempt_at"` // of an open one
-	Reason        *string    `json:"reason"`          // what went wrong last
+	NextAttemptAt *time.Time `json:"next_attempt_at"` // as it was read from the store; NextAttemptIn decides it
+	Reason        *string    `json:"reason"`          // of the last failure
 	CreatedAt     time.Time  `json:"created_at"`
 	DeliveredAt   *time.Time `json:"delivered_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
 
-	EventTime time.Time       `json:"-"`
-	Data      json.RawMessage `json:"-"` // the event's payload
-	Body      []byte          `json:"-"` // what is sent, rendered at the first attempt and the same ever after
+	EventTime time.Time         `json:"-"`
+	Data      json.RawMessage   `json:"-"` // the event's payload
+	Body      []byte            `json:"-"` // what is sent, rendered at the first attempt and the same ever after
+	Trace     map[string]string `json:"-"` // W3C headers of the event, which every attempt continues; set by the store
 
-	// Epoch names the job whose turn it is. Everything that makes a new job raises it, and a job or result with an older
-	// one does nothing.
-	Epoch      int64      `json:"-"`
-	LeaseUntil *time.Time `json:"-"` // set while a worker sends
+	// Lease says which worker sends the delivery, and numbers its jobs. Its Attempts include requests without a result,
+	// which a stop or a crash cut off; Requests does not.
+	lease.Lease `json:"-"`
+	// NextAttemptIn is how long it is until the next attempt of an open delivery, by the database's clock.
+	NextAttemptIn *time.Duration `json:"-"`
 
-	// Log is the attempts. Find fills it; Change begins without and saves what was added.
+	// Log is the recorded attempts. Find reads it; Change begins without and saves what was added.
 	Log []Attempt `json:"-"`
 }
 
-// Attempt is one request and what became of it.
+// Requests is how many requests have been recorded.
+func (d Delivery) Requests() int {
+	if d.Status == Delivered {
+		return d.Failures + 1
+	}
+	return d.Failures
+}
+
+// Attempt is one request and its result.
 type Attempt struct {
 	Number    int       `json:"number"` // from 1
 	StartedAt time.Time `json:"started_at"`
@@ -63,10 +72,10 @@ type Attempt struct {
 	Answer
 }
 
-// Answer is what a receiver said, or why it said nothing.
+// Answer is what a receiver answered, or why there is no answer.
 type Answer struct {
-	StatusCode *int          `json:"status_code"` // of HTTP; null when nothing came back
-	Error      *string       `json:"error"`       // timeout, dns, connect, tls, address_refused, connection_lost, secret_invalid; null when there was an answer
+	StatusCode *int          `json:"status_code"` // of HTTP; null without an answer
+	Error      *string       `json:"error"`       // timeout, dns, connect, tls, address_refused, connection_lost, secret_invalid; null with an answer
 	Excerpt    string        `json:"answer"`      // its first kilobyte
 	TraceID    string        `json:"trace_id"`
 	RetryAfter time.Duration `json:"-"` // of a 429 or 503
@@ -82,10 +91,10 @@ func (a Answer) status() int {
 
 func (a Answer) ok() bool { return a.status() >= 200 && a.status() < 300 }
 
-// gone says that the receiver will never be there again, by HTTP's status for it.
+// gone reports whether the receiver has been removed for good: 410 Gone.
 func (a Answer) gone() bool { return a.status() == 410 }
 
-// problem is a short stable word for what went wrong.
+// problem is a short stable code for why an attempt failed.
 func (a Answer) problem() string {
 	if a.Error != nil {
 		return *a.Error
@@ -93,104 +102,105 @@ func (a Answer) problem() string {
 	return fmt.Sprintf("status_%d", a.status())
 }
 
-// lease is how long a worker may hold a delivery: longer than a request may take (pabbly.Timeout) and its result takes to be
-// written. What a killed worker held is sent again after it.
-const lease = 20 * time.Second
-
-// errStale says that the job or worker has been overtaken: its delivery has ended, or another job has the turn.
-var errStale = errors.New("not this job's turn any more")
+// leaseTTL is how long a worker may have a delivery. It is longer than a request may take (pabbly.Timeout) and its result
+// takes to be written, so it needs no renewal. What a killed worker was sending is sent again after it.
+const leaseTTL = 20 * time.Second
 
 func create(endpointID string, e event.Event, callID *string, now time.Time) Delivery {
-	return Delivery{
+	d := Delivery{
 		ID: event.NewID(), EndpointID: endpointID, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending,
-		NextAttemptAt: &now, CreatedAt: now, UpdatedAt: now, EventTime: e.Time, Data: e.Data, Epoch: 1,
+		CreatedAt: now, EventTime: e.Time, Data: e.Data, Lease: lease.New(),
 	}
+	d.queued(now)
+	return d
 }
 
 func (d *Delivery) open() bool { return d.Status == Pending || d.Status == Retrying }
 
-// turnOf checks that the job of that epoch may begin.
-func (d *Delivery) turnOf(epoch int64) error {
-	if d.Epoch != epoch || !d.open() || d.LeaseUntil != nil {
-		return errStale
+// checkJob fails with lease.ErrSuperseded unless the job of that epoch is the one that the delivery waits for.
+func (d *Delivery) checkJob(epoch int64) error {
+	if !d.open() || d.Epoch != epoch || d.Holder != nil {
+		return lease.ErrSuperseded
 	}
 	return nil
 }
 
-// take gives the delivery to the worker of that epoch, with what it will send.
-func (d *Delivery) take(epoch int64, body []byte, now time.Time) error {
-	if err := d.turnOf(epoch); err != nil {
+// queued notes when the job that the lease asks for is due.
+func (d *Delivery) queued(now time.Time) {
+	in := d.Job.In
+	d.NextAttemptIn, d.UpdatedAt = &in, now
+}
+
+// begin gives the delivery to the worker of the job with that epoch, together with the body to send.
+func (d *Delivery) begin(epoch int64, holder string, body []byte, now time.Time) error {
+	if err := d.checkJob(epoch); err != nil {
 		return err
 	}
-	until := now.Add(lease)
-	d.Body, d.LeaseUntil, d.UpdatedAt = body, &until, now
-	return nil
-}
-
-// queue makes a new job for that time and takes the turn away from any other.
-func (d *Delivery) queue(at, now time.Time) {
-	d.Epoch++
-	d.NextAttemptAt, d.LeaseUntil, d.UpdatedAt = &at, nil, now
-}
-
-// postpone moves the turn of that epoch, without having tried.
-func (d *Delivery) postpone(epoch int64, at, now time.Time) error {
-	if err := d.turnOf(epoch); err != nil {
+	if err := d.Begin(epoch, holder, leaseTTL); err != nil {
 		return err
 	}
-	d.queue(at, now)
+	d.Body, d.UpdatedAt = body, now
 	return nil
 }
 
-// holds checks that the worker of that epoch still has the delivery.
-func (d *Delivery) holds(epoch int64) error {
-	if d.Epoch != epoch || !d.open() || d.LeaseUntil == nil {
-		return errStale
-	}
-	return nil
-}
-
-// giveBack ends the lease of that epoch without a result.
-func (d *Delivery) giveBack(epoch int64, now time.Time) error {
-	if err := d.holds(epoch); err != nil {
+// postpone moves the job of that epoch, without an attempt.
+func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) error {
+	if err := d.checkJob(epoch); err != nil {
 		return err
 	}
-	d.queue(now, now)
+	if err := d.Postpone(epoch, wait); err != nil {
+		return err
+	}
+	d.queued(now)
 	return nil
 }
 
-// record ends the lease of that epoch with what the receiver said.
-func (d *Delivery) record(epoch int64, a Attempt, wobble float64, now time.Time) ([]event.Event, error) {
-	if err := d.holds(epoch); err != nil {
-		return nil, err
+// handBack ends the lease of that epoch without a result.
+func (d *Delivery) handBack(epoch int64, now time.Time) error {
+	if err := d.HandBack(epoch); err != nil {
+		return err
 	}
-	d.Attempts++
-	a.Number = d.Attempts
-	d.Log = append(d.Log, a)
+	d.queued(now)
+	return nil
+}
+
+// record ends the lease of that epoch with an attempt. jitter is 0 to 1.
+func (d *Delivery) record(epoch int64, a Attempt, jitter float64, now time.Time) ([]event.Event, error) {
+	a.Number = d.Requests() + 1
 	if a.ok() {
-		d.end(Delivered, nil, now)
-		d.DeliveredAt = &now
+		if err := d.End(epoch); err != nil {
+			return nil, err
+		}
+		d.Log, d.DeliveredAt = append(d.Log, a), &now
+		d.finish(Delivered, nil, now)
 		return []event.Event{events.WebhookDelivered.New(now, d.state(now))}, nil
 	}
+	wait, again := backoff(a.Number, a.RetryAfter, jitter)
+	again = again && !a.gone()
+	if err := d.Fail(epoch, wait, again); err != nil {
+		return nil, err
+	}
+	d.Log = append(d.Log, a)
 	problem := a.problem()
-	if a.gone() {
-		d.end(Held, heldBecause(endpoint.Gone), now)
+	switch {
+	case a.gone():
+		d.finish(Held, heldBecause(endpoint.Gone), now)
+		return nil, nil
+	case !again:
+		d.finish(Dead, &problem, now)
+		return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
+	default:
+		d.Status, d.Reason = Retrying, &problem
+		d.queued(now)
 		return nil, nil
 	}
-	wait, ok := backoff(d.Attempts, a.RetryAfter, wobble)
-	if !ok {
-		d.end(Dead, &problem, now)
-		return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
-	}
-	d.Status, d.Reason = Retrying, &problem
-	d.queue(now.Add(wait), now)
-	return nil, nil
 }
 
-// hold stops an open delivery that nobody is sending.
+// hold stops an open delivery that no worker is sending.
 func (d *Delivery) hold(endpointReason string, now time.Time) {
-	if d.open() && d.LeaseUntil == nil {
-		d.end(Held, heldBecause(endpointReason), now)
+	if d.open() && d.Holder == nil {
+		d.Stop()
+		d.finish(Held, heldBecause(endpointReason), now)
 	}
 }
 
@@ -200,14 +210,33 @@ func (d *Delivery) resume(now time.Time) {
 		return
 	}
 	d.Status, d.Reason = Pending, nil
-	if d.Attempts > 0 {
+	if d.Failures > 0 {
 		d.Status = Retrying
 	}
-	d.queue(now, now)
+	d.Resume(0)
+	d.queued(now)
 }
 
-func (d *Delivery) end(s Status, reason *string, now time.Time) {
-	d.Status, d.Reason, d.NextAttemptAt, d.LeaseUntil, d.UpdatedAt = s, reason, nil, nil, now
+// reclaim takes the delivery from a worker whose lease has expired.
+func (d *Delivery) reclaim(now time.Time) {
+	if d.Reclaim() {
+		d.queued(now)
+	}
+}
+
+// requeue replaces the job of that epoch, which a process fetched and never began.
+func (d *Delivery) requeue(epoch int64, now time.Time) error {
+	if err := d.checkJob(epoch); err != nil {
+		return err
+	}
+	d.Requeue(epoch)
+	d.queued(now)
+	return nil
+}
+
+// finish sets the status of a delivery whose lease has ended and that waits for no job.
+func (d *Delivery) finish(s Status, reason *string, now time.Time) {
+	d.Status, d.Reason, d.NextAttemptIn, d.UpdatedAt = s, reason, nil, now
 }
 
 func heldBecause(endpointReason string) *string {
@@ -218,7 +247,7 @@ func heldBecause(endpointReason string) *string {
 func (d *Delivery) state(now time.Time) events.Delivery {
 	return events.Delivery{
 		DeliveryID: d.ID, EndpointID: d.EndpointID, EventID: d.EventID, EventType: d.Event, CallID: d.CallID,
-		Status: string(d.Status), Attempts: d.Attempts, Reason: d.Reason, EndedAt: now,
+		Status: string(d.Status), Attempts: d.Requests(), Reason: d.Reason, EndedAt: now,
 	}
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"encoding/json"
 	"time"
+
+	"github.com/convoflow/convoflow/libs/page"
 )
 
 // Filter chooses a page of deliveries, newest first. What is nil does not filter.
@@ -14,24 +16,11 @@ type Filter struct {
 	CallID     *string    `query:"call_id"`
 	From       *time.Time `query:"from"` // created then or later
 	To         *time.Time `query:"to"`   // created before
-	Limit      int        `query:"limit"`
-	Cursor     string     `query:"cursor"` // from Page.Next
-	Skip       int        `query:"skip"`
+	page.Request
 }
 
-// Page is part of a list.
-type Page struct {
-	Items []Delivery
-	Next  string // cursor of the next page, empty on the last
-}
-
-const defaultLimit = 50 // as the HTTP contract says
-
-// List is a page of deliveries. Who may see them is decided by the route: an admin.
-func (s *Service) List(ctx context.Context, f Filter) (Page, error) {
-	if f.Limit == 0 {
-		f.Limit = defaultLimit
-	}
+// List is a page of deliveries. The route decides who may see them: an admin.
+func (s *Service) List(ctx context.Context, f Filter) (page.Of[Delivery], error) {
 	return s.deliveries.List(ctx, f)
 }
 
@@ -40,7 +29,7 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Detail is a delivery with what is sent and every attempt.
+// Detail is a delivery with its payload and every attempt.
 type Detail struct {
 	Delivery
 	Payload json.RawMessage `json:"payload"` // null before the first attempt
@@ -56,7 +45,7 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (Detail, error) {
 	return Detail{Delivery: d, Payload: d.Body, Log: d.Log}, nil
 }
 
-// Backlog is how much there is in one status that is not delivered.
+// Backlog is how many deliveries have one status other than delivered.
 type Backlog struct {
 	Status Status
 	Count  int64

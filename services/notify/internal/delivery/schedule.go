@@ -2,8 +2,8 @@ package delivery
 
 import "time"
 
-// schedule is when each attempt is made, counted from the one before. It spans about three days: long enough for a weekend
-// of a receiver that is down, short enough that the news is still news.
+// schedule is how long after the one before each attempt is made. It spans about three days: long enough for a receiver that
+// is down over a weekend, short enough that the event still matters.
 var schedule = [...]time.Duration{
 	0,                //  1  at once
 	5 * time.Second,  //  2  a restart, a lost packet
@@ -19,16 +19,16 @@ var schedule = [...]time.Duration{
 }
 
 const (
-	jitter        = 0.1            // of the delay, to both sides, so that a receiver that comes back is not hit by all at once
-	maxRetryAfter = 24 * time.Hour // a receiver may not put a delivery off for longer
+	jitterShare   = 0.1            // of the wait, to both sides, so that a receiver that comes back is not hit by all at once
+	maxRetryAfter = 24 * time.Hour // a receiver may not delay a delivery for longer
 )
 
-// backoff is how long to wait after that many attempts; ok is false when there is no further one. wobble is 0 to 1.
-// A receiver that asks for more time gets it, one that asks for less does not: it would burn its attempts.
-func backoff(attempts int, retryAfter time.Duration, wobble float64) (wait time.Duration, ok bool) {
+// backoff is how long to wait after that many attempts; ok is false when there is no further one. jitter is 0 to 1. A
+// Retry-After lengthens a wait and never shortens it: otherwise a receiver would use up its attempts within minutes.
+func backoff(attempts int, retryAfter time.Duration, jitter float64) (wait time.Duration, ok bool) {
 	if attempts >= len(schedule) {
 		return 0, false
 	}
-	wait = time.Duration(float64(schedule[attempts]) * (1 - jitter + 2*jitter*wobble))
+	wait = time.Duration(float64(schedule[attempts]) * (1 - jitterShare + 2*jitterShare*jitter))
 	return max(wait, min(retryAfter, maxRetryAfter)), true
 }

@@ -2,7 +2,6 @@ package delivery
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"time"
 
@@ -10,30 +9,46 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// Store keeps deliveries. One that does not exist is the fault NotFound. Whatever raises a delivery's epoch and leaves it a
-// next attempt gets a job for it, in the same transaction.
+// Store stores deliveries. One that does not exist is the fault NotFound. The job that a delivery's lease asks for is inserted
+// in the transaction of the change.
 type Store interface {
-	// Create adds deliveries with their first jobs. One for an event and endpoint that has one already is left out.
+	// Create adds deliveries. One for an event and endpoint that has one already is left out.
 	Create(ctx context.Context, deliveries ...Delivery) error
+	// Find reads a delivery with its attempts.
 	Find(ctx context.Context, id string) (Delivery, error)
-	List(ctx context.Context, f Filter) (Page, error)
-	// Change lets fn change the delivery while nobody else can, and saves it with the events that fn returns.
+	// List reads deliveries without their data, body and attempts.
+	List(ctx context.Context, f Filter) (page.Of[Delivery], error)
+	// Change lets fn change the delivery under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*Delivery) ([]event.Event, error)) (Delivery, error)
-	// ChangeEach does that to every delivery that is selected, passing over those that somebody else is changing. fn must
-	// take each out of the selection.
+	// ChangeEach lets fn change every selected delivery, except those that somebody else is changing. fn must take each out
+	// of the selection.
 	ChangeEach(ctx context.Context, s Selection, fn func(*Delivery)) error
 }
 
 // Selection chooses deliveries to change.
 type Selection struct {
-	EndpointID string // empty for all
+	// Expired chooses those whose worker has lost its lease, the oldest first, regardless of the other fields.
+	Expired bool
+	// EndpointID and Statuses choose deliveries of an endpoint that no worker is sending.
+	EndpointID string
 	Statuses   []Status
-	DueBefore  time.Time // zero for whenever
-	// LeaseEnded chooses those whose lease ended before; zero chooses those without a lease.
-	LeaseEnded time.Time
+}
+
+// Jobs lists jobs of deliveries.
+type Jobs interface {
+	// ListAbandoned lists jobs that a process fetched a while ago; it may have died before it began.
+	ListAbandoned(ctx context.Context) ([]Abandoned, error)
+}
+
+// Abandoned is a job that a process may have fetched and never begun.
+type Abandoned struct {
+	DeliveryID string
+	Epoch      int64
 }
 
 // Endpoints are where deliveries go.
@@ -52,26 +67,29 @@ type Message struct {
 	Body    []byte
 }
 
-// Sender sends a message and says what came of it, within a time limit of its own that is shorter than the lease.
+// Sender sends a message and returns the answer, within a timeout of its own that is shorter than the lease. A request that
+// fails is an Answer too; an error means that the message must not be sent from here, such as from inside a transaction.
 type Sender interface {
-	Send(ctx context.Context, m Message) Answer
+	Send(ctx context.Context, m Message) (Answer, error)
 }
 
-// Watcher hears of every attempt that was recorded.
-type Watcher interface {
+// Observer is called after every attempt that was recorded.
+type Observer interface {
 	Attempted(ctx context.Context, d Delivery, a Attempt)
 }
 
 // Parts is what the service is made of.
 type Parts struct {
 	Deliveries Store
+	Jobs       Jobs
 	Endpoints  Endpoints
 	Agents     Agents
 	Clients    Clients
 	Sender     Sender
-	Watcher    Watcher
+	Observer   Observer
 	Clock      clock.Clock
-	Wobble     func() float64 // 0 to 1, spreads what would happen at the same moment
+	Jitter     func() float64 // 0 to 1, spreads what would happen at the same moment
+	Holder     string         // names this process in leases
 	PublicURL  string         // of the API, for the links in payloads
 	Workers    int            // of this process
 }
@@ -79,23 +97,24 @@ type Parts struct {
 // Service delivers webhooks.
 type Service struct {
 	deliveries Store
+	jobs       Jobs
 	endpoints  Endpoints
 	agents     Agents
 	clients    Clients
 	sender     Sender
-	watcher    Watcher
+	observer   Observer
 	clock      clock.Clock
-	wobble     func() float64
+	jitter     func() float64
+	holder     string
 	links      links
-	lanes      *lanes
-	began      time.Time
+	bulkhead   *bulkhead
 }
 
 // NewService makes the service.
 func NewService(p Parts) *Service {
 	return &Service{
-		deliveries: p.Deliveries, endpoints: p.Endpoints, agents: p.Agents, clients: p.Clients, sender: p.Sender, watcher: p.Watcher,
-		clock: p.Clock, wobble: p.Wobble, links: links{p.PublicURL}, lanes: newLanes(p.Workers), began: p.Clock.Now(),
+		deliveries: p.Deliveries, jobs: p.Jobs, endpoints: p.Endpoints, agents: p.Agents, clients: p.Clients, sender: p.Sender, observer: p.Observer,
+		clock: p.Clock, jitter: p.Jitter, holder: p.Holder, links: links{p.PublicURL}, bulkhead: newBulkhead(p.Workers),
 	}
 }
 
@@ -109,7 +128,7 @@ func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[even
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// deliver notes the event for every endpoint that wants it, in the transaction of ctx.
+// deliver makes a delivery for every endpoint that wants the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
 	endpoints, err := s.endpoints.List(ctx)
 	if err != nil {
@@ -128,21 +147,26 @@ func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) er
 }
 
 const (
-	// patience is how long after its arrival an event waits for the agent and client it names: they come on other topics.
-	patience  = 30 * time.Second
-	askAgain  = time.Second
-	crowded   = time.Second     // until a delivery whose endpoint is busy is looked at again, give or take a half
-	recording = 5 * time.Second // to write a result down, also while the process stops
+	// copyTimeout is how long after its arrival an event waits for the copies of the agent and client it names: their events
+	// come on other topics.
+	copyTimeout   = 30 * time.Second
+	copyWait      = time.Second
+	busyWait      = time.Second     // of a delivery whose endpoint has all the workers it may have, give or take a half
+	recordTimeout = 5 * time.Second // of writing a result, also while the process stops
 )
 
-// Attempt is the turn of a delivery's job of that epoch: it sends the delivery and records what became of it. It returns nil
-// when the row says what happens next, also when the job was overtaken.
+// Attempt does the job of a delivery with that epoch: it sends the delivery and records the answer. It returns nil when the row
+// says what happens next, also when the job was superseded.
 func (s *Service) Attempt(ctx context.Context, id string, epoch int64) error {
-	err := s.attempt(ctx, id, epoch)
-	if errors.Is(err, errStale) || fault.Is(err, fault.NotFound) {
-		return nil
+	if err := s.attempt(ctx, id, epoch); !superseded(err) {
+		return err
 	}
-	return err
+	return nil
+}
+
+// superseded reports whether err says that there is nothing to do any more.
+func superseded(err error) bool {
+	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound)
 }
 
 func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
@@ -150,7 +174,7 @@ func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 	if err != nil {
 		return err
 	}
-	if err := d.turnOf(epoch); err != nil {
+	if err := d.checkJob(epoch); err != nil {
 		return err
 	}
 	to, err := s.endpoints.Find(ctx, d.EndpointID)
@@ -160,48 +184,55 @@ func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 	if !to.Enabled {
 		return s.change(ctx, id, func(d *Delivery) error { d.hold(*to.DisabledReason, s.clock.Now()); return nil })
 	}
-	if !s.lanes.enter(to.ID) {
-		return s.postpone(ctx, id, epoch, time.Duration(float64(crowded)*(0.5+s.wobble())))
+	if !s.bulkhead.acquire(to.ID) {
+		return s.postpone(ctx, id, epoch, time.Duration(float64(busyWait)*(0.5+s.jitter())))
 	}
-	defer s.lanes.leave(to.ID)
+	defer s.bulkhead.release(to.ID)
 	body, err := s.body(ctx, d, to.Profile)
 	if err != nil {
 		return err
 	}
 	if body == nil {
-		return s.postpone(ctx, id, epoch, askAgain)
+		return s.postpone(ctx, id, epoch, copyWait)
 	}
-	if err := s.change(ctx, id, func(d *Delivery) error { return d.take(epoch, body, s.clock.Now()) }); err != nil {
-		return err
-	}
-	return s.send(ctx, id, epoch, to, Message{URL: to.URL, Secrets: to.Secrets, Event: d.Event, EventID: d.EventID, Body: body})
-}
-
-// send sends what this worker has taken and records the answer. A process that stops gives the delivery back instead.
-func (s *Service) send(ctx context.Context, id string, epoch int64, to endpoint.Endpoint, m Message) error {
-	a := Attempt{StartedAt: s.clock.Now()}
-	a.Answer = s.sender.Send(ctx, m)
-	a.LatencyMS = a.Took.Milliseconds()
-	stopped := ctx.Err() != nil && a.StatusCode == nil
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recording)
-	defer cancel()
-	if stopped {
-		return s.change(ctx, id, func(d *Delivery) error { return d.giveBack(epoch, s.clock.Now()) })
-	}
-	d, err := s.deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) {
-		return d.record(epoch, a, s.wobble(), s.clock.Now())
+	d, err = s.deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) {
+		return nil, d.begin(epoch, s.holder, body, s.clock.Now())
 	})
 	if err != nil {
 		return err
 	}
-	s.watcher.Attempted(ctx, d, d.Log[len(d.Log)-1])
+	return s.send(ctx, d, to)
+}
+
+// send sends a delivery that this worker has begun, and records the answer. A process that stops hands the delivery back
+// instead.
+func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (err error) {
+	a, epoch := Attempt{StartedAt: s.clock.Now()}, d.Epoch
+	a.Answer, err = s.sender.Send(ctx, Message{URL: to.URL, Secrets: to.Secrets, Event: d.Event, EventID: d.EventID, Body: d.Body})
+	if err != nil {
+		return err // the lease expires, and the delivery is tried again then
+	}
+	a.LatencyMS = a.Took.Milliseconds()
+	stopped := ctx.Err() != nil && a.StatusCode == nil
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
+	defer cancel()
+	if stopped {
+		return s.change(ctx, d.ID, func(d *Delivery) error { return d.handBack(epoch, s.clock.Now()) })
+	}
+	d, err = s.deliveries.Change(ctx, d.ID, func(d *Delivery) ([]event.Event, error) {
+		return d.record(epoch, a, s.jitter(), s.clock.Now())
+	})
+	if err != nil {
+		return err
+	}
+	s.observer.Attempted(ctx, d, d.Log[len(d.Log)-1])
 	if d.Status == Held {
 		return s.disable(ctx, to.ID, endpoint.Gone)
 	}
 	return nil
 }
 
-// disable stops everything to an endpoint. A crash before it costs one more request: the next delivery hears 410 as well.
+// disable stops everything to an endpoint. A crash before it costs one more request: the next delivery is answered 410 too.
 func (s *Service) disable(ctx context.Context, endpointID, reason string) error {
 	_, err := s.endpoints.Change(ctx, endpointID, func(e *endpoint.Endpoint) error {
 		e.Disable(reason, s.clock.Now())
@@ -213,7 +244,7 @@ func (s *Service) disable(ctx context.Context, endpointID, reason string) error 
 	return s.Hold(ctx, endpointID, reason)
 }
 
-// Hold stops the open deliveries of a disabled endpoint. One that is being sent is held when its next turn comes.
+// Hold stops the open deliveries of a disabled endpoint. One that is being sent is held when its next job runs.
 func (s *Service) Hold(ctx context.Context, endpointID, reason string) error {
 	return s.deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Pending, Retrying}}, func(d *Delivery) {
 		d.hold(reason, s.clock.Now())
@@ -227,20 +258,28 @@ func (s *Service) Resume(ctx context.Context, endpointID string) error {
 	})
 }
 
-// Rescue sends again what a killed process was sending, and what was due before this process began: the job of such a
-// delivery may belong to a process that is gone, and a job too many does nothing.
+// Rescue sends again what a process that died was sending, or had fetched and not begun.
 func (s *Service) Rescue(ctx context.Context) error {
-	again := func(d *Delivery) { now := s.clock.Now(); d.queue(now, now) }
-	open := []Status{Pending, Retrying}
-	return errors.Join(
-		s.deliveries.ChangeEach(ctx, Selection{Statuses: open, LeaseEnded: s.clock.Now()}, again),
-		s.deliveries.ChangeEach(ctx, Selection{Statuses: open, DueBefore: s.began}, again),
-	)
+	reclaim := func(d *Delivery) { d.reclaim(s.clock.Now()) }
+	return errors.Join(s.deliveries.ChangeEach(ctx, Selection{Expired: true}, reclaim), s.requeueAbandoned(ctx))
 }
 
-func (s *Service) postpone(ctx context.Context, id string, epoch int64, by time.Duration) error {
-	now := s.clock.Now()
-	return s.change(ctx, id, func(d *Delivery) error { return d.postpone(epoch, now.Add(by), now) })
+func (s *Service) requeueAbandoned(ctx context.Context) error {
+	abandoned, err := s.jobs.ListAbandoned(ctx)
+	if err != nil {
+		return err
+	}
+	for _, j := range abandoned {
+		err := s.change(ctx, j.DeliveryID, func(d *Delivery) error { return d.requeue(j.Epoch, s.clock.Now()) })
+		if err != nil && !superseded(err) {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Service) postpone(ctx context.Context, id string, epoch int64, wait time.Duration) error {
+	return s.change(ctx, id, func(d *Delivery) error { return d.postpone(epoch, wait, s.clock.Now()) })
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*Delivery) error) error {
@@ -248,8 +287,8 @@ func (s *Service) change(ctx context.Context, id string, fn func(*Delivery) erro
 	return err
 }
 
-// body is what is sent: what was sent before, else a new rendering. It is nil while somebody the event names is still to be
-// heard of.
+// body is what is sent: the stored body of an earlier attempt, else a new one. It is nil while the copies that it needs may
+// still arrive.
 func (s *Service) body(ctx context.Context, d Delivery, p endpoint.Profile) ([]byte, error) {
 	if d.Body != nil {
 		return d.Body, nil
@@ -258,36 +297,8 @@ func (s *Service) body(ctx context.Context, d Delivery, p endpoint.Profile) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if !complete && s.clock.Now().Before(d.CreatedAt.Add(patience)) {
+	if !complete && s.clock.Now().Before(d.CreatedAt.Add(copyTimeout)) {
 		return nil, nil
 	}
 	return render(p, d, who, s.links)
-}
-
-func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
-	var about struct {
-		AgentID  string  `json:"agent_id"`
-		ClientID *string `json:"client_id"`
-	}
-	if err := json.Unmarshal(d.Data, &about); err != nil {
-		return who, false, err
-	}
-	agent, knowsAgent, err := s.agents.Find(ctx, about.AgentID)
-	if err != nil {
-		return who, false, err
-	}
-	if knowsAgent {
-		who.agent = &agent
-	}
-	if about.ClientID == nil {
-		return who, knowsAgent, nil
-	}
-	client, knowsClient, err := s.clients.Find(ctx, *about.ClientID)
-	if err != nil {
-		return who, false, err
-	}
-	if knowsClient {
-		who.client = &client
-	}
-	return who, knowsAgent && knowsClient, nil
 }

@@ -13,18 +13,19 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
-	"github.com/convoflow/convoflow/libs/op"
+	"github.com/convoflow/convoflow/libs/job/jobtest"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
 	"github.com/convoflow/convoflow/services/notify/internal/store"
 )
 
@@ -32,13 +33,14 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 const secretKey = "0123456789abcdefghijklmnopqrstuvwxyz-test"
 
-// rig is the service with its real store, a clock that stands still and a receiver that answers by script.
+// rig is the service with its real store, a clock that stands still and a receiver that answers by script. The database's own
+// clock decides leases.
 type rig struct {
 	*delivery.Service
 	t          *testing.T
 	db         *pg.DB
-	endpoints  *store.Endpoints
-	deliveries *store.Deliveries
+	endpoints  delivery.Endpoints
+	deliveries *watched
 	seeding    *endpoint.Service
 	clock      *clock.Manual
 	receiver   *receiver
@@ -50,19 +52,22 @@ type receiver struct {
 	answer func(ctx context.Context) delivery.Answer
 }
 
-func (r *receiver) Send(ctx context.Context, m delivery.Message) delivery.Answer {
+func (r *receiver) Send(ctx context.Context, m delivery.Message) (delivery.Answer, error) {
+	if err := network.Check(ctx); err != nil {
+		return delivery.Answer{}, err
+	}
 	r.mu.Lock()
 	r.got = append(r.got, m)
 	answer := r.answer
 	r.mu.Unlock()
-	return answer(ctx)
+	return answer(ctx), nil
 }
 
 func status(code int) func(context.Context) delivery.Answer {
 	return func(context.Context) delivery.Answer { return delivery.Answer{StatusCode: &code, Excerpt: "said so"} }
 }
 
-func silence(context.Context) delivery.Answer {
+func timeout(context.Context) delivery.Answer {
 	problem := "timeout"
 	return delivery.Answer{Error: &problem}
 }
@@ -71,35 +76,40 @@ type nobody struct{}
 
 func (nobody) Attempted(context.Context, delivery.Delivery, delivery.Attempt) {}
 
+// watched is the real store; it remembers how long each delivery was to wait after its last change.
+type watched struct {
+	delivery.Store
+	mu    sync.Mutex
+	waits map[string]*time.Duration
+}
+
+func (w *watched) Change(ctx context.Context, id string, fn func(*delivery.Delivery) ([]event.Event, error)) (delivery.Delivery, error) {
+	d, err := w.Store.Change(ctx, id, fn)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.waits[id] = d.NextAttemptIn
+	return d, err
+}
+
 func start(t *testing.T) *rig {
 	t.Helper()
 	tel := telemetry.Nop()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 6}, "unused", tel)
+	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
+	jobs := jobtest.Queue(t, db, store.Attempt)
+	box, err := seal.New(secretKey, "test")
 	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), job.Migrations(), store.Migrations()))
-	chain, err := op.NewChain(tel, pg.Classify)
-	require.NoError(t, err)
-	jobs, err := job.New(db, chain, tel)
-	require.NoError(t, err)
-	box, err := seal.New(secretKey)
-	require.NoError(t, err)
+	deliveries, endpoints := store.Deliveries(db, outbox.New(db, tel), jobs, tel), store.Endpoints(db, box)
 	r := &rig{
-		t: t, db: db, endpoints: store.NewEndpoints(db, box), deliveries: store.NewDeliveries(db, outbox.New(db, tel), jobs, tel),
+		t: t, db: db, endpoints: endpoints, deliveries: &watched{Store: deliveries, waits: map[string]*time.Duration{}},
 		clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), receiver: &receiver{answer: status(http.StatusOK)},
 	}
-	r.restart()
+	r.Service = delivery.NewService(delivery.Parts{
+		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Sender: r.receiver,
+		Observer: nobody{}, Clock: r.clock, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Workers: 4,
+	})
+	r.seeding = endpoint.NewService(endpoints, r.Service, r.clock)
 	require.NoError(t, r.OnAgentChanged(t.Context(), event.Received[events.Agent]{Data: events.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
 	return r
-}
-
-// restart makes a new service, as a new process does.
-func (r *rig) restart() {
-	r.Service = delivery.NewService(delivery.Parts{
-		Deliveries: r.deliveries, Endpoints: r.endpoints, Agents: store.NewAgents(r.db), Clients: store.NewClients(r.db), Sender: r.receiver,
-		Watcher: nobody{}, Clock: r.clock, Wobble: func() float64 { return 0.5 }, PublicURL: "http://x", Workers: 4,
-	})
-	r.seeding = endpoint.NewService(r.endpoints, r.Service, r.clock)
 }
 
 func (r *rig) seed(url, secret string) int {
@@ -124,10 +134,10 @@ func (r *rig) deliver(clientID *string) string {
 	r.t.Helper()
 	e := r.event(clientID)
 	require.NoError(r.t, r.OnTranscriptionCompleted(r.t.Context(), e))
-	page, err := r.List(r.t.Context(), delivery.Filter{CallID: &e.Data.CallID})
+	list, err := r.List(r.t.Context(), delivery.Filter{CallID: &e.Data.CallID, Request: page.All()})
 	require.NoError(r.t, err)
-	require.Len(r.t, page.Items, 1)
-	return page.Items[0].ID
+	require.Len(r.t, list.Items, 1)
+	return list.Items[0].ID
 }
 
 func (r *rig) find(id string) delivery.Delivery {
@@ -137,8 +147,8 @@ func (r *rig) find(id string) delivery.Delivery {
 	return d
 }
 
-// turn does what the worker of the current epoch does.
-func (r *rig) turn(id string) delivery.Delivery {
+// doJob does the current job of a delivery.
+func (r *rig) doJob(id string) delivery.Delivery {
 	r.t.Helper()
 	require.NoError(r.t, r.Attempt(r.t.Context(), id, r.find(id).Epoch))
 	return r.find(id)
@@ -150,26 +160,33 @@ func (r *rig) answers(with func(context.Context) delivery.Answer) {
 	r.receiver.answer = with
 }
 
-// jobs are the epochs of the jobs of a delivery, in the order they were made.
+// jobs are the epochs of the jobs of a delivery, in the order they were inserted.
 func (r *rig) jobs(id string) []int64 {
 	return query[int64](r, `select (args->>'epoch')::bigint from river_job where args->>'id' = $1 order by id`, id)
+}
+
+// wait is how long a delivery was to wait after its last change. The row and the newest job agree about when it is due.
+func (r *rig) wait(id string) time.Duration {
+	r.t.Helper()
+	require.Equal(r.t, []bool{true}, query[bool](r, `
+		select d.next_attempt_at = j.scheduled_at from river_job j join deliveries d on d.id::text = j.args->>'id' where d.id = $1 order by j.id desc limit 1`, id))
+	r.deliveries.mu.Lock()
+	defer r.deliveries.mu.Unlock()
+	return *r.deliveries.waits[id]
+}
+
+// expire lets the lease of a delivery have ended a moment ago.
+func (r *rig) expire(id string) {
+	r.t.Helper()
+	_, err := r.db.Pool().Exec(r.t.Context(), `update deliveries set lease_until = now() - interval '1 millisecond' where id = $1 and lease_holder is not null`, id)
+	require.NoError(r.t, err)
 }
 
 func (r *rig) events() []string { return query[string](r, `select type from outbox order by id`) }
 
 func query[T any](r *rig, sql string, args ...any) []T {
 	r.t.Helper()
-	rows, err := r.db.Pool().Query(r.t.Context(), sql, args...)
-	require.NoError(r.t, err)
-	defer rows.Close()
-	var out []T
-	for rows.Next() {
-		var v T
-		require.NoError(r.t, rows.Scan(&v))
-		out = append(out, v)
-	}
-	require.NoError(r.t, rows.Err())
-	return out
+	return pgtest.Column[T](r.t, r.db, sql, args...)
 }
 
 func TestASuccessIsDeliveredOnce(t *testing.T) {
@@ -178,16 +195,17 @@ func TestASuccessIsDeliveredOnce(t *testing.T) {
 	require.Equal(t, 1, r.seed("https://pabbly.example/hook", "s3cret"))
 	id := r.deliver(nil)
 	require.Equal(t, []int64{1}, r.jobs(id))
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Delivered, d.Status)
 	require.Equal(t, r.clock.Now(), *d.DeliveredAt)
 	require.Nil(t, d.NextAttemptAt)
-	require.Nil(t, d.LeaseUntil)
+	require.Nil(t, d.Holder)
+	require.Nil(t, d.Left)
 	require.Equal(t, []string{"webhook.delivered"}, r.events())
 	require.Equal(t, "said so", d.Log[0].Excerpt)
 
-	r.turn(id)
-	require.Len(t, r.receiver.got, 1, "its turn is over")
+	r.doJob(id)
+	require.Len(t, r.receiver.got, 1, "it is delivered")
 	require.Equal(t, "https://pabbly.example/hook", r.receiver.got[0].URL)
 	require.Equal(t, []string{"s3cret"}, r.receiver.got[0].Secrets)
 	require.Equal(t, d.EventID, r.receiver.got[0].EventID)
@@ -200,10 +218,11 @@ func TestTheScheduleToItsEnd(t *testing.T) {
 	r.answers(status(http.StatusInternalServerError))
 	id := r.deliver(nil)
 	var waits []time.Duration
-	for d := r.turn(id); d.Status == delivery.Retrying; d = r.turn(id) {
+	for d := r.doJob(id); d.Status == delivery.Retrying; d = r.doJob(id) {
 		require.Equal(t, "status_500", *d.Reason)
-		waits = append(waits, d.NextAttemptAt.Sub(r.clock.Now()))
-		require.Equal(t, d.Epoch, r.jobs(id)[len(waits)], "each try has a job")
+		waits = append(waits, r.wait(id))
+		require.Equal(t, d.Epoch, r.jobs(id)[len(waits)], "each attempt has a job")
+		require.Equal(t, len(waits), d.Requests())
 		r.clock.Advance(waits[len(waits)-1])
 	}
 	require.Equal(t, []time.Duration{
@@ -228,8 +247,9 @@ func TestRetryAfterIsHonoured(t *testing.T) {
 		a.RetryAfter = 7 * time.Minute
 		return a
 	})
-	d := r.turn(r.deliver(nil))
-	require.Equal(t, 7*time.Minute, d.NextAttemptAt.Sub(r.clock.Now()))
+	id := r.deliver(nil)
+	r.doJob(id)
+	require.Equal(t, 7*time.Minute, r.wait(id))
 }
 
 func TestGoneDisablesTheEndpointAndHoldsTheRest(t *testing.T) {
@@ -238,7 +258,7 @@ func TestGoneDisablesTheEndpointAndHoldsTheRest(t *testing.T) {
 	r.seed("https://pabbly.example/hook", "s3cret")
 	other, id := r.deliver(nil), r.deliver(nil)
 	r.answers(status(http.StatusGone))
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Held, d.Status)
 	require.Equal(t, "endpoint_gone", *d.Reason)
 	require.Equal(t, delivery.Held, r.find(other).Status)
@@ -251,8 +271,8 @@ func TestGoneDisablesTheEndpointAndHoldsTheRest(t *testing.T) {
 	require.Equal(t, 1, r.seed("https://pabbly.example/moved", "s3cret"))
 	require.Equal(t, delivery.Pending, r.find(other).Status)
 	require.Equal(t, delivery.Retrying, r.find(id).Status)
-	require.Equal(t, delivery.Delivered, r.turn(other).Status)
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(other).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 	require.Equal(t, "https://pabbly.example/moved", r.receiver.got[2].URL)
 }
 
@@ -265,7 +285,7 @@ func TestADeliveryWhoseEndpointIsDisabledMeanwhileIsHeld(t *testing.T) {
 	require.NoError(t, err)
 	_, err = r.endpoints.Change(t.Context(), e[0].ID, func(e *endpoint.Endpoint) error { e.Disable(endpoint.Gone, r.clock.Now()); return nil })
 	require.NoError(t, err)
-	require.Equal(t, delivery.Held, r.turn(id).Status)
+	require.Equal(t, delivery.Held, r.doJob(id).Status)
 	require.Empty(t, r.receiver.got)
 }
 
@@ -281,7 +301,7 @@ func TestAnUnsetURLHoldsAndASetOneResumes(t *testing.T) {
 	require.Equal(t, 0, r.seed("", ""))
 	require.Equal(t, "endpoint_not_configured", *r.find(id).Reason)
 	require.Equal(t, 1, r.seed("https://pabbly.example/hook", "s3cret"))
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 	require.Len(t, query[string](r, `select id::text from endpoints`), 1)
 }
 
@@ -303,7 +323,7 @@ func TestAnEventThatIsRolledBackMakesNoDelivery(t *testing.T) {
 	r.seed("https://pabbly.example/hook", "s3cret")
 	err := r.db.InTx(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, r.OnTranscriptionCompleted(ctx, r.event(nil)))
-		return errors.New("the inbox could not note it")
+		return errors.New("the inbox could not be written")
 	})
 	require.Error(t, err)
 	require.Empty(t, query[string](r, `select id::text from deliveries`))
@@ -327,23 +347,27 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	old.Go(func() { _ = r.Attempt(context.WithoutCancel(t.Context()), id, 1) })
 	<-sending
 	require.NoError(t, r.Rescue(t.Context()))
-	require.Equal(t, int64(1), r.find(id).Epoch, "a lease that runs is not taken away")
+	require.Equal(t, "test/1", *r.find(id).Holder, "a lease that has not expired is not taken away")
+	require.Equal(t, []int64{1}, r.jobs(id))
 
-	r.clock.Advance(21 * time.Second)
+	r.expire(id)
 	require.NoError(t, r.Rescue(t.Context()))
-	require.Equal(t, []int64{1, 2}, r.jobs(id))
+	require.NoError(t, r.Rescue(t.Context()))
+	require.Equal(t, []int64{1, r.find(id).Epoch}, r.jobs(id), "once")
 	require.NoError(t, r.Attempt(t.Context(), id, 1))
 	require.Len(t, r.receiver.got, 1, "the job of an old epoch does nothing")
 
 	r.answers(status(http.StatusInternalServerError))
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Retrying, d.Status)
 	require.Len(t, r.receiver.got, 2)
 	require.Equal(t, r.receiver.got[0], r.receiver.got[1], "the same event id, the same bytes")
 
 	close(crashed) // the old worker was only stopped: its late result is refused
 	old.Wait()
-	require.Equal(t, d, r.find(id))
+	after := r.find(id)
+	d.NextAttemptIn, after.NextAttemptIn = nil, nil // time goes on
+	require.Equal(t, d, after)
 	require.Empty(t, r.events())
 }
 
@@ -352,7 +376,7 @@ func TestALateResultDoesNotEndTheLeaseOfTheNextWorker(t *testing.T) {
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id := r.deliver(nil)
-	// Two workers, one after the other, each sending until it is let go.
+	// Two workers, one after the other; each sends until finish is called.
 	worker := func(epoch int64) (finish func()) {
 		sending, release := make(chan struct{}), make(chan struct{})
 		r.answers(func(ctx context.Context) delivery.Answer {
@@ -366,13 +390,14 @@ func TestALateResultDoesNotEndTheLeaseOfTheNextWorker(t *testing.T) {
 		return func() { close(release); running.Wait() }
 	}
 	finishOld := worker(1)
-	r.clock.Advance(21 * time.Second)
+	r.expire(id)
 	require.NoError(t, r.Rescue(t.Context()))
-	finishNew := worker(2)
+	finishNew := worker(r.find(id).Epoch)
 	finishOld()
 	d := r.find(id)
 	require.Equal(t, delivery.Pending, d.Status, "the old worker's result is refused")
-	require.NotNil(t, d.LeaseUntil)
+	require.NotNil(t, d.Holder)
+	require.Positive(t, *d.Left)
 	finishNew()
 	require.Equal(t, delivery.Delivered, r.find(id).Status)
 	require.Equal(t, []string{"webhook.delivered"}, r.events())
@@ -392,21 +417,23 @@ func TestTwoWorkersOfOneJobSendOnce(t *testing.T) {
 	require.Equal(t, delivery.Delivered, r.find(id).Status)
 }
 
-func TestAProcessThatStopsGivesTheDeliveryBack(t *testing.T) {
+func TestAProcessThatStopsHandsTheDeliveryBack(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id := r.deliver(nil)
 	ctx, stop := context.WithCancel(t.Context())
-	r.answers(func(ctx context.Context) delivery.Answer { stop(); return silence(ctx) })
+	r.answers(func(ctx context.Context) delivery.Answer { stop(); return timeout(ctx) })
 	require.NoError(t, r.Attempt(ctx, id, 1))
 	d := r.find(id)
 	require.Equal(t, delivery.Pending, d.Status)
-	require.Nil(t, d.LeaseUntil)
-	require.Equal(t, int64(2), d.Epoch)
-	require.Equal(t, r.clock.Now(), *d.NextAttemptAt)
+	require.Nil(t, d.Holder)
+	require.Nil(t, d.Left)
+	require.LessOrEqual(t, *d.NextAttemptIn, time.Duration(0), "it is due at once")
 	require.Empty(t, d.Log)
-	require.Equal(t, []int64{1, 2}, r.jobs(id))
+	require.Zero(t, d.Requests())
+	require.Equal(t, []int64{1, d.Epoch}, r.jobs(id))
+	require.Equal(t, []string{"available"}, query[string](r, `select state::text from river_job where (args->>'epoch')::bigint = $1`, d.Epoch))
 }
 
 func TestAnAnswerThatCameBeforeTheStopIsRecorded(t *testing.T) {
@@ -420,46 +447,57 @@ func TestAnAnswerThatCameBeforeTheStopIsRecorded(t *testing.T) {
 	require.Equal(t, delivery.Delivered, r.find(id).Status)
 }
 
-func TestANewProcessDoesNotWaitForJobsOfADeadOne(t *testing.T) {
+func TestAJobThatADeadProcessFetchedIsDoneByAnother(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
-	id := r.deliver(nil) // its job was fetched by a process that died before it took the delivery
+	id, sending := r.deliver(nil), r.deliver(nil)
+	fetched := func(ago time.Duration) { // by a process that died before it began
+		_, err := r.db.Pool().Exec(t.Context(), `update river_job set state = 'running', attempted_at = now() - $1::interval where (args->>'epoch')::int = 1`, ago)
+		require.NoError(t, err)
+	}
+	fetched(time.Second)
 	require.NoError(t, r.Rescue(t.Context()))
-	require.Equal(t, []int64{1}, r.jobs(id))
-	r.clock.Advance(time.Second)
-	r.restart()
+	require.Equal(t, []int64{1}, r.jobs(id), "the process may be about to begin")
+
+	_, err := r.deliveries.Change(t.Context(), sending, func(d *delivery.Delivery) ([]event.Event, error) { return nil, d.Begin(1, "test/2", time.Minute) })
+	require.NoError(t, err)
+	fetched(time.Hour)
 	require.NoError(t, r.Rescue(t.Context()))
 	require.NoError(t, r.Rescue(t.Context()))
-	require.Equal(t, []int64{1, 2}, r.jobs(id), "once")
+	require.Equal(t, []int64{1, r.find(id).Epoch}, r.jobs(id), "once")
+	require.Equal(t, []int64{1}, r.jobs(sending), "a worker has it")
+	require.NoError(t, r.Attempt(t.Context(), id, 1))
+	require.Empty(t, r.receiver.got, "the job of the dead process is superseded")
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 }
 
-func TestAPayloadWaitsForThePeopleItNames(t *testing.T) {
+func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
 	clientID := event.NewID()
 	id := r.deliver(&clientID)
-	d := r.turn(id)
+	d := r.doJob(id)
 	require.Equal(t, delivery.Pending, d.Status)
-	require.Equal(t, time.Second, d.NextAttemptAt.Sub(r.clock.Now()))
+	require.Equal(t, time.Second, r.wait(id))
 	require.Nil(t, d.Body)
 	require.Empty(t, r.receiver.got)
 
 	name := "Meera Nair"
 	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 1, Name: name}}))
 	r.answers(status(http.StatusBadGateway))
-	r.turn(id)
+	r.doJob(id)
 	require.Equal(t, name, r.sent(0)["client_name"])
 
 	require.NoError(t, r.OnClientDeleted(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 3}}))
 	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 2, Name: name}}))
 	require.Equal(t, []*string{nil}, query[*string](r, `select name from clients`), "erased, and an older event does not bring it back")
-	r.turn(id)
+	r.doJob(id)
 	require.Equal(t, r.receiver.got[0], r.receiver.got[1], "what was sent once is sent again")
 
 	later := r.deliver(&clientID)
-	require.Equal(t, delivery.Retrying, r.turn(later).Status, "an erased client is not waited for")
+	require.Equal(t, delivery.Retrying, r.doJob(later).Status, "an erased client is not waited for")
 	require.Nil(t, r.sent(2)["client_name"])
 }
 
@@ -470,9 +508,9 @@ func TestAPayloadWaitsThirtySecondsAtMost(t *testing.T) {
 	clientID := event.NewID()
 	id := r.deliver(&clientID)
 	r.clock.Advance(29 * time.Second)
-	require.Equal(t, delivery.Pending, r.turn(id).Status)
+	require.Equal(t, delivery.Pending, r.doJob(id).Status)
 	r.clock.Advance(time.Second)
-	require.Equal(t, delivery.Delivered, r.turn(id).Status)
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
 	require.Nil(t, r.sent(0)["client_name"])
 	require.Equal(t, clientID, r.sent(0)["client_id"])
 	require.Equal(t, "Asha Rao", r.sent(0)["agent_name"])
@@ -502,28 +540,15 @@ func TestASlowEndpointLeavesWorkersToOthers(t *testing.T) {
 		workers.Go(func() { _ = r.Attempt(t.Context(), id, 1) })
 	}
 	entered.Wait()
-	third := r.turn(r.deliver(nil))
+	third := r.doJob(r.deliver(nil))
 	require.Equal(t, delivery.Pending, third.Status)
-	require.Equal(t, time.Second, third.NextAttemptAt.Sub(r.clock.Now()))
+	require.Equal(t, time.Second, r.wait(third.ID))
+	require.Zero(t, third.Requests())
 	require.Zero(t, third.Attempts)
 	close(release)
 	workers.Wait()
 	r.answers(status(http.StatusOK))
-	require.Equal(t, delivery.Delivered, r.turn(third.ID).Status)
-}
-
-func TestSecretsAreSealedAtRest(t *testing.T) {
-	t.Parallel()
-	r := start(t)
-	r.seed("https://pabbly.example/hook", "s3cret")
-	for _, row := range query[string](r, `select encode(url, 'escape') || encode(secrets, 'escape') from endpoints`) {
-		require.NotContains(t, row, "pabbly")
-		require.NotContains(t, row, "s3cret")
-	}
-	other, err := seal.New("another-key-another-key-another-key")
-	require.NoError(t, err)
-	_, err = store.NewEndpoints(r.db, other).List(t.Context())
-	require.ErrorIs(t, err, seal.ErrOpen)
+	require.Equal(t, delivery.Delivered, r.doJob(third.ID).Status)
 }
 
 func TestTheListIsFilteredAndPaged(t *testing.T) {
@@ -535,45 +560,45 @@ func TestTheListIsFilteredAndPaged(t *testing.T) {
 		ids = append(ids, r.deliver(nil))
 		r.clock.Advance(time.Minute)
 	}
-	r.turn(ids[2])
+	r.doJob(ids[2])
 	list := func(f delivery.Filter) (out []string, next string) {
-		page, err := r.List(t.Context(), f)
+		p, err := r.List(t.Context(), f)
 		require.NoError(t, err)
-		for _, d := range page.Items {
+		for _, d := range p.Items {
 			out = append(out, d.ID)
 		}
-		return out, page.Next
+		return out, p.Next
 	}
-	first, next := list(delivery.Filter{Limit: 2})
+	first, next := list(delivery.Filter{Request: page.Request{Limit: 2}})
 	require.Equal(t, []string{ids[4], ids[3]}, first)
-	second, next := list(delivery.Filter{Limit: 2, Cursor: next})
+	second, next := list(delivery.Filter{Request: page.Request{Limit: 2, Cursor: next}})
 	require.Equal(t, []string{ids[2], ids[1]}, second)
-	last, next := list(delivery.Filter{Limit: 2, Cursor: next})
+	last, next := list(delivery.Filter{Request: page.Request{Limit: 2, Cursor: next}})
 	require.Equal(t, []string{ids[0]}, last)
 	require.Empty(t, next)
 
-	done, event, other := delivery.Delivered, "transcription.completed", "followup.scheduled"
+	done, completed, other := delivery.Delivered, "transcription.completed", "followup.scheduled"
 	from, to := r.clock.Now().Add(-4*time.Minute), r.clock.Now().Add(-2*time.Minute)
 	for name, tt := range map[string]struct {
 		filter delivery.Filter
 		want   []string
 	}{
-		"status": {delivery.Filter{Status: &done}, []string{ids[2]}},
-		"event":  {delivery.Filter{Event: &event, Skip: 3}, []string{ids[1], ids[0]}},
-		"other":  {delivery.Filter{Event: &other}, nil},
-		"time":   {delivery.Filter{From: &from, To: &to}, []string{ids[2], ids[1]}},
+		"status": {delivery.Filter{Status: &done, Request: page.All()}, []string{ids[2]}},
+		"event":  {delivery.Filter{Event: &completed, Request: page.Request{Limit: 50, Skip: 3}}, []string{ids[1], ids[0]}},
+		"other":  {delivery.Filter{Event: &other, Request: page.All()}, nil},
+		"time":   {delivery.Filter{From: &from, To: &to, Request: page.All()}, []string{ids[2], ids[1]}},
 	} {
 		got, _ := list(tt.filter)
 		require.Equal(t, tt.want, got, name)
 	}
-	_, err := r.List(t.Context(), delivery.Filter{Cursor: "rubbish"})
+	_, err := r.List(t.Context(), delivery.Filter{Request: page.Request{Limit: 50, Cursor: "rubbish"}})
 	require.True(t, fault.Is(err, fault.Invalid))
 	_, err = r.Get(t.Context(), delivery.IDRequest{ID: event.NewID()})
 	require.True(t, fault.Is(err, fault.NotFound))
-	backlog, err := r.deliveries.ListBacklog(t.Context())
+	detail, err := r.Get(t.Context(), delivery.IDRequest{ID: ids[2]})
 	require.NoError(t, err)
-	require.Len(t, backlog, 1)
-	require.Equal(t, int64(4), backlog[0].Count)
+	require.Len(t, detail.Log, 1)
+	require.JSONEq(t, string(r.receiver.got[0].Body), string(detail.Payload))
 }
 
 func TestAFollowUpIsDeliveredToo(t *testing.T) {
@@ -585,7 +610,7 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))
 	ids := query[string](r, `select id::text from deliveries`)
-	d := r.turn(ids[0])
+	d := r.doJob(ids[0])
 	require.Equal(t, delivery.Delivered, d.Status)
 	require.Equal(t, received.Data.CallID, *d.CallID)
 	require.Equal(t, "followup.scheduled", r.receiver.got[0].Event)

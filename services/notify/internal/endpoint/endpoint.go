@@ -1,5 +1,5 @@
-// Package endpoint owns where webhooks go: the receivers, what each wants to hear, and whether it is still there. It refuses
-// to show a URL or a secret: both let anybody who has them speak in our name or listen in.
+// Package endpoint owns where webhooks go: the receivers, which events each wants, and whether it is enabled. It refuses to show
+// a URL or a secret: whoever has one can send events in our name.
 package endpoint
 
 import (
@@ -13,7 +13,7 @@ import (
 // Profile is the shape of the payload.
 type Profile string
 
-// The profiles: flat JSON as Pabbly Connect maps it, and {type, timestamp, data} as Standard Webhooks describes.
+// The profiles: flat JSON, whose fields Pabbly Connect maps, and {type, timestamp, data} as Standard Webhooks describes.
 const (
 	Pabbly   Profile = "pabbly"
 	Standard Profile = "standard"
@@ -31,10 +31,10 @@ const (
 // Why an endpoint is disabled.
 const (
 	Gone          = "gone"           // it answered 410
-	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is not set any more
+	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is no longer set
 )
 
-// Everything is the event filter that lets every event through.
+// Everything is the event filter that matches every event.
 const Everything = "*"
 
 // Endpoint is one receiver of webhooks.
@@ -56,7 +56,7 @@ func (e Endpoint) Wants(event string) bool {
 	return e.Enabled && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
 }
 
-// Disable stops deliveries to the endpoint. The reason of one that is disabled already stays.
+// Disable stops deliveries to the endpoint. One that is already disabled keeps its reason.
 func (e *Endpoint) Disable(reason string, now time.Time) {
 	if !e.Enabled {
 		return
@@ -71,9 +71,9 @@ func fromEnvironment(url, secret string, now time.Time) Endpoint {
 	}
 }
 
-// point takes over the environment's URL and secret. A new URL is a new receiver and enables the endpoint; the same one
-// stays disabled when it said that it is gone.
-func (e *Endpoint) point(url, secret string, now time.Time) {
+// configure sets the environment's URL and secret. A new URL is a new receiver and enables the endpoint; a receiver that answered
+// 410 stays disabled.
+func (e *Endpoint) configure(url, secret string, now time.Time) {
 	moved := e.URL != url
 	returned := e.DisabledReason != nil && *e.DisabledReason == NotConfigured
 	if !moved && !returned && slices.Equal(e.Secrets, []string{secret}) {

@@ -8,26 +8,25 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// Store keeps endpoints. One that does not exist is the fault NotFound.
+// Store stores endpoints. One that does not exist is the fault NotFound.
 type Store interface {
-	// Create does nothing when there is an endpoint from the environment and this is another: replicas that start together
-	// have the same environment.
+	// Create does nothing for a second endpoint from the environment: replicas that start together have the same one.
 	Create(ctx context.Context, e Endpoint) error
-	// List is all endpoints, oldest first. A handful.
+	// List is all endpoints, oldest first. There are few.
 	List(ctx context.Context) ([]Endpoint, error)
-	// Change lets fn change the endpoint while nobody else can, and saves it.
+	// Change lets fn change the endpoint under a lock, and saves it.
 	Change(ctx context.Context, id string, fn func(*Endpoint) error) (Endpoint, error)
 }
 
-// Deliveries are what is still to be sent to an endpoint.
+// Deliveries are the deliveries to an endpoint.
 type Deliveries interface {
-	// Hold stops those that are open.
+	// Hold stops the open ones.
 	Hold(ctx context.Context, endpointID, reason string) error
-	// Resume sends those that were held. It is safe to repeat.
+	// Resume sends the held ones. It is safe to repeat.
 	Resume(ctx context.Context, endpointID string) error
 }
 
-// Service keeps the endpoint of the environment.
+// Service manages the endpoint of the environment.
 type Service struct {
 	endpoints  Store
 	deliveries Deliveries
@@ -47,8 +46,8 @@ func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, er
 		return 0, err
 	}
 	if !slices.ContainsFunc(all, func(e Endpoint) bool { return e.Origin == API }) {
-		if err := s.follow(ctx, all, url, secret); err != nil {
-			return 0, fmt.Errorf("take over the endpoint of the environment: %w", err)
+		if err := s.apply(ctx, all, url, secret); err != nil {
+			return 0, fmt.Errorf("apply the endpoint of the environment: %w", err)
 		}
 		if all, err = s.endpoints.List(ctx); err != nil {
 			return 0, err
@@ -62,8 +61,8 @@ func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, er
 	return enabled, nil
 }
 
-// follow makes the endpoint of the environment what the environment says; existing holds it or nothing.
-func (s *Service) follow(ctx context.Context, existing []Endpoint, url, secret string) error {
+// apply makes the endpoint of the environment what the environment says; existing is that endpoint or empty.
+func (s *Service) apply(ctx context.Context, existing []Endpoint, url, secret string) error {
 	now := s.clock.Now()
 	if len(existing) == 0 {
 		if url == "" {
@@ -75,7 +74,7 @@ func (s *Service) follow(ctx context.Context, existing []Endpoint, url, secret s
 		if url == "" {
 			e.Disable(NotConfigured, now)
 		} else {
-			e.point(url, secret, now)
+			e.configure(url, secret, now)
 		}
 		return nil
 	})

@@ -1,4 +1,4 @@
-// Package feed is what notify listens to, on one screen.
+// Package feed is the topics that notify reads.
 package feed
 
 import (
@@ -7,18 +7,18 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Routes subscribes the service to its topics.
+// Routes subscribes the service.
 func Routes(c *bus.Consumer, deliveries *delivery.Service) {
-	// What webhooks are made of.
+	// What is delivered.
 	bus.On(c, events.TranscriptionCompleted, deliveries.OnTranscriptionCompleted)
 	bus.On(c, events.FollowUpScheduled, deliveries.OnFollowUpScheduled)
 
-	// Who the agents are: names and e-mails in payloads.
+	// Names and e-mails of agents, for payloads.
 	bus.On(c, events.AgentRegistered, deliveries.OnAgentChanged)
 	bus.On(c, events.AgentUpdated, deliveries.OnAgentChanged)
 	bus.On(c, events.AgentDeactivated, deliveries.OnAgentChanged)
 
-	// Who the clients are: names, phones and e-mails in payloads.
+	// Names, phones and e-mails of clients, for payloads.
 	bus.On(c, events.ClientCreated, deliveries.OnClientChanged)
 	bus.On(c, events.ClientUpdated, deliveries.OnClientChanged)
 	bus.On(c, events.ClientDeleted, deliveries.OnClientDeleted)

@@ -1,4 +1,4 @@
-// Package meter makes numbers and log lines of deliveries. It refuses to know what is in them.
+// Package meter turns attempts and the backlog into metrics and log lines. It refuses to know what is in a delivery.
 package meter
 
 import (
@@ -14,8 +14,8 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Meter counts attempts and shows the backlog.
-type Meter struct {
+// Metrics counts attempts and shows the backlog. It is safe for concurrent use.
+type Metrics struct {
 	tel        telemetry.Set
 	deliveries *prometheus.CounterVec
 	attempts   *prometheus.HistogramVec
@@ -23,14 +23,14 @@ type Meter struct {
 	oldest     *prometheus.GaugeVec
 }
 
-// New makes a meter and registers its metrics.
-func New(tel telemetry.Set) (*Meter, error) {
-	m := &Meter{
+// New makes the metrics and registers them.
+func New(tel telemetry.Set) (*Metrics, error) {
+	m := &Metrics{
 		tel: tel,
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "convoflow_notify_deliveries_total", Help: "Attempts by what became of their delivery: delivered, retrying, held, dead."}, []string{"result"}),
+			Name: "convoflow_notify_deliveries_total", Help: "Attempts by the status of their delivery afterwards: delivered, retrying, held, dead."}, []string{"result"}),
 		attempts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "convoflow_notify_attempt_duration_seconds", Help: "Duration of requests to receivers by answer: 2xx, 3xx, 4xx, 5xx, or what went wrong.",
+			Name: "convoflow_notify_attempt_duration_seconds", Help: "Duration of requests to receivers by answer: 2xx, 3xx, 4xx, 5xx, or the error.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}}, []string{"answer"}),
 		backlog: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "convoflow_notify_backlog_deliveries", Help: "Deliveries that are not delivered, by status, a few seconds ago."}, []string{"status"}),
@@ -45,8 +45,8 @@ func New(tel telemetry.Set) (*Meter, error) {
 	return m, nil
 }
 
-// Attempted implements delivery.Watcher: one line per attempt with all there is to know of it.
-func (m *Meter) Attempted(ctx context.Context, d delivery.Delivery, a delivery.Attempt) {
+// Attempted implements delivery.Observer: it logs one line per attempt.
+func (m *Metrics) Attempted(ctx context.Context, d delivery.Delivery, a delivery.Attempt) {
 	answer, level := "", slog.LevelInfo
 	attrs := []slog.Attr{
 		slog.String("delivery_id", d.ID), slog.String("webhook_id", d.EndpointID), slog.String("event", d.Event), slog.String("event_id", d.EventID),
@@ -60,8 +60,8 @@ func (m *Meter) Attempted(ctx context.Context, d delivery.Delivery, a delivery.A
 		answer = *a.Error
 		attrs = append(attrs, slog.String("error", *a.Error))
 	}
-	if d.NextAttemptAt != nil {
-		attrs = append(attrs, slog.Time("next_attempt_at", *d.NextAttemptAt))
+	if d.NextAttemptIn != nil {
+		attrs = append(attrs, slog.Duration("next_attempt_in", *d.NextAttemptIn))
 	}
 	if d.Status != delivery.Delivered {
 		level = slog.LevelWarn
@@ -71,26 +71,26 @@ func (m *Meter) Attempted(ctx context.Context, d delivery.Delivery, a delivery.A
 	m.attempts.WithLabelValues(answer).Observe(a.Took.Seconds())
 }
 
-const lookEvery = 10 * time.Second
+const backlogInterval = 10 * time.Second
 
-// Backlog keeps the gauges fresh as an actor.
-func (m *Meter) Backlog(list func(context.Context) ([]delivery.Backlog, error)) run.Actor {
-	return run.Every(lookEvery, m.tel, "count the deliveries' backlog", func(ctx context.Context) error {
+// Backlog updates the backlog's gauges as an actor.
+func (m *Metrics) Backlog(list func(context.Context) ([]delivery.Backlog, error)) run.Actor {
+	return run.Every(backlogInterval, m.tel, "count the deliveries' backlog", func(ctx context.Context) error {
 		found, err := list(ctx)
 		if err != nil {
 			return err
 		}
 		for _, status := range []delivery.Status{delivery.Pending, delivery.Retrying, delivery.Held, delivery.Dead} {
-			m.show(delivery.Backlog{Status: status})
+			m.set(delivery.Backlog{Status: status})
 		}
 		for _, b := range found {
-			m.show(b)
+			m.set(b)
 		}
 		return nil
 	})
 }
 
-func (m *Meter) show(b delivery.Backlog) {
+func (m *Metrics) set(b delivery.Backlog) {
 	m.backlog.WithLabelValues(string(b.Status)).Set(float64(b.Count))
 	m.oldest.WithLabelValues(string(b.Status)).Set(b.Oldest.Seconds())
 }

@@ -1,5 +1,6 @@
-// Package pabbly sends webhooks: one signed POST, and an honest account of what came back. It refuses to follow redirects, to
-// use a proxy, to read an answer without end, and to connect to addresses that are not on the public internet.
+// Package pabbly sends webhooks: one signed POST whose answer or failure it describes. It refuses to follow redirects, to use a
+// proxy, to read an endless answer, to connect to addresses that are not on the public internet, and to send inside of a
+// database transaction.
 package pabbly
 
 import (
@@ -23,22 +24,23 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Timeout is the limit of one request, from the look-up of the name to the last byte of the answer.
+// Timeout is the limit of one request, from the DNS lookup to the last byte of the answer.
 const Timeout = 15 * time.Second
 
 const (
 	maxAnswer  = 64 << 10 // bytes read of a body, and of the headers
-	maxExcerpt = 1 << 10  // bytes kept of it
+	maxExcerpt = 1 << 10  // bytes stored of it
 	maxIdle    = 30 * time.Second
 )
 
 // Options of a sender.
 type Options struct {
-	AllowPrivate []netip.Prefix // addresses outside the public internet that may be reached all the same
+	AllowPrivate []netip.Prefix // addresses outside the public internet that may be reached nevertheless
 	Timeout      time.Duration
 	Clock        clock.Clock
 }
@@ -62,7 +64,7 @@ func New(o Options, tel telemetry.Set) *Sender {
 		}
 	}
 	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-	dialer := &net.Dialer{Control: guard.Safe} // sees the address itself, whatever the name resolved to before
+	dialer := &net.Dialer{Control: guard.Safe} // checks the address that is dialled, whatever the name resolved to before
 	return &Sender{
 		client: &http.Client{
 			Transport: &http.Transport{
@@ -80,7 +82,7 @@ func New(o Options, tel telemetry.Set) *Sender {
 	}
 }
 
-// Close lets go of idle connections.
+// Close closes idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
 // CheckURL says what is wrong with the address of a receiver, without repeating it.
@@ -95,8 +97,15 @@ func CheckURL(text string) error {
 	return nil
 }
 
-// Send posts a message. It never fails: what went wrong is the answer.
-func (s *Sender) Send(ctx context.Context, m delivery.Message) (a delivery.Answer) {
+// Send posts a message. A request that fails is an answer too; the only error is network.ErrInTransaction.
+func (s *Sender) Send(ctx context.Context, m delivery.Message) (delivery.Answer, error) {
+	if err := network.Check(ctx); err != nil {
+		return delivery.Answer{}, err
+	}
+	return s.post(ctx, m), nil
+}
+
+func (s *Sender) post(ctx context.Context, m delivery.Message) (a delivery.Answer) {
 	ctx, span := s.tel.Tracer().Start(ctx, "webhook.send", trace.WithSpanKind(trace.SpanKindClient), trace.WithAttributes(attribute.String("http.request.method", http.MethodPost)))
 	defer span.End()
 	took := clock.Stopwatch()
@@ -112,11 +121,11 @@ func (s *Sender) Send(ctx context.Context, m delivery.Message) (a delivery.Answe
 	}
 	res, err := s.client.Do(req)
 	if err != nil {
-		return failed(class(err))
+		return failed(failureCode(err))
 	}
 	defer func() { _ = res.Body.Close() }()
 	a.StatusCode, a.RetryAfter = &res.StatusCode, s.retryAfter(res)
-	// The status has decided already: a body that is cut or does not end changes nothing.
+	// The status alone decides: a body that is cut or endless changes nothing.
 	read, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	a.Excerpt = excerpt(read)
 	return a
@@ -125,7 +134,7 @@ func (s *Sender) Send(ctx context.Context, m delivery.Message) (a delivery.Answe
 func (s *Sender) request(ctx context.Context, m delivery.Message) (*http.Request, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, m.URL, bytes.NewReader(m.Body))
 	if err != nil {
-		return nil, fmt.Errorf("make the request of event %s", m.EventID) // err has the URL in it
+		return nil, fmt.Errorf("make the request of event %s", m.EventID) // err contains the URL
 	}
 	h := req.Header
 	h.Set("Content-Type", "application/json")
@@ -150,18 +159,18 @@ func (s *Sender) retryAfter(res *http.Response) time.Duration {
 	return 0
 }
 
-// class names what went wrong by how far it got. The error itself has the URL in it and goes nowhere.
-func class(err error) string {
+// failureCode is the code of a failure by how far the request got. The error itself contains the URL, so it is not logged.
+func failureCode(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var alert tls.AlertError
-	var network net.Error
+	var netErr net.Error
 	switch {
 	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrInvalidHostPort):
 		return "address_refused"
-	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"
 	case errors.As(err, &dns):
 		return "dns"
@@ -176,7 +185,7 @@ func class(err error) string {
 
 func failed(problem string) delivery.Answer { return delivery.Answer{Error: &problem} }
 
-// excerpt is the beginning of an answer as text that PostgreSQL can keep.
+// excerpt is the beginning of an answer as text that PostgreSQL accepts.
 func excerpt(body []byte) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), ""), "\x00", "")
 }

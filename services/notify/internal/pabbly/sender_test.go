@@ -21,10 +21,14 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/network"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 	"github.com/convoflow/convoflow/services/notify/internal/pabbly"
 )
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var loopback = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8"), netip.MustParsePrefix("::1/128")}
 
@@ -46,6 +50,14 @@ func message(url string, secrets ...string) delivery.Message {
 	return delivery.Message{URL: url, Secrets: secrets, Event: "transcription.completed", EventID: "019abc11-0000-7000-8000-00000000000e", Body: []byte(body)}
 }
 
+// send sends a message outside of a transaction, which is always answered.
+func send(t *testing.T, s *pabbly.Sender, ctx context.Context, m delivery.Message) delivery.Answer {
+	t.Helper()
+	a, err := s.Send(ctx, m)
+	require.NoError(t, err)
+	return a
+}
+
 func mac(key, content string) []byte {
 	h := hmac.New(sha256.New, []byte(key))
 	h.Write([]byte(content))
@@ -65,7 +77,7 @@ func TestTheRequest(t *testing.T) {
 	raw := "raw bytes of a key of 32 letters"
 	whsec := "whsec_" + base64.StdEncoding.EncodeToString([]byte(raw))
 	m := message(srv.URL+"/hook", whsec, "older secret")
-	a := sender(t, time.Second, loopback...).Send(t.Context(), m)
+	a := send(t, sender(t, time.Second, loopback...), t.Context(), m)
 
 	require.Equal(t, 200, *a.StatusCode)
 	require.Nil(t, a.Error)
@@ -145,13 +157,13 @@ func TestWhatReceiversDo(t *testing.T) {
 			t.Parallel()
 			mux := http.NewServeMux()
 			mux.HandleFunc("/hook", func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // only then does a server see that the client is gone
+				_, _ = io.Copy(io.Discard, r.Body) // only then does a server notice that the client has left
 				tt.handler(w, r)
 			})
 			mux.HandleFunc("/followed", func(http.ResponseWriter, *http.Request) { followed.Store(true) })
 			srv := httptest.NewServer(mux)
 			t.Cleanup(srv.Close)
-			a := sender(t, 300*time.Millisecond, loopback...).Send(t.Context(), message(srv.URL+"/hook"))
+			a := send(t, sender(t, 300*time.Millisecond, loopback...), t.Context(), message(srv.URL+"/hook"))
 			if tt.status == 0 {
 				require.Nil(t, a.StatusCode)
 				require.Equal(t, tt.problem, *a.Error)
@@ -182,13 +194,13 @@ func TestAnEndlessAnswerIsReadToItsLimit(t *testing.T) {
 		}
 	}))
 	t.Cleanup(srv.Close)
-	a := sender(t, 10*time.Second, loopback...).Send(t.Context(), message(srv.URL))
+	a := send(t, sender(t, 10*time.Second, loopback...), t.Context(), message(srv.URL))
 	<-done
 	require.Equal(t, 200, *a.StatusCode)
 	require.Less(t, a.Took, 5*time.Second, "it did not wait for the end")
 	require.LessOrEqual(t, len(a.Excerpt), 1024)
 	require.NotEmpty(t, a.Excerpt)
-	require.Empty(t, strings.Trim(a.Excerpt, "é"), "whole characters, without what PostgreSQL cannot keep")
+	require.Empty(t, strings.Trim(a.Excerpt, "é"), "whole characters, without what PostgreSQL rejects")
 	require.Less(t, written.Load(), int64(32<<20))
 }
 
@@ -204,23 +216,23 @@ func TestAddressesThatAreNotPublicAreRefused(t *testing.T) {
 		"127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]", "0.0.0.0", "[::]", "127.1.2.3",
 		"10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "[fe80::1]", "[fd00:ec2::254]", "[64:ff9b::7f00:1]", "[2002:7f00:1::]", "[64:ff9b:1::a9fe:a9fe]", "224.0.0.1", "255.255.255.255",
 	} {
-		a := s.Send(t.Context(), message("http://"+host+":"+port))
+		a := send(t, s, t.Context(), message("http://"+host+":"+port))
 		require.Nil(t, a.StatusCode, host)
 		require.Equal(t, "address_refused", *a.Error, host)
 	}
 	require.False(t, reached.Load())
 
 	only := sender(t, time.Second, netip.MustParsePrefix("10.0.0.0/8"))
-	require.Equal(t, "address_refused", *only.Send(t.Context(), message(srv.URL)).Error, "another network is allowed")
-	require.Equal(t, 200, *sender(t, time.Second, netip.MustParsePrefix("127.0.0.1/32")).Send(t.Context(), message(srv.URL)).StatusCode)
+	require.Equal(t, "address_refused", *send(t, only, t.Context(), message(srv.URL)).Error, "another network is allowed")
+	require.Equal(t, 200, *send(t, sender(t, time.Second, netip.MustParsePrefix("127.0.0.1/32")), t.Context(), message(srv.URL)).StatusCode)
 }
 
 func TestAProxyOfTheEnvironmentIsNotUsed(t *testing.T) {
-	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the proxy was asked") }))
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the proxy was used") }))
 	t.Cleanup(proxy.Close)
 	t.Setenv("HTTP_PROXY", proxy.URL)
 	t.Setenv("http_proxy", proxy.URL)
-	a := sender(t, time.Second, loopback...).Send(t.Context(), message("http://webhook.invalid/hook"))
+	a := send(t, sender(t, time.Second, loopback...), t.Context(), message("http://webhook.invalid/hook"))
 	require.Equal(t, "dns", *a.Error)
 }
 
@@ -230,7 +242,7 @@ func TestCertificatesAreVerified(t *testing.T) {
 	srv.Config.ErrorLog = log.New(io.Discard, "", 0)
 	srv.StartTLS()
 	t.Cleanup(srv.Close)
-	require.Equal(t, "tls", *sender(t, time.Second, loopback...).Send(t.Context(), message(srv.URL)).Error)
+	require.Equal(t, "tls", *send(t, sender(t, time.Second, loopback...), t.Context(), message(srv.URL)).Error)
 }
 
 func TestNobodyListens(t *testing.T) {
@@ -238,7 +250,7 @@ func TestNobodyListens(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	require.Equal(t, "connect", *sender(t, time.Second, loopback...).Send(t.Context(), message("http://"+l.Addr().String())).Error)
+	require.Equal(t, "connect", *send(t, sender(t, time.Second, loopback...), t.Context(), message("http://"+l.Addr().String())).Error)
 }
 
 func TestAStopEndsARequest(t *testing.T) {
@@ -252,9 +264,21 @@ func TestAStopEndsARequest(t *testing.T) {
 	t.Cleanup(srv.Close)
 	ctx, stop := context.WithCancel(t.Context())
 	go func() { <-arrived; stop() }()
-	a := sender(t, time.Minute, loopback...).Send(ctx, message(srv.URL))
+	a := send(t, sender(t, time.Minute, loopback...), ctx, message(srv.URL))
 	require.Nil(t, a.StatusCode)
 	require.Less(t, a.Took, 30*time.Second)
+}
+
+func TestNothingIsSentInsideOfATransaction(t *testing.T) {
+	t.Parallel()
+	srv := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("it was sent") }))
+	t.Cleanup(srv.Close)
+	db := pgtest.Open(t)
+	err := db.InTx(t.Context(), func(ctx context.Context) error {
+		_, err := sender(t, time.Second, loopback...).Send(ctx, message(srv.URL))
+		return err
+	})
+	require.ErrorIs(t, err, network.ErrInTransaction)
 }
 
 func TestWithoutAGoodSecretNothingIsSent(t *testing.T) {
@@ -263,11 +287,11 @@ func TestWithoutAGoodSecretNothingIsSent(t *testing.T) {
 	t.Cleanup(srv.Close)
 	for _, secret := range []string{"", "whsec_", "whsec_!!!"} {
 		require.Error(t, pabbly.CheckSecret(secret), secret)
-		require.Equal(t, "secret_invalid", *sender(t, time.Second, loopback...).Send(t.Context(), message(srv.URL, secret)).Error, secret)
+		require.Equal(t, "secret_invalid", *send(t, sender(t, time.Second, loopback...), t.Context(), message(srv.URL, secret)).Error, secret)
 	}
 	none := message(srv.URL)
 	none.Secrets = nil
-	require.Equal(t, "secret_invalid", *sender(t, time.Second, loopback...).Send(t.Context(), none).Error)
+	require.Equal(t, "secret_invalid", *send(t, sender(t, time.Second, loopback...), t.Context(), none).Error)
 	require.NoError(t, pabbly.CheckSecret("any text"))
 }
 

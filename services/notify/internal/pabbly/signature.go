@@ -23,7 +23,7 @@ func CheckSecret(secret string) error {
 	return err
 }
 
-// standardKey is the key that Standard Webhooks means: what is encoded behind whsec_, or the bytes of a secret in another
+// standardKey is the key of a secret by Standard Webhooks: the base64 after whsec_, decoded, or the bytes of a secret in any other
 // form.
 func standardKey(secret string) ([]byte, error) {
 	if secret == "" {
@@ -35,7 +35,7 @@ func standardKey(secret string) ([]byte, error) {
 	}
 	key, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || len(key) == 0 {
-		return nil, errors.New("must be base64 behind whsec_")
+		return nil, errors.New("must be base64 after whsec_")
 	}
 	return key, nil
 }

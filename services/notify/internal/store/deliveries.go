@@ -2,9 +2,8 @@ package store
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -12,82 +11,105 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Deliveries keeps deliveries, their attempts and their jobs.
-type Deliveries struct {
-	db   *pg.DB
-	out  *outbox.Outbox
-	jobs *job.Queue
-	tel  telemetry.Set
+// Attempt is the kind of the job that makes the next attempt of a delivery.
+const Attempt job.Kind = "notify.attempt"
+
+// deliveries is the tables deliveries and attempts, a delivery.Store and delivery.Jobs.
+type deliveries struct {
+	*table.Table[delivery.Delivery]
+	listed   *table.Table[delivery.Delivery] // without the columns that a list does not show
+	attempts *table.Table[attemptRow]
+	db       *pg.DB
+	jobs     *job.Queue
+	tel      telemetry.Set
 }
 
-// NewDeliveries makes the store.
-func NewDeliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) *Deliveries {
-	return &Deliveries{db, out, jobs, tel}
+type attemptRow struct {
+	deliveryID string
+	delivery.Attempt
 }
 
-const deliveryColumns = `id::text, endpoint_id::text, event, event_id::text, event_time, call_id::text, data, body, status, attempts, next_attempt_at, reason, epoch, lease_until, trace, created_at, delivered_at, updated_at`
-
-type deliveryRow struct {
-	ID            string
-	EndpointID    string
-	Event         string
-	EventID       string
-	EventTime     time.Time
-	CallID        *string
-	Data          []byte
-	Body          []byte
-	Status        delivery.Status
-	Attempts      int
-	NextAttemptAt *time.Time
-	Reason        *string
-	Epoch         int64
-	LeaseUntil    *time.Time
-	Trace         []byte
-	CreatedAt     time.Time
-	DeliveredAt   *time.Time
-	UpdatedAt     time.Time
-}
-
-func (r deliveryRow) delivery() delivery.Delivery {
-	return delivery.Delivery{
-		ID: r.ID, EndpointID: r.EndpointID, Event: r.Event, EventID: r.EventID, EventTime: r.EventTime.UTC(), CallID: r.CallID,
-		Data: r.Data, Body: r.Body, Status: r.Status, Attempts: r.Attempts, NextAttemptAt: utc(r.NextAttemptAt), Reason: r.Reason,
-		Epoch: r.Epoch, LeaseUntil: utc(r.LeaseUntil), CreatedAt: r.CreatedAt.UTC(), DeliveredAt: utc(r.DeliveredAt), UpdatedAt: r.UpdatedAt.UTC(),
+// Deliveries makes the store of deliveries. Attempt must be handled before the first delivery is created or changed.
+func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) *deliveries {
+	type d = delivery.Delivery
+	type a = attemptRow
+	s := &deliveries{db: db, jobs: jobs, tel: tel}
+	spec := table.Spec[d]{
+		Name: "deliveries",
+		Columns: []table.Column[d]{
+			table.Fixed("id", func(d *d) any { return &d.ID }),
+			table.Fixed("endpoint_id", func(d *d) any { return &d.EndpointID }),
+			table.Fixed("event", func(d *d) any { return &d.Event }),
+			table.Fixed("event_id", func(d *d) any { return &d.EventID }),
+			table.Fixed("event_time", func(d *d) any { return &d.EventTime }),
+			table.Fixed("call_id", func(d *d) any { return &d.CallID }),
+			table.Col("status", func(d *d) any { return &d.Status }),
+			table.Col("reason", func(d *d) any { return &d.Reason }),
+			// What is due is written by the database's clock and shown as the time that this gave.
+			table.Remaining("next_attempt_at", func(d *d) any { return &d.NextAttemptIn }),
+			table.Joined("next_attempt_at", func(d *d) any { return &d.NextAttemptAt }),
+			table.Col("lease_epoch", func(d *d) any { return &d.Epoch }),
+			table.Col("lease_holder", func(d *d) any { return &d.Holder }),
+			table.Remaining("lease_until", func(d *d) any { return &d.Left }),
+			table.Col("attempts", func(d *d) any { return &d.Attempts }),
+			table.Col("failures", func(d *d) any { return &d.Failures }),
+			table.Fixed("created_at", func(d *d) any { return &d.CreatedAt }),
+			table.Col("delivered_at", func(d *d) any { return &d.DeliveredAt }),
+			table.Col("updated_at", func(d *d) any { return &d.UpdatedAt }),
+		},
+		Order:   table.Newest(func(d d) time.Time { return d.CreatedAt }, func(d d) string { return d.ID }),
+		Missing: delivery.NotFound,
 	}
+	s.listed = table.New(db, nil, spec)
+	spec.Columns = slices.Concat(spec.Columns, []table.Column[d]{
+		table.Fixed("data", func(d *d) any { return (*[]byte)(&d.Data) }),
+		table.Col("body", func(d *d) any { return &d.Body }),
+		table.Fixed("trace", func(d *d) any { return &d.Trace }),
+	})
+	spec.Save = s.save
+	spec.Context = func(ctx context.Context, d *d) context.Context { return tel.Extract(ctx, d.Trace) }
+	s.Table = table.New(db, out, spec)
+	s.attempts = table.New(db, nil, table.Spec[a]{
+		Name: "attempts",
+		Columns: []table.Column[a]{
+			table.Fixed("delivery_id", func(a *a) any { return &a.deliveryID }),
+			table.Fixed("number", func(a *a) any { return &a.Number }),
+			table.Fixed("started_at", func(a *a) any { return &a.StartedAt }),
+			table.Fixed("latency_ms", func(a *a) any { return &a.LatencyMS }),
+			table.Fixed("status_code", func(a *a) any { return &a.StatusCode }),
+			table.Fixed("error", func(a *a) any { return &a.Error }),
+			table.Fixed("answer", func(a *a) any { return &a.Excerpt }),
+			table.Fixed("trace_id", func(a *a) any { return &a.TraceID }),
+		},
+	})
+	return s
 }
 
-func utc(t *time.Time) *time.Time {
-	if t == nil {
-		return nil
+// save writes the attempts that a change added and inserts the job that it asks for.
+func (s *deliveries) save(ctx context.Context, _, d *delivery.Delivery) error {
+	for _, a := range d.Log {
+		if _, err := s.attempts.Create(ctx, &attemptRow{d.ID, a}, ""); err != nil {
+			return err
+		}
 	}
-	u := t.UTC()
-	return &u
+	return s.jobs.Insert(ctx, Attempt, d.ID, d.Lease)
 }
 
-// Create implements delivery.Store.
-func (s *Deliveries) Create(ctx context.Context, deliveries ...delivery.Delivery) error {
-	trace, err := json.Marshal(s.tel.Inject(ctx))
-	if err != nil {
-		return fmt.Errorf("marshal the trace: %w", err)
-	}
+// Create writes deliveries; one for an event and endpoint that has one already is left out. Their attempts belong to the trace of
+// ctx.
+func (s *deliveries) Create(ctx context.Context, created ...delivery.Delivery) error {
+	trace := s.tel.Inject(ctx)
 	return s.db.InTx(ctx, func(ctx context.Context) error {
-		for _, d := range deliveries {
-			tag, err := s.db.Conn(ctx).Exec(ctx, `insert into deliveries (id, endpoint_id, event, event_id, event_time, call_id, data, status, attempts, next_attempt_at, epoch, trace, created_at, updated_at)
-				values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-				on conflict (event_id, endpoint_id) do nothing`,
-				d.ID, d.EndpointID, d.Event, d.EventID, d.EventTime, d.CallID, []byte(d.Data), d.Status, d.Attempts, d.NextAttemptAt, d.Epoch, trace, d.CreatedAt, d.UpdatedAt)
-			if err != nil {
-				return fmt.Errorf("insert delivery %s: %w", d.ID, err)
-			}
-			if tag.RowsAffected() == 0 {
-				continue
-			}
-			if err := s.jobs.Insert(ctx, d.ID, d.Epoch, *d.NextAttemptAt); err != nil {
+		for _, d := range created {
+			d.Trace = trace
+			if _, err := s.Table.Create(ctx, &d, "on conflict (event_id, endpoint_id) do nothing"); err != nil {
 				return err
 			}
 		}
@@ -95,192 +117,79 @@ func (s *Deliveries) Create(ctx context.Context, deliveries ...delivery.Delivery
 	})
 }
 
-// Find implements delivery.Store.
-func (s *Deliveries) Find(ctx context.Context, id string) (d delivery.Delivery, err error) {
-	batch := &pgx.Batch{}
-	batch.Queue(`select `+deliveryColumns+` from deliveries where id = $1`, id)
-	batch.Queue(`select number, started_at, latency_ms, status_code, error, answer, trace_id from attempts where delivery_id = $1 order by number`, id)
-	results := s.db.Conn(ctx).SendBatch(ctx, batch)
-	defer func() { _ = results.Close() }()
-	rows, _ := results.Query() // its error is that of the rows
-	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[deliveryRow])
-	if pg.NoRows(err) {
-		return d, delivery.NotFound()
-	}
+// Find reads a delivery with its attempts.
+func (s *deliveries) Find(ctx context.Context, id string) (delivery.Delivery, error) {
+	d, err := s.Table.Find(ctx, id)
 	if err != nil {
-		return d, fmt.Errorf("find delivery %s: %w", id, err)
+		return d, err
 	}
-	d = r.delivery()
-	rows, _ = results.Query()
-	if d.Log, err = pgx.CollectRows(rows, attempt); err != nil {
-		return d, fmt.Errorf("find the attempts of delivery %s: %w", id, err)
+	var w table.Where
+	w.And("delivery_id = ?", id)
+	rows, err := s.attempts.Query(ctx, w, "order by number")
+	if err != nil {
+		return d, err
+	}
+	d.Log = make([]delivery.Attempt, len(rows))
+	for i, r := range rows {
+		d.Log[i] = r.Attempt
 	}
 	return d, nil
 }
 
-func attempt(row pgx.CollectableRow) (a delivery.Attempt, err error) {
-	err = row.Scan(&a.Number, &a.StartedAt, &a.LatencyMS, &a.StatusCode, &a.Error, &a.Excerpt, &a.TraceID)
-	a.StartedAt = a.StartedAt.UTC()
-	return a, err
+// List reads a page of deliveries, newest first.
+func (s *deliveries) List(ctx context.Context, f delivery.Filter) (page.Of[delivery.Delivery], error) {
+	var w table.Where
+	w.If(f.Status != nil, "status = ?", f.Status)
+	w.If(f.Event != nil, "event = ?", f.Event)
+	w.If(f.EndpointID != nil, "endpoint_id = ?", f.EndpointID)
+	w.If(f.CallID != nil, "call_id = ?", f.CallID)
+	w.If(f.From != nil, "created_at >= ?", f.From)
+	w.If(f.To != nil, "created_at < ?", f.To)
+	return s.listed.List(ctx, w, f.Request)
 }
 
-// List implements delivery.Store.
-func (s *Deliveries) List(ctx context.Context, f delivery.Filter) (p delivery.Page, err error) {
-	var where []string
-	args := pgx.NamedArgs{"limit": f.Limit + 1, "skip": f.Skip}
-	filter := func(condition, name string, value any) {
-		where, args[name] = append(where, condition), value
-	}
-	if f.Status != nil {
-		filter(`status = @status`, "status", *f.Status)
-	}
-	if f.Event != nil {
-		filter(`event = @event`, "event", *f.Event)
-	}
-	if f.EndpointID != nil {
-		filter(`endpoint_id = @endpoint`, "endpoint", *f.EndpointID)
-	}
-	if f.CallID != nil {
-		filter(`call_id = @call`, "call", *f.CallID)
-	}
-	if f.From != nil {
-		filter(`created_at >= @from`, "from", *f.From)
-	}
-	if f.To != nil {
-		filter(`created_at < @to`, "to", *f.To)
-	}
-	if f.Cursor != "" {
-		c, err := pg.DecodeCursor(f.Cursor)
-		if err != nil {
-			return p, err
-		}
-		filter(`(created_at, id) < (@at, @id)`, "at", c.At)
-		args["id"] = c.ID
-	}
-	// A list shows neither the payload nor the body, so they stay where they are.
-	columns := strings.Replace(deliveryColumns, "data, body", "''::bytea, null::bytea", 1)
-	rows, err := s.db.Conn(ctx).Query(ctx, `select `+columns+` from deliveries`+conditions(where)+` order by created_at desc, id desc limit @limit offset @skip`, args)
-	if err != nil {
-		return p, fmt.Errorf("list deliveries: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[deliveryRow])
-	if err != nil {
-		return p, fmt.Errorf("list deliveries: %w", err)
-	}
-	if len(found) > f.Limit {
-		found = found[:f.Limit]
-		last := found[f.Limit-1]
-		p.Next = pg.Cursor{At: last.CreatedAt, ID: last.ID}.Encode()
-	}
-	p.Items = make([]delivery.Delivery, len(found))
-	for i, r := range found {
-		p.Items[i] = r.delivery()
-	}
-	return p, nil
-}
+// changeLimit is how many deliveries one transaction changes, so that none holds locks for long.
+const changeLimit = 200
 
-func conditions(where []string) string {
-	if len(where) == 0 {
-		return ""
-	}
-	return " where " + strings.Join(where, " and ")
-}
-
-// Change implements delivery.Store.
-func (s *Deliveries) Change(ctx context.Context, id string, fn func(*delivery.Delivery) ([]event.Event, error)) (d delivery.Delivery, err error) {
-	err = s.db.InTx(ctx, func(ctx context.Context) error {
-		rows, err := s.db.Conn(ctx).Query(ctx, `select `+deliveryColumns+` from deliveries where id = $1 for update`, id)
-		if err != nil {
-			return fmt.Errorf("lock delivery %s: %w", id, err)
-		}
-		r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[deliveryRow])
-		if pg.NoRows(err) {
-			return delivery.NotFound()
-		}
-		if err != nil {
-			return fmt.Errorf("lock delivery %s: %w", id, err)
-		}
-		d = r.delivery()
-		events, err := fn(&d)
-		if err != nil {
-			return err
-		}
-		if err := s.save(ctx, r, d); err != nil {
-			return err
-		}
-		return s.out.Append(ctx, events...)
-	})
-	return d, err
-}
-
-const sweep = 200 // deliveries per transaction, so that none holds locks for long
-
-// ChangeEach implements delivery.Store.
-func (s *Deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn func(*delivery.Delivery)) error {
-	where, args := []string{`status = any(@statuses)`}, pgx.NamedArgs{"statuses": sel.Statuses, "limit": sweep}
-	if sel.EndpointID != "" {
-		where, args["endpoint"] = append(where, `endpoint_id = @endpoint`), sel.EndpointID
-	}
-	if !sel.DueBefore.IsZero() {
-		where, args["due"] = append(where, `next_attempt_at < @due`), sel.DueBefore
-	}
-	if sel.LeaseEnded.IsZero() {
-		where = append(where, `lease_until is null`)
+// ChangeEach changes the selected deliveries, in as many transactions as it takes.
+func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn func(*delivery.Delivery)) error {
+	var w table.Where
+	order := "next_attempt_at, id"
+	if sel.Expired {
+		w.And("lease_until < now()")
+		order = "lease_until, id"
 	} else {
-		where, args["ended"] = append(where, `lease_until < @ended`), sel.LeaseEnded
+		w.And("status = any(?) and endpoint_id = ? and lease_holder is null", sel.Statuses, sel.EndpointID)
 	}
-	sql := `select ` + deliveryColumns + ` from deliveries` + conditions(where) + ` order by next_attempt_at, id limit @limit for update skip locked`
 	for {
-		n := 0
-		err := s.db.InTx(ctx, func(ctx context.Context) error {
-			rows, err := s.db.Conn(ctx).Query(ctx, sql, args)
-			if err != nil {
-				return fmt.Errorf("select deliveries to change: %w", err)
-			}
-			found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[deliveryRow])
-			if err != nil {
-				return fmt.Errorf("select deliveries to change: %w", err)
-			}
-			n = len(found)
-			for _, r := range found {
-				d := r.delivery()
-				fn(&d)
-				if err := s.save(ctx, r, d); err != nil {
-					return err
-				}
-			}
-			return nil
+		n, err := s.Table.ChangeEach(ctx, w, order, changeLimit, func(d *delivery.Delivery) ([]event.Event, error) {
+			fn(d)
+			return nil, nil
 		})
-		if err != nil || n < sweep {
+		if err != nil || n < changeLimit {
 			return err
 		}
 	}
 }
 
-// save writes what became of a row, the attempts that were added, and the job of a new epoch.
-func (s *Deliveries) save(ctx context.Context, before deliveryRow, d delivery.Delivery) error {
-	batch := &pgx.Batch{}
-	batch.Queue(`update deliveries set body = $2, status = $3, attempts = $4, next_attempt_at = $5, reason = $6, epoch = $7, lease_until = $8, delivered_at = $9, updated_at = $10 where id = $1`,
-		d.ID, d.Body, d.Status, d.Attempts, d.NextAttemptAt, d.Reason, d.Epoch, d.LeaseUntil, d.DeliveredAt, d.UpdatedAt)
-	for _, a := range d.Log {
-		batch.Queue(`insert into attempts (delivery_id, number, started_at, latency_ms, status_code, error, answer, trace_id) values ($1, $2, $3, $4, $5, $6, $7, $8)`,
-			d.ID, a.Number, a.StartedAt, a.LatencyMS, a.StatusCode, a.Error, a.Excerpt, a.TraceID)
+// abandonedLimit is more jobs than the workers of a process that died may have fetched.
+const abandonedLimit = 1000
+
+// ListAbandoned lists jobs that a process fetched a while ago.
+func (s *deliveries) ListAbandoned(ctx context.Context) ([]delivery.Abandoned, error) {
+	found, err := s.jobs.Abandoned(ctx, Attempt, abandonedLimit)
+	if err != nil {
+		return nil, err
 	}
-	if err := s.db.Conn(ctx).SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("save delivery %s: %w", d.ID, err)
+	abandoned := make([]delivery.Abandoned, len(found))
+	for i, a := range found {
+		abandoned[i] = delivery.Abandoned{DeliveryID: a.ID, Epoch: a.Epoch}
 	}
-	if d.Epoch == before.Epoch || d.NextAttemptAt == nil {
-		return nil
-	}
-	var trace map[string]string
-	if err := json.Unmarshal(before.Trace, &trace); err != nil {
-		return fmt.Errorf("read the trace of delivery %s: %w", d.ID, err)
-	}
-	return s.jobs.Insert(s.tel.Extract(ctx, trace), d.ID, d.Epoch, *d.NextAttemptAt)
+	return abandoned, nil
 }
 
-// ListBacklog is what is not delivered, by status.
-func (s *Deliveries) ListBacklog(ctx context.Context) ([]delivery.Backlog, error) {
+// ListBacklog counts the deliveries that are not delivered, by status.
+func (s *deliveries) ListBacklog(ctx context.Context) ([]delivery.Backlog, error) {
 	rows, err := s.db.Conn(ctx).Query(ctx, `select status, count(*), now() - min(created_at) from deliveries where status <> 'delivered' group by status`)
 	if err != nil {
 		return nil, fmt.Errorf("count the backlog: %w", err)

@@ -4,148 +4,127 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"time"
 
-	"github.com/jackc/pgx/v5"
-
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
 )
 
-// Endpoints keeps endpoints, with their URLs and secrets sealed.
-type Endpoints struct {
-	db  *pg.DB
-	box *seal.Box
+// endpoints is the table endpoints, an endpoint.Store and delivery.Endpoints.
+type endpoints struct {
+	table *table.Table[endpointRow]
+	box   *seal.Box
 }
 
-// NewEndpoints makes the store.
-func NewEndpoints(db *pg.DB, box *seal.Box) *Endpoints { return &Endpoints{db, box} }
-
-const endpointColumns = `id::text, url, secrets, events, profile, enabled, disabled_reason, origin, created_at, updated_at`
-
+// endpointRow is an endpoint as it is stored: its URL and secrets are sealed, and the endpoint itself has neither until they
+// are opened.
 type endpointRow struct {
-	ID             string
-	URL            []byte
-	Secrets        []byte
-	Events         []string
-	Profile        endpoint.Profile
-	Enabled        bool
-	DisabledReason *string
-	Origin         endpoint.Origin
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	endpoint.Endpoint
+	url     []byte
+	secrets []byte // a JSON array, newest first
 }
 
-// Create implements endpoint.Store.
-func (s *Endpoints) Create(ctx context.Context, e endpoint.Endpoint) error {
-	url, secrets, err := s.seal(e)
-	if err != nil {
+// Endpoints makes the store of endpoints.
+func Endpoints(db *pg.DB, box *seal.Box) *endpoints {
+	type row = endpointRow
+	return &endpoints{box: box, table: table.New(db, nil, table.Spec[row]{
+		Name: "endpoints",
+		Columns: []table.Column[row]{
+			table.Fixed("id", func(r *row) any { return &r.ID }),
+			table.Col("url", func(r *row) any { return &r.url }),
+			table.Col("secrets", func(r *row) any { return &r.secrets }),
+			table.Col("events", func(r *row) any { return &r.Events }),
+			table.Col("profile", func(r *row) any { return &r.Profile }),
+			table.Col("enabled", func(r *row) any { return &r.Enabled }),
+			table.Col("disabled_reason", func(r *row) any { return &r.DisabledReason }),
+			table.Fixed("origin", func(r *row) any { return &r.Origin }),
+			table.Fixed("created_at", func(r *row) any { return &r.CreatedAt }),
+			table.Col("updated_at", func(r *row) any { return &r.UpdatedAt }),
+		},
+		Order: table.Order[row]{Keys: []table.Key[row]{
+			{Name: "created_at", Type: "timestamptz", Of: func(r row) any { return r.CreatedAt }},
+			{Name: "id", Type: "uuid", Of: func(r row) any { return r.ID }},
+		}},
+		Missing: endpoint.NotFound,
+	})}
+}
+
+// Create writes an endpoint, unless it is a second one from the environment.
+func (s *endpoints) Create(ctx context.Context, e endpoint.Endpoint) error {
+	r := endpointRow{Endpoint: e}
+	if err := s.seal(&r); err != nil {
 		return err
 	}
-	_, err = s.db.Conn(ctx).Exec(ctx, `insert into endpoints (id, url, secrets, events, profile, enabled, disabled_reason, origin, created_at, updated_at)
-		values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
-		on conflict (origin) where origin = 'environment' do nothing`,
-		e.ID, url, secrets, e.Events, e.Profile, e.Enabled, e.DisabledReason, e.Origin, e.CreatedAt, e.UpdatedAt)
-	if err != nil {
-		return fmt.Errorf("insert endpoint %s: %w", e.ID, err)
-	}
-	return nil
+	_, err := s.table.Create(ctx, &r, "on conflict (origin) where origin = 'environment' do nothing")
+	return err
 }
 
-// Find implements delivery.Endpoints.
-func (s *Endpoints) Find(ctx context.Context, id string) (endpoint.Endpoint, error) {
-	return s.one(ctx, `select `+endpointColumns+` from endpoints where id = $1`, id)
+// Find reads an endpoint.
+func (s *endpoints) Find(ctx context.Context, id string) (endpoint.Endpoint, error) {
+	r, err := s.table.Find(ctx, id)
+	if err == nil {
+		err = s.open(&r)
+	}
+	return r.Endpoint, err
 }
 
-// List implements endpoint.Store.
-func (s *Endpoints) List(ctx context.Context) ([]endpoint.Endpoint, error) {
-	rows, err := s.db.Conn(ctx).Query(ctx, `select `+endpointColumns+` from endpoints order by created_at, id`)
+// List reads all endpoints, oldest first.
+func (s *endpoints) List(ctx context.Context) ([]endpoint.Endpoint, error) {
+	rows, err := s.table.List(ctx, table.Where{}, page.All())
 	if err != nil {
-		return nil, fmt.Errorf("list endpoints: %w", err)
+		return nil, err
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[endpointRow])
-	if err != nil {
-		return nil, fmt.Errorf("list endpoints: %w", err)
-	}
-	out := make([]endpoint.Endpoint, len(found))
-	for i, r := range found {
-		if out[i], err = s.open(r); err != nil {
+	found := make([]endpoint.Endpoint, len(rows.Items))
+	for i, r := range rows.Items {
+		if err := s.open(&r); err != nil {
 			return nil, err
 		}
+		found[i] = r.Endpoint
 	}
-	return out, nil
+	return found, nil
 }
 
-// Change implements endpoint.Store.
-func (s *Endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) error) (e endpoint.Endpoint, err error) {
-	err = s.db.InTx(ctx, func(ctx context.Context) error {
-		if e, err = s.one(ctx, `select `+endpointColumns+` from endpoints where id = $1 for update`, id); err != nil {
-			return err
+// Change changes an endpoint.
+func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) error) (endpoint.Endpoint, error) {
+	r, err := s.table.Change(ctx, id, func(r *endpointRow) ([]event.Event, error) {
+		if err := s.open(r); err != nil {
+			return nil, err
 		}
-		if err := fn(&e); err != nil {
-			return err
+		if err := fn(&r.Endpoint); err != nil {
+			return nil, err
 		}
-		return s.save(ctx, e)
+		return nil, s.seal(r)
 	})
-	return e, err
-}
-
-func (s *Endpoints) save(ctx context.Context, e endpoint.Endpoint) error {
-	url, secrets, err := s.seal(e)
-	if err != nil {
-		return err
-	}
-	_, err = s.db.Conn(ctx).Exec(ctx, `update endpoints set url = $2, secrets = $3, events = $4, profile = $5, enabled = $6, disabled_reason = $7, updated_at = $8 where id = $1`,
-		e.ID, url, secrets, e.Events, e.Profile, e.Enabled, e.DisabledReason, e.UpdatedAt)
-	if err != nil {
-		return fmt.Errorf("update endpoint %s: %w", e.ID, err)
-	}
-	return nil
-}
-
-func (s *Endpoints) one(ctx context.Context, sql, id string) (endpoint.Endpoint, error) {
-	rows, err := s.db.Conn(ctx).Query(ctx, sql, id)
-	if err != nil {
-		return endpoint.Endpoint{}, fmt.Errorf("find endpoint %s: %w", id, err)
-	}
-	r, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByPos[endpointRow])
-	if pg.NoRows(err) {
-		return endpoint.Endpoint{}, endpoint.NotFound()
-	}
-	if err != nil {
-		return endpoint.Endpoint{}, fmt.Errorf("find endpoint %s: %w", id, err)
-	}
-	return s.open(r)
+	return r.Endpoint, err
 }
 
 // place is where a sealed column of an endpoint belongs.
 func place(id, column string) string { return "endpoints/" + id + "/" + column }
 
-func (s *Endpoints) seal(e endpoint.Endpoint) (url, secrets []byte, err error) {
-	list, err := json.Marshal(e.Secrets)
+func (s *endpoints) seal(r *endpointRow) error {
+	secrets, err := json.Marshal(r.Secrets)
 	if err != nil {
-		return nil, nil, fmt.Errorf("encode the secrets of endpoint %s: %w", e.ID, err)
+		return fmt.Errorf("encode the secrets of endpoint %s: %w", r.ID, err)
 	}
-	return s.box.Seal([]byte(e.URL), place(e.ID, "url")), s.box.Seal(list, place(e.ID, "secrets")), nil
+	r.url, r.secrets = s.box.Seal([]byte(r.URL), place(r.ID, "url")), s.box.Seal(secrets, place(r.ID, "secrets"))
+	return nil
 }
 
-func (s *Endpoints) open(r endpointRow) (endpoint.Endpoint, error) {
-	e := endpoint.Endpoint{
-		ID: r.ID, Events: r.Events, Profile: r.Profile, Enabled: r.Enabled, DisabledReason: r.DisabledReason, Origin: r.Origin,
-		CreatedAt: r.CreatedAt.UTC(), UpdatedAt: r.UpdatedAt.UTC(),
-	}
-	url, err := s.box.Open(r.URL, place(r.ID, "url"))
+func (s *endpoints) open(r *endpointRow) error {
+	url, err := s.box.Open(r.url, place(r.ID, "url"))
 	if err != nil {
-		return e, fmt.Errorf("open the URL of endpoint %s: %w", r.ID, err)
+		return fmt.Errorf("open the URL of endpoint %s: %w", r.ID, err)
 	}
-	secrets, err := s.box.Open(r.Secrets, place(r.ID, "secrets"))
+	secrets, err := s.box.Open(r.secrets, place(r.ID, "secrets"))
 	if err != nil {
-		return e, fmt.Errorf("open the secrets of endpoint %s: %w", r.ID, err)
+		return fmt.Errorf("open the secrets of endpoint %s: %w", r.ID, err)
 	}
-	e.URL = string(url)
-	if err := json.Unmarshal(secrets, &e.Secrets); err != nil {
-		return e, fmt.Errorf("read the secrets of endpoint %s: %w", r.ID, err)
+	r.URL = string(url)
+	if err := json.Unmarshal(secrets, &r.Secrets); err != nil {
+		return fmt.Errorf("read the secrets of endpoint %s: %w", r.ID, err)
 	}
-	return e, nil
+	return nil
 }

@@ -1,18 +1,15 @@
-// Package web is notify's API, on one screen. Every route is for admins: the contract in api/notify.yaml says so.
+// Package web is the HTTP API of notify. Every route is for admins: the contract says so.
 package web
 
 import (
-	"net/http"
-
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Routes is the API of the service.
-func Routes(r *rpc.Router, deliveries *delivery.Service) (http.Handler, error) {
-	rpc.Handle(r, "GET /webhooks/deliveries", "notify.list_deliveries", deliveries.List, rpc.View(page))
-	rpc.Handle(r, "GET /webhooks/deliveries/{id}", "notify.get_delivery", deliveries.Get)
-	return r.Handler()
+// Routes is the API on one screen. The service does not start when it differs from the contract in api/notify.yaml.
+func Routes(r *rpc.Router, deliveries *delivery.Service) {
+	// Every change of a delivery raises the epoch of its lease.
+	version := rpc.Version(func(d delivery.Detail) int64 { return d.Epoch })
+	rpc.Handle(r, "GET /webhooks/deliveries", "notify.list_deliveries", deliveries.List, rpc.View(viewDelivery))
+	rpc.Handle(r, "GET /webhooks/deliveries/{id}", "notify.get_delivery", deliveries.Get, rpc.View(viewDetail), version)
 }
-
-func page(p delivery.Page) any { return rpc.List{Items: p.Items, Next: p.Next} }

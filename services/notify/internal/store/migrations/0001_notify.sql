@@ -38,7 +38,7 @@ create table deliveries (
 create index deliveries_newest on deliveries (created_at desc, id desc);
 create index deliveries_of_call on deliveries (call_id, created_at desc, id desc);
 create index deliveries_of_endpoint on deliveries (endpoint_id, created_at desc, id desc);
--- What is not delivered is little, and asked for every few seconds.
+-- Few deliveries are not delivered yet, and they are queried every few seconds.
 create index deliveries_open on deliveries (status, next_attempt_at) where status <> 'delivered';
 create index deliveries_leased on deliveries (lease_until) where lease_until is not null;
 

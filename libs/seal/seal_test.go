@@ -6,12 +6,12 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/services/notify/internal/seal"
+	"github.com/convoflow/convoflow/libs/seal"
 )
 
 func TestSeal(t *testing.T) {
 	t.Parallel()
-	box, err := seal.New("0123456789abcdefghijklmnopqrstuvwxyz")
+	box, err := seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "test")
 	require.NoError(t, err)
 	sealed := box.Seal([]byte("https://pabbly.example/secret"), "endpoints/1/url")
 	require.NotContains(t, string(sealed), "pabbly")
@@ -30,7 +30,11 @@ func TestSeal(t *testing.T) {
 	}
 	_, err = box.Open(sealed[:10], "endpoints/1/url")
 	require.ErrorIs(t, err, seal.ErrOpen)
-	other, err := seal.New("another-key")
+	other, err := seal.New("another-key", "test")
+	require.NoError(t, err)
+	_, err = other.Open(sealed, "endpoints/1/url")
+	require.ErrorIs(t, err, seal.ErrOpen)
+	other, err = seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "another purpose")
 	require.NoError(t, err)
 	_, err = other.Open(sealed, "endpoints/1/url")
 	require.ErrorIs(t, err, seal.ErrOpen)

@@ -1,0 +1,95 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"regexp"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/page"
+)
+
+const (
+	// erasureAge is how long an erasure waits for its job before Sweep does it: a process may have died with the job.
+	erasureAge  = 10 * time.Minute
+	erasureSize = 100 // per sweep
+)
+
+// Cleaner removes recordings that no call has any more, or never had.
+type Cleaner struct {
+	Calls      Store
+	Erasures   Erasures
+	Recordings Recordings
+	Clock      clock.Clock
+	OrphanAge  time.Duration // of a file without a call when it is removed
+}
+
+// Erase does the job of a deleted call: it removes the recording. An error means that it has to be tried again.
+func (c *Cleaner) Erase(ctx context.Context, id string) error {
+	e, ok, err := c.Erasures.Find(ctx, id)
+	if err != nil || !ok {
+		return err
+	}
+	return c.erase(ctx, e)
+}
+
+func (c *Cleaner) erase(ctx context.Context, e Erasure) error {
+	if err := c.Recordings.Remove(ctx, e.AudioKey); err != nil {
+		return fmt.Errorf("remove the recording of deleted call %s: %w", e.ID, err)
+	}
+	return c.Erasures.Remove(ctx, e.ID)
+}
+
+// Sweep finishes erasures whose jobs were lost. It also removes files of this month and the last that no call has, which a
+// process leaves that dies between storing a recording and storing its call. Only names that the service made are touched.
+func (c *Cleaner) Sweep(ctx context.Context) error {
+	late, err := c.Erasures.List(ctx, erasureAge, erasureSize)
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, e := range late {
+		failed = append(failed, c.erase(ctx, e))
+	}
+	now := c.Clock.Now()
+	month := time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	for _, prefix := range []string{prefixOf(month.AddDate(0, -1, 0)), prefixOf(month)} {
+		err := c.Recordings.List(ctx, prefix, now.Add(-c.OrphanAge), func(keys []string) error { return c.removeOrphans(ctx, keys) })
+		if err != nil {
+			failed = append(failed, fmt.Errorf("sweep %s: %w", prefix, err))
+		}
+	}
+	return errors.Join(failed...)
+}
+
+func (c *Cleaner) removeOrphans(ctx context.Context, keys []string) error {
+	// A killed upload leaves the same name with an ending in a directory.
+	name := regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(\.[0-9a-f]+\.tmp)?$`)
+	ours := map[string]bool{}
+	var ids []string
+	for _, key := range keys {
+		if parts := name.FindStringSubmatch(path.Base(key)); parts != nil {
+			ours[key] = true
+			ids = append(ids, parts[1])
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	found, err := c.Calls.List(ctx, Filter{IDs: ids, ListRequest: ListRequest{Request: page.Request{Limit: len(ids)}}})
+	if err != nil {
+		return fmt.Errorf("look for the calls of %d recordings: %w", len(ids), err)
+	}
+	for _, call := range found.Items {
+		delete(ours, call.Recording.Key)
+	}
+	for key := range ours {
+		if err := c.Recordings.Remove(ctx, key); err != nil {
+			return fmt.Errorf("remove %s: %w", key, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package call
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/text"
+)
+
+// minDuration is how long a call must be to have words in it, in seconds. Providers refuse less than a tenth of it.
+const minDuration = 1.0
+
+const (
+	leaseTTL = 15 * time.Second
+	// RenewEvery is how often a worker renews its lease.
+	RenewEvery = 5 * time.Second
+	// reclaimSize is how many calls, and how many jobs, one round of Reclaim takes over.
+	reclaimSize = 100
+)
+
+const (
+	saveTimeout = 3 * time.Second        // of a save that also a worker that has to stop still does
+	saveWait    = 500 * time.Millisecond // between tries while the database is away
+)
+
+// Processor turns recordings into transcripts and insights. Each Transcribe works on one call; any number of them may run at
+// once, in this process and in others.
+type Processor struct {
+	Calls       Store
+	Leases      Leases
+	Recordings  Recordings
+	Preparer    Preparer
+	Transcriber Transcriber
+	Analyst     Analyst
+	Clock       clock.Clock
+	Log         *slog.Logger
+	Holder      string          // of the leases: the name of this process
+	Waits       []time.Duration // after the first failure, the second, …; the failure after the last is final
+	RenewEvery  time.Duration
+}
+
+// Transcribe does the job of a call with that epoch. A superseded job is no error: somebody else does the work, or nobody has
+// to. An error means that the call could not be saved.
+func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) error {
+	c, err := p.Calls.Change(ctx, id, func(c *Call) ([]event.Event, error) {
+		return c.Begin(epoch, p.Holder, leaseTTL, p.Clock.Now())
+	})
+	if superseded(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("begin with call %s: %w", id, err)
+	}
+	work, stop := lease.Keep(ctx, leaseTTL, p.RenewEvery, func(ctx context.Context) error {
+		return p.Leases.Renew(ctx, c.ID, c.Lease.Epoch, leaseTTL)
+	})
+	defer stop() // also after a panic, so that the lease expires
+	err = p.process(work, c)
+	lost := stop()
+	switch {
+	case err == nil:
+		return nil
+	case superseded(err), lost:
+		p.Log.InfoContext(ctx, "the work on a call was superseded", "call_id", id)
+		return nil
+	case errors.Is(ctx.Err(), context.Canceled):
+		return p.handBack(ctx, c)
+	default:
+		return p.fail(ctx, c, err)
+	}
+}
+
+// process makes a transcript of the recording and insights of the transcript. Every paid-for result is stored before the next
+// step.
+func (p *Processor) process(ctx context.Context, c Call) error {
+	result := Result{Outcome: OutcomeOK}
+	if c.Transcript == nil {
+		t, model, short, err := p.transcribe(ctx, c)
+		switch {
+		case err != nil:
+			return err
+		case short:
+			result.Outcome = OutcomeTooShort
+		default:
+			if err := p.saveResult(ctx, c, func(saved *Call) ([]event.Event, error) {
+				return nil, saved.SetTranscript(c.Lease.Epoch, t, model, p.Clock.Now())
+			}); err != nil {
+				return fmt.Errorf("save the transcript: %w", err)
+			}
+		}
+		c.Transcript = &t
+	}
+	switch {
+	case result.Outcome == OutcomeTooShort:
+	case c.Transcript.Text == "":
+		result.Outcome = OutcomeNoSpeech
+	default:
+		question := Question{Transcript: c.Transcript.Text, CallType: c.Details.CallType, At: c.Details.RecordedAt}
+		insights, model, err := p.Analyst.Analyse(ctx, question)
+		if err != nil {
+			return fmt.Errorf("find insights: %w", err)
+		}
+		result.Insights, result.Model = insights, &model
+	}
+	err := p.saveResult(ctx, c, func(saved *Call) ([]event.Event, error) {
+		return saved.Complete(c.Lease.Epoch, result, p.Clock.Now())
+	})
+	if err != nil {
+		return fmt.Errorf("save the result: %w", err)
+	}
+	return nil
+}
+
+// saveResult saves a paid-for result, also when the worker has to stop meanwhile. While the database is away it retries for
+// as long as the lease lasts.
+func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
+	for {
+		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+		err := p.change(saving, c, fn)
+		cancel()
+		if err == nil || superseded(err) || ctx.Err() != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(saveWait):
+		}
+	}
+}
+
+// transcribe makes a transcript of the recording. short reports that there is too little of it to try.
+func (p *Processor) transcribe(ctx context.Context, c Call) (t Transcript, model string, short bool, err error) {
+	file, err := p.Recordings.Open(ctx, c.Recording.Key)
+	if err != nil {
+		if fault.Is(err, fault.NotFound) {
+			err = fault.Wrap(err, fault.NotFound, CodeMissing, "The recording is not in the storage any more")
+		}
+		return t, "", false, fmt.Errorf("open the recording: %w", err)
+	}
+	defer func() { _ = file.Close() }()
+	audio, err := p.Preparer.Prepare(ctx, file, c.Recording.ContentType)
+	if err != nil {
+		return t, "", false, fmt.Errorf("prepare the recording: %w", err)
+	}
+	defer audio.Close()
+	if err := p.change(ctx, c, func(saved *Call) ([]event.Event, error) {
+		return nil, saved.SetDuration(c.Lease.Epoch, audio.Duration, p.Clock.Now())
+	}); err != nil {
+		return t, "", false, fmt.Errorf("save the duration: %w", err)
+	}
+	if audio.Duration < minDuration {
+		return t, "", true, nil
+	}
+	t, model, err = p.transcribeChunks(ctx, audio.Chunks, c.Details.Language)
+	return t, model, false, err
+}
+
+// transcribeChunks joins the transcripts of the chunks, with times from the start of the recording.
+func (p *Processor) transcribeChunks(ctx context.Context, chunks []Chunk, language *string) (whole Transcript, model string, err error) {
+	var texts []string
+	for _, chunk := range chunks {
+		t, by, err := p.Transcriber.Transcribe(ctx, chunk.Path, language)
+		if err != nil {
+			return whole, "", fmt.Errorf("transcribe from second %.0f on: %w", chunk.Start, err)
+		}
+		model = by
+		if whole.Language == nil {
+			whole.Language = t.Language
+		}
+		if words := text.Clean(t.Text); words != "" {
+			texts = append(texts, words)
+		}
+		for _, s := range t.Segments {
+			s.Start, s.End, s.Text = s.Start+chunk.Start, s.End+chunk.Start, text.Clean(s.Text)
+			whole.Segments = append(whole.Segments, s)
+		}
+	}
+	whole.Text = strings.Join(texts, "\n")
+	return whole, model, nil
+}
+
+// fail records a failure. Its cause goes to the log only.
+func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	saved, err := p.Calls.Change(ctx, c.ID, func(saved *Call) ([]event.Event, error) {
+		return saved.Fail(c.Lease.Epoch, cause, p.Waits, p.Clock.Now())
+	})
+	if superseded(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("record the failure of call %s: %w", c.ID, errors.Join(err, cause))
+	}
+	p.Log.WarnContext(ctx, "a transcription failed", "call_id", c.ID, "code", fault.Of(cause).Code,
+		"failures", saved.Lease.Failures, "again", saved.Lease.Job != nil, "error", cause)
+	return nil
+}
+
+// handBack lets another worker, or this one after its restart, go on at once.
+func (p *Processor) handBack(ctx context.Context, c Call) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
+	defer cancel()
+	err := p.change(ctx, c, func(saved *Call) ([]event.Event, error) {
+		return nil, saved.HandBack(c.Lease.Epoch, p.Clock.Now())
+	})
+	if err != nil && !superseded(err) {
+		return fmt.Errorf("hand back call %s: %w", c.ID, err)
+	}
+	return nil
+}
+
+func (p *Processor) change(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
+	_, err := p.Calls.Change(ctx, c.ID, fn)
+	return err
+}
+
+// superseded reports whether the call is somebody else's work now, or was deleted.
+func superseded(err error) bool {
+	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) && fault.Of(err).Code == codeNotFound
+}
+
+// Reclaim takes over the calls whose workers lost their leases, and queues again the jobs that a dead process had taken out of
+// the queue. A call that cannot be saved does not delay the others.
+func (p *Processor) Reclaim(ctx context.Context) error {
+	var failed []error
+	expired, err := p.Leases.ListExpired(ctx, reclaimSize)
+	if err != nil {
+		return err
+	}
+	for _, id := range expired {
+		failed = append(failed, p.takeOver(ctx, id, "a call is taken over from a silent worker", func(c *Call) ([]event.Event, error) {
+			events, changed := c.Reclaim(p.Clock.Now())
+			if !changed {
+				return nil, lease.ErrSuperseded
+			}
+			return events, nil
+		}))
+	}
+	abandoned, err := p.Leases.ListAbandoned(ctx, reclaimSize)
+	if err != nil {
+		return errors.Join(append(failed, err)...)
+	}
+	for _, job := range abandoned {
+		failed = append(failed, p.takeOver(ctx, job.CallID, "an abandoned job is queued again", func(c *Call) ([]event.Event, error) {
+			return nil, c.Requeue(job.Epoch)
+		}))
+	}
+	return errors.Join(failed...)
+}
+
+func (p *Processor) takeOver(ctx context.Context, id, what string, fn func(*Call) ([]event.Event, error)) error {
+	saved, err := p.Calls.Change(ctx, id, fn)
+	if superseded(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("take over call %s: %w", id, err)
+	}
+	p.Log.WarnContext(ctx, "a call is taken over", "call_id", id, "reason", what, "attempts", saved.Lease.Attempts, "again", saved.Lease.Job != nil)
+	return nil
+}

@@ -1,0 +1,393 @@
+package call_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/op"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/service/servicetest"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+	"github.com/convoflow/convoflow/services/calls/internal/store"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// fixture is a processor on the real store. The bucket, ffmpeg and the provider are fakes.
+type fixture struct {
+	db        *pg.DB
+	calls     call.Store
+	clock     *clock.Manual
+	processor *call.Processor
+	bucket    *bucket
+	provider  *provider
+}
+
+func open(t *testing.T) *fixture {
+	t.Helper()
+	tel := telemetry.Nop()
+	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
+	chain, err := op.NewChain(tel, pg.Classify)
+	require.NoError(t, err)
+	jobs := job.New(db, chain, tel)
+	for _, kind := range []job.Kind{store.Transcribe, store.Erase} {
+		jobs.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
+	}
+	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}}
+	f.processor = &call.Processor{
+		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: f.provider, Analyst: f.provider,
+		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond,
+	}
+	return f
+}
+
+// bucket has every recording, until it fails.
+type bucket struct {
+	err     error
+	removed []string
+	keys    []string // that List gives
+}
+
+func (b *bucket) Store(context.Context, string, io.Reader) (call.Recording, error) {
+	return call.Recording{}, errors.New("not in this test")
+}
+
+type empty struct{ *bytes.Reader }
+
+func (empty) Close() error { return nil }
+
+func (b *bucket) Open(context.Context, string) (io.ReadSeekCloser, error) {
+	return empty{bytes.NewReader(nil)}, b.err
+}
+
+func (b *bucket) Remove(_ context.Context, key string) error {
+	if b.err == nil {
+		b.removed = append(b.removed, key)
+	}
+	return b.err
+}
+
+func (b *bucket) List(_ context.Context, _ string, _ time.Time, page func([]string) error) error {
+	return page(b.keys)
+}
+
+// preparer makes two chunks of anything.
+type preparer struct{}
+
+func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio, error) {
+	return call.PreparedAudio{Duration: 20, Chunks: []call.Chunk{{Path: "a"}, {Path: "b", Start: 10}}, Close: func() {}}, nil
+}
+
+// provider answers at once unless a test says otherwise, and counts.
+type provider struct {
+	transcribed, analysed   atomic.Int64
+	onTranscribe, onAnalyse func(context.Context) error
+}
+
+func (p *provider) Transcribe(ctx context.Context, path string, _ *string) (call.Transcript, string, error) {
+	p.transcribed.Add(1)
+	if p.onTranscribe != nil {
+		if err := p.onTranscribe(ctx); err != nil {
+			return call.Transcript{}, "", err
+		}
+	}
+	return call.Transcript{Text: " part " + path + "\x00", Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, "m", nil
+}
+
+func (p *provider) Analyse(ctx context.Context, _ call.Question) (call.Insights, string, error) {
+	p.analysed.Add(1)
+	if p.onAnalyse != nil {
+		if err := p.onAnalyse(ctx); err != nil {
+			return call.Insights{}, "", err
+		}
+	}
+	return call.Insights{Summary: new("good")}, "c", nil
+}
+
+// create stores a new call and returns its id.
+func (f *fixture) create(t *testing.T) string {
+	t.Helper()
+	c, events := fresh(f.clock.Now())
+	require.NoError(t, f.calls.Create(t.Context(), c, events...))
+	return c.ID
+}
+
+func (f *fixture) find(t *testing.T, id string) call.Call {
+	t.Helper()
+	c, err := f.calls.Find(t.Context(), id)
+	require.NoError(t, err)
+	return c
+}
+
+// transcribe does the newest job of a call.
+func (f *fixture) transcribe(t *testing.T, ctx context.Context, id string) error {
+	t.Helper()
+	return f.processor.Transcribe(ctx, id, f.find(t, id).Lease.Epoch)
+}
+
+// expire ends the lease of a call, as time does.
+func (f *fixture) expire(t *testing.T, id string) {
+	t.Helper()
+	f.exec(t, `update calls set lease_until = now() - interval '1 second' where id = $1 and lease_holder is not null`, id)
+}
+
+func (f *fixture) exec(t *testing.T, sql string, args ...any) {
+	t.Helper()
+	_, err := f.db.Conn(t.Context()).Exec(t.Context(), sql, args...)
+	require.NoError(t, err)
+}
+
+// priorities are those of the jobs of a call with that epoch.
+func (f *fixture) priorities(t *testing.T, id string, epoch int64) []int {
+	t.Helper()
+	return pgtest.Column[int](t, f.db, `select priority from river_job where args->>'id' = $1 and (args->>'epoch')::bigint = $2`, id, epoch)
+}
+
+const first = 1 // River's highest priority
+
+func TestChunksAreJoinedWithTheirTimes(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	c := f.find(t, id)
+	require.Equal(t, call.Completed, c.Status)
+	require.Equal(t, "part a\npart b", c.Transcript.Text)
+	require.Equal(t, []call.Segment{{Start: 1, End: 2, Text: "a"}, {Start: 11, End: 12, Text: "b"}}, c.Transcript.Segments)
+	require.Equal(t, []string{"call.uploaded", "call.transcribing", "transcription.completed"}, pgtest.Column[string](t, f.db, `select type from outbox where key = $1 order by id`, id))
+}
+
+func TestAJobDoneTwiceDoesNothingTheSecondTime(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	require.NoError(t, f.processor.Transcribe(t.Context(), id, 1))
+	require.NoError(t, f.processor.Transcribe(t.Context(), id, 1))
+	require.NoError(t, f.processor.Transcribe(t.Context(), event.NewID(), 1), "a call that was removed")
+	require.Equal(t, int64(1), f.provider.analysed.Load())
+}
+
+// The worker dies after the transcript was saved: its lease expires, another worker takes over, and does not transcribe again.
+func TestACrashAfterTheTranscriptPaysForItOnce(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.processor.RenewEvery = time.Hour
+	id := f.create(t)
+	dying, die := context.WithCancel(t.Context())
+	died := make(chan struct{})
+	f.provider.onAnalyse = func(ctx context.Context) error {
+		require.NotNil(t, f.find(t, id).Transcript)
+		close(died)
+		<-ctx.Done()
+		return lease.ErrSuperseded // a killed process writes nothing any more
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.transcribe(t, dying, id) }()
+	<-died
+	die()
+	require.NoError(t, <-done)
+	before := f.find(t, id).Lease
+	require.Equal(t, "this process", *before.Holder)
+
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	require.Equal(t, before.Epoch, f.find(t, id).Lease.Epoch, "the lease has not expired")
+	f.expire(t, id)
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	require.Equal(t, before.Epoch+1, f.find(t, id).Lease.Epoch)
+	require.Equal(t, []int{first}, f.priorities(t, id, before.Epoch+1), "it goes on before other work")
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	require.Len(t, f.priorities(t, id, before.Epoch+1), 1, "once")
+
+	f.provider.onAnalyse = nil
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Equal(t, call.Completed, f.find(t, id).Status)
+	require.Equal(t, int64(2), f.provider.transcribed.Load(), "two chunks, each once")
+}
+
+// A worker that was stopped for a while (SIGSTOP) comes back after its lease was given to somebody else.
+func TestALateResultIsRefused(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.processor.RenewEvery = time.Hour
+	id := f.create(t)
+	stopped, goOn := make(chan struct{}), make(chan struct{})
+	f.provider.onAnalyse = func(context.Context) error {
+		close(stopped)
+		<-goOn
+		return nil
+	}
+	late := make(chan error, 1)
+	go func() { late <- f.transcribe(t, t.Context(), id) }()
+	<-stopped
+	f.expire(t, id)
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	epoch := f.find(t, id).Lease.Epoch
+	f.provider.onAnalyse = nil
+	require.NoError(t, f.processor.Transcribe(t.Context(), id, epoch))
+	version := f.find(t, id).Version
+	close(goOn)
+	require.NoError(t, <-late, "it is no error, and no second result")
+	require.Equal(t, version, f.find(t, id).Version)
+	require.Len(t, pgtest.Column[string](t, f.db, `select type from outbox where key = $1 and type = 'transcription.completed'`, id), 1)
+}
+
+func TestAWorkerRenewsItsLeaseAndStopsWhenItIsLost(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	working := make(chan struct{})
+	f.provider.onTranscribe = func(ctx context.Context) error {
+		close(working)
+		<-ctx.Done()
+		return context.Cause(ctx)
+	}
+	done := make(chan error, 1)
+	go func() { done <- f.transcribe(t, t.Context(), id) }()
+	<-working
+	version := f.find(t, id).Version
+	f.exec(t, `update calls set lease_until = now() + interval '1 second' where id = $1`, id)
+	require.Eventually(t, func() bool { return *f.find(t, id).Lease.Left > 5*time.Second }, servicetest.Timeout, time.Millisecond, "it renews")
+	require.Equal(t, version, f.find(t, id).Version, "a renewal changes nothing that an answer shows")
+	_, err := f.calls.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) {
+		expire(c)
+		events, changed := c.Reclaim(noon())
+		require.True(t, changed)
+		return events, nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, <-done)
+	c := f.find(t, id)
+	require.Nil(t, c.Lease.Holder)
+	require.Zero(t, c.Lease.Failures)
+}
+
+func TestReclaimTakesTheLongestExpiredFirstAndLeavesWaitingJobsAlone(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	leases := f.processor.Leases
+	var ids []string
+	for range 3 {
+		id := f.create(t)
+		_, err := f.calls.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) { return c.Begin(c.Lease.Epoch, "dead", time.Minute, noon()) })
+		require.NoError(t, err)
+		ids = append(ids, id)
+	}
+	waiting := f.find(t, f.create(t))
+	for i, id := range ids {
+		f.exec(t, `update calls set lease_until = now() - make_interval(secs => $2) where id = $1`, id, i+1)
+	}
+	expired, err := leases.ListExpired(t.Context(), 2)
+	require.NoError(t, err)
+	require.Equal(t, []string{ids[2], ids[1]}, expired)
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	for _, id := range ids {
+		require.Nil(t, f.find(t, id).Lease.Holder)
+	}
+	require.Equal(t, waiting, f.find(t, waiting.ID))
+}
+
+func TestAJobThatADeadProcessNeverBeganIsQueuedAgain(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	abandoned, begun := f.create(t), f.create(t)
+	_, err := f.calls.Change(t.Context(), begun, func(c *call.Call) ([]event.Event, error) { return c.Begin(c.Lease.Epoch, "alive", time.Minute, noon()) })
+	require.NoError(t, err)
+	f.exec(t, `update river_job set state = 'running', attempt = 1, attempted_by = '{dead}', attempted_at = now() - interval '1 minute'`)
+	before, working := f.find(t, abandoned), f.find(t, begun)
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	after := f.find(t, abandoned)
+	require.Equal(t, before.Lease.Epoch+1, after.Lease.Epoch)
+	require.Equal(t, before.Version, after.Version)
+	require.Equal(t, []int{first}, f.priorities(t, abandoned, after.Lease.Epoch), "once")
+	require.Equal(t, working.Lease.Epoch, f.find(t, begun).Lease.Epoch, "its worker is alive")
+}
+
+func TestAWorkerThatHasToStopHandsBack(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	ctx, stop := context.WithCancel(t.Context())
+	f.provider.onTranscribe = func(ctx context.Context) error {
+		stop()
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	require.NoError(t, f.transcribe(t, ctx, id))
+	c := f.find(t, id)
+	require.Equal(t, call.Transcribing, c.Status)
+	require.Nil(t, c.Lease.Holder)
+	require.Zero(t, c.Lease.Failures, "stopping is no failure")
+	require.Equal(t, []int{first}, f.priorities(t, id, c.Lease.Epoch))
+}
+
+func TestAJobThatTakesTooLongIsAFailure(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.processor.Waits = nil
+	id := f.create(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	f.provider.onTranscribe = func(ctx context.Context) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}
+	require.NoError(t, f.transcribe(t, ctx, id))
+	c := f.find(t, id)
+	require.Equal(t, call.Failed, c.Status)
+	require.Equal(t, call.CodeTimeout, c.Problem.Code)
+}
+
+func TestAnInternalErrorShowsNothingInternal(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.processor.Waits = nil
+	f.provider.onTranscribe = func(context.Context) error { return errors.New("secret of the machine room") }
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	c := f.find(t, id)
+	require.Equal(t, "internal_error", c.Problem.Code)
+	require.NotContains(t, c.Problem.Message, "secret")
+}
+
+func TestAMissingRecordingEndsTheCall(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.bucket.err = fault.New(fault.NotFound, "audio_not_found", "It was removed")
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Equal(t, &call.Problem{Code: call.CodeMissing, Message: "The recording is not in the storage any more"}, f.find(t, id).Problem)
+}
+
+// A renewal that waited for the transcript would take as long as reading it.
+func TestARenewalLoadsNoTranscript(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	c, err := f.calls.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) { return c.Begin(c.Lease.Epoch, worker, ttl, noon()) })
+	require.NoError(t, err)
+	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context) error {
+		if _, err := f.db.Conn(ctx).Exec(ctx, `lock table transcripts in access exclusive mode`); err != nil {
+			return err
+		}
+		return f.processor.Leases.Renew(t.Context(), id, c.Lease.Epoch, ttl)
+	}))
+	require.ErrorIs(t, f.processor.Leases.Renew(t.Context(), id, c.Lease.Epoch-1, ttl), lease.ErrSuperseded)
+	require.ErrorIs(t, f.processor.Leases.Renew(t.Context(), event.NewID(), 1, ttl), lease.ErrSuperseded)
+}

@@ -1,0 +1,243 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+// Transcribe is the kind of the jobs that transcribe a call.
+const Transcribe job.Kind = "calls.transcribe"
+
+// calls is the table calls with the transcripts, a call.Store.
+type calls struct {
+	db        *pg.DB
+	jobs      *job.Queue
+	tel       telemetry.Set
+	rows      *table.Table[record]
+	summaries *table.Table[record] // without the transcripts, to list
+	erasures  erasures
+}
+
+// record is a call as its rows have it.
+type record struct {
+	call.Call
+	trace     map[string]string // W3C headers of the upload, so that all later work joins its trace
+	errorCode *string           // the three columns of a call.Problem
+	message   *string
+	retryable *bool
+	text      *string // the two columns of a call.Transcript
+	segments  []call.Segment
+	rewritten bool // the transcript has to be saved
+}
+
+// Calls makes the store of calls.
+func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) call.Store {
+	s := &calls{db: db, jobs: jobs, tel: tel, erasures: newErasures(db)}
+	spec := table.Spec[record]{
+		Name:    "calls",
+		Columns: columns(),
+		Order:   table.Newest(func(r record) time.Time { return r.CreatedAt }, func(r record) string { return r.ID }),
+		Missing: call.NotFound,
+	}
+	s.summaries = table.New(db, out, spec)
+	spec.From = "calls c left join transcripts t on t.call_id = c.id"
+	spec.Columns = append(spec.Columns,
+		table.Joined("t.text", func(r *record) any { return &r.text }),
+		table.Joined("t.segments", func(r *record) any { return &r.segments }))
+	spec.Save, spec.Context = s.save, s.traced
+	s.rows = table.New(db, out, spec)
+	return s
+}
+
+func columns() []table.Column[record] {
+	return []table.Column[record]{
+		table.Fixed("id", func(r *record) any { return &r.ID }),
+		table.Fixed("agent_id", func(r *record) any { return &r.AgentID }),
+		table.Col("version", func(r *record) any { return &r.Version }),
+		table.Col("status", func(r *record) any { return &r.Status }),
+		table.Col("outcome", func(r *record) any { return &r.Outcome }),
+		table.Col("error_code", func(r *record) any { return &r.errorCode }),
+		table.Col("error_message", func(r *record) any { return &r.message }),
+		table.Col("retryable", func(r *record) any { return &r.retryable }),
+		table.Col("progress", func(r *record) any { return &r.Progress }),
+		table.Col("client_id", func(r *record) any { return &r.Details.ClientID }),
+		table.Col("lead_id", func(r *record) any { return &r.Details.LeadID }),
+		table.Col("call_type", func(r *record) any { return &r.Details.CallType }),
+		table.Col("call_tag", func(r *record) any { return &r.Details.CallTag }),
+		table.Col("language", func(r *record) any { return &r.Details.Language }),
+		table.Col("recorded_at", func(r *record) any { return &r.Details.RecordedAt }),
+		table.Fixed("audio_key", func(r *record) any { return &r.Recording.Key }),
+		table.Fixed("audio_filename", func(r *record) any { return &r.Recording.Filename }),
+		table.Fixed("content_type", func(r *record) any { return &r.Recording.ContentType }),
+		table.Fixed("size_bytes", func(r *record) any { return &r.Recording.SizeBytes }),
+		table.Fixed("sha256", func(r *record) any { return &r.Recording.SHA256 }),
+		table.Col("duration_seconds", func(r *record) any { return &r.DurationSeconds }),
+		table.Col("title", func(r *record) any { return &r.Insights.Title }),
+		table.Col("summary", func(r *record) any { return &r.Insights.Summary }),
+		table.Col("action_items", func(r *record) any { return &r.Insights.ActionItems }),
+		table.Col("sentiment", func(r *record) any { return &r.Insights.Sentiment }),
+		table.Col("key_topics", func(r *record) any { return &r.Insights.KeyTopics }),
+		table.Col("next_step", func(r *record) any { return &r.Insights.NextStep }),
+		table.Col("intent_category", func(r *record) any { return &r.Insights.IntentCategory }),
+		table.Col("intent_confidence", func(r *record) any { return &r.Insights.IntentConfidence }),
+		table.Col("interest_level", func(r *record) any { return &r.Insights.InterestLevel }),
+		table.Col("objections", func(r *record) any { return &r.Insights.Objections }),
+		table.Col("callback_time", func(r *record) any { return &r.Insights.CallbackTime }),
+		table.Col("transcription_model", func(r *record) any { return &r.Models.Transcription }),
+		table.Col("chat_model", func(r *record) any { return &r.Models.Chat }),
+		table.Fixed("created_at", func(r *record) any { return &r.CreatedAt }),
+		table.Col("updated_at", func(r *record) any { return &r.UpdatedAt }),
+		table.Col("completed_at", func(r *record) any { return &r.CompletedAt }),
+		table.Col("lease_epoch", func(r *record) any { return &r.Lease.Epoch }),
+		table.Col("lease_holder", func(r *record) any { return &r.Lease.Holder }),
+		table.Remaining("lease_until", func(r *record) any { return &r.Lease.Left }),
+		table.Col("lease_attempts", func(r *record) any { return &r.Lease.Attempts }),
+		table.Col("lease_failures", func(r *record) any { return &r.Lease.Failures }),
+		table.Fixed("trace", func(r *record) any { return &r.trace }),
+	}
+}
+
+// domain is the call with what the domain has in one value and the tables in several columns.
+func (r record) domain() call.Call {
+	c := r.Call
+	if r.errorCode != nil {
+		c.Problem = &call.Problem{Code: *r.errorCode, Message: *r.message, Retryable: *r.retryable}
+	}
+	if r.text != nil {
+		c.Transcript = &call.Transcript{Text: *r.text, Segments: r.segments}
+	}
+	return c
+}
+
+// set stores a call that the domain has made or changed in r.
+func (r *record) set(c call.Call) {
+	r.Call = c
+	r.errorCode, r.message, r.retryable = nil, nil, nil
+	if p := c.Problem; p != nil {
+		r.errorCode, r.message, r.retryable = &p.Code, &p.Message, &p.Retryable
+	}
+	r.text, r.segments = nil, nil
+	if t := c.Transcript; t != nil {
+		r.text, r.segments = &t.Text, t.Segments
+	}
+}
+
+// edit lets fn change the call.
+func (r *record) edit(fn func(*call.Call) ([]event.Event, error)) ([]event.Event, error) {
+	c := r.domain()
+	before := c.Transcript
+	events, err := fn(&c)
+	r.set(c)
+	r.rewritten = c.Transcript != before
+	return events, err
+}
+
+// Create writes a new call with its events and its job.
+func (s *calls) Create(ctx context.Context, c call.Call, events ...event.Event) error {
+	r := record{trace: s.tel.Inject(ctx)}
+	r.set(c)
+	_, err := s.rows.Create(ctx, &r, "", events...)
+	return err
+}
+
+// Find reads a call with its transcript.
+func (s *calls) Find(ctx context.Context, id string) (call.Call, error) {
+	r, err := s.rows.Find(ctx, id)
+	return r.domain(), err
+}
+
+// List reads calls without their transcripts, newest first.
+func (s *calls) List(ctx context.Context, f call.Filter) (page.Of[call.Call], error) {
+	var w table.Where
+	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
+	w.If(f.IDs != nil, "id = any(?::uuid[])", f.IDs)
+	w.If(f.Status != "", "status = ?", f.Status)
+	w.If(f.ClientID != "", "client_id = ?", f.ClientID)
+	w.If(f.LeadID != "", "lead_id = ?", f.LeadID)
+	w.If(f.Sentiment != "", "sentiment = ?", f.Sentiment)
+	w.If(f.From != nil, "created_at >= ?", f.From)
+	w.If(f.To != nil, "created_at < ?", f.To)
+	w.If(f.Text != "", "search @@ websearch_to_tsquery('simple', ?)", f.Text)
+	found, err := s.summaries.List(ctx, w, f.Request)
+	return page.Map(found, record.domain), err
+}
+
+// Change changes a call under its lock.
+func (s *calls) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
+	r, err := s.rows.Change(ctx, id, func(r *record) ([]event.Event, error) { return r.edit(fn) })
+	return r.domain(), err
+}
+
+// Remove deletes a call and its transcript, and inserts the erasure of its recording with its job.
+func (s *calls) Remove(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		return s.rows.Remove(ctx, id, func(r *record) ([]event.Event, error) {
+			events, err := r.edit(fn)
+			if err != nil {
+				return nil, err
+			}
+			return events, s.insertErasure(ctx, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key})
+		})
+	})
+}
+
+func (s *calls) insertErasure(ctx context.Context, e call.Erasure) error {
+	if _, err := s.erasures.Create(ctx, &e, ""); err != nil {
+		return err
+	}
+	return s.jobs.Insert(ctx, Erase, e.ID, lease.New())
+}
+
+// save writes the transcript and what can be searched of a changed call, and inserts the job that it asks for.
+func (s *calls) save(ctx context.Context, before, after *record) error {
+	if err := s.saveTranscript(ctx, after); err != nil {
+		return fmt.Errorf("save the transcript of call %s: %w", after.ID, err)
+	}
+	if before != nil && (after.Status == call.Completed || before.Status == call.Completed) {
+		if err := s.saveSearch(ctx, after.ID); err != nil {
+			return fmt.Errorf("make call %s searchable: %w", after.ID, err)
+		}
+	}
+	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
+}
+
+func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
+	switch {
+	case !r.rewritten:
+	case r.text == nil:
+		_, err = s.db.Conn(ctx).Exec(ctx, `delete from transcripts where call_id = $1`, r.ID)
+	default:
+		_, err = s.db.Conn(ctx).Exec(ctx, `
+			insert into transcripts (call_id, text, segments) values ($1, $2, $3)
+			on conflict (call_id) do update set text = excluded.text, segments = excluded.segments`, r.ID, *r.text, r.segments)
+	}
+	return err
+}
+
+// saveSearch makes a completed call searchable, and no other. A tsvector holds a megabyte at most.
+func (s *calls) saveSearch(ctx context.Context, id string) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		update calls c set search = case when status = 'completed' then to_tsvector('simple', left(concat_ws(' ', title, summary,
+			(select text from transcripts where call_id = c.id)), 300000)) end
+		where id = $1`, id)
+	return err
+}
+
+// traced is the trace of the upload, outside of any other.
+func (s *calls) traced(ctx context.Context, r *record) context.Context {
+	if telemetry.TraceID(ctx) != "" {
+		return ctx
+	}
+	return s.tel.Extract(ctx, r.trace)
+}

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+// leases are the leases of the table calls, a call.Leases.
+type leases struct {
+	db   *pg.DB
+	jobs *job.Queue
+}
+
+// Leases makes the access to the leases of calls.
+func Leases(db *pg.DB, jobs *job.Queue) call.Leases { return leases{db, jobs} }
+
+// Renew extends the lease of a worker.
+func (s leases) Renew(ctx context.Context, id string, epoch int64, ttl time.Duration) error {
+	tag, err := s.db.Conn(ctx).Exec(ctx, `
+		update calls set lease_until = now() + $3::interval where id = $1 and lease_epoch = $2 and lease_holder is not null`, id, epoch, ttl)
+	if err != nil {
+		return fmt.Errorf("renew the lease of call %s: %w", id, err)
+	}
+	if tag.RowsAffected() == 0 {
+		return lease.ErrSuperseded
+	}
+	return nil
+}
+
+// ListExpired lists the calls whose leases have expired, oldest first.
+func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
+	rows, err := s.db.Conn(ctx).Query(ctx, `select id::text from calls where lease_until <= now() order by lease_until limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list expired leases: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list expired leases: %w", err)
+	}
+	return ids, nil
+}
+
+// ListAbandoned lists the jobs that may have been abandoned.
+func (s leases) ListAbandoned(ctx context.Context, limit int) ([]call.Job, error) {
+	found, err := s.jobs.Abandoned(ctx, Transcribe, limit)
+	abandoned := make([]call.Job, len(found))
+	for i, a := range found {
+		abandoned[i] = call.Job{CallID: a.ID, Epoch: a.Epoch}
+	}
+	return abandoned, err
+}

@@ -1,0 +1,38 @@
+package delivery
+
+import "sync"
+
+// bulkhead keeps one slow endpoint from taking every worker of the process. An endpoint may always have a quarter of them, and
+// more as long as half of all are free. It is safe for concurrent use.
+type bulkhead struct {
+	quarter, half int
+
+	mu    sync.Mutex
+	busy  map[string]int // requests under way by endpoint
+	total int
+}
+
+func newBulkhead(workers int) *bulkhead {
+	return &bulkhead{quarter: max(1, workers/4), half: workers / 2, busy: map[string]int{}}
+}
+
+// acquire reports whether another request to the endpoint may begin; then release must follow.
+func (b *bulkhead) acquire(endpointID string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.busy[endpointID] >= b.quarter && b.total >= b.half {
+		return false
+	}
+	b.busy[endpointID]++
+	b.total++
+	return true
+}
+
+func (b *bulkhead) release(endpointID string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.total--
+	if b.busy[endpointID]--; b.busy[endpointID] == 0 {
+		delete(b.busy, endpointID)
+	}
+}

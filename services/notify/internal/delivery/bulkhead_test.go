@@ -1,0 +1,30 @@
+package delivery
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBulkhead(t *testing.T) {
+	t.Parallel()
+	b := newBulkhead(8)
+	for range 4 {
+		require.True(t, b.acquire("slow"), "half of the workers are free for anybody")
+	}
+	require.False(t, b.acquire("slow"), "the other half is for others")
+	require.True(t, b.acquire("other"))
+	require.True(t, b.acquire("other"), "a quarter is everybody's")
+	require.False(t, b.acquire("other"))
+	b.release("slow")
+	require.False(t, b.acquire("slow"))
+	b.release("slow")
+	b.release("slow")
+	require.True(t, b.acquire("slow"))
+
+	one := newBulkhead(1)
+	require.True(t, one.acquire("a"))
+	require.False(t, one.acquire("a"))
+	one.release("a")
+	require.True(t, one.acquire("a"))
+}

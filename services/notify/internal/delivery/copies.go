@@ -1,0 +1,94 @@
+package delivery
+
+import (
+	"context"
+	"encoding/json"
+
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
+)
+
+// Agent is notify's copy of a sales rep.
+type Agent struct {
+	ID      string
+	Version int64 // of auth's agent
+	Name    string
+	Email   string
+}
+
+// Client is notify's copy of a customer. An erased one has only its id and version.
+type Client struct {
+	ID      string
+	Version int64 // of crm's client
+	Name    *string
+	Phone   *string
+	Email   *string
+}
+
+// Agents stores the copies of agents.
+type Agents interface {
+	// Find is false for an agent that no event has named yet.
+	Find(ctx context.Context, id string) (a Agent, ok bool, err error)
+	// Upsert stores a copy; one that is not newer than the stored one is ignored.
+	Upsert(ctx context.Context, a Agent) error
+}
+
+// Clients stores the copies of clients.
+type Clients interface {
+	// Find is false for a client that no event has named yet.
+	Find(ctx context.Context, id string) (c Client, ok bool, err error)
+	// Upsert stores a copy; one that is not newer than the stored one is ignored.
+	Upsert(ctx context.Context, c Client) error
+}
+
+// OnAgentChanged copies the state of an agent.
+func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
+	a := e.Data
+	return s.agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email})
+}
+
+// OnClientChanged copies the state of a client.
+func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.Client]) error {
+	c := e.Data
+	return s.clients.Upsert(ctx, Client{ID: c.ClientID, Version: c.Version, Name: &c.Name, Phone: c.Phone, Email: c.Email})
+}
+
+// OnClientDeleted erases the copy.
+func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
+	return s.clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
+}
+
+// people is the agent and client that an event is about. Either is nil without a copy.
+type people struct {
+	agent  *Agent
+	client *Client
+}
+
+// people finds the agent and client of a delivery. complete is false while the copy of one that the event names is missing.
+func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
+	var about struct {
+		AgentID  string  `json:"agent_id"`
+		ClientID *string `json:"client_id"`
+	}
+	if err := json.Unmarshal(d.Data, &about); err != nil {
+		return who, false, err
+	}
+	agent, hasAgent, err := s.agents.Find(ctx, about.AgentID)
+	if err != nil {
+		return who, false, err
+	}
+	if hasAgent {
+		who.agent = &agent
+	}
+	if about.ClientID == nil {
+		return who, hasAgent, nil
+	}
+	client, hasClient, err := s.clients.Find(ctx, *about.ClientID)
+	if err != nil {
+		return who, false, err
+	}
+	if hasClient {
+		who.client = &client
+	}
+	return who, hasAgent && hasClient, nil
+}

@@ -1,0 +1,32 @@
+package delivery
+
+import (
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestBackoff(t *testing.T) {
+	t.Parallel()
+	var total time.Duration
+	for attempts := 1; attempts < len(schedule); attempts++ {
+		least, ok := backoff(attempts, 0, 0)
+		require.True(t, ok)
+		most, _ := backoff(attempts, 0, 1)
+		require.InDelta(t, 0.9*schedule[attempts].Seconds(), least.Seconds(), 0.001)
+		require.InDelta(t, 1.1*schedule[attempts].Seconds(), most.Seconds(), 0.001)
+		middle, _ := backoff(attempts, 0, 0.5)
+		total += middle
+	}
+	require.InDelta(t, (70*time.Hour + 12*time.Minute + 35*time.Second).Seconds(), total.Seconds(), 1)
+	_, ok := backoff(len(schedule), time.Hour, 0.5)
+	require.False(t, ok, "there is an end")
+
+	longer, _ := backoff(1, time.Hour, 0.5)
+	require.Equal(t, time.Hour, longer, "a receiver that asks for more time gets it")
+	shorter, _ := backoff(3, time.Second, 0.5)
+	require.Equal(t, schedule[3], shorter)
+	capped, _ := backoff(1, 1000*time.Hour, 0.5)
+	require.Equal(t, 24*time.Hour, capped)
+}

@@ -1,0 +1,685 @@
+package store_test
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/job/jobtest"
+	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/libs/seal"
+	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
+	"github.com/convoflow/convoflow/services/notify/internal/store"
+)
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+const (
+	secretKey = "0123456789abcdefghijklmnopqrstuvwxyz-test"
+	ttl       = time.Minute
+	traceID   = "4bf92f3577b34da6a3ce929d0e0e4736"
+)
+
+type deliveries interface {
+	delivery.Store
+	delivery.Jobs
+	ListBacklog(ctx context.Context) ([]delivery.Backlog, error)
+}
+
+type endpoints interface {
+	endpoint.Store
+	delivery.Endpoints
+}
+
+type stores struct {
+	t          *testing.T
+	db         *pg.DB
+	tel        telemetry.Set
+	deliveries deliveries
+	endpoints  endpoints
+	endpointID string // of one that is stored
+}
+
+func open(t *testing.T) stores {
+	t.Helper()
+	tel := telemetry.Nop()
+	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
+	jobs := jobtest.Queue(t, db, store.Attempt)
+	box, err := seal.New(secretKey, "test")
+	require.NoError(t, err)
+	s := stores{t: t, db: db, tel: tel, deliveries: store.Deliveries(db, outbox.New(db, tel), jobs, tel), endpoints: store.Endpoints(db, box)}
+	e := newEndpoint(endpoint.API)
+	require.NoError(t, s.endpoints.Create(t.Context(), e))
+	s.endpointID = e.ID
+	return s
+}
+
+func ptr[T any](v T) *T { return &v }
+
+func at(second int) time.Time { return time.Date(2026, 11, 24, 9, 0, second, 1000, time.UTC) }
+
+func newEndpoint(origin endpoint.Origin) endpoint.Endpoint {
+	return endpoint.Endpoint{
+		ID: event.NewID(), URL: "https://pabbly.example/hook/hush-hush", Secrets: []string{"newest s3cret", "older s3cret"}, Events: []string{"*"},
+		Profile: endpoint.Pabbly, Enabled: true, Origin: origin, CreatedAt: at(0), UpdatedAt: at(0),
+	}
+}
+
+func (s stores) new(edits ...func(*delivery.Delivery)) delivery.Delivery {
+	d := delivery.Delivery{
+		ID: event.NewID(), EndpointID: s.endpointID, Event: "transcription.completed", EventID: event.NewID(), EventTime: at(0), CallID: ptr(event.NewID()),
+		Data: []byte(`{"call_id":"c"}`), Status: delivery.Pending, CreatedAt: at(0), UpdatedAt: at(0), Lease: lease.New(), NextAttemptIn: ptr(time.Duration(0)),
+	}
+	for _, edit := range edits {
+		edit(&d)
+	}
+	return d
+}
+
+// create stores a new delivery.
+func (s stores) create(edits ...func(*delivery.Delivery)) delivery.Delivery {
+	s.t.Helper()
+	d := s.new(edits...)
+	require.NoError(s.t, s.deliveries.Create(s.t.Context(), d))
+	return d
+}
+
+func (s stores) find(id string) delivery.Delivery {
+	s.t.Helper()
+	d, err := s.deliveries.Find(s.t.Context(), id)
+	require.NoError(s.t, err)
+	return d
+}
+
+func (s stores) change(id string, fn func(*delivery.Delivery) error) error {
+	_, err := s.deliveries.Change(s.t.Context(), id, func(d *delivery.Delivery) ([]event.Event, error) { return nil, fn(d) })
+	return err
+}
+
+// begin gives a delivery to a worker.
+func (s stores) begin(id string) {
+	s.t.Helper()
+	require.NoError(s.t, s.change(id, func(d *delivery.Delivery) error { return d.Begin(d.Epoch, "worker", ttl) }))
+}
+
+// expire lets the lease of a delivery have ended that long ago.
+func (s stores) expire(id string, ago time.Duration) {
+	s.t.Helper()
+	_, err := s.db.Pool().Exec(s.t.Context(), `update deliveries set lease_until = now() - $2::interval where id = $1`, id, ago)
+	require.NoError(s.t, err)
+}
+
+// jobs are the epochs of the jobs of a delivery, in the order they were inserted.
+func (s stores) jobs(id string) []int64 {
+	s.t.Helper()
+	return pgtest.Column[int64](s.t, s.db, `select (args->>'epoch')::bigint from river_job where kind = 'notify.attempt' and args->>'id' = $1 order by id`, id)
+}
+
+func (s stores) count(sql string) int64 {
+	s.t.Helper()
+	return pgtest.Column[int64](s.t, s.db, sql)[0]
+}
+
+func delivered(d delivery.Delivery) event.Event {
+	return events.WebhookDelivered.New(at(0), events.Delivery{DeliveryID: d.ID})
+}
+
+// computed are the fields that the database makes or that are not stored.
+var computed = cmpopts.IgnoreFields(delivery.Delivery{}, "NextAttemptAt", "NextAttemptIn", "Job", "Left")
+
+func TestADeliveryIsStoredWholeWithItsAttempts(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	want := s.create()
+	want.Trace, want.Log = map[string]string{}, []delivery.Attempt{}
+	require.Empty(t, cmp.Diff(want, s.find(want.ID), computed))
+
+	code, problem := 500, "timeout"
+	changed, err := s.deliveries.Change(t.Context(), want.ID, func(d *delivery.Delivery) ([]event.Event, error) {
+		require.Empty(t, d.Log, "a change begins without the attempts")
+		require.Equal(t, want.Data, d.Data)
+		d.Status, d.Reason, d.Body, d.UpdatedAt, d.DeliveredAt = delivery.Retrying, &problem, []byte(`{"event":"x"}`), at(5), ptr(at(6))
+		d.NextAttemptIn = ptr(time.Hour)
+		d.Log = append(d.Log,
+			delivery.Attempt{Number: 1, StartedAt: at(1), LatencyMS: 15, Answer: delivery.Answer{StatusCode: &code, Excerpt: "not now", TraceID: traceID}},
+			delivery.Attempt{Number: 2, StartedAt: at(2), LatencyMS: 25, Answer: delivery.Answer{Error: &problem}})
+		return nil, d.Begin(1, "host/1", ttl)
+	})
+	require.NoError(t, err)
+	got := s.find(want.ID)
+	require.Empty(t, cmp.Diff(changed, got, computed))
+	require.Len(t, got.Log, 2)
+	require.Equal(t, "host/1", *got.Holder)
+	require.Equal(t, 1, got.Attempts)
+	require.Equal(t, int64(2), got.Epoch)
+	require.InDelta(t, ttl.Seconds(), got.Left.Seconds(), 30)
+	require.Nil(t, got.Job)
+	require.Equal(t, time.UTC, got.CreatedAt.Location())
+	require.Equal(t, time.UTC, got.NextAttemptAt.Location())
+
+	_, err = s.deliveries.Find(t.Context(), event.NewID())
+	require.Equal(t, "delivery_not_found", fault.Of(err).Code)
+	err = s.change(event.NewID(), func(*delivery.Delivery) error { return nil })
+	require.Equal(t, "delivery_not_found", fault.Of(err).Code)
+}
+
+func TestAnEventHasOneDeliveryToAnEndpoint(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	other := newEndpoint(endpoint.API)
+	require.NoError(t, s.endpoints.Create(t.Context(), other))
+	first := s.create()
+	again := s.new(func(d *delivery.Delivery) { d.EventID = first.EventID })
+	elsewhere := s.new(func(d *delivery.Delivery) { d.EventID, d.EndpointID = first.EventID, other.ID })
+	require.NoError(t, s.deliveries.Create(t.Context(), again, elsewhere))
+	require.Equal(t, []int64{1}, s.jobs(first.ID))
+	require.Empty(t, s.jobs(again.ID))
+	require.Equal(t, []int64{1}, s.jobs(elsewhere.ID))
+	_, err := s.deliveries.Find(t.Context(), again.ID)
+	require.True(t, fault.Is(err, fault.NotFound))
+	require.Equal(t, int64(2), s.count(`select count(*) from deliveries`))
+}
+
+func TestAnEventThatArrivesAtTheSameTimeHasOneDelivery(t *testing.T) {
+	t.Parallel()
+	s, eventID := open(t), event.NewID()
+	var g errgroup.Group
+	for range 8 {
+		d := s.new(func(d *delivery.Delivery) { d.EventID = eventID })
+		g.Go(func() error { return s.deliveries.Create(t.Context(), d) })
+	}
+	require.NoError(t, g.Wait())
+	require.Equal(t, int64(1), s.count(`select count(*) from deliveries`))
+	require.Equal(t, int64(1), s.count(`select count(*) from river_job`))
+}
+
+var errStop = errors.New("stop")
+
+func TestADeliveryAndItsJobAreOneTransaction(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, s.deliveries.Create(ctx, s.new(), s.new()))
+		return errStop
+	})
+	require.ErrorIs(t, err, errStop)
+	require.Zero(t, s.count(`select count(*) from deliveries`))
+	require.Zero(t, s.count(`select count(*) from river_job`))
+}
+
+func TestAChangeItsEventsAttemptsAndJobAreOneTransaction(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	d := s.create()
+	s.begin(d.ID)
+	before := s.find(d.ID)
+	fail := func(ctx context.Context, refuse error) error {
+		_, err := s.deliveries.Change(ctx, d.ID, func(d *delivery.Delivery) ([]event.Event, error) {
+			d.Status = delivery.Retrying
+			d.Log = append(d.Log, delivery.Attempt{Number: 1, StartedAt: at(1)})
+			require.NoError(t, d.Fail(2, time.Minute, true))
+			return []event.Event{delivered(*d)}, refuse
+		})
+		return err
+	}
+	nothing := func() {
+		t.Helper()
+		require.Empty(t, cmp.Diff(before, s.find(d.ID), computed))
+		require.Zero(t, s.count(`select count(*) from outbox`))
+		require.Zero(t, s.count(`select count(*) from attempts`))
+		require.Equal(t, []int64{1}, s.jobs(d.ID))
+	}
+	require.ErrorIs(t, fail(t.Context(), errStop), errStop)
+	nothing()
+	require.ErrorIs(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, fail(ctx, nil))
+		return errStop
+	}), errStop)
+	nothing()
+
+	require.NoError(t, fail(t.Context(), nil))
+	got := s.find(d.ID)
+	require.Equal(t, delivery.Retrying, got.Status)
+	require.Len(t, got.Log, 1)
+	require.Equal(t, 1, got.Failures)
+	require.Nil(t, got.Holder)
+	require.Nil(t, got.Left)
+	require.Equal(t, []string{"webhook.delivered"}, pgtest.Column[string](t, s.db, `select type from outbox`))
+	require.Equal(t, []int64{1, got.Epoch}, s.jobs(d.ID))
+
+	// An attempt that is there already makes the whole change fail.
+	s.begin(d.ID)
+	before = s.find(d.ID)
+	_, err := s.deliveries.Change(t.Context(), d.ID, func(d *delivery.Delivery) ([]event.Event, error) {
+		d.Log = append(d.Log, delivery.Attempt{Number: 1, StartedAt: at(2)})
+		return []event.Event{delivered(*d)}, d.HandBack(d.Epoch)
+	})
+	require.Error(t, err)
+	require.Empty(t, cmp.Diff(before, s.find(d.ID), computed))
+	require.Equal(t, int64(1), s.count(`select count(*) from outbox`))
+	require.Len(t, s.jobs(d.ID), 2)
+}
+
+func TestTheDatabasesClockDecidesWhatIsDue(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	d := s.create()
+	require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error {
+		d.NextAttemptIn = ptr(2 * time.Hour)
+		return d.Postpone(1, 2*time.Hour)
+	}))
+	later := pgtest.Column[bool](t, s.db, `
+		select d.next_attempt_at = j.scheduled_at and d.next_attempt_at between now() + interval '119 minutes' and now() + interval '2 hours'
+		from deliveries d join river_job j on j.args->>'id' = d.id::text and j.state = 'scheduled'`)
+	require.Equal(t, []bool{true}, later, "the row and its job are due at the same time")
+	first := s.find(d.ID)
+	require.LessOrEqual(t, *first.NextAttemptIn, 2*time.Hour)
+
+	for range 3 {
+		require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error { d.Reason = ptr("touched"); return nil }))
+	}
+	require.Equal(t, first.NextAttemptAt, s.find(d.ID).NextAttemptAt, "a change of something else does not move it")
+	page, err := s.deliveries.List(t.Context(), delivery.Filter{Request: page.All()})
+	require.NoError(t, err)
+	require.Equal(t, first.NextAttemptAt, page.Items[0].NextAttemptAt)
+}
+
+func TestEverythingOfADeliveryBelongsToTheTraceOfItsEvent(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	ctx := s.tel.Extract(t.Context(), map[string]string{"traceparent": "00-" + traceID + "-00f067aa0ba902b7-01"})
+	d := s.new()
+	require.NoError(t, s.deliveries.Create(ctx, d))
+	_, err := s.deliveries.Change(t.Context(), d.ID, func(d *delivery.Delivery) ([]event.Event, error) {
+		return []event.Event{delivered(*d)}, d.Postpone(1, 0)
+	})
+	require.NoError(t, err)
+	traces := pgtest.Column[string](t, s.db, `select args->'trace'->>'traceparent' from river_job union all select trace->>'traceparent' from outbox`)
+	require.Len(t, traces, 3)
+	for _, trace := range traces {
+		require.Contains(t, trace, traceID)
+	}
+}
+
+func TestTwoWorkersRaceForOneDelivery(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	d := s.create()
+	const workers = 8
+	results := make([]error, workers)
+	var g errgroup.Group
+	for i := range workers {
+		g.Go(func() error {
+			results[i] = s.change(d.ID, func(d *delivery.Delivery) error { return d.Begin(1, fmt.Sprint("worker ", i), ttl) })
+			return nil
+		})
+	}
+	require.NoError(t, g.Wait())
+	winner := ""
+	for i, err := range results {
+		if err == nil {
+			require.Empty(t, winner, "two workers have it")
+			winner = fmt.Sprint("worker ", i)
+			continue
+		}
+		require.ErrorIs(t, err, lease.ErrSuperseded)
+	}
+	require.Equal(t, winner, *s.find(d.ID).Holder)
+}
+
+// sweep changes each delivery of a selection and returns their ids in that order.
+func (s stores) sweep(sel delivery.Selection, fn func(*delivery.Delivery)) (ids []string) {
+	s.t.Helper()
+	require.NoError(s.t, s.deliveries.ChangeEach(s.t.Context(), sel, func(d *delivery.Delivery) {
+		ids = append(ids, d.ID)
+		fn(d)
+	}))
+	return ids
+}
+
+func reclaim(d *delivery.Delivery) { d.Reclaim() }
+
+func TestExpiredLeasesAreReclaimedOldestFirst(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	running, newest, oldest, middle, waiting := s.create(), s.create(), s.create(), s.create(), s.create()
+	for _, d := range []delivery.Delivery{running, newest, oldest, middle} {
+		s.begin(d.ID)
+	}
+	s.expire(newest.ID, time.Second)
+	s.expire(oldest.ID, time.Hour)
+	s.expire(middle.ID, time.Minute)
+	expired := delivery.Selection{Expired: true}
+	require.Equal(t, []string{oldest.ID, middle.ID, newest.ID}, s.sweep(expired, reclaim))
+	require.Empty(t, s.sweep(expired, reclaim), "once")
+	require.Equal(t, []int64{1, 3}, s.jobs(oldest.ID))
+	require.Nil(t, s.find(oldest.ID).Holder)
+	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not taken away")
+	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
+}
+
+func TestChangeEachChangesWhatIsSelected(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	other := newEndpoint(endpoint.API)
+	require.NoError(t, s.endpoints.Create(t.Context(), other))
+	retrying := s.create(func(d *delivery.Delivery) { d.Status = delivery.Retrying })
+	leased, held := s.create(), s.create(func(d *delivery.Delivery) { d.Status = delivery.Held })
+	s.create(func(d *delivery.Delivery) { d.EndpointID = other.ID })
+	s.begin(leased.ID)
+	hold := func(d *delivery.Delivery) { d.Status = delivery.Held; d.Stop() }
+	require.Equal(t, []string{retrying.ID}, s.sweep(delivery.Selection{EndpointID: s.endpointID, Statuses: []delivery.Status{delivery.Pending, delivery.Retrying}}, hold))
+	resume := func(d *delivery.Delivery) { d.Status = delivery.Pending; d.Resume(0) }
+	require.ElementsMatch(t, []string{retrying.ID, held.ID}, s.sweep(delivery.Selection{EndpointID: s.endpointID, Statuses: []delivery.Status{delivery.Held}}, resume))
+	require.Len(t, s.jobs(held.ID), 2)
+}
+
+func TestChangeEachGoesOnToTheEnd(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var all []delivery.Delivery
+	for range 401 { // two full transactions and one more
+		all = append(all, s.new())
+	}
+	require.NoError(t, s.deliveries.Create(t.Context(), all...))
+	hold := func(d *delivery.Delivery) { d.Status = delivery.Held; d.Stop() }
+	open := delivery.Selection{EndpointID: s.endpointID, Statuses: []delivery.Status{delivery.Pending}}
+	require.Len(t, s.sweep(open, hold), len(all))
+	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'held'`))
+}
+
+func TestChangeEachLeavesOutWhatSomebodyElseIsChanging(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	locked, free := s.create(), s.create()
+	for _, d := range []delivery.Delivery{locked, free} {
+		s.begin(d.ID)
+		s.expire(d.ID, time.Minute)
+	}
+	expired := delivery.Selection{Expired: true}
+	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
+		_, err := s.deliveries.Change(ctx, locked.ID, func(*delivery.Delivery) ([]event.Event, error) { return nil, nil })
+		require.NoError(t, err)
+		require.Equal(t, []string{free.ID}, s.sweep(expired, reclaim), "from another transaction")
+		return nil
+	}))
+	require.Equal(t, []string{locked.ID}, s.sweep(expired, reclaim))
+}
+
+func TestAbandonedJobsAreListed(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	fetched, recent, waiting := s.create(), s.create(), s.create()
+	run := func(id string, ago time.Duration) {
+		_, err := s.db.Pool().Exec(t.Context(), `update river_job set state = 'running', attempted_at = now() - $2::interval where args->>'id' = $1`, id, ago)
+		require.NoError(t, err)
+	}
+	run(fetched.ID, time.Hour)
+	run(recent.ID, time.Second)
+	abandoned, err := s.deliveries.ListAbandoned(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, []delivery.Abandoned{{DeliveryID: fetched.ID, Epoch: 1}}, abandoned)
+	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
+}
+
+// list walks a list by its cursors.
+func (s stores) list(f delivery.Filter) (ids []string) {
+	s.t.Helper()
+	for {
+		p, err := s.deliveries.List(s.t.Context(), f)
+		require.NoError(s.t, err)
+		for _, d := range p.Items {
+			ids = append(ids, d.ID)
+		}
+		require.Less(s.t, len(ids), 100, "the pages do not end")
+		if f.Cursor = p.Next; f.Cursor == "" {
+			return ids
+		}
+	}
+}
+
+func TestPagesWithEqualTimes(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var want []string
+	for i := range 10 {
+		d := s.create(func(d *delivery.Delivery) { d.CreatedAt = at(i / 5) }) // only two different times
+		want = append([]string{d.ID}, want...)
+	}
+	for _, limit := range []int{1, 3, 5, 10, 11} {
+		require.Equal(t, want, s.list(delivery.Filter{Request: page.Request{Limit: limit}}), "limit %d", limit)
+	}
+	p, err := s.deliveries.List(t.Context(), delivery.Filter{Request: page.Request{Limit: 3, Skip: 8}})
+	require.NoError(t, err)
+	require.Len(t, p.Items, 2)
+	require.Empty(t, p.Next)
+	_, err = s.deliveries.List(t.Context(), delivery.Filter{Request: page.Request{Limit: 3, Cursor: "rubbish"}})
+	require.True(t, fault.Is(err, fault.Invalid))
+}
+
+func TestFilters(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	other := newEndpoint(endpoint.API)
+	require.NoError(t, s.endpoints.Create(t.Context(), other))
+	first := s.create()
+	second := s.create(func(d *delivery.Delivery) { d.CreatedAt, d.Status = at(10), delivery.Delivered })
+	third := s.create(func(d *delivery.Delivery) { d.CreatedAt, d.Event, d.CallID = at(20), "followup.scheduled", nil })
+	fourth := s.create(func(d *delivery.Delivery) { d.CreatedAt, d.EndpointID = at(30), other.ID })
+	for name, tt := range map[string]struct {
+		filter delivery.Filter
+		want   []string
+	}{
+		"none":                      {delivery.Filter{}, []string{fourth.ID, third.ID, second.ID, first.ID}},
+		"status":                    {delivery.Filter{Status: ptr(delivery.Delivered)}, []string{second.ID}},
+		"event":                     {delivery.Filter{Event: ptr("transcription.completed")}, []string{fourth.ID, second.ID, first.ID}},
+		"another event":             {delivery.Filter{Event: ptr("lead.imported")}, nil},
+		"endpoint":                  {delivery.Filter{EndpointID: &other.ID}, []string{fourth.ID}},
+		"call":                      {delivery.Filter{CallID: first.CallID}, []string{first.ID}},
+		"from, inclusive":           {delivery.Filter{From: ptr(at(20))}, []string{fourth.ID, third.ID}},
+		"to, exclusive":             {delivery.Filter{To: ptr(at(20))}, []string{second.ID, first.ID}},
+		"from and to":               {delivery.Filter{From: ptr(at(10)), To: ptr(at(30))}, []string{third.ID, second.ID}},
+		"several":                   {delivery.Filter{Status: ptr(delivery.Pending), Event: ptr("transcription.completed"), EndpointID: &s.endpointID}, []string{first.ID}},
+		"of a status that none has": {delivery.Filter{Status: ptr(delivery.Dead)}, nil},
+	} {
+		tt.filter.Limit = 3
+		require.Equal(t, tt.want, s.list(tt.filter), name)
+	}
+}
+
+func TestAListReadsNoBody(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	d := s.create()
+	require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error {
+		d.Body, d.Log = []byte("body"), []delivery.Attempt{{Number: 1, StartedAt: at(1)}}
+		return nil
+	}))
+	p, err := s.deliveries.List(t.Context(), delivery.Filter{Request: page.All()})
+	require.NoError(t, err)
+	require.Len(t, p.Items, 1)
+	require.Nil(t, p.Items[0].Data)
+	require.Nil(t, p.Items[0].Body)
+	require.Nil(t, p.Items[0].Trace)
+	require.Nil(t, p.Items[0].Log)
+	want := s.find(d.ID)
+	require.NotEmpty(t, want.Body)
+	require.NotEmpty(t, want.Data)
+	require.Empty(t, cmp.Diff(want, p.Items[0], computed, cmpopts.IgnoreFields(delivery.Delivery{}, "Data", "Body", "Trace", "Log")), "everything else is there")
+}
+
+func TestTheBacklogIsCounted(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	none, err := s.deliveries.ListBacklog(t.Context())
+	require.NoError(t, err)
+	require.Empty(t, none)
+	s.create(func(d *delivery.Delivery) { d.CreatedAt = time.Now().Add(-time.Hour) })
+	s.create(func(d *delivery.Delivery) { d.CreatedAt = time.Now() })
+	s.create(func(d *delivery.Delivery) { d.Status = delivery.Delivered })
+	backlog, err := s.deliveries.ListBacklog(t.Context())
+	require.NoError(t, err)
+	require.Len(t, backlog, 1)
+	require.Equal(t, delivery.Pending, backlog[0].Status)
+	require.Equal(t, int64(2), backlog[0].Count)
+	require.InDelta(t, time.Hour.Seconds(), backlog[0].Oldest.Seconds(), 600)
+}
+
+func TestAnEndpointIsStoredWhole(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	e := newEndpoint(endpoint.Environment)
+	e.CreatedAt = at(1)
+	require.NoError(t, s.endpoints.Create(t.Context(), e))
+	got, err := s.endpoints.Find(t.Context(), e.ID)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(e, got))
+
+	changed, err := s.endpoints.Change(t.Context(), e.ID, func(e *endpoint.Endpoint) error {
+		require.Equal(t, got, *e)
+		e.URL, e.Secrets, e.Events, e.Profile = "https://pabbly.example/moved", []string{"another s3cret"}, []string{"a", "b"}, endpoint.Standard
+		e.Disable(endpoint.Gone, at(9))
+		return nil
+	})
+	require.NoError(t, err)
+	require.Equal(t, "https://pabbly.example/moved", changed.URL)
+	got, err = s.endpoints.Find(t.Context(), e.ID)
+	require.NoError(t, err)
+	require.Empty(t, cmp.Diff(changed, got))
+
+	_, err = s.endpoints.Change(t.Context(), e.ID, func(e *endpoint.Endpoint) error { e.URL = "https://refused.example"; return errStop })
+	require.ErrorIs(t, err, errStop)
+	all, err := s.endpoints.List(t.Context())
+	require.NoError(t, err)
+	require.Len(t, all, 2)
+	require.Equal(t, s.endpointID, all[0].ID, "oldest first")
+	require.Empty(t, cmp.Diff(got, all[1]), "what was refused changed nothing")
+
+	_, err = s.endpoints.Find(t.Context(), event.NewID())
+	require.Equal(t, "webhook_not_found", fault.Of(err).Code)
+	_, err = s.endpoints.Change(t.Context(), event.NewID(), func(*endpoint.Endpoint) error { return nil })
+	require.Equal(t, "webhook_not_found", fault.Of(err).Code)
+}
+
+func TestReplicasThatStartTogetherMakeOneEndpoint(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	var g errgroup.Group
+	for range 8 {
+		g.Go(func() error { return s.endpoints.Create(t.Context(), newEndpoint(endpoint.Environment)) })
+	}
+	require.NoError(t, g.Wait())
+	require.Equal(t, int64(1), s.count(`select count(*) from endpoints where origin = 'environment'`))
+	require.NoError(t, s.endpoints.Create(t.Context(), newEndpoint(endpoint.API)), "of those made with the API there may be more")
+	require.Equal(t, int64(2), s.count(`select count(*) from endpoints where origin = 'api'`))
+}
+
+func TestURLsAndSecretsAreInNoColumn(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	s.create()
+	_, err := s.endpoints.Change(t.Context(), s.endpointID, func(e *endpoint.Endpoint) error { e.UpdatedAt = at(1); return nil })
+	require.NoError(t, err)
+	tables := pgtest.Column[string](t, s.db, `select table_name from information_schema.tables where table_schema = current_schema()`)
+	require.Subset(t, tables, []string{"endpoints", "deliveries", "outbox", "river_job"})
+	for _, name := range tables {
+		for _, row := range pgtest.Column[string](t, s.db, `select x::text from `+name+` x`) {
+			for _, plain := range []string{"pabbly.example", "hush-hush", "s3cret"} {
+				require.NotContains(t, row, plain, name)
+				require.NotContains(t, strings.ToLower(row), hex.EncodeToString([]byte(plain)), "%s, in a column of bytes", name)
+			}
+		}
+	}
+}
+
+func TestSealedColumnsOpenOnlyWithTheirKeyAndRow(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	box, err := seal.New("another-key-another-key-another-key", "test")
+	require.NoError(t, err)
+	other := store.Endpoints(s.db, box)
+	_, err = other.List(t.Context())
+	require.ErrorIs(t, err, seal.ErrOpen)
+	_, err = other.Find(t.Context(), s.endpointID)
+	require.ErrorIs(t, err, seal.ErrOpen)
+	_, err = other.Change(t.Context(), s.endpointID, func(*endpoint.Endpoint) error { t.Error("it was opened"); return nil })
+	require.ErrorIs(t, err, seal.ErrOpen)
+
+	second := newEndpoint(endpoint.API)
+	require.NoError(t, s.endpoints.Create(t.Context(), second))
+	_, err = s.db.Pool().Exec(t.Context(), `update endpoints set url = (select url from endpoints where id = $2) where id = $1`, second.ID, s.endpointID)
+	require.NoError(t, err)
+	_, err = s.endpoints.Find(t.Context(), second.ID)
+	require.ErrorIs(t, err, seal.ErrOpen, "moved to another row")
+}
+
+// copyIsGuarded stores versions of one copy out of order.
+func copyIsGuarded[T any](t *testing.T, copies *table.Copies[T], version func(int64) T, id string) {
+	t.Helper()
+	_, ok, err := copies.Find(t.Context(), id)
+	require.NoError(t, err)
+	require.False(t, ok)
+	for _, step := range []struct{ stored, want int64 }{{2, 2}, {1, 2}, {2, 2}, {4, 4}, {3, 4}} {
+		require.NoError(t, copies.Upsert(t.Context(), version(step.stored)))
+		got, ok, err := copies.Find(t.Context(), id)
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Empty(t, cmp.Diff(version(step.want), got))
+	}
+}
+
+func TestCopiesIgnoreOlderVersions(t *testing.T) {
+	t.Parallel()
+	s, id := open(t), event.NewID()
+	copyIsGuarded(t, store.Agents(s.db), func(v int64) delivery.Agent {
+		return delivery.Agent{ID: id, Version: v, Name: fmt.Sprint("Asha ", v), Email: fmt.Sprint("asha@", v)}
+	}, id)
+	copyIsGuarded(t, store.Clients(s.db), func(v int64) delivery.Client {
+		if v == 4 {
+			return delivery.Client{ID: id, Version: v} // erased
+		}
+		return delivery.Client{ID: id, Version: v, Name: ptr(fmt.Sprint("Meera ", v)), Phone: ptr("+91"), Email: ptr("meera@")}
+	}, id)
+	require.Equal(t, []*string{nil}, pgtest.Column[*string](t, s.db, `select name from clients`), "an older event does not bring an erased client back")
+}
+
+func TestOpenDeliveriesOutliveTheMigrationToLeases(t *testing.T) {
+	t.Parallel()
+	whole := store.Migrations()
+	first, err := fs.ReadFile(whole.FS, "0001_notify.sql")
+	require.NoError(t, err)
+	db := pgtest.Open(t, pg.Migrations{Name: whole.Name, FS: fstest.MapFS{"0001_notify.sql": {Data: first}}})
+	_, err = db.Pool().Exec(t.Context(), `
+		insert into endpoints values (gen_random_uuid(), '', '', '{*}', 'pabbly', true, null, 'api', now(), now());
+		insert into deliveries (id, endpoint_id, event, event_id, event_time, data, status, attempts, epoch, lease_until, trace, created_at, updated_at)
+		select gen_random_uuid(), endpoints.id, 'x', gen_random_uuid(), now(), '', status, 3, 7, lease, '{}', now(), now()
+		from endpoints, (values ('pending', null), ('retrying', now() + interval '1 minute'), ('held', null), ('dead', null), ('delivered', null)) as old (status, lease)`)
+	require.NoError(t, err)
+	require.NoError(t, db.Migrate(t.Context(), whole))
+	rows := pgtest.Column[string](t, db, `
+		select concat_ws(' ', status, lease_epoch, lease_until <= now(), lease_holder, attempts, failures) from deliveries order by 1`)
+	require.Equal(t, []string{"dead 7 3 3", "delivered 7 3 2", "held 7 3 3", "pending 7 t migration 3 3", "retrying 7 t migration 3 3"}, rows,
+		"they look as if their worker had lost its lease")
+}
