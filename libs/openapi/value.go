@@ -19,10 +19,10 @@ var formats = map[string]func(any) error{
 	"email":     text(regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`).MatchString),
 }
 
-// languages are the codes of ISO 639-1.
+// languages are the language codes of ISO 639-1.
 const languages = "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
 
-// isLanguage reports whether a text is a code of ISO 639-1, in any case.
+// isLanguage reports whether a text is an ISO 639-1 code, in upper or lower case.
 func isLanguage(code string) bool {
 	return slices.Contains(strings.Fields(languages), strings.ToLower(code))
 }
@@ -74,7 +74,7 @@ func Convert(text, kind string) (value any, typ, msg string) {
 	}
 }
 
-// number refuses what Go takes for a number and JSON does not, such as +5 and 0x10: it could not be marshalled.
+// number converts a number. It refuses numbers that Go accepts and JSON does not, such as +5 and 0x10: they cannot be marshaled.
 func number(text string) (value any, typ, msg string) {
 	if !json.Valid([]byte(text)) {
 		return nil, "value_error", "Input should be a number as JSON writes it, such as 5 or 0.5"

@@ -54,7 +54,7 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 			called := false
 			var response any
 			if err == nil {
-				// The file is stored: a client that leaves now gets what it asked for all the same.
+				// The file is stored, so the request is completed even if the client disconnects now.
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 				defer cancel()
 				response, err = rt.wrap(func(ctx context.Context, request any) (any, error) {

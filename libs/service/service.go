@@ -102,9 +102,9 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	return b, nil
 }
 
-// OpenDatabase opens only the database of a service and brings its tables to the newest version, for a command that does its
-// work beside the running service. The Base has Name, Tel, Clock, DB and Outbox; what the command appends to the outbox is
-// published by the running service. Call Close.
+// OpenDatabase connects only to the database of a service and migrates its tables, for a command that may run while the service
+// is running. The Base has only Name, Tel, Clock, DB and Outbox. The running service publishes the events that the command
+// appends to the outbox. The caller must call Close.
 func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (*Base, error) {
 	db, err := pg.Open(ctx, cfg.Shared().Database, name, tel)
 	if err != nil {
