@@ -1,5 +1,6 @@
-// Package api is the HTTP contract: one OpenAPI 3.1 document per service, kept by hand, and what they share in common.yaml.
-// The services enforce their document, the gateway publishes all of them as one.
+// Package api is the HTTP contract: one OpenAPI 3.1 document per service, written by hand, and their shared components in
+// common.yaml. Each service enforces its document, and the gateway serves all documents merged into one. The package refuses to
+// merge documents that define the same name differently.
 package api
 
 import (
@@ -15,10 +16,10 @@ import (
 //go:embed *.yaml
 var files embed.FS
 
-// Services lists the services that have a document, in the order in which the merged document shows them.
+// Services lists the services that have a document, in the order of the merged document.
 func Services() []string { return []string{"auth", "calls", "crm", "notify", "gateway"} }
 
-// Document is the OpenAPI document of one service as JSON, with the shared components in it.
+// Document returns the OpenAPI document of one service as JSON, including the shared components.
 func Document(service string) ([]byte, error) {
 	doc, err := load(service)
 	if err != nil {
@@ -27,7 +28,8 @@ func Document(service string) ([]byte, error) {
 	return encode(doc)
 }
 
-// Merged is one document for the whole platform as JSON: what apps see at the gateway, which answers some requests itself.
+// Merged returns the document of the whole platform as JSON, as apps see it at the gateway. It includes the responses of the
+// gateway itself. version is that of the platform.
 func Merged(version string) ([]byte, error) {
 	merged, err := load("gateway")
 	if err != nil {
@@ -48,11 +50,11 @@ func Merged(version string) ([]byte, error) {
 	return encode(merged)
 }
 
-// answersOfTheGateway is a member of gateway.yaml: what every operation can be answered with before or instead of its
-// service. toAll is for every operation, toBodies for those that take one, forServices for those that are passed on.
+// answersOfTheGateway is a member of gateway.yaml: the responses that the gateway may send instead of a service. toAll applies to
+// every operation, toBodies to those with a request body, and forServices to those that are forwarded to a service.
 const answersOfTheGateway = "x-answers-of-the-gateway"
 
-// addAnswers adds the answers of the gateway to the operations. What an operation says itself stays.
+// addAnswers adds the gateway's responses to the operations. A status that an operation defines itself is not replaced.
 func addAnswers(doc map[string]any) {
 	answers := child(doc, answersOfTheGateway)
 	delete(doc, answersOfTheGateway)
@@ -65,7 +67,7 @@ func addAnswers(doc map[string]any) {
 			own := child(op, "responses")
 			add := func(which string) {
 				for status, answer := range child(answers, which) {
-					if _, says := own[status]; !says {
+					if _, defined := own[status]; !defined {
 						own[status] = answer
 					}
 				}
@@ -81,8 +83,8 @@ func addAnswers(doc map[string]any) {
 	}
 }
 
-// showExamples moves the example of a schema to the bodies of that schema, where most tools look for one. A body that has
-// examples itself keeps them.
+// showExamples moves the example of a schema to the request and response bodies with that schema, where most tools expect it. A
+// body with its own examples is not changed.
 func showExamples(doc map[string]any) {
 	components := child(doc, "components")
 	schemas, examples := child(components, "schemas"), child(components, "examples")
@@ -114,7 +116,7 @@ func showExamples(doc map[string]any) {
 	}
 }
 
-// eachBody calls f with each media type of each request and answer in a part of a document.
+// eachBody calls f with each media type of each request and response in a part of a document.
 func eachBody(part any, f func(map[string]any)) {
 	switch part := part.(type) {
 	case []any:
@@ -162,8 +164,7 @@ func read(name string) (map[string]any, error) {
 	return doc, nil
 }
 
-// mergeDocument adds the paths, tags and components of another document. The same name for two different things is an
-// error.
+// mergeDocument adds the paths, tags and components of another document. It fails if both define the same name differently.
 func mergeDocument(into, from map[string]any) error {
 	if err := mergeMap(child(into, "paths"), child(from, "paths")); err != nil {
 		return err
@@ -187,8 +188,8 @@ func mergeDocument(into, from map[string]any) error {
 
 func mergeMap(into, from map[string]any) error {
 	for name, value := range from {
-		if before, there := into[name]; there && fmt.Sprint(before) != fmt.Sprint(value) {
-			return fmt.Errorf("%s means two things", name)
+		if existing, ok := into[name]; ok && fmt.Sprint(existing) != fmt.Sprint(value) {
+			return fmt.Errorf("%s is defined twice, differently", name)
 		}
 	}
 	maps.Copy(into, from)

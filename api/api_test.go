@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// validate is the document as kin-openapi reads and accepts it.
+// validate parses and validates a document with kin-openapi.
 func validate(t *testing.T, raw []byte) *openapi3.T {
 	t.Helper()
 	require.True(t, json.Valid(raw))
@@ -21,7 +21,7 @@ func validate(t *testing.T, raw []byte) *openapi3.T {
 	return doc
 }
 
-func TestEachDocumentIsOpenAPI(t *testing.T) {
+func TestEachDocumentIsValid(t *testing.T) {
 	t.Parallel()
 	for _, service := range Services() {
 		t.Run(service, func(t *testing.T) {
@@ -31,10 +31,10 @@ func TestEachDocumentIsOpenAPI(t *testing.T) {
 			doc := validate(t, raw)
 			require.True(t, strings.HasPrefix(doc.OpenAPI, "3.1."), "OpenAPI 3.1")
 			require.NotEmpty(t, doc.Paths.Map())
-			require.Contains(t, doc.Components.Schemas, "Error", "the shared components are in it")
+			require.Contains(t, doc.Components.Schemas, "Error", "it includes the shared components")
 			if service != "gateway" {
-				require.Empty(t, doc.Security, "the merged document would lose it: put security at the operations")
-				require.Empty(t, doc.Servers, "the merged document would lose them")
+				require.Empty(t, doc.Security, "merging drops it: put security in the operations")
+				require.Empty(t, doc.Servers, "merging drops them")
 			}
 		})
 	}
@@ -49,7 +49,7 @@ func operations(doc *openapi3.T, f func(where string, item *openapi3.PathItem, o
 	}
 }
 
-func TestEachOperationSaysWhatItNeeds(t *testing.T) {
+func TestEachOperationIsComplete(t *testing.T) {
 	t.Parallel()
 	for _, service := range Services() {
 		t.Run(service, func(t *testing.T) {
@@ -66,11 +66,11 @@ func TestEachOperationSaysWhatItNeeds(t *testing.T) {
 				require.NotEmpty(t, op.Summary, where)
 				require.NotEmpty(t, op.Tags, where)
 				require.Subset(t, tags, op.Tags, where)
-				require.Empty(t, item.Parameters, "%s: libs/rpc reads parameters at the operation", where)
+				require.Empty(t, item.Parameters, "%s: libs/rpc reads only the parameters of the operation", where)
 				access, _ := op.Extensions["x-access"].(string)
 				require.Contains(t, []string{"anyone", "signed", "agent", "admin"}, access, where)
-				require.NotNil(t, op.Security, "%s: say who may, with security", where)
-				open := access == "anyone" || access == "signed" // a signature is in no token
+				require.NotNil(t, op.Security, "%s: security is missing", where)
+				open := access == "anyone" || access == "signed" // a signature is not a security scheme
 				require.Equal(t, open, len(*op.Security) == 0, "%s: x-access and security differ", where)
 				if access != "anyone" {
 					require.NotNil(t, op.Responses.Value("401"), where)
@@ -80,14 +80,14 @@ func TestEachOperationSaysWhatItNeeds(t *testing.T) {
 				}
 				if len(op.Parameters) > 0 || op.RequestBody != nil {
 					names := slices.Collect(maps.Keys(op.Responses.Map()))
-					require.Condition(t, func() bool { return slices.Contains(names, "422") || service == "gateway" }, "%s: fields can be wrong", where)
+					require.Condition(t, func() bool { return slices.Contains(names, "422") || service == "gateway" }, "%s: fields can be invalid", where)
 				}
 			})
 		})
 	}
 }
 
-func TestTextsThatComeInHaveALimit(t *testing.T) {
+func TestTextsAndListsInRequestsHaveALimit(t *testing.T) {
 	t.Parallel()
 	limited := func(where string, s *openapi3.Schema) {
 		if s.Type.Includes("string") && s.Format != "binary" {
@@ -114,7 +114,7 @@ func TestTextsThatComeInHaveALimit(t *testing.T) {
 	}
 }
 
-// eachSchema calls f with a schema and all that it is made of.
+// eachSchema calls f with a schema and, recursively, its parts.
 func eachSchema(where string, ref *openapi3.SchemaRef, f func(where string, s *openapi3.Schema)) {
 	seen := map[*openapi3.Schema]bool{}
 	var visit func(string, *openapi3.SchemaRef)
@@ -136,7 +136,7 @@ func eachSchema(where string, ref *openapi3.SchemaRef, f func(where string, s *o
 	visit(where, ref)
 }
 
-func TestMergedIsEverything(t *testing.T) {
+func TestTheMergedDocumentHasEveryOperation(t *testing.T) {
 	t.Parallel()
 	raw, err := Merged("1.2.3")
 	require.NoError(t, err)
@@ -147,7 +147,7 @@ func TestMergedIsEverything(t *testing.T) {
 		raw, err := Document(service)
 		require.NoError(t, err)
 		operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
-			require.Empty(t, want[op.OperationID], "%s is there twice", op.OperationID)
+			require.Empty(t, want[op.OperationID], "%s exists twice", op.OperationID)
 			want[op.OperationID] = where
 		})
 	}
@@ -157,14 +157,14 @@ func TestMergedIsEverything(t *testing.T) {
 	for _, tag := range merged.Tags {
 		names = append(names, tag.Name)
 	}
-	require.Len(t, slices.Compact(slices.Sorted(slices.Values(names))), len(names), "a tag is there once")
+	require.Len(t, slices.Compact(slices.Sorted(slices.Values(names))), len(names), "a tag exists once")
 
 	again, err := Merged("1.2.3")
 	require.NoError(t, err)
-	require.Equal(t, string(raw), string(again), "it is the same every time")
+	require.Equal(t, string(raw), string(again), "the result is deterministic")
 }
 
-func TestTheGatewayAnswersForEveryOperation(t *testing.T) {
+func TestEveryOperationHasTheGatewaysResponses(t *testing.T) {
 	t.Parallel()
 	raw, err := Merged("1.2.3")
 	require.NoError(t, err)
@@ -182,13 +182,13 @@ func TestTheGatewayAnswersForEveryOperation(t *testing.T) {
 		require.Contains(t, op.Responses.Value("429").Value.Headers, "Retry-After", where)
 	})
 	ready := merged.Paths.Value("/ready").Get.Responses
-	require.Empty(t, ready.Value("503").Ref, "what an operation says itself stays")
-	require.Nil(t, ready.Value("502"), "nothing is behind the gateway's own operations")
+	require.Empty(t, ready.Value("503").Ref, "a response that an operation defines itself is not replaced")
+	require.Nil(t, ready.Value("502"), "no service is behind the gateway's own operations")
 	upload := merged.Paths.Value("/calls/upload").Post.Responses
 	require.Contains(t, *upload.Value("400").Value.Description, "malformed_form")
 }
 
-// uuid is the pattern of RFC 9562; the library's own is that of RFC 4122 and knows no version 7.
+// uuid is the pattern of RFC 9562; the library's own pattern is that of RFC 4122, without version 7.
 const uuid = `^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`
 
 func TestEverythingHasAnExample(t *testing.T) {
@@ -220,7 +220,7 @@ func TestEverythingHasAnExample(t *testing.T) {
 	})
 }
 
-// requireExamples returns the examples of a body, of which there is one at least, and each is what its schema allows.
+// requireExamples requires a body to have at least one example, and all examples to match its schema. It returns the examples.
 func requireExamples(t *testing.T, where string, media *openapi3.MediaType) []any {
 	t.Helper()
 	var all []any
@@ -231,12 +231,12 @@ func requireExamples(t *testing.T, where string, media *openapi3.MediaType) []an
 		all = append(all, example.Value.Value)
 	}
 	require.NotEmpty(t, all, "%s: an example", where)
-	requireFit(t, where, media.Schema.Value, all...)
+	requireMatch(t, where, media.Schema.Value, all...)
 	return all
 }
 
-// requireFit requires values to be what a schema allows.
-func requireFit(t *testing.T, where string, schema *openapi3.Schema, values ...any) {
+// requireMatch requires values to match a schema.
+func requireMatch(t *testing.T, where string, schema *openapi3.Schema, values ...any) {
 	t.Helper()
 	for _, value := range values {
 		require.NoError(t, schema.VisitJSON(value, openapi3.EnableJSONSchema2020(), openapi3.MultiErrors(), openapi3.EnableFormatValidation(),
@@ -244,45 +244,45 @@ func requireFit(t *testing.T, where string, schema *openapi3.Schema, values ...a
 	}
 }
 
-func TestExamplesOfParametersAndFieldsFit(t *testing.T) {
+func TestExamplesOfParametersAndFieldsMatchTheirSchemas(t *testing.T) {
 	t.Parallel()
 	raw, err := Merged("1.2.3")
 	require.NoError(t, err)
-	seen := 0
-	fit := func(where string, s *openapi3.Schema) {
-		requireFit(t, where, s, s.Examples...)
-		seen += len(s.Examples)
+	count := 0
+	match := func(where string, s *openapi3.Schema) {
+		requireMatch(t, where, s, s.Examples...)
+		count += len(s.Examples)
 	}
 	operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
 		for _, p := range op.Parameters {
 			if p.Value.Example != nil {
-				requireFit(t, where+" "+p.Value.Name, p.Value.Schema.Value, p.Value.Example)
+				requireMatch(t, where+" "+p.Value.Name, p.Value.Schema.Value, p.Value.Example)
 			}
-			eachSchema(where+" "+p.Value.Name, p.Value.Schema, fit)
+			eachSchema(where+" "+p.Value.Name, p.Value.Schema, match)
 		}
 		if op.RequestBody != nil {
 			for _, media := range op.RequestBody.Value.Content {
-				eachSchema(where, media.Schema, fit)
+				eachSchema(where, media.Schema, match)
 			}
 		}
 		for status, answer := range op.Responses.Map() {
 			for _, media := range answer.Value.Content {
-				eachSchema(where+" → "+status, media.Schema, fit)
+				eachSchema(where+" → "+status, media.Schema, match)
 			}
 		}
 	})
-	require.NotZero(t, seen)
+	require.NotZero(t, count)
 }
 
-func TestOneNameForTwoThingsIsAnError(t *testing.T) {
+func TestANameWithTwoDefinitionsIsAnError(t *testing.T) {
 	t.Parallel()
 	type object = map[string]any
 	doc := func(path, schema string) object {
 		return object{"paths": object{path: object{"get": object{"operationId": schema}}}, "components": object{"schemas": object{"Thing": object{"type": schema}}}}
 	}
-	require.NoError(t, mergeDocument(doc("/a", "string"), doc("/b", "string")), "the same thing twice is fine")
-	require.ErrorContains(t, mergeDocument(doc("/a", "string"), doc("/b", "integer")), "components/schemas: Thing means two things")
-	require.ErrorContains(t, mergeDocument(doc("/a", "string"), doc("/a", "integer")), "/a means two things")
+	require.NoError(t, mergeDocument(doc("/a", "string"), doc("/b", "string")), "the same definition twice is allowed")
+	require.ErrorContains(t, mergeDocument(doc("/a", "string"), doc("/b", "integer")), "components/schemas: Thing is defined twice, differently")
+	require.ErrorContains(t, mergeDocument(doc("/a", "string"), doc("/a", "integer")), "/a is defined twice, differently")
 	into := object{"tags": []any{object{"name": "a"}}}
 	require.NoError(t, mergeDocument(into, object{"tags": []any{object{"name": "a"}, object{"name": "b"}}}))
 	require.Equal(t, []any{object{"name": "a"}, object{"name": "b"}}, into["tags"])

@@ -7,7 +7,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity/access"
 )
 
-// Sessions is where auth publishes which sessions have ended and which agents are inactive.
+// Sessions returns the feed on which auth publishes ended sessions and changed agents.
 func Sessions() access.Feed {
 	return access.Feed{Topic: events.AgentsTopic, Watch: func(w *bus.Watcher, sessionEnded func(string), agentChanged func(string, int64, bool)) {
 		bus.Watch(w, events.SessionRevoked, func(e event.Received[events.SessionEnd]) { sessionEnded(e.Data.SessionID) })

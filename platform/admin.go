@@ -12,30 +12,31 @@ import (
 	"github.com/convoflow/convoflow/services/auth"
 )
 
-// ErrNeverStarted says that the data directory is not that of a platform.
+// ErrNeverStarted means that no platform has used the data directory yet.
 var ErrNeverStarted = errors.New("no platform was ever started with this data directory")
 
-// CreateAdmin makes or promotes an admin of the platform in o.DataDir, which may run meanwhile: then its PostgreSQL is used,
-// else one is started for the moment. args, stdin and stdout are those of auth.CreateAdmin. Wrong settings are a *conf.Error.
+// CreateAdmin creates an admin of the platform in o.DataDir, or promotes an agent to admin. If the platform is running, it uses
+// that platform's PostgreSQL; otherwise it starts PostgreSQL and stops it at the end. args, stdin and stdout are those of
+// auth.CreateAdmin. For invalid settings the error is a *conf.Error.
 func CreateAdmin(ctx context.Context, o Options, args []string, stdin io.Reader, stdout io.Writer) error {
 	p, err := prepare(ctx, o)
 	if err != nil {
 		return err
 	}
 	defer p.group.Close()
-	kept, err := p.keptSecrets()
+	stored, err := p.storedSecrets()
 	if err != nil {
 		return err
 	}
-	p.at.secretKey = kept.SecretKey
-	if err := p.reachPostgres(ctx, kept); err != nil {
+	p.at.secretKey = stored.SecretKey
+	if err := p.findPostgres(ctx, stored); err != nil {
 		return err
 	}
 	s, err := load(p.options.Environ, p.embedded, p.at)
 	if err != nil {
 		return err
 	}
-	// Nothing can cancel the wait for a password, so it is left behind when ctx ends, and PostgreSQL still stops in order.
+	// Reading a password from a terminal cannot be canceled. If ctx ends, it is abandoned, so that PostgreSQL still stops cleanly.
 	done := make(chan error, 1)
 	go func() { done <- auth.CreateAdmin(ctx, s.auth, p.tel, args, stdin, stdout) }()
 	select {
@@ -46,21 +47,22 @@ func CreateAdmin(ctx context.Context, o Options, args []string, stdin io.Reader,
 	}
 }
 
-// keptSecrets are those of the data directory. It makes none: in an empty directory they would be the secrets of nothing.
-func (p *Platform) keptSecrets() (secrets, error) {
+// storedSecrets reads the secrets of the data directory. Unlike openSecrets it creates none: a directory without secrets has no
+// platform.
+func (p *Platform) storedSecrets() (secrets, error) {
 	if !p.embedded.postgres && !p.embedded.secret {
 		return secrets{}, nil
 	}
-	kept, err := readSecrets(p.secretsFile())
+	stored, err := readSecrets(p.secretsFile())
 	if errors.Is(err, fs.ErrNotExist) {
-		return kept, fmt.Errorf("%w: %s", ErrNeverStarted, p.options.DataDir)
+		return stored, fmt.Errorf("%w: %s", ErrNeverStarted, p.options.DataDir)
 	}
-	return kept, err
+	return stored, err
 }
 
-// reachPostgres finds auth's database as the services have it, and starts or provisions PostgreSQL only where they never did
-// or do not run: under another secret that would change the passwords that running services connect with.
-func (p *Platform) reachPostgres(ctx context.Context, kept secrets) error {
+// findPostgres finds the database of auth. It starts PostgreSQL only if it is not running, and provisions roles only if there are
+// none: provisioning with a different secret would change the passwords of running services.
+func (p *Platform) findPostgres(ctx context.Context, stored secrets) error {
 	adminURL := value(p.options.Environ, "DATABASE_URL")
 	if p.embedded.postgres {
 		url, running, err := database.Running(ctx, p.postgresDir(), databaseName)
@@ -68,16 +70,16 @@ func (p *Platform) reachPostgres(ctx context.Context, kept secrets) error {
 			return err
 		}
 		if !running {
-			return p.startPostgres(ctx, kept)
+			return p.startPostgres(ctx, stored)
 		}
 		adminURL = url
 	}
-	url, err := database.Find(ctx, adminURL, p.secretKey(kept), "auth")
+	url, err := database.Find(ctx, adminURL, p.secretKey(stored), "auth")
 	switch {
 	case errors.Is(err, database.ErrNotProvisioned):
-		return p.startPostgres(ctx, kept)
+		return p.startPostgres(ctx, stored)
 	case errors.Is(err, database.ErrOtherSecret):
-		return &conf.Error{Problems: []string{"SECRET_KEY is not the one that the services were started with: give the same, or --data-dir of the platform that made one up"}}
+		return &conf.Error{Problems: []string{"SECRET_KEY is not the one that the services were started with: set the same one, or use --data-dir with the platform that generated one"}}
 	case err != nil:
 		return err
 	}

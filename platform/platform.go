@@ -1,6 +1,6 @@
-// Package platform is all of Convoflow in one process: the five services wired as they are, and an embedded default for
-// everything they need from outside. Each embedded part speaks the real protocol and steps aside when the environment
-// names the real one; no service knows which it has.
+// Package platform runs all of Convoflow in one process: the five unmodified services, and an embedded default for each external
+// system that they need. An embedded part implements the real protocol, and is not started if the environment configures the
+// real system. It refuses to change a service's behavior: no service can tell whether a part is embedded.
 package platform
 
 import (
@@ -37,28 +37,28 @@ const databaseName = "convoflow" // in the embedded PostgreSQL
 
 // Options of one platform.
 type Options struct {
-	DataDir  string                                // everything it keeps; made if absent
+	DataDir  string                                // all data of the platform; created if absent
 	Listen   string                                // host:port of the API
-	Environ  []string                              // settings, as os.Environ gives them
+	Environ  []string                              // settings, as from os.Environ
 	Log      io.Writer                             // the log of all services
-	Logging  telemetry.Config                      // how they log
-	Progress func(part string, took time.Duration) // hears of each part that is ready; may be nil
+	Logging  telemetry.Config                      // log level and format
+	Progress func(part string, took time.Duration) // called when a part has started; may be nil
 }
 
-// Platform is everything, listening.
+// Platform is a started platform. Its API is listening.
 type Platform struct {
 	group    *run.Group
 	tel      telemetry.Set
 	options  Options
 	embedded embedded
 	at       addresses
-	admin    map[string]string // admin addresses by service, gateway included
-	inbox    *inbox.Inbox      // nil when webhooks go to a real receiver
+	admin    map[string]string // admin addresses by service, including the gateway
+	inbox    *inbox.Inbox      // nil if webhooks are sent to a real receiver
 	roles    bool              // each service has its own database role
 }
 
-// Start starts the embedded parts and makes the services. The error of wrong settings is a *conf.Error, and then nothing
-// was started. A platform that was started must Run, which also stops it.
+// Start starts the embedded parts and creates the services. For invalid settings the error is a *conf.Error, and nothing has been
+// started. After Start the caller must call Run, which also stops the platform.
 func Start(ctx context.Context, o Options) (_ *Platform, err error) {
 	p, err := prepare(ctx, o)
 	if err != nil {
@@ -84,7 +84,7 @@ func Start(ctx context.Context, o Options) (_ *Platform, err error) {
 	return p, nil
 }
 
-// prepare makes a platform of which nothing runs yet, once every setting is right.
+// prepare validates all settings and returns a platform of which nothing is running yet.
 func prepare(ctx context.Context, o Options) (_ *Platform, err error) {
 	if o.Progress == nil {
 		o.Progress = func(string, time.Duration) {}
@@ -92,7 +92,7 @@ func prepare(ctx context.Context, o Options) (_ *Platform, err error) {
 	if o.DataDir, err = filepath.Abs(o.DataDir); err != nil {
 		return nil, fmt.Errorf("find the data directory: %w", err)
 	}
-	e, at := embeddedParts(o.Environ), standIns(o.DataDir, o.Listen)
+	e, at := embeddedParts(o.Environ), placeholders(o.DataDir, o.Listen)
 	if !e.postgres {
 		clear(at.databases) // so that DATABASE_URL itself is checked
 	}
@@ -108,25 +108,25 @@ func prepare(ctx context.Context, o Options) (_ *Platform, err error) {
 	return p, nil
 }
 
-// flusher sends the last spans when the process ends.
+// flusher returns a function that flushes the remaining spans.
 func flusher(ctx context.Context, flush func(context.Context) error) func() {
 	return func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), flushTimeout)
 		defer cancel()
-		_ = flush(ctx) // a collector that is away costs spans, not the stop
+		_ = flush(ctx) // if the collector is unavailable, spans are lost
 	}
 }
 
-// startEmbedded starts what the environment does not name. They stop last, in reverse.
+// startEmbedded starts the parts that the environment does not configure. They are stopped last, in reverse order.
 func (p *Platform) startEmbedded(ctx context.Context) error {
 	if err := os.MkdirAll(p.at.recordings, 0o700); err != nil {
-		return fmt.Errorf("make the data directory: %w", err)
+		return fmt.Errorf("create the data directory: %w", err)
 	}
-	kept, err := openSecrets(p.secretsFile())
+	stored, err := openSecrets(p.secretsFile())
 	if err != nil {
 		return err
 	}
-	p.at.secretKey, p.at.hookSecret = kept.SecretKey, kept.InboxSecret
+	p.at.secretKey, p.at.hookSecret = stored.SecretKey, stored.InboxSecret
 	for _, part := range []struct {
 		name  string
 		start func(context.Context, secrets) error
@@ -137,7 +137,7 @@ func (p *Platform) startEmbedded(ctx context.Context) error {
 		{"webhook inbox", p.startInbox},
 	} {
 		took := clock.Stopwatch()
-		if err := part.start(ctx, kept); err != nil {
+		if err := part.start(ctx, stored); err != nil {
 			return err
 		}
 		p.options.Progress(part.name, took())
@@ -156,7 +156,7 @@ func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 			stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout)
 			defer cancel()
 			if err := server.Stop(stopping); err != nil {
-				p.tel.Log.ErrorContext(ctx, "PostgreSQL did not stop in order", "error", err)
+				p.tel.Log.ErrorContext(ctx, "PostgreSQL did not stop cleanly", "error", err)
 			}
 		})
 		p.group.Add("postgres", run.Func(func(ctx context.Context) error {
@@ -164,7 +164,7 @@ func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 			case <-ctx.Done():
 				return nil
 			case <-server.Done():
-				return fmt.Errorf("PostgreSQL ended, see its log in %s: %w", p.postgresDir(), server.Err())
+				return fmt.Errorf("PostgreSQL exited, see its log in %s: %w", p.postgresDir(), server.Err())
 			}
 		}))
 		if err := database.Create(ctx, server.URL("postgres"), databaseName); err != nil {
@@ -174,7 +174,7 @@ func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 	}
 	urls, err := database.Provision(ctx, adminURL, p.secretKey(s), serviceNames)
 	if errors.Is(err, database.ErrNotAdministrator) {
-		p.tel.Log.WarnContext(ctx, "the role of DATABASE_URL may not create roles: the services share it, each in its schema")
+		p.tel.Log.WarnContext(ctx, "the role of DATABASE_URL may not create roles: all services use that role, each with its own schema")
 		for _, service := range serviceNames {
 			p.at.databases[service] = adminURL
 		}
@@ -184,10 +184,10 @@ func (p *Platform) startPostgres(ctx context.Context, s secrets) error {
 	return err
 }
 
-// secretKey is SECRET_KEY, or the one that was made up for it.
-func (p *Platform) secretKey(kept secrets) string {
+// secretKey returns SECRET_KEY, or the generated one if it is not set.
+func (p *Platform) secretKey(stored secrets) string {
 	if p.embedded.secret {
-		return kept.SecretKey
+		return stored.SecretKey
 	}
 	return value(p.options.Environ, "SECRET_KEY")
 }
@@ -208,17 +208,17 @@ func (p *Platform) startBroker(ctx context.Context, _ secrets) error {
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout)
 		defer cancel()
 		if err := b.Close(stopping); err != nil {
-			p.tel.Log.WarnContext(ctx, "the broker did not stop in order", "error", err)
+			p.tel.Log.WarnContext(ctx, "the broker did not stop cleanly", "error", err)
 		}
 	})
 	return nil
 }
 
 func (p *Platform) startOffline(context.Context, secrets) error {
-	// What a crash left is worth nothing. Only now: PostgreSQL and the broker have made sure that no other process uses the
-	// data directory.
+	// Files from before a crash are useless. They are removed only now, because PostgreSQL and the broker have ensured that no
+	// other process uses the data directory.
 	if err := errors.Join(os.RemoveAll(p.at.temporary), os.MkdirAll(p.at.temporary, 0o700)); err != nil {
-		return fmt.Errorf("make a directory for temporary files: %w", err)
+		return fmt.Errorf("create a directory for temporary files: %w", err)
 	}
 	if !p.embedded.transcribe && !p.embedded.chat {
 		return nil
@@ -243,7 +243,7 @@ func (p *Platform) startInbox(_ context.Context, s secrets) error {
 	return err
 }
 
-// serve adds a server for one embedded part on a free port of this machine.
+// serve adds an HTTP server for an embedded part on a free loopback port, and returns its address.
 func (p *Platform) serve(name string, handler http.Handler) (string, error) {
 	server, err := run.HTTP(run.HTTPConfig{Addr: "127.0.0.1:0"}, handler)
 	if err != nil {
@@ -254,7 +254,7 @@ func (p *Platform) serve(name string, handler http.Handler) (string, error) {
 	return server.Addr(), nil
 }
 
-// startServices makes the five services as their own main functions do, on ports chosen here.
+// startServices creates the five services like their own main functions, on ports chosen here.
 func (p *Platform) startServices(ctx context.Context, public net.Listener) error {
 	listeners := map[string]net.Listener{"gateway": public}
 	admins := map[string]net.Listener{}
@@ -323,13 +323,13 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 	return nil
 }
 
-// Run runs everything until ctx ends, then stops it in order.
+// Run runs the platform until ctx ends, then stops all parts in order.
 func (p *Platform) Run(ctx context.Context) error { return p.group.Run(ctx) }
 
-// URL is the address of the API, with the port that was chosen when Listen left it open.
+// URL returns the base URL of the API, with the actual port if Options.Listen has port 0.
 func (p *Platform) URL() string { return "http://" + p.at.publicAddress }
 
-// AwaitReady returns when all five services are ready, as GET /ready of the gateway tells everybody.
+// AwaitReady returns when GET /ready of the gateway reports that all five services are ready.
 func (p *Platform) AwaitReady(ctx context.Context) error {
 	client := &http.Client{Timeout: readyTimeout}
 	for {
@@ -340,15 +340,15 @@ func (p *Platform) AwaitReady(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return fmt.Errorf("not ready: %w", err)
-		case <-time.After(readyEvery):
+		case <-time.After(readyInterval):
 		}
 	}
 }
 
 const (
-	flushTimeout = 3 * time.Second
-	readyTimeout = 5 * time.Second
-	readyEvery   = 50 * time.Millisecond
+	flushTimeout  = 3 * time.Second
+	readyTimeout  = 5 * time.Second
+	readyInterval = 50 * time.Millisecond
 )
 
 func ready(ctx context.Context, client *http.Client, url string) error {
@@ -362,13 +362,13 @@ func ready(ctx context.Context, client *http.Client, url string) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // what there is of it says which service
+		body, _ := io.ReadAll(io.LimitReader(res.Body, 1<<10)) // a partial body may still name the service
 		return fmt.Errorf("%s: %s", res.Status, body)
 	}
 	return nil
 }
 
-// value is a setting of the environment, also from its _FILE. Settings have been checked before.
+// value returns a setting of the environment, or the content of its _FILE. The settings have been validated before.
 func value(environ []string, name string) string {
 	for _, pair := range environ {
 		if v, ok := strings.CutPrefix(pair, name+"="); ok && v != "" {

@@ -10,19 +10,19 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 )
 
-// secrets are what a platform makes up once and keeps in its data directory, for settings that nobody gave.
+// secrets are generated once and stored in the data directory, for settings that are not set.
 type secrets struct {
 	SecretKey   string `json:"secret_key"`   // SECRET_KEY
-	InboxToken  string `json:"inbox_token"`  // the secret part of the inbox's address
-	InboxSecret string `json:"inbox_secret"` // PABBLY_WEBHOOK_SECRET of the inbox
+	InboxToken  string `json:"inbox_token"`  // the secret part of the inbox's URL
+	InboxSecret string `json:"inbox_secret"` // PABBLY_WEBHOOK_SECRET for the inbox
 }
 
-// openSecrets reads the file, or makes it when it is not there. Losing it makes the signing keys and webhook secrets in
-// the database unreadable, so it is written whole or not at all.
+// openSecrets reads the file, or creates it if it does not exist. Without it, the signing keys and webhook secrets in the database
+// cannot be decrypted, so it is written atomically.
 func openSecrets(file string) (secrets, error) {
 	s, err := readSecrets(file)
 	if errors.Is(err, fs.ErrNotExist) {
-		return makeSecrets(file)
+		return createSecrets(file)
 	}
 	return s, err
 }
@@ -42,22 +42,22 @@ func readSecrets(file string) (secrets, error) {
 	return s, nil
 }
 
-func makeSecrets(file string) (secrets, error) {
+func createSecrets(file string) (secrets, error) {
 	s := secrets{SecretKey: conf.NewSecret(), InboxToken: conf.NewSecret(), InboxSecret: conf.NewSecret()}
 	raw, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return s, fmt.Errorf("make secrets: %w", err)
+		return s, fmt.Errorf("marshal the secrets: %w", err)
 	}
 	f, err := os.OpenFile(file+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return s, fmt.Errorf("keep the secrets: %w", err)
+		return s, fmt.Errorf("store the secrets: %w", err)
 	}
 	_, err = f.Write(append(raw, '\n'))
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return s, fmt.Errorf("keep the secrets: %w", err)
+		return s, fmt.Errorf("store the secrets: %w", err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
-		return s, fmt.Errorf("keep the secrets: %w", err)
+		return s, fmt.Errorf("store the secrets: %w", err)
 	}
 	return s, nil
 }

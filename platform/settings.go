@@ -24,7 +24,7 @@ type settings struct {
 	gateway gateway.Config
 }
 
-// embedded says which needs the environment leaves to the platform itself.
+// embedded says which parts are embedded because the environment does not configure them.
 type embedded struct {
 	postgres, kafka, transcribe, chat, storage, webhooks, secret bool
 }
@@ -42,13 +42,13 @@ func embeddedParts(environ []string) embedded {
 	}
 }
 
-// ExternalStores lists the settings of environ that name a store outside of the platform. What a platform writes there
-// outlives its data directory.
+// ExternalStores returns the settings in environ that configure a store outside the platform. Data written there remains when the
+// data directory is removed.
 func ExternalStores(environ []string) []string {
 	return slices.DeleteFunc([]string{"DATABASE_URL", "KAFKA_BROKERS", "STORAGE_URL"}, func(name string) bool { return !isSet(environ, name) })
 }
 
-// isSet reports whether the environment gives one of the settings, by itself or as a file.
+// isSet reports whether the environment sets one of the names, directly or as a _FILE.
 func isSet(environ []string, names ...string) bool {
 	return slices.ContainsFunc(environ, func(pair string) bool {
 		name, value, _ := strings.Cut(pair, "=")
@@ -56,7 +56,7 @@ func isSet(environ []string, names ...string) bool {
 	})
 }
 
-// addresses are where the parts of a running platform are; before it runs they are stand-ins of the right form.
+// addresses are the addresses of the parts of a platform. Before the parts run, they are valid placeholders.
 type addresses struct {
 	databases     map[string]string // by service
 	brokers       string
@@ -70,20 +70,19 @@ type addresses struct {
 	publicAddress string
 }
 
-// standIns let every setting be checked before anything is started.
-func standIns(dataDir, listen string) addresses {
-	const somewhere = "127.0.0.1:1"
-	a := addresses{databases: map[string]string{}, services: map[string]string{}, brokers: somewhere, offline: "http://" + somewhere + "/v1",
-		hook: "http://" + somewhere + "/", hookSecret: "not-used-yet", secretKey: conf.NewSecret(), recordings: filepath.Join(dataDir, "recordings"), temporary: filepath.Join(dataDir, "tmp"), publicAddress: listen}
+// placeholders returns addresses with which all settings can be validated before anything is started.
+func placeholders(dataDir, listen string) addresses {
+	const placeholder = "127.0.0.1:1"
+	a := addresses{databases: map[string]string{}, services: map[string]string{}, brokers: placeholder, offline: "http://" + placeholder + "/v1",
+		hook: "http://" + placeholder + "/", hookSecret: "not-used-yet", secretKey: conf.NewSecret(), recordings: filepath.Join(dataDir, "recordings"), temporary: filepath.Join(dataDir, "tmp"), publicAddress: listen}
 	for _, service := range serviceNames {
-		a.databases[service] = "postgres://" + somewhere + "/convoflow"
-		a.services[service] = "http://" + somewhere
+		a.databases[service] = "postgres://" + placeholder + "/convoflow"
+		a.services[service] = "http://" + placeholder
 	}
 	return a
 }
 
-// environment is what one service of the platform sees: the process' own environment, and the embedded parts where it
-// names no real ones.
+// environment returns the environment for one service: that of the process, plus the addresses of the embedded parts.
 func environment(environ []string, e embedded, a addresses, service string) []string {
 	values := map[string]string{}
 	for name, address := range a.services {
@@ -131,7 +130,7 @@ func environment(environ []string, e embedded, a addresses, service string) []st
 	return out
 }
 
-// withLoopback lets webhooks reach the embedded inbox beside what the environment allows already.
+// withLoopback returns WEBHOOK_ALLOW_PRIVATE_CIDRS with the address of the embedded inbox added.
 func withLoopback(environ []string) string {
 	const loopback = "127.0.0.1/32"
 	for _, pair := range environ {
@@ -142,7 +141,7 @@ func withLoopback(environ []string) string {
 	return loopback
 }
 
-// load reads the configuration of every service. The error is a *conf.Error with the problems of all of them.
+// load reads the configuration of all services. The error is a *conf.Error with the problems of all of them.
 func load(environ []string, e embedded, a addresses) (s settings, err error) {
 	var problems []string
 	s.auth = one(auth.Defaults(), environment(environ, e, a, "auth"), &problems)

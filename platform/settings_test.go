@@ -12,18 +12,18 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 )
 
-func TestNothingSetMeansEverythingEmbedded(t *testing.T) {
+func TestEverythingIsEmbeddedByDefault(t *testing.T) {
 	t.Parallel()
 	e := embeddedParts(nil)
 	require.Equal(t, embedded{postgres: true, kafka: true, transcribe: true, chat: true, storage: true, webhooks: true, secret: true}, e)
-	_, err := load(nil, e, standIns(t.TempDir(), "127.0.0.1:8000"))
+	_, err := load(nil, e, placeholders(t.TempDir(), "127.0.0.1:8000"))
 	require.NoError(t, err)
 }
 
-func TestEachPartStepsAsideAlone(t *testing.T) {
+func TestASettingReplacesOnlyItsEmbeddedPart(t *testing.T) {
 	t.Parallel()
 	all := embedded{postgres: true, kafka: true, transcribe: true, chat: true, storage: true, webhooks: true, secret: true}
-	for setting, aside := range map[string]func(*embedded){
+	for setting, replace := range map[string]func(*embedded){
 		"DATABASE_URL=postgres://x/y":     func(e *embedded) { e.postgres = false },
 		"DATABASE_URL_FILE=/run/url":      func(e *embedded) { e.postgres = false },
 		"KAFKA_BROKERS=k:9092":            func(e *embedded) { e.kafka = false },
@@ -37,15 +37,15 @@ func TestEachPartStepsAsideAlone(t *testing.T) {
 		"PABBLY_WEBHOOK_URL_OF_OTHERS=no": func(*embedded) {},
 	} {
 		want := all
-		aside(&want)
+		replace(&want)
 		require.Equal(t, want, embeddedParts([]string{setting}), setting)
 	}
 }
 
-func TestEveryWrongSettingOfEveryServiceIsListed(t *testing.T) {
+func TestEveryInvalidSettingOfEveryServiceIsListed(t *testing.T) {
 	t.Parallel()
 	environ := []string{"SECRET_KEY=short", "MAX_AUDIO_SIZE_MB=many", "KAFKA_BROKERS=nowhere", "DEFAULT_COUNTRY=Atlantis", "ALLOWED_ORIGINS=*", "PABBLY_WEBHOOK_URL=https://pabbly.example/x"}
-	_, err := load(environ, embeddedParts(environ), standIns(t.TempDir(), "127.0.0.1:8000"))
+	_, err := load(environ, embeddedParts(environ), placeholders(t.TempDir(), "127.0.0.1:8000"))
 	var wrong *conf.Error
 	require.ErrorAs(t, err, &wrong)
 	for _, name := range []string{"SECRET_KEY", "MAX_AUDIO_SIZE_MB", "KAFKA_BROKERS", "DEFAULT_COUNTRY", "ALLOWED_ORIGINS", "PABBLY_WEBHOOK_SECRET"} {
@@ -54,31 +54,31 @@ func TestEveryWrongSettingOfEveryServiceIsListed(t *testing.T) {
 	require.True(t, slices.IsSorted(wrong.Problems))
 }
 
-func TestTheEnvironmentOfAServiceHasItsOwnDatabase(t *testing.T) {
+func TestEachServiceHasItsOwnDatabaseURL(t *testing.T) {
 	t.Parallel()
-	a := standIns(t.TempDir(), "0.0.0.0:8000")
+	a := placeholders(t.TempDir(), "0.0.0.0:8000")
 	a.databases["crm"] = "postgres://crm@db/convoflow"
 	environ := []string{"DATABASE_URL=postgres://admin@db/convoflow", "WEBHOOK_ALLOW_PRIVATE_CIDRS=10.0.0.0/8", "LOG_LEVEL=DEBUG"}
 	got := environment(environ, embeddedParts(environ), a, "crm")
 	require.Contains(t, got, "DATABASE_URL=postgres://crm@db/convoflow")
 	require.NotContains(t, got, "DATABASE_URL=postgres://admin@db/convoflow")
 	require.Contains(t, got, "LOG_LEVEL=DEBUG")
-	require.Contains(t, got, "AUDIO_TEMP_DIR="+a.temporary, "another user's platform has the system's directory already")
+	require.Contains(t, got, "AUDIO_TEMP_DIR="+a.temporary, "the system's directory would be shared with other users' platforms")
 	require.Contains(t, environment([]string{"AUDIO_TEMP_DIR=/mine"}, embedded{}, a, "calls"), "AUDIO_TEMP_DIR=/mine")
 	require.Contains(t, got, "WEBHOOK_ALLOW_PRIVATE_CIDRS=10.0.0.0/8,127.0.0.1/32")
-	require.Contains(t, got, "PUBLIC_URL=http://127.0.0.1:8000", "nobody can open 0.0.0.0")
+	require.Contains(t, got, "PUBLIC_URL=http://127.0.0.1:8000", "0.0.0.0 is not a destination address")
 	require.NotContains(t, environment(environ, embeddedParts(environ), a, "gateway"), "DATABASE_URL=postgres://crm@db/convoflow")
 }
 
-func TestSecretsAreMadeOnceAndNeverReplaced(t *testing.T) {
+func TestSecretsAreCreatedOnceAndNeverReplaced(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "secrets.json")
-	made, err := openSecrets(file)
+	created, err := openSecrets(file)
 	require.NoError(t, err)
-	require.Empty(t, conf.CheckSecret("SECRET_KEY", conf.Secret(made.SecretKey)))
-	kept, err := openSecrets(file)
+	require.Empty(t, conf.CheckSecret("SECRET_KEY", conf.Secret(created.SecretKey)))
+	again, err := openSecrets(file)
 	require.NoError(t, err)
-	require.Equal(t, made, kept)
+	require.Equal(t, created, again)
 	info, err := os.Stat(file)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())

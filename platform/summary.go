@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Summary says where everything is and which parts are embedded, for people.
+// Summary returns the addresses of the platform and which parts are embedded, as text for people.
 func (p *Platform) Summary() string {
 	var b strings.Builder
 	line := func(name, format string, args ...any) {
@@ -38,7 +38,7 @@ func (p *Platform) Summary() string {
 	}
 	part("PostgreSQL", e.postgres, p.postgresDir(), "DATABASE_URL")
 	if !p.roles {
-		line("", "the services share one database role, because it may not create others")
+		line("", "the services share one database role, because that role may not create others")
 	}
 	part("Kafka", e.kafka, filepath.Join(p.options.DataDir, "kafka"), "KAFKA_BROKERS")
 	part("Speech", e.transcribe, "PocketSphinx, demo quality: set OPENAI_API_KEY for the real thing", "OPENAI_… or TRANSCRIBE_…")

@@ -1,4 +1,4 @@
-// Package contract gathers what one service has to keep: its document of package api and the topics of package events.
+// Package contract builds the contract of one service: its document from package api and the topics from package events.
 package contract
 
 import (
@@ -7,7 +7,7 @@ import (
 	"github.com/convoflow/convoflow/libs/service"
 )
 
-// Of is the contract of the service of that name.
+// Of returns the contract of the named service.
 func Of(name string) service.Contract {
 	document := func() ([]byte, error) { return api.Document(name) }
 	return service.Contract{Name: name, OpenAPI: document, Topics: events.Topics(), Sessions: api.Sessions()}

@@ -6,7 +6,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// What auth tells about agents.
+// Events of auth about agents and sessions.
 var (
 	AgentRegistered  = event.Type[Agent]{Name: "agent.registered", Topic: AgentsTopic}
 	AgentUpdated     = event.Type[Agent]{Name: "agent.updated", Topic: AgentsTopic}
@@ -14,10 +14,10 @@ var (
 	SessionRevoked   = event.Type[SessionEnd]{Name: "session.revoked", Topic: AgentsTopic}
 )
 
-// Agent is a sales rep, a user of the API.
+// Agent is a sales representative: a user of the API.
 type Agent struct {
 	AgentID   string    `json:"agent_id"`
-	Version   int64     `json:"version"` // grows by one with each change
+	Version   int64     `json:"version"` // incremented by each change
 	Email     string    `json:"email"`
 	FullName  string    `json:"full_name"`
 	Role      string    `json:"role"` // agent or admin
@@ -26,10 +26,10 @@ type Agent struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// AggregateID is the agent's id.
+// AggregateID returns the agent's id.
 func (a Agent) AggregateID() string { return a.AgentID }
 
-// SessionEnd says that the tokens of one session are to be refused from now on.
+// SessionEnd means that the tokens of one session must be refused from now on.
 type SessionEnd struct {
 	AgentID   string    `json:"agent_id"`
 	SessionID string    `json:"session_id"`
@@ -37,5 +37,5 @@ type SessionEnd struct {
 	RevokedAt time.Time `json:"revoked_at"`
 }
 
-// AggregateID is the session's id. With the agent's, compaction of the topic would drop the agent's newest state.
+// AggregateID returns the session's id. With the agent's id, compaction of the topic would delete the agent's newest state.
 func (s SessionEnd) AggregateID() string { return s.SessionID }

@@ -6,7 +6,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// What calls tells about recordings.
+// Events of calls about recordings.
 var (
 	CallUploaded           = event.Type[Call]{Name: "call.uploaded", Topic: CallsTopic}
 	CallTranscribing       = event.Type[Call]{Name: "call.transcribing", Topic: CallsTopic}
@@ -16,11 +16,11 @@ var (
 	CallDeleted            = event.Type[Call]{Name: "call.deleted", Topic: CallsTopic}
 )
 
-// Call is one recording with its insights. The transcript is not in it: it can be megabytes and is read with
-// GET /calls/{id}/transcript by who needs it.
+// Call is one recording with its insights. It does not include the transcript, which can have megabytes and is available at
+// GET /calls/{id}/transcript.
 type Call struct {
 	CallID           string     `json:"call_id"`
-	Version          int64      `json:"version"` // grows by one with each change
+	Version          int64      `json:"version"` // incremented by each change
 	AgentID          string     `json:"agent_id"`
 	ClientID         *string    `json:"client_id"`
 	LeadID           *string    `json:"lead_id"`
@@ -28,7 +28,7 @@ type Call struct {
 	CallType         string     `json:"call_type"` // default, discovery, followup, demo
 	CallTag          *string    `json:"call_tag"`  // connected, no_answer, wrong_number
 	Status           string     `json:"status"`    // pending, transcribing, completed, failed
-	Outcome          *string    `json:"outcome"`   // of a completed one: ok, no_speech, too_short, partial
+	Outcome          *string    `json:"outcome"`   // of a completed call: ok, no_speech, too_short, partial
 	ErrorCode        *string    `json:"error_code"`
 	Retryable        *bool      `json:"retryable"`
 	DurationSeconds  *float64   `json:"duration_seconds"`
@@ -50,5 +50,5 @@ type Call struct {
 	CompletedAt      *time.Time `json:"completed_at"`
 }
 
-// AggregateID is the call's id.
+// AggregateID returns the call's id.
 func (c Call) AggregateID() string { return c.CallID }

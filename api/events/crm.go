@@ -6,17 +6,17 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// What crm tells about clients.
+// Events of crm about clients.
 var (
 	ClientCreated = event.Type[Client]{Name: "client.created", Topic: ClientsTopic}
 	ClientUpdated = event.Type[Client]{Name: "client.updated", Topic: ClientsTopic}
 	ClientDeleted = event.Type[Client]{Name: "client.deleted", Topic: ClientsTopic}
 )
 
-// Client is a customer. A deleted one has only its ids, version and times: the event carries the erasure.
+// Client is a customer. The event of a deleted client has only its ids, version and times, so that consumers erase the rest.
 type Client struct {
 	ClientID  string    `json:"client_id"`
-	Version   int64     `json:"version"` // grows by one with each change
+	Version   int64     `json:"version"` // incremented by each change
 	AgentID   string    `json:"agent_id"`
 	Name      string    `json:"name"`
 	Email     *string   `json:"email"`
@@ -26,10 +26,10 @@ type Client struct {
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// AggregateID is the client's id.
+// AggregateID returns the client's id.
 func (c Client) AggregateID() string { return c.ClientID }
 
-// What crm tells about follow-ups.
+// Events of crm about follow-ups.
 var (
 	FollowUpScheduled = event.Type[FollowUp]{Name: "followup.scheduled", Topic: FollowUpsTopic}
 	FollowUpUpdated   = event.Type[FollowUp]{Name: "followup.updated", Topic: FollowUpsTopic}
@@ -38,10 +38,10 @@ var (
 	FollowUpDeleted   = event.Type[FollowUp]{Name: "followup.deleted", Topic: FollowUpsTopic}
 )
 
-// FollowUp is a dated task from a call.
+// FollowUp is a task with a due date that results from a call.
 type FollowUp struct {
 	FollowUpID  string     `json:"followup_id"`
-	Version     int64      `json:"version"` // grows by one with each change
+	Version     int64      `json:"version"` // incremented by each change
 	CallID      string     `json:"call_id"`
 	ClientID    *string    `json:"client_id"`
 	LeadID      *string    `json:"lead_id"`
@@ -56,5 +56,5 @@ type FollowUp struct {
 	CompletedAt *time.Time `json:"completed_at"`
 }
 
-// AggregateID is the follow-up's id.
+// AggregateID returns the follow-up's id.
 func (f FollowUp) AggregateID() string { return f.FollowUpID }

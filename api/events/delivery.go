@@ -6,13 +6,13 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// What notify tells about webhook deliveries.
+// Events of notify about webhook deliveries.
 var (
 	WebhookDelivered = event.Type[Delivery]{Name: "webhook.delivered", Topic: DeliveriesTopic}
 	WebhookDead      = event.Type[Delivery]{Name: "webhook.dead", Topic: DeliveriesTopic}
 )
 
-// Delivery is one event on its way to one endpoint.
+// Delivery is the delivery of one event to one endpoint.
 type Delivery struct {
 	DeliveryID string    `json:"delivery_id"`
 	EndpointID string    `json:"endpoint_id"`
@@ -21,9 +21,9 @@ type Delivery struct {
 	CallID     *string   `json:"call_id"`
 	Status     string    `json:"status"` // delivered, dead
 	Attempts   int       `json:"attempts"`
-	Reason     *string   `json:"reason"` // of a dead one
+	Reason     *string   `json:"reason"` // of a dead delivery
 	EndedAt    time.Time `json:"ended_at"`
 }
 
-// AggregateID is the delivery's id.
+// AggregateID returns the delivery's id.
 func (d Delivery) AggregateID() string { return d.DeliveryID }

@@ -78,8 +78,8 @@ func bareDelivery(status string) events.Delivery {
 	return events.Delivery{DeliveryID: deliveryID, EndpointID: hookID, EventID: eventID, EventType: "followup.scheduled", Status: status, Attempts: 1, EndedAt: at}
 }
 
-// golden are the payloads of testdata: the file <type>.json for the first, <type>.minimal.json for the second, which has
-// everything empty that may be.
+// golden are the payloads of testdata by event type: first that of <type>.json, then that of <type>.minimal.json, in which all
+// optional fields are empty.
 var golden = map[string][]any{
 	"agent.registered":        {agent(true)},
 	"agent.updated":           {agent(true)},
@@ -117,12 +117,12 @@ func pretty(t *testing.T, v any) string {
 	return string(raw) + "\n"
 }
 
-func TestPayloadsAreTheirGoldenFiles(t *testing.T) {
+func TestPayloadsMatchTheirGoldenFiles(t *testing.T) {
 	t.Parallel()
 	for typ, payloads := range golden {
 		for i, want := range payloads {
 			raw := goldenFile(t, typ, i)
-			require.Empty(t, cmp.Diff(string(raw), pretty(t, want)), "%s: the payload is not its file any more; a field may be added, nothing else", typ)
+			require.Empty(t, cmp.Diff(string(raw), pretty(t, want)), "%s: the payload differs from its golden file; only adding a field is allowed", typ)
 
 			got := reflect.New(reflect.TypeOf(want))
 			strict := json.NewDecoder(bytes.NewReader(raw))
@@ -139,7 +139,7 @@ func TestPayloadsAreTheirGoldenFiles(t *testing.T) {
 	}
 }
 
-func TestFullPayloadsAreFull(t *testing.T) {
+func TestFullPayloadsHaveEveryField(t *testing.T) {
 	t.Parallel()
 	for typ, payloads := range golden {
 		for f, v := range reflect.ValueOf(payloads[0]).Fields() {
@@ -154,7 +154,7 @@ func TestFullPayloadsAreFull(t *testing.T) {
 	}
 }
 
-// declared is every event type that the package's source declares: its name and the topic's constant.
+// declared returns every event type that the package declares, with the name of the topic's constant.
 func declared(t *testing.T) map[string]string {
 	t.Helper()
 	files, err := filepath.Glob("*.go")
@@ -200,23 +200,23 @@ func TestCatalogAndGoldenFilesCoverEveryType(t *testing.T) {
 			listed++
 		}
 	}
-	require.Equal(t, len(types), listed, "each type is on one topic")
+	require.Equal(t, len(types), listed, "each type has one topic")
 	require.Len(t, golden, len(types))
 	files, err := os.ReadDir("testdata")
 	require.NoError(t, err)
 	for _, f := range files {
-		require.Contains(t, golden, strings.TrimSuffix(strings.TrimSuffix(f.Name(), ".json"), ".minimal"), "a file that no type has")
+		require.Contains(t, golden, strings.TrimSuffix(strings.TrimSuffix(f.Name(), ".json"), ".minimal"), "a file without an event type")
 	}
 }
 
-func TestTopicsAreKeptInOneWay(t *testing.T) {
+func TestEachTopicIsEitherCompactedOrHasARetention(t *testing.T) {
 	t.Parallel()
 	for _, topic := range events.Topics() {
 		require.NotEqual(t, topic.Compacted, topic.Retention > 0, topic.Name)
 	}
 }
 
-func TestAnEventIsNewAndReadable(t *testing.T) {
+func TestAnEventHasANewIDAndIsDecoded(t *testing.T) {
 	t.Parallel()
 	e := events.ClientUpdated.New(at.In(time.FixedZone("IST", 19800)), client())
 	require.True(t, event.ValidID(e.ID))

@@ -1,6 +1,6 @@
-// Package events is what the services publish: the topics, the event types and their payloads. A payload is the whole state
-// of its aggregate after the change, so that a new service can be built from the topics alone. It only ever gains optional
-// fields; anything else is a new topic version. The golden files in testdata hold it to that.
+// Package events defines the events that the services publish: topics, event types and payloads. A payload is the complete state
+// of its aggregate after the change, so that a new service can build its data from the topics alone. A payload may gain optional
+// fields. Any other change is refused by the golden files in testdata, and needs a new topic version.
 package events
 
 import (
@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// The topics, one per aggregate and major version.
+// The topics, one per aggregate type and major version.
 const (
 	AgentsTopic     = "auth.agents.v1"
 	CallsTopic      = "calls.calls.v1"
@@ -19,10 +19,10 @@ const (
 	DeliveriesTopic = "notify.deliveries.v1"
 )
 
-// week is how far back a consumer can replay.
+// week is the unit of retention: how far back a consumer can replay.
 const week = 7 * 24 * time.Hour
 
-// Topics lists every topic of the platform with its types.
+// Topics returns all topics of the platform with their event types.
 func Topics() []event.Topic {
 	return []event.Topic{
 		{Name: AgentsTopic, Producer: "auth", Compacted: true, Types: []string{

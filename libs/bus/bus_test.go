@@ -32,7 +32,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 var at = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 
-// service is one service with its database, broker and consumer.
+// service is one service with its database, broker and outbox.
 type service struct {
 	db      *pg.DB
 	kafka   *bus.Kafka
@@ -48,7 +48,7 @@ func start(t *testing.T) service {
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), inbox.Migrations()))
-	_, err = db.Pool().Exec(t.Context(), `create table effects (id bigint generated always as identity, event_id text, name text)`)
+	_, err = db.Pool().Exec(t.Context(), `create table applied (id bigint generated always as identity, event_id text, name text)`)
 	require.NoError(t, err)
 	brokers := bustest.Broker(t)
 	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"}, eventtest.Topics())
@@ -80,13 +80,13 @@ func (s service) consumer(t *testing.T, handle func(context.Context, event.Recei
 	return c
 }
 
-func (s service) effect(ctx context.Context, e event.Received[eventtest.Thing]) error {
-	_, err := s.db.Conn(ctx).Exec(ctx, `insert into effects (event_id, name) values ($1, $2)`, e.ID, e.Data.Name)
+func (s service) apply(ctx context.Context, e event.Received[eventtest.Thing]) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `insert into applied (event_id, name) values ($1, $2)`, e.ID, e.Data.Name)
 	return err
 }
 
-func (s service) effects(t require.TestingT) []string {
-	rows, _ := s.db.Pool().Query(context.Background(), `select name from effects order by id`)
+func (s service) applied(t require.TestingT) []string {
+	rows, _ := s.db.Pool().Query(context.Background(), `select name from applied order by id`)
 	defer rows.Close()
 	var names []string
 	for rows.Next() {
@@ -99,8 +99,8 @@ func (s service) effects(t require.TestingT) []string {
 
 func (s service) await(t *testing.T, n int) []string {
 	t.Helper()
-	require.EventuallyWithT(t, func(c *assert.CollectT) { require.GreaterOrEqual(c, len(s.effects(c)), n) }, 20*time.Second, 20*time.Millisecond)
-	return s.effects(t)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.GreaterOrEqual(c, len(s.applied(c)), n) }, 20*time.Second, 20*time.Millisecond)
+	return s.applied(t)
 }
 
 func client(id, name string, version int64) event.Event {
@@ -115,7 +115,7 @@ func (s service) publish(t *testing.T, events ...event.Event) {
 func TestEventsReachTheHandlerOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.effect))
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.apply))
 	id := event.NewID()
 	var want []string
 	for i := range 30 {
@@ -133,12 +133,12 @@ func TestAnEventOfARolledBackChangeIsNeverPublished(t *testing.T) {
 		return errors.New("changed my mind")
 	})
 	require.Error(t, err)
-	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.effect))
+	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, s.apply))
 	s.publish(t, client(event.NewID(), "real", 1))
 	require.Equal(t, []string{"real"}, s.await(t, 1))
 }
 
-func TestADuplicateChangesNothing(t *testing.T) {
+func TestADuplicateIsIgnored(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	twice := client(event.NewID(), "once", 1)
@@ -148,14 +148,14 @@ func TestADuplicateChangesNothing(t *testing.T) {
 	}
 	require.NoError(t, s.kafka.Publish(t.Context(), messages))
 	require.NoError(t, s.kafka.Publish(t.Context(), messages))
-	s.run(t, s.consumer(t, s.effect))
+	s.run(t, s.consumer(t, s.apply))
 	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
 	s.publish(t, client(event.NewID(), "afterwards", 1))
 	s.run(t, s.outbox.Relay(s.kafka))
 	require.Equal(t, []string{"once", "last", "afterwards"}, s.await(t, 3))
 }
 
-func TestAPoisonedMessageGoesToTheDeadLetterTopicAndTheRestFlows(t *testing.T) {
+func TestAPoisonMessageGoesToTheDeadLetterTopicAndDoesNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	require.NoError(t, s.kafka.Ensure(t.Context()))
@@ -169,11 +169,11 @@ func TestAPoisonedMessageGoesToTheDeadLetterTopicAndTheRestFlows(t *testing.T) {
 		kafka.Message{Key: key, Value: []byte("no envelope")},
 		kafka.Message{Key: key, Value: []byte("no json"), Headers: headers("thing.changed")},
 		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.exploded")},
-		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.ignored")}, // known, but nobody listens
+		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.ignored")}, // a known type without a handler
 	))
 	good := client(string(key), "good", 1)
 	require.NoError(t, s.kafka.Publish(t.Context(), []outbox.Message{{Event: good, Trace: map[string]string{}}}))
-	s.run(t, s.consumer(t, s.effect))
+	s.run(t, s.consumer(t, s.apply))
 	require.Equal(t, []string{"good"}, s.await(t, 1))
 	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(eventtest.ThingsTopic, "test"), 3)
 	var reasons []string
@@ -184,26 +184,26 @@ func TestAPoisonedMessageGoesToTheDeadLetterTopicAndTheRestFlows(t *testing.T) {
 	require.ElementsMatch(t, []string{"bad_envelope", "bad_payload", "unknown_type"}, reasons)
 }
 
-func TestACauseThatPassesIsWaitedFor(t *testing.T) {
+func TestATransientErrorIsRetriedUntilItPasses(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	tries := 0
 	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
-		if tries++; tries <= 7 { // more than an unknown error gets
-			return fault.New(fault.Unavailable, "away", "Away")
+		if tries++; tries <= 7 { // more than an unclassified error gets
+			return fault.New(fault.Unavailable, "unavailable", "Unavailable")
 		}
-		return s.effect(ctx, e)
+		return s.apply(ctx, e)
 	}))
-	s.publish(t, client(event.NewID(), "patience", 1))
-	require.Equal(t, []string{"patience"}, s.await(t, 1))
+	s.publish(t, client(event.NewID(), "retried", 1))
+	require.Equal(t, []string{"retried"}, s.await(t, 1))
 }
 
-func TestAFailedHandlerUndoesItsWritesAndItsNote(t *testing.T) {
+func TestAFailedHandlerRollsBackItsWritesAndItsInboxRow(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	first := true
 	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
-		if err := s.effect(ctx, e); err != nil {
+		if err := s.apply(ctx, e); err != nil {
 			return err
 		}
 		if first {
@@ -216,23 +216,23 @@ func TestAFailedHandlerUndoesItsWritesAndItsNote(t *testing.T) {
 	require.Equal(t, []string{"a"}, s.await(t, 1))
 }
 
-func TestAnUnpublishedEventSurvivesAnAbsentBroker(t *testing.T) {
+func TestAnUnpublishedEventSurvivesABrokerOutage(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	away, err := bus.Connect(bus.Config{Brokers: []string{"127.0.0.1:1"}, Partitions: 1, Mechanism: "none"}, eventtest.Topics())
+	down, err := bus.Connect(bus.Config{Brokers: []string{"127.0.0.1:1"}, Partitions: 1, Mechanism: "none"}, eventtest.Topics())
 	require.NoError(t, err)
-	t.Cleanup(away.Close)
-	s.publish(t, client(event.NewID(), "kept", 1))
+	t.Cleanup(down.Close)
+	s.publish(t, client(event.NewID(), "stored", 1))
 	failed := make(chan struct{}, 100)
 	stop := s.run(t, s.outbox.Relay(publisher(func(ctx context.Context, m []outbox.Message) error {
 		defer func() { failed <- struct{}{} }()
-		return away.Publish(ctx, m)
+		return down.Publish(ctx, m)
 	})))
 	<-failed
 	stop()
 	again := outbox.New(s.db, telemetry.Nop()) // after a restart
-	s.run(t, again.Relay(s.kafka), s.consumer(t, s.effect))
-	require.Equal(t, []string{"kept"}, s.await(t, 1))
+	s.run(t, again.Relay(s.kafka), s.consumer(t, s.apply))
+	require.Equal(t, []string{"stored"}, s.await(t, 1))
 }
 
 type publisher func(context.Context, []outbox.Message) error

@@ -21,18 +21,18 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Inbox is where a consumer notes what it has seen, in the transaction of the effect.
+// Inbox records which events a consumer has processed, in the transaction that applies them.
 type Inbox interface {
 	InTx(ctx context.Context, fn func(ctx context.Context) error) error
-	// Mark notes the events and returns those that were not seen before.
-	Mark(ctx context.Context, eventIDs []string) (unseen map[string]bool, err error)
+	// Mark records the events as processed and returns those that were not recorded before.
+	Mark(ctx context.Context, eventIDs []string) (newIDs map[string]bool, err error)
 }
 
-// Consumer reads topics as one consumer group and gives each event to its handler once.
+// Consumer reads topics as one consumer group and passes each event to its handler once.
 //
-// A batch is one transaction. When it fails, its messages are taken one by one: one whose cause can pass (the database is
-// away) is tried for as long as it takes; one that cannot be handled goes to the topic <topic>.<group>.dlq with the reason
-// in its headers, so that it never stops the partition.
+// A batch is one transaction. When it fails, its messages are processed one by one. A message that fails with a transient
+// error (the database is unavailable) is retried until it succeeds. One that cannot be handled goes to the dead-letter topic
+// <topic>.<group>.dlq with the reason in its headers, so that it never blocks the partition.
 type Consumer struct {
 	kafka    *Kafka
 	group    string
@@ -52,13 +52,13 @@ type handler func(ctx context.Context, e event.Event) error
 
 const (
 	batchSize    = 250                  // messages per transaction
-	batchWait    = 2 * time.Millisecond // for a batch to fill once its first message is there
+	batchWait    = 2 * time.Millisecond // how long a batch may fill after its first message
 	retryFirst   = 100 * time.Millisecond
-	retryMost    = 5 * time.Second
-	retryUnknown = 6 // tries of an error nobody classified, about 3 s, before it counts as one that does not pass
+	retryMax     = 5 * time.Second
+	retryUnknown = 6 // attempts for an unclassified error, about 3 s, before it counts as permanent
 )
 
-// NewConsumer makes a consumer without handlers; On adds them. group is the service's name.
+// NewConsumer returns a consumer without handlers; On adds them. group is the service's name.
 func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, tel telemetry.Set) *Consumer {
 	return &Consumer{
 		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: clock.System{},
@@ -79,8 +79,8 @@ func catalogOf(topics []event.Topic) map[string]string {
 	return catalog
 }
 
-// On subscribes a handler to an event type. The handler runs in the transaction that notes the event as seen, so its
-// stores must take part in the transaction of its context, and it must not have other effects.
+// On subscribes a handler to an event type. The handler runs in the transaction that records the event as processed, so its
+// stores must use the transaction in its context, and it must not have any other side effects.
 func On[T event.Payload](c *Consumer, t event.Type[T], h func(context.Context, event.Received[T]) error) {
 	op := c.tel.Service + ".on " + t.Name
 	e := c.chain.Wrap(op, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
@@ -99,7 +99,7 @@ func On[T event.Payload](c *Consumer, t event.Type[T], h func(context.Context, e
 	}
 }
 
-// Empty reports whether there is no handler.
+// Empty reports whether the consumer has no handlers.
 func (c *Consumer) Empty() bool { return len(c.handlers) == 0 }
 
 // Run consumes until ctx ends.
@@ -107,8 +107,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.delay)); err != nil {
 		return fmt.Errorf("register the consumer's metrics: %w", err)
 	}
-	// A group that joins before its topics exist gets no partitions and does not look again soon.
-	if err := patiently(ctx, c.tel.Log, "make the topics", c.kafka.Ensure); err != nil {
+	// A group that joins before its topics exist is assigned no partitions and does not refresh its metadata soon.
+	if err := retryForever(ctx, c.tel.Log, "create the topics", c.kafka.Ensure); err != nil {
 		return nil
 	}
 	reader := kafka.NewReader(kafka.ReaderConfig{
@@ -134,7 +134,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 			return nil
 		}
 		if err != nil {
-			c.tel.Log.WarnContext(ctx, "fetch from Kafka, trying again", "error", err)
+			c.tel.Log.WarnContext(ctx, "fetch from Kafka, retrying", "error", err)
 			if errors.Is(err, io.EOF) {
 				return fmt.Errorf("the reader of group %s was closed: %w", c.group, err)
 			}
@@ -144,16 +144,16 @@ func (c *Consumer) Run(ctx context.Context) error {
 			continue
 		}
 		if err := c.handle(ctx, batch); err != nil {
-			return nil // only a ctx that ended
+			return nil // only when ctx has ended
 		}
-		// An effect whose offset is not committed comes again and is a duplicate for the inbox.
+		// A message whose offset is not committed is delivered again; the inbox skips it as a duplicate.
 		if err := reader.CommitMessages(ctx, batch...); err != nil && ctx.Err() == nil {
-			c.tel.Log.WarnContext(ctx, "commit offsets, the messages will come again", "error", err)
+			c.tel.Log.WarnContext(ctx, "commit offsets, the messages will be delivered again", "error", err)
 		}
 	}
 }
 
-// fetch waits for one message and takes what follows at once.
+// fetch waits for one message and adds those that arrive within batchWait.
 func (c *Consumer) fetch(ctx context.Context, reader *kafka.Reader) ([]kafka.Message, error) {
 	first, err := reader.FetchMessage(ctx)
 	if err != nil {
@@ -165,31 +165,31 @@ func (c *Consumer) fetch(ctx context.Context, reader *kafka.Reader) ([]kafka.Mes
 	for len(batch) < batchSize {
 		m, err := reader.FetchMessage(filling)
 		if err != nil {
-			break // the time is over, or the error comes again at the next fetch
+			break // batchWait is over, or the next fetch returns the same error
 		}
 		batch = append(batch, m)
 	}
 	return batch, nil
 }
 
-// handle returns when every message has had its effect or is in the dead-letter topic. The error is that of ctx.
+// handle returns when every message has been applied or is in the dead-letter topic. Its error is ctx.Err().
 func (c *Consumer) handle(ctx context.Context, batch []kafka.Message) error {
-	err := c.effect(ctx, batch)
+	err := c.apply(ctx, batch)
 	if err == nil || ctx.Err() != nil {
 		return ctx.Err()
 	}
 	for _, m := range batch {
-		if err := c.insist(ctx, m); err != nil {
+		if err := c.retryUntilDone(ctx, m); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// insist handles one message until it worked or is dead.
-func (c *Consumer) insist(ctx context.Context, m kafka.Message) error {
-	for attempt, delay := 1, retryFirst; ; attempt, delay = attempt+1, min(2*delay, retryMost) {
-		err := c.effect(ctx, []kafka.Message{m})
+// retryUntilDone applies one message until it succeeds or is dead-lettered.
+func (c *Consumer) retryUntilDone(ctx context.Context, m kafka.Message) error {
+	for attempt, delay := 1, retryFirst; ; attempt, delay = attempt+1, min(2*delay, retryMax) {
+		err := c.apply(ctx, []kafka.Message{m})
 		if err == nil {
 			return nil
 		}
@@ -198,17 +198,17 @@ func (c *Consumer) insist(ctx context.Context, m kafka.Message) error {
 		}
 		f := fault.Of(err)
 		if !fault.Retryable(err) || f.Kind == fault.Internal && attempt >= retryUnknown {
-			return c.bury(ctx, m, f, attempt)
+			return c.deadLetter(ctx, m, f, attempt)
 		}
-		c.tel.Log.WarnContext(ctx, "an event waits, trying again", "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "attempt", attempt, "code", f.Code, "error", err)
+		c.tel.Log.WarnContext(ctx, "handle an event, retrying", "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "attempt", attempt, "code", f.Code, "error", err)
 		if err := wait(ctx, delay); err != nil {
 			return err
 		}
 	}
 }
 
-// effect gives the messages to their handlers in one transaction with the notes that they have been seen.
-func (c *Consumer) effect(ctx context.Context, batch []kafka.Message) error {
+// apply runs the handlers of the messages in one transaction, which also records the events in the inbox.
+func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) error {
 	var events []outbox.Message
 	var ids []string
 	ignored := map[[2]string]int{} // by topic and result
@@ -232,17 +232,17 @@ func (c *Consumer) effect(ctx context.Context, batch []kafka.Message) error {
 	}
 	var results map[[2]string]int // by topic and result
 	err := c.inbox.InTx(ctx, func(ctx context.Context) error {
-		results = map[[2]string]int{} // anew when the transaction is tried again
-		unseen, err := c.inbox.Mark(ctx, ids)
+		results = map[[2]string]int{} // reset when the transaction is retried
+		newIDs, err := c.inbox.Mark(ctx, ids)
 		if err != nil {
 			return err
 		}
 		for _, e := range events {
-			if !unseen[e.ID] {
+			if !newIDs[e.ID] {
 				results[[2]string{e.Topic, "duplicate"}]++
 				continue
 			}
-			delete(unseen, e.ID) // the same event twice in one batch
+			delete(newIDs, e.ID) // the batch may contain the same event twice
 			if err := c.handlers[e.Type](c.tel.Extract(ctx, e.Trace), e.Event); err != nil {
 				return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
 			}
@@ -266,7 +266,7 @@ func (c *Consumer) count(results map[[2]string]int) {
 	}
 }
 
-// Headers of a message in a dead-letter topic, beside its own.
+// Headers that a message in a dead-letter topic has in addition to its own.
 const (
 	deadReason   = "dead_reason"
 	deadDetail   = "dead_detail"
@@ -275,10 +275,10 @@ const (
 	deadAt       = "dead_at"
 )
 
-// DeadLetterTopic is where a group puts what it cannot handle.
+// DeadLetterTopic names the topic for the messages of topic that the consumer group cannot handle.
 func DeadLetterTopic(topic, group string) string { return topic + "." + group + ".dlq" }
 
-func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, attempts int) error {
+func (c *Consumer) deadLetter(ctx context.Context, m kafka.Message, f *fault.Error, attempts int) error {
 	topic := DeadLetterTopic(m.Topic, c.group)
 	dead := kafka.Message{Topic: topic, Key: m.Key, Value: m.Value, Headers: append(slices.Clone(m.Headers),
 		kafka.Header{Key: deadReason, Value: []byte(f.Code)},
@@ -287,7 +287,7 @@ func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, at
 		kafka.Header{Key: deadSource, Value: fmt.Appendf(nil, "%s/%d/%d", m.Topic, m.Partition, m.Offset)},
 		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
 	)}
-	err := patiently(ctx, c.tel.Log, "write to the dead-letter topic", func(ctx context.Context) error {
+	err := retryForever(ctx, c.tel.Log, "write to the dead-letter topic", func(ctx context.Context) error {
 		if err := c.kafka.create(ctx, c.kafka.topicConfig(event.Topic{Name: topic, Retention: 28 * 24 * time.Hour})); err != nil {
 			return err
 		}
@@ -296,14 +296,14 @@ func (c *Consumer) bury(ctx context.Context, m kafka.Message, f *fault.Error, at
 	if err != nil {
 		return err
 	}
-	c.tel.Log.ErrorContext(ctx, "an event cannot be handled and is in the dead-letter topic", "topic", topic, "source", fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), "reason", f.Code, "attempts", attempts, "error", f)
+	c.tel.Log.ErrorContext(ctx, "an event cannot be handled and was moved to the dead-letter topic", "topic", topic, "source", fmt.Sprintf("%s/%d/%d", m.Topic, m.Partition, m.Offset), "reason", f.Code, "attempts", attempts, "error", f)
 	c.handled.WithLabelValues(m.Topic, "dead").Inc()
 	return nil
 }
 
-// patiently does something until it works. The error is that of ctx.
-func patiently(ctx context.Context, log *slog.Logger, what string, do func(context.Context) error) error {
-	for delay := retryFirst; ; delay = min(2*delay, retryMost) {
+// retryForever calls do until it succeeds. Its error is ctx.Err().
+func retryForever(ctx context.Context, log *slog.Logger, what string, do func(context.Context) error) error {
+	for delay := retryFirst; ; delay = min(2*delay, retryMax) {
 		err := do(ctx)
 		if err == nil {
 			return nil
@@ -311,7 +311,7 @@ func patiently(ctx context.Context, log *slog.Logger, what string, do func(conte
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		log.WarnContext(ctx, "Kafka does not answer, trying again", "doing", what, "error", err)
+		log.WarnContext(ctx, "Kafka request failed, retrying", "doing", what, "error", err)
 		if err := wait(ctx, delay); err != nil {
 			return err
 		}

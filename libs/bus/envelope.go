@@ -11,7 +11,7 @@ import (
 	"github.com/convoflow/convoflow/libs/outbox"
 )
 
-// encode writes the CloudEvents 1.0 attributes as headers, as the Kafka protocol binding's binary mode wants them.
+// encode writes the CloudEvents 1.0 attributes as headers: the binary content mode of the Kafka protocol binding.
 func encode(m outbox.Message) kafka.Message {
 	headers := []kafka.Header{
 		{Key: "ce_specversion", Value: []byte("1.0")},
@@ -27,7 +27,7 @@ func encode(m outbox.Message) kafka.Message {
 	return kafka.Message{Topic: m.Topic, Key: []byte(m.Key), Value: m.Data, Headers: headers}
 }
 
-// decode reads what encode wrote. A message that is no CloudEvent is an Invalid fault.
+// decode is the inverse of encode. It fails with an Invalid fault when the message is not a CloudEvent.
 func decode(m kafka.Message) (outbox.Message, error) {
 	h := map[string]string{}
 	for _, header := range m.Headers {

@@ -1,5 +1,6 @@
-// Package bus is how services speak to Kafka: typed events out of the outbox, typed handlers behind the inbox. The envelope
-// is CloudEvents 1.0 in Kafka's binary mode. kafka-go is known nowhere else.
+// Package bus publishes events to Kafka and consumes them. It publishes from the outbox, and runs typed handlers behind the
+// inbox. The envelope is CloudEvents 1.0 in Kafka's binary content mode. No other package imports kafka-go, and this one
+// knows no event of the platform: its topics are a parameter of Connect.
 package bus
 
 import (
@@ -22,20 +23,20 @@ import (
 	"github.com/convoflow/convoflow/libs/outbox"
 )
 
-// Config is where Kafka is.
+// Config says how to connect to Kafka.
 type Config struct {
 	Brokers    []string    `env:"KAFKA_BROKERS"`        // host:port, comma-separated
-	Partitions int         `env:"KAFKA_PARTITIONS"`     // of topics that are created here
-	TLS        bool        `env:"KAFKA_TLS"`            // with the system's certificates
+	Partitions int         `env:"KAFKA_PARTITIONS"`     // of the topics that Ensure creates
+	TLS        bool        `env:"KAFKA_TLS"`            // verified with the system's root certificates
 	Mechanism  string      `env:"KAFKA_SASL_MECHANISM"` // none, plain, scram-sha-256, scram-sha-512
 	User       string      `env:"KAFKA_SASL_USER"`
 	Password   conf.Secret `env:"KAFKA_SASL_PASSWORD"`
 }
 
-// Defaults is 6 partitions: the most replicas of one service that share its work.
+// Defaults has 6 partitions per topic: at most that many replicas of a service can share its work.
 func Defaults() Config { return Config{Partitions: 6, Mechanism: "none"} }
 
-// Check says what is wrong with the configuration.
+// Check lists the problems with the configuration.
 func (c Config) Check() []string {
 	var problems []string
 	if len(c.Brokers) == 0 {
@@ -70,7 +71,7 @@ func (c Config) mechanism() (sasl.Mechanism, error) {
 	}
 }
 
-// Kafka is the connection of one process: one writer, one set of credentials.
+// Kafka is one service's connection to Kafka: one writer, one set of credentials. It is safe for concurrent use.
 type Kafka struct {
 	cfg       Config
 	topics    []event.Topic
@@ -80,14 +81,15 @@ type Kafka struct {
 	ensured   atomic.Bool
 }
 
-// Limits of one batch to one partition. A broker takes 1 MB by default.
+// Limits of one batch for one partition. A broker accepts 1 MB by default.
 const (
 	batchMessages = 500
 	batchBytes    = 1_000_000
 )
 
-// Connect makes the connection. It does not wait for the broker: a service goes on writing while Kafka is away. topics are
-// those of the platform: the ones that are missing are created, and no other event is consumed.
+// Connect prepares the connection. It does not wait for the broker, because a service keeps accepting writes while Kafka is
+// unavailable. topics are all topics of the platform: Ensure creates the missing ones, and events of other topics are not
+// consumed.
 func Connect(cfg Config, topics []event.Topic) (*Kafka, error) {
 	mechanism, err := cfg.mechanism()
 	if err != nil {
@@ -103,7 +105,7 @@ func Connect(cfg Config, topics []event.Topic) (*Kafka, error) {
 		topics:    topics,
 		transport: transport,
 		dialer:    &kafka.Dialer{Timeout: 3 * time.Second, DualStack: true, TLS: secure, SASLMechanism: mechanism},
-		// The zero Writer acknowledges nothing and waits a second for each batch.
+		// A zero Writer does not wait for acknowledgements and holds each batch for a second.
 		writer: &kafka.Writer{
 			Addr:         kafka.TCP(cfg.Brokers...),
 			Transport:    transport,
@@ -119,13 +121,13 @@ func Connect(cfg Config, topics []event.Topic) (*Kafka, error) {
 	}, nil
 }
 
-// Close flushes and closes the connection.
+// Close flushes the writer and closes the connections.
 func (k *Kafka) Close() {
 	_ = k.writer.Close()
 	k.transport.CloseIdleConnections()
 }
 
-// Ensure makes the platform's topics that do not exist yet.
+// Ensure creates the platform's topics that do not exist yet.
 func (k *Kafka) Ensure(ctx context.Context) error {
 	if k.ensured.Load() {
 		return nil
@@ -146,7 +148,7 @@ func (k *Kafka) topicConfig(t event.Topic) kafka.TopicConfig {
 	if t.Compacted {
 		entry = kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}
 	}
-	// -1: as many replicas as the brokers' own default says.
+	// -1 means the brokers' default replication factor.
 	return kafka.TopicConfig{Topic: t.Name, NumPartitions: k.cfg.Partitions, ReplicationFactor: -1, ConfigEntries: []kafka.ConfigEntry{entry}}
 }
 
@@ -164,7 +166,7 @@ func (k *Kafka) create(ctx context.Context, configs ...kafka.TopicConfig) error 
 	return nil
 }
 
-// Publish puts messages on Kafka, in order per key, and returns when all of them are there durably.
+// Publish writes messages to Kafka, in order per key. It returns nil when every in-sync replica has all of them.
 func (k *Kafka) Publish(ctx context.Context, messages []outbox.Message) error {
 	if err := k.Ensure(ctx); err != nil {
 		return err
@@ -174,8 +176,8 @@ func (k *Kafka) Publish(ctx context.Context, messages []outbox.Message) error {
 	for _, m := range messages {
 		next := encode(m)
 		bytes := sizeOf(next)
-		// What exceeds one batch of the writer is written in turn: the writer goes on with the second batch of a partition
-		// when the first has failed, and the second would then come before the first.
+		// Messages beyond one writer batch are written in a separate call: the writer continues with the second batch of a
+		// partition when the first has failed, and the second would then precede the first.
 		if len(out) == batchMessages || size+bytes > batchBytes {
 			if err := k.write(ctx, out...); err != nil {
 				return err
@@ -187,7 +189,7 @@ func (k *Kafka) Publish(ctx context.Context, messages []outbox.Message) error {
 	return k.write(ctx, out...)
 }
 
-// sizeOf is a little more than a message takes in a batch.
+// sizeOf is an upper bound of the bytes that a message takes in a batch.
 func sizeOf(m kafka.Message) int {
 	n := 64 + len(m.Key) + len(m.Value)
 	for _, h := range m.Headers {

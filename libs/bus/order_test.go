@@ -24,9 +24,9 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// firsts reads clients' events until there are n different ones and returns their versions by key, each as it came first:
-// what a receiver that deduplicates by id sees.
-func firsts(t *testing.T, brokers []string, n int) map[string][]int64 {
+// readDistinct reads events until it has n different ones. It returns their versions by key in the order of first arrival,
+// as a consumer that deduplicates by id sees them.
+func readDistinct(t *testing.T, brokers []string, n int) map[string][]int64 {
 	t.Helper()
 	reader := kafka.NewReader(kafka.ReaderConfig{Brokers: brokers, GroupID: "reader", GroupTopics: []string{eventtest.ThingsTopic}, StartOffset: kafka.FirstOffset, MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
 	defer func() { _ = reader.Close() }()
@@ -35,7 +35,7 @@ func firsts(t *testing.T, brokers []string, n int) map[string][]int64 {
 	versions, seen := map[string][]int64{}, map[string]bool{}
 	for len(seen) < n {
 		m, err := reader.FetchMessage(ctx)
-		require.NoError(t, err, "%d of %d events came", len(seen), n)
+		require.NoError(t, err, "%d of %d events arrived", len(seen), n)
 		id := header(m, "ce_id")
 		if seen[id] {
 			continue
@@ -64,7 +64,7 @@ func upTo(n int) (out []int64) {
 	return out
 }
 
-// change is what Change of a store does: lock, raise the version, write the event.
+// change does what a store's Change does: lock the row, increment the version, write the event.
 func (s service) change(ctx context.Context, id string) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		var version int64
@@ -75,7 +75,7 @@ func (s service) change(ctx context.Context, id string) error {
 	})
 }
 
-func TestNothingIsLostOrReorderedWithTwoRelaysThatLoseTheirConnections(t *testing.T) {
+func TestTwoRelaysThatLoseTheirConnectionsLoseAndReorderNothing(t *testing.T) {
 	t.Parallel()
 	const writers, each = 6, 40
 	s := start(t)
@@ -99,7 +99,7 @@ func TestNothingIsLostOrReorderedWithTwoRelaysThatLoseTheirConnections(t *testin
 				if err := s.change(t.Context(), ids[w%len(ids)]); err != nil {
 					t.Error(err)
 				}
-				// The leader's connection is cut again and again while the others write.
+				// The leader's connection is cut repeatedly while the others write.
 				if written.Add(1)%50 == 0 {
 					_, err := s.db.Pool().Exec(t.Context(), `select pg_terminate_backend(l.pid) from pg_locks l join pg_stat_activity a using (pid) where l.locktype = 'advisory' and a.usename = current_user`)
 					if err != nil {
@@ -112,17 +112,17 @@ func TestNothingIsLostOrReorderedWithTwoRelaysThatLoseTheirConnections(t *testin
 	}
 	wg.Wait()
 	require.Equal(t, int32(writers*each/50), cuts.Load())
-	// A reader that joins before the first event has made the topic would be given no partition of it, and ask no more.
+	// A reader that joined before the topic exists would be assigned no partition and would not refresh its metadata.
 	require.NoError(t, s.kafka.Ensure(t.Context()))
 	want := upTo(writers * each / len(ids))
-	require.Equal(t, map[string][]int64{ids[0]: want, ids[1]: want}, firsts(t, s.brokers, writers*each))
+	require.Equal(t, map[string][]int64{ids[0]: want, ids[1]: want}, readDistinct(t, s.brokers, writers*each))
 	require.Eventually(t, func() bool {
 		var left int
 		return s.db.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&left) == nil && left == 0
 	}, 10*time.Second, 10*time.Millisecond)
 }
 
-func TestABatchThatFailsDoesNotComeAfterTheNext(t *testing.T) {
+func TestAFailedBatchIsNotPublishedAfterTheNext(t *testing.T) {
 	t.Parallel()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	require.NoError(t, err)
@@ -131,7 +131,7 @@ func TestABatchThatFailsDoesNotComeAfterTheNext(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(k.Close)
 	require.NoError(t, k.Ensure(t.Context()))
-	// As many failures as the writer tries a batch: the first batch of a partition is given up, and the next would succeed.
+	// As many failures as the writer makes attempts: it gives up the first batch of the partition, and the next would succeed.
 	var produced atomic.Int32
 	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
 		cluster.KeepControl()
@@ -148,7 +148,7 @@ func TestABatchThatFailsDoesNotComeAfterTheNext(t *testing.T) {
 	}
 	require.Error(t, k.Publish(t.Context(), messages))
 	require.NoError(t, k.Publish(t.Context(), messages))
-	require.Equal(t, map[string][]int64{id: upTo(300)}, firsts(t, cluster.ListenAddrs(), 300))
+	require.Equal(t, map[string][]int64{id: upTo(300)}, readDistinct(t, cluster.ListenAddrs(), 300))
 }
 
 func TestTheEnvelopeIsACloudEventThatCarriesTheTrace(t *testing.T) {
@@ -170,25 +170,25 @@ func TestTheEnvelopeIsACloudEventThatCarriesTheTrace(t *testing.T) {
 		require.Equal(t, want, header(m, name))
 	}
 	require.Contains(t, header(m, "traceparent"), span.SpanContext().TraceID().String())
-	require.Equal(t, span.SpanContext().TraceID().String(), <-traces, "the handler is part of the trace")
+	require.Equal(t, span.SpanContext().TraceID().String(), <-traces, "the handler joins the trace")
 }
 
-func TestAnIDInCapitalsIsTheSameEvent(t *testing.T) {
+func TestEventIDsAreCaseInsensitive(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	e := client(event.NewID(), "once", 1)
-	capital := e
-	capital.ID = strings.ToUpper(e.ID)
+	upper := e
+	upper.ID = strings.ToUpper(e.ID)
 	last := client(e.Key, "last", 2)
-	require.NoError(t, s.kafka.Publish(t.Context(), []outbox.Message{{Event: capital}, {Event: e}, {Event: last}}))
-	s.run(t, s.consumer(t, s.effect))
+	require.NoError(t, s.kafka.Publish(t.Context(), []outbox.Message{{Event: upper}, {Event: e}, {Event: last}}))
+	s.run(t, s.consumer(t, s.apply))
 	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
 }
 
 func TestTwoReplicasShareTheWorkAndHandleEachEventOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	one, other := s.consumer(t, s.effect), s.consumer(t, s.effect)
+	one, other := s.consumer(t, s.apply), s.consumer(t, s.apply)
 	stop := s.run(t, one)
 	s.run(t, s.outbox.Relay(s.kafka), other)
 	var want []string
@@ -197,13 +197,13 @@ func TestTwoReplicasShareTheWorkAndHandleEachEventOnce(t *testing.T) {
 		s.publish(t, client(event.NewID(), fmt.Sprint(i), 1))
 		if i == 30 {
 			s.await(t, 1)
-			stop() // its partitions go to the other one, with whatever it had not finished
+			stop() // the other one takes over its partitions, including unfinished work
 		}
 	}
 	require.ElementsMatch(t, want, s.await(t, 60))
 }
 
-func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
+func TestAHandlerThatPanicsDeadLettersItsEventAndTheConsumerContinues(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	s.run(t, s.outbox.Relay(s.kafka), s.consumer(t, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
@@ -213,7 +213,7 @@ func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
 		case "refused":
 			return fault.New(fault.Invalid, "not_mine", "Not mine")
 		}
-		return s.effect(ctx, e)
+		return s.apply(ctx, e)
 	}))
 	key := event.NewID()
 	s.publish(t, client(key, "panic", 1), client(key, "refused", 2), client(key, "fine", 3))
@@ -222,7 +222,7 @@ func TestAHandlerThatPanicsIsADeadLetterAndNotTheEnd(t *testing.T) {
 	got := map[string]string{}
 	for _, m := range dead {
 		got[header(m, "dead_reason")] = header(m, "dead_attempts")
-		require.NotEmpty(t, header(m, "ce_id"), "it can be put back as it was")
+		require.NotEmpty(t, header(m, "ce_id"), "the message can be replayed unchanged")
 		require.Regexp(t, `^test\.things\.v1/\d+/\d+$`, header(m, "dead_source"))
 	}
 	require.Equal(t, map[string]string{"internal_error": "6", "not_mine": "1"}, got)

@@ -17,46 +17,46 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Watcher hands the events of one topic to this process, from some time back and as they come. It has no consumer group, so
-// every replica sees every event, and no inbox: an event may come again, and after a restart it does. It is for what each
-// replica must know at once and keeps in memory; what must not be lost belongs to a Consumer.
+// Watcher delivers the events of one topic to this process: the recent ones at start, then new ones as they are published. It
+// has no consumer group, so every replica receives every event, and no inbox, so an event may be delivered more than once,
+// as after a restart. Use it for state that every replica holds in memory; use a Consumer for events that must not be lost.
 type Watcher struct {
 	kafka    *Kafka
 	topic    string
-	back     time.Duration
+	lookback time.Duration
 	tel      telemetry.Set
 	clock    clock.Clock
 	handlers map[string]func(event.Event) error // by event type
-	behind   atomic.Int64                       // partitions whose past has not been read
+	behind   atomic.Int64                       // partitions whose backlog has not been read
 	caughtUp atomic.Bool
 	delay    prometheus.Gauge
-	seen     prometheus.Gauge
+	polled   prometheus.Gauge
 }
 
-const partitionsEvery = 30 * time.Second // a topic that grows is noticed so soon
+const partitionInterval = 30 * time.Second // how often the watcher checks for new partitions
 
-// ErrBehind says that a watcher has not read the past yet.
-var ErrBehind = errors.New("the past of a topic has not been read yet")
+// ErrBehind means that a watcher has not read its backlog yet.
+var ErrBehind = errors.New("the backlog of a topic has not been read yet")
 
-// NewWatcher makes a watcher without handlers that reads what was published since so long before it runs. Watch adds
-// handlers.
-func NewWatcher(k *Kafka, topic string, back time.Duration, tel telemetry.Set) *Watcher {
+// NewWatcher returns a watcher without handlers; Watch adds them. Its backlog is every event that was published in the
+// lookback period before Run.
+func NewWatcher(k *Kafka, topic string, lookback time.Duration, tel telemetry.Set) *Watcher {
 	return &Watcher{
-		kafka: k, topic: topic, back: back, tel: tel, clock: clock.System{}, handlers: map[string]func(event.Event) error{},
+		kafka: k, topic: topic, lookback: lookback, tel: tel, clock: clock.System{}, handlers: map[string]func(event.Event) error{},
 		delay: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name:        "convoflow_watcher_delay_seconds",
-			Help:        "Age of the newest watched event when it had its effect in this process.",
+			Help:        "Age of the newest watched event when this process handled it.",
 			ConstLabels: prometheus.Labels{"service": tel.Service, "topic": topic},
 		}),
-		seen: prometheus.NewGauge(prometheus.GaugeOpts{
+		polled: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name:        "convoflow_watcher_seen_timestamp_seconds",
-			Help:        "When the watched topic was last found, as Unix time: every 30 s unless Kafka is away.",
+			Help:        "Unix time of the last successful partition check of the watched topic: every 30 s unless Kafka is unavailable.",
 			ConstLabels: prometheus.Labels{"service": tel.Service, "topic": topic},
 		}),
 	}
 }
 
-// Watch subscribes a handler to an event type. It may be called for several partitions at the same time.
+// Watch subscribes a handler to an event type. Partitions are read concurrently, so h must be safe for concurrent use.
 func Watch[T event.Payload](w *Watcher, t event.Type[T], h func(event.Received[T])) {
 	w.handlers[t.Name] = func(e event.Event) error {
 		received, err := t.Decode(e)
@@ -68,7 +68,7 @@ func Watch[T event.Payload](w *Watcher, t event.Type[T], h func(event.Received[T
 	}
 }
 
-// Ready fails with ErrBehind until everything has been read that was there when the watcher began.
+// Ready fails with ErrBehind until the watcher has handled every event that was published before it started.
 func (w *Watcher) Ready(context.Context) error {
 	if !w.CaughtUp() {
 		return ErrBehind
@@ -76,28 +76,28 @@ func (w *Watcher) Ready(context.Context) error {
 	return nil
 }
 
-// CaughtUp reports what Ready says.
+// CaughtUp reports whether Ready succeeds.
 func (w *Watcher) CaughtUp() bool { return w.caughtUp.Load() }
 
-// Run watches until ctx ends. While Kafka is away it goes on trying.
+// Run watches until ctx ends. It retries while Kafka is unavailable.
 func (w *Watcher) Run(ctx context.Context) error {
-	if err := errors.Join(w.tel.Metrics.Register(w.delay), w.tel.Metrics.Register(w.seen)); err != nil {
+	if err := errors.Join(w.tel.Metrics.Register(w.delay), w.tel.Metrics.Register(w.polled)); err != nil {
 		return fmt.Errorf("register the watcher's metrics: %w", err)
 	}
 	var readers sync.WaitGroup
 	defer readers.Wait()
 	for watched := 0; ; {
 		var spans []span
-		err := patiently(ctx, w.tel.Log, "look at the topic "+w.topic, func(ctx context.Context) (err error) {
+		err := retryForever(ctx, w.tel.Log, "list the partitions of "+w.topic, func(ctx context.Context) (err error) {
 			if err = w.kafka.Ensure(ctx); err == nil {
-				spans, err = w.kafka.spans(ctx, w.topic, w.clock.Now().Add(-w.back))
+				spans, err = w.kafka.spans(ctx, w.topic, w.clock.Now().Add(-w.lookback))
 			}
 			return err
 		})
 		if err != nil {
-			return nil // only a ctx that ended
+			return nil // only when ctx has ended
 		}
-		w.seen.SetToCurrentTime()
+		w.polled.SetToCurrentTime()
 		first := watched == 0
 		if first {
 			w.behind.Store(int64(len(spans)))
@@ -106,23 +106,23 @@ func (w *Watcher) Run(ctx context.Context) error {
 			readers.Go(func() { w.follow(ctx, s, first) })
 		}
 		watched = max(watched, len(spans))
-		if wait(ctx, partitionsEvery) != nil {
+		if wait(ctx, partitionInterval) != nil {
 			return nil
 		}
 	}
 }
 
-// follow reads one partition from where the span begins. counts says whether readiness waits for it.
-func (w *Watcher) follow(ctx context.Context, s span, counts bool) {
+// follow reads one partition from the beginning of the span. backlog says whether readiness waits for this partition.
+func (w *Watcher) follow(ctx context.Context, s span, backlog bool) {
 	reader := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: w.kafka.cfg.Brokers, Topic: w.topic, Partition: s.partition, Dialer: w.kafka.dialer,
 		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond, // also how long Close takes
 	})
 	defer func() { _ = reader.Close() }()
-	_ = reader.SetOffset(s.begin) // fails only for a closed reader or one of a group
+	_ = reader.SetOffset(s.begin) // fails only for a closed reader or a consumer group's
 	reached := func(next int64) {
-		if counts && next >= s.end {
-			counts = false
+		if backlog && next >= s.end {
+			backlog = false
 			if w.behind.Add(-1) == 0 {
 				w.caughtUp.Store(true)
 			}
@@ -136,10 +136,10 @@ func (w *Watcher) follow(ctx context.Context, s span, counts bool) {
 		}
 		if err != nil {
 			if !warned {
-				w.tel.Log.WarnContext(ctx, "watch a topic, trying again", "topic", w.topic, "partition", s.partition, "error", err)
+				w.tel.Log.WarnContext(ctx, "watch a topic, retrying", "topic", w.topic, "partition", s.partition, "error", err)
 			}
 			warned = true
-			_ = wait(ctx, retryFirst) // the reader itself waits between its tries
+			_ = wait(ctx, retryFirst) // the reader has its own backoff too
 			continue
 		}
 		warned = false
@@ -148,7 +148,7 @@ func (w *Watcher) follow(ctx context.Context, s span, counts bool) {
 	}
 }
 
-// handle gives a message to its handler. One that cannot be read is left out: the consumers of the topic bury it.
+// handle passes a message to its handler. It skips one that cannot be decoded: the consumers of the topic dead-letter it.
 func (w *Watcher) handle(ctx context.Context, m kafka.Message) {
 	e, err := decode(m)
 	h := w.handlers[e.Type]
@@ -159,19 +159,19 @@ func (w *Watcher) handle(ctx context.Context, m kafka.Message) {
 		err = h(e.Event)
 	}
 	if err != nil {
-		w.tel.Log.WarnContext(ctx, "a watched event cannot be read", "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "error", err)
+		w.tel.Log.WarnContext(ctx, "a watched event cannot be decoded", "topic", m.Topic, "partition", m.Partition, "offset", m.Offset, "error", err)
 		return
 	}
 	w.delay.Set(w.clock.Now().Sub(e.Time).Seconds())
 }
 
-// span is what a partition holds since some time: the offsets from begin to before end.
+// span is the range of offsets of a partition since some time, end excluded.
 type span struct {
 	partition  int
 	begin, end int64
 }
 
-// spans lists the partitions of a topic, in their order.
+// spans lists the spans of a topic's partitions, sorted by partition.
 func (k *Kafka) spans(ctx context.Context, topic string, since time.Time) ([]span, error) {
 	client := &kafka.Client{Addr: k.writer.Addr, Transport: k.transport, Timeout: 10 * time.Second}
 	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
@@ -190,7 +190,7 @@ func (k *Kafka) spans(ctx context.Context, topic string, since time.Time) ([]spa
 	if len(first) == 0 {
 		return nil, fmt.Errorf("list the partitions of %s: there are none", topic)
 	}
-	// The beginnings come first: what is published meanwhile is then in the span. Kafka refuses to answer both at once.
+	// Begin offsets are fetched first, so that the span includes events published meanwhile. Kafka rejects a request for both.
 	begins, err := offsets(ctx, client, topic, first)
 	if err != nil {
 		return nil, err
@@ -203,7 +203,7 @@ func (k *Kafka) spans(ctx context.Context, topic string, since time.Time) ([]spa
 	for _, p := range ends {
 		s := span{partition: p.Partition, begin: p.LastOffset, end: p.LastOffset}
 		for _, b := range begins {
-			for offset := range b.Offsets { // one; -1 when nothing has been published since
+			for offset := range b.Offsets { // there is one; -1 when nothing has been published since
 				if b.Partition == p.Partition && offset >= 0 {
 					s.begin = offset
 				}

@@ -18,19 +18,19 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// watched collects what a watcher hears.
-type watched struct {
+// recorder collects the events that a watcher delivers.
+type recorder struct {
 	mu  sync.Mutex
 	ids []string
 }
 
-func (w *watched) on(r event.Received[eventtest.Thing]) {
+func (w *recorder) on(r event.Received[eventtest.Thing]) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.ids = append(w.ids, r.Data.ID)
 }
 
-func (w *watched) has() []string {
+func (w *recorder) received() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return append([]string{}, w.ids...)
@@ -48,7 +48,7 @@ func connect(t *testing.T, brokers []string) *bus.Kafka {
 	return k
 }
 
-func TestEveryWatcherSeesThePastAndWhatComes(t *testing.T) {
+func TestEveryWatcherReceivesTheBacklogAndNewEvents(t *testing.T) {
 	t.Parallel()
 	k := connect(t, bustest.Broker(t))
 	var messages []outbox.Message
@@ -58,42 +58,42 @@ func TestEveryWatcherSeesThePastAndWhatComes(t *testing.T) {
 		want = append(want, messages[len(messages)-1].Key)
 	}
 	require.NoError(t, k.Publish(t.Context(), messages))
-	var heard [2]watched
-	for i := range heard {
+	var recorders [2]recorder
+	for i := range recorders {
 		tel := telemetry.Nop()
 		tel.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
 		w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, tel)
-		bus.Watch(w, eventtest.ThingChanged, heard[i].on)
+		bus.Watch(w, eventtest.ThingChanged, recorders[i].on)
 		require.ErrorIs(t, w.Ready(t.Context()), bus.ErrBehind)
 		service{}.run(t, w)
 		require.Eventually(t, func() bool { return w.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
-		require.ElementsMatch(t, want, heard[i].has(), "ready is when the past has been read")
+		require.ElementsMatch(t, want, recorders[i].received(), "it is ready once the backlog has been read")
 	}
 	late := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{late}))
-	for i := range heard {
-		require.Eventually(t, func() bool { return len(heard[i].has()) == len(want)+1 }, time.Second, time.Millisecond)
+	for i := range recorders {
+		require.Eventually(t, func() bool { return len(recorders[i].received()) == len(want)+1 }, time.Second, time.Millisecond)
 	}
 }
 
-func TestAWatcherLooksBackNoFurtherThanItWasTold(t *testing.T) {
+func TestAWatcherSkipsEventsBeforeItsLookback(t *testing.T) {
 	t.Parallel()
 	k := connect(t, bustest.Broker(t))
 	old := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{old}))
-	var heard watched
-	w := bus.NewWatcher(k, eventtest.ThingsTopic, -time.Hour, telemetry.Nop()) // since in an hour
-	bus.Watch(w, eventtest.ThingChanged, heard.on)
+	var events recorder
+	w := bus.NewWatcher(k, eventtest.ThingsTopic, -time.Hour, telemetry.Nop()) // a lookback that begins in an hour
+	bus.Watch(w, eventtest.ThingChanged, events.on)
 	service{}.run(t, w)
 	require.Eventually(t, func() bool { return w.CaughtUp() }, 10*time.Second, time.Millisecond)
 	late := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{late}))
-	require.Eventually(t, func() bool { return len(heard.has()) > 0 }, 10*time.Second, time.Millisecond)
-	require.Equal(t, []string{late.Key}, heard.has())
+	require.Eventually(t, func() bool { return len(events.received()) > 0 }, 10*time.Second, time.Millisecond)
+	require.Equal(t, []string{late.Key}, events.received())
 }
 
-// What cannot be read is passed over, and Kafka may come later than the watcher.
-func TestAWatcherGoesOn(t *testing.T) {
+// A message that cannot be decoded is skipped, and Kafka may start after the watcher.
+func TestAWatcherSurvivesBadMessagesAndABrokerOutage(t *testing.T) {
 	t.Parallel()
 	brokers := bustest.Broker(t)
 	k := connect(t, brokers)
@@ -105,15 +105,15 @@ func TestAWatcherGoesOn(t *testing.T) {
 	}
 	good := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{good}))
-	var heard watched
+	var events recorder
 	w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, telemetry.Nop())
-	bus.Watch(w, eventtest.ThingChanged, heard.on)
+	bus.Watch(w, eventtest.ThingChanged, events.on)
 	service{}.run(t, w)
 	require.Eventually(t, w.CaughtUp, 10*time.Second, time.Millisecond)
-	require.Equal(t, []string{good.Key}, heard.has())
+	require.Equal(t, []string{good.Key}, events.received())
 
-	away := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), eventtest.ThingsTopic, time.Hour, telemetry.Nop())
-	stop := service{}.run(t, run.Func(away.Run))
-	require.False(t, away.CaughtUp())
+	down := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), eventtest.ThingsTopic, time.Hour, telemetry.Nop())
+	stop := service{}.run(t, run.Func(down.Run))
+	require.False(t, down.CaughtUp())
 	stop()
 }

@@ -1,4 +1,4 @@
-// Package clock is the only place that reads the time, so that tests can decide what time it is.
+// Package clock is the only place that reads the time, so that tests can set it. It refuses timers and time zones.
 package clock
 
 import (
@@ -6,27 +6,27 @@ import (
 	"time"
 )
 
-// Clock tells the time, in UTC, to the microsecond that PostgreSQL keeps.
+// Clock returns the current time in UTC, with the microsecond precision of PostgreSQL.
 type Clock interface {
 	Now() time.Time
 }
 
-// System is the machine's clock.
+// System is the system clock.
 type System struct{}
 
-// Now is the machine's time.
+// Now returns the system time.
 func (System) Now() time.Time { return time.Now().UTC().Truncate(time.Microsecond) }
 
-// Manual is a clock for tests that stands still until it is moved. It is safe for concurrent use.
+// Manual is a clock for tests that changes only by Advance. It is safe for concurrent use.
 type Manual struct {
 	mu  sync.Mutex
 	now time.Time
 }
 
-// At makes a manual clock that stands at t.
+// At returns a manual clock set to t.
 func At(t time.Time) *Manual { return &Manual{now: t.UTC()} }
 
-// Now is the time the clock stands at.
+// Now returns the time that the clock is set to.
 func (m *Manual) Now() time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -13,7 +13,7 @@ func TestClocks(t *testing.T) {
 	t.Parallel()
 	now := clock.System{}.Now()
 	require.Equal(t, time.UTC, now.Location())
-	require.Equal(t, now.Truncate(time.Microsecond), now, "as PostgreSQL keeps it")
+	require.Equal(t, now.Truncate(time.Microsecond), now, "in the precision of PostgreSQL")
 	m := clock.At(time.Date(2026, 11, 24, 14, 30, 0, 0, time.FixedZone("IST", 19800)))
 	first := m.Now()
 	require.Equal(t, first, m.Now())

@@ -2,8 +2,8 @@ package clock
 
 import "time"
 
-// Stopwatch starts measuring; the function it returns tells how long it has been. Durations come from the monotonic clock
-// and are no time of the business, so tests do not decide them.
+// Stopwatch starts measuring and returns a function that returns the time elapsed since. It uses the monotonic clock, and no
+// business rule depends on it, so tests cannot set it.
 func Stopwatch() func() time.Duration {
 	begin := time.Now()
 	return func() time.Duration { return time.Since(begin) }

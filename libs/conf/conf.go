@@ -1,5 +1,6 @@
-// Package conf reads the settings of a process from its environment. Every setting NAME can also come from the file that
-// NAME_FILE names, which is how Kubernetes and Compose hand over secrets. All problems are reported at once.
+// Package conf reads the settings of a process from its environment. Every setting NAME can also be read from the file that
+// NAME_FILE names, as Kubernetes and Compose provide secrets. It reports all problems at once, and refuses to show a value in a
+// problem: it may be a secret.
 package conf
 
 import (
@@ -15,22 +16,22 @@ import (
 	"github.com/caarlos0/env/v11"
 )
 
-// Secret is a setting that never shows itself: not in logs, not in JSON, not in errors.
+// Secret is a setting that is redacted in logs, JSON and errors.
 type Secret string
 
 // Reveal returns the secret's text.
 func (s Secret) Reveal() string { return string(s) }
 
-// String hides the secret.
+// String returns a redacted text.
 func (Secret) String() string { return "[secret]" }
 
-// Format hides the secret from every verb, also from those that texts do not have.
+// Format writes a redacted text for every verb, also for those that strings do not support.
 func (Secret) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "[secret]") }
 
-// LogValue hides the secret from slog.
+// LogValue returns a redacted text for slog.
 func (Secret) LogValue() slog.Value { return slog.StringValue("[secret]") }
 
-// MarshalText hides the secret from encoders.
+// MarshalText returns a redacted text for encoders.
 func (Secret) MarshalText() ([]byte, error) { return []byte("[secret]"), nil }
 
 // UnmarshalText sets the secret from the environment.
@@ -39,7 +40,7 @@ func (s *Secret) UnmarshalText(b []byte) error {
 	return nil
 }
 
-// Checker is a configuration that knows what else makes it wrong. Problem texts name the setting and what to do.
+// Checker is a configuration that can validate itself. Each problem names the setting and says what to do.
 type Checker interface {
 	Check() []string
 }
@@ -47,13 +48,12 @@ type Checker interface {
 // Error lists every problem of a configuration, one line each, sorted.
 type Error struct{ Problems []string }
 
-// Error is the list.
+// Error returns the list.
 func (e *Error) Error() string {
 	return "wrong settings:\n  - " + strings.Join(e.Problems, "\n  - ")
 }
 
-// Load fills a configuration that starts from its defaults with the environment (pairs NAME=value, as os.Environ gives
-// them). The error is an *Error.
+// Load returns defaults with the settings of the environment (pairs NAME=value, as from os.Environ). The error is an *Error.
 func Load[T Checker](defaults T, environ []string) (T, error) {
 	cfg := defaults
 	fields, err := env.GetFieldParams(&cfg)
@@ -71,7 +71,7 @@ func Load[T Checker](defaults T, environ []string) (T, error) {
 	return cfg, nil
 }
 
-// readFiles puts the content of each NAME_FILE into NAME. A final newline is not part of the value.
+// readFiles sets NAME to the content of the file NAME_FILE, without trailing newlines.
 func readFiles(vars map[string]string, fields []env.FieldParams) (problems []string) {
 	for _, f := range fields {
 		file := vars[f.Key+"_FILE"]
@@ -92,12 +92,12 @@ func readFiles(vars map[string]string, fields []env.FieldParams) (problems []str
 	return problems
 }
 
-// parse sets the fields one after the other, so that each error belongs to one setting. Problems never show a value: it may
-// be a secret.
+// parse sets the fields one by one, so that each error belongs to one setting. Problems never quote a value, which may be a
+// secret.
 func parse(cfg any, vars map[string]string, fields []env.FieldParams) (problems []string) {
 	for _, f := range fields {
-		value, there := vars[f.Key]
-		if f.Key == "" || !there {
+		value, set := vars[f.Key]
+		if f.Key == "" || !set {
 			continue
 		}
 		err := env.ParseWithOptions(cfg, env.Options{Environment: map[string]string{f.Key: value}})
@@ -132,7 +132,7 @@ func kindName(t reflect.Type) string {
 	}
 }
 
-// Usage lists the settings of a configuration, one NAME a line with its default.
+// Usage lists the settings of a configuration, one per line with its default.
 func Usage[T any](defaults T) string {
 	var b strings.Builder
 	usage(&b, reflect.ValueOf(defaults), "")
@@ -151,8 +151,8 @@ func usage(b *strings.Builder, v reflect.Value, prefix string) {
 	}
 }
 
-// ExportFiles sets NAME in the process' environment from NAME_FILE for every name with that prefix, for libraries that
-// read the environment themselves, such as OpenTelemetry's. Call it in main only. The error is an *Error.
+// ExportFiles sets the environment variable NAME to the content of the file NAME_FILE for every NAME_FILE with the prefix. It is
+// for libraries that read the environment themselves, such as OpenTelemetry. Call it only in main. The error is an *Error.
 func ExportFiles(prefix string) error {
 	var problems []string
 	for _, pair := range os.Environ() {

@@ -56,7 +56,7 @@ func problems(t *testing.T, err error) []string {
 	return e.Problems
 }
 
-func TestTheEnvironmentWinsOverDefaults(t *testing.T) {
+func TestTheEnvironmentOverridesDefaults(t *testing.T) {
 	t.Parallel()
 	got, err := conf.Load(defaults, []string{"NAME=a=b", "TWO_TIMEOUT=5s", "HOSTS=a:1,b:2", "LEVEL=debug", "LOUD=true", "UNKNOWN=1", "WORKERS="})
 	require.NoError(t, err)
@@ -67,7 +67,7 @@ func TestTheEnvironmentWinsOverDefaults(t *testing.T) {
 	require.Equal(t, 3, defaults.Workers)
 }
 
-func TestEveryProblemIsListedAtOnceUnderItsSetting(t *testing.T) {
+func TestEveryProblemIsListedWithItsSetting(t *testing.T) {
 	t.Parallel()
 	_, err := conf.Load(defaults, []string{
 		"WORKERS=hunter2", "LOUD=hunter2", "LEVEL=hunter2", "ONE_TIMEOUT=5s", "TWO_TIMEOUT=hunter2",
@@ -86,7 +86,7 @@ func TestEveryProblemIsListedAtOnceUnderItsSetting(t *testing.T) {
 	require.Equal(t, 7, strings.Count(err.Error(), "\n  - "))
 }
 
-func TestASettingComesFromAFile(t *testing.T) {
+func TestASettingIsReadFromAFile(t *testing.T) {
 	t.Parallel()
 	got, err := conf.Load(defaults, []string{"NAME_FILE=" + file(t, "from a file\r\n"), "ONE_KEY_FILE=" + file(t, " spaces stay \n"), "WORKERS_FILE=" + file(t, "9")})
 	require.NoError(t, err)
@@ -95,7 +95,7 @@ func TestASettingComesFromAFile(t *testing.T) {
 	require.Equal(t, 9, got.Workers)
 }
 
-func TestASecretNeverShowsItself(t *testing.T) {
+func TestASecretIsRedacted(t *testing.T) {
 	t.Parallel()
 	cfg := config{One: part{Key: "hunter2"}}
 	pointer := &cfg
@@ -180,8 +180,8 @@ type optional struct {
 
 func (optional) Check() []string { return nil }
 
-// A service that does without a group of settings has a nil pointer in its place.
-func TestAGroupOfSettingsCanBeLeftOut(t *testing.T) {
+// A nil pointer omits a group of settings that a service does not have.
+func TestAGroupOfSettingsCanBeOmitted(t *testing.T) {
 	t.Parallel()
 	environ := []string{"GROUP_TIMEOUT=1m"}
 	with, err := conf.Load(optional{Group: &part{}}, environ)
@@ -195,17 +195,17 @@ func TestAGroupOfSettingsCanBeLeftOut(t *testing.T) {
 	require.NotContains(t, conf.Usage(without), "GROUP_")
 }
 
-// It changes the process' environment, under names that no other test has.
+// It sets environment variables that no other test uses.
 func TestExportFiles(t *testing.T) {
 	t.Parallel()
 	for name, value := range map[string]string{
-		"CONFTEST_HEADERS_FILE": file(t, "authorization=hunter2\n"), "CONFTEST_PLAIN": "kept", "CONFTEST_EMPTY_FILE": "", "OTHERTEST_X_FILE": file(t, "x"),
+		"CONFTEST_HEADERS_FILE": file(t, "authorization=hunter2\n"), "CONFTEST_PLAIN": "unchanged", "CONFTEST_EMPTY_FILE": "", "OTHERTEST_X_FILE": file(t, "x"),
 	} {
 		require.NoError(t, os.Setenv(name, value))
 	}
 	require.NoError(t, conf.ExportFiles("CONFTEST_"))
 	require.Equal(t, "authorization=hunter2", os.Getenv("CONFTEST_HEADERS"))
-	require.Equal(t, "kept", os.Getenv("CONFTEST_PLAIN"))
+	require.Equal(t, "unchanged", os.Getenv("CONFTEST_PLAIN"))
 	require.Empty(t, os.Getenv("CONFTEST_EMPTY"))
 	require.Empty(t, os.Getenv("OTHERTEST_X"))
 

@@ -6,19 +6,19 @@ import (
 	"strings"
 )
 
-// IsOrigin reports whether text is http or https and a host, such as http://calls:8080, and nothing else. A single trailing
-// slash is allowed.
+// IsOrigin reports whether text consists only of the scheme http or https and a host, such as http://calls:8080. Trailing
+// slashes are allowed.
 func IsOrigin(text string) bool {
 	u, err := url.Parse(text)
 	return err == nil && isWeb(u) && u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
-// CheckOrigin says what is wrong with the setting of where a service listens.
+// CheckOrigin returns the problem with a setting that must be an origin, if any.
 func CheckOrigin(name, text, example string) []string {
 	return checkAddress(name, text, example, IsOrigin(text))
 }
 
-// CheckURL says what is wrong with the setting of an address, which may have a path.
+// CheckURL returns the problem with a setting that must be an http or https URL, if any. The URL may have a path.
 func CheckURL(name, text, example string) []string {
 	u, err := url.Parse(text)
 	return checkAddress(name, text, example, err == nil && isWeb(u))

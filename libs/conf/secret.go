@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// MinSecretLength is how long a SECRET_KEY must be, in characters: 32 random ones carry at least 128 bits in any
-// alphabet of 16 or more letters.
+// MinSecretLength is the minimum length of SECRET_KEY in characters: 32 random characters have at least 128 bits of entropy in
+// any alphabet of 16 or more characters.
 const MinSecretLength = 32
 
-// CheckSecret returns what is wrong with a secret that protects data: too short, or so regular that it can be guessed.
+// CheckSecret returns the problem with a secret that protects data, if any: it is missing, too short or guessable.
 func CheckSecret(name string, s Secret) []string {
 	text := s.Reveal()
 	advice := "make one with: openssl rand -base64 48"
@@ -19,7 +19,7 @@ func CheckSecret(name string, s Secret) []string {
 		return []string{fmt.Sprintf("%s is not set: %s", name, advice)}
 	case len(text) < MinSecretLength:
 		return []string{fmt.Sprintf("%s is shorter than %d characters: %s", name, MinSecretLength, advice)}
-	case distinct < 10: // 32 characters out of 16 letters have fewer than 10 different ones once in 10,000 times
+	case distinct < 10: // 32 random hexadecimal digits have fewer than 10 different ones once in 10,000 times
 		return []string{fmt.Sprintf("%s can be guessed (only %d different characters): %s", name, distinct, advice)}
 	case isPlaceholder(text):
 		return []string{fmt.Sprintf("%s is a placeholder: %s", name, advice)}
@@ -28,14 +28,14 @@ func CheckSecret(name string, s Secret) []string {
 }
 
 func distinctRunes(s string) int {
-	seen := map[rune]bool{}
+	distinct := map[rune]bool{}
 	for _, r := range s {
-		seen[r] = true
+		distinct[r] = true
 	}
-	return len(seen)
+	return len(distinct)
 }
 
-// isPlaceholder recognizes what people leave in from an example file.
+// isPlaceholder recognizes values that were copied from an example file.
 func isPlaceholder(s string) bool {
 	s = strings.ToLower(s)
 	for _, word := range []string{"changeme", "change-me", "change_me", "secret", "password", "example", "your-", "your_", "placeholder"} {
@@ -46,5 +46,5 @@ func isPlaceholder(s string) bool {
 	return strings.Contains("abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopqrstuvwxyz", s) || strings.HasPrefix(s, "1234567890")
 }
 
-// NewSecret makes a secret that passes CheckSecret: 256 random bits.
+// NewSecret returns a random secret of 256 bits that passes CheckSecret.
 func NewSecret() string { return rand.Text() + rand.Text() }

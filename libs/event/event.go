@@ -1,5 +1,5 @@
-// Package event is the envelope of what services publish: an event, its typed form, and the topic that stores it. It knows no
-// event of the platform; those are in api/events. Ids are made and checked here too.
+// Package event is the envelope of the events that services publish: an event, its typed form, and its topic. It also creates
+// and validates ids. It refuses to know the platform's events, which are in api/events.
 package event
 
 import (
@@ -12,37 +12,37 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Event is a fact on its way to or from Kafka: the CloudEvents 1.0 attributes and the bare payload.
+// Event is one event: the CloudEvents 1.0 attributes and the JSON payload.
 type Event struct {
-	ID     string    // UUIDv7, the same for ever; receivers deduplicate by it
+	ID     string    // UUIDv7; consumers deduplicate by it
 	Type   string    // call.uploaded, …
 	Topic  string    // where it is published
-	Key    string    // id of the aggregate; events of one key stay in order
+	Key    string    // id of the aggregate; events with the same key stay in order
 	Source string    // /convoflow/<service>, set by the outbox
 	Time   time.Time // when it happened, UTC
 	Data   json.RawMessage
 }
 
-// Type ties the name of an event to its topic and the Go type of its payload.
+// Type connects the name of an event type with its topic and the Go type of its payload.
 type Type[T Payload] struct {
 	Name  string
 	Topic string
 }
 
-// Payload is the state of one aggregate.
+// Payload is the state of one aggregate after a change.
 type Payload interface {
-	// AggregateID is the Kafka key.
+	// AggregateID returns the Kafka key.
 	AggregateID() string
 }
 
-// Received is an event with its payload decoded, as a handler gets it.
+// Received is an event with its decoded payload, as passed to a handler.
 type Received[T Payload] struct {
 	Event
 	Data T
 }
 
-// New makes an event of this type with a new id. A payload type always marshals; New panics on one that does
-// not, because that is a bug of the type.
+// New returns an event of this type with a new id. It panics if the payload cannot be marshaled, which is a bug in the payload
+// type.
 func (t Type[T]) New(at time.Time, data T) Event {
 	raw, err := json.Marshal(data)
 	if err != nil {
@@ -51,7 +51,7 @@ func (t Type[T]) New(at time.Time, data T) Event {
 	return Event{ID: NewID(), Type: t.Name, Topic: t.Topic, Key: data.AggregateID(), Time: at.UTC(), Data: raw}
 }
 
-// Decode reads the payload of e. A payload that cannot be read is an Invalid fault: trying again does not help.
+// Decode decodes the payload of e. It fails with an Invalid fault, because a retry cannot succeed.
 func (t Type[T]) Decode(e Event) (Received[T], error) {
 	r := Received[T]{Event: e}
 	if err := json.Unmarshal(e.Data, &r.Data); err != nil {
@@ -63,10 +63,10 @@ func (t Type[T]) Decode(e Event) (Received[T], error) {
 	return r, nil
 }
 
-// NewID makes a UUIDv7: unique, and in the order of creation, so that new rows go to the end of an index.
+// NewID returns a UUIDv7. UUIDv7s sort by creation time, so new rows go to the end of an index.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// ValidID reports whether s is a UUID in its canonical form.
+// ValidID reports whether s is a UUID in canonical form.
 func ValidID(s string) bool {
 	return len(s) == 36 && uuid.Validate(s) == nil
 }

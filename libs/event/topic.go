@@ -2,11 +2,11 @@ package event
 
 import "time"
 
-// Topic is how Kafka stores the events of one sort of aggregate.
+// Topic is a Kafka topic with the events of one kind of aggregate.
 type Topic struct {
 	Name      string
 	Producer  string        // the only service that publishes to it
-	Types     []string      // the names of the event types that are published to it
-	Compacted bool          // keeps the newest event of each key for ever
-	Retention time.Duration // of a topic that is not compacted
+	Types     []string      // names of the event types that are published to it
+	Compacted bool          // Kafka keeps the newest event of each key and deletes older ones
+	Retention time.Duration // how long events are stored; zero if Compacted
 }

@@ -1,6 +1,6 @@
-// Package fault is the one error type of the platform. A fault has a kind, which two tables turn into an HTTP status
-// (Status) and into what a consumer or job does with it (Retryable), a stable code that clients may match on, and a
-// detail for people. It refuses to carry internal text to a client: what was wrapped stays in the log.
+// Package fault is the platform's only error type. A fault has a kind, which decides the HTTP status (Status) and whether a
+// consumer or job retries (Retryable), a stable code that clients may match on, and a detail for people. It refuses to send
+// internal text to a client: the wrapped cause is only logged.
 package fault
 
 import (
@@ -12,26 +12,26 @@ import (
 	"time"
 )
 
-// Kind says what sort of problem it is, never which one.
+// Kind is the category of a problem. The code says which problem it is.
 type Kind int
 
-// The kinds. An error that is no fault is Internal.
+// The kinds. An error that is not a fault is Internal.
 const (
-	Internal         Kind = iota // a bug or something unforeseen of ours
-	Malformed                    // the body is not what its content type says
-	Unauthenticated              // no token, or not a valid one
-	Forbidden                    // a valid token, somebody else's object
+	Internal         Kind = iota // a bug or an unclassified error on our side
+	Malformed                    // the body does not match its content type
+	Unauthenticated              // no token, or an invalid one
+	Forbidden                    // a valid token without access to the object
 	NotFound                     // no such object
-	MethodNotAllowed             // the path exists, the method does not
+	MethodNotAllowed             // the path exists, but not with this method
 	Conflict                     // the object's state does not allow it
 	TooLarge                     // over a size limit
-	Unsupported                  // the request's content type is not served
-	OutOfRange                   // the header Range names no part of the content
-	Invalid                      // one or more fields are wrong
+	Unsupported                  // the request's content type is not supported
+	OutOfRange                   // the header Range matches no part of the content
+	Invalid                      // one or more fields are invalid
 	Limited                      // too many requests
 	Unavailable                  // a dependency is down; the same request may succeed later
 	Timeout                      // a dependency did not answer in time
-	BadGateway                   // a dependency answered, but not what its protocol allows
+	BadGateway                   // a dependency's response violates its protocol
 )
 
 var statuses = map[Kind]int{
@@ -52,43 +52,43 @@ var statuses = map[Kind]int{
 	BadGateway:       http.StatusBadGateway,
 }
 
-// Field is one wrong field of a request, in the shape the apps know (FastAPI's).
+// Field is one invalid field of a request, in FastAPI's format, which the apps parse.
 type Field struct {
-	Type string `json:"type"` // what is wrong with it: missing, string_too_short, …
-	Loc  []any  `json:"loc"`  // where it is: "body", "password"
-	Msg  string `json:"msg"`  // what to do, for people
+	Type string `json:"type"` // the kind of error: missing, string_too_short, …
+	Loc  []any  `json:"loc"`  // path to the field: "body", "password"
+	Msg  string `json:"msg"`  // what to correct, for people
 }
 
-// Error is a fault. Make one with New or Wrap; a zero Error is Internal.
+// Error is a fault. Create it with New or Wrap; the zero Error is Internal.
 type Error struct {
 	Kind       Kind
 	Code       string        // stable and documented, snake_case
 	Detail     string        // for people, safe to show to a client
-	Fields     []Field       // for Invalid: every wrong field
-	Extra      Extra         // further members of the error body, such as the id of the object that is in the way
-	RetryAfter time.Duration // for Limited and Unavailable: when trying again makes sense
+	Fields     []Field       // for Invalid: every invalid field
+	Extra      Extra         // further members of the error body, such as the id of the conflicting object
+	RetryAfter time.Duration // when to retry; zero if not known
 	cause      error
 }
 
-// Extra is what an error body carries beside detail and code.
+// Extra is the members of an error body besides detail and code.
 type Extra map[string]any
 
-// New makes a fault that a client may see as it is.
+// New returns a fault. Clients see its code and detail.
 func New(kind Kind, code, detail string) *Error {
 	return &Error{Kind: kind, Code: code, Detail: detail}
 }
 
-// Wrap makes a fault out of err. err goes to the log, never to a client.
+// Wrap returns a fault with the cause err. The cause is logged and never sent to a client.
 func Wrap(err error, kind Kind, code, detail string) *Error {
 	return &Error{Kind: kind, Code: code, Detail: detail, cause: err}
 }
 
-// Fields makes the Invalid fault of a request with wrong fields. Its detail names the first few of them.
+// Fields returns the Invalid fault of a request with invalid fields. Its detail describes the first three of them.
 func Fields(fields ...Field) *Error {
 	return &Error{Kind: Invalid, Code: "validation_error", Detail: summary(fields), Fields: fields}
 }
 
-// summaryFields is how many wrong fields a detail names: apps show it as it is.
+// summaryFields is how many fields a detail describes. Apps display the detail unchanged.
 const summaryFields = 3
 
 func summary(fields []Field) string {
@@ -103,10 +103,10 @@ func summary(fields []Field) string {
 	return text
 }
 
-// String is the field and what to do, such as "password: String should have at least 8 characters".
+// String returns the field's path and message, such as "password: String should have at least 8 characters".
 func (f Field) String() string {
 	var path []string
-	for _, part := range f.Loc[min(1, len(f.Loc)):] { // the first says where: body, query, …
+	for _, part := range f.Loc[min(1, len(f.Loc)):] { // the first element is the location: body, query, …
 		path = append(path, fmt.Sprint(part))
 	}
 	if len(path) == 0 {
@@ -115,12 +115,12 @@ func (f Field) String() string {
 	return strings.Join(path, ".") + ": " + f.Msg
 }
 
-// BodyField is one wrong field of a JSON body.
+// BodyField returns an invalid field of a JSON body.
 func BodyField(name, typ, msg string) Field {
 	return Field{Type: typ, Loc: []any{"body", name}, Msg: msg}
 }
 
-// After sets when to try again and returns e.
+// After sets RetryAfter and returns e.
 func (e *Error) After(d time.Duration) *Error {
 	e.RetryAfter = d
 	return e
@@ -135,7 +135,7 @@ func (e *Error) With(name string, value any) *Error {
 	return e
 }
 
-// Error is for logs: the code, the detail and the cause.
+// Error returns the code, the detail and the cause, for logs.
 func (e *Error) Error() string {
 	if e.cause != nil {
 		return fmt.Sprintf("%s: %s: %v", e.Code, e.Detail, e.cause)
@@ -143,11 +143,11 @@ func (e *Error) Error() string {
 	return e.Code + ": " + e.Detail
 }
 
-// Unwrap returns what was wrapped.
+// Unwrap returns the cause.
 func (e *Error) Unwrap() error { return e.cause }
 
-// Of returns err as a fault. An error that is none becomes internal_error, a context that ran out timeout; both keep err as
-// the cause.
+// Of returns err as a fault. An error that is not a fault becomes timeout if a deadline was exceeded, and otherwise
+// internal_error; err is then the cause.
 func Of(err error) *Error {
 	var e *Error
 	switch {
@@ -160,20 +160,20 @@ func Of(err error) *Error {
 	}
 }
 
-// KindOf is the kind of err, Internal for an error that is no fault.
+// KindOf returns the kind of err: that of Of(err).
 func KindOf(err error) Kind { return Of(err).Kind }
 
-// Is reports whether err is a fault of that kind.
+// Is reports whether err is a fault of the given kind.
 func Is(err error, kind Kind) bool {
 	var e *Error
 	return errors.As(err, &e) && e.Kind == kind
 }
 
-// Status is the HTTP status of err. This is the only place where one is decided.
+// Status returns the HTTP status for err. No other place decides a status.
 func Status(err error) int { return statuses[KindOf(err)] }
 
-// Retryable reports whether the same input can succeed later, so that a consumer or job tries again instead of parking
-// it. Internal counts as retryable: a database that went away arrives as an error that nobody classified.
+// Retryable reports whether the error may be transient, so that a consumer or job retries instead of giving up. Internal is
+// retryable, because an unclassified error may be transient too.
 func Retryable(err error) bool {
 	switch KindOf(err) {
 	case Internal, Unavailable, Timeout, BadGateway, Limited:

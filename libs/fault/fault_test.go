@@ -35,7 +35,7 @@ func TestEveryKindHasAStatusAndARetry(t *testing.T) {
 	}
 }
 
-func TestErrorsThatAreNoFaults(t *testing.T) {
+func TestErrorsThatAreNotFaults(t *testing.T) {
 	t.Parallel()
 	secret := errors.New("pq: password of user crm")
 	f := fault.Of(fmt.Errorf("read: %w", secret))
@@ -43,7 +43,7 @@ func TestErrorsThatAreNoFaults(t *testing.T) {
 	require.Equal(t, "internal_error", f.Code)
 	require.NotContains(t, f.Detail, "password", "the cause is for the log only")
 	require.ErrorIs(t, f, secret)
-	require.False(t, fault.Is(secret, fault.Internal), "Is asks for a fault")
+	require.False(t, fault.Is(secret, fault.Internal), "only a fault has a kind for Is")
 
 	late := fault.Of(fmt.Errorf("query: %w", context.DeadlineExceeded))
 	require.Equal(t, fault.Timeout, late.Kind)
@@ -51,7 +51,7 @@ func TestErrorsThatAreNoFaults(t *testing.T) {
 	require.ErrorIs(t, late, context.DeadlineExceeded)
 }
 
-func TestAFaultAroundAnotherDecides(t *testing.T) {
+func TestTheOuterFaultDecides(t *testing.T) {
 	t.Parallel()
 	inner := fault.New(fault.NotFound, "call_not_found", "Call not found")
 	outer := fault.Wrap(fmt.Errorf("ask calls: %w", inner), fault.Invalid, "unknown_call", "There is no such call")
@@ -61,7 +61,7 @@ func TestAFaultAroundAnotherDecides(t *testing.T) {
 	require.Equal(t, "call_not_found: Call not found", inner.Error())
 }
 
-func TestFieldsHaveTheShapeThatTheAppsKnow(t *testing.T) {
+func TestFieldsHaveFastAPIsFormat(t *testing.T) {
 	t.Parallel()
 	err := fault.Fields(fault.BodyField("password", "string_too_short", "String should have at least 8 characters"), fault.Field{Type: "missing", Loc: []any{"body", "items", 0, "id"}, Msg: "Field required"})
 	require.Equal(t, 422, fault.Status(err))
@@ -71,7 +71,7 @@ func TestFieldsHaveTheShapeThatTheAppsKnow(t *testing.T) {
 	require.JSONEq(t, `[{"type":"string_too_short","loc":["body","password"],"msg":"String should have at least 8 characters"},{"type":"missing","loc":["body","items",0,"id"],"msg":"Field required"}]`, string(raw))
 }
 
-func TestExtrasAndWaits(t *testing.T) {
+func TestExtraMembersAndRetryAfter(t *testing.T) {
 	t.Parallel()
 	err := fault.New(fault.Conflict, "client_exists", "There is one").With("client_id", "x").With("n", 1).After(3 * time.Second)
 	require.Equal(t, fault.Extra{"client_id": "x", "n": 1}, err.Extra)

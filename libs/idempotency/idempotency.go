@@ -1,5 +1,6 @@
-// Package idempotency makes a request that carries an Idempotency-Key happen once: the key, the change and the answer are
-// one transaction, so a client that lost the answer can ask again and gets the same one.
+// Package idempotency executes a request with an Idempotency-Key only once. It stores the key and the response in the
+// transaction of the change, so that a client that did not receive the response can repeat the request and gets the same
+// response. It owns the table idempotency, and refuses requests without a caller.
 package idempotency
 
 import (
@@ -22,23 +23,24 @@ import (
 //go:embed migrations/*.sql
 var files embed.FS
 
-// Migrations makes the table idempotency.
+// Migrations creates the table idempotency.
 func Migrations() pg.Migrations { return pg.Embedded("idempotency", files) }
 
 const (
-	keep         = 24 * time.Hour // as the HTTP contract promises
+	retention    = 24 * time.Hour // as documented in the HTTP contract
 	maxKeyLength = 255            // characters
 )
 
-// Keeper remembers the answers of one service.
+// Keeper stores the responses of one service by their idempotency keys. It is safe for concurrent use.
 type Keeper struct{ db *pg.DB }
 
-// New makes the keeper of the service whose schema db is.
+// New returns the Keeper in the service's schema db.
 func New(db *pg.DB) *Keeper { return &Keeper{db} }
 
-// Once runs do in a transaction and keeps what it answers. The same key of the same agent for the same operation within 24
-// hours gives that answer again; with another fingerprint it is a Conflict fault. A second request that comes while the
-// first still runs waits for it. When do fails nothing is kept.
+// Once runs do in a transaction and stores its response. For 24 hours, the same key, agent and operation get the stored response
+// without running do again; with a different fingerprint they get a Conflict fault. A concurrent request with the same key
+// waits for the first. If do fails, nothing is stored and the key can be used again. Once fails with an Unauthenticated fault
+// if ctx has no caller, and with an Invalid fault for a key that is not UTF-8 or longer than 255 characters.
 func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -51,34 +53,34 @@ func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []
 	var answer json.RawMessage
 	err = k.db.InTx(ctx, func(ctx context.Context) error {
 		conn := k.db.Conn(ctx)
-		// An expired row is taken over; a fresh one is left alone, and the insert then waits for its transaction.
+		// The insert replaces an expired row. It waits for a concurrent transaction with the same key.
 		tag, err := conn.Exec(ctx, `
 			insert into idempotency as i (agent_id, operation, key, fingerprint) values ($1, $2, $3, $4)
 			on conflict (agent_id, operation, key) do update set fingerprint = excluded.fingerprint, answer = null, created_at = now()
-			where i.created_at < now() - $5::interval`, caller.AgentID, operation, key, sum[:], keep)
+			where i.created_at < now() - $5::interval`, caller.AgentID, operation, key, sum[:], retention)
 		if err != nil {
-			return fmt.Errorf("take the idempotency key: %w", err)
+			return fmt.Errorf("insert the idempotency key: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			answer, err = k.again(ctx, caller.AgentID, operation, key, sum[:])
+			answer, err = k.stored(ctx, caller.AgentID, operation, key, sum[:])
 			return err
 		}
 		if answer, err = do(ctx); err != nil {
 			return err
 		}
 		if _, err := conn.Exec(ctx, `update idempotency set answer = $4 where agent_id = $1 and operation = $2 and key = $3`, caller.AgentID, operation, key, []byte(answer)); err != nil {
-			return fmt.Errorf("keep the answer of an idempotency key: %w", err)
+			return fmt.Errorf("store the response of an idempotency key: %w", err)
 		}
 		return nil
 	})
 	return answer, err
 }
 
-func (k *Keeper) again(ctx context.Context, agentID, operation, key string, sum []byte) (json.RawMessage, error) {
+func (k *Keeper) stored(ctx context.Context, agentID, operation, key string, sum []byte) (json.RawMessage, error) {
 	var before, answer []byte
 	err := k.db.Conn(ctx).QueryRow(ctx, `select fingerprint, answer from idempotency where agent_id = $1 and operation = $2 and key = $3`, agentID, operation, key).Scan(&before, &answer)
 	if err != nil {
-		return nil, fmt.Errorf("read the answer of an idempotency key: %w", err)
+		return nil, fmt.Errorf("read the response of an idempotency key: %w", err)
 	}
 	if subtle.ConstantTimeCompare(before, sum) != 1 {
 		return nil, fault.New(fault.Conflict, "idempotency_key_reused", "This Idempotency-Key was used for another request: make a new one for each thing you create")
@@ -86,10 +88,10 @@ func (k *Keeper) again(ctx context.Context, agentID, operation, key string, sum 
 	return answer, nil
 }
 
-// Sweep forgets old answers as an actor.
+// Sweep returns the actor that deletes responses older than 24 hours, once an hour.
 func (k *Keeper) Sweep(tel telemetry.Set) run.Actor {
-	return run.Every(time.Hour, tel, "forget old idempotency keys", func(ctx context.Context) error {
-		_, err := k.db.Conn(ctx).Exec(ctx, `delete from idempotency where created_at < now() - $1::interval`, keep)
+	return run.Every(time.Hour, tel, "delete old idempotency keys", func(ctx context.Context) error {
+		_, err := k.db.Conn(ctx).Exec(ctx, `delete from idempotency where created_at < now() - $1::interval`, retention)
 		return err
 	})
 }

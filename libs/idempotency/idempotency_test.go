@@ -43,7 +43,7 @@ func caller(ctx context.Context) context.Context {
 	return identity.With(ctx, identity.Caller{AgentID: event.NewID(), Role: identity.Agent})
 }
 
-// create makes a thing; its answer is not how jsonb would write it.
+// create creates a thing. Its response is JSON that jsonb would reformat.
 func (s service) create(ctx context.Context, key, name string) (json.RawMessage, error) {
 	return s.keeper.Once(ctx, "things.create", key, []byte(name), func(ctx context.Context) (json.RawMessage, error) {
 		var id string
@@ -58,7 +58,7 @@ func (s service) things(t *testing.T) (n int) {
 	return n
 }
 
-func TestTheSameRequestGetsTheSameAnswer(t *testing.T) {
+func TestARepeatedRequestGetsTheSameResponse(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx := caller(t.Context())
@@ -88,10 +88,10 @@ func TestTheSameRequestGetsTheSameAnswer(t *testing.T) {
 		require.NoError(t, err)
 		require.NotEqual(t, string(first), string(got))
 	}
-	require.Equal(t, 4, s.things(t), "another key, agent or operation is another request")
+	require.Equal(t, 4, s.things(t), "a different key, agent or operation is a different request")
 }
 
-func TestRequestsAtTheSameTimeHaveOneEffectAndOneAnswer(t *testing.T) {
+func TestConcurrentRequestsAreExecutedOnceAndGetOneResponse(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx := caller(t.Context())
@@ -114,24 +114,24 @@ func TestRequestsAtTheSameTimeHaveOneEffectAndOneAnswer(t *testing.T) {
 	require.Equal(t, 1, s.things(t))
 }
 
-func TestAFailureIsNotKept(t *testing.T) {
+func TestAFailureIsNotStored(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx := caller(t.Context())
-	away := errors.New("away")
+	failure := errors.New("database unavailable")
 	_, err := s.keeper.Once(ctx, "things.create", "k", []byte("a"), func(ctx context.Context) (json.RawMessage, error) {
 		_, err := s.db.Conn(ctx).Exec(ctx, `insert into things default values`)
 		require.NoError(t, err)
-		return nil, away
+		return nil, failure
 	})
-	require.ErrorIs(t, err, away)
-	require.Zero(t, s.things(t), "nor its change")
+	require.ErrorIs(t, err, failure)
+	require.Zero(t, s.things(t), "the change is rolled back")
 	_, err = s.create(ctx, "k", "corrected")
-	require.NoError(t, err, "the key is free, also for a corrected request")
+	require.NoError(t, err, "the key can be used again, also for a corrected request")
 	require.Equal(t, 1, s.things(t))
 }
 
-func TestOneWaitsForAnotherThatThenFails(t *testing.T) {
+func TestARequestWaitsForAConcurrentOneThatFails(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx := caller(t.Context())
@@ -152,13 +152,13 @@ func TestOneWaitsForAnotherThatThenFails(t *testing.T) {
 		err := s.db.Pool().QueryRow(t.Context(), `select exists (select from pg_stat_activity where usename = current_user and wait_event_type = 'Lock')`).Scan(&waiting)
 		return err == nil && waiting
 	}, 5*time.Second, 5*time.Millisecond)
-	fail <- errors.New("away")
+	fail <- errors.New("database unavailable")
 	require.Error(t, <-first)
 	require.NoError(t, <-second)
 	require.Equal(t, 1, s.things(t))
 }
 
-func TestAKeyIsForgottenAfterADay(t *testing.T) {
+func TestAKeyExpiresAfterADay(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx := caller(t.Context())
@@ -173,7 +173,7 @@ func TestAKeyIsForgottenAfterADay(t *testing.T) {
 	require.True(t, fault.Is(err, fault.Conflict))
 	age(25)
 	answer, err := s.create(ctx, "k", "b")
-	require.NoError(t, err, "an expired key is as new")
+	require.NoError(t, err, "an expired key can be used again")
 	again, err := s.create(ctx, "k", "b")
 	require.NoError(t, err)
 	require.Equal(t, string(answer), string(again))
@@ -194,7 +194,7 @@ func TestAKeyIsForgottenAfterADay(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-func TestKeysThatCannotBeKept(t *testing.T) {
+func TestInvalidKeys(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ctx := caller(t.Context())
@@ -203,7 +203,7 @@ func TestKeysThatCannotBeKept(t *testing.T) {
 		require.Equal(t, []any{"header", "Idempotency-Key"}, fault.Of(err).Fields[0].Loc)
 	}
 	_, err := s.create(ctx, strings.Repeat("ü", 255), "a")
-	require.NoError(t, err, "characters are counted")
+	require.NoError(t, err, "the limit counts characters")
 	_, err = s.create(t.Context(), "k", "a")
-	require.True(t, fault.Is(err, fault.Unauthenticated), "without a caller there is nobody to keep it for")
+	require.True(t, fault.Is(err, fault.Unauthenticated), "a key belongs to a caller")
 }

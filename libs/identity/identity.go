@@ -1,5 +1,5 @@
-// Package identity says who is calling. It is plain data that travels in a context: domain packages may import it. How a
-// caller proves who it is belongs to the package token below.
+// Package identity is the caller of a request: plain data that is passed in the context, so that domain packages may import it.
+// It refuses to authenticate; package token does that.
 package identity
 
 import (
@@ -8,31 +8,31 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Role is what an agent may see.
+// Role decides which data an agent may access.
 type Role string
 
-// The roles: an agent sees its own data, an admin the whole team's.
+// The roles: an agent can access its own data, an admin that of the whole team.
 const (
 	Agent Role = "agent"
 	Admin Role = "admin"
 )
 
-// Caller is the agent behind a request, as its verified token says.
+// Caller is the agent that sent a request, according to its verified token.
 type Caller struct {
 	AgentID   string // UUID
 	SessionID string // UUID of the login that the token belongs to
 	TokenID   string // jti
 	Role      Role
-	Token     string // the token itself, to ask another service in the caller's name; never logged
+	Token     string // the token itself, for requests to other services on the caller's behalf; never logged
 }
 
-// IsAdmin reports whether the caller sees the whole team.
+// IsAdmin reports whether the caller can access the data of the whole team.
 func (c Caller) IsAdmin() bool { return c.Role == Admin }
 
-// MaySee reports whether something that belongs to agentID is the caller's to see and change.
+// MaySee reports whether the caller may read and change an object that belongs to agentID.
 func (c Caller) MaySee(agentID string) bool { return c.IsAdmin() || c.AgentID == agentID }
 
-// Scope is the agent whose objects a list shows the caller; empty for the whole team.
+// Scope returns the id of the agent whose objects the caller may list, or "" for those of the whole team.
 func (c Caller) Scope() string {
 	if c.IsAdmin() {
 		return ""
@@ -42,11 +42,10 @@ func (c Caller) Scope() string {
 
 type key struct{}
 
-// With returns a context that carries the caller.
+// With returns a context with the caller.
 func With(ctx context.Context, c Caller) context.Context { return context.WithValue(ctx, key{}, c) }
 
-// From returns the caller. It is an Unauthenticated fault when there is none, which only a route that is open to anyone
-// can meet.
+// From returns the caller in ctx. It fails with an Unauthenticated fault if there is none, as on a route that is open to anyone.
 func From(ctx context.Context) (Caller, error) {
 	c, ok := ctx.Value(key{}).(Caller)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-func TestWhoMaySeeWhat(t *testing.T) {
+func TestRolesAndAccess(t *testing.T) {
 	t.Parallel()
 	agent, admin := identity.Caller{AgentID: "a", Role: identity.Agent}, identity.Caller{AgentID: "b", Role: identity.Admin}
 	require.True(t, agent.MaySee("a"))
@@ -18,7 +18,7 @@ func TestWhoMaySeeWhat(t *testing.T) {
 	require.False(t, identity.Caller{AgentID: "a", Role: "ADMIN"}.IsAdmin())
 }
 
-func TestTheCallerTravelsInTheContext(t *testing.T) {
+func TestTheCallerIsInTheContext(t *testing.T) {
 	t.Parallel()
 	_, err := identity.From(t.Context())
 	require.True(t, fault.Is(err, fault.Unauthenticated))

@@ -1,5 +1,5 @@
-// Package inbox makes the effect of an event and the note that it has been seen one transaction, so that an event that
-// arrives twice has its effect once.
+// Package inbox is the idempotent consumer's inbox: it records the id of each processed event in the transaction that applies
+// the event, so that a duplicate is not applied again. It refuses to store payloads.
 package inbox
 
 import (
@@ -16,17 +16,17 @@ import (
 //go:embed migrations/*.sql
 var files embed.FS
 
-// Migrations makes the table inbox.
+// Migrations creates the table inbox.
 func Migrations() pg.Migrations { return pg.Embedded("inbox", files) }
 
-// Keep is how long a seen event is remembered: longer than any topic that is not compacted is kept, so that a replay from
-// its start still finds every note. Of compacted topics the version in the payload decides.
+// Keep is how long the id of a processed event is stored: longer than the retention of every topic that is not compacted, so
+// that a full replay finds every id. For compacted topics, the version in the payload identifies duplicates.
 const Keep = 35 * 24 * time.Hour
 
-// Inbox remembers what a service has seen.
+// Inbox records the processed events of one service. It is safe for concurrent use.
 type Inbox struct{ db *pg.DB }
 
-// New makes the inbox of the service whose schema db is.
+// New returns the inbox in the service's schema db.
 func New(db *pg.DB) *Inbox { return &Inbox{db} }
 
 // InTx runs fn in a transaction.
@@ -34,36 +34,36 @@ func (i *Inbox) InTx(ctx context.Context, fn func(ctx context.Context) error) er
 	return i.db.InTx(ctx, fn)
 }
 
-// Mark notes the events in the transaction of ctx and returns those that had not been seen before.
-func (i *Inbox) Mark(ctx context.Context, eventIDs []string) (unseen map[string]bool, err error) {
+// Mark records the ids in the transaction of ctx, and returns those that were not recorded before.
+func (i *Inbox) Mark(ctx context.Context, eventIDs []string) (newIDs map[string]bool, err error) {
 	// Sorted, so that two consumers that mark the same events do not deadlock.
 	rows, err := i.db.Conn(ctx).Query(ctx, `insert into inbox (event_id) select distinct unnest($1::uuid[]) order by 1 on conflict do nothing returning event_id::text`, eventIDs)
 	if err != nil {
-		return nil, fmt.Errorf("mark %d events as seen: %w", len(eventIDs), err)
+		return nil, fmt.Errorf("record %d events as processed: %w", len(eventIDs), err)
 	}
 	defer rows.Close()
-	unseen = map[string]bool{}
+	newIDs = map[string]bool{}
 	for rows.Next() {
 		var id string
 		if err := rows.Scan(&id); err != nil {
-			return nil, fmt.Errorf("mark events as seen: %w", err)
+			return nil, fmt.Errorf("record events as processed: %w", err)
 		}
-		unseen[id] = true
+		newIDs[id] = true
 	}
 	if err := rows.Err(); err != nil {
-		return nil, fmt.Errorf("mark %d events as seen: %w", len(eventIDs), err)
+		return nil, fmt.Errorf("record %d events as processed: %w", len(eventIDs), err)
 	}
-	return unseen, nil
+	return newIDs, nil
 }
 
-// Sweep forgets old notes as an actor.
+// Sweep returns the actor that deletes ids older than Keep, once an hour.
 func (i *Inbox) Sweep(tel telemetry.Set) run.Actor {
-	return run.Every(time.Hour, tel, "forget old inbox rows", i.forget)
+	return run.Every(time.Hour, tel, "delete old inbox rows", i.deleteOld)
 }
 
 const sweepSize = 5000 // rows per statement, so that none holds locks for long
 
-func (i *Inbox) forget(ctx context.Context) error {
+func (i *Inbox) deleteOld(ctx context.Context) error {
 	for {
 		tag, err := i.db.Conn(ctx).Exec(ctx, `delete from inbox where event_id in (select event_id from inbox where seen_at < now() - $1::interval limit $2)`, Keep, sweepSize)
 		if err != nil || tag.RowsAffected() < sweepSize {

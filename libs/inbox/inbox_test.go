@@ -34,27 +34,27 @@ func TestAnEventIsNewOnce(t *testing.T) {
 	a, b, c := event.NewID(), event.NewID(), event.NewID()
 	undone := errors.New("changed my mind")
 	err := in.InTx(t.Context(), func(ctx context.Context) error {
-		unseen, err := in.Mark(ctx, []string{a})
+		newIDs, err := in.Mark(ctx, []string{a})
 		require.NoError(t, err)
-		require.Equal(t, map[string]bool{a: true}, unseen)
+		require.Equal(t, map[string]bool{a: true}, newIDs)
 		return undone
 	})
 	require.ErrorIs(t, err, undone)
 
-	unseen, err := in.Mark(t.Context(), []string{b, a, b})
+	newIDs, err := in.Mark(t.Context(), []string{b, a, b})
 	require.NoError(t, err)
-	require.Equal(t, map[string]bool{a: true, b: true}, unseen, "what was undone is new again, what comes twice is one")
-	unseen, err = in.Mark(t.Context(), []string{a, b, c})
+	require.Equal(t, map[string]bool{a: true, b: true}, newIDs, "a rolled-back id is new again, and a repeated id counts once")
+	newIDs, err = in.Mark(t.Context(), []string{a, b, c})
 	require.NoError(t, err)
-	require.Equal(t, map[string]bool{c: true}, unseen)
-	unseen, err = in.Mark(t.Context(), nil)
+	require.Equal(t, map[string]bool{c: true}, newIDs)
+	newIDs, err = in.Mark(t.Context(), nil)
 	require.NoError(t, err)
-	require.Empty(t, unseen)
+	require.Empty(t, newIDs)
 	_, err = in.Mark(t.Context(), []string{"no id"})
-	require.ErrorContains(t, err, "mark 1 events")
+	require.ErrorContains(t, err, "record 1 events")
 }
 
-func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
+func TestOnlyOneOfSeveralConsumersMarksAnEvent(t *testing.T) {
 	t.Parallel()
 	_, in := start(t)
 	var ids, reversed []string
@@ -63,7 +63,7 @@ func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
 		reversed = append([]string{ids[len(ids)-1]}, reversed...)
 	}
 	var mu sync.Mutex
-	seen := map[string]int{}
+	marked := map[string]int{}
 	var wg sync.WaitGroup
 	for i := range 8 {
 		list := ids
@@ -72,11 +72,11 @@ func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
 		}
 		wg.Go(func() {
 			err := in.InTx(t.Context(), func(ctx context.Context) error {
-				unseen, err := in.Mark(ctx, list)
+				newIDs, err := in.Mark(ctx, list)
 				mu.Lock()
 				defer mu.Unlock()
-				for id := range unseen {
-					seen[id]++
+				for id := range newIDs {
+					marked[id]++
 				}
 				return err
 			})
@@ -86,13 +86,13 @@ func TestConsumersThatMarkTheSameEventsTogetherShareThem(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	require.Len(t, seen, 50)
-	for _, n := range seen {
+	require.Len(t, marked, 50)
+	for _, n := range marked {
 		require.Equal(t, 1, n)
 	}
 }
 
-func TestOldNotesAreForgotten(t *testing.T) {
+func TestOldIDsAreDeleted(t *testing.T) {
 	t.Parallel()
 	db, in := start(t)
 	old, fresh := event.NewID(), event.NewID()
@@ -104,7 +104,7 @@ func TestOldNotesAreForgotten(t *testing.T) {
 	}
 	age(old, inbox.Keep+time.Hour)
 	age(fresh, inbox.Keep-time.Hour)
-	_, err = db.Pool().Exec(t.Context(), `insert into inbox select gen_random_uuid(), now() - interval '100 days' from generate_series(1, 10001)`) // more than two statements take
+	_, err = db.Pool().Exec(t.Context(), `insert into inbox select gen_random_uuid(), now() - interval '100 days' from generate_series(1, 10001)`) // more than two statements delete
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
@@ -116,7 +116,7 @@ func TestOldNotesAreForgotten(t *testing.T) {
 	}, 10*time.Second, 10*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)
-	unseen, err := in.Mark(t.Context(), []string{old, fresh})
+	newIDs, err := in.Mark(t.Context(), []string{old, fresh})
 	require.NoError(t, err)
-	require.Equal(t, map[string]bool{old: true}, unseen)
+	require.Equal(t, map[string]bool{old: true}, newIDs)
 }

@@ -1,8 +1,8 @@
-// Package job runs long work outside of requests and consumers: River's tables are the durable timer and the worker pool. Each
-// kind of work has a queue and workers of its own, so that one kind never waits for another; a process has one client for all.
-// A job carries an id and an epoch, nothing else. The business row that the id names decides everything: it holds the lease
-// (libs/lease), counts the attempts, and inserts the next job in the transaction that records the last attempt. A job whose
-// epoch is not the row's any more does nothing.
+// Package job runs long work outside of requests and consumers, with River as the durable queue and worker pool. Each kind of
+// work has its own queue and workers, so that one kind never waits for another; a process has one River client for all kinds.
+// A job contains only an id and an epoch. The business row with that id has the state: its lease (libs/lease) counts the
+// attempts, and the transaction that records an attempt inserts the next job. A job whose epoch is no longer the row's does
+// nothing. The package refuses payloads and its own retry rules: it retries a job only when the row could not be written.
 package job
 
 import (
@@ -30,7 +30,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Migrations makes River's tables. It must run under the lock of pg.Migrate: River's own migrator collides with itself.
+// Migrations creates River's tables. It must run under the lock of pg.Migrate: River's migrator is not safe for concurrent use.
 func Migrations() pg.Migrations {
 	return pg.Migrations{Name: "river", Extra: func(ctx context.Context, db *pg.DB) error {
 		migrator, err := rivermigrate.New(riverpgxv5.New(db.Pool()), &rivermigrate.Config{Logger: slog.New(slog.DiscardHandler)})
@@ -42,10 +42,10 @@ func Migrations() pg.Migrations {
 	}}
 }
 
-// Kind names one sort of work, <service>.<verb>. It is the operation in spans, logs and metrics, and River's kind.
+// Kind names one kind of work, <service>.<verb>. It is the operation in spans, logs and metrics, and River's kind.
 type Kind string
 
-// queue is the kind's queue: River allows no dots in its name.
+// queue returns the name of the kind's queue. River does not allow dots in it.
 func (k Kind) queue() string { return strings.ReplaceAll(string(k), ".", "_") }
 
 // Args are a job's arguments.
@@ -53,37 +53,37 @@ type Args struct {
 	kind  Kind
 	ID    string            `json:"id"`    // of the business row
 	Epoch int64             `json:"epoch"` // of its lease
-	Trace map[string]string `json:"trace"` // W3C headers of the request that it belongs to
+	Trace map[string]string `json:"trace"` // W3C trace headers of the request that caused the job
 }
 
 // Kind implements river.JobArgs.
 func (a Args) Kind() string { return string(a.kind) }
 
-// Work does one job. It returns nil when the row has recorded the result, also when that is a failure; an error means that the
-// row could not be written, and the job is tried again.
+// Work processes one job. It returns nil when the result is recorded in the row, even if that result is a failure. An error
+// means that the row could not be written; the job is then retried.
 type Work func(ctx context.Context, a Args) error
 
-// Limits of the workers of one kind in one process.
+// Limits are the limits of one kind in one process.
 type Limits struct {
-	Workers int           // jobs at the same time
-	Timeout time.Duration // of one job; its context ends then
+	Workers int           // concurrent jobs
+	Timeout time.Duration // of one job; its context ends after it
 }
 
 const (
-	maxAttempts = 1000 // only a database that is away makes one fail
+	maxAttempts = 1000 // attempts fail only while the database is unavailable
 	firstRetry  = time.Second
-	mostRetry   = 30 * time.Second
-	// abandonedAfter is how long a job may have been out of the queue before Abandoned lists it.
+	maxRetry    = 30 * time.Second
+	// abandonedAfter is how long after a process fetched a job Abandoned may list it.
 	abandonedAfter = 30 * time.Second
 )
 
-// Priorities of River: 1 goes first.
+// River's priorities: 1 is the highest.
 const (
 	priorityFirst  = 1
 	priorityNormal = 2
 )
 
-// Queue is the jobs of one process. It is safe for concurrent use.
+// Queue inserts and runs the jobs of one process. After the last Handle it is safe for concurrent use.
 type Queue struct {
 	db    *pg.DB
 	tel   telemetry.Set
@@ -100,20 +100,20 @@ type kind struct {
 	work   Work
 }
 
-// New makes the queue of the service whose schema db is.
+// New returns the queue in the service's schema db.
 func New(db *pg.DB, chain *op.Chain, tel telemetry.Set) *Queue {
 	return &Queue{db: db, tel: tel, chain: chain, kinds: map[Kind]kind{}}
 }
 
-// Handle says how jobs of a kind are done. Call it before the first Insert and before Run.
+// Handle registers the work function of a kind. Call it before the first Insert and before Run.
 func (q *Queue) Handle(k Kind, limits Limits, work Work) {
 	q.kinds[k] = kind{limits, work}
 }
 
-// Empty reports whether no kind is handled.
+// Empty reports whether no kind is registered.
 func (q *Queue) Empty() bool { return len(q.kinds) == 0 }
 
-// open makes the process' one client, which inserts and works.
+// open returns the process's only River client, which both inserts and runs jobs.
 func (q *Queue) open() (*river.Client[pgx.Tx], error) {
 	q.once.Do(func() { q.client, q.err = q.newClient() })
 	return q.client, q.err
@@ -138,13 +138,13 @@ func (q *Queue) newClient() (*river.Client[pgx.Tx], error) {
 		RetryPolicy:          backoff{},
 	})
 	if err != nil {
-		return nil, fmt.Errorf("make the job queue: %w", err)
+		return nil, fmt.Errorf("create the River client: %w", err)
 	}
 	return client, nil
 }
 
-// Insert adds the job that a lease asks for, in the transaction of ctx. It joins the trace of ctx. Without a request it does
-// nothing. When it is due is decided by the database's clock.
+// Insert inserts the job that the lease l requests (l.Job), in the transaction of ctx. It does nothing if the lease requests no
+// job. The job joins the trace of ctx, and is due by the database's clock.
 func (q *Queue) Insert(ctx context.Context, k Kind, id string, l lease.Lease) error {
 	if l.Job == nil {
 		return nil
@@ -158,7 +158,7 @@ func (q *Queue) Insert(ctx context.Context, k Kind, id string, l lease.Lease) er
 	if l.Job.First {
 		opts.Priority = priorityFirst
 	}
-	// A job with any time waits for River's scheduler, which looks every 5 s.
+	// A job with a ScheduledAt waits for River's scheduler, which runs every 5 s.
 	if l.Job.In > 0 {
 		if opts.ScheduledAt, err = q.in(ctx, l.Job.In); err != nil {
 			return err
@@ -182,8 +182,8 @@ func (q *Queue) in(ctx context.Context, d time.Duration) (at time.Time, err erro
 	return at, nil
 }
 
-// Abandoned lists up to limit jobs of a kind that a process took out of the queue some time ago. The process may have died
-// before it began with them: then the row has no holder and the job's epoch, and lease.Requeue asks for another job.
+// Abandoned lists up to limit jobs of a kind that a process fetched at least 30 s ago and that still count as running. If the
+// process died before it began a job, the row has the job's epoch and no holder; lease.Requeue then requests another job.
 func (q *Queue) Abandoned(ctx context.Context, k Kind, limit int) ([]Args, error) {
 	rows, err := q.db.Conn(ctx).Query(ctx, `
 		select args->>'id', (args->>'epoch')::bigint from river_job
@@ -202,7 +202,7 @@ func (q *Queue) Abandoned(ctx context.Context, k Kind, limit int) ([]Args, error
 	return found, nil
 }
 
-// Run does jobs until ctx ends. Then the contexts of running jobs end and they have a few seconds to hand their leases back.
+// Run processes jobs until ctx ends. Then it cancels the contexts of running jobs, which have 9 s to hand back their leases.
 func (q *Queue) Run(ctx context.Context) error {
 	client, err := q.open()
 	if err != nil {
@@ -237,14 +237,14 @@ func (w *worker) Work(ctx context.Context, j *river.Job[Args]) error {
 
 func (w *worker) Timeout(*river.Job[Args]) time.Duration { return w.timeout }
 
-// backoff retries a job whose row could not be written soon: what it waits for is the database.
+// backoff retries after 2 s to 30 s: a job is retried only when the database is unavailable.
 type backoff struct{}
 
 func (backoff) NextRetry(j *rivertype.JobRow) time.Time {
-	return clock.System{}.Now().Add(min(firstRetry<<min(j.Attempt, 10), mostRetry))
+	return clock.System{}.Now().Add(min(firstRetry<<min(j.Attempt, 10), maxRetry))
 }
 
-// warnings passes on River's warnings and errors alone: the chain logs each job already.
+// warnings drops River's log lines below warning: the middleware chain already logs each job.
 type warnings struct{ slog.Handler }
 
 func (h warnings) Enabled(ctx context.Context, level slog.Level) bool {

@@ -64,27 +64,27 @@ func (s service) run(t *testing.T) (stop func()) {
 	return stop
 }
 
-// due is the lease of work that waits for a job.
+// due returns a lease that requests a job.
 func due(epoch int64, in time.Duration) lease.Lease {
 	return lease.Lease{Epoch: epoch, Job: &lease.Job{In: in}}
 }
 
-// insert asks for a job that is due at once.
+// insert inserts a job that is due immediately.
 func (s service) insert(t *testing.T, id string) {
 	t.Helper()
 	require.NoError(t, s.queue.Insert(t.Context(), kind, id, due(1, 0)))
 }
 
-// into hands each job to the test.
-func into(jobs chan<- job.Args) job.Work {
+// sendTo sends each job to the test.
+func sendTo(jobs chan<- job.Args) job.Work {
 	return func(_ context.Context, a job.Args) error { jobs <- a; return nil }
 }
 
-func TestAJobIsDoneAfterItsCommitAndNotAfterARollback(t *testing.T) {
+func TestAJobRunsAfterACommitAndNotAfterARollback(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	jobs := make(chan job.Args, 10)
-	s.work(t, time.Minute, into(jobs))
+	s.work(t, time.Minute, sendTo(jobs))
 	undone := errors.New("changed my mind")
 	require.ErrorIs(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, s.queue.Insert(ctx, kind, event.NewID(), due(1, 0)))
@@ -105,11 +105,11 @@ func TestAJobIsDoneAfterItsCommitAndNotAfterARollback(t *testing.T) {
 	require.Empty(t, jobs)
 }
 
-func TestAJobWaitsForItsTime(t *testing.T) {
+func TestAScheduledJobRunsWhenItIsDue(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	jobs := make(chan job.Args, 10)
-	s.work(t, time.Minute, into(jobs))
+	s.work(t, time.Minute, sendTo(jobs))
 	const wait = 1500 * time.Millisecond
 	began := time.Now()
 	require.NoError(t, s.queue.Insert(t.Context(), kind, "later", due(1, wait)))
@@ -119,7 +119,7 @@ func TestAJobWaitsForItsTime(t *testing.T) {
 	require.Equal(t, "later", (<-jobs).ID)
 	require.GreaterOrEqual(t, time.Since(began), wait)
 	require.Empty(t, jobs)
-	require.NoError(t, s.queue.Insert(t.Context(), kind, "nothing", lease.Lease{Epoch: 1}), "a lease that asks for no job gets none")
+	require.NoError(t, s.queue.Insert(t.Context(), kind, "nothing", lease.Lease{Epoch: 1}), "a lease that requests no job gets none")
 	require.Equal(t, 1, s.states(t)["scheduled"])
 }
 
@@ -136,17 +136,17 @@ func TestAKindNeverWaitsForAnother(t *testing.T) {
 		}
 		return nil
 	})
-	s.queue.Handle(other, job.Limits{Workers: 1, Timeout: time.Minute}, into(jobs))
+	s.queue.Handle(other, job.Limits{Workers: 1, Timeout: time.Minute}, sendTo(jobs))
 	for range 5 {
 		require.NoError(t, s.queue.Insert(t.Context(), slow, "slow", due(1, 0)))
 	}
 	require.NoError(t, s.queue.Insert(t.Context(), other, "other", due(1, 0)))
 	s.run(t)
 	require.Equal(t, "other", (<-jobs).ID)
-	require.Error(t, s.queue.Insert(t.Context(), "test.unknown", "x", due(1, 0)), "nobody would do it")
+	require.Error(t, s.queue.Insert(t.Context(), "test.unknown", "x", due(1, 0)), "no worker would run it")
 }
 
-func TestWhatWasTakenOverGoesFirst(t *testing.T) {
+func TestReclaimedWorkRunsFirst(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	var order []string
@@ -159,12 +159,12 @@ func TestWhatWasTakenOverGoesFirst(t *testing.T) {
 	for _, id := range []string{"1", "2", "3"} {
 		s.insert(t, id)
 	}
-	require.NoError(t, s.queue.Insert(t.Context(), kind, "taken over", lease.Lease{Epoch: 2, Job: &lease.Job{First: true}}))
+	require.NoError(t, s.queue.Insert(t.Context(), kind, "reclaimed", lease.Lease{Epoch: 2, Job: &lease.Job{First: true}}))
 	s.run(t)
 	for range 4 {
 		<-done
 	}
-	require.Equal(t, []string{"taken over", "1", "2", "3"}, order)
+	require.Equal(t, []string{"reclaimed", "1", "2", "3"}, order)
 }
 
 func TestJobsOfADeadProcessAreAbandoned(t *testing.T) {
@@ -189,17 +189,17 @@ func TestJobsOfADeadProcessAreAbandoned(t *testing.T) {
 	require.Empty(t, none)
 }
 
-func TestAJobWhoseRowCouldNotBeWrittenComesAgain(t *testing.T) {
+func TestAJobThatReturnsAnErrorIsRetried(t *testing.T) {
 	t.Parallel()
 	s := start(t)
-	tries := make(chan int, 10)
+	attempts := make(chan int, 10)
 	n := 0
 	s.work(t, time.Minute, func(context.Context, job.Args) error {
 		n++
-		tries <- n
+		attempts <- n
 		switch n {
 		case 1:
-			return errors.New("database away")
+			return errors.New("database unavailable")
 		case 2:
 			panic("oh no")
 		}
@@ -207,7 +207,7 @@ func TestAJobWhoseRowCouldNotBeWrittenComesAgain(t *testing.T) {
 	})
 	s.insert(t, event.NewID())
 	for want := 1; want <= 3; want++ {
-		require.Equal(t, want, <-tries)
+		require.Equal(t, want, <-attempts)
 	}
 	require.Eventually(t, func() bool { return s.states(t)["completed"] == 1 }, 10*time.Second, 10*time.Millisecond)
 }
@@ -233,7 +233,7 @@ func TestTheContextOfAJobEndsWhenTheWorkersStop(t *testing.T) {
 	stop := s.work(t, time.Minute, func(ctx context.Context, _ job.Args) error {
 		close(began)
 		<-ctx.Done()
-		// The lease is handed back although the context is over.
+		// A worker can still hand back its lease after its context has ended.
 		_, err := s.db.Pool().Exec(context.WithoutCancel(ctx), `select 1`)
 		ended <- err
 		return ctx.Err()
@@ -243,11 +243,11 @@ func TestTheContextOfAJobEndsWhenTheWorkersStop(t *testing.T) {
 	stop()
 	require.NoError(t, <-ended)
 	jobs := make(chan job.Args, 1)
-	sibling(t, s.db).work(t, time.Minute, into(jobs))
-	<-jobs // the next process does it
+	sibling(t, s.db).work(t, time.Minute, sendTo(jobs))
+	<-jobs // the next process runs it
 }
 
-func TestAJobThatTakesTooLongLosesItsContext(t *testing.T) {
+func TestTheContextOfAJobEndsAtItsTimeout(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	ended := make(chan error, 10)
@@ -260,7 +260,7 @@ func TestAJobThatTakesTooLongLosesItsContext(t *testing.T) {
 	require.ErrorIs(t, <-ended, context.DeadlineExceeded)
 }
 
-func TestTheTraceGoesOnInTheJob(t *testing.T) {
+func TestAJobJoinsTheTraceOfItsRequest(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	traces := make(chan string, 1)
@@ -271,11 +271,11 @@ func TestTheTraceGoesOnInTheJob(t *testing.T) {
 	require.Equal(t, span.SpanContext().TraceID().String(), <-traces)
 }
 
-func TestWhatADeadProcessLeftRunningBlocksNothing(t *testing.T) {
+func TestJobsOfADeadProcessDoNotBlockOthers(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	jobs := make(chan job.Args, 10)
-	s.queue.Handle(kind, job.Limits{Workers: 4, Timeout: time.Minute}, into(jobs))
+	s.queue.Handle(kind, job.Limits{Workers: 4, Timeout: time.Minute}, sendTo(jobs))
 	for range 5 { // more than there are workers
 		s.insert(t, "stale")
 	}
@@ -286,12 +286,12 @@ func TestWhatADeadProcessLeftRunningBlocksNothing(t *testing.T) {
 	require.Equal(t, "new", (<-jobs).ID)
 }
 
-func TestProcessesShareTheJobsAndEachIsDoneOnce(t *testing.T) {
+func TestProcessesShareTheJobsAndEachRunsOnce(t *testing.T) {
 	t.Parallel()
 	s := start(t)
 	jobs := make(chan job.Args, 200)
-	s.work(t, time.Minute, into(jobs))
-	sibling(t, s.db).work(t, time.Minute, into(jobs))
+	s.work(t, time.Minute, sendTo(jobs))
+	sibling(t, s.db).work(t, time.Minute, sendTo(jobs))
 	want := map[string]bool{}
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		for range 50 {

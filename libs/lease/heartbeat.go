@@ -9,15 +9,14 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// Keep renews a lease until stop is called. work is ctx for the worker: it ends with the cause ErrSuperseded as soon as renew
-// says so, or when nothing could be renewed for ttl. That is measured on the process' own monotonic clock, from began, a
-// clock.Stopwatch that was started before the lease was taken, and then from the moment before each renewal is sent: so the
-// worker stops earlier than the database gives its lease away. stop waits for a renewal that is
-// under way and reports whether the lease was lost.
-func Keep(ctx context.Context, began func() time.Duration, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
+// Keep calls renew at the interval every until stop is called. work is the worker's context: it is canceled with the cause
+// ErrSuperseded when renew returns ErrSuperseded, or when no renewal has succeeded for ttl. The ttl is measured with the
+// process's monotonic clock: from sinceRenewal, a clock.Stopwatch that was started before the lease was taken, and then from
+// before each renewal was sent. So the worker stops before the lease expires in the database.
+// stop waits for a renewal in progress and reports whether the lease was lost.
+func Keep(ctx context.Context, sinceRenewal func() time.Duration, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
 	work, cancel := context.WithCancelCause(ctx)
 	var loop sync.WaitGroup
-	good := began
 	loop.Go(func() {
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
@@ -27,14 +26,14 @@ func Keep(ctx context.Context, began func() time.Duration, ttl, every time.Durat
 				return
 			case <-ticker.C:
 			}
-			sent := clock.Stopwatch()
-			renewing, done := context.WithTimeout(work, ttl-min(ttl, good()))
+			sinceSent := clock.Stopwatch()
+			renewing, done := context.WithTimeout(work, ttl-min(ttl, sinceRenewal()))
 			err := renew(renewing)
 			done()
 			switch {
 			case err == nil:
-				good = sent
-			case errors.Is(err, ErrSuperseded), good() >= ttl:
+				sinceRenewal = sinceSent
+			case errors.Is(err, ErrSuperseded), sinceRenewal() >= ttl:
 				cancel(ErrSuperseded)
 				return
 			}

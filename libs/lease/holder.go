@@ -5,8 +5,7 @@ import (
 	"os"
 )
 
-// ThisProcess names the process as a holder of leases: host/pid. It is for people who look into the database; what fences is the
-// epoch.
+// ThisProcess returns a holder name for this process: host/pid. It is only informative; the epoch is the fencing token.
 func ThisProcess() string {
 	host, err := os.Hostname()
 	if err != nil {

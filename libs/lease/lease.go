@@ -1,7 +1,8 @@
-// Package lease says who may work on a row. A lease is a plain value that a domain embeds; its row is the truth, and the
-// database's clock decides when it ends. So it holds no time of day: only how long is left of it, which the store computes
-// from and writes as now() of the database (libs/pg/table.Remaining). A worker has a lease for a while and renews it; one that
-// is silent for longer has lost it, and whatever it still tries is refused by the epoch.
+// Package lease decides which worker may work on a row. A lease is a plain value that a domain type embeds. It is stored in the
+// row, and it expires by the database's clock: it contains no time of day, only the time left, which the store converts with
+// the database's now() (libs/pg/table.Remaining). A worker holds a lease for a limited time and renews it. A worker that does
+// not renew in time loses the lease, and its later writes are refused because of their old epoch. This package refuses to do
+// I/O; its caller stores the lease and inserts the jobs.
 package lease
 
 import (
@@ -9,38 +10,41 @@ import (
 	"time"
 )
 
-// ErrSuperseded says that a job or a worker's result is not the current one: the work was taken over, ended or removed.
-var ErrSuperseded = errors.New("the lease belongs to somebody else")
+// ErrSuperseded means that a job or worker has an old epoch: the work was reclaimed, ended or removed meanwhile.
+var ErrSuperseded = errors.New("the lease has been superseded")
 
-// Lease is the state of the work on one row. The zero Lease has no work to do.
+// Lease is the state of the work on one row. The zero Lease has no work.
 type Lease struct {
-	// Epoch is the fence: everything that gives the work to somebody else raises it, and what carries an older one is refused.
+	// Epoch is the fencing token: every change of the holder or job increments it, and jobs and workers with an older one are
+	// refused.
 	Epoch int64
-	// Holder is the worker that has the lease; nil while the work waits in the queue and when there is none.
+	// Holder is the worker that holds the lease. It is nil while the work is queued and when there is no work.
 	Holder *string
-	// Left is how long the holder may stay silent, by the database's clock; negative once it has lost the lease. It is nil
-	// without a holder.
+	// Left is the time until the lease expires, by the database's clock; negative after it has expired. It is nil without a
+	// holder.
 	Left     *time.Duration
-	Attempts int // how often a worker began since New or Reset
-	Failures int // how many of them failed
-	// Job is the job that a change asks for. The store inserts it in the transaction of the change and does not save it.
+	Attempts int // how often a worker has begun since New or Restart
+	Failures int // how many of the attempts failed
+	// Job is the job that a change requests. The store inserts it in the transaction of the change and does not save it in the
+	// row.
 	Job *Job `json:"-"`
 }
 
-// Job asks for a job with the lease's epoch.
+// Job requests a job with the lease's epoch.
 type Job struct {
-	In    time.Duration // from now, by the database's clock
-	First bool          // before other jobs that are due
+	In    time.Duration // delay, by the database's clock
+	First bool          // run it before other jobs that are due
 }
 
-// New is the lease of new work, due at once.
+// New returns the lease of new work that is due immediately.
 func New() Lease {
 	var l Lease
 	l.queue(Job{})
 	return l
 }
 
-// Begin gives the lease to the worker of the job with that epoch, under a new epoch. It fails with ErrSuperseded.
+// Begin gives the lease to the holder for ttl, under a new epoch. epoch is that of the job. Begin fails with ErrSuperseded if the
+// job is not current.
 func (l *Lease) Begin(epoch int64, holder string, ttl time.Duration) error {
 	if l.Epoch != epoch || l.Holder != nil {
 		return ErrSuperseded
@@ -51,8 +55,8 @@ func (l *Lease) Begin(epoch int64, holder string, ttl time.Duration) error {
 	return nil
 }
 
-// Check fails with ErrSuperseded unless the worker of that epoch has the lease. One that has expired and that nobody has taken
-// over yet is still the worker's.
+// Check fails with ErrSuperseded unless the worker with this epoch holds the lease. An expired lease belongs to the worker
+// until it is reclaimed.
 func (l *Lease) Check(epoch int64) error {
 	if l.Epoch != epoch || l.Holder == nil {
 		return ErrSuperseded
@@ -60,7 +64,7 @@ func (l *Lease) Check(epoch int64) error {
 	return nil
 }
 
-// Renew lets the worker of that epoch have the lease for ttl from now.
+// Renew extends the lease of the worker with this epoch to ttl from now. It fails like Check.
 func (l *Lease) Renew(epoch int64, ttl time.Duration) error {
 	if err := l.Check(epoch); err != nil {
 		return err
@@ -69,7 +73,7 @@ func (l *Lease) Renew(epoch int64, ttl time.Duration) error {
 	return nil
 }
 
-// End ends the work of that epoch.
+// End ends the work of the worker with this epoch. It fails like Check.
 func (l *Lease) End(epoch int64) error {
 	if err := l.Check(epoch); err != nil {
 		return err
@@ -78,7 +82,8 @@ func (l *Lease) End(epoch int64) error {
 	return nil
 }
 
-// Fail ends the work of that epoch with a failure. With again it is due once more after wait.
+// Fail records that the worker with this epoch failed. With again, the work is queued again, due after wait. It fails like
+// Check.
 func (l *Lease) Fail(epoch int64, wait time.Duration, again bool) error {
 	if err := l.End(epoch); err != nil {
 		return err
@@ -90,7 +95,7 @@ func (l *Lease) Fail(epoch int64, wait time.Duration, again bool) error {
 	return nil
 }
 
-// HandBack gives up the lease for a worker that has to stop. The work goes on before other work.
+// HandBack releases the lease of a worker that must stop. The work is queued before other work. It fails like Check.
 func (l *Lease) HandBack(epoch int64) error {
 	if err := l.End(epoch); err != nil {
 		return err
@@ -99,7 +104,8 @@ func (l *Lease) HandBack(epoch int64) error {
 	return nil
 }
 
-// Postpone moves the turn of the queued job of that epoch without having tried.
+// Postpone delays the queued job with this epoch without counting an attempt. It fails with ErrSuperseded if the job is not
+// current.
 func (l *Lease) Postpone(epoch int64, wait time.Duration) error {
 	if l.Epoch != epoch || l.Holder != nil {
 		return ErrSuperseded
@@ -108,10 +114,10 @@ func (l *Lease) Postpone(epoch int64, wait time.Duration) error {
 	return nil
 }
 
-// Expired reports whether the holder has lost the lease.
+// Expired reports whether the lease has a holder and its time is over.
 func (l *Lease) Expired() bool { return l.Left != nil && *l.Left <= 0 }
 
-// Reclaim takes the lease from a holder that has lost it. The work goes on before other work. It reports whether it did.
+// Reclaim takes an expired lease from its holder, and queues the work before other work. It reports whether it did so.
 func (l *Lease) Reclaim() bool {
 	if !l.Expired() {
 		return false
@@ -120,8 +126,8 @@ func (l *Lease) Reclaim() bool {
 	return true
 }
 
-// Requeue asks again for the job of that epoch, which a process took out of the queue and never began. It reports whether that
-// job is still the current one.
+// Requeue requests a new job in place of the job with this epoch, which a process fetched from the queue and never began. It
+// reports whether it did so: a job that is not current is not replaced.
 func (l *Lease) Requeue(epoch int64) bool {
 	if l.Epoch != epoch || l.Holder != nil {
 		return false
@@ -130,16 +136,16 @@ func (l *Lease) Requeue(epoch int64) bool {
 	return true
 }
 
-// Restart queues the work anew, whoever has it, and counts from the beginning.
+// Restart queues the work again even if a worker holds the lease, and resets Attempts and Failures.
 func (l *Lease) Restart() {
 	l.Attempts, l.Failures = 0, 0
 	l.queue(Job{})
 }
 
-// Resume queues the work anew, due after wait, and keeps counting.
+// Resume queues the work again, due after wait, even if a worker holds the lease. It does not reset Attempts and Failures.
 func (l *Lease) Resume(wait time.Duration) { l.queue(Job{In: wait}) }
 
-// Stop leaves nothing to do. Jobs and workers of before are superseded.
+// Stop ends all work. Earlier jobs and workers are superseded.
 func (l *Lease) Stop() {
 	l.Epoch++
 	l.Holder, l.Left, l.Job = nil, nil, nil

@@ -17,34 +17,34 @@ import (
 
 const ttl = 10 * time.Second
 
-// model is what must be true of a lease whatever happens to it.
+// model is the expected state of a lease after any sequence of steps.
 type model struct {
 	lease  lease.Lease
-	epochs map[int64]bool // of jobs that were asked for
-	worker int64          // epoch of the worker that has the lease; 0 for none
+	epochs map[int64]bool // of jobs that were requested
+	worker int64          // epoch of the worker that holds the lease; 0 for none
 	ended  bool
 }
 
-// check requires what holds after every step. before is the lease as it was.
+// check asserts the invariants after a step. before is the lease before the step.
 func (m *model) check(t *rapid.T, before lease.Lease) {
 	l := m.lease
 	if l.Epoch < before.Epoch {
-		t.Fatalf("the epoch went back from %d to %d", before.Epoch, l.Epoch)
+		t.Fatalf("the epoch decreased from %d to %d", before.Epoch, l.Epoch)
 	}
 	if (l.Holder == nil) != (l.Left == nil) {
-		t.Fatalf("a holder without time or time without a holder: %+v", l)
+		t.Fatalf("a holder without a remaining time, or a remaining time without a holder: %+v", l)
 	}
 	if l.Job != nil && l.Holder != nil {
-		t.Fatalf("a job is asked for while somebody works: %+v", l)
+		t.Fatalf("a job is requested while a worker holds the lease: %+v", l)
 	}
 	if (m.worker != 0) != (l.Holder != nil) {
 		t.Fatalf("worker %d, lease %+v", m.worker, l)
 	}
 	if m.worker != 0 && l.Check(m.worker) != nil {
-		t.Fatalf("the worker %d does not have its lease %+v", m.worker, l)
+		t.Fatalf("the worker %d does not hold its lease %+v", m.worker, l)
 	}
 	if m.worker == 0 && !m.ended && l.Job == nil {
-		t.Fatalf("work that nobody does and no job was asked for: %+v", l)
+		t.Fatalf("work without a holder and without a requested job: %+v", l)
 	}
 	if l.Failures > l.Attempts {
 		t.Fatalf("%d failures in %d attempts", l.Failures, l.Attempts)
@@ -56,17 +56,17 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := &model{lease: lease.New(), epochs: map[int64]bool{}}
 		m.epochs[m.lease.Epoch] = true
-		// Any epoch that was ever given, and some that were not.
+		// Any epoch used so far, and one that was not.
 		epoch := func(t *rapid.T) int64 { return rapid.Int64Range(0, m.lease.Epoch+1).Draw(t, "epoch") }
-		// do runs a step that only the worker of that epoch, or the job of it, may take.
+		// do runs a step that only the worker or job with that epoch may take. ok says whether it may.
 		do := func(t *rapid.T, ok bool, step func() error) bool {
 			before := m.lease
 			err := step()
 			if !ok {
 				if !errors.Is(err, lease.ErrSuperseded) {
-					t.Fatalf("accepted although it is not the current one: %v", err)
+					t.Fatalf("accepted although it is not current: %v", err)
 				}
-				require.Equal(t, before, m.lease, "what is refused changes nothing")
+				require.Equal(t, before, m.lease, "a refused step changes nothing")
 				return false
 			}
 			if err != nil {
@@ -79,7 +79,7 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 			"begin": func(t *rapid.T) {
 				e, before := epoch(t), m.lease
 				if do(t, e == m.lease.Epoch && m.worker == 0, func() error { return m.lease.Begin(e, "w", ttl) }) {
-					require.Greater(t, m.lease.Epoch, e, "a second job of the same epoch begins nothing")
+					require.Greater(t, m.lease.Epoch, e, "a second job with the same epoch cannot begin")
 					m.worker, m.ended, m.lease.Job = m.lease.Epoch, false, nil
 					m.check(t, before)
 				}
@@ -132,7 +132,7 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 				require.Equal(t, expired, m.lease.Reclaim())
 				if expired {
 					require.True(t, m.lease.Job.First)
-					require.ErrorIs(t, m.lease.Check(m.worker), lease.ErrSuperseded, "the late worker")
+					require.ErrorIs(t, m.lease.Check(m.worker), lease.ErrSuperseded, "the worker that was too late")
 					m.worker = 0
 					m.check(t, before)
 				}
@@ -165,12 +165,12 @@ func TestTheZeroLeaseHasNoWork(t *testing.T) {
 	require.Nil(t, l.Job)
 }
 
-func TestAHeartbeatKeepsTheWorkAlive(t *testing.T) {
+func TestAHeartbeatRenewsTheLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var beats atomic.Int64
 		work, stop := lease.Keep(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { beats.Add(1); return nil })
-		time.Sleep(time.Minute - time.Second) // of the test's own clock
+		time.Sleep(time.Minute - time.Second) // virtual time
 		require.NoError(t, work.Err())
 		require.Equal(t, int64(19), beats.Load())
 		require.False(t, stop())
@@ -180,7 +180,7 @@ func TestAHeartbeatKeepsTheWorkAlive(t *testing.T) {
 	})
 }
 
-func TestAWorkerWithoutItsLeaseStops(t *testing.T) {
+func TestAWorkerThatLostItsLeaseStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		work, stop := lease.Keep(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return lease.ErrSuperseded })
@@ -216,7 +216,7 @@ func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
 	})
 }
 
-func TestAWorkerThatStopsIsNotOneThatLost(t *testing.T) {
+func TestAWorkerThatStopsHasNotLostItsLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())

@@ -1,7 +1,7 @@
-// Package network keeps calls to the outside out of database transactions: a transaction that waits for another service holds
-// a connection and locks for as long as that service likes. libs/pg marks the context of a transaction; every client of
-// something outside of the database asks Check first and refuses to go out from inside of one. What has to be learned from
-// outside is learned before the transaction, what has to happen outside is a job.
+// Package network prevents network calls inside database transactions: a transaction that waits for another service holds a
+// connection and locks until that service answers. libs/pg marks the context of a transaction. Every client of another system
+// calls Check first and refuses to run inside a transaction. Fetch external data before the transaction; insert a job for
+// external side effects.
 package network
 
 import (
@@ -9,15 +9,15 @@ import (
 	"errors"
 )
 
-// ErrInTransaction is the answer of a client that was called inside of a transaction. It is a bug of the caller.
-var ErrInTransaction = errors.New("a call to the outside inside of a database transaction")
+// ErrInTransaction is returned by a client that was called inside a transaction, which is a bug in the caller.
+var ErrInTransaction = errors.New("network call inside a database transaction")
 
 type key struct{}
 
-// Forbid marks ctx as that of a transaction.
+// Forbid returns ctx marked as the context of a transaction.
 func Forbid(ctx context.Context) context.Context { return context.WithValue(ctx, key{}, true) }
 
-// Check returns ErrInTransaction when ctx is that of a transaction.
+// Check returns ErrInTransaction if ctx is the context of a transaction.
 func Check(ctx context.Context) error {
 	if ctx.Value(key{}) != nil {
 		return ErrInTransaction

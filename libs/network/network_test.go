@@ -8,7 +8,7 @@ import (
 	"github.com/convoflow/convoflow/libs/network"
 )
 
-func TestAMarkedContextIsRefused(t *testing.T) {
+func TestCheckFailsInsideATransaction(t *testing.T) {
 	t.Parallel()
 	require.NoError(t, network.Check(t.Context()))
 	require.ErrorIs(t, network.Check(network.Forbid(t.Context())), network.ErrInTransaction)

@@ -1,5 +1,5 @@
-// Package op is an operation of a service: a go-kit endpoint behind the one middleware chain that HTTP requests, events and
-// jobs share. It knows none of the three.
+// Package op is the middleware chain of all operations. An operation is a go-kit endpoint; HTTP requests, events and jobs use the
+// same chain. The package refuses to know any of the three transports.
 package op
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Chain is the middleware of every operation: recover, trace, log, count. An operation is named <service>.<verb>, and that
-// string is the span, the log's op and the metric's label.
+// Chain is the middleware of every operation: it recovers panics, traces, logs and measures. An operation is named
+// <service>.<verb>; that string is the span name, the log field op and the metric label op. It is safe for concurrent use.
 type Chain struct {
 	tel      telemetry.Set
 	tracer   trace.Tracer
@@ -31,7 +31,7 @@ type Chain struct {
 	classify func(error) error
 }
 
-// NewChain makes the chain of a service. classify turns what an adapter's library says into a fault, such as pg.Classify.
+// NewChain returns the chain of a service. classify turns an adapter's error into a fault; see pg.Classify.
 func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:        "convoflow_operation_duration_seconds",
@@ -45,7 +45,8 @@ func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
 	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, classify: classify}, nil
 }
 
-// Wrap puts the chain around the endpoint of an operation. The span is of that kind and continues the trace of ctx.
+// Wrap returns the middleware for an operation. Its span has the given kind and joins the trace of ctx. A panic becomes an
+// Internal fault, except http.ErrAbortHandler, which is re-panicked.
 func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 	return func(next endpoint.Endpoint) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (response any, err error) {
@@ -53,10 +54,10 @@ func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 			took := clock.Stopwatch()
 			defer func() {
 				p := recover()
-				if p == http.ErrAbortHandler { //nolint:errorlint // the value itself is net/http's signal to cut the connection
-					left, cancel := context.WithCancel(ctx)
+				if p == http.ErrAbortHandler { //nolint:errorlint // net/http compares the value itself
+					aborted, cancel := context.WithCancel(ctx)
 					cancel()
-					c.end(left, span, op, took(), context.Canceled)
+					c.end(aborted, span, op, took(), context.Canceled)
 					panic(p)
 				}
 				if p != nil {
@@ -82,9 +83,9 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 		span.SetAttributes(attribute.String("error.type", f.Code))
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-			result = "canceled" // the client left or the process stops: nobody's fault
+			result = "canceled" // the client disconnected or the process is stopping
 		case fault.Status(err) >= 500:
-			// Only our own faults mark the span and show their cause; a client's mistake is a normal answer.
+			// Only server errors mark the span as failed and log the cause. Client errors are normal responses.
 			level = slog.LevelError
 			attrs = append(attrs, slog.String("error", err.Error()))
 			span.SetStatus(codes.Error, f.Code)
@@ -95,12 +96,12 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 	span.End()
 }
 
-// Endpoint makes a go-kit endpoint out of a service's method.
+// Endpoint returns a service's method as a go-kit endpoint. The request must be a Req.
 func Endpoint[Req, Res any](method func(context.Context, Req) (Res, error)) endpoint.Endpoint {
 	return func(ctx context.Context, request any) (any, error) {
 		return method(ctx, request.(Req))
 	}
 }
 
-// Classify turns what an adapter's library says into a fault.
+// Classify turns an adapter's error into a fault, with the function passed to NewChain.
 func (c *Chain) Classify(err error) error { return c.classify(err) }

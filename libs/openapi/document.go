@@ -1,5 +1,5 @@
-// Package openapi reads the OpenAPI 3.1 document of a service: which operations there are, who may call them, and what their
-// requests must look like. It refuses a document that it understands only in part: a contract that is half enforced is none.
+// Package openapi parses the OpenAPI 3.1 document of a service: its operations, who may call them, and the schemas of their
+// requests. It refuses a document with parts that it does not support, because it could not enforce them.
 package openapi
 
 import (
@@ -16,23 +16,23 @@ import (
 	"gopkg.in/yaml.v3"
 )
 
-// Access says who may call an operation: its member x-access.
+// Access says who may call an operation: the member x-access.
 type Access string
 
 // The values of x-access.
 const (
 	Anyone Access = "anyone"
-	Signed Access = "signed" // a machine that signs the body, which the method itself checks
-	Agent  Access = "agent"  // any logged-in agent, for its own data
+	Signed Access = "signed" // a machine that signs the body; the method verifies the signature
+	Agent  Access = "agent"  // any authenticated agent, for its own data
 	Admin  Access = "admin"
 )
 
-// Class groups operations that share a rate limit: the member x-class. Without it GET is Read and everything else Write.
+// Class groups operations that share a rate limit: the member x-class. The default is Read for GET and Write otherwise.
 type Class string
 
 // The values of x-class.
 const (
-	Login     Class = "login" // counted by address alone: nobody is logged in, and passwords are guessed here
+	Login     Class = "login" // limited by IP address alone: callers are not authenticated yet, and may be guessing passwords
 	Upload    Class = "upload"
 	Read      Class = "read"
 	Write     Class = "write"
@@ -40,17 +40,17 @@ const (
 )
 
 const (
-	// DefaultBody is how many bytes a request may have unless x-body says otherwise.
+	// DefaultBody is the maximum size of a request body in bytes unless x-body sets one.
 	DefaultBody = 1 << 20
-	// RecordingBody is the value of MaxBody for x-body: recording. The limit is the setting MAX_AUDIO_SIZE_MB.
+	// RecordingBody is the value of MaxBody for x-body: recording. The setting MAX_AUDIO_SIZE_MB has the limit.
 	RecordingBody = -1
-	// DefaultTimeout is how long an operation may take unless x-timeout says otherwise.
+	// DefaultTimeout is the timeout of an operation unless x-timeout sets one.
 	DefaultTimeout = 20 * time.Second
-	// Streamed is the value of Timeout for x-timeout: none. The exchange lasts for as long as bytes flow.
+	// Streamed is the value of Timeout for x-timeout: none. The exchange may last as long as data is transferred.
 	Streamed = 0
 )
 
-// Operation is what the contract says of one method of one path.
+// Operation is one method of one path in the document.
 type Operation struct {
 	ID          string // operationId, <service>.<verb>
 	Method      string
@@ -65,7 +65,7 @@ type Operation struct {
 	Params      []Param // path, query and header
 }
 
-// Pattern is the operation's route for net/http's ServeMux, such as "GET /calls/{id}".
+// Pattern returns the operation's pattern for net/http's ServeMux, such as "GET /calls/{id}".
 func (o Operation) Pattern() string { return o.Method + " " + o.Path }
 
 // Param is one parameter of an operation.
@@ -73,14 +73,14 @@ type Param struct {
 	In       string // path, query, header
 	Name     string
 	Required bool
-	Type     string // the JSON type that its text is converted to
+	Type     string // the JSON type to which its text is converted
 	Schema   Schema
 }
 
-// IsID reports whether the parameter is an id in the path.
+// IsID reports whether the parameter is a UUID in the path.
 func (p Param) IsID() bool { return p.In == "path" && p.Schema.isUUID() }
 
-// multipart is the content type of forms with files. The properties of its schema whose format is binary are files.
+// multipart is the content type of forms with files. A property with the format binary is a file.
 const multipart = "multipart/form-data"
 
 // IsForm reports whether the operation takes a form with files.
@@ -88,10 +88,10 @@ func (o Operation) IsForm() bool { return o.ContentType == multipart }
 
 const docURL = "convoflow:openapi"
 
-// methods are the members of a path item that are operations.
+// methods are the supported operations of a path item.
 var methods = []string{"get", "put", "post", "delete", "patch"}
 
-// Parse reads a document, YAML or JSON, and returns its operations by their ids.
+// Parse parses a document, in YAML or JSON, and returns its operations by operationId. It fails if any part is not supported.
 func Parse(doc []byte) (map[string]Operation, error) {
 	var tree map[string]any
 	if err := yaml.Unmarshal(doc, &tree); err != nil {
@@ -128,7 +128,7 @@ func Parse(doc []byte) (map[string]Operation, error) {
 }
 
 func newCompiler(tree map[string]any) (*jsonschema.Compiler, error) {
-	// Through JSON, because the schema compiler wants JSON's types.
+	// Converted through JSON, because the schema compiler needs JSON's types.
 	asJSON, err := json.Marshal(tree)
 	if err != nil {
 		return nil, fmt.Errorf("read the OpenAPI document as JSON: %w", err)
@@ -149,14 +149,14 @@ func newCompiler(tree map[string]any) (*jsonschema.Compiler, error) {
 	return compiler, nil
 }
 
-// reader reads one operation.
+// reader parses one operation.
 type reader struct {
 	compiler *jsonschema.Compiler
 	tree     map[string]any
 	at       string // the operation's JSON pointer
 }
 
-// rawOperation is an operation as the document has it.
+// rawOperation is an operation as written in the document.
 type rawOperation struct {
 	ID         string `yaml:"operationId"`
 	Access     Access `yaml:"x-access"`
@@ -290,7 +290,7 @@ func pointer(s string) string {
 	return strings.NewReplacer("~", "~0", "/", "~1").Replace(s)
 }
 
-// typeOf is the JSON type of a parameter's schema, through a $ref.
+// typeOf returns the JSON type of a parameter's schema. It follows $ref.
 func typeOf(s *jsonschema.Schema) string {
 	for s.Ref != nil {
 		s = s.Ref

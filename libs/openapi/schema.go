@@ -17,10 +17,10 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Schema is one JSON schema of the contract. It is safe for concurrent use.
+// Schema is one JSON schema of the document. It is safe for concurrent use.
 type Schema struct{ compiled *jsonschema.Schema }
 
-// Check validates a value and returns every wrong field. loc is where the value itself is, such as "body".
+// Check validates a value and returns all invalid fields. loc is the location of the value itself, such as "body".
 func (s Schema) Check(value any, loc ...any) []fault.Field {
 	fields, safe := invalidValues(value, slices.Clone(loc))
 	if !safe {
@@ -38,7 +38,7 @@ func (s Schema) Check(value any, loc ...any) []fault.Field {
 	return fields
 }
 
-// least is the smallest number of properties that an object of the schema has.
+// least returns the minimum number of properties of the schema's objects.
 func (s Schema) least() int {
 	least := 0
 	for _, part := range parts([]*jsonschema.Schema{s.compiled}) {
@@ -49,8 +49,8 @@ func (s Schema) least() int {
 	return least
 }
 
-// knownIn counts the members of an object that the schema names. Only they count in an update: one that names no known field
-// would change nothing.
+// knownIn counts the members of an object that the schema defines. In an update only they count: an update without known
+// fields would change nothing.
 func (s Schema) knownIn(object map[string]any) (n int) {
 	names := map[string]bool{}
 	for _, part := range parts([]*jsonschema.Schema{s.compiled}) {
@@ -59,7 +59,7 @@ func (s Schema) knownIn(object map[string]any) (n int) {
 		}
 	}
 	if len(names) == 0 {
-		return len(object) // any member is known
+		return len(object) // the schema allows any member
 	}
 	for name := range object {
 		if names[name] {
@@ -73,7 +73,7 @@ func tooFewFields(loc []any, least int) fault.Field {
 	return fault.Field{Type: "too_short", Loc: loc, Msg: fmt.Sprintf("Send at least %d of the fields", least)}
 }
 
-// Property is the JSON type of a property that the schema names.
+// Property returns the JSON type of a property. known is false if the schema does not define it.
 func (s Schema) Property(name string) (kind string, known bool) {
 	for _, part := range parts([]*jsonschema.Schema{s.compiled}) {
 		if p, ok := part.Properties[name]; ok {
@@ -83,10 +83,10 @@ func (s Schema) Property(name string) (kind string, known bool) {
 	return "", false
 }
 
-// Known returns the part of a checked value that the schema names. See known.
+// Known removes from a validated value what the schema does not define, and returns it. It changes value. See known.
 func (s Schema) Known(value any) any { return known(value, s.compiled) }
 
-// Default is the value of the schema's default, nil without one.
+// Default returns the schema's default value, or nil if it has none.
 func (s Schema) Default() any {
 	for at := s.compiled; at != nil; at = at.Ref {
 		if at.Default != nil {
@@ -96,7 +96,7 @@ func (s Schema) Default() any {
 	return nil
 }
 
-// isUUID reports whether the schema is that of an id.
+// isUUID reports whether the schema has the format uuid.
 func (s Schema) isUUID() bool {
 	return slices.ContainsFunc(parts([]*jsonschema.Schema{s.compiled}), func(p *jsonschema.Schema) bool {
 		return p.Format != nil && p.Format.Name == "uuid"
@@ -126,11 +126,11 @@ func collect(e *jsonschema.ValidationError, value any, base []any, out *[]fault.
 	}
 }
 
-// location is where something is in a value: names of fields and indexes of lists.
+// location returns the path to a part of a value: names of fields and indexes of lists.
 func location(parts []string, value any) (loc []any) {
 	for _, part := range parts {
 		if list, ok := value.([]any); ok {
-			i, _ := strconv.Atoi(part) // the validator took it from the same list
+			i, _ := strconv.Atoi(part) // the validator returns valid indexes
 			loc, value = append(loc, i), list[i]
 			continue
 		}
@@ -140,7 +140,7 @@ func location(parts []string, value any) (loc []any) {
 	return loc
 }
 
-// describe names a problem with the words that the apps know from pydantic.
+// describe returns the type and message of a problem as pydantic has them, because the apps match on those.
 func describe(k jsonschema.ErrorKind) (typ, msg string) {
 	switch k := k.(type) {
 	case *kind.Required:
@@ -200,7 +200,7 @@ func describe(k jsonschema.ErrorKind) (typ, msg string) {
 	}
 }
 
-// list shows the values of an enum; null is left out, because leaving a field out says the same.
+// list formats the values of an enum. It omits null, because omitting the field means the same.
 func list(values []any) string {
 	var texts []string
 	for _, v := range values {
@@ -211,9 +211,9 @@ func list(values []any) string {
 	return strings.Join(texts, ", ")
 }
 
-// invalidValues finds what no service accepts: texts that PostgreSQL rejects, and numbers so large or exact that comparing them
-// is expensive. With such a number safe is false, and the value must not be validated.
-// loc grows and shrinks during the walk; each reported field has a copy.
+// invalidValues finds values that no service accepts: texts that PostgreSQL rejects, and numbers that are so large or precise
+// that comparing them is expensive. If there is such a number, safe is false and the value must not be validated. loc is
+// reused during the recursion, so each reported field has a copy.
 func invalidValues(v any, loc []any) (out []fault.Field, safe bool) {
 	safe = true
 	inner := func(v any, at any) {
@@ -248,16 +248,17 @@ func badText(loc []any) fault.Field {
 	return fault.Field{Type: "string_unicode", Loc: slices.Clone(loc), Msg: "Text should be UTF-8 without the character U+0000"}
 }
 
-// plausible reports whether a number could be a float64 that somebody wrote. 1e999999 has a million digits for the
-// validator, which calculates exactly.
+// plausible reports whether a number is short and in the range of a float64. The validator calculates exactly, so 1e999999
+// would have a million digits.
 func plausible(n json.Number) bool {
 	_, exponent, _ := strings.Cut(strings.ToLower(string(n)), "e")
 	e, err := strconv.Atoi(cmp.Or(exponent, "0"))
 	return err == nil && e >= -400 && e <= 400 && len(n) <= 64
 }
 
-// known removes what the schemas do not name from a checked value. Names must match exactly: encoding/json would accept "NAME"
-// for "name", which has not been checked. Times become RFC 3339 in UTC. An object whose schemas name no property stays whole.
+// known removes from a validated value what the schemas do not define. Names must match exactly: encoding/json would accept
+// "NAME" for "name", which has not been validated. Times become RFC 3339 in UTC. An object whose schemas define no properties
+// is not changed.
 func known(v any, schemas ...*jsonschema.Schema) any {
 	schemas = parts(schemas)
 	switch v := v.(type) {
@@ -296,7 +297,7 @@ func known(v any, schemas ...*jsonschema.Schema) any {
 	return v
 }
 
-// parts lists the schemas and those that they are made of.
+// parts returns the schemas and, recursively, those that they refer to by $ref, allOf, anyOf and oneOf.
 func parts(schemas []*jsonschema.Schema) (out []*jsonschema.Schema) {
 	for _, s := range schemas {
 		out = append(out, s)

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// formats are the format names of the contract that the compiler does not check the way we mean them.
+// formats are the formats that the schema compiler would not validate as the contract defines them.
 var formats = map[string]func(any) error{
 	"uuid":      text(regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`).MatchString),
 	"date-time": text(func(s string) bool { _, err := ParseTime(s); return err == nil }),
@@ -19,10 +19,10 @@ var formats = map[string]func(any) error{
 	"email":     text(regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`).MatchString),
 }
 
-// languages are the codes of ISO 639-1.
+// languages are the language codes of ISO 639-1.
 const languages = "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
 
-// isLanguage reports whether a text is a code of ISO 639-1, in any case.
+// isLanguage reports whether a text is an ISO 639-1 code, in upper or lower case.
 func isLanguage(code string) bool {
 	return slices.Contains(strings.Fields(languages), strings.ToLower(code))
 }
@@ -36,10 +36,10 @@ func text(ok func(string) bool) func(any) error {
 	}
 }
 
-// layouts are the forms of a time that apps send. One without a zone is UTC.
+// layouts are the time formats that apps send. A time without a zone is UTC.
 var layouts = []string{time.RFC3339Nano, "2006-01-02T15:04:05.999999999", "2006-01-02T15:04", "2006-01-02 15:04:05.999999999Z07:00", "2006-01-02 15:04:05.999999999", "2006-01-02 15:04", time.DateOnly}
 
-// ParseTime reads a time as apps send it; the result is in UTC.
+// ParseTime parses a time in any of the formats that apps send. The result is in UTC.
 func ParseTime(s string) (time.Time, error) {
 	for _, layout := range layouts {
 		if t, err := time.Parse(layout, s); err == nil && t.UTC().Year() >= 1 && t.UTC().Year() <= 9999 {
@@ -49,7 +49,8 @@ func ParseTime(s string) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is no RFC 3339 time", s)
 }
 
-// Convert turns the text of a parameter or form field into a value of its JSON type. Otherwise typ and msg say what is wrong.
+// Convert converts the text of a parameter or form field into a value of its JSON type. If that fails, typ and msg describe the
+// problem; otherwise typ is empty.
 func Convert(text, kind string) (value any, typ, msg string) {
 	switch kind {
 	case "integer":
@@ -73,7 +74,7 @@ func Convert(text, kind string) (value any, typ, msg string) {
 	}
 }
 
-// number refuses what Go takes for a number and JSON does not, such as +5 and 0x10: it could not be marshalled.
+// number converts a number. It refuses numbers that Go accepts and JSON does not, such as +5 and 0x10: they cannot be marshaled.
 func number(text string) (value any, typ, msg string) {
 	if !json.Valid([]byte(text)) {
 		return nil, "value_error", "Input should be a number as JSON writes it, such as 5 or 0.5"

@@ -9,8 +9,8 @@ import (
 	"github.com/convoflow/convoflow/libs/openapi"
 )
 
-// Go reads more numbers than JSON has. One of them in a form once was a 500.
-func TestConvertedNumbersCanBeMarshalled(t *testing.T) {
+// Go accepts numbers that are not valid JSON. In a form, such a number once caused a 500.
+func TestConvertedNumbersCanBeMarshaled(t *testing.T) {
 	t.Parallel()
 	for _, text := range []string{"31.5", "5", "-0", "1e3"} {
 		value, typ, _ := openapi.Convert(text, "number")

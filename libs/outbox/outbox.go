@@ -1,6 +1,6 @@
-// Package outbox makes a change and its events one transaction: Append writes the events beside the change, the relay
-// publishes them to Kafka afterwards, in order, and deletes them once the broker has them. Nothing publishes in any other
-// way. An event may be published twice (a crash between the two), never not at all.
+// Package outbox is the transactional outbox. Append writes events in the transaction of the change that caused them. The relay
+// then publishes them to Kafka in order, and deletes them once the broker has acknowledged them. It delivers at least once: a
+// crash between publishing and deleting publishes an event twice. Services publish in no other way.
 package outbox
 
 import (
@@ -19,27 +19,28 @@ import (
 //go:embed migrations/*.sql
 var files embed.FS
 
-// Migrations makes the table outbox.
+// Migrations creates the table outbox.
 func Migrations() pg.Migrations { return pg.Embedded("outbox", files) }
 
-// Outbox is the outbox of one service.
+// Outbox is the outbox of one service. It is safe for concurrent use.
 type Outbox struct {
 	db   *pg.DB
 	tel  telemetry.Set
 	wake chan struct{}
 }
 
-// New makes the outbox of the service whose schema db is.
+// New returns the outbox in the service's schema db.
 func New(db *pg.DB, tel telemetry.Set) *Outbox {
 	return &Outbox{db: db, tel: tel, wake: make(chan struct{}, 1)}
 }
 
-// maxData is how many bytes a payload may have. A broker refuses 1 MB, and a relay that cannot publish one event publishes
-// none after it.
+// maxData is the largest payload in bytes. A broker rejects messages over 1 MB, and an event that cannot be published blocks all
+// events after it.
 const maxData = 900_000
 
-// Append writes events in the transaction of ctx and wakes the relay after its commit. Events of one aggregate keep the
-// order of their commits as long as the caller holds the lock on the aggregate's row, which Change of a store does.
+// Append writes events in the transaction of ctx, and wakes the relay after the commit. Events of one aggregate are published in
+// commit order if the caller holds the lock on the aggregate's row, as a store's Change does. It fails for a payload over
+// 900,000 bytes.
 func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -63,7 +64,7 @@ func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	return nil
 }
 
-// Wake makes the relay look at once.
+// Wake makes the relay poll immediately.
 func (o *Outbox) Wake() {
 	select {
 	case o.wake <- struct{}{}:

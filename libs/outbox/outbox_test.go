@@ -21,7 +21,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// What comes after the relay, Kafka and all, is tested in libs/bus.
+// The tests of libs/bus cover publishing to Kafka.
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
@@ -41,7 +41,7 @@ func start(t *testing.T) (*pg.DB, *outbox.Outbox, telemetry.Set) {
 	return db, outbox.New(db, tel), tel
 }
 
-// publisher hands each batch to a test, which says what becomes of it.
+// publisher sends each batch to a test, which sends back the result of Publish.
 type publisher struct {
 	batches chan []outbox.Message
 	results chan error
@@ -77,7 +77,7 @@ func left(t *testing.T, db *pg.DB) (n int) {
 	return n
 }
 
-func TestEventsArePublishedAsTheyWereWrittenWithTheirTrace(t *testing.T) {
+func TestEventsArePublishedUnchangedWithTheirTrace(t *testing.T) {
 	t.Parallel()
 	db, o, tel := start(t)
 	p := relay(t, o)
@@ -88,8 +88,8 @@ func TestEventsArePublishedAsTheyWereWrittenWithTheirTrace(t *testing.T) {
 	got := <-p.batches
 	first.Source, second.Source = "/convoflow/test", "/convoflow/test"
 	trace := tel.Inject(ctx)
-	require.Equal(t, []outbox.Message{{Event: first, Trace: trace}, {Event: second, Trace: trace}}, got, "the payload byte for byte")
-	require.Equal(t, 2, left(t, db), "they stay until the broker has them")
+	require.Equal(t, []outbox.Message{{Event: first, Trace: trace}, {Event: second, Trace: trace}}, got, "the payloads are byte-for-byte the same")
+	require.Equal(t, 2, left(t, db), "they are stored until the broker has acknowledged them")
 	p.results <- nil
 	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
 	require.NoError(t, testutil.GatherAndCompare(tel.Metrics, strings.NewReader(`
@@ -99,14 +99,14 @@ func TestEventsArePublishedAsTheyWereWrittenWithTheirTrace(t *testing.T) {
 	`), "convoflow_outbox_published_total"))
 }
 
-func TestWhatCouldNotBePublishedComesAgain(t *testing.T) {
+func TestAFailedPublishIsRetriedInOrder(t *testing.T) {
 	t.Parallel()
 	db, o, tel := start(t)
 	p := relay(t, o)
 	e := thing(1)
-	require.NoError(t, o.Append(t.Context(), e), "outside of a transaction it is its own")
+	require.NoError(t, o.Append(t.Context(), e), "outside a transaction it starts one")
 	require.Equal(t, e.ID, (<-p.batches)[0].ID)
-	p.results <- errors.New("broker away")
+	p.results <- errors.New("broker unavailable")
 	later := thing(2)
 	require.NoError(t, o.Append(t.Context(), later))
 	again := <-p.batches
@@ -119,14 +119,14 @@ func TestWhatCouldNotBePublishedComesAgain(t *testing.T) {
 	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
 }
 
-func TestARowThatCommitsLateIsNotSteppedOver(t *testing.T) {
+func TestARowThatCommitsLateIsNotSkipped(t *testing.T) {
 	t.Parallel()
 	db, o, _ := start(t)
 	p := relay(t, o)
 	late, early := thing(1), thing(2)
 	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, o.Append(ctx, late))          // takes its number first
-		require.NoError(t, o.Append(t.Context(), early)) // another transaction, committed at once
+		require.NoError(t, o.Append(ctx, late))          // gets its id first
+		require.NoError(t, o.Append(t.Context(), early)) // another transaction, committed immediately
 		require.Equal(t, early.ID, (<-p.batches)[0].ID)
 		p.results <- nil
 		return nil
@@ -135,7 +135,7 @@ func TestARowThatCommitsLateIsNotSteppedOver(t *testing.T) {
 	p.results <- nil
 }
 
-func TestAnEventThatKafkaWouldRefuseIsRefusedHere(t *testing.T) {
+func TestAnEventThatIsTooLargeForKafkaIsRefused(t *testing.T) {
 	t.Parallel()
 	db, o, _ := start(t)
 	huge := thing(1)

@@ -14,31 +14,30 @@ import (
 	"github.com/convoflow/convoflow/libs/run"
 )
 
-// Message is an event as the publisher gets it: with the trace that it belongs to.
+// Message is an event with its trace.
 type Message struct {
 	event.Event
 	Trace map[string]string // W3C traceparent and tracestate
 }
 
-// Publisher puts messages on Kafka. Publish returns nil only when the broker has all of them durably, and keeps their
-// order per key.
+// Publisher publishes messages to Kafka in order per key. Publish returns nil only when the broker has acknowledged all of them.
 type Publisher interface {
 	Publish(ctx context.Context, messages []Message) error
 }
 
 const (
-	batchSize = 500                    // messages per round: half a megabyte at the usual size
-	idlePoll  = time.Second            // finds what another replica wrote, and what a crash left; own writes wake the relay
-	busyPoll  = 20 * time.Millisecond  // after there was something, doubled up to idlePoll: the next write is likely soon
-	retryWait = 500 * time.Millisecond // after a failure, doubled up to retryMost
-	retryMost = 10 * time.Second
+	batchSize = 500                    // messages per poll: about 0.5 MB
+	idlePoll  = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
+	busyPoll  = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
+	retryWait = 500 * time.Millisecond // after a failure, doubled up to retryMax
+	retryMax  = 10 * time.Second
 )
 
-// Relay publishes the outbox as an actor. Of all replicas of a service one leads, chosen by an advisory lock: two relays
-// that share the rows with SKIP LOCKED would publish out of order.
+// Relay returns the actor that publishes the events of the outbox. An advisory lock elects one replica of the service as the
+// leader: several relays that share the rows with SKIP LOCKED would publish out of order.
 func (o *Outbox) Relay(to Publisher) run.Actor {
 	published := prometheus.NewCounter(prometheus.CounterOpts{Name: "convoflow_outbox_published_total", Help: "Events published to Kafka.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
-	age := prometheus.NewGauge(prometheus.GaugeOpts{Name: "convoflow_outbox_oldest_seconds", Help: "Age of the oldest event that is not published yet, seen by the leading replica.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
+	age := prometheus.NewGauge(prometheus.GaugeOpts{Name: "convoflow_outbox_oldest_seconds", Help: "Age of the oldest event that is not published yet, as measured by the leading replica.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
 	return run.Func(func(ctx context.Context) error {
 		if err := errors.Join(o.tel.Metrics.Register(published), o.tel.Metrics.Register(age)); err != nil {
 			return fmt.Errorf("register the relay's metrics: %w", err)
@@ -51,19 +50,19 @@ func (o *Outbox) Relay(to Publisher) run.Actor {
 			if progress {
 				wait = retryWait
 			}
-			o.tel.Log.WarnContext(ctx, "the outbox relay starts over", "error", err, "wait", wait)
+			o.tel.Log.WarnContext(ctx, "the outbox relay failed, restarting", "error", err, "wait", wait)
 			select {
 			case <-ctx.Done():
 			case <-time.After(wait):
 			}
-			wait = min(2*wait, retryMost)
+			wait = min(2*wait, retryMax)
 		}
 		return nil
 	})
 }
 
-// lead publishes for as long as this process is the leader. All of its statements run on the connection that holds the
-// lock, so a leader that lost it cannot delete what the next one is publishing.
+// lead publishes while this process is the leader. All its statements run on the connection that holds the lock, so a former
+// leader cannot delete rows that the next leader is publishing.
 func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Counter, age prometheus.Gauge) (progress bool, err error) {
 	conn, release, err := o.db.Lead(ctx, "outbox")
 	if err != nil {
@@ -71,7 +70,7 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 	}
 	defer release()
 	for poll := idlePoll; ; {
-		n, oldest, err := o.round(ctx, conn, to)
+		n, oldest, err := o.publishBatch(ctx, conn, to)
 		if err != nil {
 			age.Set(oldest.Seconds())
 			return progress, err
@@ -107,9 +106,9 @@ type row struct {
 	Age     time.Duration
 }
 
-// round publishes one batch from the front. It reads from the start every time: ids are given before the commit, and a
-// cursor would step over a row that commits late.
-func (o *Outbox) round(ctx context.Context, conn *pgx.Conn, to Publisher) (n int, oldest time.Duration, err error) {
+// publishBatch publishes the oldest events and returns how many, and the age of the oldest. It uses no cursor: ids are assigned
+// before the commit, and a cursor would skip a row that commits late.
+func (o *Outbox) publishBatch(ctx context.Context, conn *pgx.Conn, to Publisher) (n int, oldest time.Duration, err error) {
 	rows, err := conn.Query(ctx, `select id, event_id::text, topic, key, type, time, data, trace, now() - created_at as age from outbox order by id limit $1`, batchSize)
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the outbox: %w", err)
@@ -133,7 +132,7 @@ func (o *Outbox) round(ctx context.Context, conn *pgx.Conn, to Publisher) (n int
 		return 0, found[0].Age, fmt.Errorf("publish: %w", err)
 	}
 	if _, err := conn.Exec(ctx, `delete from outbox where id = any($1)`, ids); err != nil {
-		return 0, found[0].Age, fmt.Errorf("clear the outbox: %w", err)
+		return 0, found[0].Age, fmt.Errorf("delete published events from the outbox: %w", err)
 	}
 	return len(found), found[0].Age, nil
 }

@@ -1,5 +1,5 @@
-// Package page is the paging of lists: what a request says, what one page is, and the cursor between two pages. A cursor is
-// the sort key of the last row, so that a page costs the same at any depth.
+// Package page is keyset pagination: the paging part of a request, one page of a list, and the cursor of the next page. A cursor
+// is the sort key of a page's last row, so every page costs the same. The package refuses to know any list's order or table.
 package page
 
 import (
@@ -9,15 +9,15 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Request is the part of a list request that chooses the page. Embed it. The contract limits the fields and sets Limit when it
-// is left out.
+// Request is the part of a list request that selects the page; embed it. The contract limits the fields and has the default of
+// Limit.
 type Request struct {
 	Limit  int    `query:"limit"`
-	Cursor string `query:"cursor"` // Of.Next of the page before
-	Skip   int    `query:"skip"`   // rows after the cursor; for apps that count
+	Cursor string `query:"cursor"` // Of.Next of the previous page
+	Skip   int    `query:"skip"`   // rows to skip after the cursor; for apps that page by number
 }
 
-// All is a page that holds everything, for lists that are short by nature.
+// All requests up to 10,000 rows, for lists that are always short.
 func All() Request { return Request{Limit: 10_000} }
 
 // Of is one page of a list.
@@ -26,15 +26,15 @@ type Of[T any] struct {
 	Next  string // cursor of the next page, empty on the last
 }
 
-// Parts returns the items and the cursor of the next page, for libs/rpc.
+// Parts returns the items and the cursor of the next page. libs/rpc uses it.
 func (p Of[T]) Parts() (items any, next string) { return p.Items, p.Next }
 
-// Show returns the page with each item shown as something else, for libs/rpc.
+// Show returns the page with view applied to each item. libs/rpc uses it.
 func (p Of[T]) Show(view func(item any) any) any {
 	return Map(p, func(item T) any { return view(item) })
 }
 
-// Map returns the page with each item made into another.
+// Map returns the page with f applied to each item.
 func Map[T, R any](p Of[T], f func(T) R) Of[R] {
 	out := Of[R]{Items: make([]R, len(p.Items)), Next: p.Next}
 	for i, item := range p.Items {
@@ -43,13 +43,13 @@ func Map[T, R any](p Of[T], f func(T) R) Of[R] {
 	return out
 }
 
-// Encode makes a cursor of a sort key: texts, numbers and times.
+// Encode returns the cursor of a sort key. The parts of the key are texts, numbers and times.
 func Encode(key ...any) string {
-	raw, _ := json.Marshal(key) // such values always marshal
+	raw, _ := json.Marshal(key) // these types always marshal
 	return base64.RawURLEncoding.EncodeToString(raw)
 }
 
-// Decode reads a cursor whose key has that many parts. Any other text is an Invalid fault.
+// Decode returns the parts of a cursor's key as texts. It fails with Invalid() unless the key has that many parts.
 func Decode(cursor string, parts int) ([]string, error) {
 	raw, err := base64.RawURLEncoding.DecodeString(cursor)
 	var key []any
@@ -69,7 +69,7 @@ func Decode(cursor string, parts int) ([]string, error) {
 	return texts, nil
 }
 
-// Invalid is the fault of a cursor that was not made by the same list.
+// Invalid returns the fault for a cursor that does not belong to the list.
 func Invalid() error {
 	return fault.Fields(fault.Field{Type: "value_error", Loc: []any{"query", "cursor"}, Msg: "Input should be a cursor from the header Link of the page before"})
 }

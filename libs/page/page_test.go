@@ -11,7 +11,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 )
 
-func TestACursorIsReadAsItWasMade(t *testing.T) {
+func TestACursorIsDecodedAsEncoded(t *testing.T) {
 	t.Parallel()
 	at := time.Date(2026, 11, 24, 9, 0, 0, 123456000, time.UTC)
 	cursor := page.Encode(at, "an id", int64(42), nil)
@@ -21,7 +21,7 @@ func TestACursorIsReadAsItWasMade(t *testing.T) {
 	require.Equal(t, []string{"2026-11-24T09:00:00.123456Z", "an id", "42", "null"}, key)
 }
 
-func TestAPageIsShownItemByItem(t *testing.T) {
+func TestShowMapsEachItem(t *testing.T) {
 	t.Parallel()
 	p := page.Of[int]{Items: []int{1, 2}, Next: "next"}
 	shown := p.Show(func(item any) any { return item.(int) * 10 }).(page.Of[any])

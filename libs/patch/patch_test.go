@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/patch"
 )
 
-func TestAFieldIsLeftOutNullOrAValue(t *testing.T) {
+func TestAFieldIsOmittedNullOrAValue(t *testing.T) {
 	t.Parallel()
 	for body, want := range map[string]*string{`{}`: new("before"), `{"name":null}`: nil, `{"name":"after"}`: new("after")} {
 		var update struct {

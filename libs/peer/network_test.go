@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-func TestNoServiceIsAskedInsideATransaction(t *testing.T) {
+func TestACallInsideATransactionIsRefused(t *testing.T) {
 	t.Parallel()
 	tr := &transport{answer: fine}
 	client := New("calls", "http://calls", telemetry.Nop())
@@ -17,6 +17,6 @@ func TestNoServiceIsAskedInsideATransaction(t *testing.T) {
 	for range 2 * tripAfter {
 		require.ErrorIs(t, client.Get(network.Forbid(caller(t.Context())), "/calls/1", &call{}), network.ErrInTransaction)
 	}
-	require.Zero(t, tr.asked.Load())
-	require.NoError(t, client.Get(caller(t.Context()), "/calls/1", &call{}), "such a bug does not open the breaker")
+	require.Zero(t, tr.calls.Load())
+	require.NoError(t, client.Get(caller(t.Context()), "/calls/1", &call{}), "a refused call does not count for the breaker")
 }

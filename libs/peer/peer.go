@@ -1,6 +1,6 @@
-// Package peer asks another service in the name of a caller, for the one case where waiting for an event would show: an
-// object that was made a moment ago. One try, a short time-out, and a breaker, so that a service that is down costs
-// nothing after the first few requests.
+// Package peer calls another service on behalf of a caller. It exists for the one case in which a service cannot wait for an
+// event: an object that was created a moment ago. It makes one attempt with a short timeout, and has a circuit breaker, so
+// that a service that is down delays only the first few requests. It refuses to write and to retry.
 package peer
 
 import (
@@ -26,11 +26,11 @@ import (
 const (
 	timeout   = 2 * time.Second
 	maxAnswer = 4 << 20         // bytes: a long call with its transcript
-	openFor   = 5 * time.Second // after tripping
-	tripAfter = 5               // failures in a row
+	openFor   = 5 * time.Second // how long the breaker stays open
+	tripAfter = 5               // consecutive failures
 )
 
-// Client asks one service.
+// Client calls one service. It is safe for concurrent use.
 type Client struct {
 	base    string
 	http    *http.Client
@@ -38,7 +38,7 @@ type Client struct {
 	breaker *gobreaker.CircuitBreaker[[]byte]
 }
 
-// New makes a client for the service at base, such as http://calls:8080.
+// New returns a client for the service at base, such as http://calls:8080.
 func New(name, base string, tel telemetry.Set) *Client {
 	return &Client{
 		base: strings.TrimRight(base, "/"),
@@ -47,14 +47,15 @@ func New(name, base string, tel telemetry.Set) *Client {
 		breaker: gobreaker.NewCircuitBreaker[[]byte](gobreaker.Settings{
 			Name: name, Timeout: openFor,
 			ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= tripAfter },
-			// What the other service refuses is an answer, not a failure.
+			// A refusal by the other service is a valid response, not a failure.
 			IsSuccessful: func(err error) bool { return err == nil || !fault.Is(err, fault.Unavailable) },
 		}),
 	}
 }
 
-// Get reads an object that the caller of ctx may see. NotFound, Forbidden and Unauthenticated are the other service's
-// faults; anything else that goes wrong is Unavailable. Inside of a transaction it refuses with network.ErrInTransaction.
+// Get reads an object with the token of ctx's caller. It fails with the other service's fault if that is NotFound, Forbidden or
+// Unauthenticated, with ctx.Err() if ctx ended, with network.ErrInTransaction inside a transaction, and otherwise with an
+// Unavailable fault. It takes at most 2 s.
 func (c *Client) Get(ctx context.Context, path string, into any) error {
 	if err := network.Check(ctx); err != nil {
 		return err
@@ -93,7 +94,7 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	res, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil, ctx.Err() // our own client left, which says nothing about the other service
+			return nil, ctx.Err() // our own client disconnected, which is no failure of the other service
 		}
 		return nil, unavailable(err)
 	}
@@ -105,7 +106,7 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	kinds := map[int]fault.Kind{http.StatusNotFound: fault.NotFound, http.StatusForbidden: fault.Forbidden, http.StatusUnauthorized: fault.Unauthenticated}
 	if kind, ok := kinds[res.StatusCode]; ok {
 		var body struct{ Code, Detail string }
-		_ = json.Unmarshal(raw, &body) // without a body the kind says enough
+		_ = json.Unmarshal(raw, &body) // the kind is enough without a body
 		return nil, fault.New(kind, body.Code, body.Detail)
 	}
 	if res.StatusCode != http.StatusOK {

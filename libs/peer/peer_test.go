@@ -37,7 +37,7 @@ func serve(t *testing.T, h http.HandlerFunc) *Client {
 	return New("calls", server.URL+"/", telemetry.Nop())
 }
 
-func TestWhatAnotherServiceAnswers(t *testing.T) {
+func TestResponsesOfTheOtherServiceBecomeFaults(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		answer http.HandlerFunc
@@ -47,13 +47,13 @@ func TestWhatAnotherServiceAnswers(t *testing.T) {
 		"403":         {respond(403, `{"code":"call_forbidden","detail":"Somebody else's"}`), fault.Forbidden, "call_forbidden"},
 		"404":         {respond(404, `{"code":"call_not_found","detail":"No such call","request_id":"x"}`), fault.NotFound, "call_not_found"},
 		"401":         {respond(401, `{"code":"token_expired"}`), fault.Unauthenticated, "token_expired"},
-		"404 of whom": {respond(404, `<html>`), fault.NotFound, ""},
+		"404 as HTML": {respond(404, `<html>`), fault.NotFound, ""},
 		"500":         {respond(500, `{"code":"internal_error","detail":"secret"}`), fault.Unavailable, "service_unavailable"},
 		"503":         {respond(503, ``), fault.Unavailable, "service_unavailable"},
 		"429":         {respond(429, ``), fault.Unavailable, "service_unavailable"},
 		"garbage":     {respond(200, `<html>`), fault.Unavailable, "service_unavailable"},
 		"too long":    {respond(200, `{"id":"`+strings.Repeat("x", maxAnswer)+`"}`), fault.Unavailable, "service_unavailable"},
-		"cut": {func(w http.ResponseWriter, _ *http.Request) {
+		"truncated": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "100")
 			_, _ = io.WriteString(w, `{"id":`)
 		}, fault.Unavailable, "service_unavailable"},
@@ -82,16 +82,16 @@ func respond(status int, body string) http.HandlerFunc {
 	}
 }
 
-func TestTheCallerTheTraceAndTheRequestGoAlong(t *testing.T) {
+func TestTheTokenTraceAndRequestIDAreForwarded(t *testing.T) {
 	t.Parallel()
 	tel := telemetry.Nop()
-	var seen http.Header
+	var sent http.Header
 	var path string
 	client := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		seen, path = r.Header, r.URL.Path
+		sent, path = r.Header, r.URL.Path
 		_, _ = io.WriteString(w, `{"id":"1","unknown":true}`)
 	})
-	// A request id only exists inside a request.
+	// Only a request has a request id.
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	authenticate := func(*http.Request) (identity.Caller, error) {
@@ -113,26 +113,26 @@ func TestTheCallerTheTraceAndTheRequestGoAlong(t *testing.T) {
 	api.ServeHTTP(w, r)
 	require.Equal(t, 200, w.Code, w.Body)
 	require.Equal(t, "/calls/1", path)
-	require.Equal(t, "Bearer the-token", seen.Get("Authorization"))
-	require.Equal(t, "the-request", seen.Get(rpc.RequestIDHeader))
+	require.Equal(t, "Bearer the-token", sent.Get("Authorization"))
+	require.Equal(t, "the-request", sent.Get(rpc.RequestIDHeader))
 	require.NotEmpty(t, trace)
-	require.Contains(t, seen.Get("Traceparent"), trace)
+	require.Contains(t, sent.Get("Traceparent"), trace)
 }
 
-func TestNobodyAsksForNobody(t *testing.T) {
+func TestACallWithoutACallerIsRefused(t *testing.T) {
 	t.Parallel()
-	client := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("asked without a caller") })
+	client := serve(t, func(http.ResponseWriter, *http.Request) { t.Error("sent a request without a caller") })
 	require.True(t, fault.Is(client.Get(t.Context(), "/calls/1", &call{}), fault.Unauthenticated))
 }
 
-// transport is the network, in virtual time.
+// transport replaces the network, in virtual time.
 type transport struct {
-	asked  atomic.Int32
+	calls  atomic.Int32
 	answer func(r *http.Request) (*http.Response, error)
 }
 
 func (tr *transport) RoundTrip(r *http.Request) (*http.Response, error) {
-	tr.asked.Add(1)
+	tr.calls.Add(1)
 	return tr.answer(r)
 }
 
@@ -147,7 +147,7 @@ func hang(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-func TestAServiceThatHangsCostsTwoSecondsAndSoonNothing(t *testing.T) {
+func TestAServiceThatHangsOpensTheBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := &transport{answer: hang}
@@ -164,13 +164,13 @@ func TestAServiceThatHangsCostsTwoSecondsAndSoonNothing(t *testing.T) {
 			require.True(t, fault.Is(client.Get(ctx, "/calls/1", &call{}), fault.Unavailable))
 		}
 		require.Zero(t, time.Since(begin))
-		require.Equal(t, int32(tripAfter), tr.asked.Load(), "the breaker is open")
+		require.Equal(t, int32(tripAfter), tr.calls.Load(), "the breaker is open")
 
 		tr.answer = refuse
 		<-time.After(openFor + time.Millisecond)
 		require.Error(t, client.Get(ctx, "/calls/1", &call{}))
 		require.Error(t, client.Get(ctx, "/calls/1", &call{}))
-		require.Equal(t, int32(tripAfter+1), tr.asked.Load(), "one try, then it is open again")
+		require.Equal(t, int32(tripAfter+1), tr.calls.Load(), "one half-open request, then the breaker is open again")
 
 		tr.answer = fine
 		<-time.After(openFor + time.Millisecond)
@@ -182,7 +182,7 @@ func TestAServiceThatHangsCostsTwoSecondsAndSoonNothing(t *testing.T) {
 	})
 }
 
-func TestAnswersAndLeavingClientsDoNotTripTheBreaker(t *testing.T) {
+func TestRefusalsAndDisconnectedClientsDoNotTripTheBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		tr := &transport{answer: func(*http.Request) (*http.Response, error) {

@@ -15,7 +15,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// SQLSTATE codes that mean something here, from appendix A of the PostgreSQL manual.
+// SQLSTATE codes that this package acts on, from appendix A of the PostgreSQL manual.
 const (
 	uniqueViolation      = "23505"
 	serializationFailure = "40001"
@@ -24,8 +24,8 @@ const (
 	queryCanceled        = "57014"
 )
 
-// Classify turns what the database says into a fault: one that is away or overloaded is Unavailable with a time to try
-// again. Faults and everything else pass unchanged.
+// Classify turns a database error into a fault: a database that is down or overloaded is Unavailable, with a RetryAfter of
+// one second. Faults and all other errors are returned unchanged.
 func Classify(err error) error {
 	var already *fault.Error
 	if err == nil || errors.As(err, &already) || errors.Is(err, context.Canceled) {
@@ -37,23 +37,23 @@ func Classify(err error) error {
 	return err
 }
 
-// Unique reports whether err is the violation of that unique constraint or index.
+// Unique reports whether err is a violation of the named unique constraint or index.
 func Unique(err error, constraint string) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && e.Code == uniqueViolation && e.ConstraintName == constraint
 }
 
-// NoRows reports whether err says that a query found nothing.
+// NoRows reports whether err means that a query returned no row.
 func NoRows(err error) bool { return errors.Is(err, pgx.ErrNoRows) }
 
-func lostRace(err error) bool {
+func conflicted(err error) bool {
 	var e *pgconn.PgError
 	return errors.As(err, &e) && (e.Code == serializationFailure || e.Code == deadlockDetected)
 }
 
-// passing reports whether a code says that the server has trouble of its own: connection exception, insufficient resources
-// (disk full among them), operator intervention, system error.
-func passing(code string) bool {
+// transient reports whether a SQLSTATE is in a class of server trouble: connection exception, insufficient resources (such as
+// a full disk), operator intervention or system error.
+func transient(code string) bool {
 	return slices.Contains([]string{"08", "53", "57", "58"}, code[:min(len(code), 2)])
 }
 
@@ -64,7 +64,7 @@ func unavailable(err error) bool {
 		case serializationFailure, deadlockDetected, lockNotAvailable, queryCanceled:
 			return true
 		}
-		return passing(e.Code) || e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; a read-only standby
+		return transient(e.Code) || e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; read-only standby
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

@@ -21,9 +21,9 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-func TestWhatTheDatabaseSaysBecomesAFault(t *testing.T) {
+func TestDatabaseErrorsAreClassified(t *testing.T) {
 	t.Parallel()
-	const away, ours = 503, 500
+	const unavailable, internal = 503, 500
 	tests := map[string]struct {
 		fail   func(t *testing.T, db *pg.DB) error
 		status int
@@ -35,53 +35,53 @@ func TestWhatTheDatabaseSaysBecomesAFault(t *testing.T) {
 				_, err = db.Conn(ctx).Exec(ctx, `select pg_sleep(60)`)
 				return err
 			})
-		}, away},
+		}, unavailable},
 		"lock timeout": {func(t *testing.T, db *pg.DB) error {
 			return db.InTx(t.Context(), func(ctx context.Context) error {
 				require.NoError(t, insert(ctx, db, 1))
-				return db.InTx(t.Context(), func(ctx context.Context) error { // another one, that waits for the first
+				return db.InTx(t.Context(), func(ctx context.Context) error { // a second transaction that waits for the first
 					_, err := db.Conn(ctx).Exec(ctx, `set local lock_timeout = 20`)
 					require.NoError(t, err)
 					return insert(ctx, db, 1)
 				})
 			})
-		}, away},
+		}, unavailable},
 		"connection cut": {func(t *testing.T, db *pg.DB) error {
 			return db.InTx(t.Context(), func(ctx context.Context) error {
 				_, err := db.Conn(ctx).Exec(ctx, `select pg_terminate_backend(pg_backend_pid())`)
 				return err
 			})
-		}, away},
+		}, unavailable},
 		"connection cut between statements": {func(t *testing.T, db *pg.DB) error {
 			return db.InTx(t.Context(), func(ctx context.Context) error {
 				_, err := db.Pool().Exec(ctx, `select pg_terminate_backend($1)`, db.Tx(ctx).Conn().PgConn().PID())
 				require.NoError(t, err)
 				return insert(ctx, db, 1)
 			})
-		}, away},
+		}, unavailable},
 		"disk full": {func(t *testing.T, db *pg.DB) error {
 			_, err := db.Pool().Exec(t.Context(), `do $$ begin raise exception 'full' using errcode = '53100'; end $$`)
 			return err
-		}, away},
+		}, unavailable},
 		"read-only standby": {func(t *testing.T, db *pg.DB) error {
 			return db.InTx(t.Context(), func(ctx context.Context) error {
 				_, err := db.Conn(ctx).Exec(ctx, `set transaction read only`)
 				require.NoError(t, err)
 				return insert(ctx, db, 1)
 			})
-		}, away},
-		"pool closed":    {func(t *testing.T, db *pg.DB) error { db.Close(); return insert(t.Context(), db, 1) }, away},
-		"nobody listens": {func(t *testing.T, _ *pg.DB) error { return unreachable(t) }, away},
-		"deadline":       {func(t *testing.T, db *pg.DB) error { return deadline(t, db) }, 504},
+		}, unavailable},
+		"pool closed": {func(t *testing.T, db *pg.DB) error { db.Close(); return insert(t.Context(), db, 1) }, unavailable},
+		"no server":   {func(t *testing.T, _ *pg.DB) error { return unreachable(t) }, unavailable},
+		"deadline":    {func(t *testing.T, db *pg.DB) error { return deadline(t, db) }, 504},
 		"unique": {func(t *testing.T, db *pg.DB) error {
 			return errors.Join(insert(t.Context(), db, 1), insert(t.Context(), db, 1))
-		}, ours},
-		"wrong SQL": {func(t *testing.T, db *pg.DB) error { _, err := db.Pool().Exec(t.Context(), `selekt`); return err }, ours},
+		}, internal},
+		"wrong SQL": {func(t *testing.T, db *pg.DB) error { _, err := db.Pool().Exec(t.Context(), `selekt`); return err }, internal},
 		"no rows": {func(t *testing.T, db *pg.DB) error {
 			err := db.Pool().QueryRow(t.Context(), `select n from numbers where n = 7`).Scan(new(int))
 			require.True(t, pg.NoRows(fmt.Errorf("find: %w", err)))
 			return err
-		}, ours},
+		}, internal},
 		"a fault": {func(*testing.T, *pg.DB) error { return fault.New(fault.NotFound, "x", "X") }, 404},
 	}
 	for name, tt := range tests {
@@ -93,11 +93,11 @@ func TestWhatTheDatabaseSaysBecomesAFault(t *testing.T) {
 			err := pg.Classify(fmt.Errorf("save: %w", cause))
 			require.Equal(t, tt.status, fault.Status(err), "%v (%T)", cause, cause)
 			require.ErrorIs(t, err, cause)
-			if tt.status == away {
+			if tt.status == unavailable {
 				f := fault.Of(err)
 				require.Equal(t, "database_unavailable", f.Code)
 				require.Positive(t, f.RetryAfter)
-				require.NotContains(t, f.Detail, "numbers", "no SQL reaches a client")
+				require.NotContains(t, f.Detail, "numbers", "the client sees no SQL")
 			}
 		})
 	}
@@ -125,7 +125,7 @@ func deadline(t *testing.T, db *pg.DB) error {
 	return err
 }
 
-func TestUniqueKnowsItsConstraint(t *testing.T) {
+func TestUniqueMatchesTheConstraint(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	require.NoError(t, insert(t.Context(), db, 1))
@@ -136,7 +136,7 @@ func TestUniqueKnowsItsConstraint(t *testing.T) {
 	require.False(t, pg.Unique(pgx.ErrNoRows, "numbers_once"))
 }
 
-func TestAPoolRecoversWithoutARestart(t *testing.T) {
+func TestAPoolReconnects(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	require.NoError(t, insert(t.Context(), db, 1))
@@ -145,7 +145,7 @@ func TestAPoolRecoversWithoutARestart(t *testing.T) {
 	require.Equal(t, []int{1}, stored(t, db))
 }
 
-func TestWrongDatabaseSettings(t *testing.T) {
+func TestInvalidDatabaseSettings(t *testing.T) {
 	t.Parallel()
 	require.Len(t, pg.Config{}.Check(), 2)
 	require.Empty(t, pg.Config{URL: "postgres://a:b@c/d", MaxConns: 2}.Check())
@@ -154,7 +154,7 @@ func TestWrongDatabaseSettings(t *testing.T) {
 	require.NotContains(t, problems[0], "hunter2")
 }
 
-func TestAWrongPasswordIsSaidAtOnce(t *testing.T) {
+func TestAWrongPasswordFailsImmediately(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Schema(t)
 	good, err := pgx.ParseConfig(url)
@@ -170,7 +170,7 @@ func TestAWrongPasswordIsSaidAtOnce(t *testing.T) {
 	require.NotContains(t, err.Error(), "hunter2")
 }
 
-func TestEachConnectionHasItsLimits(t *testing.T) {
+func TestEachConnectionHasItsTimeouts(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	for setting, want := range map[string]string{"search_path": db.Schema(), "statement_timeout": "15s", "lock_timeout": "5s", "idle_in_transaction_session_timeout": "30s", "TimeZone": "UTC", "application_name": "convoflow-test"} {

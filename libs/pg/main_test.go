@@ -23,7 +23,7 @@ func open(t *testing.T, url string) *pg.DB {
 	return db
 }
 
-// numbers is a schema with one table that keeps numbers once each.
+// numbers opens a schema with one table of distinct numbers.
 func numbers(t *testing.T) *pg.DB {
 	t.Helper()
 	db := open(t, pgtest.Schema(t))

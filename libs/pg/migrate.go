@@ -15,23 +15,23 @@ import (
 	"github.com/pressly/goose/v3"
 )
 
-// Migrations is one set of embedded SQL files, NNNN_name.sql in goose's format, forward only. Each set counts its versions
-// in a table of its own, so that libs and services number theirs independently.
+// Migrations is one set of embedded SQL files named NNNN_name.sql, in goose's format, forward only. Each set has its own version
+// table, so that libs and services number their files independently.
 type Migrations struct {
 	Name string // the version table is migrations_<name>
-	FS   fs.FS  // the files lie at its root
-	// Extra runs after the files, for a library that brings its own migrations. It may be nil.
+	FS   fs.FS  // with the files at its root
+	// Extra runs after the files, for a library with its own migrations. It may be nil.
 	Extra func(ctx context.Context, db *DB) error
 }
 
-// Embedded is the set of a package that embeds its files as migrations/*.sql.
+// Embedded returns the migrations of a package that embeds its files as migrations/*.sql.
 func Embedded(name string, files embed.FS) Migrations {
-	sub, _ := fs.Sub(files, "migrations") // such a name is always valid
+	sub, _ := fs.Sub(files, "migrations") // "migrations" is a valid path
 	return Migrations{Name: name, FS: sub}
 }
 
-// Migrate brings the schema to the newest version, whichever replica comes first; the others wait. The schema is created
-// when it is missing and the role may.
+// Migrate migrates the schema to the newest version. One replica at a time does so, and the others wait. A missing schema is
+// created if the role is allowed to.
 func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 	conn, err := db.pool.Acquire(ctx)
 	if err != nil {
@@ -39,8 +39,8 @@ func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 	}
 	defer conn.Release()
 	lock := lockID("migrate " + db.schema)
-	// Polled and not waited for: a session that blocks on the lock holds a snapshot, and CREATE INDEX CONCURRENTLY waits
-	// for every snapshot.
+	// The lock is polled: a session that blocks on it holds a snapshot, and CREATE INDEX CONCURRENTLY waits for every
+	// snapshot.
 	for held := false; !held; {
 		if err := conn.QueryRow(ctx, "select pg_try_advisory_lock($1)", lock).Scan(&held); err != nil {
 			return fmt.Errorf("lock to migrate: %w", err)
@@ -59,7 +59,7 @@ func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 	if err := db.ensureSchema(ctx, conn); err != nil {
 		return err
 	}
-	// Building an index may take longer than any statement of a request.
+	// Building an index may take longer than the statement timeout of requests.
 	cc := db.pool.Config().ConnConfig.Copy()
 	delete(cc.RuntimeParams, "statement_timeout")
 	sqlDB := stdlib.OpenDB(*cc)
@@ -75,7 +75,7 @@ func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 func (db *DB) ensureSchema(ctx context.Context, conn Querier) error {
 	var exists bool
 	if err := conn.QueryRow(ctx, "select exists (select from pg_namespace where nspname = $1)", db.schema).Scan(&exists); err != nil {
-		return fmt.Errorf("look for schema %s: %w", db.schema, err)
+		return fmt.Errorf("find schema %s: %w", db.schema, err)
 	}
 	if exists {
 		return nil
@@ -109,23 +109,24 @@ func (db *DB) migrateSet(ctx context.Context, sqlDB *sql.DB, set Migrations) err
 	return nil
 }
 
-// lockID makes the number of an advisory lock out of a name.
+// lockID derives the key of an advisory lock from a name.
 func lockID(name string) int64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(name))
 	return int64(h.Sum64())
 }
 
-// leaderSilence is how long a leader may say nothing before it loses the lead: longer than the slowest publish.
-const leaderSilence = time.Minute
+// leaderTimeout is how long a leader may leave its connection idle before the server closes it, and so ends the leadership.
+// It is longer than the slowest publish.
+const leaderTimeout = time.Minute
 
-// Lead waits until this process holds the named lock of the schema and returns the connection that holds it. The lock ends
-// with the connection, so a leader that dies or loses the database leads no more; do the leader's work on this connection.
-// Release gives both back.
+// Lead waits until this process holds the named advisory lock of the schema, and returns the connection that holds it. The
+// lock ends with the connection, so a leader that dies or loses its connection is no longer the leader. Run the leader's
+// statements on this connection. release closes it, which releases the lock.
 func (db *DB) Lead(ctx context.Context, name string) (conn *pgx.Conn, release func(), err error) {
-	// The server has to notice a leader that is stopped or cut off: its lock lives as long as its connection.
+	// The server must detect a leader that hangs or is cut off, because the lock is held until its connection closes.
 	cc := db.pool.Config().ConnConfig.Copy()
-	for name, value := range map[string]string{"idle_session_timeout": milliseconds(leaderSilence), "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"} {
+	for name, value := range map[string]string{"idle_session_timeout": milliseconds(leaderTimeout), "tcp_keepalives_idle": "10", "tcp_keepalives_interval": "5", "tcp_keepalives_count": "3"} {
 		cc.RuntimeParams[name] = value
 	}
 	conn, err = pgx.ConnectConfig(ctx, cc)

@@ -29,10 +29,10 @@ func TestReplicasThatStartTogetherMigrateOnce(t *testing.T) {
 		"0001_things.sql": `create table things (id int);`,
 		"0002_fill.sql":   `insert into things select 1 from pg_sleep(0.05);`,
 	})
-	parts := set("parts", map[string]string{"0001_parts.sql": `create table parts (id int);`}) // numbered by itself
+	parts := set("parts", map[string]string{"0001_parts.sql": `create table parts (id int);`}) // with its own version numbers
 	extras := 0
 	parts.Extra = func(ctx context.Context, db *pg.DB) error {
-		extras++ // only the holder of the lock is here
+		extras++ // the lock serializes this
 		_, err := db.Pool().Exec(ctx, `create table if not exists extra (id int)`)
 		return err
 	}
@@ -62,11 +62,11 @@ func TestAMigrationThatFailsChangesNothingAndCanBeRepeated(t *testing.T) {
 	failing := pg.Migrations{Name: "extra", Extra: func(context.Context, *pg.DB) error { return errors.New("broken") }}
 	require.ErrorContains(t, db.Migrate(t.Context(), failing), "migrate extra: broken")
 	good := set("things", map[string]string{"0001_things.sql": `create table things (id int);`})
-	require.NoError(t, db.Migrate(t.Context(), good), "the lock is free and the table is not there yet")
+	require.NoError(t, db.Migrate(t.Context(), good), "the lock is free and the table does not exist")
 	require.NoError(t, db.Migrate(t.Context(), good))
 }
 
-func TestAnIndexIsBuiltWhileOthersWaitToMigrate(t *testing.T) {
+func TestAnIndexIsBuiltConcurrentlyWhileOthersWaitToMigrate(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Schema(t)
 	files := set("things", map[string]string{"0001_things.sql": `create table things (id int);`})
@@ -83,9 +83,9 @@ func TestAnIndexIsBuiltWhileOthersWaitToMigrate(t *testing.T) {
 	wg.Wait()
 }
 
-func TestASchemaIsMadeWhereItIsMissing(t *testing.T) {
+func TestAMissingSchemaIsCreated(t *testing.T) {
 	t.Parallel()
-	db := open(t, pgtest.Database(t)) // of the superuser, without a search_path: the schema of the service
+	db := open(t, pgtest.Database(t)) // as superuser and without a search_path, so the service's schema is used
 	require.Equal(t, "unused", db.Schema())
 	require.NoError(t, db.Migrate(t.Context(), set("things", map[string]string{"0001_things.sql": `create table things (id int);`})))
 	var schema string
@@ -93,7 +93,7 @@ func TestASchemaIsMadeWhereItIsMissing(t *testing.T) {
 	require.Equal(t, "unused", schema)
 }
 
-func TestMigrateStopsWaitingWithItsContext(t *testing.T) {
+func TestMigrateStopsWaitingWhenItsContextEnds(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Schema(t)
 	inside, leave := make(chan struct{}), make(chan struct{})
@@ -110,7 +110,7 @@ func TestMigrateStopsWaitingWithItsContext(t *testing.T) {
 	require.NoError(t, <-done)
 }
 
-func TestOneLeadsAndAnotherTakesOverWhenItsConnectionIsCut(t *testing.T) {
+func TestAnotherReplicaLeadsWhenTheLeadersConnectionIsCut(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Schema(t)
 	first, second := open(t, url), open(t, url)
@@ -124,7 +124,7 @@ func TestOneLeadsAndAnotherTakesOverWhenItsConnectionIsCut(t *testing.T) {
 	waiting, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
 	defer cancel()
 	_, _, err = second.Lead(waiting, "outbox")
-	require.ErrorIs(t, err, context.DeadlineExceeded, "there is a leader")
+	require.ErrorIs(t, err, context.DeadlineExceeded, "there already is a leader")
 
 	led := make(chan func(), 1)
 	go func() {
@@ -139,14 +139,14 @@ func TestOneLeadsAndAnotherTakesOverWhenItsConnectionIsCut(t *testing.T) {
 	require.NoError(t, err)
 	releaseSecond := <-led
 	_, err = conn.Exec(t.Context(), `select 1`)
-	require.Error(t, err, "who lost the lock lost its connection too")
+	require.Error(t, err, "a leader that lost the lock has lost its connection too")
 	releaseSecond()
 	_, release, err = first.Lead(t.Context(), "outbox")
-	require.NoError(t, err, "what is released can be had again")
+	require.NoError(t, err, "a released lock can be acquired again")
 	release()
 }
 
-func TestLeadersOfTwoSchemasDoNotMeet(t *testing.T) {
+func TestEachSchemaHasItsOwnLeader(t *testing.T) {
 	t.Parallel()
 	for range 2 {
 		_, release, err := open(t, pgtest.Schema(t)).Lead(t.Context(), "outbox")

@@ -1,5 +1,5 @@
-// Package pg is how a service reaches its schema of PostgreSQL: a pool with time-outs, a transaction that travels in the
-// context, migrations under a lock. It refuses to know any table.
+// Package pg connects a service to its PostgreSQL schema: a pool with timeouts, transactions that are passed in the context,
+// and migrations under a lock. It refuses to know any table.
 package pg
 
 import (
@@ -24,16 +24,16 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Config is where the database is.
+// Config says how to connect to the database.
 type Config struct {
 	URL      conf.Secret `env:"DATABASE_URL"`       // postgres://user:password@host:port/database?…
-	MaxConns int32       `env:"DATABASE_MAX_CONNS"` // connections of this process
+	MaxConns int32       `env:"DATABASE_MAX_CONNS"` // largest number of connections of this process
 }
 
-// Defaults is 10 connections: on the 2 to 4 cores of a pod more of them only wait for each other.
+// Defaults allows 10 connections: on the 2 to 4 cores of a pod, more of them only wait for each other.
 func Defaults() Config { return Config{MaxConns: 10} }
 
-// Check says what is wrong with the configuration, without showing the URL: it holds a password.
+// Check lists the problems with the configuration. It does not quote the URL, which contains a password.
 func (c Config) Check() []string {
 	var problems []string
 	if c.URL == "" {
@@ -47,7 +47,7 @@ func (c Config) Check() []string {
 	return problems
 }
 
-// Limits that keep one bad statement from holding the database: the longest statement of a request takes milliseconds.
+// Limits that keep one bad statement from blocking others. The longest statement of a request takes milliseconds.
 const (
 	statementTimeout = 15 * time.Second
 	lockTimeout      = 5 * time.Second
@@ -72,8 +72,8 @@ type DB struct {
 	tel    telemetry.Set
 }
 
-// Open connects to the service's schema, waiting up to 30 s for a database that is still starting. A search_path in the
-// URL wins over schema; tests use that to have a schema each.
+// Open connects to the service's schema. It waits up to 30 s for a database that is still starting. A search_path in the URL
+// overrides schema; each test uses that to have a schema of its own.
 func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*DB, error) {
 	pc, err := pgxpool.ParseConfig(cfg.URL.Reveal())
 	if err != nil {
@@ -93,14 +93,14 @@ func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*D
 	pc.MaxConns = cfg.MaxConns
 	pc.MaxConnLifetime = 30 * time.Minute
 	pc.MaxConnLifetimeJitter = 5 * time.Minute
-	// pgx would give times in the zone of the machine.
+	// By default, pgx returns times in the local time zone.
 	pc.AfterConnect = func(_ context.Context, conn *pgx.Conn) error {
 		conn.TypeMap().RegisterType(&pgtype.Type{Name: "timestamptz", OID: pgtype.TimestamptzOID, Codec: &pgtype.TimestamptzCodec{ScanLocation: time.UTC}})
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, pc)
 	if err != nil {
-		return nil, fmt.Errorf("make the database pool: %w", err)
+		return nil, fmt.Errorf("create the database pool: %w", err)
 	}
 	db := &DB{pool: pool, schema: params["search_path"], tel: tel}
 	if err := db.await(ctx); err != nil {
@@ -120,19 +120,19 @@ func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*D
 func (db *DB) await(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	for said := false; ; {
+	for logged := false; ; {
 		err := db.pool.Ping(ctx)
 		var refused *pgconn.PgError
 		switch {
 		case err == nil:
 			return nil
-		case errors.As(err, &refused) && !passing(refused.Code):
+		case errors.As(err, &refused) && !transient(refused.Code):
 			return fmt.Errorf("connect to the database: %s (SQLSTATE %s)", refused.Message, refused.Code)
 		case ctx.Err() != nil:
 			return fmt.Errorf("no database within %s: is DATABASE_URL right and PostgreSQL running?", startTimeout)
-		case !said:
+		case !logged:
 			db.tel.Log.InfoContext(ctx, "waiting for the database")
-			said = true
+			logged = true
 		}
 		select {
 		case <-ctx.Done():
@@ -141,19 +141,19 @@ func (db *DB) await(ctx context.Context) error {
 	}
 }
 
-// Close waits for connections in use and closes them all.
+// Close waits until all connections are returned to the pool, and closes them.
 func (db *DB) Close() { db.pool.Close() }
 
-// Ping asks the database whether it is there.
+// Ping checks that the database answers.
 func (db *DB) Ping(ctx context.Context) error { return db.pool.Ping(ctx) }
 
-// Pool is the pool itself, for libraries that want one.
+// Pool returns the underlying pool, for libraries that need one.
 func (db *DB) Pool() *pgxpool.Pool { return db.pool }
 
-// Schema is the schema of the service.
+// Schema returns the name of the service's schema.
 func (db *DB) Schema() string { return db.schema }
 
-// Conn is the transaction that ctx carries, else the pool.
+// Conn returns the transaction in ctx, or the pool if there is none.
 func (db *DB) Conn(ctx context.Context) Querier {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		return t.tx
@@ -163,7 +163,7 @@ func (db *DB) Conn(ctx context.Context) Querier {
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
 
-// tracer draws spans only inside a trace: background polling has none, and would fill the trace store with its own.
+// tracer creates spans only inside an existing trace. Background polling has no trace, and would fill the trace store.
 type tracer struct {
 	*otelpgx.Tracer
 	spans trace.Tracer
@@ -197,13 +197,13 @@ func (t tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.
 	return t.Tracer.TracePrepareStart(ctx, conn, data)
 }
 
-// slowAcquire is how long a wait for a connection of the pool is worth no span: most take microseconds, and would be half of
-// all spans.
+// slowAcquire is the minimum wait for a pool connection that gets a span. Most waits take microseconds, and their spans would
+// be half of all spans.
 const slowAcquire = 5 * time.Millisecond
 
 type acquireKey struct{}
 
-// newTracer sets what does not change once: otelpgx itself would copy the configuration of the connection for each query.
+// newTracer sets the constant attributes once. By default, otelpgx copies the connection's configuration for each query.
 func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
 	return tracer{otelpgx.NewTracer(
 		otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableAcquireTracer(),
@@ -219,7 +219,7 @@ func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 	return context.WithValue(ctx, acquireKey{}, clock.System{}.Now())
 }
 
-// TraceAcquireEnd implements pgxpool.AcquireTracer: it makes a span of a wait that was long.
+// TraceAcquireEnd implements pgxpool.AcquireTracer. It creates a span for a slow wait.
 func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
 	began, ok := ctx.Value(acquireKey{}).(time.Time)
 	if !ok || (clock.System{}).Now().Sub(began) < slowAcquire {

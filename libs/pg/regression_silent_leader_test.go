@@ -6,8 +6,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A leader that is stopped or cut off once kept its lock, and so all events of its service, for hours.
-func TestTheServerNoticesASilentLeader(t *testing.T) {
+// A leader that hung or was cut off once held its lock for hours, and no event of its service was published meanwhile.
+func TestTheServerDisconnectsASilentLeader(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	conn, release, err := db.Lead(t.Context(), "test")
@@ -20,5 +20,5 @@ func TestTheServerNoticesASilentLeader(t *testing.T) {
 	}
 	var pooled string
 	require.NoError(t, db.Conn(t.Context()).QueryRow(t.Context(), "show idle_session_timeout").Scan(&pooled))
-	require.Equal(t, "0", pooled, "connections of the pool may idle")
+	require.Equal(t, "0", pooled, "connections of the pool may stay idle")
 }

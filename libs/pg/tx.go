@@ -12,7 +12,7 @@ import (
 	"github.com/convoflow/convoflow/libs/network"
 )
 
-// txKey is per DB: five services in one process must not take each other's transaction for their own.
+// txKey is per DB, so that the services of one process do not use each other's transactions.
 type txKey struct{ db *DB }
 
 type transaction struct {
@@ -20,19 +20,20 @@ type transaction struct {
 	after []func()
 }
 
-// attempts is how often InTx tries a transaction that lost against another one.
+// attempts is how often InTx runs a transaction that fails with a serialization failure or deadlock.
 const attempts = 4
 
-// InTx runs fn in a transaction that travels in fn's context, so that every store called with it takes part. Inside a
-// transaction it joins that one. It commits when fn returns nil. A serialization failure or deadlock runs fn again, so fn
-// must not have effects outside the database; clients of other systems refuse to be called from it (libs/network).
+// InTx runs fn in a transaction, and commits it when fn returns nil. The transaction is in fn's context, so that every store
+// called with that context uses it. A nested InTx joins the outer transaction. After a serialization failure or deadlock fn
+// runs again, up to 4 times in all, so fn must have no side effects outside the database. Network clients refuse to be called
+// from fn (libs/network).
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context) error) error {
 	if _, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		return fn(ctx)
 	}
 	for attempt := 1; ; attempt++ {
 		err := db.once(ctx, fn)
-		if err == nil || attempt == attempts || !lostRace(err) {
+		if err == nil || attempt == attempts || !conflicted(err) {
 			return err
 		}
 		select {
@@ -49,7 +50,7 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	t := &transaction{tx: tx}
-	// Rolling back after a commit does nothing; after a panic or an error it frees the connection also when ctx is done.
+	// Rollback does nothing after a commit. After an error or a panic it releases the connection, even when ctx has ended.
 	defer func() {
 		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
@@ -69,7 +70,8 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 	return nil
 }
 
-// Savepoint runs fn inside a savepoint of the transaction in ctx: when fn fails only its own writes are undone.
+// Savepoint runs fn inside a savepoint of the transaction in ctx: when fn fails, only its own writes are rolled back. Outside
+// a transaction it is InTx.
 func (db *DB) Savepoint(ctx context.Context, fn func(ctx context.Context) error) error {
 	t, ok := ctx.Value(txKey{db}).(*transaction)
 	if !ok {
@@ -90,7 +92,7 @@ func (db *DB) Savepoint(ctx context.Context, fn func(ctx context.Context) error)
 	return nil
 }
 
-// Tx is the transaction that ctx carries, for libraries that want one. It is nil outside InTx.
+// Tx returns the transaction in ctx, for libraries that need one. It is nil outside InTx.
 func (db *DB) Tx(ctx context.Context) pgx.Tx {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		return t.tx
@@ -98,7 +100,7 @@ func (db *DB) Tx(ctx context.Context) pgx.Tx {
 	return nil
 }
 
-// AfterCommit runs f once the transaction of ctx has committed, at once outside of one. f must not block.
+// AfterCommit runs f after the transaction in ctx has committed, or immediately if there is none. f must not block.
 func (db *DB) AfterCommit(ctx context.Context, f func()) {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		t.after = append(t.after, f)

@@ -15,7 +15,7 @@ import (
 
 var errChanged = errors.New("changed my mind")
 
-func TestATransactionCommitsOrLeavesNothing(t *testing.T) {
+func TestATransactionCommitsOrRollsBack(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
@@ -34,10 +34,10 @@ func TestATransactionCommitsOrLeavesNothing(t *testing.T) {
 	})
 	require.Equal(t, []int{1}, stored(t, db))
 	require.Nil(t, db.Tx(t.Context()))
-	require.Zero(t, db.Pool().Stat().AcquiredConns(), "every connection is back, after the panic too")
+	require.Zero(t, db.Pool().Stat().AcquiredConns(), "every connection is returned to the pool, also after the panic")
 }
 
-func TestATransactionWhoseErrorWasSwallowedIsNoSuccess(t *testing.T) {
+func TestATransactionWithAnIgnoredErrorFails(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	err := db.InTx(t.Context(), func(ctx context.Context) error {
@@ -60,7 +60,7 @@ func TestAContextThatEndsRollsBack(t *testing.T) {
 	})
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, stored(t, db))
-	require.NoError(t, insert(t.Context(), db, 1), "nothing is locked")
+	require.NoError(t, insert(t.Context(), db, 1), "no lock is left")
 }
 
 func TestAnInnerTransactionJoinsTheOuter(t *testing.T) {
@@ -78,7 +78,7 @@ func TestAnInnerTransactionJoinsTheOuter(t *testing.T) {
 	require.Empty(t, stored(t, db))
 }
 
-func TestTwoServicesInOneProcessKeepTheirTransactionsApart(t *testing.T) {
+func TestTwoServicesInOneProcessHaveSeparateTransactions(t *testing.T) {
 	t.Parallel()
 	one, other := numbers(t), numbers(t)
 	err := one.InTx(t.Context(), func(ctx context.Context) error {
@@ -90,29 +90,29 @@ func TestTwoServicesInOneProcessKeepTheirTransactionsApart(t *testing.T) {
 	require.Equal(t, []int{1}, stored(t, other))
 }
 
-func TestASavepointUndoesOnlyItself(t *testing.T) {
+func TestASavepointRollsBackOnlyItsOwnWrites(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	var after []string
-	note := func(text string) func() { return func() { after = append(after, text) } }
+	record := func(text string) func() { return func() { after = append(after, text) } }
 	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, insert(ctx, db, 1))
 		err := db.Savepoint(ctx, func(ctx context.Context) error {
-			db.AfterCommit(ctx, note("undone"))
+			db.AfterCommit(ctx, record("rolled back"))
 			require.NoError(t, insert(ctx, db, 2))
 			return insert(ctx, db, 1)
 		})
 		require.True(t, pg.Unique(err, "numbers_once"))
 		require.NoError(t, db.Savepoint(ctx, func(ctx context.Context) error {
-			db.AfterCommit(ctx, note("kept"))
+			db.AfterCommit(ctx, record("committed"))
 			return insert(ctx, db, 3)
 		}))
 		return nil
 	}))
 	require.Equal(t, []int{1, 3}, stored(t, db))
-	require.Equal(t, []string{"kept"}, after)
+	require.Equal(t, []string{"committed"}, after)
 
-	require.NoError(t, db.Savepoint(t.Context(), func(ctx context.Context) error { return insert(ctx, db, 4) }), "outside it is a transaction")
+	require.NoError(t, db.Savepoint(t.Context(), func(ctx context.Context) error { return insert(ctx, db, 4) }), "outside a transaction it starts one")
 	require.Equal(t, []int{1, 3, 4}, stored(t, db))
 }
 
@@ -122,7 +122,7 @@ func TestAfterCommit(t *testing.T) {
 	var after []string
 	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
 		db.AfterCommit(ctx, func() {
-			require.Equal(t, []int{1}, stored(t, db), "it is committed")
+			require.Equal(t, []int{1}, stored(t, db), "the transaction has committed")
 			after = append(after, "first")
 		})
 		db.AfterCommit(ctx, func() { after = append(after, "second") })
@@ -133,20 +133,20 @@ func TestAfterCommit(t *testing.T) {
 		db.AfterCommit(ctx, func() { after = append(after, "never") })
 		return errChanged
 	}), errChanged)
-	db.AfterCommit(t.Context(), func() { after = append(after, "at once") })
-	require.Equal(t, []string{"first", "second", "at once"}, after)
+	db.AfterCommit(t.Context(), func() { after = append(after, "immediately") })
+	require.Equal(t, []string{"first", "second", "immediately"}, after)
 }
 
-func TestADeadlockIsTriedAgain(t *testing.T) {
+func TestADeadlockIsRetried(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	require.NoError(t, insert(t.Context(), db, 1))
 	require.NoError(t, insert(t.Context(), db, 2))
 	var tries, committed atomic.Int32
-	var both sync.WaitGroup // each holds its first row before either asks for its second
+	var both sync.WaitGroup // each transaction locks its first row before either requests its second
 	both.Add(2)
 	cross := func(first, second int) error {
-		held := sync.OnceFunc(func() { both.Done(); both.Wait() })
+		locked := sync.OnceFunc(func() { both.Done(); both.Wait() })
 		return db.InTx(t.Context(), func(ctx context.Context) error {
 			tries.Add(1)
 			db.AfterCommit(ctx, func() { committed.Add(1) })
@@ -155,7 +155,7 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 					return err
 				}
 				if i == 0 {
-					held()
+					locked()
 				}
 			}
 			return nil
@@ -166,21 +166,21 @@ func TestADeadlockIsTriedAgain(t *testing.T) {
 	go func() { errs <- cross(2, 1) }()
 	require.NoError(t, <-errs)
 	require.NoError(t, <-errs)
-	require.Greater(t, tries.Load(), int32(2), "one lost and came again")
-	require.Equal(t, int32(2), committed.Load(), "what the lost try wanted done is not done")
+	require.Greater(t, tries.Load(), int32(2), "the deadlocked transaction was retried")
+	require.Equal(t, int32(2), committed.Load(), "AfterCommit of the rolled-back attempt does not run")
 	var notes string
 	require.NoError(t, db.Pool().QueryRow(t.Context(), `select string_agg(note, ',') from numbers`).Scan(&notes))
 	require.Equal(t, "xx,xx", notes)
 }
 
-func TestALostRaceEndsSometime(t *testing.T) {
+func TestRetriesAreBounded(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
 	tries := 0
-	lost := &pgconn.PgError{Code: "40001"}
-	require.ErrorIs(t, db.InTx(t.Context(), func(context.Context) error { tries++; return lost }), lost)
+	failure := &pgconn.PgError{Code: "40001"}
+	require.ErrorIs(t, db.InTx(t.Context(), func(context.Context) error { tries++; return failure }), failure)
 	require.Equal(t, 4, tries)
 	tries = 0
 	require.ErrorIs(t, db.InTx(t.Context(), func(context.Context) error { tries++; return errChanged }), errChanged)
-	require.Equal(t, 1, tries, "another error is not tried again")
+	require.Equal(t, 1, tries, "other errors are not retried")
 }

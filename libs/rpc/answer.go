@@ -20,18 +20,18 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// paged is one page of a list: a page.Of. It is answered as a JSON array with the next page in the header Link.
+// paged is one page of a list: a page.Of. The response is a JSON array, with a link to the next page in the header Link.
 type paged interface {
-	// Parts returns the items, a slice, and the cursor of the next page, empty on the last.
+	// Parts returns the items as a slice, and the cursor of the next page, which is empty on the last page.
 	Parts() (items any, next string)
-	// Show returns the page with its items shown as something else.
+	// Show returns the page with view applied to each item.
 	Show(view func(item any) any) any
 }
 
-// stallGrace lets the method answer first when its own time is over.
+// stallGrace is added to the read deadline, so that the operation's timeout ends the request first.
 const stallGrace = 500 * time.Millisecond
 
-// exchange is what the parts of one request share.
+// exchange is the state of one request and its response.
 type exchange struct {
 	requestID   string
 	request     *http.Request
@@ -51,7 +51,7 @@ func exchangeOf(ctx context.Context) *exchange {
 	return x
 }
 
-// answerWriter knows whether an answer has begun, after which an error can only cut it.
+// answerWriter records whether the response has begun. After that, an error can only abort the connection.
 type answerWriter struct {
 	http.ResponseWriter
 	begun bool
@@ -69,7 +69,7 @@ func (w *answerWriter) Write(p []byte) (int, error) {
 	return w.ResponseWriter.Write(p)
 }
 
-// ReadFrom keeps net/http's way of sending a file.
+// ReadFrom lets net/http use sendfile.
 func (w *answerWriter) ReadFrom(r io.Reader) (int64, error) {
 	w.begun = true
 	return io.Copy(w.ResponseWriter, r)
@@ -78,14 +78,15 @@ func (w *answerWriter) ReadFrom(r io.Reader) (int64, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (w *answerWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
-// RequestID is the id of the request that ctx belongs to, empty outside of one.
+// RequestID returns the id of ctx's request, or "" outside a request.
 func RequestID(ctx context.Context) string { return exchangeOf(ctx).requestID }
 
-// RequestIDHeader carries the id of a request from the gateway to the services and back to the app. It is written as
-// net/http keeps it, which makes finding it cheap.
+// RequestIDHeader carries the id of a request from the gateway to the services and back to the app. It is in net/http's canonical
+// form, which makes lookups cheap.
 const RequestIDHeader = "X-Request-Id"
 
-// CleanRequestID returns the id that a header carries if it is harmless to log, else a new one.
+// CleanRequestID returns the id of a header if it is safe to log: 8 to 64 letters, digits, hyphens and underscores. Otherwise it
+// returns a new id.
 func CleanRequestID(sent string) string {
 	ok := len(sent) >= 8 && len(sent) <= 64 && strings.IndexFunc(sent, func(r rune) bool {
 		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
@@ -96,8 +97,8 @@ func CleanRequestID(sent string) string {
 	return uuid.NewString()
 }
 
-// WriteError answers with an error in the one shape that all errors have:
-// {"detail": …, "code": …, "request_id": …}, with the wrong fields in "errors". What a fault wraps is not in it.
+// WriteError writes an error response in the format of all errors: {"detail": …, "code": …, "request_id": …}, with the invalid
+// fields in "errors". It does not contain the fault's cause.
 func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	f := fault.Of(err)
 	id := RequestID(r.Context())
@@ -126,11 +127,11 @@ func WriteError(w http.ResponseWriter, r *http.Request, err error) {
 	w.WriteHeader(fault.Status(err))
 	encoder := json.NewEncoder(w)
 	encoder.SetEscapeHTML(false) // nosniff and the content type keep browsers from reading it as HTML
-	_ = encoder.Encode(body)     // the client is gone when this does not work
+	_ = encoder.Encode(body)     // fails only if the client has disconnected
 }
 
-// writeJSON answers with a value. It is encoded before the header is written, so that a value that cannot be is still an
-// error answer.
+// writeJSON writes a value as the response. It encodes the value before it writes the header, so that a value that cannot be
+// encoded still causes an error response.
 func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) error {
 	if page, ok := value.(paged); ok {
 		items, next := page.Parts()
@@ -145,7 +146,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) er
 	if !ok {
 		var err error
 		if raw, err = json.Marshal(value); err != nil {
-			return fmt.Errorf("marshal the answer: %w", err)
+			return fmt.Errorf("marshal the response: %w", err)
 		}
 	}
 	h := w.Header()
@@ -161,7 +162,7 @@ func writeJSON(w http.ResponseWriter, r *http.Request, status int, value any) er
 	}
 	h.Set("Content-Length", strconv.Itoa(len(raw)))
 	w.WriteHeader(status)
-	_, _ = w.Write(raw) // the client is gone when this does not work
+	_, _ = w.Write(raw) // fails only if the client has disconnected
 	return nil
 }
 
@@ -171,7 +172,7 @@ func setCacheControl(h http.Header) {
 	}
 }
 
-// notModified is the answer to a client that has the newest version: its ETag.
+// notModified is the response to a client that has the current version. It is the ETag.
 type notModified string
 
 func writeNotModified(w http.ResponseWriter, tag string) error {
@@ -181,7 +182,7 @@ func writeNotModified(w http.ResponseWriter, tag string) error {
 	return nil
 }
 
-// matches compares weakly, as RFC 9110 section 13.1.2 wants it for If-None-Match.
+// matches compares ETags weakly, as RFC 9110 section 13.1.2 requires for If-None-Match.
 func matches(header, tag string) bool {
 	for candidate := range strings.SplitSeq(header, ",") {
 		candidate = strings.TrimSpace(candidate)

@@ -17,7 +17,7 @@ import (
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// untouched is a body that nobody may read.
+// untouched is a body that must not be read.
 type untouched struct{ t *testing.T }
 
 func (u untouched) Read([]byte) (int, error) {
@@ -25,7 +25,7 @@ func (u untouched) Read([]byte) (int, error) {
 	return 0, io.EOF
 }
 
-func TestNobodyUnauthenticatedMakesUsReadABody(t *testing.T) {
+func TestTheBodyOfAnUnauthenticatedRequestIsNotRead(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	for _, header := range []string{"", "Bearer nobody"} {
@@ -38,7 +38,7 @@ func TestNobodyUnauthenticatedMakesUsReadABody(t *testing.T) {
 	}
 }
 
-func TestWhatIsForAdmins(t *testing.T) {
+func TestAdminOperations(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	w := s.do(t, request{method: "DELETE", target: "/things/" + thingID})
@@ -85,7 +85,7 @@ func TestPathsAndMethods(t *testing.T) {
 	}
 }
 
-func TestAnObjectThatDidNotChangeIsNotSentAgain(t *testing.T) {
+func TestAnUnchangedObjectIsNotSentAgain(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	target := "/things/" + thingID
@@ -102,7 +102,7 @@ func TestAnObjectThatDidNotChangeIsNotSentAgain(t *testing.T) {
 		require.Equal(t, tag, w.Header().Get("ETag"))
 	}
 	w := s.do(t, request{method: "POST", target: "/things", body: `{"name":"a","size":1}`, header: with("If-None-Match", "*")})
-	require.Equal(t, 201, w.Code, "only what is read")
+	require.Equal(t, 201, w.Code, "only for reads")
 	require.Empty(t, w.Header().Get("ETag"))
 }
 
@@ -123,7 +123,7 @@ func TestAListLinksToItsNextPage(t *testing.T) {
 	require.Equal(t, 200, s.do(t, request{method: "GET", target: next.String()}).Code)
 }
 
-func TestWhatGoesWrongInside(t *testing.T) {
+func TestErrorsOfAMethod(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		status     int
@@ -135,7 +135,7 @@ func TestWhatGoesWrongInside(t *testing.T) {
 		"view%20panic":  {500, "internal_error", "", "secret of the view"},
 		"unknown":       {500, "internal_error", "", "secret of the error"},
 		"unmarshalable": {500, "internal_error", "", "unsupported type: chan int"},
-		"away":          {503, "database_unavailable", "2", "conn closed"},
+		"unavailable":   {503, "database_unavailable", "2", "conn closed"},
 		"slow":          {504, "timeout", "1", "context deadline exceeded"},
 		"limited":       {429, "too_many", "60", "too_many"},
 		"conflict":      {409, "exists", "", "exists"},
@@ -166,18 +166,18 @@ func TestWhatGoesWrongInside(t *testing.T) {
 func TestRequestIDs(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	for sent, kept := range map[string]bool{
+	for sent, accepted := range map[string]bool{
 		"01935c5e-0000-7000-8000-000000000001": true, "abc_DEF-1": true, strings.Repeat("a", 64): true,
 		"": false, "short": false, strings.Repeat("a", 65): false, "with space": false, "new\nline9": false, "<script>": false, "ünïcödé1": false,
 	} {
 		got := s.do(t, request{method: "GET", target: "/things", header: http.Header{"X-Request-Id": {sent}}}).Header().Get("X-Request-Id")
-		require.Equal(t, kept, got == sent, sent)
-		require.Equal(t, got, rpc.CleanRequestID(got), "a new one is harmless too")
+		require.Equal(t, accepted, got == sent, sent)
+		require.Equal(t, got, rpc.CleanRequestID(got), "a new id is safe too")
 	}
 	require.Empty(t, rpc.RequestID(t.Context()))
 }
 
-func TestErrorsOutsideOfARouter(t *testing.T) {
+func TestErrorsOutsideARouter(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
 	w.Header().Set("X-Request-Id", "from-the-gateway")
@@ -186,7 +186,7 @@ func TestErrorsOutsideOfARouter(t *testing.T) {
 	require.JSONEq(t, `{"code":"too_large","detail":"Too large","request_id":"from-the-gateway"}`, w.Body.String())
 }
 
-// memory is a keeper that remembers answers for as long as it lives.
+// memory is a Keeper that stores responses in memory.
 type memory map[string]json.RawMessage
 
 func (m memory) Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
@@ -201,7 +201,7 @@ func (m memory) Once(ctx context.Context, operation, key string, fingerprint []b
 	return answer, err
 }
 
-func TestARepeatedRequestGetsItsFirstAnswer(t *testing.T) {
+func TestARepeatedRequestGetsTheFirstResponse(t *testing.T) {
 	t.Parallel()
 	m := memory{}
 	s := start(t, m)
@@ -219,5 +219,5 @@ func TestARepeatedRequestGetsItsFirstAnswer(t *testing.T) {
 	require.Len(t, m, 2, "the body is part of the fingerprint")
 	require.Equal(t, 422, send(id, `{}`).Code)
 	require.Equal(t, 201, send("", `{"name":"a","size":1}`).Code)
-	require.Len(t, m, 2, "neither a wrong request nor one without a key is kept")
+	require.Len(t, m, 2, "neither an invalid request nor one without a key is stored")
 }

@@ -21,9 +21,9 @@ import (
 	"github.com/convoflow/convoflow/libs/openapi"
 )
 
-// bind makes a request struct out of an HTTP request that the contract accepts. Fields tagged path, query or header come
-// from there, those tagged json from the body (JSON or form). Every wrong field is reported at once. What the contract
-// does not know never reaches the struct.
+// bind returns a function that validates an HTTP request against the contract and decodes it into a struct. Fields tagged path,
+// query or header are set from parameters, and those tagged json from the body (JSON or form). It reports all invalid fields
+// at once, and drops fields that the contract does not define.
 func bind[Req any](op openapi.Operation) func(*http.Request) (Req, error) {
 	return func(r *http.Request) (req Req, err error) {
 		params, wrong := readParams(op, r)
@@ -44,7 +44,7 @@ func bind[Req any](op openapi.Operation) func(*http.Request) (Req, error) {
 	}
 }
 
-// wrongFields is the fault of a request with wrong fields, sorted and without repetitions; nil when there are none.
+// wrongFields returns the fault of a request with invalid fields, sorted and without duplicates, or nil if there are none.
 func wrongFields(wrong []fault.Field) error {
 	if len(wrong) == 0 {
 		return nil
@@ -53,11 +53,11 @@ func wrongFields(wrong []fault.Field) error {
 	return fault.Fields(slices.CompactFunc(wrong, func(a, b fault.Field) bool { return reflect.DeepEqual(a, b) })...)
 }
 
-// nothing is the id of no object. An id in a path that is not a UUID is looked up as this one, so that the answer is the
-// operation's own 404.
+// nothing is the id of no object. An id in a path that is not a UUID is replaced by it, so that the operation responds with its
+// own 404.
 const nothing = "00000000-0000-0000-0000-000000000000"
 
-// readParams returns the parameters by place and name, converted to the types of the contract.
+// readParams returns the parameters by location and name, converted to the types of the contract.
 func readParams(op openapi.Operation, r *http.Request) (map[[2]string]any, []fault.Field) {
 	values := map[[2]string]any{}
 	var wrong []fault.Field
@@ -95,7 +95,7 @@ func readParams(op openapi.Operation, r *http.Request) (map[[2]string]any, []fau
 	return values, wrong
 }
 
-// readBody reads a JSON or URL-encoded body into plain values. It is nil without a body.
+// readBody decodes a JSON or URL-encoded body. It returns nil if there is no body.
 func readBody(op openapi.Operation, r *http.Request) (any, error) {
 	if op.ContentType == "" {
 		return nil, nil
@@ -136,7 +136,7 @@ func readBody(op openapi.Operation, r *http.Request) (any, error) {
 	return body, nil
 }
 
-// unreadable is the fault of a body that could not be read to its end.
+// unreadable returns the fault for a body that could not be read completely.
 func unreadable(err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
@@ -149,10 +149,10 @@ func unsupported(op openapi.Operation) error {
 	return fault.New(fault.Unsupported, "unsupported_content_type", "Send Content-Type: "+op.ContentType)
 }
 
-// maxDepth is how deep JSON may be nested: the deepest request has three levels, and parsers recurse.
+// maxDepth is the maximum nesting depth of JSON. The deepest request of the contract has three levels, and parsers recurse.
 const maxDepth = 64
 
-// depth is how deep brackets are nested outside of texts.
+// depth returns the nesting depth of brackets outside of strings.
 func depth(raw []byte) (deepest int) {
 	inText, level := false, 0
 	for i := 0; i < len(raw); i++ {
@@ -172,8 +172,8 @@ func depth(raw []byte) (deepest int) {
 	return deepest
 }
 
-// fill decodes the body into the struct and sets the tagged parameters, also those of embedded structs. A type other than a
-// struct has no fields to set.
+// fill decodes the body into the struct and sets the tagged parameters, including those of embedded structs. It does nothing if
+// the request type is not a struct.
 func fill(req any, params map[[2]string]any, body any) error {
 	v := reflect.ValueOf(req).Elem()
 	if v.Kind() != reflect.Struct {
@@ -182,10 +182,10 @@ func fill(req any, params map[[2]string]any, body any) error {
 	if object, ok := body.(map[string]any); ok {
 		raw, err := json.Marshal(object)
 		if err != nil {
-			return fmt.Errorf("marshal the checked body: %w", err)
+			return fmt.Errorf("marshal the validated body: %w", err)
 		}
 		if err := json.Unmarshal(raw, req); err != nil {
-			// The contract accepts more than the field holds: a number beyond 64 bits.
+			// The contract allows values that the field cannot hold, such as a number over 64 bits.
 			return fault.Fields(fault.Field{Type: "value_error", Loc: []any{"body"}, Msg: "A value is out of range"})
 		}
 	}
@@ -203,7 +203,7 @@ func fill(req any, params map[[2]string]any, body any) error {
 	return nil
 }
 
-// set gives a field a parameter's value: text, number, boolean or time, or a pointer to one.
+// set sets a field to a parameter's value. The field is a text, number, boolean or time, or a pointer to one.
 func set(field reflect.Value, value any) error {
 	if field.Kind() == reflect.Pointer {
 		field.Set(reflect.New(field.Type().Elem()))

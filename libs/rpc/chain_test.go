@@ -19,7 +19,7 @@ import (
 	"github.com/convoflow/convoflow/libs/op"
 )
 
-// counted is the number of operations by op and result.
+// counted returns the number of operations by op and result.
 func counted(t *testing.T, registry *prometheus.Registry) map[[2]string]uint64 {
 	t.Helper()
 	families, err := registry.Gather()
@@ -54,7 +54,7 @@ func attributes(span sdktrace.ReadOnlySpan) map[string]string {
 	return out
 }
 
-func TestEachOperationIsASpanALineAndANumber(t *testing.T) {
+func TestEachOperationIsTracedLoggedAndMeasured(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	const parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -72,10 +72,10 @@ func TestEachOperationIsASpanALineAndANumber(t *testing.T) {
 	list, create, unknown, panicked := spans[0], spans[1], spans[2], spans[3]
 	require.Equal(t, "things.list", list.Name())
 	require.Equal(t, trace.SpanKindServer, list.SpanKind())
-	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", list.SpanContext().TraceID().String(), "the trace goes on")
+	require.Equal(t, "0af7651916cd43dd8448eb211c80319c", list.SpanContext().TraceID().String(), "the span joins the trace")
 	require.Equal(t, "b7ad6b7169203331", list.Parent().SpanID().String())
 	require.Equal(t, "things.create", create.Name())
-	require.Equal(t, codes.Unset, create.Status().Code, "what a client did wrong is no error of ours")
+	require.Equal(t, codes.Unset, create.Status().Code, "a client error does not mark the span as failed")
 	require.Equal(t, "validation_error", attributes(create)["error.type"])
 	for _, span := range []sdktrace.ReadOnlySpan{unknown, panicked} {
 		require.Equal(t, codes.Error, span.Status().Code)
@@ -95,7 +95,7 @@ func TestEachOperationIsASpanALineAndANumber(t *testing.T) {
 	require.Contains(t, lines[3]["stack"], "service_test.go", "where it panicked")
 }
 
-func TestARequestRefusedAtTheDoorIsNotAnOperation(t *testing.T) {
+func TestAnUnauthenticatedRequestIsNotAnOperation(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	s.do(t, request{method: "GET", target: "/things", header: http.Header{"Authorization": nil}})
@@ -103,13 +103,13 @@ func TestARequestRefusedAtTheDoorIsNotAnOperation(t *testing.T) {
 	require.Empty(t, counted(t, s.tel.Metrics))
 }
 
-func TestAClientThatLeftIsNobodysFault(t *testing.T) {
+func TestAClientThatDisconnectsIsNotAnError(t *testing.T) {
 	t.Parallel()
 	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
-	ctx, leave := context.WithCancel(t.Context())
+	ctx, disconnect := context.WithCancel(t.Context())
 	_, err = s.chain.Wrap("things.wait", trace.SpanKindServer)(func(ctx context.Context, _ any) (any, error) {
-		leave()
+		disconnect()
 		<-ctx.Done()
 		return nil, errors.Join(errors.New("query"), ctx.Err())
 	})(ctx, nil)
@@ -118,7 +118,7 @@ func TestAClientThatLeftIsNobodysFault(t *testing.T) {
 	require.Equal(t, codes.Unset, s.spans.Ended()[0].Status().Code)
 }
 
-func TestAChainClassifiesAndPassesWhatAMethodReturns(t *testing.T) {
+func TestAChainReturnsResponsesAndClassifiesErrors(t *testing.T) {
 	t.Parallel()
 	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
@@ -128,12 +128,12 @@ func TestAChainClassifiesAndPassesWhatAMethodReturns(t *testing.T) {
 	response, err := run(func(_ context.Context, n int) (string, error) { return string(rune('0' + n)), nil })
 	require.NoError(t, err)
 	require.Equal(t, "7", response)
-	_, err = run(func(context.Context, int) (string, error) { return "", errAway })
+	_, err = run(func(context.Context, int) (string, error) { return "", errUnavailable })
 	require.True(t, fault.Is(err, fault.Unavailable))
-	require.ErrorIs(t, err, errAway)
+	require.ErrorIs(t, err, errUnavailable)
 	_, err = run(func(context.Context, int) (string, error) { panic("x") })
 	require.True(t, fault.Is(err, fault.Internal))
-	require.True(t, fault.Is(s.chain.Classify(errAway), fault.Unavailable))
+	require.True(t, fault.Is(s.chain.Classify(errUnavailable), fault.Unavailable))
 	require.Equal(t, trace.SpanKindConsumer, s.spans.Ended()[0].SpanKind())
 }
 

@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-func TestRoutesAndContractMustBeTheSame(t *testing.T) {
+func TestRoutesMustMatchTheContract(t *testing.T) {
 	t.Parallel()
 	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
@@ -31,7 +31,7 @@ func TestRoutesAndContractMustBeTheSame(t *testing.T) {
 	require.NotContains(t, err.Error(), "things.list")
 }
 
-func TestAContractThatIsNotUnderstoodIsRefused(t *testing.T) {
+func TestAnUnsupportedContractIsRefused(t *testing.T) {
 	t.Parallel()
 	change := func(from, to string) string {
 		require.Contains(t, string(things), from)

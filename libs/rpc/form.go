@@ -21,27 +21,27 @@ import (
 )
 
 const (
-	formOverhead = 1 << 20   // bytes of a form beside its file
-	formBuffer   = 256 << 10 // bytes: package multipart itself reads 4 kB at a time
+	formOverhead = 1 << 20   // bytes of a form in addition to its file
+	formBuffer   = 256 << 10 // bytes; package multipart itself reads 4 kB at a time
 	maxParts     = 50
-	maxFormField = 64 << 10         // bytes of one text field; the contract sets the real limits
-	stallTimeout = 30 * time.Second // without a byte of a body, after which its sender counts as gone
-	// finishTimeout bounds the method that follows a form, and discardTimeout the removal of its file when it is refused. Both
-	// go on when the client has left.
+	maxFormField = 64 << 10         // bytes of one text field; the contract has stricter limits
+	stallTimeout = 30 * time.Second // the longest wait for the next bytes of a body
+	// finishTimeout limits the method that runs after a form has been read, and discardTimeout the removal of a refused file. Both
+	// continue after the client has disconnected.
 	finishTimeout  = 10 * time.Second
 	discardTimeout = 10 * time.Second
 )
 
-// File is how an operation takes the file of a form (multipart/form-data, RFC 7578): it is streamed to Store while it
-// arrives. The other fields are validated by the contract like those of JSON, when the form has been read to its end.
+// File says how an operation stores the file of a form (multipart/form-data, RFC 7578). The file is streamed to Store while it is
+// received. When the whole form has been read, the other fields are validated like those of JSON.
 type File[Req any] struct {
 	Field    string // name of the part
-	MaxBytes int64  // of the whole form but formOverhead
-	// Store stores the file, and whatever the request has to know of it in req. The fingerprint identifies the content for
-	// an Idempotency-Key. A fault with fields is reported with the other wrong fields; errors of content are faults already
-	// and must be returned as they are. After an error nothing may stay stored.
+	MaxBytes int64  // of the file; the whole form may have 1 MiB more
+	// Store stores the file, and sets the fields of req that describe it. The fingerprint identifies the content for an
+	// Idempotency-Key. A fault with fields is reported together with the other invalid fields. Read errors of content are
+	// faults and must be returned unchanged. If Store fails, it must leave nothing stored.
 	Store func(ctx context.Context, req *Req, filename string, content io.Reader) (fingerprint string, err error)
-	// Discard removes the stored file of a request that was refused, or answered by its Idempotency-Key.
+	// Discard removes the stored file of a request that was refused, or whose response was stored under its Idempotency-Key.
 	Discard func(ctx context.Context, req Req) error
 }
 
@@ -54,7 +54,7 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 			called := false
 			var response any
 			if err == nil {
-				// The file is stored: a client that leaves now gets what it asked for all the same.
+				// The file is stored, so the request is completed even if the client disconnects now.
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 				defer cancel()
 				response, err = rt.wrap(func(ctx context.Context, request any) (any, error) {
@@ -62,8 +62,8 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 					return method(ctx, request.(Req))
 				})(ctx, req)
 			}
-			// A transient error of the method leaves open whether its change was committed. Then the file stays, and the
-			// service's sweep removes it when nothing refers to it.
+			// After a transient error of the method it is unknown whether its change was committed. Then the file stays, and the
+			// service's sweep removes it if nothing refers to it.
 			if stored && (!called || err != nil && !fault.Retryable(err)) {
 				err = errors.Join(err, f.discard(ctx, req))
 			}
@@ -87,7 +87,7 @@ func (f form[Req]) discard(ctx context.Context, req Req) error {
 	return nil
 }
 
-// read reads a form to its end. stored reports whether its file is stored, also when there is an error.
+// read reads a whole form. stored reports whether its file has been stored, also if there is an error.
 func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 	parts, err := f.open(r)
 	if err != nil {
@@ -96,7 +96,7 @@ func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 	params, wrong := readParams(f.op, r)
 	fields, files, fingerprint := map[string]any{}, 0, ""
 	for n := 0; ; n++ {
-		// Raw, because NextPart decodes quoted-printable, which a file never is.
+		// NextPart would decode quoted-printable, which must not happen to a file.
 		part, err := parts.NextRawPart()
 		if errors.Is(err, io.EOF) {
 			break
@@ -125,7 +125,7 @@ func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 			return req, false, err
 		}
 		stored = err == nil
-		fields[f.Field] = "" // for the contract, which knows whether it is required
+		fields[f.Field] = "" // so that the contract finds it if it is required
 	}
 	if files > 1 {
 		wrong = append(wrong, fault.BodyField(f.Field, "too_long", "Send one file per request"))
@@ -142,7 +142,7 @@ func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 	return req, stored, fill(&req, params, known)
 }
 
-// open begins to read a form. Nothing of its body has been read when it fails.
+// open starts reading a form. If it fails, it has read nothing of the body.
 func (f form[Req]) open(r *http.Request) (*multipart.Reader, error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != f.op.ContentType {
@@ -154,18 +154,18 @@ func (f form[Req]) open(r *http.Request) (*multipart.Reader, error) {
 	if r.ContentLength > f.MaxBytes+formOverhead {
 		return nil, f.tooLarge()
 	}
-	body := http.MaxBytesReader(nil, stalling{r.Body, exchangeOf(r.Context()).control()}, f.MaxBytes+formOverhead)
+	body := http.MaxBytesReader(nil, stallReader{r.Body, exchangeOf(r.Context()).control()}, f.MaxBytes+formOverhead)
 	return multipart.NewReader(bufio.NewReaderSize(io.MultiReader(body, strings.NewReader("\r\n"), unexpectedEnd{}), formBuffer), params["boundary"]), nil
 }
 
-// stalling is a body each read of which may take stallTimeout, however long all of them take together.
-type stalling struct {
+// stallReader is a body with a timeout per read and none in total.
+type stallReader struct {
 	io.ReadCloser
 	control *http.ResponseController
 }
 
-func (s stalling) Read(p []byte) (int, error) {
-	// A connection without deadlines, as in tests, cannot stall.
+func (s stallReader) Read(p []byte) (int, error) {
+	// The error is ignored: a test's recorder has no deadlines.
 	_ = s.control.SetReadDeadline(clock.System{}.Now().Add(stallTimeout))
 	n, err := s.ReadCloser.Read(p)
 	if err != nil {
@@ -174,7 +174,8 @@ func (s stalling) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// field reads a text field that the contract knows. An empty one counts as left out, as does one that is sent again.
+// field reads a text field. It ignores a field that the contract does not define, and an empty one. If a field is sent twice, the
+// last value counts.
 func (f form[Req]) field(part *multipart.Part, fields map[string]any) ([]fault.Field, error) {
 	name := part.FormName()
 	kind, known := f.op.Body.Property(name)
@@ -204,23 +205,23 @@ func (f form[Req]) tooLarge() error {
 	return fault.New(fault.TooLarge, f.Field+"_too_large", fmt.Sprintf("The file is over %d MB", f.MaxBytes>>20))
 }
 
-// classify makes a fault of what goes wrong while a form is read.
+// classify turns an error of reading a form into a fault.
 func (f form[Req]) classify(err error) error {
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {
 		return f.tooLarge()
 	}
-	// Only the text stays: readers of the part would take the io.ErrUnexpectedEOF in it for the end of a short read.
+	// The cause is only the text of err: io.ReadFull and others would take a wrapped io.ErrUnexpectedEOF for a short read.
 	return fault.Wrap(errors.New(err.Error()), fault.Malformed, "malformed_form", "The body is not a form, or ended before it was complete")
 }
 
-// unexpectedEnd follows a body. Package multipart takes the end of a body in the middle of a part's header for the last
-// boundary, unless it is an error; the line end before it is for senders that leave out the last one.
+// unexpectedEnd is appended to a body. Without it, package multipart would accept a body that ends inside a part's header as
+// complete. The line break before it is for clients that omit the one after the last boundary.
 type unexpectedEnd struct{}
 
 func (unexpectedEnd) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-// content is a part whose errors are faults.
+// content is a part of a form. Its read errors are faults.
 type content struct {
 	part     *multipart.Part
 	classify func(error) error

@@ -17,7 +17,7 @@ import (
 	"github.com/convoflow/convoflow/libs/openapi"
 )
 
-// deadlines is a connection that remembers the deadlines of its reads.
+// deadlines is a connection that records its read deadlines.
 type deadlines struct {
 	http.ResponseWriter
 	set []time.Time
@@ -31,17 +31,17 @@ func (d *deadlines) SetReadDeadline(t time.Time) error {
 func TestEachReadOfAFormHasItsOwnDeadline(t *testing.T) {
 	t.Parallel()
 	d := &deadlines{}
-	body := stalling{io.NopCloser(strings.NewReader("abc")), http.NewResponseController(d)}
+	body := stallReader{io.NopCloser(strings.NewReader("abc")), http.NewResponseController(d)}
 	before := clock.System{}.Now()
 	raw, err := io.ReadAll(body)
 	require.NoError(t, err)
 	require.Equal(t, "abc", string(raw))
-	require.Len(t, d.set, 3, "for the bytes, for the end, and none after it")
+	require.Len(t, d.set, 3, "one for the data, one for the end, and then none")
 	for _, at := range d.set[:2] {
 		require.False(t, at.Before(before.Add(stallTimeout)))
 		require.False(t, at.After(clock.System{}.Now().Add(stallTimeout)))
 	}
-	require.True(t, d.set[2].IsZero(), "the answer may take longer")
+	require.True(t, d.set[2].IsZero(), "the response has no deadline")
 }
 
 type upload struct {
@@ -53,7 +53,7 @@ const uploads = `{"paths": {"/files": {"post": {"operationId": "files.upload", "
 	"content": {"multipart/form-data": {"schema": {"type": "object", "required": ["file"], "properties": {
 		"file": {"type": "string", "format": "binary"}, "name": {"type": "string", "maxLength": 5}}}}}}}}}}`
 
-// uploadForm reads the form of files.upload.
+// uploadForm returns the form of files.upload.
 func uploadForm(t testing.TB) form[upload] {
 	t.Helper()
 	operations, err := openapi.Parse([]byte(uploads))
@@ -77,7 +77,7 @@ func post(body string) *http.Request {
 
 const whole = "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nxyz\r\n--b\r\nContent-Disposition: form-data; name=\"name\"\r\n\r\ndemo\r\n--b--"
 
-func TestAFormIsReadToItsEnd(t *testing.T) {
+func TestATruncatedFormIsRefused(t *testing.T) {
 	t.Parallel()
 	f := uploadForm(t)
 	for _, body := range []string{whole, whole + "\r\n"} {
@@ -88,11 +88,11 @@ func TestAFormIsReadToItsEnd(t *testing.T) {
 	}
 	for at := range len(whole) - 1 {
 		_, _, err := f.read(post(whole[:at]))
-		require.True(t, fault.Is(err, fault.Malformed), "cut at %d: %v", at, err)
+		require.True(t, fault.Is(err, fault.Malformed), "truncated at %d: %v", at, err)
 	}
 }
 
-// FuzzForm feeds the reader of forms: it ends, in order or with a fault of the client, whatever comes.
+// FuzzForm reads arbitrary bodies as forms. Reading must succeed or fail with a client error.
 func FuzzForm(f *testing.F) {
 	for _, seed := range []string{whole, whole + "\r\n", whole[:40], whole[:len(whole)-2], "", "--b--", "--b\r\n\r\n"} {
 		f.Add(seed)
@@ -101,7 +101,7 @@ func FuzzForm(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body string) {
 		_, _, err := form.read(post(body))
 		if err == nil {
-			require.Contains(t, body, "--b--", "a form that is complete has its last boundary")
+			require.Contains(t, body, "--b--", "a complete form has its last boundary")
 			return
 		}
 		var refused *fault.Error

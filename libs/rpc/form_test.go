@@ -58,7 +58,7 @@ func TestAFormIsValidatedLikeJSONAndItsFileIsStored(t *testing.T) {
 	}
 }
 
-func TestEveryWrongFieldOfAFormIsNamedAndNothingStays(t *testing.T) {
+func TestEveryInvalidFieldOfAFormIsReportedAndNothingIsStored(t *testing.T) {
 	t.Parallel()
 	file := part{"file", "a.txt", "content"}
 	for name, tt := range map[string]struct {
@@ -91,17 +91,17 @@ func TestFormsThatCannotBeRead(t *testing.T) {
 		status            int
 		code              string
 	}{
-		"another type":        {"{}", "application/json", 415, "unsupported_content_type"},
-		"no boundary":         {string(whole), "multipart/form-data", 400, "malformed_form"},
-		"cut in the file":     {string(whole[:len(whole)/2]), contentType, 400, "malformed_form"},
-		"cut in a header":     {string(whole[:len(whole)-60]), contentType, 400, "malformed_form"},
-		"cut in the boundary": {string(whole[:len(whole)-10]), contentType, 400, "malformed_form"},
-		"too large":           {string(large), largeType, 413, "file_too_large"},
-		"too many parts":      {string(parts), partsType, 400, "too_many_parts"},
-		"empty":               {"", contentType, 400, "malformed_form"},
+		"another type":              {"{}", "application/json", 415, "unsupported_content_type"},
+		"no boundary":               {string(whole), "multipart/form-data", 400, "malformed_form"},
+		"truncated in the file":     {string(whole[:len(whole)/2]), contentType, 400, "malformed_form"},
+		"truncated in a header":     {string(whole[:len(whole)-60]), contentType, 400, "malformed_form"},
+		"truncated in the boundary": {string(whole[:len(whole)-10]), contentType, 400, "malformed_form"},
+		"too large":                 {string(large), largeType, 413, "file_too_large"},
+		"too many parts":            {string(parts), partsType, 400, "too_many_parts"},
+		"empty":                     {"", contentType, 400, "malformed_form"},
 	} {
 		s := start(t, memory{})
-		for _, body := range []io.Reader{strings.NewReader(tt.body), io.MultiReader(strings.NewReader(tt.body))} { // with its length, and without
+		for _, body := range []io.Reader{strings.NewReader(tt.body), io.MultiReader(strings.NewReader(tt.body))} { // with and without a content length
 			w := s.do(t, request{method: "POST", target: "/upload", reader: body, header: with("Content-Type", tt.contentType)})
 			require.Equal(t, tt.status, w.Code, "%s: %s", name, w.Body)
 			require.Contains(t, w.Body.String(), `"code":"`+tt.code+`"`, name)
@@ -109,17 +109,17 @@ func TestFormsThatCannotBeRead(t *testing.T) {
 		require.Zero(t, s.files.count(), name)
 	}
 	s := start(t, memory{})
-	body := string(whole[:len(whole)-2]) // without the last line end
+	body := string(whole[:len(whole)-2]) // without the last line break
 	require.Equal(t, 202, s.do(t, request{method: "POST", target: "/upload", body: body, header: with("Content-Type", contentType)}).Code)
 }
 
-func TestAFormThatIsRepeatedLeavesOneFile(t *testing.T) {
+func TestARepeatedFormStoresOneFile(t *testing.T) {
 	t.Parallel()
 	s := start(t, memory{})
 	first := s.upload(t, "key", part{"file", "a.txt", "content"}, part{"name", "", "n"})
 	require.Equal(t, 202, first.Code)
 	again := s.upload(t, "key", part{"name", "", "n"}, part{"file", "b.txt", "content"})
-	require.Equal(t, first.Body.String(), again.Body.String(), "whatever the order of the parts and the file's name")
+	require.Equal(t, first.Body.String(), again.Body.String(), "regardless of the order of the parts and the file's name")
 	require.Equal(t, 1, s.files.count())
 	s.upload(t, "key", part{"file", "a.txt", "other content"}, part{"name", "", "n"})
 	require.Equal(t, 2, s.files.count(), "the content is part of the fingerprint")

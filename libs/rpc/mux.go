@@ -8,20 +8,19 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Mux is net/http's ServeMux, which takes a trailing slash for the same path and answers an unknown path or method in the
-// shape of all errors.
+// Mux is a ServeMux that ignores trailing slashes, and responds to an unknown path or method in the format of all errors.
 type Mux struct{ patterns *http.ServeMux }
 
-const unrouted = "/" // the pattern of whatever no other pattern takes
+const unrouted = "/" // the pattern for requests that match no other pattern
 
-// NewMux makes a Mux without patterns.
+// NewMux returns a Mux without patterns.
 func NewMux() *Mux {
 	m := &Mux{patterns: http.NewServeMux()}
 	m.patterns.HandleFunc(unrouted, m.refuse)
 	return m
 }
 
-// Handle registers a handler for a pattern of ServeMux.
+// Handle registers a handler for a pattern, as http.ServeMux does.
 func (m *Mux) Handle(pattern string, h http.Handler) { m.patterns.Handle(pattern, h) }
 
 // ServeHTTP implements http.Handler.
@@ -37,7 +36,7 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		r = &clone
 	}
 	if path.Clean(r.URL.Path) != r.URL.Path || r.URL.Path == "*" {
-		WriteError(w, r, fault.New(fault.NotFound, "not_found", "No such path")) // ServeMux has answers of its own
+		WriteError(w, r, fault.New(fault.NotFound, "not_found", "No such path")) // ServeMux would redirect
 		return
 	}
 	m.patterns.ServeHTTP(w, r)

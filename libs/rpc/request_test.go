@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestEveryWrongFieldIsNamedAtOnce(t *testing.T) {
+func TestAllInvalidFieldsAreReportedAtOnce(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
 		body string
@@ -54,7 +54,7 @@ func TestEveryWrongFieldIsNamedAtOnce(t *testing.T) {
 	}
 }
 
-func TestParametersAreConvertedAndChecked(t *testing.T) {
+func TestParametersAreConvertedAndValidated(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	w := s.do(t, request{method: "GET", target: "/things?limit=7&kind=big&ratio=0.5&flag=true&since=2026-11-24T10:00:00&count=-3&unknown=1&limit=9", header: with("X-Mode", "abc")})
@@ -86,19 +86,19 @@ func TestParametersAreConvertedAndChecked(t *testing.T) {
 	require.Equal(t, []string{`string_too_long ["header","X-Mode"]`}, wrong(t, s.do(t, request{method: "GET", target: "/things", header: with("X-Mode", "abcd")})))
 	require.Equal(t, []string{`string_too_long ["body","name"]`}, wrong(t, s.do(t, request{method: "PATCH", target: "/things/7", body: `{"name":"123456"}`})))
 	require.JSONEq(t, `[{"Limit":50,"Cursor":"","Kind":"","Ratio":null,"Flag":null,"Since":"0001-01-01T00:00:00Z","Count":0,"Mode":""}]`,
-		s.do(t, request{method: "GET", target: "/things"}).Body.String(), "the contract has the default")
+		s.do(t, request{method: "GET", target: "/things"}).Body.String(), "the default is in the contract")
 }
 
-func TestAnIDThatIsNoUUIDIsTheIDOfNothing(t *testing.T) {
+func TestAnIDThatIsNotAUUIDIsReplacedByTheNilUUID(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	for _, id := range []string{"7", "a%2Fb", "%00", thingID + "0"} {
 		w := s.do(t, request{method: "GET", target: "/things/" + id})
-		require.JSONEq(t, `{"ID":"00000000-0000-0000-0000-000000000000"}`, w.Body.String(), "the method finds nothing and answers with its own 404")
+		require.JSONEq(t, `{"ID":"00000000-0000-0000-0000-000000000000"}`, w.Body.String(), "the method finds nothing and responds with its own 404")
 	}
 }
 
-func TestOnlyWhatTheContractNamesReachesTheMethod(t *testing.T) {
+func TestOnlyFieldsOfTheContractReachTheMethod(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	w := s.do(t, request{method: "POST", target: "/things", body: `{
@@ -110,12 +110,12 @@ func TestOnlyWhatTheContractNamesReachesTheMethod(t *testing.T) {
 	require.Equal(t, "a", got.Name)
 	require.Empty(t, got.Secret)
 	require.Zero(t, got.Counter)
-	require.Empty(t, got.Kind, "KIND is another field than kind, and nobody checked it")
+	require.Empty(t, got.Kind, "KIND is not kind, and has not been validated")
 	require.False(t, got.Hot)
 	require.Equal(t, "2026-11-24T10:00:00Z", got.Due.Format("2006-01-02T15:04:05Z07:00"))
-	require.Equal(t, "2026-11-24T10:00:00Z", got.Parts[0].At.Format("2006-01-02T15:04:05Z07:00"), "without a zone it is UTC, inside too")
+	require.Equal(t, "2026-11-24T10:00:00Z", got.Parts[0].At.Format("2006-01-02T15:04:05Z07:00"), "nested times without a zone are UTC too")
 	require.Empty(t, got.Parts[0].Kind)
-	require.JSONEq(t, `{"Any":{"thing":1.50}}`, string(got.Extra), "an object without named fields is kept whole")
+	require.JSONEq(t, `{"Any":{"thing":1.50}}`, string(got.Extra), "an object without defined properties is not changed")
 	require.Equal(t, map[string]string{"K": "v"}, got.Labels)
 }
 
@@ -127,17 +127,17 @@ func TestBodiesThatCannotBeRead(t *testing.T) {
 		status int
 		code   string
 	}{
-		"not JSON":            {request{body: `{"name":`}, 400, "malformed_json"},
-		"empty":               {request{body: ``}, 400, "malformed_json"},
-		"two values":          {request{body: `{} {}`}, 400, "malformed_json"},
-		"deeper than deep":    {request{body: strings.Repeat("[", 20000)}, 400, "malformed_json"},
-		"cut":                 {request{reader: io.MultiReader(strings.NewReader(`{"name":`), cut{})}, 400, "body_cut"},
-		"too large":           {request{body: `"` + strings.Repeat("x", 1<<20) + `"`}, 413, "body_too_large"},
-		"another type":        {request{body: `a=b`, header: with("Content-Type", "application/x-www-form-urlencoded")}, 415, "unsupported_content_type"},
-		"no type":             {request{body: `{}`, header: with("Content-Type", "")}, 415, "unsupported_content_type"},
-		"a broken type":       {request{body: `{}`, header: with("Content-Type", "application/json; =")}, 415, "unsupported_content_type"},
-		"a form that is none": {request{target: "/login", body: `a=%zz`, header: with("Content-Type", "application/x-www-form-urlencoded")}, 400, "malformed_form"},
-		"JSON, not a form":    {request{target: "/login", body: `{}`}, 415, "unsupported_content_type"},
+		"not JSON":          {request{body: `{"name":`}, 400, "malformed_json"},
+		"empty":             {request{body: ``}, 400, "malformed_json"},
+		"two values":        {request{body: `{} {}`}, 400, "malformed_json"},
+		"nested too deeply": {request{body: strings.Repeat("[", 20000)}, 400, "malformed_json"},
+		"truncated":         {request{reader: io.MultiReader(strings.NewReader(`{"name":`), truncated{})}, 400, "body_cut"},
+		"too large":         {request{body: `"` + strings.Repeat("x", 1<<20) + `"`}, 413, "body_too_large"},
+		"another type":      {request{body: `a=b`, header: with("Content-Type", "application/x-www-form-urlencoded")}, 415, "unsupported_content_type"},
+		"no type":           {request{body: `{}`, header: with("Content-Type", "")}, 415, "unsupported_content_type"},
+		"a broken type":     {request{body: `{}`, header: with("Content-Type", "application/json; =")}, 415, "unsupported_content_type"},
+		"an invalid form":   {request{target: "/login", body: `a=%zz`, header: with("Content-Type", "application/x-www-form-urlencoded")}, 400, "malformed_form"},
+		"JSON, not a form":  {request{target: "/login", body: `{}`}, 415, "unsupported_content_type"},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -153,12 +153,12 @@ func TestBodiesThatCannotBeRead(t *testing.T) {
 	}
 }
 
-// cut is a connection that ends in the middle of a body.
-type cut struct{}
+// truncated is a connection that ends in the middle of a body.
+type truncated struct{}
 
-func (cut) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+func (truncated) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
-func TestAClientThatStallsInItsBodyIsCut(t *testing.T) {
+func TestAClientThatStallsInItsBodyTimesOut(t *testing.T) {
 	t.Parallel()
 	server := httptest.NewServer(start(t, nil).api)
 	t.Cleanup(server.Close)
@@ -186,19 +186,19 @@ func TestForms(t *testing.T) {
 	require.Equal(t, []string{`missing ["body","password"]`, `missing ["body","username"]`}, wrong(t, s.do(t, request{method: "POST", target: "/login", header: form})))
 }
 
-func TestABodyMayBeLeftOut(t *testing.T) {
+func TestABodyMayBeOmitted(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
 	w := s.do(t, request{method: "PATCH", target: "/things/" + thingID, header: with("Content-Type", "")})
 	require.Equal(t, 200, w.Code, w.Body)
 	require.JSONEq(t, `{"ID":"`+thingID+`","name":null}`, w.Body.String())
 	for _, body := range []string{`{}`, `{"unknown":1}`, `{"NAME":"x"}`} {
-		require.Equal(t, []string{`too_short ["body"]`}, wrong(t, s.do(t, request{method: "PATCH", target: "/things/" + thingID, body: body})), "an update of nothing")
+		require.Equal(t, []string{`too_short ["body"]`}, wrong(t, s.do(t, request{method: "PATCH", target: "/things/" + thingID, body: body})), "an update without known fields")
 	}
 	require.Equal(t, 200, s.do(t, request{method: "PATCH", target: "/things/" + thingID, body: `{"unknown":1,"name":"x"}`}).Code)
 }
 
-// FuzzBind sends any body and parameter: never a 500, and what is accepted arrives.
+// FuzzBind sends arbitrary bodies and parameters. The response must be valid and never a 500.
 func FuzzBind(f *testing.F) {
 	for _, seed := range []string{`{}`, `null`, `{"name":"a","size":1}`, `{"name":"a","size":1e400,"tags":[1]}`, "{\"name\":\"\xff\"}", `{"parts":[{"at":"2026-11-24 10:00"}]}`, `{"due":"9999-12-31T23:59:59-01:00"}`, `[[[[`, `{"box":{"x":1}}`, `1e9999999`, `{"a":{"b":"\u0000"}}`, `{"NAME":"x"}`} {
 		f.Add([]byte(seed), seed)
@@ -213,7 +213,7 @@ func FuzzBind(f *testing.F) {
 	})
 }
 
-// printable keeps what a request line can carry.
+// printable drops characters that a request line cannot contain.
 func printable(r rune) rune {
 	if r <= ' ' || r > '~' || r == '#' {
 		return -1

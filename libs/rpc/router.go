@@ -1,6 +1,6 @@
-// Package rpc turns a service's methods into HTTP routes that are one line each. The OpenAPI document of the service is
-// enforced, not described: a route that is not in it, or an operation without a route, does not start, and a request that it
-// does not allow never reaches a method.
+// Package rpc turns a service's methods into HTTP routes, one line each, and enforces the OpenAPI document of the service. It
+// refuses to start with a route that is not in the document or an operation without a route, and it refuses requests that the
+// document does not allow before they reach a method.
 package rpc
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Authenticator says who sends a request, or fails with an Unauthenticated fault. It must not read the body.
+// Authenticator returns the caller of a request. It must fail with a fault, such as Unauthenticated, and must not read the body.
 type Authenticator func(r *http.Request) (identity.Caller, error)
 
 // Router holds the operations of one service.
@@ -39,7 +39,8 @@ type Router struct {
 	problems     []error
 }
 
-// NewRouter makes a router without routes for a service with that OpenAPI document. keeper is for Idempotent; it may be nil.
+// NewRouter returns a router without routes for the service with the OpenAPI document. keeper is used by Idempotent and Redacted;
+// it may be nil if no route has these options.
 func NewRouter(document []byte, chain *op.Chain, authenticate Authenticator, keeper Keeper, tel telemetry.Set) (*Router, error) {
 	operations, err := openapi.Parse(document)
 	if err != nil {
@@ -52,20 +53,20 @@ type route struct {
 	router     *Router
 	op         openapi.Operation
 	status     int
-	version    string // of the running program, part of ETags
+	version    string // version of the running program, part of ETags
 	etag       func(any) (string, bool)
 	view       func(any) any
 	respond    func(http.ResponseWriter, *http.Request, any) error
 	middleware []endpoint.Middleware // the first is the outermost
 }
 
-// Option changes how a route answers.
+// Option configures a route.
 type Option func(*route)
 
-// Status is the status of a success; the default is 200. With 204 there is no body.
+// Status sets the status of a successful response; the default is 200. A 204 has no body.
 func Status(code int) Option { return func(r *route) { r.status = code } }
 
-// View shows the method's answer to the client as something else; of a page (libs/page) it shows each item.
+// View converts the method's response to what the client receives. Of a page (libs/page) it converts each item.
 func View[T any](f func(T) any) Option {
 	return func(r *route) {
 		r.view = func(v any) any {
@@ -77,16 +78,15 @@ func View[T any](f func(T) any) Option {
 	}
 }
 
-// Respond writes the method's answer itself, for one that is not JSON. An error it returns must come before it has written
-// anything. The operation's span lasts until it returns.
+// Respond writes a response that is not JSON. If f fails before it has written anything, the client gets an error response;
+// after that the connection is aborted. The operation's span ends when f returns.
 func Respond[Res any](f func(http.ResponseWriter, *http.Request, Res) error) Option {
 	return func(r *route) {
 		r.respond = func(w http.ResponseWriter, req *http.Request, v any) error { return f(w, req, v.(Res)) }
 	}
 }
 
-// Before runs fn before the method and before its transaction begins. What an operation has to learn from outside of its
-// database, such as from another service, belongs here.
+// Before runs fn before the method, outside the transaction of an Idempotency-Key. Use it to fetch data from another service.
 func Before[Req any](fn func(context.Context, Req) error) Option {
 	return func(r *route) {
 		r.middleware = slices.Insert(r.middleware, 0, func(next endpoint.Endpoint) endpoint.Endpoint {
@@ -100,7 +100,7 @@ func Before[Req any](fn func(context.Context, Req) error) Option {
 	}
 }
 
-// Version makes the ETag of an answer from the version of what is answered, so that nothing is hashed.
+// Version derives the ETag of a response from the version of the object, so that the response is not hashed.
 func Version[Res any](version func(Res) int64) Option {
 	return func(r *route) {
 		r.etag = func(v any) (string, bool) {
@@ -113,21 +113,21 @@ func Version[Res any](version func(Res) int64) Option {
 	}
 }
 
-// Poll answers a client that has the newest version already (If-None-Match) without calling the method. version fails as the
-// method would; it must be cheap. Use it together with Version.
+// Poll responds with 304 without calling the method if the client already has the current version (If-None-Match). version must
+// be cheap and must fail like the method, for example if the caller may not access the object. Use it together with Version.
 func Poll[Req any](version func(context.Context, Req) (int64, error)) Option {
 	return func(r *route) {
 		r.middleware = append(r.middleware, func(next endpoint.Endpoint) endpoint.Endpoint {
 			return func(ctx context.Context, request any) (any, error) {
-				known := exchangeOf(ctx).request.Header.Get("If-None-Match")
-				if known == "" {
+				etags := exchangeOf(ctx).request.Header.Get("If-None-Match")
+				if etags == "" {
 					return next(ctx, request)
 				}
 				current, err := version(ctx, request.(Req))
 				if err != nil {
 					return nil, err
 				}
-				if tag := r.tag(current); matches(known, tag) {
+				if tag := r.tag(current); matches(etags, tag) {
 					return notModified(tag), nil
 				}
 				return next(ctx, request)
@@ -136,20 +136,21 @@ func Poll[Req any](version func(context.Context, Req) (int64, error)) Option {
 	}
 }
 
-// tag is weak, because the gateway may compress the same value, and names the program: another version of it may show the
-// same object differently.
+// tag returns the ETag of a version. It is weak, because the gateway may compress the response. It includes the version of the
+// program, because another one may represent the object differently.
 func (rt *route) tag(version int64) string { return fmt.Sprintf(`W/"%d-%s"`, version, rt.version) }
 
-// Keeper makes an operation with an Idempotency-Key happen once. Once runs do in a transaction, or returns the answer that the
-// same key and fingerprint got before; the same key with another fingerprint is a Conflict fault.
+// Keeper executes an operation with an Idempotency-Key only once. Once runs do in a transaction and stores its response, or
+// returns the stored response of the same key and fingerprint. It fails with a Conflict fault for the same key with a different
+// fingerprint. libs/idempotency implements it.
 type Keeper interface {
 	Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (answer json.RawMessage, err error)
 }
 
-// Idempotent honours the header Idempotency-Key.
+// Idempotent supports the header Idempotency-Key: a repeated request gets the first response.
 func Idempotent() Option { return Redacted(func(answer any) any { return answer }) }
 
-// Redacted is Idempotent for an answer that must not be stored as it is: a repeated request gets what redact leaves of it.
+// Redacted is Idempotent for a response with secrets, which must not be stored: a repeated request gets the redacted response.
 func Redacted[T any](redact func(answer T) any) Option {
 	return func(rt *route) {
 		rt.middleware = append(rt.middleware, func(next endpoint.Endpoint) endpoint.Endpoint {
@@ -178,7 +179,7 @@ func Redacted[T any](redact func(answer T) any) Option {
 	}
 }
 
-// shown is an answer that View has been applied to.
+// shown is a response to which View has been applied.
 type shown struct{ value any }
 
 func (rt *route) shown(response any) any {
@@ -186,7 +187,7 @@ func (rt *route) shown(response any) any {
 	case shown:
 		return response.value
 	case json.RawMessage:
-		return response // of an earlier request
+		return response // the stored response of an earlier request
 	}
 	if rt.view != nil {
 		return rt.view(response)
@@ -194,7 +195,7 @@ func (rt *route) shown(response any) any {
 	return response
 }
 
-// wrap puts the options' middleware around a method.
+// wrap applies the options' middleware to a method.
 func (rt *route) wrap(method endpoint.Endpoint) endpoint.Endpoint {
 	for _, m := range slices.Backward(rt.middleware) {
 		method = m(method)
@@ -202,8 +203,8 @@ func (rt *route) wrap(method endpoint.Endpoint) endpoint.Endpoint {
 	return method
 }
 
-// Handle routes a pattern such as "GET /calls/{id}" to a method. op is the operationId of the contract, the span, the
-// log's op and the metric's label. The request is bound by its field tags: path, query, header, json.
+// Handle routes a pattern such as "GET /calls/{id}" to a method. op is the operationId in the contract, and also the span name, the
+// log field op and the metric label op. The request is decoded by its field tags: path, query, header, json.
 func Handle[Req, Res any](r *Router, pattern, op string, method func(context.Context, Req) (Res, error), options ...Option) {
 	decode := bind[Req](r.operations[op])
 	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
@@ -218,8 +219,8 @@ func Handle[Req, Res any](r *Router, pattern, op string, method func(context.Con
 	})
 }
 
-// handle routes a pattern to an endpoint that decodes the HTTP request, so that one that cannot be decoded is traced, logged
-// and counted too. The answer is written inside the chain as well: a span lasts as long as its stream.
+// handle routes a pattern to an endpoint. Decoding the request and writing the response are part of the endpoint, so that invalid
+// requests are also traced, logged and measured, and a span includes the time of streaming the response.
 func (r *Router) handle(pattern, id string, options []Option, endpointOf func(*route) endpoint.Endpoint) {
 	o, ok := r.operations[id]
 	documented := ""
@@ -246,11 +247,11 @@ func (r *Router) handle(pattern, id string, options []Option, endpointOf func(*r
 	server := kithttp.NewServer(
 		r.chain.Wrap(id, trace.SpanKindServer)(answering),
 		func(_ context.Context, req *http.Request) (any, error) { return req, nil },
-		func(context.Context, http.ResponseWriter, any) error { return nil }, // it has been written
+		func(context.Context, http.ResponseWriter, any) error { return nil }, // the endpoint has already written the response
 		kithttp.ServerErrorEncoder(func(ctx context.Context, err error, w http.ResponseWriter) {
 			x := exchangeOf(ctx)
 			if x.writer.begun {
-				panic(http.ErrAbortHandler) // how net/http is told to cut an answer that has begun
+				panic(http.ErrAbortHandler) // makes net/http abort a response that has begun
 			}
 			WriteError(w, x.request, err)
 		}),
@@ -281,7 +282,7 @@ func (rt *route) answer(w http.ResponseWriter, r *http.Request, response any) er
 	return writeJSON(w, r, rt.status, rt.shown(response))
 }
 
-// guarded is everything that happens before a body is read: who calls, and limits.
+// guarded wraps a handler with what must happen before the body is read: authentication, limits and timeouts.
 func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		ctx := req.Context()
@@ -297,7 +298,7 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 			}
 			ctx = identity.With(ctx, caller)
 		}
-		if !o.IsForm() { // a form limits its file
+		if !o.IsForm() { // forms have their own limit
 			req.Body = http.MaxBytesReader(w, req.Body, o.MaxBody)
 		}
 		if o.Timeout > 0 {
@@ -305,7 +306,7 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 			ctx, cancel = context.WithTimeout(ctx, o.Timeout)
 			defer cancel()
 			if o.ContentType != "" {
-				// A context does not end a read: without this a client that stalls in its body stays for ever.
+				// The end of a context does not interrupt a read: without a deadline, a client could stall in its body forever.
 				_ = x.control().SetReadDeadline(clock.System{}.Now().Add(o.Timeout + stallGrace))
 			}
 		}
@@ -314,7 +315,7 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 	})
 }
 
-// Handler is the service's API. The error lists where the routes and the contract differ.
+// Handler returns the API as a handler. It fails if the routes differ from the contract, and the error lists the differences.
 func (r *Router) Handler() (http.Handler, error) {
 	problems := slices.Clone(r.problems)
 	for id := range r.operations {

@@ -128,7 +128,7 @@ func (f *files) count() int {
 	return len(f.stored)
 }
 
-// service is a router over the contract things.yaml whose methods answer with what they got.
+// service is a router for the contract things.yaml. Its methods return their requests.
 type service struct {
 	router *rpc.Router
 	chain  *op.Chain
@@ -169,10 +169,10 @@ func newRouter(t testing.TB, contract []byte, keeper rpc.Keeper) (service, error
 	return s, err
 }
 
-var errAway = errors.New("conn closed")
+var errUnavailable = errors.New("conn closed")
 
 func classify(err error) error {
-	if errors.Is(err, errAway) {
+	if errors.Is(err, errUnavailable) {
 		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "Try again").After(1500 * time.Millisecond)
 	}
 	return err
@@ -206,15 +206,15 @@ func start(t testing.TB, keeper rpc.Keeper) service {
 	return s
 }
 
-// trouble goes wrong in the way that the path says.
+// trouble fails in the way that the path says.
 func (s service) trouble(ctx context.Context, req troubleRequest) (any, error) {
 	switch req.What {
 	case "panic":
 		panic("secret of the panic")
 	case "unknown":
 		return nil, errors.New("secret of the error")
-	case "away":
-		return nil, errAway
+	case "unavailable":
+		return nil, errUnavailable
 	case "slow":
 		<-ctx.Done()
 		return nil, ctx.Err()
@@ -234,7 +234,7 @@ type request struct {
 	reader               io.Reader
 }
 
-// do sends a request as an agent, as JSON, unless its headers say otherwise.
+// do sends a request as an agent with a JSON body, unless its headers say otherwise.
 func (s service) do(t testing.TB, req request) *httptest.ResponseRecorder {
 	t.Helper()
 	if req.reader == nil {
@@ -258,7 +258,7 @@ func with(name, value string) http.Header {
 	return h
 }
 
-// wrong is the fields of a 422 as "type loc".
+// wrong requires a 422 and returns its fields as "type loc".
 func wrong(t testing.TB, w *httptest.ResponseRecorder) (out []string) {
 	t.Helper()
 	require.Equal(t, http.StatusUnprocessableEntity, w.Code, w.Body)
@@ -274,7 +274,7 @@ func wrong(t testing.TB, w *httptest.ResponseRecorder) (out []string) {
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
 	require.Equal(t, "validation_error", body.Code)
 	require.Equal(t, w.Header().Get("X-Request-Id"), body.RequestID)
-	require.Contains(t, body.Detail, body.Errors[0].Msg, "one text for a person")
+	require.Contains(t, body.Detail, body.Errors[0].Msg, "detail is a text for people")
 	for _, f := range body.Errors {
 		require.NotEmpty(t, f.Msg)
 		loc, err := json.Marshal(f.Loc)
@@ -284,7 +284,7 @@ func wrong(t testing.TB, w *httptest.ResponseRecorder) (out []string) {
 	return out
 }
 
-// handlerOf is the API with nothing but one operation: the others are routed to an echo.
+// handlerOf completes the API after a test has routed one operation: all others return their requests.
 func (s service) handlerOf(t testing.TB, id string) (http.Handler, error) {
 	t.Helper()
 	operations, err := openapi.Parse(things)
@@ -297,7 +297,7 @@ func (s service) handlerOf(t testing.TB, id string) (http.Handler, error) {
 	return s.router.Handler()
 }
 
-// keeperFunc is a keeper that calls a function in place of its transaction and stores nothing.
+// keeperFunc is a Keeper that calls a function instead of starting a transaction, and stores nothing.
 type keeperFunc func()
 
 func (k keeperFunc) Once(ctx context.Context, _, _ string, _ []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {

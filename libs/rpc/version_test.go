@@ -15,7 +15,7 @@ type versioned struct {
 	Version int64 `json:"version"`
 }
 
-func TestAPolledObjectIsNotLoadedWhileItsVersionIsTheSame(t *testing.T) {
+func TestAPolledObjectIsNotLoadedIfItsVersionIsUnchanged(t *testing.T) {
 	t.Parallel()
 	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
@@ -52,29 +52,29 @@ func TestAPolledObjectIsNotLoadedWhileItsVersionIsTheSame(t *testing.T) {
 	require.Equal(t, http.StatusForbidden, s.do(t, request{method: "GET", target: "/things/" + thingID, header: with("If-None-Match", `W/"8-test"`)}).Code)
 }
 
-func TestWhatIsLearnedBeforeComesBeforeTheTransaction(t *testing.T) {
+func TestBeforeRunsOutsideTheTransaction(t *testing.T) {
 	t.Parallel()
 	var order []string
 	s, err := newRouter(t, things, keeperFunc(func() { order = append(order, "transaction") }))
 	require.NoError(t, err)
-	learned := func(context.Context, createRequest) error { order = append(order, "before"); return nil }
+	before := func(context.Context, createRequest) error { order = append(order, "before"); return nil }
 	method := func(context.Context, createRequest) (struct{}, error) {
 		order = append(order, "method")
 		return struct{}{}, nil
 	}
-	rpc.Handle(s.router, "POST /things", "things.create", method, rpc.Idempotent(), rpc.Before(learned))
+	rpc.Handle(s.router, "POST /things", "things.create", method, rpc.Idempotent(), rpc.Before(before))
 	s.api, err = s.handlerOf(t, "things.create")
 	require.NoError(t, err)
 	require.Equal(t, 200, s.do(t, request{method: "POST", target: "/things", body: `{"name":"a","size":1}`, header: with("Idempotency-Key", "k")}).Code)
 	require.Equal(t, []string{"before", "transaction", "method"}, order)
 }
 
-func TestAStreamIsPartOfItsSpanAndIsCutWhenItFails(t *testing.T) {
+func TestAStreamIsPartOfItsSpanAndIsAbortedWhenItFails(t *testing.T) {
 	t.Parallel()
 	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
 	rpc.Handle(s.router, "GET /things/{id}", "things.get", echo[idRequest], rpc.Respond(func(w http.ResponseWriter, r *http.Request, _ idRequest) error {
-		require.Empty(t, s.spans.Ended(), "the span lasts")
+		require.Empty(t, s.spans.Ended(), "the span has not ended")
 		_, _ = w.Write([]byte("half"))
 		if r.URL.RawQuery == "fail" {
 			return fault.New(fault.Internal, "broken", "Broken")
@@ -83,6 +83,6 @@ func TestAStreamIsPartOfItsSpanAndIsCutWhenItFails(t *testing.T) {
 	}))
 	s.api, err = s.handlerOf(t, "things.get")
 	require.NoError(t, err)
-	require.PanicsWithValue(t, http.ErrAbortHandler, func() { s.do(t, request{method: "GET", target: "/things/" + thingID + "?fail"}) }, "an error in the middle cannot be answered")
+	require.PanicsWithValue(t, http.ErrAbortHandler, func() { s.do(t, request{method: "GET", target: "/things/" + thingID + "?fail"}) }, "an error after the response has begun aborts the connection")
 	require.Len(t, s.spans.Ended(), 1)
 }

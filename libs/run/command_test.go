@@ -11,7 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestTheHealthCommandFindsTheProcessOnThisMachine(t *testing.T) { // not parallel: it sets the environment
+func TestTheHealthCommandFindsTheProcessOnThisMachine(t *testing.T) { // not parallel: it sets environment variables
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	t.Cleanup(server.Close)
 	_, port, err := net.SplitHostPort(server.Listener.Addr().String())

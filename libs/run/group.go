@@ -1,5 +1,6 @@
-// Package run starts and stops the parts of a process. Everything that runs is a named actor: started in order, stopped in
-// reverse, each with a deadline. The first that fails ends them all.
+// Package run starts and stops the parts of a process: actors, HTTP servers, signals and exit codes. Everything that runs is a
+// named actor. Actors are started in order and stopped in reverse order, each with a deadline. The first actor that fails
+// stops all others. The package refuses to restart an actor: the orchestrator restarts the process.
 package run
 
 import (
@@ -15,21 +16,21 @@ import (
 )
 
 // StopTimeout is how long one actor may take to stop. Kubernetes gives a pod 30 s for all of them; only the HTTP server,
-// which drains requests, ever takes more than a moment.
+// which drains requests, takes more than a few milliseconds.
 const StopTimeout = 10 * time.Second
 
-// Actor runs until ctx ends. It returns nil when it was told to stop, and an error when it cannot go on.
+// Actor runs until ctx ends. It then returns nil or ctx.Err(). It returns another error when it cannot continue.
 type Actor interface {
 	Run(ctx context.Context) error
 }
 
-// Func is a function as an actor.
+// Func is a function that implements Actor.
 type Func func(ctx context.Context) error
 
 // Run calls f.
 func (f Func) Run(ctx context.Context) error { return f(ctx) }
 
-// Group is the parts of one process.
+// Group is the actors of one process and the resources to close after them. It is not safe for concurrent use.
 type Group struct {
 	log    *slog.Logger
 	actors []actor
@@ -46,17 +47,17 @@ type closer struct {
 	close func()
 }
 
-// NewGroup makes an empty group.
+// NewGroup returns an empty group.
 func NewGroup(tel telemetry.Set) *Group { return &Group{log: tel.Log} }
 
-// Add appends an actor. The order of the calls is the order of the start.
+// Add appends an actor. Actors are started in the order of the calls.
 func (g *Group) Add(name string, a Actor) { g.actors = append(g.actors, actor{name, a}) }
 
-// Defer adds something to close after every actor has stopped; the last added closes first.
+// Defer adds a function to call after all actors have stopped. The last one added is called first.
 func (g *Group) Defer(name string, close func()) { g.closes = append(g.closes, closer{name, close}) }
 
-// Run starts the actors in order and blocks until ctx ends or one of them ends by itself. Then it stops them in reverse
-// and closes what was deferred. Call it once.
+// Run starts the actors in order and blocks until ctx ends or an actor returns. Then it stops the actors in reverse order, each
+// within StopTimeout, and calls the deferred functions. It returns the errors of the actors that failed. Call it once.
 func (g *Group) Run(ctx context.Context) error {
 	defer g.Close()
 	ends := make(chan int, len(g.actors))
@@ -64,7 +65,7 @@ func (g *Group) Run(ctx context.Context) error {
 	cancels := make([]context.CancelFunc, len(g.actors))
 	done := make([]chan struct{}, len(g.actors))
 	for i, a := range g.actors {
-		// Each actor has a context of its own, so that they stop one after the other and not all at once with ctx.
+		// Each actor has its own context, so that they stop one after another and not all at once when ctx ends.
 		actorCtx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 		cancels[i], done[i] = cancel, make(chan struct{})
 		started := make(chan struct{})
@@ -82,26 +83,26 @@ func (g *Group) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 	case first = <-ends:
-		failure = fmt.Errorf("%s: %w", g.actors[first].name, cmp.Or(errs[first], errors.New("ended by itself")))
-		g.log.ErrorContext(ctx, "a part failed, stopping", "actor", g.actors[first].name, "error", failure)
+		failure = fmt.Errorf("%s: %w", g.actors[first].name, cmp.Or(errs[first], errors.New("returned unexpectedly")))
+		g.log.ErrorContext(ctx, "an actor failed, stopping", "actor", g.actors[first].name, "error", failure)
 	}
 	for i := len(g.actors) - 1; i >= 0; i-- {
 		cancels[i]()
 		select {
 		case <-done[i]:
 			if i != first && errs[i] != nil && !errors.Is(errs[i], context.Canceled) {
-				g.log.ErrorContext(ctx, "a part failed while stopping", "actor", g.actors[i].name, "error", errs[i])
+				g.log.ErrorContext(ctx, "an actor failed while stopping", "actor", g.actors[i].name, "error", errs[i])
 				failure = errors.Join(failure, fmt.Errorf("%s: %w", g.actors[i].name, errs[i]))
 			}
 		case <-time.After(StopTimeout):
-			g.log.ErrorContext(ctx, "a part did not stop in time", "actor", g.actors[i].name, "timeout", StopTimeout)
+			g.log.ErrorContext(ctx, "an actor did not stop in time", "actor", g.actors[i].name, "timeout", StopTimeout)
 			failure = errors.Join(failure, fmt.Errorf("%s did not stop within %s", g.actors[i].name, StopTimeout))
 		}
 	}
 	return failure
 }
 
-// Close closes what was deferred without running anything, for a start that went wrong half way.
+// Close calls the deferred functions. Use it instead of Run if starting the process fails.
 func (g *Group) Close() {
 	for i := len(g.closes) - 1; i >= 0; i-- {
 		g.closes[i].close()
@@ -109,7 +110,7 @@ func (g *Group) Close() {
 	g.closes = nil
 }
 
-// safely turns a panic of an actor into its error, so that the other actors still stop in order.
+// safely runs an actor and returns a panic as an error, so that the other actors are still stopped in order.
 func safely(ctx context.Context, a Actor) (err error) {
 	defer func() {
 		if p := recover(); p != nil {

@@ -17,34 +17,34 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// diary notes what happened, in order.
-type diary struct {
+// recorder records what happened, in order.
+type recorder struct {
 	mu    sync.Mutex
 	lines []string
 }
 
-func (d *diary) note(line string) {
+func (d *recorder) record(line string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.lines = append(d.lines, line)
 }
 
-func (d *diary) actor(name string) run.Func {
+func (d *recorder) actor(name string) run.Func {
 	return func(ctx context.Context) error {
-		d.note("start " + name)
+		d.record("start " + name)
 		<-ctx.Done()
-		d.note("stop " + name)
+		d.record("stop " + name)
 		return nil
 	}
 }
 
-func TestActorsStopInReverseAndThingsCloseAfterThem(t *testing.T) {
+func TestActorsStopInReverseOrderAndDeferredFunctionsRunAfterThem(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var d diary
+		var d recorder
 		g := run.NewGroup(telemetry.Nop())
-		g.Defer("database", func() { d.note("close database") })
-		g.Defer("kafka", func() { d.note("close kafka") })
+		g.Defer("database", func() { d.record("close database") })
+		g.Defer("kafka", func() { d.record("close kafka") })
 		for _, name := range []string{"a", "b", "c"} {
 			g.Add(name, d.actor(name))
 		}
@@ -61,24 +61,24 @@ func TestActorsStopInReverseAndThingsCloseAfterThem(t *testing.T) {
 	})
 }
 
-func TestTheFirstFailureEndsAllUnderItsName(t *testing.T) {
+func TestTheFirstFailureStopsAllAndNamesItsActor(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	tests := map[string]struct {
 		fail run.Func
 		text string
 	}{
-		"an error":    {func(context.Context) error { return broken }, "b: broken"},
-		"a panic":     {func(context.Context) error { panic("oh no") }, "b: panic: oh no"},
-		"a quiet end": {func(context.Context) error { return nil }, "b: ended by itself"},
-		"a nil map":   {func(context.Context) error { var m map[string]int; m["x"]++; return nil }, "b: panic: assignment to entry in nil map"}, //nolint:staticcheck // it must panic
+		"an error":                  {func(context.Context) error { return broken }, "b: broken"},
+		"a panic":                   {func(context.Context) error { panic("oh no") }, "b: panic: oh no"},
+		"a return without an error": {func(context.Context) error { return nil }, "b: returned unexpectedly"},
+		"a nil map":                 {func(context.Context) error { var m map[string]int; m["x"]++; return nil }, "b: panic: assignment to entry in nil map"}, //nolint:staticcheck // it must panic
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			var d diary
+			var d recorder
 			g := run.NewGroup(telemetry.Nop())
-			g.Defer("database", func() { d.note("close") })
+			g.Defer("database", func() { d.record("close") })
 			g.Add("a", d.actor("a"))
 			g.Add("b", tt.fail)
 			g.Add("c", d.actor("c"))
@@ -93,23 +93,23 @@ func TestTheFirstFailureEndsAllUnderItsName(t *testing.T) {
 	}
 }
 
-func TestAFailureWhileStoppingIsNotLost(t *testing.T) {
+func TestAFailureWhileStoppingIsReturned(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("could not flush")
 	ctx, cancel := context.WithCancel(t.Context())
 	g := run.NewGroup(telemetry.Nop())
 	g.Add("flusher", run.Func(func(ctx context.Context) error { <-ctx.Done(); return broken }))
-	g.Add("polite", run.Func(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }))
+	g.Add("canceled", run.Func(func(ctx context.Context) error { <-ctx.Done(); return ctx.Err() }))
 	cancel()
 	err := g.Run(ctx)
 	require.ErrorIs(t, err, broken)
-	require.NotErrorIs(t, err, context.Canceled, "that is how an actor may say that it was told to stop")
+	require.NotErrorIs(t, err, context.Canceled, "an actor may return ctx.Err() when it is stopped")
 }
 
-func TestAnActorThatDoesNotStopIsLeftBehind(t *testing.T) {
+func TestAnActorThatDoesNotStopInTimeIsAbandoned(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var d diary
+		var d recorder
 		release := make(chan struct{})
 		g := run.NewGroup(telemetry.Nop())
 		g.Add("good", d.actor("good"))
@@ -125,20 +125,20 @@ func TestAnActorThatDoesNotStopIsLeftBehind(t *testing.T) {
 	})
 }
 
-func TestActorsOutliveTheContextUntilTheirTurn(t *testing.T) {
+func TestAnActorRunsUntilTheActorsAfterItHaveStopped(t *testing.T) {
 	t.Parallel()
 	g := run.NewGroup(telemetry.Nop())
-	held := make(chan struct{})
+	stopping := make(chan struct{})
 	used := make(chan error, 1)
 	g.Add("database user", run.Func(func(ctx context.Context) error {
-		<-held
+		<-stopping
 		used <- ctx.Err()
 		<-ctx.Done()
 		return nil
 	}))
 	g.Add("last", run.Func(func(ctx context.Context) error {
 		<-ctx.Done()
-		close(held)
+		close(stopping)
 		err := <-used
 		used <- err
 		return nil
@@ -146,10 +146,10 @@ func TestActorsOutliveTheContextUntilTheirTurn(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.NoError(t, g.Run(ctx))
-	require.NoError(t, <-used, "the context of the first was alive while the last stopped")
+	require.NoError(t, <-used, "the first actor's context had not ended while the last actor stopped")
 }
 
-func TestEveryDoesAChoreAtOnceAndAgainAlsoAfterAFailure(t *testing.T) {
+func TestEveryRunsImmediatelyAndAgainAlsoAfterAFailure(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var at []time.Duration

@@ -5,9 +5,9 @@ import (
 	"runtime/debug"
 )
 
-// GrowHeap lets the garbage reach so many percent of what lives before it is collected, unless GOGC in the environment
-// decides. Call it in main, of a process of which little lives and that makes much garbage: collections then cost a
-// tenth of its CPU at the default of 100.
+// GrowHeap sets the garbage collector's target percentage (GOGC) unless the environment sets GOGC. Call it in main. It is for
+// processes with a small live heap and many allocations, which spend a tenth of their CPU on collections at the default of
+// 100 percent.
 func GrowHeap(percent int) {
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(percent)

@@ -16,16 +16,16 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// HTTPConfig is where a server listens.
+// HTTPConfig says where and how an HTTP server listens.
 type HTTPConfig struct {
 	Addr     string       `env:"HTTP_ADDR"` // host:port
-	Listener net.Listener `env:"-"`         // instead of Addr, for a process that chose the port before
-	H2C      bool         `env:"-"`         // also HTTP/2 without TLS, for the gateway in front
-	// Prepare may change the server before it serves.
+	Listener net.Listener `env:"-"`         // used instead of Addr if not nil
+	H2C      bool         `env:"-"`         // also accept HTTP/2 without TLS, which the gateway uses
+	// Prepare may change the server before it serves. It may be nil.
 	Prepare func(*http.Server) `env:"-"`
 }
 
-// Listen opens the port, or returns the listener that is there.
+// Listen listens on Addr, or returns Listener if that is set.
 func (c HTTPConfig) Listen() (net.Listener, error) {
 	if c.Listener != nil {
 		return c.Listener, nil
@@ -37,7 +37,7 @@ func (c HTTPConfig) Listen() (net.Listener, error) {
 	return l, nil
 }
 
-// AdminConfig is where metrics, health and profiles are served. It is never reachable through the gateway.
+// AdminConfig says where metrics, health and profiles are served. The gateway does not forward to this address.
 type AdminConfig struct {
 	Addr     string       `env:"ADMIN_ADDR"` // host:port
 	Listener net.Listener `env:"-"`
@@ -45,13 +45,14 @@ type AdminConfig struct {
 
 const maxHeader = 32 << 10 // bytes
 
-// Server is an HTTP server as an actor. It listens from the moment it is made, so that a port in use is a start-up error.
+// Server is an HTTP server that implements Actor. It listens from its creation on, so that a port in use is a startup error.
 type Server struct {
 	listener net.Listener
 	server   *http.Server
 }
 
-// HTTP makes a server for handler. Bodies and answers may take long (a recording over a phone line); headers may not.
+// HTTP returns a server for handler. Headers must arrive within 10 s. Bodies and responses have no timeout here, because uploading
+// a recording over a slow mobile connection takes long.
 func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	l, err := cfg.Listen()
 	if err != nil {
@@ -63,14 +64,14 @@ func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	server := &http.Server{
 		Handler:   handler,
 		Protocols: protocols,
-		// OPTIONS * would be answered before any handler of ours.
+		// Otherwise net/http itself would respond to OPTIONS *.
 		DisableGeneralOptionsHandler: true,
 		ReadHeaderTimeout:            10 * time.Second,
 		IdleTimeout:                  2 * time.Minute,
 		MaxHeaderBytes:               maxHeader,
 	}
 	if cfg.H2C {
-		server.MaxHeaderBytes = 2 * maxHeader // what the gateway lets through must arrive, with what it adds
+		server.MaxHeaderBytes = 2 * maxHeader // headers that the gateway accepts, plus those that it adds
 	}
 	if cfg.Prepare != nil {
 		cfg.Prepare(server)
@@ -78,13 +79,13 @@ func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	return &Server{listener: l, server: server}, nil
 }
 
-// Addr is where the server listens.
+// Addr returns the server's address, host:port.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Close stops listening, for a server that never ran.
+// Close closes the listener of a server that was never run.
 func (s *Server) Close() { _ = s.listener.Close() }
 
-// Run serves until ctx ends, then lets requests finish for most of StopTimeout and cuts the rest.
+// Run serves until ctx ends. Then requests have 8 s to finish, after which their connections are closed.
 func (s *Server) Run(ctx context.Context) error {
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
@@ -104,10 +105,10 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready says whether a process can do its work now; the error says what is missing, without personal data.
+// Ready returns nil if a process can serve requests. The error says what is missing, without personal data.
 type Ready func(ctx context.Context) error
 
-// Health serves /health (the process is alive) and /ready (it can do its work). Liveness never asks a dependency.
+// Health serves /health (liveness) and /ready (readiness). Liveness does not depend on any other system.
 func Health(tel telemetry.Set, ready Ready) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
@@ -126,7 +127,7 @@ func Health(tel telemetry.Set, ready Ready) http.Handler {
 	return mux
 }
 
-// Admin serves health, readiness, metrics, profiles and the settings in effect, of which secrets do not show themselves.
+// Admin returns the server for health, readiness, metrics, profiles and the effective settings, with secrets redacted.
 func Admin(cfg AdminConfig, tel telemetry.Set, ready Ready, settings any) (*Server, error) {
 	mux := http.NewServeMux()
 	mux.Handle("/", Health(tel, ready))
@@ -149,10 +150,10 @@ func answer(w http.ResponseWriter, status int, body string) {
 	_, _ = w.Write([]byte(body + "\n"))
 }
 
-// WithHealth puts /health and /ready beside a service's API, where the gateway asks for them.
+// WithHealth serves /health and /ready in addition to the API. The gateway requests them there.
 func WithHealth(tel telemetry.Set, ready Ready, api http.Handler) http.Handler {
 	health := Health(tel, ready)
-	// No mux: it would redirect paths such as //clients before the API can refuse them.
+	// Not a ServeMux, which would redirect paths such as //clients before the API can refuse them.
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/health" || r.URL.Path == "/ready" {
 			health.ServeHTTP(w, r)

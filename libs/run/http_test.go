@@ -38,7 +38,7 @@ func get(t *testing.T, url string) (int, string) {
 	return res.StatusCode, string(body)
 }
 
-func TestARequestUnderWayIsFinishedAtTheStop(t *testing.T) {
+func TestAStopWaitsForRequestsInProgress(t *testing.T) {
 	t.Parallel()
 	entered, leave := make(chan struct{}), make(chan struct{})
 	s, err := run.HTTP(run.HTTPConfig{Addr: "127.0.0.1:0"}, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -64,10 +64,10 @@ func TestARequestUnderWayIsFinishedAtTheStop(t *testing.T) {
 			_ = conn.Close()
 		}
 		return err != nil
-	}, 5e9, 5e6, "no new connections are taken")
+	}, 5e9, 5e6, "new connections are refused")
 	select {
 	case err := <-ended:
-		t.Fatalf("the server ended before its request: %v", err)
+		t.Fatalf("the server stopped before its request finished: %v", err)
 	default:
 	}
 	close(leave)
@@ -75,7 +75,7 @@ func TestARequestUnderWayIsFinishedAtTheStop(t *testing.T) {
 	require.NoError(t, <-ended)
 }
 
-func TestAServerListensFromTheStart(t *testing.T) {
+func TestAServerListensFromItsCreation(t *testing.T) {
 	t.Parallel()
 	first, err := run.HTTP(run.HTTPConfig{Addr: "127.0.0.1:0"}, http.NotFoundHandler())
 	require.NoError(t, err)
@@ -89,7 +89,7 @@ func TestAServerListensFromTheStart(t *testing.T) {
 	require.NoError(t, err, "a listener is used instead of the address")
 	require.Equal(t, l.Addr().String(), second.Addr())
 	second.Close()
-	require.Error(t, second.Run(t.Context()), "a server that lost its listener cannot go on")
+	require.Error(t, second.Run(t.Context()), "a server without a listener cannot run")
 }
 
 func TestAdminServesHealthMetricsAndProfiles(t *testing.T) {
@@ -109,12 +109,12 @@ func TestAdminServesHealthMetricsAndProfiles(t *testing.T) {
 	status, body = get(t, base+"/ready")
 	require.Equal(t, 200, status)
 	require.JSONEq(t, `{"status":"ready","service":"test"}`, body)
-	missing = errors.New("database at 10.0.0.7 is away")
+	missing = errors.New("database at 10.0.0.7 is unavailable")
 	status, body = get(t, base+"/ready")
 	require.Equal(t, 503, status)
-	require.JSONEq(t, `{"status":"unavailable","service":"test"}`, body, "what is missing is only in the log")
+	require.JSONEq(t, `{"status":"unavailable","service":"test"}`, body, "the reason is only logged")
 	status, _ = get(t, base+"/health")
-	require.Equal(t, 200, status, "liveness asks no dependency")
+	require.Equal(t, 200, status, "liveness has no dependencies")
 	status, _ = get(t, base+"/metrics")
 	require.Equal(t, 200, status)
 	status, body = get(t, base+"/config")
@@ -128,7 +128,7 @@ func TestAdminServesHealthMetricsAndProfiles(t *testing.T) {
 	require.NoError(t, stop())
 }
 
-func TestHealthStandsBesideTheAPI(t *testing.T) {
+func TestHealthIsServedWithTheAPI(t *testing.T) {
 	t.Parallel()
 	api := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, "api "+r.URL.Path) })
 	h := run.WithHealth(telemetry.Nop(), func(context.Context) error { return nil }, api)

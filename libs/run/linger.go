@@ -12,36 +12,36 @@ import (
 	"time"
 )
 
-// Linger is a lingering close, RFC 9112 section 9.6. A client that sends its whole body before it reads the response, as
-// phones do, never sees an early response (401, 413, 422) if the server closes the connection meanwhile: the bytes that are
-// still arriving cause a TCP reset, which discards the response at the client. Lingering means: send the response, close
-// the sending side, read and discard what the client still sends, and close when the client does.
+// Linger is a lingering close, RFC 9112 section 9.6. Some clients, such as phones, send their whole body before they read the
+// response. Such a client never sees an early response (401, 413, 422) if the server closes the connection meanwhile: the
+// bytes that still arrive cause a TCP reset, which discards the response at the client. A lingering close sends the response,
+// closes the write side, reads and discards the rest of the body, and closes the connection when the client does.
 //
-// net/http by itself discards 256 kB and waits 500 ms, which is enough for small bodies only. Linger applies to HTTP/1;
-// in HTTP/2 a stream ends without its connection.
+// net/http itself discards 256 kB and waits 500 ms, which is enough for small bodies only. Linger applies to HTTP/1; in HTTP/2
+// a stream can end without its connection.
 type Linger struct {
-	Timeout     time.Duration // of one connection
+	Timeout     time.Duration // of lingering, per connection
 	IdleTimeout time.Duration // between two reads
-	MaxBytes    int64         // of one connection
-	MaxConns    int           // at the same time; beyond it a connection gets net/http's 500 ms
+	MaxBytes    int64         // discarded per connection
+	MaxConns    int           // lingering at the same time; any other connection gets net/http's 500 ms
 }
 
-// DefaultLinger discards up to maxBytes per connection: a minute is 30 MB at 4 Mbit/s.
+// DefaultLinger discards up to maxBytes per connection, for up to a minute: 30 MB at 4 Mbit/s.
 func DefaultLinger(maxBytes int64) Linger {
 	return Linger{Timeout: time.Minute, IdleTimeout: 10 * time.Second, MaxBytes: maxBytes, MaxConns: 256}
 }
 
-// Wrap returns the listener and the handler of an http.Server that lingers. Neither works without the other. The handler
-// must be given the server's own ResponseWriter.
+// Wrap returns the listener and the handler for an http.Server that lingers. Use both together. The handler must get the
+// server's own ResponseWriter.
 func (l Linger) Wrap(listener net.Listener, handler http.Handler) (net.Listener, http.Handler) {
 	return lingerListener{listener, l, make(chan struct{}, l.MaxConns)}, l.handler(handler)
 }
 
-// discardedByServer is what net/http's server reads of an unread body before it reuses the connection.
+// discardedByServer is how many bytes of an unread body net/http discards to reuse the connection.
 const discardedByServer = 256 << 10
 
-// handler detects responses that start before the body has been read. Connections whose rest of the body net/http
-// discards itself stay open. The others are closed, and say so.
+// handler detects responses that start before the body has been read. If net/http itself can discard the rest of the body, the
+// connection stays open. Otherwise the response has the header Connection: close.
 func (l Linger) handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.ContentLength == 0 || r.ProtoMajor != 1 {
@@ -68,7 +68,7 @@ func (l Linger) handler(next http.Handler) http.Handler {
 	})
 }
 
-// halfClose makes net/http call CloseWrite after it has written the response. It does so by itself for a body that is too
+// halfClose makes net/http call CloseWrite after it has written the response. It does so automatically for a body that is too
 // large, except when the client asked to close or sent Expect. Hitting the limit of a MaxBytesReader is the only way to
 // request it; no byte of the body is read here.
 func halfClose(w http.ResponseWriter) {
@@ -98,14 +98,14 @@ func (b *trackedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Close does not close the body: net/http does, after it has written the response. Before, it would read 256 kB first.
+// Close does not close the body. net/http does so after it has written the response; earlier, it would first read 256 kB.
 func (b *trackedBody) Close() error {
 	b.closed.Store(true)
 	return nil
 }
 
-// stop ends a read that is in progress, as of a Transport that is still sending the body, and gives net/http that long to
-// discard the rest.
+// stop ends a read in progress, such as that of a Transport that is still forwarding the body. It then sets the read deadline
+// for net/http to discard the rest.
 func (b *trackedBody) stop(w http.ResponseWriter, timeout time.Duration) {
 	_ = b.Close()
 	server := http.NewResponseController(w)

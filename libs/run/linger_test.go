@@ -82,7 +82,7 @@ func TestAResponseReachesAClientThatSendsItsWholeBodyFirst(t *testing.T) {
 	}
 }
 
-// A body that net/http discards by itself costs no connection.
+// net/http itself discards a small body and reuses the connection.
 func TestAConnectionWithASmallUnreadBodyIsReused(t *testing.T) {
 	t.Parallel()
 	conn, in := dial(t, newLingering(t, run.DefaultLinger(1), refuse))
@@ -109,7 +109,7 @@ func TestAConnectionWhoseBodyWasReadIsReused(t *testing.T) {
 	}
 }
 
-// The response is sent at once, also while another goroutine waits for the body, as a Transport does.
+// The response is sent immediately, also while another goroutine waits for the body, as a Transport does.
 func TestAResponseDoesNotWaitForTheBody(t *testing.T) {
 	t.Parallel()
 	for _, header := range []string{"Content-Length: 1000000", "Transfer-Encoding: chunked"} {

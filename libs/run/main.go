@@ -22,31 +22,31 @@ import (
 
 // Exit codes of every binary.
 const (
-	exitFailed = 1 // it ran and could not go on
+	exitFailed = 1 // it ran and failed
 	exitUsage  = 2 // wrong settings or arguments; nothing was started
 )
 
-// Config is what Main needs to know of a service's configuration.
+// Config is the part of a service's configuration that Main uses.
 type Config interface {
 	conf.Checker
 	TelemetryConfig() telemetry.Config
 }
 
-// Migrator is a Config of a service with tables. Its Migrate brings them to the newest version and returns: the migrate
+// Migrator is a Config of a service with tables. Migrate migrates them to the newest version and returns. It is the migrate
 // command of the binary, for an init container that runs before the first new replica.
 type Migrator interface {
 	Migrate(ctx context.Context, tel telemetry.Set) error
 }
 
-// Commander is a Config of a service with commands of its own.
+// Commander is a Config of a service with additional commands.
 type Commander interface {
 	Commands() []Command
 }
 
-// Command is something that a binary does instead of serving, with the settings of the service.
+// Command is a command that a binary runs instead of serving, with the settings of the service.
 type Command struct {
-	Name string // its words, such as "keys rotate"
-	Help string // its arguments and what it does, on one line
+	Name string // one or more words, such as "keys rotate"
+	Help string // its arguments and what it does, in one line
 	Run  func(ctx context.Context, tel telemetry.Set, args []string) error
 }
 
@@ -65,7 +65,7 @@ func command(cfg any, args []string) (Command, []string, bool) {
 	return Command{}, nil, false
 }
 
-// commands lists a service's own commands for the help.
+// commands lists a service's additional commands for the help text.
 func commands(cfg any) string {
 	var list strings.Builder
 	if commander, ok := cfg.(Commander); ok {
@@ -78,19 +78,19 @@ func commands(cfg any) string {
 
 const usage = `%s %s of Convoflow
 
-Without an argument it runs until it is told to stop. Commands:
-  migrate  bring the tables to the newest version and end
-  health   ask the running process whether it is alive; exit 0 if it is
+Without an argument it runs until SIGINT or SIGTERM. Commands:
+  migrate  migrate the tables to the newest version and exit
+  health   check whether the running process is alive; exit 0 if it is
   version  print the version
 %s
 Settings come from the environment:
 
 %s
-Each can also come from a file named by NAME_FILE.
+Each can also be read from the file that NAME_FILE names.
 `
 
-// Main is the main function of a service: commands, settings, telemetry, signals, exit codes. start makes the service and runs it
-// until ctx ends.
+// Main is the main function of a service: commands, settings, telemetry, signals, exit codes. start creates the service and runs
+// it until ctx ends. Main does not return.
 func Main[T Config](service string, defaults T, start func(context.Context, T, telemetry.Set) error) {
 	os.Exit(realMain(service, defaults, start, os.Args[1:], os.Stdout, os.Stderr))
 }
@@ -105,14 +105,14 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 			_, _ = fmt.Fprintf(stdout, usage, service, Version(), commands(defaults), conf.Usage(defaults))
 			return 0
 		case "health":
-			if err := askHealth(context.Background()); err != nil {
+			if err := checkHealth(context.Background()); err != nil {
 				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 				return exitFailed
 			}
 			return 0
 		case "migrate":
 			if _, ok := any(defaults).(Migrator); !ok {
-				_, _ = fmt.Fprintf(stderr, "%s: there is nothing to migrate, it has no tables\n", service)
+				_, _ = fmt.Fprintf(stderr, "%s: nothing to migrate, it has no tables\n", service)
 				return exitUsage
 			}
 			start = func(ctx context.Context, cfg T, tel telemetry.Set) error {
@@ -149,7 +149,7 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	flushCtx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()
 	if flushErr := flush(flushCtx); flushErr != nil {
-		tel.Log.WarnContext(ctx, "spans were lost at the end", "error", flushErr)
+		tel.Log.WarnContext(ctx, "flush spans at exit, some are lost", "error", flushErr)
 	}
 	if err != nil && !errors.Is(err, context.Canceled) {
 		tel.Log.ErrorContext(ctx, "stopped", "error", err)
@@ -159,21 +159,21 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	return 0
 }
 
-// askHealth asks the process that runs with this environment whether it is alive. Images without a shell need it.
-func askHealth(ctx context.Context) error {
+// checkHealth requests /health from the process that runs with this environment. Container images without a shell need it.
+func checkHealth(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
 	defer cancel()
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://localhost/health", nil)
 	if err != nil {
-		return fmt.Errorf("ask for health: %w", err)
+		return fmt.Errorf("request /health: %w", err)
 	}
-	// Without a host the address is this machine; no proxy of the environment is asked.
+	// An address without a host is this machine. The transport does not use a proxy of the environment.
 	client := http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, network, cmp.Or(os.Getenv("ADMIN_ADDR"), ":9090"))
 	}}}
 	res, err := client.Do(req)
 	if err != nil {
-		return fmt.Errorf("ask for health: %w", err)
+		return fmt.Errorf("request /health: %w", err)
 	}
 	_ = res.Body.Close()
 	if res.StatusCode != http.StatusOK {
@@ -185,7 +185,7 @@ func askHealth(ctx context.Context) error {
 // version is set at link time: -ldflags "-X github.com/convoflow/convoflow/libs/run.version=1.2.3".
 var version string
 
-// Version is the version of the running binary.
+// Version returns the version of the running binary.
 func Version() string {
 	if version != "" {
 		return version

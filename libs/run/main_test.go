@@ -37,7 +37,7 @@ func TestExitCodes(t *testing.T) {
 		started        bool
 		stdout, stderr []string
 	}{
-		"told to stop":       {cfg: good, started: true, stderr: []string{`"msg":"starting"`, `"msg":"stopped"`}},
+		"stopped":            {cfg: good, started: true, stderr: []string{`"msg":"starting"`, `"msg":"stopped"`}},
 		"canceled":           {cfg: good, started: true, end: context.Canceled, stderr: []string{`"msg":"stopped"`}},
 		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stderr: []string{"outbox: broken"}},
 		"wrong settings":     {cfg: wrong, code: 2, stderr: []string{"wrong settings", "  - A is wrong\n  - B is wrong"}},
@@ -74,7 +74,7 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-func TestAVersionIsAlwaysThere(t *testing.T) {
+func TestVersionIsNeverEmpty(t *testing.T) {
 	t.Parallel()
 	require.NotEmpty(t, Version())
 }
@@ -96,8 +96,8 @@ func TestTheMigrateCommandDoesNotStartTheService(t *testing.T) {
 	require.Contains(t, stderr.String(), `"msg":"migrated","service":"crm","name":"default"`)
 }
 
-// It is the only test that sets ADMIN_ADDR.
-func TestTheHealthCommandAsksTheRunningProcess(t *testing.T) {
+// It is the only parallel test that sets ADMIN_ADDR.
+func TestTheHealthCommandRequestsHealthFromTheRunningProcess(t *testing.T) {
 	t.Parallel()
 	status := http.StatusOK
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -125,30 +125,30 @@ func TestTheHealthCommandAsksTheRunningProcess(t *testing.T) {
 
 type commanding struct {
 	settings
-	said *[]string
+	calls *[]string
 }
 
 func (c commanding) Commands() []Command {
 	return []Command{{Name: "things count", Help: "[NAME]: count them", Run: func(_ context.Context, _ telemetry.Set, args []string) error {
-		*c.said = append(*c.said, c.Name)
-		*c.said = append(*c.said, args...)
+		*c.calls = append(*c.calls, c.Name)
+		*c.calls = append(*c.calls, args...)
 		return nil
 	}}}
 }
 
 func TestCommandsOfAService(t *testing.T) {
 	t.Parallel()
-	var said []string
+	var calls []string
 	run := func(args ...string) (int, string) {
 		var stdout, stderr bytes.Buffer
-		code := realMain("crm", commanding{settings{Name: "default", Log: telemetry.Defaults()}, &said}, func(context.Context, commanding, telemetry.Set) error {
+		code := realMain("crm", commanding{settings{Name: "default", Log: telemetry.Defaults()}, &calls}, func(context.Context, commanding, telemetry.Set) error {
 			return errors.New("started")
 		}, args, &stdout, &stderr)
 		return code, stdout.String() + stderr.String()
 	}
 	code, out := run("things", "count", "--all", "x")
 	require.Equal(t, 0, code, out)
-	require.Equal(t, []string{"default", "--all", "x"}, said)
+	require.Equal(t, []string{"default", "--all", "x"}, calls)
 	for _, args := range [][]string{{"things"}, {"things", "lose"}, {"count"}} {
 		code, out := run(args...)
 		require.Equal(t, exitUsage, code)

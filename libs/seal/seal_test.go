@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/seal"
 )
 
-func TestSeal(t *testing.T) {
+func TestSealAndOpen(t *testing.T) {
 	t.Parallel()
 	box, err := seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "test")
 	require.NoError(t, err)

@@ -11,30 +11,30 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Config is the settings that every service has. A service embeds it in its own.
+// Config is the settings that all services share. A service embeds it in its own Config.
 type Config struct {
 	HTTP     run.HTTPConfig
 	Admin    run.AdminConfig
 	Database pg.Config
 	Kafka    bus.Config
-	Access   *access.Config // nil for a service that knows by itself who is logged in: auth
+	Access   *access.Config // nil for auth, which reads sessions from its own database
 	Log      telemetry.Config
 }
 
 // Defaults are the settings of a service in a container of its own.
 func Defaults() Config {
-	verified := access.Defaults()
+	defaults := access.Defaults()
 	return Config{
 		HTTP:     run.HTTPConfig{Addr: ":8080", H2C: true},
 		Admin:    run.AdminConfig{Addr: ":9090"},
 		Database: pg.Defaults(),
 		Kafka:    bus.Defaults(),
-		Access:   &verified,
+		Access:   &defaults,
 		Log:      telemetry.Defaults(),
 	}
 }
 
-// Check lists everything that is wrong with the settings.
+// Check lists the problems with the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check())
 	if c.Access != nil {
@@ -43,16 +43,16 @@ func (c Config) Check() []string {
 	return problems
 }
 
-// TelemetryConfig is how the service logs.
+// TelemetryConfig returns the settings of logging.
 func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
 
-// Shared is the settings that every service has.
+// Shared returns c.
 func (c Config) Shared() Config { return c }
 
-// Settings are those of one service: a struct that embeds Config.
+// Settings is the configuration of one service: a struct that embeds Config.
 type Settings interface{ Shared() Config }
 
-// Migrate brings the tables of a service to the newest version and starts nothing: its migrate command.
+// Migrate migrates the tables of a service to the newest version and starts nothing. It implements the migrate command.
 func Migrate(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) error {
 	b, err := OpenDatabase(ctx, name, cfg, tel, own...)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package service opens what all services have in common, in one order, so that the root file of a service holds only what is
-// its own: database, Kafka, outbox, inbox, idempotency keys, jobs, who may call, the middleware chain, the router, the ports.
-// It knows no service; what a service publishes and answers comes in its Contract.
+// Package service opens the parts that all services have in common, always in the same order: database, Kafka, outbox, inbox,
+// idempotency keys, jobs, access, middleware chain, router and ports. The root file of a service then contains only what is
+// specific to it. The package refuses to know any service: its API and topics are in its Contract.
 package service
 
 import (
@@ -26,15 +26,15 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Contract is what a service has to keep: its API and the topics of the platform.
+// Contract is what a service must implement: its API, and the topics of the platform.
 type Contract struct {
-	Name     string                 // of the service, of its database schema and of its consumer group
-	OpenAPI  func() ([]byte, error) // its document
+	Name     string                 // name of the service, its database schema and its consumer group
+	OpenAPI  func() ([]byte, error) // returns the OpenAPI document
 	Topics   []event.Topic
-	Sessions access.Feed // where ended sessions are published
+	Sessions access.Feed // topic of ended sessions
 }
 
-// Base is what every service has. Fill it between Open and App: routes, handlers of events, jobs and actors.
+// Base is the common parts of a service. Between Open and App, add routes, event handlers, jobs and actors to it.
 type Base struct {
 	Name     string
 	Tel      telemetry.Set
@@ -44,9 +44,9 @@ type Base struct {
 	Jobs     *job.Queue
 	Consumer *bus.Consumer
 	Router   *rpc.Router
-	// Authenticate says who sends a request. A service without Config.Access sets it.
+	// Authenticate returns the caller of a request. A service without Config.Access must set it.
 	Authenticate rpc.Authenticator
-	// Wrap may put middleware around the whole API, before routing.
+	// Wrap may add middleware around the whole API, before routing.
 	Wrap func(http.Handler) http.Handler
 
 	cfg    Settings
@@ -63,11 +63,11 @@ type actor struct {
 	run  run.Actor
 }
 
-// lingerBytes is how much of a refused body is discarded: two recordings of the default limit.
+// lingerBytes is how many bytes of a refused body are read and discarded: twice the default size limit of recordings.
 const lingerBytes = 200 << 20
 
-// Open connects to what a service needs and brings its tables to the newest version. Nothing listens or runs before App and
-// its Run. When something fails between the two, call CloseIf.
+// Open connects to the database and Kafka, and migrates the tables to the newest version. The service listens after App and
+// runs after App.Run. If a step between Open and App fails, the caller must close the Base: defer CloseIf right after Open.
 func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (_ *Base, err error) {
 	shared := cfg.Shared()
 	b, err := OpenDatabase(ctx, contract.Name, cfg, tel, own...)
@@ -102,9 +102,9 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	return b, nil
 }
 
-// OpenDatabase opens only the database of a service and brings its tables to the newest version, for a command that does its
-// work beside the running service. The Base has Name, Tel, Clock, DB and Outbox; what the command appends to the outbox is
-// published by the running service. Call Close.
+// OpenDatabase connects only to the database of a service and migrates its tables, for a command that may run while the service
+// is running. The Base has only Name, Tel, Clock, DB and Outbox. The running service publishes the events that the command
+// appends to the outbox. The caller must call Close.
 func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (*Base, error) {
 	db, err := pg.Open(ctx, cfg.Shared().Database, name, tel)
 	if err != nil {
@@ -120,23 +120,23 @@ func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.
 	return b, nil
 }
 
-// Close closes everything, for a Base that never becomes an App.
+// Close closes everything, for a Base that does not become an App.
 func (b *Base) Close() { b.group.Close() }
 
-// CloseIf closes everything when *err is an error. Defer it right after Open.
+// CloseIf closes everything if *err is not nil. Defer it right after Open.
 func (b *Base) CloseIf(err *error) {
 	if *err != nil {
 		b.Close()
 	}
 }
 
-// Defer adds something to close after everything has stopped; the last added closes first.
+// Defer adds a function to call after everything has stopped. The last one added is called first.
 func (b *Base) Defer(name string, close func()) { b.group.Defer(name, close) }
 
-// Run adds an actor of the service.
+// Run adds an actor. It is started after the common actors and before the API is served.
 func (b *Base) Run(name string, a run.Actor) { b.actors = append(b.actors, actor{name, a}) }
 
-// Ready fails while requests cannot be answered. Kafka is not asked: without it writes go on through the outbox.
+// Ready fails while the service cannot serve requests. It does not check Kafka, because the outbox accepts writes without it.
 func (b *Base) Ready(ctx context.Context) error {
 	if err := b.DB.Ping(ctx); err != nil {
 		return fmt.Errorf("database: %w", err)
@@ -147,10 +147,11 @@ func (b *Base) Ready(ctx context.Context) error {
 	return b.access.Ready(ctx)
 }
 
-// App makes the service: from now on it listens. The error says where the routes and the contract differ.
+// App completes the service, which listens from now on. It fails if the routes differ from the contract, and the error lists the
+// differences.
 func (b *Base) App() (*App, error) {
 	if b.Authenticate == nil {
-		return nil, errors.New("the service has neither the settings of access nor an authenticator")
+		return nil, errors.New("the service has neither Config.Access nor an authenticator")
 	}
 	routes, err := b.Router.Handler()
 	if err != nil {
@@ -161,7 +162,7 @@ func (b *Base) App() (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A client that sends its whole body before it reads must see a refusal that came early.
+	// A client that sends its whole body before it reads must see an early refusal.
 	listener, handler := run.DefaultLinger(lingerBytes).Wrap(listener, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
 	server, err := run.HTTP(run.HTTPConfig{Listener: listener, H2C: shared.HTTP.H2C, Prepare: shared.HTTP.Prepare}, handler)
 	if err != nil {
@@ -174,7 +175,7 @@ func (b *Base) App() (*App, error) {
 	}
 	b.Defer("admin", admin.Close)
 
-	// Started in this order, stopped in reverse: requests are drained first, and metrics can be read to the end.
+	// Actors are started in this order and stopped in reverse: requests are drained first, and metrics are served to the end.
 	g := b.group
 	g.Add("admin", admin)
 	if b.access != nil {
@@ -196,5 +197,5 @@ func (b *Base) App() (*App, error) {
 	return run.NewApp(g, server, b.Ready), nil
 }
 
-// App is a service that listens and is ready to run.
+// App is a service that is listening and can be run.
 type App = run.App

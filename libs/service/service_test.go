@@ -28,8 +28,8 @@ const document = `{"paths": {
 	"/things": {"post": {"operationId": "things.create", "x-access": "agent"}},
 	"/open": {"get": {"operationId": "things.open", "x-access": "anyone"}}}}`
 
-// promised is a contract whose sessions end with a thing of that id.
-func promised() service.Contract {
+// contract is a contract in which a changed thing ends the session with the thing's name.
+func contract() service.Contract {
 	return service.Contract{Name: "things", OpenAPI: func() ([]byte, error) { return []byte(document), nil }, Topics: eventtest.Topics(), Sessions: access.Feed{
 		Topic: eventtest.ThingsTopic,
 		Watch: func(w *bus.Watcher, sessionEnded func(string), _ func(string, int64, bool)) {
@@ -40,14 +40,14 @@ func promised() service.Contract {
 
 type nothing struct{}
 
-// TestAServiceHasEverything sends a request whose change publishes an event, whose handler inserts a job.
-func TestAServiceHasEverything(t *testing.T) {
+// The request publishes an event, and the event's handler inserts a job.
+func TestTheCommonPartsWorkTogether(t *testing.T) {
 	t.Parallel()
 	const kind job.Kind = "things.work"
 	w := servicetest.New(t, "things", eventtest.Topics())
 	jobs := make(chan string, 10)
 	w.Start(func(ctx context.Context, tel telemetry.Set) (_ *service.App, err error) {
-		base, err := service.Open(ctx, promised(), w.Config, tel)
+		base, err := service.Open(ctx, contract(), w.Config, tel)
 		if err != nil {
 			return nil, err
 		}
@@ -78,18 +78,18 @@ func TestAServiceHasEverything(t *testing.T) {
 	ended.SessionID = event.NewID()
 	w.Do(ended, "POST", "/things", "").Is(http.StatusOK)
 	w.Publish(eventtest.ThingChanged.New(time.Now(), eventtest.Thing{ID: "end", Name: ended.SessionID}))
-	w.Await("the session has ended here too", func() bool {
+	w.Await("the service refuses the ended session", func() bool {
 		return w.Do(ended, "POST", "/things", "").Status == http.StatusUnauthorized
 	})
 }
 
-func TestAServiceThatCannotStartLeavesNothingOpen(t *testing.T) {
+func TestAServiceThatCannotStartClosesItsConnections(t *testing.T) {
 	t.Parallel()
 	w := servicetest.New(t, "things", eventtest.Topics())
 	open := func(change func(*service.Config, *service.Base)) error {
 		cfg := w.Config
 		change(&cfg, nil)
-		base, err := service.Open(t.Context(), promised(), cfg, telemetry.Nop())
+		base, err := service.Open(t.Context(), contract(), cfg, telemetry.Nop())
 		if err != nil {
 			return err
 		}
@@ -107,10 +107,10 @@ func TestAServiceThatCannotStartLeavesNothingOpen(t *testing.T) {
 	})
 }
 
-// user is the role of the world's schema.
+// user returns the database role of the service.
 func user(t *testing.T, w *servicetest.World) string {
 	t.Helper()
-	base, err := service.Open(t.Context(), promised(), w.Config, telemetry.Nop())
+	base, err := service.Open(t.Context(), contract(), w.Config, telemetry.Nop())
 	require.NoError(t, err)
 	name := pgtest.Column[string](t, base.DB, `select current_user::text`)[0]
 	failed := context.Canceled
@@ -118,7 +118,7 @@ func user(t *testing.T, w *servicetest.World) string {
 	return name
 }
 
-func TestEveryWrongSettingIsListed(t *testing.T) {
+func TestEveryInvalidSettingIsListed(t *testing.T) {
 	t.Parallel()
 	problems := service.Defaults().Check()
 	require.Len(t, problems, 3, "DATABASE_URL, KAFKA_BROKERS, AUTH_URL: %v", problems)

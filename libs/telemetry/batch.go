@@ -11,19 +11,19 @@ const (
 	batchSize = 32 << 10 // bytes
 )
 
-// Batch writes the lines of a log. A line that comes after a quiet moment is written at once, and those that follow it
-// within 10 ms together: under load a write(2) per line would be a tenth of what a proxied request costs.
+// Batch buffers the lines of a log. A line after an idle period is written immediately, and those of the next 10 ms are written
+// together: under load, one write(2) per line would be a tenth of the cost of a proxied request. It is safe for concurrent use.
 type Batch struct {
 	w io.Writer
 
 	mu      sync.Mutex
 	pending []byte
 	timer   *time.Timer
-	waiting bool // for the timer, which writes what is pending
-	through bool // nothing waits any more
+	waiting bool // for the timer, which writes the pending lines
+	flushed bool // lines are no longer buffered
 }
 
-// NewBatch writes to w. Flush it at the end of the process.
+// NewBatch returns a Batch that writes to w. Call Flush at the end of the process.
 func NewBatch(w io.Writer) *Batch {
 	b := &Batch{w: w, pending: make([]byte, 0, 2*batchSize)}
 	b.timer = time.AfterFunc(batchWait, b.tick)
@@ -31,12 +31,12 @@ func NewBatch(w io.Writer) *Batch {
 	return b
 }
 
-// Write takes a line. Whether an earlier one could be written is not known here, and a log has nobody to tell.
+// Write buffers or writes a line. It never fails: errors of w are discarded, because there is no other place to log them.
 func (b *Batch) Write(line []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.pending = append(b.pending, line...)
-	if b.through {
+	if b.flushed {
 		b.write()
 	} else if !b.waiting {
 		b.waiting = true
@@ -48,15 +48,15 @@ func (b *Batch) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// Flush writes what is pending. Lines that come later are written at once.
+// Flush writes the pending lines. Later lines are written immediately.
 func (b *Batch) Flush() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.through = true
+	b.flushed = true
 	b.write()
 }
 
-// tick ends the 10 ms. The next follow at once, unless nothing came.
+// tick runs after 10 ms. It writes the pending lines and restarts the timer, unless there are none.
 func (b *Batch) tick() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

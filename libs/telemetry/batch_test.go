@@ -15,14 +15,14 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// pieces remembers each write.
-type pieces struct {
+// writes records each write.
+type writes struct {
 	mu      sync.Mutex
 	written []string
-	wrote   chan struct{} // for each, if it is not nil
+	wrote   chan struct{} // receives a value per write, if not nil
 }
 
-func (p *pieces) Write(b []byte) (int, error) {
+func (p *writes) Write(b []byte) (int, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.written = append(p.written, string(b))
@@ -32,7 +32,7 @@ func (p *pieces) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-func (p *pieces) all() []string {
+func (p *writes) all() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.written)
@@ -41,42 +41,42 @@ func (p *pieces) all() []string {
 func TestLinesAreWrittenTogetherUnderLoad(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		log := pieces{wrote: make(chan struct{}, 9)}
+		log := writes{wrote: make(chan struct{}, 9)}
 		b := telemetry.NewBatch(&log)
 		for _, line := range []string{"1\n", "2\n", "3\n"} {
 			_, err := b.Write([]byte(line))
 			require.NoError(t, err)
 		}
 		<-log.wrote
-		require.Equal(t, []string{"1\n"}, log.all(), "the first at once")
+		require.Equal(t, []string{"1\n"}, log.all(), "the first line immediately")
 		<-log.wrote
 		require.Equal(t, []string{"1\n", "2\n3\n"}, log.all())
-		<-time.After(time.Second) // of the bubble
+		<-time.After(time.Second) // virtual time
 		_, _ = b.Write([]byte("4\n"))
-		require.Equal(t, []string{"1\n", "2\n3\n", "4\n"}, log.all(), "after a quiet moment at once again")
+		require.Equal(t, []string{"1\n", "2\n3\n", "4\n"}, log.all(), "immediately again after an idle period")
 		_, _ = b.Write([]byte("5\n"))
 		b.Flush()
 		_, _ = b.Write([]byte("6\n"))
-		require.Equal(t, []string{"1\n", "2\n3\n", "4\n", "5\n", "6\n"}, log.all(), "at the end nothing waits")
+		require.Equal(t, []string{"1\n", "2\n3\n", "4\n", "5\n", "6\n"}, log.all(), "nothing is buffered after Flush")
 	})
 }
 
 func TestABatchIsBounded(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		var log pieces
+		var log writes
 		b := telemetry.NewBatch(&log)
 		line := bytes.Repeat([]byte("x"), 1000)
 		for range 100 {
 			_, _ = b.Write(line)
 		}
-		require.Len(t, log.all(), 1+99/33, "one at once and 32 KiB each")
+		require.Len(t, log.all(), 1+99/33, "one immediately, then 32 KiB per write")
 	})
 }
 
 func TestNoLineIsLost(t *testing.T) {
 	t.Parallel()
-	var log pieces
+	var log writes
 	b := telemetry.NewBatch(&log)
 	var writers sync.WaitGroup
 	for w := range 8 {

@@ -1,5 +1,5 @@
-// Package telemetry gives each service its own log, tracer and metric registry, so that five services can live in one
-// process without sharing any. It refuses globals: nothing here sets OpenTelemetry's or Prometheus' defaults.
+// Package telemetry gives each service its own log, tracer and metric registry, so that five services can run in one process
+// without sharing any. It refuses globals: it does not set the defaults of OpenTelemetry or Prometheus.
 package telemetry
 
 import (
@@ -26,7 +26,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Set is the telemetry of one service.
+// Set is the telemetry of one service. It is safe for concurrent use.
 type Set struct {
 	Service    string
 	Version    string
@@ -36,24 +36,24 @@ type Set struct {
 	Metrics    *prometheus.Registry
 }
 
-// Tracer is the service's one tracer.
+// Tracer returns the service's only tracer.
 func (s Set) Tracer() trace.Tracer { return s.Traces.Tracer("github.com/convoflow/convoflow") }
 
-// Inject returns the W3C trace headers of ctx, to be kept beside work that goes on later or elsewhere. It is empty
-// without a trace.
+// Inject returns the W3C trace headers of ctx, to be stored with work that continues later or elsewhere. It is empty if ctx has
+// no trace.
 func (s Set) Inject(ctx context.Context) map[string]string {
 	carrier := propagation.MapCarrier{}
 	s.Propagator.Inject(ctx, carrier)
 	return carrier
 }
 
-// Extract returns ctx with the trace that the headers name, so that spans begun with it join that trace.
+// Extract returns ctx with the trace in the headers, so that spans started with it join that trace.
 func (s Set) Extract(ctx context.Context, headers map[string]string) context.Context {
 	return s.Propagator.Extract(ctx, propagation.MapCarrier(headers))
 }
 
-// Header carries a trace in the headers of HTTP, where net/http keeps them. OpenTelemetry's own carrier asks net/http for
-// that on each request.
+// Header carries a trace in HTTP headers, under their canonical names. Unlike OpenTelemetry's own carrier, it does not compute
+// the canonical names for each request.
 type Header http.Header
 
 var headerNames = map[string]string{"traceparent": "Traceparent", "tracestate": "Tracestate"}
@@ -72,7 +72,7 @@ func (h Header) Set(key, value string) { h[cmp.Or(headerNames[key], key)] = []st
 // Keys implements propagation.TextMapCarrier.
 func (h Header) Keys() []string { return slices.Collect(maps.Keys(h)) }
 
-// TraceID is the trace of ctx as 32 hex digits, or empty without one.
+// TraceID returns the trace id of ctx as 32 hex digits, or "" without a trace.
 func TraceID(ctx context.Context) string {
 	if sc := trace.SpanContextFromContext(ctx); sc.HasTraceID() {
 		return sc.TraceID().String()
@@ -80,17 +80,17 @@ func TraceID(ctx context.Context) string {
 	return ""
 }
 
-// Config is how logs are written. Where traces go is decided by OpenTelemetry's own variables (OTEL_TRACES_EXPORTER,
-// OTEL_EXPORTER_OTLP_ENDPOINT, …); without any of them nothing is exported.
+// Config says how logs are written. OpenTelemetry's own variables (OTEL_TRACES_EXPORTER, OTEL_EXPORTER_OTLP_ENDPOINT, …) decide
+// where traces are exported to; without any of them, none are exported.
 type Config struct {
 	LogLevel  slog.Level `env:"LOG_LEVEL"`
 	LogFormat string     `env:"LOG_FORMAT"` // json or text
 }
 
-// Defaults logs at info level as JSON.
+// Defaults is JSON at level info.
 func Defaults() Config { return Config{LogLevel: slog.LevelInfo, LogFormat: "json"} }
 
-// Check says what is wrong with the configuration.
+// Check lists the problems with the configuration.
 func (c Config) Check() []string {
 	if c.LogFormat != "json" && c.LogFormat != "text" {
 		return []string{"LOG_FORMAT must be json or text"}
@@ -98,12 +98,12 @@ func (c Config) Check() []string {
 	return nil
 }
 
-// New starts the telemetry of a service, which writes its log to w. The returned function flushes and ends it.
+// New starts the telemetry of a service, which writes its log to w. The returned function flushes the traces and stops it.
 func New(ctx context.Context, service, version string, cfg Config, w io.Writer) (Set, func(context.Context) error, error) {
 	options := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(resource.NewSchemaless(semconv.ServiceName("convoflow-"+service), semconv.ServiceVersion(version), attribute.String("service.namespace", "convoflow"))),
 	}
-	// Without settings autoexport would send to localhost:4318, so silence is decided here.
+	// Without settings, autoexport would export to localhost:4318.
 	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
 		exporter, err := autoexport.NewSpanExporter(ctx)
 		if err != nil {
@@ -134,7 +134,7 @@ func New(ctx context.Context, service, version string, cfg Config, w io.Writer) 
 	}, provider.Shutdown, nil
 }
 
-// Nop is telemetry that goes nowhere, for tests that look at something else.
+// Nop returns telemetry that discards logs and traces, for tests that do not check them.
 func Nop() Set {
 	return Set{
 		Service:    "test",
@@ -154,22 +154,22 @@ func handler(cfg Config, w io.Writer) slog.Handler {
 	return traced{slog.NewJSONHandler(w, options)}
 }
 
-// traced adds the trace of the context to each line, and shows durations in seconds.
+// traced adds the trace of the context to each line, and writes durations in seconds.
 type traced struct{ slog.Handler }
 
 func (h traced) Handle(ctx context.Context, r slog.Record) error {
-	durations := false
+	hasDuration := false
 	r.Attrs(func(a slog.Attr) bool {
-		durations = a.Value.Kind() == slog.KindDuration
-		return !durations
+		hasDuration = a.Value.Kind() == slog.KindDuration
+		return !hasDuration
 	})
-	if durations {
-		shown := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
+	if hasDuration {
+		converted := slog.NewRecord(r.Time, r.Level, r.Message, r.PC)
 		r.Attrs(func(a slog.Attr) bool {
-			shown.AddAttrs(seconds(a))
+			converted.AddAttrs(seconds(a))
 			return true
 		})
-		r = shown
+		r = converted
 	}
 	if sc := trace.SpanContextFromContext(ctx); sc.IsValid() {
 		r.AddAttrs(slog.String("trace_id", sc.TraceID().String()), slog.String("span_id", sc.SpanID().String()))
@@ -178,17 +178,17 @@ func (h traced) Handle(ctx context.Context, r slog.Record) error {
 }
 
 func (h traced) WithAttrs(attrs []slog.Attr) slog.Handler {
-	shown := make([]slog.Attr, len(attrs))
+	converted := make([]slog.Attr, len(attrs))
 	for i, a := range attrs {
-		shown[i] = seconds(a)
+		converted[i] = seconds(a)
 	}
-	return traced{h.Handler.WithAttrs(shown)}
+	return traced{h.Handler.WithAttrs(converted)}
 }
 
 func (h traced) WithGroup(name string) slog.Handler { return traced{h.Handler.WithGroup(name)} }
 
-// seconds shows a duration as a number with its unit in the name; slog's own form is nanoseconds without one. It is not
-// slog's ReplaceAttr, which every attribute of every line would pass.
+// seconds converts a duration to a number of seconds with the unit in its name; slog writes nanoseconds without a unit. It is
+// not a ReplaceAttr function, because slog would call that for every attribute of every line.
 func seconds(a slog.Attr) slog.Attr {
 	if a.Value.Kind() == slog.KindDuration {
 		return slog.Float64(a.Key+"_seconds", a.Value.Duration().Seconds())

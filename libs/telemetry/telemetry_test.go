@@ -55,7 +55,7 @@ func TestTheTraceIsInEachLogLine(t *testing.T) {
 	require.Empty(t, telemetry.TraceID(t.Context()))
 }
 
-func TestALogForPeople(t *testing.T) {
+func TestTextLogs(t *testing.T) {
 	t.Parallel()
 	tel, log := start(t, telemetry.Config{LogFormat: "text", LogLevel: slog.LevelDebug})
 	ctx, span := tel.Tracer().Start(t.Context(), "x")
@@ -65,7 +65,7 @@ func TestALogForPeople(t *testing.T) {
 	require.Contains(t, log.String(), span.SpanContext().TraceID().String())
 }
 
-func TestATraceTravelsInHeaders(t *testing.T) {
+func TestATraceIsInjectedAndExtracted(t *testing.T) {
 	t.Parallel()
 	tel := telemetry.Nop()
 	require.Empty(t, tel.Inject(t.Context()))
@@ -77,7 +77,7 @@ func TestATraceTravelsInHeaders(t *testing.T) {
 	require.Equal(t, t.Context(), tel.Extract(t.Context(), nil))
 }
 
-func TestATraceTravelsInHeadersOfHTTP(t *testing.T) {
+func TestATraceIsCarriedInHTTPHeaders(t *testing.T) {
 	t.Parallel()
 	tel := telemetry.Nop()
 	ctx, span := tel.Tracer().Start(t.Context(), "first")
@@ -109,8 +109,8 @@ func TestCheck(t *testing.T) {
 	require.Len(t, telemetry.Config{LogFormat: "xml"}.Check(), 1)
 }
 
-// The exporter reads the process' environment, so what is exported is looked at in a process of its own: this test binary,
-// told by exporting to play that part.
+// The exporter reads the environment of its process, so exporting is tested in a child process: this test binary with the
+// variable exporting set.
 const exporting = "TELEMETRY_TEST_EXPORTING"
 
 func TestMain(m *testing.M) {
@@ -137,7 +137,7 @@ func TestNothingIsExportedWithoutSettings(t *testing.T) {
 			collector := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { got.Add(1) }))
 			t.Cleanup(collector.Close)
 			self := exec.CommandContext(t.Context(), os.Args[0])
-			// A proxy sees whatever is sent anywhere.
+			// As the proxy, the collector receives every request, whatever its destination.
 			self.Env = []string{exporting + "=1", "HTTP_PROXY=" + collector.URL, "HTTPS_PROXY=" + collector.URL}
 			if want {
 				self.Env = append(self.Env, "OTEL_EXPORTER_OTLP_ENDPOINT="+collector.URL)

@@ -1,4 +1,4 @@
-// Package bustest gives tests a broker that speaks the Kafka protocol, one per test, in memory.
+// Package bustest runs an in-memory Kafka broker per test. It speaks the real protocol and refuses to be shared by tests.
 package bustest
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// Broker starts a broker that ends with the test and returns its addresses, for KAFKA_BROKERS.
+// Broker starts a broker that stops when the test ends, and returns its addresses for KAFKA_BROKERS.
 func Broker(t testing.TB) []string {
 	t.Helper()
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
@@ -21,27 +21,28 @@ func Broker(t testing.TB) []string {
 }
 
 const (
-	poll     = 10 * time.Millisecond
-	patience = 30 * time.Second
+	pollInterval = 10 * time.Millisecond
+	readTimeout  = 30 * time.Second
 )
 
-// Read returns the first n messages of a topic, of all its partitions. It waits for a topic that does not exist yet.
+// Read returns the first n messages of a topic, from all of its partitions. It waits for a topic that does not exist yet, and
+// fails the test after 30 s.
 func Read(t testing.TB, brokers []string, topic string, n int) []kafka.Message {
 	t.Helper()
-	// A group that joins while the topic is being made may get no partitions for ever.
+	// A group that joins while the topic is being created may never be assigned partitions.
 	conn, err := kafka.DialContext(t.Context(), "tcp", brokers[0])
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	require.Eventually(t, func() bool {
 		partitions, err := conn.ReadPartitions(topic)
 		return err == nil && len(partitions) > 0
-	}, patience, poll, "topic %s is not there", topic)
+	}, readTimeout, pollInterval, "topic %s does not exist", topic)
 	reader := kafka.NewReader(kafka.ReaderConfig{
 		Brokers: brokers, GroupID: "test " + t.Name(), GroupTopics: []string{topic}, StartOffset: kafka.FirstOffset,
 		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond,
 	})
 	defer func() { _ = reader.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), readTimeout)
 	defer cancel()
 	var messages []kafka.Message
 	for len(messages) < n {

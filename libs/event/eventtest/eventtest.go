@@ -1,4 +1,4 @@
-// Package eventtest has an event type and its topic for tests of packages that know no event of the platform.
+// Package eventtest provides event types and a topic for the tests of packages that may not know the platform's events.
 package eventtest
 
 import (
@@ -7,26 +7,26 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// ThingsTopic stores things.
+// ThingsTopic is the topic of both event types.
 const ThingsTopic = "test.things.v1"
 
-// ThingChanged and ThingIgnored are the types of the topic. No test subscribes to the second.
+// ThingChanged and ThingIgnored are the event types of the topic. No test subscribes to ThingIgnored.
 var (
 	ThingChanged = event.Type[Thing]{Name: "thing.changed", Topic: ThingsTopic}
 	ThingIgnored = event.Type[Thing]{Name: "thing.ignored", Topic: ThingsTopic}
 )
 
-// Thing is a payload.
+// Thing is the payload of both event types.
 type Thing struct {
 	ID      string `json:"id"`
 	Version int64  `json:"version"`
 	Name    string `json:"name"`
 }
 
-// AggregateID is the thing's id.
+// AggregateID returns the thing's id.
 func (t Thing) AggregateID() string { return t.ID }
 
-// Topics are the topics of this package.
+// Topics returns the topics of this package.
 func Topics() []event.Topic {
 	return []event.Topic{{Name: ThingsTopic, Producer: "test", Retention: 24 * time.Hour, Types: []string{ThingChanged.Name, ThingIgnored.Name}}}
 }

@@ -1,5 +1,6 @@
-// Package access says who may call now: whose token auth has signed, and whose session has not ended since. It is what the
-// gateway and every service but auth, which asks its database, have in common.
+// Package access authenticates callers: it accepts a token that auth has signed, if the token's session has not ended since and
+// its agent is active. The gateway and all services use it, except auth, which reads sessions from its database. It refuses to
+// wait: if keys or sessions are not known yet, it fails immediately.
 package access
 
 import (
@@ -20,15 +21,16 @@ import (
 
 const (
 	keysTimeout = 5 * time.Second
-	// lag is how much longer than a token lives its session's end is remembered: clocks differ, and events are published a
-	// moment after they happened.
-	lag = 10 * time.Minute
+	// margin is added to the lifetime of tokens for how long ended sessions are stored: clocks differ, and events are published
+	// with a delay.
+	margin = 10 * time.Minute
 )
 
-// Feed is where ended sessions are published: the topic of agents and sessions.
+// Feed is the topic on which auth publishes ended sessions and changed agents.
 type Feed struct {
 	Topic string
-	// Watch subscribes to the topic: sessionEnded gets the id of each session that ends, agentChanged each state of an agent.
+	// Watch subscribes to the topic. It must call sessionEnded for each session that ends, and agentChanged for each change of an
+	// agent.
 	Watch func(w *bus.Watcher, sessionEnded func(sessionID string), agentChanged func(agentID string, version int64, active bool))
 }
 
@@ -40,27 +42,27 @@ type Access struct {
 	ended   *ended
 }
 
-// New makes the access to a service. Nothing is fetched before what it joins runs.
+// New returns an Access. It fetches nothing before the group that it joins runs.
 func New(cfg Config, feed Feed, kafka *bus.Kafka, c clock.Clock, tel telemetry.Set) *Access {
 	keys := token.Fetch(strings.TrimRight(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
 	a := &Access{
 		keys:    keys,
 		cache:   NewCache(token.NewVerifier(keys.Key, c).Authenticate, c),
-		watcher: bus.NewWatcher(kafka, feed.Topic, cfg.tokenTTL()+lag, tel),
-		ended:   newEnded(cfg.tokenTTL()+lag, c),
+		watcher: bus.NewWatcher(kafka, feed.Topic, cfg.tokenTTL()+margin, tel),
+		ended:   newEnded(cfg.tokenTTL()+margin, c),
 	}
 	feed.Watch(a.watcher, a.ended.onSessionEnded, a.ended.onAgentChanged)
 	return a
 }
 
-// Join adds what keeps the access fresh to the parts of a process.
+// Join adds the actors that fetch keys and ended sessions to the group.
 func (a *Access) Join(g *run.Group) {
 	g.Add("keys", a.keys)
 	g.Add("ended sessions", a.watcher)
 }
 
-// Authenticate says who sends a request. A token with a flaw or of a session that has ended is an Unauthenticated fault;
-// while tokens cannot be judged it is Unavailable.
+// Authenticate returns the caller of a request. It fails with an Unauthenticated fault if the token is missing or invalid or its
+// session has ended, and with an Unavailable fault while tokens cannot be verified (see Ready).
 func (a *Access) Authenticate(r *http.Request) (identity.Caller, error) {
 	caller, err := a.cache.Authenticate(r)
 	if err != nil {
@@ -69,9 +71,9 @@ func (a *Access) Authenticate(r *http.Request) (identity.Caller, error) {
 	return caller, a.admit(caller)
 }
 
-// admit fails when the session of a verified caller has ended. It is called with each request: it costs nothing.
+// admit fails if the session of a verified caller has ended. It runs for every request, also when the token is cached.
 func (a *Access) admit(c identity.Caller) error {
-	// A process that does not know who was shut out before it began would let them in again.
+	// Before it has read the backlog, the process would accept sessions that ended before it started.
 	if !a.watcher.CaughtUp() {
 		return fault.Wrap(bus.ErrBehind, fault.Unavailable, "auth_unavailable", "Tokens cannot be checked right now, try again").After(2 * time.Second)
 	}
@@ -81,7 +83,7 @@ func (a *Access) admit(c identity.Caller) error {
 	return nil
 }
 
-// Ready fails while tokens cannot be judged: without the keys of auth, or before it is known which sessions have ended.
+// Ready fails while tokens cannot be verified: without the keys of auth, or before the ended sessions have been read.
 func (a *Access) Ready(ctx context.Context) error {
 	return errors.Join(a.keys.Ready(ctx), a.watcher.Ready(ctx))
 }

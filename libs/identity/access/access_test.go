@@ -24,7 +24,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-func TestWhatHasEndedIsForgottenWhenNoTokenCanLive(t *testing.T) {
+func TestEndedSessionsAreDeletedAfterTheLastTokenExpires(t *testing.T) {
 	t.Parallel()
 	c := clock.At(time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC))
 	e := newEnded(time.Hour, c)
@@ -38,9 +38,9 @@ func TestWhatHasEndedIsForgottenWhenNoTokenCanLive(t *testing.T) {
 	c.Advance(59 * time.Minute)
 	end("second")
 	c.Advance(2 * time.Minute)
-	end("third") // makes room
+	end("third") // starts a new generation
 	require.True(t, has("first"))
-	require.True(t, has("second"), "for as long as a token lives")
+	require.True(t, has("second"), "until the last token has expired")
 	c.Advance(2 * time.Hour)
 	end("fourth")
 	require.False(t, has("first"))
@@ -49,7 +49,7 @@ func TestWhatHasEndedIsForgottenWhenNoTokenCanLive(t *testing.T) {
 	require.True(t, has("fourth"))
 }
 
-func TestAnAgentIsOutWhileItIsInactive(t *testing.T) {
+func TestAnInactiveAgentIsRefused(t *testing.T) {
 	t.Parallel()
 	e := newEnded(time.Hour, clock.System{})
 	change := func(version int64, active bool) {
@@ -63,10 +63,10 @@ func TestAnAgentIsOutWhileItIsInactive(t *testing.T) {
 	change(3, true)
 	require.False(t, e.has(caller))
 	change(2, false)
-	require.False(t, e.has(caller), "what is older comes too late")
+	require.False(t, e.has(caller), "an older version is ignored")
 }
 
-func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
+func TestAuthenticationChecksKeyAndSession(t *testing.T) {
 	t.Parallel()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
@@ -94,7 +94,7 @@ func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
 	}}
 	a := New(settings, feed, kafka, clock.System{}, telemetry.Nop())
 	_, err = a.Authenticate(request)
-	require.True(t, fault.Is(err, fault.Unavailable), "nobody can be judged before it runs: %v", err)
+	require.True(t, fault.Is(err, fault.Unavailable), "no token can be verified before it runs: %v", err)
 	require.True(t, fault.Is(a.admit(caller), fault.Unavailable))
 	require.Error(t, a.Ready(t.Context()))
 
@@ -117,7 +117,7 @@ func TestACallerIsJudgedByKeyAndSession(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 }
 
-func TestWrongSettings(t *testing.T) {
+func TestInvalidSettings(t *testing.T) {
 	t.Parallel()
 	require.Len(t, Config{AuthURL: "auth:8080"}.Check(), 2)
 	require.Len(t, Config{AuthURL: "http://auth:8080", TokenMinutes: maxTokenMinutes + 1}.Check(), 1)

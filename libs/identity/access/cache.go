@@ -14,20 +14,20 @@ import (
 )
 
 const (
-	cacheTime   = time.Minute // of a verified token; an Ed25519 signature costs about 60 µs to verify
+	cacheTTL    = time.Minute // of a verified token; an Ed25519 signature costs about 60 µs to verify
 	cacheTokens = 10_000      // in each of two generations
 )
 
-// Cache remembers verified tokens by their SHA-256, for a minute at most and never past their expiry, so that a token is
-// verified once and not with each request. Whether the session of a token has ended must be checked on every request. It is
-// safe for concurrent use.
+// Cache stores the callers of verified tokens by the SHA-256 of the header, for a minute at most and never past a token's expiry.
+// So a token is verified once a minute and not for each request. The caller of the cache must check for every request whether
+// the session has ended. It is safe for concurrent use.
 type Cache struct {
 	verify func(*http.Request) (identity.Caller, error)
 	clock  clock.Clock
 
 	mu     sync.Mutex
 	recent map[[sha256.Size]byte]verified
-	older  map[[sha256.Size]byte]verified // dropped as a whole when recent is full
+	older  map[[sha256.Size]byte]verified // replaced by recent when recent is full
 }
 
 // verified is a caller without the token's text, which is not stored.
@@ -36,12 +36,12 @@ type verified struct {
 	until  time.Time
 }
 
-// NewCache makes a cache in front of verify.
+// NewCache returns a cache in front of verify.
 func NewCache(verify func(*http.Request) (identity.Caller, error), c clock.Clock) *Cache {
 	return &Cache{verify: verify, clock: c, recent: map[[sha256.Size]byte]verified{}}
 }
 
-// Authenticate says whose token a request carries. It fails as verify does.
+// Authenticate returns the caller of a request. It fails like verify.
 func (c *Cache) Authenticate(r *http.Request) (identity.Caller, error) {
 	header := r.Header["Authorization"]
 	if len(header) != 1 {
@@ -56,7 +56,7 @@ func (c *Cache) Authenticate(r *http.Request) (identity.Caller, error) {
 	if err != nil {
 		return identity.Caller{}, err
 	}
-	v := verified{caller: caller, until: now.Add(cacheTime)}
+	v := verified{caller: caller, until: now.Add(cacheTTL)}
 	if at := expiry(caller.Token); at.Before(v.until) {
 		v.until = at
 	}
@@ -67,7 +67,7 @@ func (c *Cache) Authenticate(r *http.Request) (identity.Caller, error) {
 	return caller, nil
 }
 
-// digest is SHA-256. A token has some 350 bytes, which need no allocation.
+// digest returns the SHA-256. It does not allocate for texts up to 512 bytes; a token has about 500.
 func digest(text string) [sha256.Size]byte {
 	var b [512]byte
 	return sha256.Sum256(append(b[:0], text...))
@@ -92,7 +92,7 @@ func (c *Cache) store(key [sha256.Size]byte, v verified) {
 	c.recent[key] = v
 }
 
-// expiry is the exp of a token whose signature has been verified, the zero time if it cannot be read.
+// expiry returns the exp claim of a token whose signature has been verified, or the zero time if it cannot be read.
 func expiry(text string) time.Time {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {

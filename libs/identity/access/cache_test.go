@@ -16,19 +16,19 @@ import (
 	"github.com/convoflow/convoflow/libs/identity/token"
 )
 
-// bench is a real signer and verifier that counts its calls.
-type bench struct {
+// fixture is a cache with a real signer and a verifier that counts its calls.
+type fixture struct {
 	clock    *clock.Manual
 	signer   token.Signer
 	cache    *Cache
 	verified int
 }
 
-func newBench(t *testing.T) *bench {
+func newFixture(t *testing.T) *fixture {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	b := &bench{clock: clock.At(time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC))}
+	b := &fixture{clock: clock.At(time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC))}
 	b.signer = token.Signer{KeyID: "k", Key: private, Clock: b.clock}
 	verifier := token.NewVerifier(func(string) (ed25519.PublicKey, error) { return public, nil }, b.clock)
 	b.cache = NewCache(func(r *http.Request) (identity.Caller, error) {
@@ -38,7 +38,7 @@ func newBench(t *testing.T) *bench {
 	return b
 }
 
-func (b *bench) request(t *testing.T, ttl time.Duration) *http.Request {
+func (b *fixture) request(t *testing.T, ttl time.Duration) *http.Request {
 	t.Helper()
 	text, err := b.signer.Sign(identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: identity.Agent}, ttl)
 	require.NoError(t, err)
@@ -49,14 +49,14 @@ func (b *bench) request(t *testing.T, ttl time.Duration) *http.Request {
 
 func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	r := b.request(t, time.Hour)
 	first, err := b.cache.Authenticate(r)
 	require.NoError(t, err)
 	b.clock.Advance(59 * time.Second)
 	again, err := b.cache.Authenticate(r)
 	require.NoError(t, err)
-	require.Equal(t, first, again, "with the token of this request, to ask another service with")
+	require.Equal(t, first, again, "with the token of this request, for requests to other services")
 	require.Equal(t, 1, b.verified)
 	for _, v := range b.cache.recent {
 		require.Empty(t, v.caller.Token, "the token's text is not stored")
@@ -67,24 +67,24 @@ func TestATokenIsVerifiedOnceAMinute(t *testing.T) {
 	require.Equal(t, 2, b.verified)
 }
 
-func TestATokenIsNeverTrustedPastItsExpiry(t *testing.T) {
+func TestATokenIsNotCachedPastItsExpiry(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	r := b.request(t, 10*time.Second)
 	_, err := b.cache.Authenticate(r)
 	require.NoError(t, err)
 	b.clock.Advance(10 * time.Second)
 	_, err = b.cache.Authenticate(r)
-	require.NoError(t, err, "the verifier allows for clocks that differ")
+	require.NoError(t, err, "the verifier allows clock differences")
 	require.Equal(t, 2, b.verified)
 	b.clock.Advance(31 * time.Second)
 	_, err = b.cache.Authenticate(r)
 	require.ErrorContains(t, err, "token_expired")
 }
 
-func TestARefusedTokenIsNotRemembered(t *testing.T) {
+func TestARefusedTokenIsNotCached(t *testing.T) {
 	t.Parallel()
-	b := newBench(t)
+	b := newFixture(t)
 	r := b.request(t, time.Hour)
 	r.Header.Set("Authorization", r.Header.Get("Authorization")+"x")
 	for range 2 {

@@ -7,18 +7,18 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 )
 
-const maxTokenMinutes = 30 * 24 * 60 // as long as auth lets a token live
+const maxTokenMinutes = 30 * 24 * 60 // the maximum lifetime of tokens in auth
 
-// Config is what has to be known to judge tokens.
+// Config is the settings for verifying tokens.
 type Config struct {
-	AuthURL      string `env:"AUTH_URL"`                    // of the auth service, which publishes the public keys
-	TokenMinutes int    `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // the longest life of a token, as auth has it
+	AuthURL      string `env:"AUTH_URL"`                    // origin of the auth service, which serves the public keys
+	TokenMinutes int    `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // lifetime of tokens; must match auth's setting
 }
 
-// Defaults is a day, as auth's.
+// Defaults has a token lifetime of one day, like auth's defaults.
 func Defaults() Config { return Config{TokenMinutes: 24 * 60} }
 
-// Check says what is wrong with the configuration.
+// Check lists the problems with the configuration.
 func (c Config) Check() (problems []string) {
 	if !conf.IsOrigin(c.AuthURL) {
 		problems = append(problems, "AUTH_URL must be where auth listens, such as http://auth:8080")

@@ -8,41 +8,41 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// ended are the sessions that have ended and the agents that are inactive, by their ids. Each is remembered for keep at
-// least and twice as long at most: by then the last token is dead.
+// ended stores the sessions that have ended and the agents that are inactive, by their ids. Each is stored for ttl to twice the
+// ttl; after ttl, the last token has expired. It is safe for concurrent use.
 type ended struct {
-	keep  time.Duration
+	ttl   time.Duration
 	clock clock.Clock
 
 	mu            sync.RWMutex
 	recent, older map[string]mark
-	began         time.Time // when recent was empty
+	began         time.Time // when recent was created
 }
 
-// mark is what is known of an id. Of an agent the highest version counts: in a topic that has got more partitions old and
+// mark is the state of an id. For an agent, the highest version counts: after partitions have been added to the topic, old and
 // new events may be read in any order.
 type mark struct {
 	version int64
-	out     bool
+	refused bool
 }
 
-func newEnded(keep time.Duration, c clock.Clock) *ended {
-	return &ended{keep: keep, clock: c, recent: map[string]mark{}, began: c.Now()}
+func newEnded(ttl time.Duration, c clock.Clock) *ended {
+	return &ended{ttl: ttl, clock: c, recent: map[string]mark{}, began: c.Now()}
 }
 
-func (e *ended) onSessionEnded(sessionID string) { e.note(sessionID, mark{out: true}) }
+func (e *ended) onSessionEnded(sessionID string) { e.set(sessionID, mark{refused: true}) }
 
 func (e *ended) onAgentChanged(agentID string, version int64, active bool) {
-	e.note(agentID, mark{version: version, out: !active})
+	e.set(agentID, mark{version: version, refused: !active})
 }
 
-func (e *ended) note(id string, m mark) {
+func (e *ended) set(id string, m mark) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if now := e.clock.Now(); now.Sub(e.began) >= e.keep {
+	if now := e.clock.Now(); now.Sub(e.began) >= e.ttl {
 		e.older, e.recent, e.began = e.recent, map[string]mark{}, now
 	}
-	if known := e.of(id); known.version <= m.version {
+	if current := e.of(id); current.version <= m.version {
 		e.recent[id] = m
 	}
 }
@@ -57,5 +57,5 @@ func (e *ended) of(id string) mark {
 func (e *ended) has(c identity.Caller) bool {
 	e.mu.RLock()
 	defer e.mu.RUnlock()
-	return e.of(c.SessionID).out || e.of(c.AgentID).out
+	return e.of(c.SessionID).refused || e.of(c.AgentID).refused
 }

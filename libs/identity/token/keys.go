@@ -16,7 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// JWK is one public key as auth publishes it, RFC 7517 and RFC 8037.
+// JWK is one public key as served by auth, RFC 7517 and RFC 8037.
 type JWK struct {
 	KeyType   string `json:"kty"` // OKP
 	Curve     string `json:"crv"` // Ed25519
@@ -31,73 +31,74 @@ type JWKS struct {
 	Keys []JWK `json:"keys"`
 }
 
-// PublicJWK describes a public key.
+// PublicJWK returns the JWK of a public key.
 func PublicJWK(keyID string, key ed25519.PublicKey) JWK {
 	return JWK{KeyType: "OKP", Curve: "Ed25519", KeyID: keyID, X: base64.RawURLEncoding.EncodeToString(key), Use: "sig", Algorithm: "EdDSA"}
 }
 
-// Remote is the public keys of auth, fetched by an actor. A lookup never waits: while auth is down the old keys stay in
-// use for a day, and an unknown key id only asks for a fetch.
+// Remote is the public keys of auth, fetched periodically by an actor. A lookup never waits: while auth is down, the last keys
+// are used for up to a day, and an unknown key id only requests an early fetch. It is safe for concurrent use.
 type Remote struct {
 	url    string
 	client *http.Client
 	tel    telemetry.Set
 	clock  clock.Clock
 	keys   atomic.Pointer[keySet]
-	ask    chan struct{}
+	wake   chan struct{}
 }
 
-// keySet is what auth published at some time.
+// keySet is the keys that auth served at a time.
 type keySet struct {
 	byID map[string]ed25519.PublicKey
 	at   time.Time
 }
 
 const (
-	refreshEvery = time.Minute
-	unknownEvery = 10 * time.Second // at most: anybody can name keys that do not exist
-	staleAfter   = 24 * time.Hour   // with auth away for longer, nobody knows which keys have been withdrawn
-	firstEvery   = 250 * time.Millisecond
-	fetchTimeout = 5 * time.Second
-	maxJWKS      = 64 << 10 // bytes
+	refreshInterval = time.Minute
+	minInterval     = 10 * time.Second // for unknown key ids: any client can send them
+	staleAfter      = 24 * time.Hour   // if auth is down for longer, a key may have been withdrawn meanwhile
+	initialInterval = 250 * time.Millisecond
+	fetchTimeout    = 5 * time.Second
+	maxJWKS         = 64 << 10 // bytes
 )
 
-// Fetch makes the keys found at url (…/.well-known/jwks.json). Run it as an actor; until its first success there are none.
+// Fetch returns the keys served at url (…/.well-known/jwks.json). Run it as an actor; there are no keys until the first fetch.
 func Fetch(url string, client *http.Client, tel telemetry.Set) *Remote {
-	return &Remote{url: url, client: client, tel: tel, clock: clock.System{}, ask: make(chan struct{}, 1)}
+	return &Remote{url: url, client: client, tel: tel, clock: clock.System{}, wake: make(chan struct{}, 1)}
 }
 
-// Run keeps the keys fresh until ctx ends.
+// Run fetches the keys periodically until ctx ends.
 func (r *Remote) Run(ctx context.Context) error {
 	for warned := false; ; {
 		err := r.fetch(ctx)
-		wait := refreshEvery
+		wait := refreshInterval
 		if r.fresh() == nil {
-			wait = firstEvery // nothing works without them
+			wait = initialInterval // no token can be verified without keys
 		}
 		if err != nil && ctx.Err() == nil && !warned {
-			r.tel.Log.WarnContext(ctx, "the public keys of auth could not be fetched, trying again", "error", err)
+			r.tel.Log.WarnContext(ctx, "fetch the public keys of auth, retrying", "error", err)
 		}
 		warned = err != nil
-		if !r.pause(ctx, wait) {
+		if !r.await(ctx, wait) {
 			return nil
 		}
 	}
 }
 
-// pause waits until the next fetch is due: after wait, or earlier when somebody asked. It is false when ctx ended.
-func (r *Remote) pause(ctx context.Context, wait time.Duration) bool {
-	quiet := min(wait, unknownEvery)
+// await waits until the next fetch is due: after wait, or earlier if a lookup had an unknown key id. It returns false if ctx
+// ended.
+func (r *Remote) await(ctx context.Context, wait time.Duration) bool {
+	pause := min(wait, minInterval)
 	select {
 	case <-ctx.Done():
 		return false
-	case <-time.After(quiet):
+	case <-time.After(pause):
 	}
 	select {
 	case <-ctx.Done():
 		return false
-	case <-r.ask:
-	case <-time.After(wait - quiet):
+	case <-r.wake:
+	case <-time.After(wait - pause):
 	}
 	return true
 }
@@ -115,11 +116,11 @@ func (r *Remote) fetch(ctx context.Context) error {
 	}
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode != http.StatusOK {
-		return fmt.Errorf("auth answered %s", res.Status)
+		return fmt.Errorf("auth responded %s", res.Status)
 	}
 	var set JWKS
 	if err := json.NewDecoder(io.LimitReader(res.Body, maxJWKS)).Decode(&set); err != nil {
-		return fmt.Errorf("read the keys: %w", err)
+		return fmt.Errorf("decode the keys: %w", err)
 	}
 	keys := map[string]ed25519.PublicKey{}
 	for _, k := range set.Keys {
@@ -135,7 +136,7 @@ func (r *Remote) fetch(ctx context.Context) error {
 	return nil
 }
 
-// Ready fails while there are no keys: none has been fetched yet, or none for a day.
+// Ready fails with ErrNoKeys if no keys have been fetched yet, or none for a day.
 func (r *Remote) Ready(context.Context) error {
 	if r.fresh() == nil {
 		return ErrNoKeys
@@ -151,7 +152,8 @@ func (r *Remote) fresh() map[string]ed25519.PublicKey {
 	return set.byID
 }
 
-// Key finds a public key by its id; without any it is ErrNoKeys. An unknown id makes the actor look again soon.
+// Key returns a public key by its id. It fails with ErrNoKeys if there are no keys. An unknown id makes the actor fetch the keys
+// again within 10 s.
 func (r *Remote) Key(keyID string) (ed25519.PublicKey, error) {
 	keys := r.fresh()
 	if keys == nil {
@@ -160,7 +162,7 @@ func (r *Remote) Key(keyID string) (ed25519.PublicKey, error) {
 	key, ok := keys[keyID]
 	if !ok {
 		select {
-		case r.ask <- struct{}{}:
+		case r.wake <- struct{}{}:
 		default:
 		}
 		return nil, errors.New("unknown key id")

@@ -20,12 +20,12 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// auth answers like the JWKS route of auth, without a network, so that time can be a test's own.
+// auth is a transport that responds like auth's JWKS route. Without a network, tests can use virtual time.
 type auth struct {
-	mu     sync.Mutex
-	status int
-	body   string
-	asked  []time.Time
+	mu      sync.Mutex
+	status  int
+	body    string
+	fetches []time.Time
 }
 
 func (a *auth) set(status int, body string) {
@@ -37,13 +37,13 @@ func (a *auth) set(status int, body string) {
 func (a *auth) times() int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.asked)
+	return len(a.fetches)
 }
 
 func (a *auth) RoundTrip(*http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.asked = append(a.asked, time.Now())
+	a.fetches = append(a.fetches, time.Now())
 	if a.status == 0 {
 		return nil, io.ErrUnexpectedEOF
 	}
@@ -63,8 +63,8 @@ func keySet(t *testing.T, ids ...string) string {
 	return string(raw)
 }
 
-// follow runs the keys in a bubble of virtual time.
-func follow(t *testing.T, a *auth, test func(t *testing.T, keys *token.Remote)) {
+// runKeys runs the keys in virtual time.
+func runKeys(t *testing.T, a *auth, test func(t *testing.T, keys *token.Remote)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
@@ -78,95 +78,95 @@ func follow(t *testing.T, a *auth, test func(t *testing.T, keys *token.Remote)) 
 	})
 }
 
-func pass(d time.Duration) {
+func advance(d time.Duration) {
 	<-time.After(d)
 	synctest.Wait()
 }
 
-func TestKeysArePickedUpWhenAuthComes(t *testing.T) {
+func TestKeysAreFetchedOnceAuthIsUp(t *testing.T) {
 	t.Parallel()
 	a := &auth{}
-	follow(t, a, func(t *testing.T, keys *token.Remote) {
+	runKeys(t, a, func(t *testing.T, keys *token.Remote) {
 		_, err := keys.Key("a")
 		require.ErrorIs(t, err, token.ErrNoKeys)
 		require.ErrorIs(t, keys.Ready(t.Context()), token.ErrNoKeys)
 		a.set(http.StatusOK, keySet(t, "a"))
-		pass(time.Second)
+		advance(time.Second)
 		require.NoError(t, keys.Ready(t.Context()))
 		_, err = keys.Key("a")
 		require.NoError(t, err)
 	})
 }
 
-func TestOldKeysStayWhileAuthIsAway(t *testing.T) {
+func TestTheLastKeysAreUsedWhileAuthIsDown(t *testing.T) {
 	t.Parallel()
 	a := &auth{status: http.StatusOK, body: keySet(t, "a")}
-	follow(t, a, func(t *testing.T, keys *token.Remote) {
-		before, err := keys.Key("a")
+	runKeys(t, a, func(t *testing.T, keys *token.Remote) {
+		original, err := keys.Key("a")
 		require.NoError(t, err)
 		for status, body := range map[int]string{0: "", 500: "", 404: keySet(t, "b"), 200: "<html>", 301: ""} {
 			a.set(status, body)
-			asked := a.times()
-			pass(2 * time.Minute)
-			require.Greater(t, a.times(), asked, "it goes on asking")
+			before := a.times()
+			advance(2 * time.Minute)
+			require.Greater(t, a.times(), before, "it keeps fetching")
 			after, err := keys.Key("a")
 			require.NoError(t, err, status)
-			require.Equal(t, before, after)
+			require.Equal(t, original, after)
 		}
 		a.set(http.StatusOK, `{"keys":[]}`)
-		pass(2 * time.Minute)
-		require.NoError(t, keys.Ready(t.Context()), "an empty set is an accident")
+		advance(2 * time.Minute)
+		require.NoError(t, keys.Ready(t.Context()), "an empty set is ignored")
 		a.set(http.StatusOK, keySet(t, "b"))
-		pass(2 * time.Minute)
+		advance(2 * time.Minute)
 		_, err = keys.Key("a")
-		require.Error(t, err, "a key that auth withdrew is gone")
+		require.Error(t, err, "a key that auth withdrew is not used")
 	})
 }
 
-func TestKeysOfADayAgoAreNone(t *testing.T) {
+func TestKeysExpireAfterADay(t *testing.T) {
 	t.Parallel()
 	a := &auth{status: http.StatusOK, body: keySet(t, "a")}
-	follow(t, a, func(t *testing.T, keys *token.Remote) {
+	runKeys(t, a, func(t *testing.T, keys *token.Remote) {
 		a.set(0, "")
-		pass(24 * time.Hour)
+		advance(24 * time.Hour)
 		_, err := keys.Key("a")
 		require.NoError(t, err)
-		pass(2 * time.Minute)
+		advance(2 * time.Minute)
 		_, err = keys.Key("a")
-		require.ErrorIs(t, err, token.ErrNoKeys, "nobody knows whether it has been withdrawn")
+		require.ErrorIs(t, err, token.ErrNoKeys, "the key may have been withdrawn")
 		require.ErrorIs(t, keys.Ready(t.Context()), token.ErrNoKeys)
 		a.set(http.StatusOK, keySet(t, "a"))
-		pass(time.Second)
+		advance(time.Second)
 		_, err = keys.Key("a")
 		require.NoError(t, err)
 	})
 }
 
-func TestAnUnknownKeyIsAskedForAtMostEveryTenSeconds(t *testing.T) {
+func TestAnUnknownKeyCausesAtMostOneFetchPerTenSeconds(t *testing.T) {
 	t.Parallel()
 	a := &auth{status: http.StatusOK, body: keySet(t, "a")}
-	follow(t, a, func(t *testing.T, keys *token.Remote) {
+	runKeys(t, a, func(t *testing.T, keys *token.Remote) {
 		require.Equal(t, 1, a.times())
-		for range 600 { // ten a second for a minute
+		for range 600 { // ten per second for a minute
 			_, err := keys.Key("made up")
 			require.Error(t, err)
 			require.NotErrorIs(t, err, token.ErrNoKeys)
-			pass(100 * time.Millisecond)
+			advance(100 * time.Millisecond)
 		}
 		require.LessOrEqual(t, a.times(), 7)
 		require.GreaterOrEqual(t, a.times(), 5)
-		for i := 1; i < len(a.asked); i++ {
-			require.GreaterOrEqual(t, a.asked[i].Sub(a.asked[i-1]), 10*time.Second)
+		for i := 1; i < len(a.fetches); i++ {
+			require.GreaterOrEqual(t, a.fetches[i].Sub(a.fetches[i-1]), 10*time.Second)
 		}
 		a.set(http.StatusOK, keySet(t, "a", "new"))
 		_, _ = keys.Key("new")
-		pass(11 * time.Second)
+		advance(11 * time.Second)
 		_, err := keys.Key("new")
-		require.NoError(t, err, "a rotation is seen within 10 s")
+		require.NoError(t, err, "a new key is fetched within 10 s")
 	})
 }
 
-func TestOnlyEd25519KeysAreTaken(t *testing.T) {
+func TestOnlyEd25519KeysAreAccepted(t *testing.T) {
 	t.Parallel()
 	good := token.PublicJWK("good", make(ed25519.PublicKey, ed25519.PublicKeySize))
 	short := token.PublicJWK("short", make(ed25519.PublicKey, 5))
@@ -177,7 +177,7 @@ func TestOnlyEd25519KeysAreTaken(t *testing.T) {
 	raw, err := json.Marshal(token.JWKS{Keys: []token.JWK{short, rsa, curve, unnamed, good}})
 	require.NoError(t, err)
 	a := &auth{status: http.StatusOK, body: string(raw)}
-	follow(t, a, func(t *testing.T, keys *token.Remote) {
+	runKeys(t, a, func(t *testing.T, keys *token.Remote) {
 		for _, id := range []string{"short", "rsa", "curve", ""} {
 			_, err := keys.Key(id)
 			require.Error(t, err, id)
@@ -187,7 +187,7 @@ func TestOnlyEd25519KeysAreTaken(t *testing.T) {
 	})
 }
 
-func TestKeysComeOverHTTP(t *testing.T) {
+func TestKeysAreFetchedOverHTTP(t *testing.T) {
 	t.Parallel()
 	body := keySet(t, "a")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))

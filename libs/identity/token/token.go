@@ -1,5 +1,5 @@
-// Package token proves who is calling: access tokens signed with Ed25519 by auth, verified by everybody else with the
-// public keys that auth publishes. Exactly one algorithm, one type, one issuer and one audience are accepted.
+// Package token signs and verifies access tokens. auth signs them with Ed25519, and all other services verify them with the public
+// keys that auth serves. It refuses every token that does not have the one accepted algorithm, type, issuer and audience.
 package token
 
 import (
@@ -20,7 +20,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// What every access token says, RFC 9068.
+// The issuer, audience and type of every access token, RFC 9068.
 const (
 	Issuer   = "convoflow-auth"
 	Audience = "convoflow"
@@ -28,11 +28,11 @@ const (
 )
 
 const (
-	leeway    = 30 * time.Second // clocks of two machines differ
+	leeway    = 30 * time.Second // for clock differences between machines
 	maxLength = 4096             // bytes; ours have about 500
 )
 
-// claims are those of an access token.
+// claims are the claims of an access token.
 type claims struct {
 	jwt.RegisteredClaims
 	SessionID string        `json:"sid"`
@@ -46,7 +46,7 @@ type Signer struct {
 	Clock clock.Clock
 }
 
-// Sign makes a token for the caller (its Token and TokenID are ignored) that lives for ttl.
+// Sign returns a token for the caller that expires after ttl. It ignores the caller's Token and TokenID.
 func (s Signer) Sign(c identity.Caller, ttl time.Duration) (string, error) {
 	now := s.Clock.Now()
 	t := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
@@ -64,19 +64,19 @@ func (s Signer) Sign(c identity.Caller, ttl time.Duration) (string, error) {
 	return text, nil
 }
 
-// Keys finds the public key of a key id. It must not block for long.
+// Keys returns the public key with a key id. It must not block.
 type Keys func(keyID string) (ed25519.PublicKey, error)
 
-// ErrNoKeys says that the public keys could not be had at all, so no token can be judged.
+// ErrNoKeys means that no public keys are available, so no token can be verified.
 var ErrNoKeys = errors.New("no public keys yet")
 
-// Verifier verifies access tokens.
+// Verifier verifies access tokens. It is safe for concurrent use.
 type Verifier struct {
 	keys   Keys
 	parser *jwt.Parser
 }
 
-// NewVerifier makes a verifier that looks keys up with keys.
+// NewVerifier returns a verifier that gets public keys from keys.
 func NewVerifier(keys Keys, c clock.Clock) *Verifier {
 	return &Verifier{keys: keys, parser: jwt.NewParser(
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
@@ -85,8 +85,8 @@ func NewVerifier(keys Keys, c clock.Clock) *Verifier {
 	)}
 }
 
-// Verify returns who the token belongs to. Any flaw is the same Unauthenticated fault, whose cause says which for the log;
-// without keys it is Unavailable.
+// Verify returns the caller that the token belongs to. It fails with an Unauthenticated fault for an invalid token, whatever is
+// wrong with it; the fault's cause says what, for the log. It fails with an Unavailable fault if there are no keys.
 func (v *Verifier) Verify(text string) (identity.Caller, error) {
 	if len(text) > maxLength {
 		return identity.Caller{}, invalid(errors.New("too long"))
@@ -96,9 +96,9 @@ func (v *Verifier) Verify(text string) (identity.Caller, error) {
 		if t.Header["typ"] != Type {
 			return nil, errors.New("not an access token")
 		}
-		// Keys and links inside the token, and extensions we do not know, are never trusted.
+		// Keys and links in the token's header, and unknown extensions, are never trusted.
 		for _, name := range []string{"jwk", "jku", "x5u", "x5c", "crit"} {
-			if _, there := t.Header[name]; there {
+			if _, present := t.Header[name]; present {
 				return nil, fmt.Errorf("header %s", name)
 			}
 		}
@@ -122,8 +122,8 @@ func (v *Verifier) Verify(text string) (identity.Caller, error) {
 	return identity.Caller{AgentID: cl.Subject, SessionID: cl.SessionID, TokenID: cl.ID, Role: cl.Role, Token: text}, nil
 }
 
-// exact reports whether the claims have exactly their names and types: Go's decoder takes "EXP" for "exp", and the library a
-// text for a number.
+// exact reports whether the claims have exactly the specified names and types: Go's decoder accepts "EXP" for "exp", and the
+// library accepts a text for a number.
 func exact(text string) bool {
 	parts := strings.Split(text, ".")
 	if len(parts) != 3 {

@@ -55,7 +55,7 @@ func (w world) sign(t *testing.T) string {
 	return text
 }
 
-func TestASignedTokenIsTheCaller(t *testing.T) {
+func TestASignedTokenIdentifiesItsCaller(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	text := w.sign(t)
@@ -67,7 +67,7 @@ func TestASignedTokenIsTheCaller(t *testing.T) {
 
 	w.clock.Advance(15*time.Minute + 29*time.Second)
 	_, err = w.verifier.Verify(text)
-	require.NoError(t, err, "clocks differ by up to 30 s")
+	require.NoError(t, err, "clock differences up to 30 s are allowed")
 	w.clock.Advance(2 * time.Second)
 	_, err = w.verifier.Verify(text)
 	require.Equal(t, "token_expired", fault.Of(err).Code)
@@ -76,7 +76,7 @@ func TestASignedTokenIsTheCaller(t *testing.T) {
 
 type object = map[string]any
 
-// forge signs any header and claims; sign makes the signature of the text before the second dot.
+// forge builds a token with any header and claims. sign returns the signature of the text before the second dot.
 func forge(t *testing.T, header, claims object, sign func(text string) []byte) string {
 	t.Helper()
 	part := func(v object) string {
@@ -88,7 +88,7 @@ func forge(t *testing.T, header, claims object, sign func(text string) []byte) s
 	return text + "." + base64.RawURLEncoding.EncodeToString(sign(text))
 }
 
-func TestForgedAndFlawedTokens(t *testing.T) {
+func TestForgedAndInvalidTokensAreRefused(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	_, otherKey, err := ed25519.GenerateKey(rand.Reader)
@@ -106,7 +106,7 @@ func TestForgedAndFlawedTokens(t *testing.T) {
 	}
 	attackers := token.PublicJWK(kid, otherKey.Public().(ed25519.PublicKey))
 
-	// build makes a token that is right but for the changes; a nil value leaves the member out.
+	// build returns a valid token with changes; a nil value omits the member.
 	build := func(sign func(string) []byte, header, claims object) string {
 		h := object{"alg": "EdDSA", "typ": "at+jwt", "kid": kid}
 		c := object{
@@ -124,7 +124,7 @@ func TestForgedAndFlawedTokens(t *testing.T) {
 	}
 	good := build(own, nil, nil)
 	_, err = w.verifier.Verify(good)
-	require.NoError(t, err, "what the forged ones start from is right")
+	require.NoError(t, err, "the token that the others are derived from is valid")
 	parts := strings.Split(good, ".")
 	last := strings.LastIndexByte(base64url, good[len(good)-1])
 
@@ -239,7 +239,7 @@ func TestAuthenticateReadsOneBearerToken(t *testing.T) {
 	}
 }
 
-func TestWithoutKeysNobodyIsRefusedForGood(t *testing.T) {
+func TestWithoutKeysTheClientMayRetry(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	v := token.NewVerifier(func(string) (ed25519.PublicKey, error) { return nil, token.ErrNoKeys }, w.clock)

@@ -1,4 +1,4 @@
-// Package jobtest is the job queue of a store under test.
+// Package jobtest provides a job queue for the tests of a store. It refuses to run jobs.
 package jobtest
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Queue is a queue that takes jobs of those kinds and does none: it is not run.
+// Queue returns a queue that accepts jobs of the given kinds. It is not run, so that the jobs stay in the queue.
 func Queue(t testing.TB, db *pg.DB, kinds ...job.Kind) *job.Queue {
 	t.Helper()
 	tel := telemetry.Nop()

@@ -14,15 +14,15 @@ import (
 	"syscall"
 )
 
-// account is who PostgreSQL runs as. The zero value is whoever runs this process.
+// account is the user that PostgreSQL runs as. The zero value is the user of this process.
 type account struct {
 	name       string
 	credential *syscall.Credential
-	// passes lets the account enter directories that are closed to it, because a parent of the data is.
-	passes bool
+	// bypass says that the process needs a capability to search directories, because a parent of the data is closed to it.
+	bypass bool
 }
 
-// findAccount is this process's own user. For root it is the owner of the data in dir, or of new data a user of the system.
+// findAccount returns this process's own user. For root it returns the owner of the data in dir, or a system user for new data.
 func findAccount(dir string) (account, error) {
 	if os.Geteuid() != 0 {
 		return account{}, nil
@@ -35,8 +35,8 @@ func findAccount(dir string) (account, error) {
 	if err != nil {
 		return account{}, err
 	}
-	a.passes = closed != ""
-	if a.passes && !canPass() {
+	a.bypass = closed != ""
+	if a.bypass && !canBypass() {
 		return account{}, fmt.Errorf("PostgreSQL cannot run as root, and the user %s may not enter %s, which holds its data: "+
 			"choose a data directory elsewhere, or `chmod o+x %s`", a.name, closed, closed)
 	}
@@ -65,12 +65,12 @@ func unprivileged(dir string) (account, error) {
 	return account{}, errors.New("PostgreSQL cannot run as root, and there is neither a user postgres nor nobody: add one, or start as another user")
 }
 
-// closedParent is the first existing parent of dir that the account may not enter, "" if it may enter all.
+// closedParent returns the first existing parent of dir that the account may not enter, or "" if it may enter all.
 func (a account) closedParent(dir string) (string, error) {
 	for parent := filepath.Dir(dir); ; parent = filepath.Dir(parent) {
 		info, err := os.Stat(parent)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", fmt.Errorf("look at %s: %w", parent, err)
+			return "", fmt.Errorf("check the permissions of %s: %w", parent, err)
 		}
 		if err == nil && !a.mayEnter(info) {
 			return parent, nil
@@ -92,18 +92,18 @@ func (a account) mayEnter(info fs.FileInfo) bool {
 	return info.Mode().Perm()&0o001 != 0
 }
 
-// mkdir makes dir, open to the account alone; parents it has to make are open to pass. It does not take a directory that
-// holds other things.
+// mkdir creates dir, accessible to the account alone. Parents that it creates are accessible to everybody. It refuses a
+// directory that contains other files.
 func (a account) mkdir(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o755); err != nil {
-		return fmt.Errorf("make the directory of postgres: %w", err)
+		return fmt.Errorf("create the directory of postgres: %w", err)
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("make the directory of postgres: %w", err)
+		return fmt.Errorf("create the directory of postgres: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {
-		return fmt.Errorf("look into the directory of postgres: %w", err)
+		return fmt.Errorf("read the directory of postgres: %w", err)
 	}
 	ours := func(e fs.DirEntry) bool { return e.Name() == lockName }
 	if len(entries) > 0 && !slices.ContainsFunc(entries, ours) {
@@ -125,15 +125,15 @@ func (a account) own(path string) error {
 		return nil
 	}
 	if err := os.Chown(path, int(a.credential.Uid), int(a.credential.Gid)); err != nil {
-		return fmt.Errorf("give %s to the user %s: %w", path, a.name, err)
+		return fmt.Errorf("change the owner of %s to %s: %w", path, a.name, err)
 	}
 	return nil
 }
 
-// command runs a program of PostgreSQL as the account.
+// command returns the command that runs a program of PostgreSQL as the account.
 func (a account) command(ctx context.Context, program string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, program, args...)
-	cmd.Dir = "/" // the working directory of this process may be closed to the account
+	cmd.Dir = "/" // the account may not be allowed to enter this process's working directory
 	cmd.SysProcAttr = a.attributes()
 	return cmd
 }

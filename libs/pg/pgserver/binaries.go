@@ -15,16 +15,16 @@ import (
 // minVersion is the oldest PostgreSQL major version that the platform's SQL runs on.
 const minVersion = 14
 
-// packaged is where packages put the binaries: Debian, Red Hat, Homebrew on ARM and Intel.
+// packaged lists where packages install the binaries: Debian, Red Hat, Homebrew on ARM and on Intel.
 var packaged = []string{
 	"/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql@*/bin", "/usr/local/opt/postgresql@*/bin",
 }
 
-// ErrNotInstalled is the error of Start when the machine has no PostgreSQL server it can use. Its text says what to install.
+// ErrNotInstalled is returned by Start when the machine has no usable PostgreSQL server. Its text says what to install.
 var ErrNotInstalled = errors.New("install PostgreSQL " + strconv.Itoa(minVersion) + " or newer (`apt-get install postgresql`), " +
 	"or name the directory of its postgres and initdb in POSTGRES_BIN")
 
-// findBinaries is the directory of postgres and initdb of the major version want; "" is any from minVersion on.
+// findBinaries returns the directory with postgres and initdb of the major version want; "" means minVersion or newer.
 func findBinaries(ctx context.Context, bin, want string) (string, error) {
 	dirs := []string{bin}
 	if bin == "" {
@@ -69,7 +69,7 @@ func candidates() []string {
 
 var digits = regexp.MustCompile(`\d+`)
 
-// number is the first number in s: the major version in a path, and in what `postgres --version` prints.
+// number returns the first number in s: the major version in a path or in the output of `postgres --version`.
 func number(s string) int {
 	n, _ := strconv.Atoi(digits.FindString(s))
 	return n
@@ -77,11 +77,11 @@ func number(s string) int {
 
 func majorVersion(ctx context.Context, dir string) (int, error) {
 	if _, err := os.Stat(filepath.Join(dir, "initdb")); err != nil {
-		return 0, fmt.Errorf("look for initdb: %w", err)
+		return 0, fmt.Errorf("find initdb: %w", err)
 	}
 	out, err := exec.CommandContext(ctx, filepath.Join(dir, "postgres"), "--version").Output()
 	if err != nil {
-		return 0, fmt.Errorf("ask postgres for its version: %w", err)
+		return 0, fmt.Errorf("run postgres --version: %w", err)
 	}
 	return number(string(out)), nil
 }

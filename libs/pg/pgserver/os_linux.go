@@ -9,10 +9,11 @@ import (
 	"syscall"
 )
 
-// ctype makes upper and lower case work beyond ASCII; order stays by bytes.
+// ctype enables upper and lower case beyond ASCII. The sort order remains by bytes.
 const ctype = "C.UTF-8"
 
-// Capabilities that pass closed directories, the smaller one first; containers often have only the second. capabilities(7)
+// Capabilities to search any directory, capabilities(7). CAP_DAC_READ_SEARCH grants less; containers often have only
+// CAP_DAC_OVERRIDE.
 const (
 	capDACOverride   = 1
 	capDACReadSearch = 2
@@ -20,15 +21,15 @@ const (
 
 func (a account) attributes() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setpgid: true, Credential: a.credential, Pdeathsig: syscall.SIGINT}
-	if a.passes {
-		attr.AmbientCaps = []uintptr{passCapability()}
+	if a.bypass {
+		attr.AmbientCaps = []uintptr{bypassCapability()}
 	}
 	return attr
 }
 
-func canPass() bool { return passCapability() != 0 }
+func canBypass() bool { return bypassCapability() != 0 }
 
-func passCapability() uintptr {
+func bypassCapability() uintptr {
 	status, err := os.ReadFile("/proc/self/status")
 	if err != nil {
 		return 0
@@ -46,7 +47,7 @@ func passCapability() uintptr {
 	return 0
 }
 
-// isPostmaster says whether process pid is a PostgreSQL server on data: it works in its data directory.
+// isPostmaster reports whether process pid is a PostgreSQL server on data, which is then its working directory.
 func isPostmaster(pid int, data string) (bool, error) {
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil || strings.TrimSpace(string(comm)) != "postgres" {
@@ -54,14 +55,14 @@ func isPostmaster(pid int, data string) (bool, error) {
 	}
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
 	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it ended meanwhile
+		return false, nil // it has ended meanwhile
 	}
 	if err != nil {
-		return false, fmt.Errorf("look at the postgres with process id %d: %w", pid, err)
+		return false, fmt.Errorf("inspect the postgres process %d: %w", pid, err)
 	}
 	info, err := os.Stat(data)
 	if err != nil {
-		return false, fmt.Errorf("look at %s: %w", data, err)
+		return false, fmt.Errorf("inspect %s: %w", data, err)
 	}
 	return os.SameFile(cwd, info), nil
 }

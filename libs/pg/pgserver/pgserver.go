@@ -1,13 +1,13 @@
-// Package pgserver runs the machine's own PostgreSQL as a child process: it owns a data directory, makes the cluster in it
-// once, and starts and stops the server. It refuses to install PostgreSQL, to share a directory with another process and to
+// Package pgserver runs the machine's installed PostgreSQL as a child process. It owns a data directory, creates the cluster in
+// it once, and starts and stops the server. It refuses to install PostgreSQL, to share a directory with another process and to
 // upgrade data between major versions.
 //
-// What happens when this process dies without calling Stop: on Linux the kernel interrupts postgres, which then shuts down
-// in order. Where that fails, the next Start on the directory finds the old server, stops it and starts afresh.
+// If this process dies without calling Stop, the kernel interrupts postgres on Linux, which then shuts down cleanly. Elsewhere,
+// or if that fails, the next Start on the directory finds the old server, stops it and starts a new one.
 //
-// PostgreSQL refuses to run as root. Started by root, it runs as the user postgres, or nobody where there is none, and owns
-// its directory. Where that user may not enter a parent of the directory (a checkout under /root), it is given the one Linux
-// capability that lets it pass.
+// PostgreSQL refuses to run as root. If this process is root, PostgreSQL runs as the user postgres, or nobody if there is no
+// such user, and that user owns the directory. If that user may not enter a parent of the directory (such as a checkout under
+// /root), the server gets the one Linux capability that lets it do so.
 package pgserver
 
 import (
@@ -40,23 +40,23 @@ const (
 	// cannotConnectNow is the SQLSTATE of a server that is still starting.
 	cannotConnectNow = "57P03"
 	pollInterval     = 10 * time.Millisecond
-	// killGrace is how long a server that did not obey gets for the next harder signal. PostgreSQL itself gives a hung backend
-	// 5 s in an immediate shutdown before it kills it.
+	// killGrace is how long a server may take to stop before it gets the next stronger signal. In an immediate shutdown,
+	// PostgreSQL itself waits 5 s before it kills a hung backend.
 	killGrace = 8 * time.Second
 )
 
 // Options say where and how a server runs.
 type Options struct {
-	// Dir holds everything of the server: cluster (data), password, lock, log. Made if absent. It must be new, empty or from
-	// an earlier Start.
+	// Dir contains all files of the server: cluster (data), password, lock, log. It is created if absent. It must be new, empty
+	// or from an earlier Start.
 	Dir string
-	// Log hears what takes long or is unusual. Never a statement or a value: those are not in postgres.log either.
+	// Log gets slow and unusual events. Neither it nor postgres.log contains statements or values.
 	Log *slog.Logger
-	// Bin is the directory with postgres and initdb; empty looks in PATH and where packages install them, newest first.
+	// Bin is the directory with postgres and initdb. If empty, PATH and the directories of packages are searched, newest first.
 	Bin string
-	// Port to listen on at 127.0.0.1; 0 takes a free one.
+	// Port to listen on at 127.0.0.1; 0 means any free port.
 	Port int
-	// Fast gives up durability for speed. For tests only: a crash of the machine loses the cluster.
+	// Fast trades durability for speed. For tests only: a crash of the machine destroys the cluster.
 	Fast bool
 }
 
@@ -71,9 +71,9 @@ type Server struct {
 	err      error // set before done is closed
 }
 
-// Start makes the cluster in o.Dir if there is none, and starts a server on it. It returns when the server answers, or with
-// an error that ends with the last lines of the server's log. ctx bounds the start and not the life of the server; without a
-// deadline a server that never answers is waited for until it exits.
+// Start creates the cluster in o.Dir if there is none, and starts a server on it. It returns when the server accepts
+// connections, or with an error that ends with the last lines of the server's log. ctx limits the start and not the lifetime
+// of the server; without a deadline, Start waits until the server accepts connections or exits.
 func Start(ctx context.Context, o Options) (*Server, error) {
 	dir, err := filepath.Abs(o.Dir)
 	if err != nil {
@@ -107,7 +107,7 @@ func start(ctx context.Context, o Options, dir string, acc account, lock *os.Fil
 	if err := stopStale(ctx, data, o.Log); err != nil {
 		return nil, err
 	}
-	password, err := makeCluster(ctx, bin, dir, acc, o)
+	password, err := createCluster(ctx, bin, dir, acc, o)
 	if err != nil {
 		return nil, err
 	}
@@ -132,11 +132,11 @@ func serverArgs(data string, port int, fast bool) []string {
 	args := []string{"-D", data, "-p", strconv.Itoa(port)}
 	settings := []string{
 		"listen_addresses=127.0.0.1",
-		"unix_socket_directories=", // a path over 107 bytes would be an error, and nobody needs the socket
+		"unix_socket_directories=", // a path over 107 bytes would be an error, and nothing uses the socket
 		"max_connections=" + strconv.Itoa(maxConnections),
 		"timezone=UTC", "log_timezone=UTC",
 		"log_destination=stderr", "logging_collector=off", "log_checkpoints=off",
-		// Only the server's own events: statements and error details would carry personal data.
+		// Only the server's own events: statements and error details can contain personal data.
 		"log_min_messages=log", "log_min_error_statement=panic", "log_error_verbosity=terse",
 	}
 	if fast {
@@ -148,11 +148,11 @@ func serverArgs(data string, port int, fast bool) []string {
 	return args
 }
 
-// launch starts cmd in a process group of its own, so that a Ctrl-C in the terminal reaches this process alone. The log of
-// the run before is kept beside the new one.
+// launch starts cmd in its own process group, so that Ctrl-C in the terminal signals this process alone. It renames the log of
+// the previous run.
 func (s *Server) launch(cmd *exec.Cmd, logFile string) error {
 	if err := os.Rename(logFile, logFile+".1"); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("put the old log aside: %w", err)
+		return fmt.Errorf("rename the old log: %w", err)
 	}
 	out, err := os.OpenFile(logFile, os.O_CREATE|os.O_TRUNC|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
@@ -163,7 +163,7 @@ func (s *Server) launch(cmd *exec.Cmd, logFile string) error {
 
 	started := make(chan error)
 	go func() {
-		// The death signal of a child is tied to the thread that made it, so that thread stays until the child has ended.
+		// The kernel sends the parent death signal when the thread that started the child ends, so that thread must outlive it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := cmd.Start(); err != nil {
@@ -172,16 +172,16 @@ func (s *Server) launch(cmd *exec.Cmd, logFile string) error {
 		}
 		s.process = cmd.Process
 		started <- nil
-		s.ended(cmd.Wait())
+		s.exited(cmd.Wait())
 	}()
 	return <-started
 }
 
-func (s *Server) ended(err error) {
+func (s *Server) exited(err error) {
 	if len(s.stopping) == 0 {
-		s.err = errors.New("postgres ended by itself")
+		s.err = errors.New("postgres exited unexpectedly")
 		if err != nil {
-			s.err = fmt.Errorf("postgres ended by itself: %w", err)
+			s.err = fmt.Errorf("postgres exited unexpectedly: %w", err)
 		}
 	}
 	_ = s.lock.Close()
@@ -203,13 +203,13 @@ func (s *Server) awaitReady(ctx context.Context) error {
 		case <-s.done:
 			return s.Err()
 		case <-ctx.Done():
-			return fmt.Errorf("wait until it answers: %w (last: %w)", ctx.Err(), err)
+			return fmt.Errorf("wait until it accepts connections: %w (last error: %w)", ctx.Err(), err)
 		case <-tick.C:
 		}
 	}
 }
 
-// URL is the superuser's connection string for a database; "postgres" always exists. It contains the password.
+// URL returns the superuser's connection string for a database; "postgres" always exists. It contains the password.
 func (s *Server) URL(database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
@@ -221,10 +221,10 @@ func (s *Server) URL(database string) string {
 	return u.String()
 }
 
-// Done is closed when the server has ended, whoever ended it.
+// Done returns a channel that is closed when the server has exited for any reason.
 func (s *Server) Done() <-chan struct{} { return s.done }
 
-// Err says why the server ended: nil while it runs and after Stop.
+// Err returns why the server exited unexpectedly. It is nil while the server runs and after Stop.
 func (s *Server) Err() error {
 	select {
 	case <-s.done:
@@ -234,9 +234,9 @@ func (s *Server) Err() error {
 	}
 }
 
-// Stop shuts the server down and waits: it cuts open connections, rolls their transactions back and writes a checkpoint.
-// When ctx ends first, the server is told to exit at once (the next start recovers from its log), which takes up to 8 s more,
-// and that is the error. Further calls only wait.
+// Stop shuts the server down and waits for it to exit. The server closes open connections, rolls back their transactions and
+// writes a checkpoint (a fast shutdown). If ctx ends first, Stop requests an immediate shutdown, which takes up to 8 s more
+// and after which the next start recovers from the write-ahead log; Stop then returns an error. Further calls only wait.
 func (s *Server) Stop(ctx context.Context) error {
 	select {
 	case s.stopping <- struct{}{}:
@@ -252,16 +252,16 @@ func (s *Server) Stop(ctx context.Context) error {
 		_ = s.process.Signal(sig)
 		select {
 		case <-s.done:
-			return fmt.Errorf("stop postgres in order: %w", ctx.Err())
+			return fmt.Errorf("shut postgres down cleanly: %w", ctx.Err())
 		case <-time.After(killGrace):
 		}
 	}
-	return errors.New("stop postgres: it survived SIGKILL")
+	return errors.New("stop postgres: it is still running after SIGKILL")
 }
 
-// makeCluster makes the cluster in dir/data unless it is there, and returns the superuser's password. An interrupted one is
-// made again from the beginning: only a complete cluster gets its final name.
-func makeCluster(ctx context.Context, bin, dir string, acc account, o Options) (string, error) {
+// createCluster creates the cluster in dir/data unless it exists, and returns the superuser's password. An interrupted attempt
+// is discarded: only a complete cluster is renamed to dir/data.
+func createCluster(ctx context.Context, bin, dir string, acc account, o Options) (string, error) {
 	data, unfinished, passwordFile := filepath.Join(dir, "data"), filepath.Join(dir, "data.init"), filepath.Join(dir, "password")
 	if dataVersion(data) != "" {
 		password, err := os.ReadFile(passwordFile)
@@ -273,7 +273,7 @@ func makeCluster(ctx context.Context, bin, dir string, acc account, o Options) (
 	if _, err := os.Lstat(data); err == nil {
 		return "", fmt.Errorf("%s is not a PostgreSQL data directory: empty it or choose another", data)
 	}
-	o.Log.InfoContext(ctx, "making a new PostgreSQL cluster", "dir", data)
+	o.Log.InfoContext(ctx, "creating a PostgreSQL cluster", "dir", data)
 	if err := os.RemoveAll(unfinished); err != nil {
 		return "", fmt.Errorf("remove an unfinished cluster: %w", err)
 	}
@@ -294,12 +294,12 @@ func makeCluster(ctx context.Context, bin, dir string, acc account, o Options) (
 		return "", fmt.Errorf("initdb: %w\n%s", err, bytes.TrimSpace(out))
 	}
 	if err := os.Rename(unfinished, data); err != nil {
-		return "", fmt.Errorf("keep the new cluster: %w", err)
+		return "", fmt.Errorf("rename the new cluster: %w", err)
 	}
 	return password, nil
 }
 
-// dataVersion is the major version of the cluster in data, "" if there is none.
+// dataVersion returns the major version of the cluster in data, or "" if there is none.
 func dataVersion(data string) string {
 	v, err := os.ReadFile(filepath.Join(data, "PG_VERSION"))
 	if err != nil {
@@ -308,7 +308,7 @@ func dataVersion(data string) string {
 	return strings.TrimSpace(string(v))
 }
 
-// lockDir makes sure that one process at a time uses dir. The kernel drops the lock when the process dies.
+// lockDir ensures that only one process uses dir. The kernel releases the lock when the process dies.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -321,7 +321,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// stopStale stops the server that a killed process left behind on data. The caller holds the lock, so nobody needs it.
+// stopStale stops a server on data that a killed process left running. The caller holds the lock, so no process uses it.
 func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	pidFile := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(pidFile)
@@ -329,39 +329,39 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("read who used the data before: %w", err)
+		return fmt.Errorf("read postmaster.pid: %w", err)
 	}
 	line, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(line)
 	if err != nil || pid <= 1 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return nil // postgres sees that itself, and also waits for the children of a killed server
+		return nil // postgres detects this itself, and also waits for the children of a killed server
 	}
 	running, err := isPostmaster(pid, data)
 	if err != nil {
 		return err
 	}
 	if !running {
-		// The number belongs to something else by now, and postgres would refuse to start while that lives.
+		// The pid now belongs to another program, and postgres would refuse to start while that program runs.
 		if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale postmaster.pid: %w", err)
 		}
 		return nil
 	}
-	log.WarnContext(ctx, "stopping the PostgreSQL that an earlier run left behind", "pid", pid)
+	log.WarnContext(ctx, "stopping the PostgreSQL server that an earlier run left running", "pid", pid)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("stop the left-behind postgres %d: %w", pid, err)
+			return fmt.Errorf("stop the postgres process %d of an earlier run: %w", pid, err)
 		}
-		gone, err := awaitGone(ctx, pid, data)
-		if gone || err != nil {
+		stopped, err := awaitExit(ctx, pid, data)
+		if stopped || err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("the postgres of an earlier run, process %d, does not stop", pid)
+	return fmt.Errorf("the postgres process %d of an earlier run does not stop", pid)
 }
 
-// awaitGone gives a server killGrace to end.
-func awaitGone(ctx context.Context, pid int, data string) (bool, error) {
+// awaitExit waits up to killGrace for a server to exit, and reports whether it did.
+func awaitExit(ctx context.Context, pid int, data string) (bool, error) {
 	deadline := time.NewTimer(killGrace)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollInterval)
@@ -381,12 +381,12 @@ func awaitGone(ctx context.Context, pid int, data string) (bool, error) {
 	}
 }
 
-// freePort makes sure that wanted is free, or finds a port if it is 0. Another process could still take it before postgres
-// does; the start then fails and says so.
+// freePort checks that the wanted port is free, or finds a free port if wanted is 0. If another process takes the port before
+// postgres does, the start fails and its error says so.
 func freePort(wanted int) (int, error) {
 	l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(wanted)))
 	if err != nil {
-		return 0, fmt.Errorf("take a port: %w", err)
+		return 0, fmt.Errorf("find a free port: %w", err)
 	}
 	defer func() { _ = l.Close() }()
 	return l.Addr().(*net.TCPAddr).Port, nil

@@ -21,7 +21,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgserver"
 )
 
-// childEnv makes the test binary start a server on the directory it names, print the URL and hang, to be killed.
+// childEnv names a directory. If it is set, the test binary starts a server there, prints the URL and waits to be killed.
 const childEnv = "PGSERVER_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -79,13 +79,13 @@ func execute(t *testing.T, url, sql string) {
 	require.NoError(t, err)
 }
 
-// The directory of t.TempDir is closed to everybody but its maker, so as root this also tests that postgres passes it.
-func TestRestartKeepsData(t *testing.T) {
+// Only its owner may enter the directory of t.TempDir, so as root this also tests the capability of postgres.
+func TestDataSurvivesARestart(t *testing.T) {
 	t.Parallel()
 	o := options(filepath.Join(t.TempDir(), "new", "postgres"))
 	s := start(t, o)
 	execute(t, s.URL("postgres"), "create database shop")
-	execute(t, s.URL("shop"), "create table kept as select 42 as answer")
+	execute(t, s.URL("shop"), "create table answers as select 42 as answer")
 	require.Equal(t, "É é", query[string](t, s.URL("shop"), "select upper('é') || ' ' || lower('É')"))
 	require.Equal(t, "UTC", query[string](t, s.URL("shop"), "show timezone"))
 	stop(t, s)
@@ -93,10 +93,10 @@ func TestRestartKeepsData(t *testing.T) {
 	require.NoError(t, s.Stop(t.Context()), "a second stop")
 
 	again := start(t, o)
-	require.Equal(t, int32(42), query[int32](t, again.URL("shop"), "select answer from kept"))
+	require.Equal(t, int32(42), query[int32](t, again.URL("shop"), "select answer from answers"))
 }
 
-func TestIsDurableByDefault(t *testing.T) {
+func TestWritesAreDurableByDefault(t *testing.T) {
 	t.Parallel()
 	o := options(filepath.Join(t.TempDir(), "postgres"))
 	o.Fast = false
@@ -106,7 +106,7 @@ func TestIsDurableByDefault(t *testing.T) {
 	}
 }
 
-func TestAsksForThePassword(t *testing.T) {
+func TestThePasswordIsRequired(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
 	s := start(t, options(dir))
@@ -126,21 +126,20 @@ func TestOneProcessPerDirectory(t *testing.T) {
 	s := start(t, o)
 	_, err := pgserver.Start(t.Context(), o)
 	require.ErrorContains(t, err, "used by another running process")
-	require.Equal(t, int32(1), query[int32](t, s.URL("postgres"), "select 1"), "the first must live on")
+	require.Equal(t, int32(1), query[int32](t, s.URL("postgres"), "select 1"), "the first server keeps running")
 }
 
-func TestSaysWhenTheServerDies(t *testing.T) {
+func TestDoneAndErrReportAnUnexpectedExit(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
 	s := start(t, options(dir))
 	require.NoError(t, syscall.Kill(postmaster(t, dir), syscall.SIGQUIT))
 	<-s.Done()
-	require.ErrorContains(t, s.Err(), "ended by itself")
+	require.ErrorContains(t, s.Err(), "exited unexpectedly")
 }
 
-// The postgres of the killed process waits for a frozen backend until Start has found it, so that it cannot have ended by
-// the death signal alone.
-func TestTakesOverWhatAKilledProcessLeft(t *testing.T) {
+// The old server waits for a frozen backend until Start has found it. So the parent death signal alone cannot have stopped it.
+func TestStartStopsTheServerOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
 	child := exec.Command(os.Args[0])
@@ -152,9 +151,9 @@ func TestTakesOverWhatAKilledProcessLeft(t *testing.T) {
 	require.NoError(t, err)
 	url := strings.TrimSpace(line)
 	require.True(t, strings.HasPrefix(url, "postgres://"), line)
-	execute(t, url, "create table kept as select 7 as answer")
+	execute(t, url, "create table answers as select 7 as answer")
 
-	left := postmaster(t, dir)
+	old := postmaster(t, dir)
 	busy, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
 	defer func() { _ = busy.Close(context.WithoutCancel(t.Context())) }()
@@ -164,15 +163,15 @@ func TestTakesOverWhatAKilledProcessLeft(t *testing.T) {
 	_ = child.Wait()
 
 	o := options(dir)
-	found := &onWarning{do: func() { _ = syscall.Kill(backend, syscall.SIGCONT) }}
-	o.Log = slog.New(found)
+	handler := &onWarning{do: func() { _ = syscall.Kill(backend, syscall.SIGCONT) }}
+	o.Log = slog.New(handler)
 	s := start(t, o)
-	require.True(t, found.done)
-	require.Equal(t, int32(7), query[int32](t, s.URL("postgres"), "select answer from kept"))
-	require.NotEqual(t, left, postmaster(t, dir))
+	require.True(t, handler.done)
+	require.Equal(t, int32(7), query[int32](t, s.URL("postgres"), "select answer from answers"))
+	require.NotEqual(t, old, postmaster(t, dir))
 }
 
-// onWarning is a log handler that does something at a warning.
+// onWarning is a log handler that calls do on a warning.
 type onWarning struct {
 	do   func()
 	done bool
@@ -188,7 +187,7 @@ func (h *onWarning) Handle(context.Context, slog.Record) error {
 	return nil
 }
 
-func TestIgnoresAPidThatBelongsToSomethingElse(t *testing.T) {
+func TestAPidOfAnotherProgramIsIgnored(t *testing.T) {
 	t.Parallel()
 	o := options(filepath.Join(t.TempDir(), "postgres"))
 	stop(t, start(t, o))
@@ -197,7 +196,7 @@ func TestIgnoresAPidThatBelongsToSomethingElse(t *testing.T) {
 	start(t, o)
 }
 
-func TestFinishesAnInterruptedInit(t *testing.T) {
+func TestAnInterruptedInitdbIsRepeated(t *testing.T) {
 	t.Parallel()
 	o := options(filepath.Join(t.TempDir(), "postgres"))
 	unfinished := filepath.Join(o.Dir, "data.init")

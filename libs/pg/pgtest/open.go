@@ -13,7 +13,7 @@ import (
 
 const maxConns = 6
 
-// Open makes an empty schema with those tables and opens it. It is gone when the test ends.
+// Open creates a schema, applies the migrations and connects to it. The schema is dropped when the test ends.
 func Open(t testing.TB, sets ...pg.Migrations) *pg.DB {
 	t.Helper()
 	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(Schema(t)), MaxConns: maxConns}, "unused", telemetry.Nop())
@@ -23,7 +23,7 @@ func Open(t testing.TB, sets ...pg.Migrations) *pg.DB {
 	return db
 }
 
-// Column reads one column of what a query finds.
+// Column returns the values of a query with one column.
 func Column[T any](t testing.TB, db *pg.DB, sql string, args ...any) []T {
 	t.Helper()
 	rows, err := db.Conn(context.WithoutCancel(t.Context())).Query(context.WithoutCancel(t.Context()), sql, args...)

@@ -1,16 +1,16 @@
-// Package pgtest gives tests a real PostgreSQL. It owns a temporary server per test binary, or uses the one that
-// TEST_DATABASE_URL names, which is how scripts/test lets all test binaries share one. It never skips a test: without
-// PostgreSQL they fail and say what to install.
+// Package pgtest provides a real PostgreSQL server for tests. It starts a temporary server per test binary, or uses the one that
+// TEST_DATABASE_URL names: scripts/test shares one server between all test binaries. It refuses to skip tests: without
+// PostgreSQL they fail, and the message says what to install.
 //
 //	func TestMain(m *testing.M) { pgtest.Main(m) }
 //
 //	func TestStore(t *testing.T) {
 //		t.Parallel()
-//		db := open(t, pgtest.Schema(t)) // an empty schema of its own, under a role that reaches nothing else
+//		db := open(t, pgtest.Schema(t)) // an empty schema, with a role that can access nothing else
 //	}
 //
-// Schemas share a database. Advisory locks and extensions belong to a database, so a test that takes a lock under a fixed
-// number, or creates an extension, needs one of its own: Database.
+// All schemas are in one database. Advisory locks and extensions belong to a database, so a test that uses a fixed lock key or
+// creates an extension needs a database of its own: Database.
 package pgtest
 
 import (
@@ -29,11 +29,11 @@ import (
 
 const (
 	dropTimeout = 2 * time.Minute
-	// exitInterrupted is what a shell reports for a program that SIGINT ended.
+	// exitInterrupted is the shell's exit code for a program ended by SIGINT: 128 + 2.
 	exitInterrupted = 130
 )
 
-// Main runs the tests of a package with a server and exits. Interrupting the test binary stops the server too.
+// Main runs the tests of a package with a server, and exits. Interrupting the test binary also stops the server.
 func Main(m *testing.M) {
 	os.Exit(temporary.With(func(signals <-chan os.Signal) int {
 		code := make(chan int, 1)
@@ -47,8 +47,8 @@ func Main(m *testing.M) {
 	}))
 }
 
-// Schema makes an empty schema and a role that owns it and reaches nothing else, and returns a connection string for that
-// role with the schema as its search_path. Both are gone when the test ends, and connections left open are cut.
+// Schema creates an empty schema and a role that owns it and can access nothing else. It returns a connection string for that
+// role, with the schema as its search_path. Both are dropped when the test ends; open connections are terminated.
 func Schema(t testing.TB) string {
 	t.Helper()
 	name := newName()
@@ -64,7 +64,7 @@ func Schema(t testing.TB) string {
 	return withParameter(u, "search_path", name)
 }
 
-// Database makes an empty database and returns the superuser's connection string for it. It is gone when the test ends.
+// Database creates an empty database and returns the superuser's connection string for it. It is dropped when the test ends.
 // A schema is several times cheaper.
 func Database(t testing.TB) string {
 	t.Helper()
@@ -99,7 +99,7 @@ func serverURL(t testing.TB) *url.URL {
 	return u
 }
 
-// execute runs statements as the superuser, one after the other. It also works in cleanups, when t.Context is over.
+// execute runs statements as the superuser, one by one. It also works in cleanups, after t.Context has ended.
 func execute(t testing.TB, statements ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), dropTimeout)

@@ -20,7 +20,7 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-func TestSchemasAreApart(t *testing.T) {
+func TestSchemasAreIsolated(t *testing.T) {
 	t.Parallel()
 	ctx := t.Context()
 	one, other := connect(t, pgtest.Schema(t)), connect(t, pgtest.Schema(t))
@@ -40,7 +40,7 @@ func TestSchemasAreApart(t *testing.T) {
 func TestSchemaIsDroppedWithItsRoleAndConnections(t *testing.T) {
 	t.Parallel()
 	var url string
-	t.Run("uses a schema and leaves a transaction open", func(t *testing.T) {
+	t.Run("use a schema and leave a transaction open", func(t *testing.T) {
 		url = pgtest.Schema(t)
 		conn, err := pgx.Connect(t.Context(), url)
 		require.NoError(t, err)
@@ -51,7 +51,7 @@ func TestSchemaIsDroppedWithItsRoleAndConnections(t *testing.T) {
 	require.ErrorContains(t, err, "28P01")
 }
 
-func TestDatabaseIsOneOfItsOwn(t *testing.T) {
+func TestEachTestHasItsOwnDatabase(t *testing.T) {
 	t.Parallel()
 	one, other := connect(t, pgtest.Database(t)), connect(t, pgtest.Database(t))
 	for _, conn := range []*pgx.Conn{one, other} {

@@ -10,15 +10,16 @@ import (
 	"github.com/convoflow/convoflow/libs/pg"
 )
 
-// Copies is a table of copies of what another service owns, made of its events. The first two columns are the id and version,
-// the owner's version of the object, which grows with each change. Events may arrive in any order and more than once.
+// Copies is a table with copies of another service's objects, built from its events. The first two columns are the id and the
+// owner's version of the object, which grows with each change. Events may arrive in any order and more than once. It is safe
+// for concurrent use.
 type Copies[T any] struct {
 	table  *Table[T]
 	db     *pg.DB
 	upsert string
 }
 
-// NewCopies makes the access to a table of copies.
+// NewCopies returns access to the named table. columns begin with the id and the version.
 func NewCopies[T any](db *pg.DB, name string, columns ...Column[T]) *Copies[T] {
 	t := New(db, nil, Spec[T]{Name: name, Columns: columns, Missing: func() error { return pgx.ErrNoRows }})
 	var set []string
@@ -39,7 +40,7 @@ func (c *Copies[T]) Find(ctx context.Context, id string) (row T, ok bool, err er
 	return row, err == nil, err
 }
 
-// Upsert stores a copy; one that is as new as the stored one, or older, is ignored.
+// Upsert stores a copy. It ignores one whose version is not newer than the stored one.
 func (c *Copies[T]) Upsert(ctx context.Context, row T) error {
 	if _, err := c.db.Conn(ctx).Exec(ctx, c.upsert, c.table.args(&row, false)...); err != nil {
 		return fmt.Errorf("store a copy in %s: %w", c.table.spec.Name, err)

@@ -1,6 +1,6 @@
-// Package table is how a store accesses one table whose rows are a Go type: find one, list a page, create, change under a lock
-// with its events, remove. It is written once, so that no store can change a row without its lock or publish an event without
-// its change. It refuses to know any table.
+// Package table gives a store access to one table whose rows are a Go type: find a row, list a page, create, change under a
+// row lock, remove. Every write includes its events in the same transaction, so that no store can change a row without its
+// lock or publish an event without its change. It refuses to know any particular table.
 package table
 
 import (
@@ -21,52 +21,53 @@ import (
 type Spec[T any] struct {
 	Name    string
 	Columns []Column[T] // the first is the id
-	// From is what is selected from, when it is not the table alone: its name with an alias, and joins. Columns that are only
-	// read belong to the joined tables.
+	// From is the from clause of reads, if they join other tables: the table's name with an alias, and the joins. Columns of
+	// the joined tables are read-only. Empty means the table alone.
 	From string
-	// Order is that of a list.
+	// Order is the order of List.
 	Order Order[T]
-	// Missing is the fault of a row that does not exist.
+	// Missing returns the fault for a row that does not exist.
 	Missing func() error
-	// Save runs in the transaction of every Create and Change, after the row was written: it writes what a row has in other
-	// tables, and inserts the job that the change asks for. before is nil for a new row. It may be nil.
+	// Save runs in the transaction of every Create and Change, after the row was written: it writes the row's data in other
+	// tables, and inserts the job that the change requests. before is nil for a new row. Save may be nil.
 	Save func(ctx context.Context, before, after *T) error
-	// Context returns the context that the events and jobs of a changed row belong to, for one whose trace began elsewhere. It may be nil.
+	// Context returns the context for the events and jobs of a changed row, for rows whose trace began in an earlier request. It
+	// may be nil.
 	Context func(ctx context.Context, row *T) context.Context
 }
 
 // Column is one column of a T.
 type Column[T any] struct {
 	Name  string
-	Field func(*T) any // a pointer to the field, to scan into and to read from
-	Read  string       // the expression that is selected; the name when empty
-	Write string       // the expression that is written, with $ for the field's value; $ when empty
+	Field func(*T) any // pointer to the field, for scanning and for arguments
+	Read  string       // select expression, with %s for the column; empty means the column itself
+	Write string       // write expression, with $ for the field's value; empty means $
 	Fixed bool         // written once, by Create
-	Join  bool         // only read
+	Join  bool         // of a joined table: read-only
 }
 
-// Col is a column that is read and written as it is.
+// Col returns a column that is read and written without conversion.
 func Col[T any](name string, field func(*T) any) Column[T] {
 	return Column[T]{Name: name, Field: field}
 }
 
-// Fixed is a column that never changes.
+// Fixed returns a column that only Create writes.
 func Fixed[T any](name string, field func(*T) any) Column[T] {
 	return Column[T]{Name: name, Field: field, Fixed: true}
 }
 
-// Joined is a column that is only read, by an expression such as "t.text".
+// Joined returns a read-only column of a joined table, with a select expression such as "t.text".
 func Joined[T any](read string, field func(*T) any) Column[T] {
 	return Column[T]{Name: read, Field: field, Read: read, Join: true}
 }
 
-// Remaining is a column of type timestamptz whose field is a *time.Duration: how long it is until then, by the database's
-// clock. Both read and write use the transaction's now(), so an untouched field is written back as it was.
+// Remaining returns a column of type timestamptz whose field is a *time.Duration: the time left until then, by the database's
+// clock. Both read and write use the transaction's now(), so an unchanged field is written back exactly.
 func Remaining[T any](name string, field func(*T) any) Column[T] {
 	return Column[T]{Name: name, Field: field, Read: "%s - now()", Write: "now() + $::interval"}
 }
 
-// Order is the order of a list. Its keys are unique together, so that a cursor names one place.
+// Order is the order of a list. The combination of its keys must be unique, so that a cursor names one position.
 type Order[T any] struct {
 	Keys []Key[T]
 	Desc bool // all keys descending
@@ -75,7 +76,7 @@ type Order[T any] struct {
 // Key is one column of an order.
 type Key[T any] struct {
 	Name string
-	Type string // of PostgreSQL, such as timestamptz
+	Type string // PostgreSQL type, such as timestamptz
 	Of   func(T) any
 }
 
@@ -88,7 +89,7 @@ type Table[T any] struct {
 	selected, inserted, updated, deleted string
 }
 
-// New makes the access to a table. Without an outbox its rows have no events.
+// New returns access to a table. out may be nil if its rows have no events.
 func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 	if spec.From == "" {
 		spec.From = spec.Name
@@ -123,7 +124,7 @@ func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 	}
 }
 
-// value is the expression of the column's n-th argument.
+// value returns the write expression with the placeholder $n.
 func (c Column[T]) value(n int) string {
 	place := "$" + strconv.Itoa(n)
 	if c.Write == "" {
@@ -140,7 +141,7 @@ func (t *Table[T]) scan(row pgx.CollectableRow) (value T, err error) {
 	return value, row.Scan(fields...)
 }
 
-// args are the values of the columns of an insert, or of an update, which leaves out the fixed ones but the id.
+// args returns the arguments of an insert, or of an update, which omits the fixed columns except the id.
 func (t *Table[T]) args(row *T, update bool) []any {
 	args := make([]any, 0, len(t.spec.Columns))
 	for i, c := range t.spec.Columns {
@@ -152,7 +153,7 @@ func (t *Table[T]) args(row *T, update bool) []any {
 	return args
 }
 
-// Query reads the rows that the conditions leave, with what follows them in the statement, such as an order.
+// Query reads the rows that match the conditions. rest is the end of the statement after the where clause, such as an order.
 func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error) {
 	rows, err := t.db.Conn(ctx).Query(ctx, t.selected+w.String()+" "+rest, w.args...)
 	if err != nil {
@@ -165,14 +166,14 @@ func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error)
 	return found, nil
 }
 
-// Find reads a row, or fails with the fault Missing.
+// Find reads a row by its id. It fails with Spec.Missing.
 func (t *Table[T]) Find(ctx context.Context, id string) (T, error) {
 	var w Where
 	w.And(t.idColumn()+" = ?", id)
 	return t.one(ctx, w, "")
 }
 
-// FindWhere reads the one row that the conditions leave, or fails with the fault Missing.
+// FindWhere reads the one row that matches the conditions. It fails with Spec.Missing.
 func (t *Table[T]) FindWhere(ctx context.Context, w Where) (T, error) { return t.one(ctx, w, "") }
 
 func (t *Table[T]) idColumn() string {
@@ -194,7 +195,7 @@ func (t *Table[T]) one(ctx context.Context, w Where, lock string) (T, error) {
 	return found[0], nil
 }
 
-// lock is the clause that locks the rows of the table and not those of joined ones.
+// lock returns the clause that locks the rows of this table, and not those of joined tables.
 func (t *Table[T]) lock() string {
 	if fields := strings.Fields(t.spec.From); len(fields) > 1 {
 		return "for no key update of " + fields[1]
@@ -202,7 +203,7 @@ func (t *Table[T]) lock() string {
 	return "for no key update"
 }
 
-// List reads one page of what the conditions leave. A cursor of another list is an Invalid fault.
+// List reads one page of the rows that match the conditions. It fails with an Invalid fault for a cursor of another list.
 func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T], error) {
 	order := t.spec.Order
 	if r.Cursor != "" {
@@ -210,7 +211,7 @@ func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T
 			return page.Of[T]{}, err
 		}
 	}
-	// One row more shows whether there is a next page.
+	// One row beyond the limit shows whether there is a next page.
 	rest := fmt.Sprintf("order by %s limit %d offset %d", order, r.Limit+1, r.Skip)
 	items, err := t.Query(ctx, w, rest)
 	if err != nil || len(items) <= r.Limit {
@@ -220,8 +221,8 @@ func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T
 	return page.Of[T]{Items: items, Next: order.cursor(items[r.Limit-1])}, nil
 }
 
-// Create writes a new row with its events. conflict is what follows the values, such as "on conflict do nothing"; it may be
-// empty. created is false when the conflict left nothing written.
+// Create inserts a row with its events. conflict is an on conflict clause, such as "on conflict do nothing", or empty. created
+// is false when that clause prevented the insert.
 func (t *Table[T]) Create(ctx context.Context, row *T, conflict string, events ...event.Event) (created bool, err error) {
 	err = t.db.InTx(ctx, func(ctx context.Context) error {
 		tag, err := t.db.Conn(ctx).Exec(ctx, t.inserted+" "+conflict, t.args(row, false)...)
@@ -231,23 +232,24 @@ func (t *Table[T]) Create(ctx context.Context, row *T, conflict string, events .
 		if created = tag.RowsAffected() > 0; !created {
 			return nil
 		}
-		return t.follow(ctx, nil, row, events)
+		return t.finish(ctx, nil, row, events)
 	})
 	return created, err
 }
 
-// Change loads a row under its lock, lets fn change it, and saves it with the events that fn returns, all or nothing. fn may
-// run more than once. It fails with the fault Missing, and with what fn returns.
+// Change loads and locks a row, lets fn change it, and saves it with the events that fn returns, in one transaction. fn may run
+// more than once. Change fails with Spec.Missing, or with fn's error.
 func (t *Table[T]) Change(ctx context.Context, id string, fn func(*T) ([]event.Event, error)) (T, error) {
 	return t.alter(ctx, id, fn, func(ctx context.Context, before, row *T, events []event.Event) error {
 		if err := t.write(ctx, row); err != nil {
 			return err
 		}
-		return t.follow(ctx, before, row, events)
+		return t.finish(ctx, before, row, events)
 	})
 }
 
-// Remove deletes a row with the events that fn returns. fn runs under the row's lock.
+// Remove deletes a row and publishes the events that fn returns, in one transaction. fn runs while the row is locked. Remove
+// fails like Change.
 func (t *Table[T]) Remove(ctx context.Context, id string, fn func(*T) ([]event.Event, error)) error {
 	_, err := t.alter(ctx, id, fn, func(ctx context.Context, _, row *T, events []event.Event) error {
 		if _, err := t.db.Conn(ctx).Exec(ctx, t.deleted, id); err != nil {
@@ -258,8 +260,8 @@ func (t *Table[T]) Remove(ctx context.Context, id string, fn func(*T) ([]event.E
 	return err
 }
 
-// ChangeEach changes up to limit rows that the conditions leave, in that order, and returns how many there were. Rows that
-// somebody else is changing are left out. fn must take each row out of the conditions.
+// ChangeEach changes up to limit rows that match the conditions, in the given order and in one transaction, and returns how
+// many it changed. It skips rows that another transaction has locked. fn must change each row so that it no longer matches.
 func (t *Table[T]) ChangeEach(ctx context.Context, w Where, order string, limit int, fn func(*T) ([]event.Event, error)) (n int, err error) {
 	err = t.db.InTx(ctx, func(ctx context.Context) error {
 		found, err := t.Query(ctx, w, fmt.Sprintf("order by %s limit %d %s skip locked", order, limit, t.lock()))
@@ -276,7 +278,7 @@ func (t *Table[T]) ChangeEach(ctx context.Context, w Where, order string, limit 
 			if err := t.write(ctx, &row); err != nil {
 				return err
 			}
-			if err := t.follow(ctx, &before, &row, events); err != nil {
+			if err := t.finish(ctx, &before, &row, events); err != nil {
 				return err
 			}
 		}
@@ -309,8 +311,8 @@ func (t *Table[T]) write(ctx context.Context, row *T) error {
 	return nil
 }
 
-// follow writes what a change of a row brings with it.
-func (t *Table[T]) follow(ctx context.Context, before, after *T, events []event.Event) error {
+// finish writes the events of a changed row and calls Spec.Save.
+func (t *Table[T]) finish(ctx context.Context, before, after *T, events []event.Event) error {
 	ctx = t.context(ctx, after)
 	if err := t.publish(ctx, events); err != nil || t.spec.Save == nil {
 		return err

@@ -31,11 +31,11 @@ type thing struct {
 	Name      string
 	Rank      int64
 	Left      *time.Duration
-	Detail    *string // of another table
+	Detail    *string // of the joined table
 	CreatedAt time.Time
 }
 
-// store is a table things with a joined table, and everything that was saved with its rows.
+// store has a table of things and a joined table of details. saved records the calls of Save.
 type store struct {
 	*table.Table[thing]
 	db    *pg.DB
@@ -66,11 +66,11 @@ func open(t *testing.T, change ...func(*table.Spec[thing])) *store {
 		}},
 		Missing: func() error { return fault.New(fault.NotFound, "thing_not_found", "Thing not found") },
 		Save: func(ctx context.Context, before, after *thing) error {
-			was := "new"
+			old := "new"
 			if before != nil {
-				was = before.Name
+				old = before.Name
 			}
-			s.saved = append(s.saved, was+" → "+after.Name)
+			s.saved = append(s.saved, old+" → "+after.Name)
 			_, err := db.Conn(ctx).Exec(ctx, `insert into details values ($1, $2) on conflict (id) do update set detail = excluded.detail`, after.ID, after.Detail)
 			return err
 		},
@@ -99,7 +99,7 @@ func (s *store) events(t *testing.T) []string {
 	return pgtest.Column[string](t, s.db, `select convert_from(data, 'UTF8')::jsonb->>'name' from outbox order by id`)
 }
 
-func TestARowIsReadAsItWasWritten(t *testing.T) {
+func TestARowIsReadBackAsWritten(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	x := thing{ID: event.NewID(), Name: "a", Rank: 3, Detail: new("deep"), CreatedAt: at}
@@ -117,12 +117,12 @@ func TestARowIsReadAsItWasWritten(t *testing.T) {
 	require.False(t, created)
 	_, err = s.Create(t.Context(), &twin, "", changed(twin))
 	require.True(t, pg.Unique(err, "things_name_key"))
-	require.Equal(t, []string{"a"}, s.events(t), "what was not written has no event")
+	require.Equal(t, []string{"a"}, s.events(t), "a row that was not inserted has no event")
 	_, err = s.Find(t.Context(), twin.ID)
 	require.True(t, fault.Is(err, fault.NotFound))
 }
 
-func TestAChangeItsEventsAndWhatFollowsAreOneTransaction(t *testing.T) {
+func TestAChangeItsEventsAndSaveAreOneTransaction(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	x := s.add(t, "a", at)
@@ -147,14 +147,14 @@ func TestAChangeItsEventsAndWhatFollowsAreOneTransaction(t *testing.T) {
 	require.Error(t, err)
 	got, err = s.Find(t.Context(), x.ID)
 	require.NoError(t, err)
-	require.Equal(t, "b", got.Name, "a change whose event cannot be written did not happen")
+	require.Equal(t, "b", got.Name, "a change whose event cannot be written is rolled back")
 	require.Equal(t, []string{"a", "b"}, s.events(t))
 
-	_, err = s.Change(t.Context(), event.NewID(), func(*thing) ([]event.Event, error) { panic("of no row") })
+	_, err = s.Change(t.Context(), event.NewID(), func(*thing) ([]event.Event, error) { panic("called without a row") })
 	require.True(t, fault.Is(err, fault.NotFound))
 }
 
-func TestAClientOfTheOutsideIsRefusedInsideOfAChange(t *testing.T) {
+func TestNetworkClientsRefuseCallsInsideAChange(t *testing.T) {
 	t.Parallel()
 	s := open(t, func(spec *table.Spec[thing]) {
 		spec.Save = func(ctx context.Context, _, _ *thing) error { return network.Check(ctx) }
@@ -163,21 +163,21 @@ func TestAClientOfTheOutsideIsRefusedInsideOfAChange(t *testing.T) {
 	require.ErrorIs(t, err, network.ErrInTransaction)
 }
 
-func TestARemovedRowHasItsLastEvent(t *testing.T) {
+func TestRemovingARowPublishesItsLastEvent(t *testing.T) {
 	t.Parallel()
 	s := open(t, func(spec *table.Spec[thing]) { spec.Save = nil })
 	x := s.add(t, "a", at)
 	refused := errors.New("no")
 	require.ErrorIs(t, s.Remove(t.Context(), x.ID, func(*thing) ([]event.Event, error) { return nil, refused }), refused)
 	require.NoError(t, s.Remove(t.Context(), x.ID, func(x *thing) ([]event.Event, error) {
-		x.Name = "gone"
+		x.Name = "removed"
 		return []event.Event{changed(*x)}, nil
 	}))
 	require.True(t, fault.Is(s.Remove(t.Context(), x.ID, nil), fault.NotFound))
-	require.Equal(t, []string{"a", "gone"}, s.events(t))
+	require.Equal(t, []string{"a", "removed"}, s.events(t))
 }
 
-func TestTheTimeThatIsLeftIsThatOfTheDatabase(t *testing.T) {
+func TestRemainingUsesTheDatabasesClock(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	x := s.add(t, "a", at)
@@ -197,20 +197,20 @@ func TestTheTimeThatIsLeftIsThatOfTheDatabase(t *testing.T) {
 	})
 	require.NoError(t, err)
 	read(&after)
-	require.Equal(t, before, after, "an untouched time is written back as it was")
+	require.Equal(t, before, after, "an unchanged time is written back exactly")
 	_, err = s.db.Pool().Exec(t.Context(), `update things set ends_at = now() - interval '2 days 3 hours'`)
 	require.NoError(t, err)
 	got, err := s.Find(t.Context(), x.ID)
 	require.NoError(t, err)
-	require.InDelta(t, (-51 * time.Hour).Seconds(), got.Left.Seconds(), 60, "negative once it is over")
+	require.InDelta(t, (-51 * time.Hour).Seconds(), got.Left.Seconds(), 60, "negative after the deadline")
 }
 
-func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
+func TestPagesHaveNoGapsOrOverlaps(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	var want []string
 	for i := range 9 {
-		x := s.add(t, fmt.Sprint(i), at.Add(time.Duration(i/3)*time.Microsecond)) // three at a time
+		x := s.add(t, fmt.Sprint(i), at.Add(time.Duration(i/3)*time.Microsecond)) // three rows per timestamp
 		want = append(want, x.ID)
 	}
 	slices.Reverse(want)
@@ -240,7 +240,7 @@ func TestPagesJoinWithoutGapOrOverlap(t *testing.T) {
 	}
 }
 
-func TestRowsThatSomebodyElseChangesAreLeftOut(t *testing.T) {
+func TestChangeEachSkipsLockedRows(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	for i := range 3 {
@@ -261,7 +261,7 @@ func TestRowsThatSomebodyElseChangesAreLeftOut(t *testing.T) {
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		_, err := s.db.Conn(ctx).Exec(ctx, `select from things where name = '0' for update`)
 		require.NoError(t, err)
-		require.Equal(t, []string{"1", "2"}, each(t.Context(), 5), "of another connection")
+		require.Equal(t, []string{"1", "2"}, each(t.Context(), 5), "from another connection")
 		return nil
 	}))
 	require.Equal(t, []string{"0"}, each(t.Context(), 5))
@@ -287,7 +287,7 @@ type copied struct {
 	Name    *string
 }
 
-func TestACopyIsAsNewAsItsNewestEvent(t *testing.T) {
+func TestACopyHasTheNewestVersion(t *testing.T) {
 	t.Parallel()
 	db := pgtest.Open(t)
 	_, err := db.Pool().Exec(t.Context(), `create table copies (id uuid primary key, version bigint not null, name text)`)

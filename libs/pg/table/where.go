@@ -10,13 +10,13 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 )
 
-// Where is the conditions of a statement. The zero Where leaves every row.
+// Where is a conjunction of conditions. The zero Where matches every row.
 type Where struct {
 	all  []string
 	args []any
 }
 
-// And adds a condition whose values are ? in it, in their order.
+// And adds a condition. Each ? in it stands for one of the values, in order.
 func (w *Where) And(condition string, values ...any) {
 	var b strings.Builder
 	for i, part := range strings.Split(condition, "?") {
@@ -29,14 +29,14 @@ func (w *Where) And(condition string, values ...any) {
 	w.all = append(w.all, "("+b.String()+")")
 }
 
-// If adds a condition when there is something to ask for.
+// If adds a condition if present is true, such as for an optional filter.
 func (w *Where) If(present bool, condition string, values ...any) {
 	if present {
 		w.And(condition, values...)
 	}
 }
 
-// String is the clause, with a space before it.
+// String returns the where clause with a leading space; it is empty without conditions.
 func (w Where) String() string {
 	if len(w.all) == 0 {
 		return ""
@@ -44,12 +44,12 @@ func (w Where) String() string {
 	return " where " + strings.Join(w.all, " and ")
 }
 
-// Like makes the pattern of a text that is contained, for LIKE and ILIKE.
+// Like returns the LIKE or ILIKE pattern that matches values containing text.
 func Like(text string) string {
 	return "%" + strings.NewReplacer(`\`, `\\`, `%`, `\%`, `_`, `\_`).Replace(text) + "%"
 }
 
-// String is what follows "order by".
+// String returns the list of an order by clause.
 func (o Order[T]) String() string {
 	names := make([]string, len(o.Keys))
 	for i, k := range o.Keys {
@@ -69,7 +69,7 @@ func (o Order[T]) cursor(row T) string {
 	return page.Encode(key...)
 }
 
-// after adds the condition of coming after the cursor.
+// after adds the condition that a row comes after the cursor.
 func (o Order[T]) after(w *Where, cursor string) error {
 	key, err := page.Decode(cursor, len(o.Keys))
 	if err != nil {
@@ -91,7 +91,7 @@ func (o Order[T]) after(w *Where, cursor string) error {
 	return nil
 }
 
-// valid reports whether PostgreSQL reads the text as that type.
+// valid reports whether PostgreSQL accepts the text as a value of the type.
 func valid(text, typ string) bool {
 	switch typ {
 	case "uuid":
@@ -107,7 +107,7 @@ func valid(text, typ string) bool {
 	}
 }
 
-// Newest is the order of most lists: the latest creation first.
+// Newest orders by creation time, latest first: the order of most lists.
 func Newest[T any](createdAt func(T) time.Time, id func(T) string) Order[T] {
 	return Order[T]{Desc: true, Keys: []Key[T]{
 		{Name: "created_at", Type: "timestamptz", Of: func(row T) any { return createdAt(row) }},

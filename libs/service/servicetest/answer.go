@@ -13,9 +13,9 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-const tokenTime = time.Hour
+const tokenTTL = time.Hour
 
-// Answer is what a service answered.
+// Answer is a response of the service. Its methods fail the test if the response is not as expected.
 type Answer struct {
 	t      testing.TB
 	Status int
@@ -23,7 +23,8 @@ type Answer struct {
 	Body   string
 }
 
-// Do sends a request. A caller with a Token sends that one, one without a role none, and everybody else one that World signs. header is name, value, …; a body is JSON unless it says otherwise.
+// Do sends a request and returns the response. A caller with a Token sends that token, a caller without a role sends none, and any
+// other caller sends one that World signs. header is name, value, …; the content type is JSON unless header sets it.
 func (w *World) Do(as identity.Caller, method, path, body string, header ...string) Answer {
 	w.T.Helper()
 	return w.Send(as, method, path, strings.NewReader(body), header...)
@@ -35,7 +36,7 @@ func (w *World) Get(as identity.Caller, path string, header ...string) Answer {
 	return w.Do(as, http.MethodGet, path, "", header...)
 }
 
-// Send is Do with a body of any kind.
+// Send is Do with a body from a reader.
 func (w *World) Send(as identity.Caller, method, path string, body io.Reader, header ...string) Answer {
 	w.T.Helper()
 	req, err := http.NewRequestWithContext(w.T.Context(), method, w.URL+path, body)
@@ -60,22 +61,22 @@ func (w *World) Send(as identity.Caller, method, path string, body io.Reader, he
 	return Answer{t: w.T, Status: res.StatusCode, Header: res.Header, Body: string(raw)}
 }
 
-// Token is an access token of the caller.
+// Token returns an access token for the caller.
 func (w *World) Token(as identity.Caller) string {
 	w.T.Helper()
-	text, err := w.Signer.Sign(as, tokenTime)
+	text, err := w.Signer.Sign(as, tokenTTL)
 	require.NoError(w.T, err)
 	return text
 }
 
-// Is requires a status.
+// Is requires the status.
 func (a Answer) Is(status int) Answer {
 	a.t.Helper()
 	require.Equal(a.t, status, a.Status, a.Body)
 	return a
 }
 
-// Fails requires the status and code of an error, and the shape that all errors have.
+// Fails requires an error with the status and code, in the format of all errors.
 func (a Answer) Fails(status int, code string) Answer {
 	a.t.Helper()
 	a.Is(status)
@@ -88,7 +89,7 @@ func (a Answer) Fails(status int, code string) Answer {
 	return a
 }
 
-// Wrong are the names of the wrong fields of a 422, in the order of the answer.
+// Wrong requires a 422 and returns the names of the invalid fields, in the order of the response.
 func (a Answer) Wrong() (names []string) {
 	a.t.Helper()
 	a.Fails(http.StatusUnprocessableEntity, "validation_error")
@@ -101,7 +102,7 @@ func (a Answer) Wrong() (names []string) {
 	return names
 }
 
-// Object is the body as a JSON object.
+// Object returns the body as a JSON object.
 func (a Answer) Object() map[string]any {
 	a.t.Helper()
 	var object map[string]any
@@ -109,14 +110,14 @@ func (a Answer) Object() map[string]any {
 	return object
 }
 
-// Text is a member of the body; empty when it is not a text.
+// Text returns a member of the body, or "" if it is not a text.
 func (a Answer) Text(name string) string {
 	a.t.Helper()
 	text, _ := a.Object()[name].(string)
 	return text
 }
 
-// IDs are those of a list.
+// IDs returns the ids of the objects in a list.
 func (a Answer) IDs() []string {
 	a.t.Helper()
 	var list []struct{ ID string }
@@ -128,7 +129,7 @@ func (a Answer) IDs() []string {
 	return ids
 }
 
-// Next is the path of the next page of a list; empty on the last.
+// Next returns the path of the next page of a list, or "" on the last page.
 func (a Answer) Next() string {
 	a.t.Helper()
 	target, relation, _ := strings.Cut(a.Header.Get("Link"), ">")

@@ -1,6 +1,6 @@
-// Package servicetest runs a whole service in a test: on a real PostgreSQL schema, a broker that speaks the Kafka protocol and
-// the public keys of an auth whose tokens the test signs. Requests go in by HTTP and events by Kafka, as in production; what is
-// outside of the platform is the test's to fake.
+// Package servicetest runs a whole service in a test: with a real PostgreSQL schema, an in-memory Kafka broker, and a key server
+// in place of auth, so that the test can sign tokens. Requests are sent over HTTP and events over Kafka, as in production. The
+// test must fake systems outside the platform itself.
 package servicetest
 
 import (
@@ -33,19 +33,19 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Timeout is how long a test waits for what is expected to happen; on a busy machine much takes seconds.
+// Timeout is how long a test waits for an expected result. On a busy machine, many operations take seconds.
 const Timeout = 60 * time.Second
 
 const pollInterval = 10 * time.Millisecond
 
-// World is everything around one service. Make it with New, change its Config and Tel, then Start.
+// World is the environment of one service. Create it with New, change its Config and Tel, then call Start.
 type World struct {
 	T      testing.TB
-	Config service.Config // of the service, for its own Config to embed
+	Config service.Config // for the service's own Config to embed
 	Tel    telemetry.Set
 	Log    *Log
-	URL    string // of the running service
-	DB     *pg.DB // the service's schema, to look into; after Start
+	URL    string // base URL of the running service
+	DB     *pg.DB // the service's schema; set by Start
 	Signer token.Signer
 
 	topics []event.Topic
@@ -53,7 +53,7 @@ type World struct {
 	stop   func()
 }
 
-// New makes a world for the service of that name.
+// New returns the environment for the service with the given name.
 func New(t testing.TB, name string, topics []event.Topic) *World {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
@@ -65,16 +65,16 @@ func New(t testing.TB, name string, topics []event.Topic) *World {
 	keys := Serve(t, func(rw http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(rw).Encode(token.JWKS{Keys: []token.JWK{token.PublicJWK("k1", public)}})
 	})
-	verified := access.Defaults()
-	verified.AuthURL = keys
-	w.Config.Access = &verified
+	settings := access.Defaults()
+	settings.AuthURL = keys
+	w.Config.Access = &settings
 	w.Config.HTTP.Addr, w.Config.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0"
 	w.Config.Database.URL = conf.Secret(pgtest.Schema(t))
 	w.Config.Kafka.Brokers = bustest.Broker(t)
 	return w
 }
 
-// Serve starts an HTTP server that ends with the test, and returns its address.
+// Serve starts an HTTP server that stops when the test ends, and returns its URL.
 func Serve(t testing.TB, h http.HandlerFunc) string {
 	t.Helper()
 	server := httptest.NewServer(h)
@@ -82,7 +82,7 @@ func Serve(t testing.TB, h http.HandlerFunc) string {
 	return server.URL
 }
 
-// Start runs the service until Stop or the end of the test, and returns when it is ready. A stopped one can be started again.
+// Start runs the service until Stop or the end of the test, and returns when it is ready. After Stop it can be called again.
 func (w *World) Start(new func(ctx context.Context, tel telemetry.Set) (*service.App, error)) {
 	w.T.Helper()
 	app, err := new(w.T.Context(), w.Tel)
@@ -97,26 +97,26 @@ func (w *World) Start(new func(ctx context.Context, tel telemetry.Set) (*service
 	}
 }
 
-// Stop ends the service in order.
+// Stop stops the service and waits until it has stopped.
 func (w *World) Stop() { w.stop() }
 
-// Replica starts one more of a service that runs already, with the same database, broker and log.
+// Replica starts another replica of a running service, with the same database, broker and log.
 func (w *World) Replica(new func(ctx context.Context, tel telemetry.Set) (*service.App, error)) *World {
 	w.T.Helper()
 	r := *w
-	r.Tel.Metrics = telemetry.Nop().Metrics // a registry takes each metric once
+	r.Tel.Metrics = telemetry.Nop().Metrics // a metric can be registered only once per registry
 	r.Start(new)
 	return &r
 }
 
-// In is the world in a subtest, which fails instead of the whole test.
+// In returns the World for a subtest, so that failures belong to the subtest.
 func (w *World) In(t testing.TB) *World {
 	r := *w
 	r.T = t
 	return &r
 }
 
-// Run runs an actor until stop is called or the test ends, and requires that it ends well.
+// Run runs an actor until stop is called or the test ends. The test fails if the actor returns an error.
 func Run(t testing.TB, a run.Actor) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
@@ -130,12 +130,12 @@ func Run(t testing.TB, a run.Actor) (stop func()) {
 	return stop
 }
 
-// Caller is a new agent with a session of its own.
+// Caller returns a new agent with a new session.
 func (w *World) Caller(role identity.Role) identity.Caller {
 	return identity.Caller{AgentID: event.NewID(), SessionID: event.NewID(), Role: role}
 }
 
-// Kafka is a connection to the broker.
+// Kafka returns a connection to the broker.
 func (w *World) Kafka() *bus.Kafka {
 	w.T.Helper()
 	if w.kafka == nil {
@@ -147,7 +147,7 @@ func (w *World) Kafka() *bus.Kafka {
 	return w.kafka
 }
 
-// Publish puts events on Kafka as the service that owns them does.
+// Publish publishes events to Kafka, in place of the service that owns them.
 func (w *World) Publish(events ...event.Event) {
 	w.T.Helper()
 	var messages []outbox.Message
@@ -157,7 +157,7 @@ func (w *World) Publish(events ...event.Event) {
 	require.NoError(w.T, w.Kafka().Publish(w.T.Context(), messages))
 }
 
-// Published reads the first n events of a topic, as "type version" by key.
+// Published returns the first n events of a topic by key, each as "type version".
 func (w *World) Published(topic string, n int) map[string][]string {
 	w.T.Helper()
 	byKey := map[string][]string{}
@@ -173,13 +173,13 @@ func (w *World) Published(topic string, n int) map[string][]string {
 	return byKey
 }
 
-// Await waits until something is true.
-func (w *World) Await(what string, is func() bool) {
+// Await waits until condition returns true. what describes the condition for the failure message.
+func (w *World) Await(what string, condition func() bool) {
 	w.T.Helper()
-	require.Eventually(w.T, is, Timeout, pollInterval, what)
+	require.Eventually(w.T, condition, Timeout, pollInterval, what)
 }
 
-// AwaitRow waits until a query that gives a boolean is true.
+// AwaitRow waits until a query returns true. The query must return one boolean.
 func (w *World) AwaitRow(sql string, args ...any) {
 	w.T.Helper()
 	w.Await(sql, func() bool {
@@ -189,7 +189,7 @@ func (w *World) AwaitRow(sql string, args ...any) {
 	})
 }
 
-// Log is a log that can be read while it is written.
+// Log is a log that a test can read while the service writes it.
 type Log struct {
 	mu   sync.Mutex
 	text strings.Builder
@@ -202,7 +202,7 @@ func (l *Log) Write(p []byte) (int, error) {
 	return l.text.Write(p)
 }
 
-// String is everything that was written.
+// String returns everything written so far.
 func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -20,8 +20,8 @@ import (
 
 const adminUsage = `Usage: convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
 
-Makes an active admin of the account with that e-mail address, or makes the account. The password of a new account is asked
-for, or is the first line of stdin. The platform may run meanwhile; the settings must be those that it was started with.
+Makes the account with that e-mail address an active admin, or creates the account. The password of a new account is read from
+the terminal, or from the first line of stdin. The platform may be running; use the settings that it was started with.
 
 Flags:
 `
@@ -44,14 +44,14 @@ func admin(ctx context.Context, args []string, stdin *os.File, stdout, stderr io
 	if err := flags.Parse(args); err != nil {
 		return ignoreHelp(usageError{err})
 	}
-	if *email == "" || flags.NArg() > 0 { // what is left over may be a password, so it is not shown
+	if *email == "" || flags.NArg() > 0 { // extra arguments may contain a password, so they are not shown
 		return usageError{errors.New("say who, and nothing else: convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]; the password is asked for")}
 	}
 	if err := conf.ExportFiles("OTEL_"); err != nil {
 		return err
 	}
 	if state, err := term.GetState(int(stdin.Fd())); err == nil {
-		defer func() { _ = term.Restore(int(stdin.Fd()), state) }() // Ctrl-C in the middle of the password leaves the echo off
+		defer func() { _ = term.Restore(int(stdin.Fd()), state) }() // Ctrl-C during the password prompt leaves the echo off
 	}
 	err := platform.CreateAdmin(ctx, platform.Options{
 		DataDir: *dataDir, Environ: os.Environ(), Log: stderr, Logging: telemetry.Config{LogLevel: slog.LevelWarn, LogFormat: "text"},
@@ -66,7 +66,7 @@ func admin(ctx context.Context, args []string, stdin *os.File, stdout, stderr io
 	}
 }
 
-// wrongFields says what is wrong with the new account. All of it but the password came as an argument.
+// wrongFields returns the error for invalid fields of the new account. All of them except the password are arguments.
 func wrongFields(fields []fault.Field) error {
 	arguments := map[any]string{"email": "--email", "full_name": "--name"}
 	var problems []string

@@ -77,7 +77,7 @@ func isLoopback(host string) bool {
 	return host == "localhost" || net.ParseIP(host).IsLoopback()
 }
 
-// runOwnDemo does the demo on a platform that lives only for it, because nothing answers at address.
+// runOwnDemo runs the demo on a temporary platform, because nothing answers at address.
 func runOwnDemo(ctx context.Context, address string, out io.Writer) error {
 	if stores := platform.ExternalStores(os.Environ()); len(stores) > 0 {
 		names := strings.Join(stores, ", ")
@@ -96,7 +96,7 @@ func runOwnDemo(ctx context.Context, address string, out io.Writer) error {
 	return nil
 }
 
-// runDemoIn starts a platform in dataDir, does the demo on it, and stops it in any case.
+// runDemoIn starts a platform in dataDir, runs the demo on it, and stops it in any case.
 func runDemoIn(ctx context.Context, dataDir string, out io.Writer) error {
 	took := clock.Stopwatch()
 	p, err := start(ctx, dataDir, "127.0.0.1:0", out)
@@ -108,7 +108,7 @@ func runDemoIn(ctx context.Context, dataDir string, out io.Writer) error {
 	}
 	working, cancel := context.WithCancel(ctx)
 	defer cancel()
-	go func() { // once a part of the platform has failed, there is nothing to wait for
+	go func() { // the demo cannot succeed after a part of the platform has failed
 		select {
 		case <-p.done:
 			cancel()
@@ -123,7 +123,7 @@ func runDemoIn(ctx context.Context, dataDir string, out io.Writer) error {
 	return orInterrupted(ctx, err)
 }
 
-// orInterrupted replaces an error that only says in some other way that Ctrl-C ended ctx.
+// orInterrupted replaces an error that was caused by Ctrl-C.
 func orInterrupted(ctx context.Context, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return errInterrupted
@@ -131,21 +131,21 @@ func orInterrupted(ctx context.Context, err error) error {
 	return err
 }
 
-// temporaryDir makes a data directory. Others may pass it, because PostgreSQL runs as another user below it when root starts
-// the demo; what is secret in it has its own mode.
+// temporaryDir creates a data directory that other users may enter: if root runs the demo, PostgreSQL runs as another user in it.
+// Secret files in it have their own mode.
 func temporaryDir() (string, error) {
 	dir, err := os.MkdirTemp("", "convoflow-demo-")
 	if err != nil {
-		return "", fmt.Errorf("make a temporary data directory: %w", err)
+		return "", fmt.Errorf("create a temporary data directory: %w", err)
 	}
-	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // a file's mode would close it
-		return "", fmt.Errorf("open the temporary data directory to PostgreSQL: %w", err)
+	if err := os.Chmod(dir, 0o711); err != nil { //nolint:gosec // a directory needs execute permission
+		return "", fmt.Errorf("give PostgreSQL access to the temporary data directory: %w", err)
 	}
 	return dir, nil
 }
 
-// discard removes the data directory of a demo that ended with err, and returns err. After a failure the logs stay, and the
-// error says where.
+// discard removes the data directory of a demo that ended with err, and returns err. After a failure it keeps the logs, and the
+// error says where they are.
 func discard(dir string, err error) error {
 	log, postgres := logFile(dir), filepath.Join(dir, "postgres")
 	var settings *conf.Error

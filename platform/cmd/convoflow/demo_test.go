@@ -41,7 +41,7 @@ func requireEmpty(t *testing.T, dir string) {
 	require.Empty(t, entries)
 }
 
-// unused is an address of this machine that nothing listens on.
+// unused returns a loopback address on which nothing listens.
 func unused(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -50,7 +50,7 @@ func unused(t *testing.T) string {
 	return l.Addr().String()
 }
 
-func TestTheDemoRefusesWhatIsNotConvoflow(t *testing.T) { // not parallel: it sets the environment
+func TestTheDemoRefusesOtherServers(t *testing.T) { // not parallel: it sets environment variables
 	temp := temporary(t)
 	for name, answer := range map[string]http.HandlerFunc{
 		"no such page": http.NotFound,
@@ -76,7 +76,7 @@ func TestTheDemoRefusesWhatIsNotConvoflow(t *testing.T) { // not parallel: it se
 	requireEmpty(t, temp)
 }
 
-// 0.0.0.0 reaches this machine, and is not a loopback address: it stands for a remote one that refuses connections.
+// 0.0.0.0 connects to this machine but is not a loopback address, so it simulates a remote one that refuses connections.
 func TestTheDemoStartsNothingForARemotePlatformThatDoesNotAnswer(t *testing.T) {
 	temp := temporary(t)
 	_, port, err := net.SplitHostPort(unused(t))
@@ -92,14 +92,14 @@ func TestTheDemoStartsNothingForARemotePlatformThatDoesNotAnswer(t *testing.T) {
 
 func TestTheDemoUsesAPlatformThatAnswersAndWaitsUntilItIsReady(t *testing.T) {
 	temp := temporary(t)
-	t.Setenv("DATABASE_URL", "postgres://db.example.com/convoflow") // of the platform that runs
-	var asked atomic.Int32
+	t.Setenv("DATABASE_URL", "postgres://db.example.com/convoflow") // the running platform's setting
+	var requests atomic.Int32
 	platform := http.NewServeMux()
 	platform.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, `{"status":"ok","service":"convoflow","version":"1.2.3"}`)
 	})
 	platform.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
-		if asked.Add(1) == 1 {
+		if requests.Add(1) == 1 {
 			w.WriteHeader(http.StatusServiceUnavailable)
 		}
 	})
@@ -116,7 +116,7 @@ func TestTheDemoUsesAPlatformThatAnswersAndWaitsUntilItIsReady(t *testing.T) {
 	requireEmpty(t, temp)
 }
 
-func TestTheDemoWritesIntoNoStoreThatOutlivesIt(t *testing.T) {
+func TestTheDemoDoesNotWriteToExternalStores(t *testing.T) {
 	for setting, value := range map[string]string{
 		"DATABASE_URL": "postgres://db.example.com/convoflow", "DATABASE_URL_FILE": "/run/secrets/database",
 		"KAFKA_BROKERS": "kafka.example.com:9092", "STORAGE_URL": "s3://recordings",
@@ -135,7 +135,7 @@ func TestTheDemoWritesIntoNoStoreThatOutlivesIt(t *testing.T) {
 	}
 }
 
-func TestTheDemoWithWrongSettingsLeavesNothing(t *testing.T) {
+func TestTheDemoWithInvalidSettingsLeavesNoFiles(t *testing.T) {
 	temp := temporary(t)
 	t.Setenv("SECRET_KEY", "short")
 	code, _, stderr := convoflow(t.Context(), "demo", "--url", "http://"+unused(t))
@@ -144,7 +144,7 @@ func TestTheDemoWithWrongSettingsLeavesNothing(t *testing.T) {
 	requireEmpty(t, temp)
 }
 
-func TestTheInterruptedDemoStartsNothing(t *testing.T) {
+func TestAnInterruptedDemoStartsNothing(t *testing.T) {
 	temp := temporary(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -174,7 +174,7 @@ func TestLoopbackAddresses(t *testing.T) {
 	}
 }
 
-func TestPostgreSQLMayPassTheTemporaryDirectory(t *testing.T) {
+func TestOtherUsersMayEnterTheTemporaryDirectory(t *testing.T) {
 	temporary(t)
 	dir, err := temporaryDir()
 	require.NoError(t, err)
@@ -183,7 +183,7 @@ func TestPostgreSQLMayPassTheTemporaryDirectory(t *testing.T) {
 	require.Equal(t, os.FileMode(0o711), info.Mode().Perm())
 }
 
-func TestOnlyTheLogsOfAFailedDemoStay(t *testing.T) {
+func TestOnlyTheLogsOfAFailedDemoAreKept(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	for name, tt := range map[string]struct {

@@ -1,5 +1,5 @@
-// Command convoflow is the whole platform in one binary: up starts it, demo does the main job on one that runs or
-// on one of its own, admin lets somebody in from a shell.
+// Command convoflow is the whole platform in one binary: up starts it, demo runs the main use case on a running platform or on
+// one that it starts, and admin creates an admin from a shell.
 package main
 
 import (
@@ -35,7 +35,7 @@ Settings come from the environment; .env.example lists them all. "convoflow up -
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	// A second Ctrl-C ends the process at once.
+	// A second Ctrl-C ends the process immediately.
 	context.AfterFunc(ctx, stop)
 	os.Exit(command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
 }
@@ -77,7 +77,7 @@ func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr 
 	}
 }
 
-// usageError is a mistake in the arguments.
+// usageError is an error in the arguments.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }

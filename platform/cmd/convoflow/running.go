@@ -16,7 +16,7 @@ import (
 
 const (
 	readyTimeout = 30 * time.Second
-	logLimit     = 50 << 20 // bytes, after which a start begins a new log and keeps the old one beside it
+	logLimit     = 50 << 20 // bytes; a start renames a larger log and begins a new one
 )
 
 // running is a platform in this process.
@@ -28,14 +28,14 @@ type running struct {
 	err    error         // why it stopped; set before done is closed
 }
 
-// start starts a platform that logs into its data directory, and prints each part as it comes up. It returns when the five
-// services are ready, or early when ctx ends. After an error nothing runs any more. The platform stops in order when ctx
-// ends; the caller calls stop and looks at its error.
+// start starts a platform that logs to its data directory, and prints each part when it has started. It returns when the five
+// services are ready, or earlier if ctx ends. After an error nothing is running. The platform stops when ctx ends; the caller
+// must call stop and check its error.
 func start(ctx context.Context, dataDir, listen string, out io.Writer) (*running, error) {
 	if err := conf.ExportFiles("OTEL_"); err != nil {
 		return nil, err
 	}
-	// What is wrong with it, platform.Start lists with all that is wrong: the services log too.
+	// Its problems are ignored here: platform.Start lists them with all others, because the services have the same settings.
 	logging, _ := conf.Load(telemetry.Defaults(), os.Environ())
 	log, err := openLog(dataDir)
 	if err != nil {
@@ -59,14 +59,14 @@ func start(ctx context.Context, dataDir, listen string, out io.Writer) (*running
 	}()
 	if err := r.awaitReady(ctx); err != nil {
 		if stopped := r.stop(); stopped != nil {
-			err = stopped // a platform that failed is not ready either
+			err = stopped // the reason why it is not ready
 		}
 		return nil, err
 	}
 	return r, nil
 }
 
-// awaitReady waits for the five services, the end of the platform or the end of ctx.
+// awaitReady waits until the five services are ready, the platform has stopped or ctx ends.
 func (r *running) awaitReady(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -83,7 +83,7 @@ func (r *running) awaitReady(ctx context.Context) error {
 	}
 }
 
-// stop stops the platform in order and waits until it has stopped. The error is that of a part that failed, also before.
+// stop stops the platform and waits until it has stopped. It returns the error of a part that failed, also if it failed before.
 func (r *running) stop() error {
 	r.cancel()
 	<-r.done
@@ -92,14 +92,14 @@ func (r *running) stop() error {
 
 // openLog opens the platform's log for appending.
 func openLog(dataDir string) (*os.File, error) {
-	// PostgreSQL runs as another user below it; what is secret in it has its own mode.
+	// PostgreSQL may run as another user in a subdirectory. Secret files have their own mode.
 	if err := os.MkdirAll(dataDir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the data directory: %w", err)
+		return nil, fmt.Errorf("create the data directory: %w", err)
 	}
 	name := logFile(dataDir)
 	if info, err := os.Stat(name); err == nil && info.Size() > logLimit {
 		if err := os.Rename(name, name+".old"); err != nil {
-			return nil, fmt.Errorf("begin a new log: %w", err)
+			return nil, fmt.Errorf("rename the old log: %w", err)
 		}
 	}
 	log, err := os.OpenFile(name, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)

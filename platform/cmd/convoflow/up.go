@@ -13,10 +13,10 @@ import (
 func up(ctx context.Context, args []string, out io.Writer) error {
 	flags := flag.NewFlagSet("up", flag.ContinueOnError)
 	flags.SetOutput(out)
-	dataDir := flags.String("data-dir", ".convoflow", "directory of everything the platform keeps")
-	listen := flags.String("listen", "127.0.0.1:8000", "address of the API, HOST:PORT; port 0 takes a free one")
+	dataDir := flags.String("data-dir", ".convoflow", "directory for all data of the platform")
+	listen := flags.String("listen", "127.0.0.1:8000", "address of the API, HOST:PORT; port 0 means any free port")
 	flags.Usage = func() {
-		_, _ = io.WriteString(out, "Starts the five services and an embedded default for everything the environment does not name.\n\nFlags:\n")
+		_, _ = io.WriteString(out, "Starts the five services, and an embedded default for each external system that the environment does not configure.\n\nFlags:\n")
 		flags.PrintDefaults()
 		_, _ = io.WriteString(out, "\nSettings that replace embedded parts: DATABASE_URL, KAFKA_BROKERS, OPENAI_API_KEY, STORAGE_URL,\nPABBLY_WEBHOOK_URL with PABBLY_WEBHOOK_SECRET, OTEL_EXPORTER_OTLP_ENDPOINT. All settings: .env.example.\n")
 	}
@@ -34,7 +34,7 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 	select {
 	case <-ctx.Done():
 		say(out, "\nStopping: requests finish, jobs hand back their work …\n")
-	case <-p.done: // a part failed, which has stopped the others
+	case <-p.done: // a part failed, so all others were stopped
 	}
 	if err := p.stop(); err != nil {
 		return fmt.Errorf("%w\nThe log is in %s", err, p.log)
@@ -43,7 +43,7 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 	return nil
 }
 
-// parse reads flags and refuses anything else.
+// parse parses flags and refuses other arguments.
 func parse(flags *flag.FlagSet, args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return usageError{err}

@@ -9,7 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// BenchmarkLatency is one message from WriteMessages to FetchMessage in a consumer group.
+// BenchmarkLatency measures one message from WriteMessages to FetchMessage in a consumer group.
 func BenchmarkLatency(b *testing.B) {
 	addr := start(b, b.TempDir()).Addr()
 	createTopic(b, addr)
@@ -22,7 +22,7 @@ func BenchmarkLatency(b *testing.B) {
 	}
 }
 
-// BenchmarkThroughput is messages of 1 kB from 16 producers at once, each waiting for its acknowledgement.
+// BenchmarkThroughput measures messages of 1 kB from 16 concurrent producers that wait for each acknowledgement.
 func BenchmarkThroughput(b *testing.B) {
 	addr := start(b, b.TempDir()).Addr()
 	createTopic(b, addr)
@@ -48,7 +48,7 @@ func BenchmarkThroughput(b *testing.B) {
 	wg.Wait()
 }
 
-// BenchmarkBatches is batches of 100 messages of 1 kB, one after the other.
+// BenchmarkBatches measures batches of 100 messages of 1 kB, one after another.
 func BenchmarkBatches(b *testing.B) {
 	addr := start(b, b.TempDir()).Addr()
 	createTopic(b, addr)

@@ -1,8 +1,9 @@
-// Package broker is the Kafka-protocol broker inside the platform process: franz-go's kfake with its data on disk and every
-// write synced before it is acknowledged, so that restarts and kill -9 lose nothing. It owns its data directory. It refuses
-// what kfake does unsafely: deleting old records (see settings), and a directory that another process uses.
+// Package broker is the Kafka-compatible broker in the platform's process: franz-go's kfake, which stores its data on disk and
+// syncs every write before it acknowledges it, so that restarts and kill -9 lose no acknowledged records. It owns its data
+// directory. It refuses to delete old records, which is not crash-safe in kfake (see settings), and to use a directory that
+// another process uses.
 //
-// It is one node for one machine, loopback only, without authentication. KAFKA_BROKERS replaces it by a real Kafka.
+// It is a single node on a loopback address without authentication. KAFKA_BROKERS replaces it with a real Kafka.
 package broker
 
 import (
@@ -19,23 +20,23 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// settings keep every record for ever. kfake's retention and compaction are not safe against a crash: compaction deletes the
-// old segments before it writes the new ones, and a partition that retention has emptied starts again at offset 0 after a
-// restart, behind its committed offsets. Both run from one timer, which is set to 100 years.
+// settings keep every record forever. Retention and compaction are not crash-safe in kfake: compaction deletes old segments
+// before it writes the new ones, and a partition emptied by retention starts again at offset 0 after a restart, below the
+// committed offsets. Both are run by one timer, which is set to 100 years.
 var settings = map[string]string{
 	"log.cleaner.backoff.ms": "3153600000000",
 	"log.retention.ms":       "-1",
 }
 
-// sessionFile is where kfake keeps the members of consumer groups over an orderly restart. They all lived in the process that
-// ended, and a new consumer would wait for them until their sessions expire.
+// sessionFile is where kfake stores the members of consumer groups across a clean restart. All members were in the process that
+// ended, and a new consumer would wait until their sessions expire.
 const sessionFile = "session_state.json"
 
-// Options say where the broker keeps its data and where it listens.
+// Options say where the broker stores its data and where it listens.
 type Options struct {
-	Dir  string       // made if absent
-	Log  *slog.Logger // hears warnings of the broker
-	Port int          // at 127.0.0.1; 0 takes a free one
+	Dir  string       // created if absent
+	Log  *slog.Logger // gets the broker's log
+	Port int          // at 127.0.0.1; 0 means any free port
 }
 
 // Broker is a running broker.
@@ -45,10 +46,10 @@ type Broker struct {
 	lock    *os.File
 }
 
-// Start starts a broker on the data in o.Dir. Topics are made by clients; nothing is made on first use.
+// Start starts a broker on the data in o.Dir. Clients must create topics; they are not created on first use.
 func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("make the broker's directory: %w", err)
+		return nil, fmt.Errorf("create the broker's directory: %w", err)
 	}
 	lock, err := lockDir(o.Dir)
 	if err != nil {
@@ -56,7 +57,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	}
 	if err := os.Remove(filepath.Join(o.Dir, sessionFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		_ = lock.Close()
-		return nil, fmt.Errorf("forget the consumers of the last run: %w", err)
+		return nil, fmt.Errorf("remove the consumer sessions of the last run: %w", err)
 	}
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1),
@@ -74,11 +75,11 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	return &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0], lock: lock}, nil
 }
 
-// Addr is host:port for clients.
+// Addr returns the broker's address, host:port.
 func (b *Broker) Addr() string { return b.addr }
 
-// Close stops the broker and writes a snapshot, which makes the next start fast. Connections are cut, so consumers and
-// producers go first. When ctx ends before that is done, the broker is left to itself and nothing acknowledged is lost.
+// Close stops the broker and writes a snapshot, which makes the next start fast. It closes all connections, so stop consumers and
+// producers first. If ctx ends before the broker has stopped, Close returns an error; no acknowledged record is lost.
 func (b *Broker) Close(ctx context.Context) error {
 	closed := make(chan struct{})
 	go func() {
@@ -94,7 +95,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	}
 }
 
-// lockDir makes sure that one process at a time uses dir. The kernel drops the lock when the process dies.
+// lockDir ensures that only one process uses dir. The kernel releases the lock when the process dies.
 func lockDir(dir string) (*os.File, error) {
 	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
@@ -107,7 +108,7 @@ func lockDir(dir string) (*os.File, error) {
 	return f, nil
 }
 
-// logger passes on what kfake says of its state; it never logs records.
+// logger forwards kfake's log, which never contains records.
 type logger struct {
 	ctx context.Context //nolint:containedctx // kfake's logger has no context of its own
 	log *slog.Logger
@@ -120,9 +121,9 @@ func (l logger) Logf(level kfake.LogLevel, msg string, args ...any) {
 		to = slog.LevelError
 	case kfake.LogLevelWarn:
 		to = slog.LevelWarn
-	default: // what it says about each request is for its own developers
+	default: // request logs are only for debugging
 	}
 	if l.log.Enabled(l.ctx, to) {
-		l.log.Log(l.ctx, to, "the embedded broker says", "text", strings.TrimSpace(fmt.Sprintf(msg, args...)))
+		l.log.Log(l.ctx, to, "embedded broker", "text", strings.TrimSpace(fmt.Sprintf(msg, args...)))
 	}
 }

@@ -24,7 +24,7 @@ import (
 const (
 	topic = "calls.calls.v1"
 	group = "crm"
-	// childEnv makes the test binary run a broker on the directory it names, print its address and hang, to be killed.
+	// childEnv names a directory. If it is set, the test binary runs a broker there, prints its address and waits to be killed.
 	childEnv = "BROKER_TEST_CHILD"
 )
 
@@ -101,7 +101,7 @@ func write(t testing.TB, w *kafka.Writer, values ...string) {
 	require.NoError(t, w.WriteMessages(t.Context(), messages...))
 }
 
-// read fetches n messages, and commits them if told to.
+// read fetches n messages, and commits them if commit is true.
 func read(t testing.TB, r *kafka.Reader, n int, commit bool) []string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
@@ -118,7 +118,7 @@ func read(t testing.TB, r *kafka.Reader, n int, commit bool) []string {
 	return values
 }
 
-func TestRestartKeepsMessagesAndOffsets(t *testing.T) {
+func TestMessagesAndOffsetsSurviveARestart(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first := start(t, dir)
@@ -135,15 +135,15 @@ func TestRestartKeepsMessagesAndOffsets(t *testing.T) {
 	require.ElementsMatch(t, []string{"d", "e", "f"}, read(t, newReader(t, second.Addr()), 3, true))
 }
 
-// A consumer that did not leave before the restart must not keep its successor waiting for its session to end (30 s).
-func TestRestartForgetsConsumersThatDidNotLeave(t *testing.T) {
+// A consumer that did not leave its group before the restart must not delay the next one until its session expires (30 s).
+func TestARestartRemovesConsumersThatDidNotLeave(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first := start(t, dir)
 	createTopic(t, first.Addr())
 	write(t, newWriter(t, first.Addr()), "a")
-	left := newReader(t, first.Addr())
-	read(t, left, 1, true)
+	consumer := newReader(t, first.Addr())
+	read(t, consumer, 1, true)
 	require.NoError(t, first.Close(t.Context()))
 	require.FileExists(t, filepath.Join(dir, "session_state.json"))
 
@@ -156,7 +156,7 @@ func TestRestartForgetsConsumersThatDidNotLeave(t *testing.T) {
 	require.Equal(t, "b", string(m.Value))
 }
 
-func TestKillLosesNothingAcknowledged(t *testing.T) {
+func TestAcknowledgedMessagesSurviveAKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var acknowledged []string
@@ -168,16 +168,16 @@ func TestKillLosesNothingAcknowledged(t *testing.T) {
 		acknowledged = append(acknowledged, writeUntilKilled(t, child, addr, round)...)
 	}
 	addr := start(t, dir).Addr()
-	seen := map[string]bool{}
+	stored := map[string]bool{}
 	for _, p := range []int{0, 1} {
-		readPartition(t, addr, p, seen)
+		readPartition(t, addr, p, stored)
 	}
 	for _, v := range acknowledged {
-		require.True(t, seen[v], "%s was acknowledged and is gone", v)
+		require.True(t, stored[v], "%s was acknowledged and is lost", v)
 	}
 }
 
-// writeUntilKilled kills the broker between the writes of four producers, and returns what it had acknowledged.
+// writeUntilKilled kills the broker while four producers write, and returns the acknowledged messages.
 func writeUntilKilled(t *testing.T, child *exec.Cmd, addr string, round int) []string {
 	t.Helper()
 	const producers, killAfter = 4, 200
@@ -212,7 +212,7 @@ func writeUntilKilled(t *testing.T, child *exec.Cmd, addr string, round int) []s
 	return acknowledged
 }
 
-func readPartition(t *testing.T, addr string, partition int, seen map[string]bool) {
+func readPartition(t *testing.T, addr string, partition int, stored map[string]bool) {
 	t.Helper()
 	conn, err := kafka.DialLeader(t.Context(), "tcp", addr, topic, partition)
 	require.NoError(t, err)
@@ -224,11 +224,11 @@ func readPartition(t *testing.T, addr string, partition int, seen map[string]boo
 	for r.Offset() < last {
 		m, err := r.ReadMessage(t.Context())
 		require.NoError(t, err)
-		seen[string(m.Value)] = true
+		stored[string(m.Value)] = true
 	}
 }
 
-func TestKillKeepsCommittedOffsets(t *testing.T) {
+func TestCommittedOffsetsSurviveAKill(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	child, addr := startChild(t, dir)
@@ -243,7 +243,7 @@ func TestKillKeepsCommittedOffsets(t *testing.T) {
 	require.ElementsMatch(t, []string{"a", "b", "c"}, append(done, rest...))
 }
 
-// kfake loses records when it compacts or expires them, so the broker must not let it: not even where a topic asks for it.
+// Compaction and retention are not crash-safe in kfake, so the broker must disable them, even if a topic enables them.
 func TestNothingIsDeleted(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -269,7 +269,7 @@ func TestNothingIsDeleted(t *testing.T) {
 	require.Equal(t, map[string]string{"log.cleaner.backoff.ms": "3153600000000", "log.retention.ms": "-1"}, values)
 }
 
-func TestTopicsAreMadeExplicitly(t *testing.T) {
+func TestTopicsAreNotCreatedOnFirstUse(t *testing.T) {
 	t.Parallel()
 	w := newWriter(t, start(t, t.TempDir()).Addr())
 	w.AllowAutoTopicCreation = true

@@ -1,5 +1,5 @@
-// Package database gives each service its own role and schema in one PostgreSQL database, so that none can reach another's
-// tables. It owns the roles named <database>_<service> and refuses to touch any other.
+// Package database provisions one PostgreSQL database: each service gets its own role and schema, so that no service can access
+// another's tables. It owns the roles named <database>_<service> and refuses to change any other.
 package database
 
 import (
@@ -18,21 +18,21 @@ import (
 
 // SQLSTATEs.
 const (
-	insufficientPrivilege = "42501" // of an administrator who is none
+	insufficientPrivilege = "42501" // the role may not create roles or schemas
 	invalidPassword       = "28P01"
-	cannotConnectNow      = "57P03" // of a server that is starting or stopping
+	cannotConnectNow      = "57P03" // the server is starting or stopping
 )
 
 var (
-	// ErrNotAdministrator says that the URL's role may not create roles, so the services have to share it.
+	// ErrNotAdministrator means that the URL's role may not create roles, so the services must share it.
 	ErrNotAdministrator = errors.New("the role of DATABASE_URL may not create roles")
-	// ErrNotProvisioned says that a service has no role yet.
+	// ErrNotProvisioned means that a service has no role yet.
 	ErrNotProvisioned = errors.New("the service has no database role")
-	// ErrOtherSecret says that a service's password follows from another secret.
-	ErrOtherSecret = errors.New("the service's database role was made with another secret")
+	// ErrOtherSecret means that a service's password was derived from a different secret.
+	ErrOtherSecret = errors.New("the service's database role was created with a different secret")
 )
 
-// Create makes a database unless it exists. adminURL leads to any database of the server.
+// Create creates a database unless it exists. adminURL may name any database of the server.
 func Create(ctx context.Context, adminURL, name string) error {
 	conn, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
@@ -41,7 +41,7 @@ func Create(ctx context.Context, adminURL, name string) error {
 	defer func() { _ = conn.Close(ctx) }()
 	var exists bool
 	if err := conn.QueryRow(ctx, `select exists (select from pg_database where datname = $1)`, name).Scan(&exists); err != nil {
-		return fmt.Errorf("look for database %s: %w", name, err)
+		return fmt.Errorf("find database %s: %w", name, err)
 	}
 	if exists {
 		return nil
@@ -52,8 +52,8 @@ func Create(ctx context.Context, adminURL, name string) error {
 	return nil
 }
 
-// Provision makes a role and a schema per service in the database of adminURL and returns each service's own URL. The
-// passwords follow from secret, so they are the same at the next start and kept nowhere.
+// Provision creates a role and a schema per service in the database of adminURL, and returns each service's URL. The passwords
+// are derived from secret, so they are the same at the next start and are not stored. It fails with ErrNotAdministrator.
 func Provision(ctx context.Context, adminURL, secret string, services []string) (map[string]string, error) {
 	conn, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
@@ -63,7 +63,7 @@ func Provision(ctx context.Context, adminURL, secret string, services []string) 
 	database := conn.Config().Database
 	tx, err := conn.Begin(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("begin to provision: %w", err)
+		return nil, fmt.Errorf("begin a transaction: %w", err)
 	}
 	defer func() { _ = tx.Rollback(ctx) }()
 	urls := map[string]string{}
@@ -83,7 +83,8 @@ func Provision(ctx context.Context, adminURL, secret string, services []string) 
 	return urls, nil
 }
 
-// Find is the service's own URL where Provision has been before. It changes nothing, so it is safe beside running services.
+// Find returns the URL of a service that has been provisioned. It changes nothing, so it is safe while services are running. It
+// fails with ErrNotProvisioned or ErrOtherSecret.
 func Find(ctx context.Context, adminURL, secret, service string) (string, error) {
 	admin, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
@@ -93,7 +94,7 @@ func Find(ctx context.Context, adminURL, secret, service string) (string, error)
 	role := admin.Config().Database + "_" + service
 	var exists bool
 	if err := admin.QueryRow(ctx, `select exists (select from pg_roles where rolname = $1)`, role).Scan(&exists); err != nil {
-		return "", fmt.Errorf("look for role %s: %w", role, err)
+		return "", fmt.Errorf("find role %s: %w", role, err)
 	}
 	if !exists {
 		return "", ErrNotProvisioned
@@ -130,7 +131,7 @@ func provision(ctx context.Context, tx pgx.Tx, role, password, schema string) er
 	}
 	statements := []string{fmt.Sprintf("%s role %s login password '%s'", verb, id, password)}
 	if !schemaExists {
-		// A managed PostgreSQL's administrator is no superuser and must be a member of the role to hand a schema over.
+		// The administrator of a managed PostgreSQL is not a superuser, and must be a member of the role to give it a schema.
 		statements = append(statements,
 			"grant "+id+" to current_user",
 			fmt.Sprintf("create schema %s authorization %s", pgx.Identifier{schema}.Sanitize(), id))
@@ -146,7 +147,7 @@ func provision(ctx context.Context, tx pgx.Tx, role, password, schema string) er
 	return nil
 }
 
-// derive makes a role's password. It is hexadecimal, so it needs no quoting.
+// derive returns a role's password. It is hexadecimal, so it needs no quoting.
 func derive(secret, role string) string {
 	mac := hmac.New(sha256.New, []byte(secret))
 	mac.Write([]byte("database role " + role))

@@ -20,7 +20,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-func TestEachServiceReachesOnlyItsOwnSchema(t *testing.T) {
+func TestEachServiceCanAccessOnlyItsOwnSchema(t *testing.T) {
 	t.Parallel()
 	admin := pgtest.Database(t)
 	dropRoles(t, admin)
@@ -67,7 +67,7 @@ func TestFindChangesNothing(t *testing.T) {
 	connect(t, urls["auth"])
 }
 
-func TestRunningIsTheServerThatAnswers(t *testing.T) {
+func TestRunningFindsAServerThatAnswers(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
 	running := func() bool {
@@ -78,33 +78,33 @@ func TestRunningIsTheServerThatAnswers(t *testing.T) {
 		}
 		return running
 	}
-	require.False(t, running(), "there is none")
+	require.False(t, running(), "there is no server")
 
 	server, err := pgserver.Start(t.Context(), pgserver.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Fast: true})
 	require.NoError(t, err)
 	require.True(t, running())
-	left, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
+	pidFile, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 	require.NoError(t, err)
 	require.NoError(t, server.Stop(t.Context()))
-	require.False(t, running(), "it has stopped")
+	require.False(t, running(), "the server has stopped")
 
 	for name, content := range map[string]string{
-		"it was killed":                string(left),
-		"its number has another owner": strings.Replace(string(left), strings.SplitN(string(left), "\n", 2)[0], strconv.Itoa(os.Getpid()), 1),
-		"it is being written":          "1\n",
+		"the server was killed":       string(pidFile),
+		"another program has its pid": strings.Replace(string(pidFile), strings.SplitN(string(pidFile), "\n", 2)[0], strconv.Itoa(os.Getpid()), 1),
+		"the file is being written":   "1\n",
 	} {
 		require.NoError(t, os.WriteFile(filepath.Join(dir, "data", "postmaster.pid"), []byte(content), 0o600))
 		require.False(t, running(), name)
 	}
 }
 
-func TestARoleThatMayNotCreateRolesIsToldApart(t *testing.T) {
+func TestProvisionFailsForARoleThatMayNotCreateRoles(t *testing.T) {
 	t.Parallel()
 	_, err := database.Provision(t.Context(), pgtest.Schema(t), "a secret", []string{"auth"})
 	require.ErrorIs(t, err, database.ErrNotAdministrator)
 }
 
-func TestCreateMakesADatabaseOnce(t *testing.T) {
+func TestCreateCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	admin := pgtest.Database(t)
 	u, err := url.Parse(admin)
@@ -123,7 +123,7 @@ func connect(t *testing.T, url string) *pgx.Conn {
 	return conn
 }
 
-// dropRoles removes what Provision makes when the test ends: roles belong to the server, not to the test's database.
+// dropRoles drops the roles of Provision when the test ends: roles belong to the server, not to the test's database.
 func dropRoles(t *testing.T, admin string) {
 	t.Helper()
 	u, err := url.Parse(admin)
@@ -136,7 +136,7 @@ func dropRoles(t *testing.T, admin string) {
 	})
 }
 
-// exec also works in cleanups, when t.Context is over.
+// exec also works in cleanups, after t.Context has ended.
 func exec(t *testing.T, admin, sql string) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())

@@ -17,12 +17,12 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const answerTimeout = 5 * time.Second // a PostgreSQL that runs answers in milliseconds
+const answerTimeout = 5 * time.Second // a running PostgreSQL answers in milliseconds
 
-// Running is the administrator's URL of a database in the server that another process runs on dir, a directory of
-// libs/pg/pgserver, and whether there is one that answers.
+// Running returns the administrator's URL of a database, if another process runs a PostgreSQL server on dir, a directory of
+// libs/pg/pgserver. running is false if no server answers.
 func Running(ctx context.Context, dir, name string) (adminURL string, running bool, err error) {
-	// Process id and port are in the first and the fourth line; the file stays when PostgreSQL is killed.
+	// The first line is the process id and the fourth the port. The file remains if PostgreSQL is killed.
 	content, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", false, nil
@@ -36,7 +36,7 @@ func Running(ctx context.Context, dir, name string) (adminURL string, running bo
 		return "", false, nil // it is being written
 	}
 	if pid, err := strconv.Atoi(lines[0]); err != nil || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return "", false, nil // somebody else may have the port by now
+		return "", false, nil // another program may use the port now
 	}
 	u := url.URL{
 		Scheme: "postgres", User: url.UserPassword("postgres", string(password)), Host: net.JoinHostPort("127.0.0.1", lines[3]), Path: "/" + name,

@@ -14,7 +14,7 @@ import (
 	"time"
 )
 
-// client speaks the public API.
+// client is a client of the public API.
 type client struct {
 	base        string
 	token       string
@@ -26,7 +26,7 @@ func newClient(base, traceparent string) *client {
 	return &client{base: strings.TrimRight(base, "/"), traceparent: traceparent, http: &http.Client{Timeout: time.Minute}}
 }
 
-// apiError is an answer that is no success.
+// apiError is an error response.
 type apiError struct {
 	Status    int
 	Code      string          `json:"code"`
@@ -35,7 +35,7 @@ type apiError struct {
 }
 
 func (e *apiError) Error() string {
-	return fmt.Sprintf("the platform answered %d %s: %s (request %s)", e.Status, e.Code, e.Detail, e.RequestID)
+	return fmt.Sprintf("the platform responded %d %s: %s (request %s)", e.Status, e.Code, e.Detail, e.RequestID)
 }
 
 func (c *client) get(ctx context.Context, path string, into any) error {
@@ -54,7 +54,7 @@ func (c *client) form(ctx context.Context, path string, form url.Values, into an
 	return c.do(ctx, http.MethodPost, path, "application/x-www-form-urlencoded", strings.NewReader(form.Encode()), into)
 }
 
-// upload sends a recording. progress hears how much of the body has been sent, 0 to 1.
+// upload sends a recording. It calls progress with the part of the body that has been sent, 0 to 1.
 func (c *client) upload(ctx context.Context, path, name string, recording []byte, fields map[string]string, progress func(float64), into any) error {
 	var body bytes.Buffer
 	w := multipart.NewWriter(&body)
@@ -73,7 +73,7 @@ func (c *client) upload(ctx context.Context, path, name string, recording []byte
 	if err := w.Close(); err != nil {
 		return err
 	}
-	return c.do(ctx, http.MethodPost, path, w.FormDataContentType(), &watched{from: &body, total: body.Len(), progress: progress}, into)
+	return c.do(ctx, http.MethodPost, path, w.FormDataContentType(), &progressReader{from: &body, total: body.Len(), progress: progress}, into)
 }
 
 func (c *client) do(ctx context.Context, method, path, contentType string, body io.Reader, into any) error {
@@ -96,11 +96,11 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body 
 	defer func() { _ = res.Body.Close() }()
 	raw, err := io.ReadAll(res.Body)
 	if err != nil {
-		return fmt.Errorf("read the answer: %w", err)
+		return fmt.Errorf("read the response: %w", err)
 	}
 	if res.StatusCode >= http.StatusMultipleChoices {
 		failed := &apiError{Status: res.StatusCode}
-		_ = json.Unmarshal(raw, failed) // an answer that is no JSON has its status at least
+		_ = json.Unmarshal(raw, failed) // a response that is not JSON still has a status
 		return failed
 	}
 	if into == nil {
@@ -109,22 +109,22 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body 
 	return json.Unmarshal(raw, into)
 }
 
-// watched tells how much of it has been read.
-type watched struct {
+// progressReader reports how much of it has been read.
+type progressReader struct {
 	from     io.Reader
 	total    int
 	read     int
 	progress func(float64)
 }
 
-func (w *watched) Read(p []byte) (int, error) {
+func (w *progressReader) Read(p []byte) (int, error) {
 	n, err := w.from.Read(p[:min(len(p), 8<<10)])
 	w.read += n
 	w.progress(float64(w.read) / float64(w.total))
 	return n, err
 }
 
-// progressBar draws a bar on a terminal that follows the upload, and ends its line when it is full.
+// progressBar returns a function that draws a progress bar on a terminal, and ends the line at 100 %.
 func progressBar(out io.Writer) func(float64) {
 	const width = 30
 	drawn := -1

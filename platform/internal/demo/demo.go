@@ -1,5 +1,5 @@
-// Package demo does the main job on a running platform, as a phone app would: everything goes through the public API, and
-// anything that does not happen is an error.
+// Package demo runs the main use case on a running platform, as a phone app would. It uses only the public API, and fails if any
+// expected result does not happen.
 package demo
 
 import (
@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	pollEvery      = 500 * time.Millisecond
-	callTimeout    = 3 * time.Minute // the recording is half a minute long and is recognized faster than it plays
+	pollInterval   = 500 * time.Millisecond
+	callTimeout    = 3 * time.Minute // the recording has 39 s and is transcribed faster than real time
 	webhookTimeout = 30 * time.Second
 	readyTimeout   = 30 * time.Second
 )
 
-// demo is one run.
+// demo is one run of the demo.
 type demo struct {
 	api     *client
 	out     io.Writer
@@ -34,14 +34,14 @@ type demo struct {
 	admin   bool
 }
 
-// Run does the main job on the platform at base and prints what happens. The error says what did not.
+// Run runs the demo on the platform at base and prints each step. The error names the step that failed.
 func Run(ctx context.Context, base string, out io.Writer) error {
 	trace := make([]byte, 24)
 	if _, err := rand.Read(trace); err != nil {
-		return fmt.Errorf("make a trace id: %w", err)
+		return fmt.Errorf("generate a trace id: %w", err)
 	}
 	d := &demo{out: out, traceID: hex.EncodeToString(trace[:16])}
-	// The demo begins the trace itself, so that it knows which trace id everything must join.
+	// The demo starts the trace itself, so that it knows the trace id that webhooks must have.
 	d.api = newClient(base, "00-"+d.traceID+"-"+hex.EncodeToString(trace[16:])+"-01")
 	for _, step := range []struct {
 		name string
@@ -49,10 +49,10 @@ func Run(ctx context.Context, base string, out io.Writer) error {
 	}{
 		{"The platform is ready", d.ready},
 		{"An agent registers and logs in", d.login},
-		{"The agent notes a client and uploads the recorded call", d.upload},
-		{"The call is transcribed and understood", d.follow},
+		{"The agent creates a client and uploads the recorded call", d.upload},
+		{"The call is transcribed and analyzed", d.follow},
 		{"The follow-up is scheduled", d.schedule},
-		{"Pabbly Connect is told", d.webhooks},
+		{"Pabbly Connect gets the webhooks", d.webhooks},
 	} {
 		d.say("\n▸ %s\n", step.name)
 		if err := step.do(ctx); err != nil {
@@ -77,7 +77,7 @@ func (d *demo) ready(ctx context.Context) error {
 	return nil
 }
 
-// awaitReady waits for a platform that has only just been started.
+// awaitReady waits for a platform that is still starting.
 func (d *demo) awaitReady(ctx context.Context) error {
 	waiting, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
@@ -89,7 +89,7 @@ func (d *demo) awaitReady(ctx context.Context) error {
 		if !waited {
 			d.say("  waiting until every service is ready\n")
 		}
-		if pause(waiting, pollEvery) != nil {
+		if pause(waiting, pollInterval) != nil {
 			return fmt.Errorf("%s/ready says which service is not, and its log says why: %w", d.api.base, err)
 		}
 	}
@@ -115,7 +115,7 @@ func (d *demo) login(ctx context.Context) error {
 }
 
 func (d *demo) upload(ctx context.Context) error {
-	// Two demos by the same agent would clash on the phone number; each demo has an agent of its own.
+	// The phone number is unique per agent, and each demo registers a new agent.
 	var created struct{ ID, Name, Phone string }
 	err := d.api.post(ctx, "/clients", map[string]any{"name": "Riya Kapoor", "company": "Kapoor Textiles", "phone": "+91 98200 12345", "email": "riya@example.com"}, &created)
 	if err != nil {
@@ -132,7 +132,7 @@ func (d *demo) upload(ctx context.Context) error {
 	return nil
 }
 
-// call is what the demo shows of a call.
+// call is the part of a call that the demo shows.
 type call struct {
 	Status          string
 	Outcome         string
@@ -170,7 +170,7 @@ func (d *demo) follow(ctx context.Context) error {
 			d.say("  %5.1f s  %s\n", took().Seconds(), now)
 			before = now
 		}
-		if err := pause(ctx, pollEvery); err != nil {
+		if err := pause(ctx, pollInterval); err != nil {
 			return fmt.Errorf("the call is still %s: %w", c.Status, err)
 		}
 	}

@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// ErrUnreachable is the error of Probe when no connection can be made.
+// ErrUnreachable is returned by Probe if it cannot connect.
 var ErrUnreachable = errors.New("nothing answers")
 
 const (
-	probeTimeout = 10 * time.Second // a platform that is still starting accepts connections before it answers
-	healthLimit  = 64 << 10         // bytes; the platform's answer is much shorter
+	probeTimeout = 10 * time.Second // a platform that is still starting accepts connections before it responds
+	healthLimit  = 64 << 10         // bytes; the platform's response is much shorter
 )
 
-// Probe returns the version of the Convoflow platform at base. The error is ErrUnreachable when nothing listens there, and
-// otherwise says what was answered instead.
+// Probe returns the version of the Convoflow platform at base. It fails with ErrUnreachable if nothing listens there. Otherwise
+// the error describes the unexpected response.
 func Probe(ctx context.Context, base string) (version string, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
@@ -29,7 +29,7 @@ func Probe(ctx context.Context, base string) (version string, err error) {
 	if err != nil {
 		return "", err
 	}
-	// A redirect is not followed: it would turn the POSTs that come later into GETs.
+	// Redirects are not followed: they would turn the later POSTs into GETs.
 	client := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	res, err := client.Do(req)
 	if dial := (*net.OpError)(nil); errors.As(err, &dial) && dial.Op == "dial" {

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-var wanted = []string{"transcription.completed", "followup.scheduled"}
+var expected = []string{"transcription.completed", "followup.scheduled"}
 
-// received is a webhook as the platform's inbox shows it.
+// received is a webhook as returned by the platform's inbox.
 type received struct {
 	Event      string
 	EventID    string `json:"event_id"`
@@ -24,26 +24,26 @@ type received struct {
 	}
 }
 
-// webhooks waits until both events have arrived. Where they go to a real Pabbly it can only ask the platform's own record
-// of them, which is for admins.
+// webhooks waits until both events have been received. If they are sent to a real Pabbly, it can only check the platform's record
+// of deliveries, which requires an admin.
 func (d *demo) webhooks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, webhookTimeout)
 	defer cancel()
-	look, err := d.receiver(ctx)
-	if err != nil || look == nil {
+	find, err := d.receiver(ctx)
+	if err != nil || find == nil {
 		return err
 	}
-	for _, event := range wanted {
+	for _, event := range expected {
 		for {
-			found, err := look(ctx, event)
+			found, err := find(ctx, event)
 			if err != nil {
 				return err
 			}
 			if found {
 				break
 			}
-			if err := pause(ctx, pollEvery); err != nil {
-				return fmt.Errorf("%s has not arrived: %w", event, err)
+			if err := pause(ctx, pollInterval); err != nil {
+				return fmt.Errorf("%s has not been received: %w", event, err)
 			}
 		}
 	}
@@ -78,13 +78,13 @@ func (d *demo) inInbox(ctx context.Context, event string) (bool, error) {
 			continue
 		}
 		if !r.Signatures.Pabbly || !r.Signatures.Standard {
-			return false, fmt.Errorf("the signatures of %s do not hold", event)
+			return false, fmt.Errorf("the signatures of %s are invalid", event)
 		}
 		if !strings.Contains(r.Headers["Traceparent"], d.traceID) {
 			return false, fmt.Errorf("%s belongs to another trace: %s", event, r.Headers["Traceparent"])
 		}
 		d.say("\n  %s  event_id %s\n", event, r.EventID)
-		d.say("    X-Pabbly-Signature %s…  holds\n    webhook-signature  %s…  holds\n    traceparent        %s\n", r.Headers["X-Pabbly-Signature"][:16], r.Headers["Webhook-Signature"][:16], r.Headers["Traceparent"])
+		d.say("    X-Pabbly-Signature %s…  valid\n    webhook-signature  %s…  valid\n    traceparent        %s\n", r.Headers["X-Pabbly-Signature"][:16], r.Headers["Webhook-Signature"][:16], r.Headers["Traceparent"])
 		for _, key := range []string{"agent_name", "client_name", "client_phone", "summary", "action_items_text", "sentiment", "next_step", "due_date", "task"} {
 			if value, ok := body[key].(string); ok && value != "" {
 				d.say("    %-18s %s\n", key, strings.ReplaceAll(value, "\n", " · "))

@@ -1,6 +1,6 @@
-// Package inbox stands in for Pabbly Connect on a machine that has none: a webhook receiver that keeps what it got, checks
-// both signatures, and shows it on a page. It keeps the newest deliveries in one file and refuses readers from other
-// machines, because payloads hold personal data.
+// Package inbox replaces Pabbly Connect on a developer's machine: a webhook receiver that stores deliveries, verifies both
+// signatures, and shows the deliveries on a page. It stores the newest 200 deliveries in one file. It refuses readers on other
+// machines, because payloads contain personal data.
 package inbox
 
 import (
@@ -29,14 +29,14 @@ import (
 )
 
 const (
-	keep    = 200      // deliveries on the page
-	maxBody = 64 << 10 // bytes; a payload of ours has at most 20 kB
+	maxKept = 200      // deliveries that are stored
+	maxBody = 64 << 10 // bytes; a payload of notify has at most 20 kB
 )
 
 //go:embed page
 var files embed.FS
 
-// Delivery is one request as it arrived.
+// Delivery is one received request.
 type Delivery struct {
 	ReceivedAt time.Time         `json:"received_at"`
 	Event      string            `json:"event"`
@@ -46,16 +46,16 @@ type Delivery struct {
 	Signatures Signatures        `json:"signatures"`
 }
 
-// Signatures says which of the two signatures hold.
+// Signatures says which of the two signatures are valid.
 type Signatures struct {
 	Pabbly   bool `json:"x_pabbly_signature"`
 	Standard bool `json:"webhook_signature"`
 }
 
-// Valid reports whether both hold.
+// Valid reports whether both signatures are valid.
 func (s Signatures) Valid() bool { return s.Pabbly && s.Standard }
 
-// Inbox receives and shows deliveries.
+// Inbox receives and shows deliveries. It is safe for concurrent use.
 type Inbox struct {
 	secret   string
 	token    string
@@ -68,11 +68,11 @@ type Inbox struct {
 	deliveries []Delivery // oldest first
 }
 
-// Open reads the inbox kept in file. The token is the secret part of its address, the secret signs.
+// Open reads the inbox from file, or creates it. token is the secret part of its URL, and secret is the key of the signatures.
 func Open(file, token, secret string) (*Inbox, error) {
 	verifier, err := standardwebhooks.NewWebhookRaw([]byte(secret))
 	if err != nil {
-		return nil, fmt.Errorf("make the signature check: %w", err)
+		return nil, fmt.Errorf("create the signature verifier: %w", err)
 	}
 	page, err := template.ParseFS(files, "page/inbox.html")
 	if err != nil {
@@ -89,8 +89,7 @@ func Open(file, token, secret string) (*Inbox, error) {
 	return in, nil
 }
 
-// load reads the newest deliveries. A last line that a crash cut off is no delivery: its sender got no answer and sends it
-// again.
+// load reads the newest deliveries. It skips a line that a crash truncated: its sender got no response and sends it again.
 func load(file string) ([]Delivery, error) {
 	raw, err := os.ReadFile(file)
 	if err != nil && !os.IsNotExist(err) {
@@ -103,7 +102,7 @@ func load(file string) ([]Delivery, error) {
 			out = append(out, d)
 		}
 	}
-	return out[max(0, len(out)-keep):], nil
+	return out[max(0, len(out)-maxKept):], nil
 }
 
 func rewrite(file string, deliveries []Delivery) (*os.File, error) {
@@ -127,12 +126,12 @@ func rewrite(file string, deliveries []Delivery) (*os.File, error) {
 // Close closes the file.
 func (in *Inbox) Close() { _ = in.file.Close() }
 
-// Path is where webhooks are sent, below the address of a server that serves Handler.
+// Path returns the path to which webhooks are sent, on a server that serves Handler.
 func (in *Inbox) Path() string { return "/inbox/hooks/" + in.token }
 
-// Handler serves the page at /inbox, the deliveries as JSON at /inbox/deliveries, and receives at Path.
+// Handler serves the page at /inbox and the deliveries as JSON at /inbox/deliveries, and receives webhooks at Path.
 func (in *Inbox) Handler() http.Handler {
-	static, _ := fs.Sub(files, "page") // the name is right: the embed directive says so
+	static, _ := fs.Sub(files, "page") // "page" is a valid path
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /inbox", local(in.show))
 	mux.HandleFunc("GET /inbox/{$}", local(in.show))
@@ -142,9 +141,9 @@ func (in *Inbox) Handler() http.Handler {
 	return mux
 }
 
-// local refuses readers that are not on this machine: those that come from elsewhere, and those that ask for another host,
-// because a page in a browser here can have a name of its own that leads to this machine. Who comes through a proxy on this
-// machine comes from elsewhere too: the gateway says so in X-Forwarded-For and Via.
+// local refuses requests from other machines. It also refuses requests with another host name, because a web page in a browser on
+// this machine could use a name that resolves to a loopback address (DNS rebinding). A request through a proxy on this machine
+// is recognized by X-Forwarded-For, which the gateway sets, and Via.
 func local(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		forwarded := r.Header.Get("X-Forwarded-For")
@@ -172,7 +171,7 @@ func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
-		http.Error(w, "body cut or too large", http.StatusBadRequest)
+		http.Error(w, "body truncated or too large", http.StatusBadRequest)
 		return
 	}
 	d := Delivery{
@@ -183,7 +182,7 @@ func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {
 		d.Headers[name] = strings.Join(values, ", ")
 	}
 	if err := in.add(d); err != nil {
-		http.Error(w, "could not be kept", http.StatusInternalServerError)
+		http.Error(w, "could not be stored", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -206,7 +205,7 @@ func (in *Inbox) add(d Delivery) error {
 	}
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	// Synced before the sender hears that it has arrived.
+	// Synced before the sender gets its response.
 	if _, err := in.file.Write(append(line, '\n')); err != nil {
 		return err
 	}
@@ -214,7 +213,7 @@ func (in *Inbox) add(d Delivery) error {
 		return err
 	}
 	in.deliveries = append(in.deliveries, d)
-	in.deliveries = in.deliveries[max(0, len(in.deliveries)-keep):]
+	in.deliveries = in.deliveries[max(0, len(in.deliveries)-maxKept):]
 	return nil
 }
 
@@ -236,7 +235,7 @@ func (in *Inbox) list(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(list)
 }
 
-// shown is a delivery as the page shows it.
+// shown is a delivery as shown on the page.
 type shown struct {
 	Delivery
 	Pretty  string
@@ -274,7 +273,7 @@ func pretty(body string) string {
 	return string(out)
 }
 
-// TraceID is the trace id inside a W3C traceparent header, or empty.
+// TraceID returns the trace id in a W3C traceparent header, or "" if the header is invalid.
 func TraceID(traceparent string) string {
 	parts := strings.Split(traceparent, "-")
 	if len(parts) != 4 {

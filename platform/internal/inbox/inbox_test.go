@@ -30,7 +30,7 @@ func open(t *testing.T, file string) *inbox.Inbox {
 	return in
 }
 
-// deliver sends a webhook signed as the service notify signs it, but with code of its own.
+// deliver sends a webhook with the signatures of notify. It does not use notify's code.
 func deliver(t *testing.T, h http.Handler, path, body, pabbly string) *httptest.ResponseRecorder {
 	t.Helper()
 	now := time.Now()
@@ -74,7 +74,7 @@ func list(t *testing.T, h http.Handler) []inbox.Delivery {
 	return out
 }
 
-func TestADeliveryIsKeptWithItsSignaturesChecked(t *testing.T) {
+func TestADeliveryIsStoredAndItsSignaturesAreVerified(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "inbox.jsonl")
 	in := open(t, file)
@@ -96,7 +96,7 @@ func TestADeliveryIsKeptWithItsSignaturesChecked(t *testing.T) {
 	require.Contains(t, page, "signature wrong")
 }
 
-func TestOnlyTheSecretAddressReceives(t *testing.T) {
+func TestOnlyTheSecretPathReceivesWebhooks(t *testing.T) {
 	t.Parallel()
 	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
 	require.Equal(t, http.StatusNotFound, deliver(t, in.Handler(), "/inbox/hooks/guess", "{}", "").Code)
@@ -104,19 +104,19 @@ func TestOnlyTheSecretAddressReceives(t *testing.T) {
 	require.Empty(t, list(t, in.Handler()))
 }
 
-func TestOnlyThisMachineReads(t *testing.T) {
+func TestOnlyThisMachineCanReadTheInbox(t *testing.T) {
 	t.Parallel()
 	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
 	for _, path := range []string{"/inbox", "/inbox/deliveries"} {
 		require.Equal(t, http.StatusForbidden, serve(in.Handler(), get(path, "192.0.2.1:5000")).Code)
 		rebound := get(path, "127.0.0.1:5000")
 		rebound.Host = "evil.example:8000"
-		require.Equal(t, http.StatusForbidden, serve(in.Handler(), rebound).Code, "a name of a stranger that leads here")
+		require.Equal(t, http.StatusForbidden, serve(in.Handler(), rebound).Code, "DNS rebinding")
 		require.Equal(t, http.StatusOK, serve(in.Handler(), get(path, "127.0.0.1:5000")).Code)
 	}
 }
 
-func TestTextOfADeliveryIsNoMarkup(t *testing.T) {
+func TestTheTextOfADeliveryIsEscaped(t *testing.T) {
 	t.Parallel()
 	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
 	body := `{"summary":"</pre><script>alert(1)</script>"}`

@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// maxChatBytes is the largest question: a transcript of a whole day of talk.
+// maxChatBytes is the largest request: a transcript of a whole day of speech.
 const maxChatBytes = 4 << 20
 
-// chat answers the schema of the question with insights of the transcript that the last user message holds. It follows no
-// instruction, neither of the system message nor of the transcript.
+// chat responds with insights from the transcript in the last user message, in the requested schema. It follows no instructions,
+// neither in the system message nor in the transcript.
 func (s *server) chat(w http.ResponseWriter, r *http.Request) error {
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxChatBytes))
 	if err != nil {
 		return err
 	}
-	var q question
+	var q completionRequest
 	if err := json.Unmarshal(body, &q); err != nil {
 		return invalid("malformed_json", "the body is not a chat completion request")
 	}
@@ -50,8 +50,8 @@ func (s *server) chat(w http.ResponseWriter, r *http.Request) error {
 	})
 }
 
-// question is what a chat completion request asks.
-type question struct {
+// completionRequest is a chat completion request.
+type completionRequest struct {
 	Model          string    `json:"model"`
 	Stream         bool      `json:"stream"`
 	Messages       []message `json:"messages"`
@@ -68,7 +68,7 @@ type message struct {
 	Content content `json:"content"`
 }
 
-// content is a text, or OpenAI's list of parts of which the texts count.
+// content is a text, or OpenAI's list of parts, of which only the texts are used.
 type content string
 
 func (c *content) UnmarshalJSON(b []byte) error {
@@ -90,8 +90,8 @@ func (c *content) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// transcript is what the last user message has between its tags, or all of it.
-func (q question) transcript() (string, bool) {
+// transcript returns the text between the transcript tags of the last user message, or the whole message if it has no tags.
+func (q completionRequest) transcript() (string, bool) {
 	for i := len(q.Messages) - 1; i >= 0; i-- {
 		if q.Messages[i].Role != "user" {
 			continue
@@ -108,8 +108,8 @@ func (q question) transcript() (string, bool) {
 	return "", false
 }
 
-// content is the answer: JSON of the schema asked for, of all fields, or the summary alone.
-func (q question) content(i insight) (string, error) {
+// content returns the content of the response: JSON in the requested schema, JSON with all fields, or the summary as text.
+func (q completionRequest) content(i insight) (string, error) {
 	switch q.ResponseFormat.Type {
 	case "", "text":
 		return i.Summary, nil
@@ -122,5 +122,5 @@ func (q question) content(i insight) (string, error) {
 	return "", invalid("unsupported_format", "response_format must be text, json_object or json_schema")
 }
 
-// tokens is roughly how many tokens OpenAI would count: four letters each.
+// tokens estimates the number of tokens: one per four bytes.
 func tokens(text string) int { return (len(text) + 3) / 4 }

@@ -15,7 +15,7 @@ import (
 	"github.com/convoflow/convoflow/platform/internal/offline"
 )
 
-// insightSchema is of the kind that the calls service asks for.
+// insightSchema is similar to the schema that calls requests.
 const insightSchema = `{"type":"object","additionalProperties":false,
 "required":["summary","action_items","sentiment","key_topics","next_step","intent_category","intent_confidence","interest_level","objections","callback_time","title","language"],
 "properties":{
@@ -47,7 +47,7 @@ type insight struct {
 	CallbackTime     *string  `json:"callback_time"`
 }
 
-// insights asks as the calls service does, and holds the answer against the schema.
+// insights sends a request like calls, and validates the response against the schema.
 func (f fixture) insights(t *testing.T, transcript string) insight {
 	t.Helper()
 	content := f.ask(t, "Here is the call.\n<transcript>\n"+transcript+"\n</transcript>", insightSchema)
@@ -160,11 +160,11 @@ func TestInsights(t *testing.T) {
 	}
 }
 
-func TestSchemaDecides(t *testing.T) {
+func TestTheResponseMatchesTheSchema(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
 	for name, c := range map[string]struct{ schema, want string }{
-		"only what was asked": {`{"type":"object","properties":{"sentiment":{"type":"string"}},"required":["sentiment"]}`, `{"sentiment":"neutral"}`},
+		"only the requested property": {`{"type":"object","properties":{"sentiment":{"type":"string"}},"required":["sentiment"]}`, `{"sentiment":"neutral"}`},
 		"unknown properties": {`{"type":"object","properties":{
 			"a":{"type":"string"},"b":{"type":"integer","minimum":3},"c":{"type":"boolean"},"d":{"type":"array","items":{"type":"string"},"minItems":1},
 			"e":{"enum":["x","y"]},"f":{"type":["number","null"]},"g":{"const":7},"h":{"type":"string","minLength":2},"i":{"type":"object"}}}`,
@@ -183,7 +183,7 @@ func TestSchemaDecides(t *testing.T) {
 	}
 }
 
-func TestOtherAnswers(t *testing.T) {
+func TestOtherResponseFormats(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
 	request := openai.ChatCompletionRequest{Model: offline.InsightModel, Messages: []openai.ChatCompletionMessage{{
@@ -214,7 +214,7 @@ func TestChatProblems(t *testing.T) {
 		"other content":   {`{"model":"x","messages":[{"role":"user","content":7}]}`, 400, "malformed_json"},
 		"other model":     {`{"model":"gpt-4o"}`, 404, "model_not_found"},
 		"stream":          {`{"model":"` + offline.InsightModel + `","stream":true}`, 400, "unsupported_stream"},
-		"nobody asks":     {`{"model":"` + offline.InsightModel + `","messages":[{"role":"system","content":"hello"}]}`, 400, "missing_message"},
+		"no user message": {`{"model":"` + offline.InsightModel + `","messages":[{"role":"system","content":"hello"}]}`, 400, "missing_message"},
 		"other format":    {ask(`{"type":"grammar"}`), 400, "unsupported_format"},
 		"no schema":       {ask(`{"type":"json_schema"}`), 400, "invalid_json_schema"},
 		"wrong schema":    {ask(`{"type":"json_schema","json_schema":{"schema":{"type":7}}}`), 400, "invalid_json_schema"},

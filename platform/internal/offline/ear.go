@@ -16,19 +16,19 @@ import (
 )
 
 const (
-	bytesPerSecond = 16000 * 2 // PocketSphinx's model wants 16 kHz, mono, 16 bit
+	bytesPerSecond = 16000 * 2 // PocketSphinx's model needs 16 kHz, mono, 16 bit
 	maxSeconds     = 2 * 60 * 60
 )
 
-// ear knows where to look for what hears.
-type ear struct {
+// recognizer recognizes speech with ffmpeg and PocketSphinx.
+type recognizer struct {
 	tempDir  string
 	modelDir string
 	lookPath func(string) (string, error)
 }
 
-// listen makes speech of the recording at path. What it needs meanwhile it puts into dir.
-func (e ear) listen(ctx context.Context, dir, path string) (speech, error) {
+// recognize recognizes the speech in the recording at path. It stores temporary files in dir.
+func (e recognizer) recognize(ctx context.Context, dir, path string) (speech, error) {
 	tools, err := e.tools()
 	if err != nil {
 		return speech{}, err
@@ -39,7 +39,7 @@ func (e ear) listen(ctx context.Context, dir, path string) (speech, error) {
 	}
 	info, err := os.Stat(samples)
 	if err != nil {
-		return speech{}, fmt.Errorf("measure a recording: %w", err)
+		return speech{}, fmt.Errorf("read the length of a recording: %w", err)
 	}
 	seconds := float64(info.Size()) / bytesPerSecond
 	if seconds > maxSeconds {
@@ -49,10 +49,10 @@ func (e ear) listen(ctx context.Context, dir, path string) (speech, error) {
 	return speech{seconds: seconds, segments: segments}, err
 }
 
-// tools are programs and a model that are there.
+// tools are installed programs and an installed model.
 type tools struct{ ffmpeg, pocketsphinx, model string }
 
-func (e ear) tools() (tools, error) {
+func (e recognizer) tools() (tools, error) {
 	ffmpeg, err := e.lookPath("ffmpeg")
 	if err != nil {
 		return tools{}, unavailable("ffmpeg")
@@ -74,8 +74,8 @@ func unavailable(what string) *problem {
 		"apt-get install pocketsphinx pocketsphinx-en-us ffmpeg, or set OPENAI_API_KEY"}
 }
 
-// decode writes the first audio track of a foreign file as raw samples, one second more than allowed at most. The file
-// may be hostile: no playlists, no network, no other files.
+// decode writes the first audio track of an untrusted file as raw samples, up to one second more than allowed. ffmpeg may not use
+// playlists, the network or other files.
 func (t tools) decode(ctx context.Context, dir, from, to string) error {
 	err := command(ctx, dir, t.ffmpeg, "-nostdin", "-v", "error", "-threads", "1",
 		"-protocol_whitelist", "file,pipe", "-format_whitelist", "ogg,mp3,mov,matroska,wav,flac,aac,amr",
@@ -100,7 +100,7 @@ func (t tools) recognize(ctx context.Context, dir, samples string) ([]segment, e
 	return parse(string(out)), nil
 }
 
-// command is a program that dies with ctx, and with it everything that it started.
+// command returns a command that is killed with all its child processes when ctx ends.
 func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = dir
@@ -111,13 +111,13 @@ func command(ctx context.Context, dir, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// speech is what was heard in a recording.
+// speech is the recognized speech of a recording.
 type speech struct {
 	seconds  float64
 	segments []segment
 }
 
-// text has a line for each segment: there is no punctuation, so the pauses are all that separates sentences.
+// text returns one line per segment. There is no punctuation, so only pauses separate sentences.
 func (s speech) text() string {
 	lines := make([]string, len(s.segments))
 	for i, seg := range s.segments {
@@ -126,17 +126,17 @@ func (s speech) text() string {
 	return strings.Join(lines, "\n")
 }
 
-// segment is what was said between two pauses, in OpenAI's form. Times are seconds from the start.
+// segment is the speech between two pauses, in OpenAI's format. Times are seconds from the start of the recording.
 type segment struct {
 	ID         int     `json:"id"`
 	Start      float64 `json:"start"`
 	End        float64 `json:"end"`
 	Text       string  `json:"text"`
-	AvgLogprob float64 `json:"avg_logprob"` // mean over the words of PocketSphinx's log posterior, 0 is certain
+	AvgLogprob float64 `json:"avg_logprob"` // mean of PocketSphinx's log posterior over the words; 0 is certain
 }
 
-// parse reads what pocketsphinx_continuous prints with -time: a line of text per segment, then one per word with start,
-// end and probability. Words in brackets are silence and noises, and a number behind one is its pronunciation.
+// parse parses the output of pocketsphinx_continuous -time: a line of text per segment, then a line per word with its start, end
+// and probability. Words in brackets are silence and noise, and a number in parentheses after a word is its pronunciation.
 func parse(out string) []segment {
 	segments := []segment{}
 	var words []string

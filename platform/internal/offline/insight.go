@@ -11,7 +11,7 @@ import (
 	"github.com/jonreiter/govader"
 )
 
-// insight is all that can be told about a call. Everything in it was said in the call, or counts what was.
+// insight is the extracted information of a call. All its texts are quoted from the call or derived from word counts.
 type insight struct {
 	Title            string   `json:"title"`
 	Language         string   `json:"language"`
@@ -21,22 +21,22 @@ type insight struct {
 	KeyTopics        []string `json:"key_topics"`
 	NextStep         *string  `json:"next_step"`
 	IntentCategory   string   `json:"intent_category"`
-	IntentConfidence float64  `json:"intent_confidence"` // 0 to 1, how one-sided the evidence is
+	IntentConfidence float64  `json:"intent_confidence"` // 0 to 1, from how clear the evidence is
 	InterestLevel    *string  `json:"interest_level"`
 	Objections       []string `json:"objections"`
-	CallbackTime     *string  `json:"callback_time"` // always null: nobody here knows which day "Friday" was
+	CallbackTime     *string  `json:"callback_time"` // always null: the date of the call is not known, so "Friday" cannot be resolved
 }
 
-// Bounds of an insight, for people who read it on a phone.
+// Limits of an insight, for reading on a phone.
 const (
 	maxSummary    = 3
 	maxTopics     = 5
 	maxItems      = 8
-	maxItemLength = 240 // letters
-	maxWords      = 40  // of a sentence: a longer one is somebody who does not pause
+	maxItemLength = 240 // characters
+	maxWords      = 40  // of a sentence; longer ones are split into clauses
 )
 
-// analyst reads transcripts. It is safe for concurrent use.
+// analyst extracts insights from transcripts. It is safe for concurrent use.
 type analyst struct {
 	lexicon
 	valence *govader.SentimentIntensityAnalyzer
@@ -50,8 +50,8 @@ func newAnalyst() *analyst {
 	return a
 }
 
-// sentence is a sentence, or a line where there is no punctuation, cut into clauses where somebody starts to promise,
-// ask or want something: recognized speech has nothing else to cut at.
+// sentence is a sentence, or a line if there is no punctuation. Its clauses begin where the speaker starts to promise, request or
+// want something, because recognized speech has no other separators.
 type sentence struct {
 	text    string
 	words   []string
@@ -116,7 +116,7 @@ func (a *analyst) clausesOf(text string) []string {
 	return clauses
 }
 
-// actions are the promises and requests in the order they were made, and the one with the most weight.
+// actions returns the promises and requests in order, and the one with the highest weight.
 func (a *analyst) actions(sentences []sentence) (all []string, next *string) {
 	all = []string{}
 	best := 0
@@ -136,7 +136,7 @@ func (a *analyst) actions(sentences []sentence) (all []string, next *string) {
 	return all, next
 }
 
-// commitment weighs what a clause obliges somebody to; 0 is to nothing.
+// commitment returns the weight of the commitment in a clause; 0 means no commitment.
 func (a *analyst) commitment(clause string) int {
 	if a.negated.MatchString(clause) {
 		return 0
@@ -165,7 +165,7 @@ func (a *analyst) objectionsIn(sentences []sentence) []string {
 	return all
 }
 
-// sentiment is the mean of the sentences which have any, so that small talk does not water it down.
+// sentiment returns the mean sentiment of the sentences that are not neutral, so that small talk does not dilute it.
 func (a *analyst) sentiment(sentences []sentence) string {
 	const threshold = 0.15
 	sum, count := 0.0, 0
@@ -183,7 +183,7 @@ func (a *analyst) sentiment(sentences []sentence) string {
 	return "neutral"
 }
 
-// score is from -1 to 1: the lexicon's, plus what only a salesman hears.
+// score returns the sentiment of a sentence, -1 to 1: that of the lexicon plus that of sales phrases.
 func (a *analyst) score(s sentence) float64 {
 	score := a.valence.PolarityScores(s.text).Compound
 	for _, p := range a.phrases {
@@ -194,7 +194,7 @@ func (a *analyst) score(s sentence) float64 {
 	return min(max(score, -1), 1)
 }
 
-// topics are what was named most. A sales term counts once more, and a pair of words replaces its parts.
+// topics returns the most frequent topics. A sales term counts one extra, and a frequent pair of words replaces its parts.
 func (a *analyst) topics(sentences []sentence) []string {
 	counts, order := map[string]int{}, []string{}
 	count := func(topic string, n int) {
@@ -239,7 +239,7 @@ func (a *analyst) topics(sentences []sentence) []string {
 	return top
 }
 
-// topic is the word that stands for a word and its plural, or nothing for a word that is about nothing.
+// topic returns the normalized form of a word, such as its singular, or "" for a stop word.
 func (a *analyst) topic(word string) string {
 	if same, ok := a.same[word]; ok {
 		return same
@@ -264,7 +264,7 @@ func title(topics []string) string {
 	}
 }
 
-// summary is the most telling third of the sentences, three at most, in their order.
+// summary returns the most informative third of the sentences, at most three, in their original order.
 func (a *analyst) summary(sentences []sentence) string {
 	if len(sentences) == 0 {
 		return "No speech was recognized."
@@ -280,20 +280,20 @@ func (a *analyst) summary(sentences []sentence) string {
 	scores := make([]float64, len(sentences))
 	byScore := make([]int, len(sentences))
 	for i, s := range sentences {
-		scores[i], byScore[i] = a.telling(s, frequency), i
+		scores[i], byScore[i] = a.relevance(s, frequency), i
 	}
 	slices.SortStableFunc(byScore, func(x, y int) int { return cmp.Compare(scores[y], scores[x]) })
 	chosen := byScore[:min(max(len(sentences)/3, 1), maxSummary)]
 	slices.Sort(chosen)
 	texts := make([]string, len(chosen))
 	for i, n := range chosen {
-		texts[i] = a.retell(sentences[n])
+		texts[i] = a.clean(sentences[n])
 	}
 	return strings.Join(texts, " ")
 }
 
-// retell is a sentence without its fillers, and with a full stop after each clause.
-func (a *analyst) retell(s sentence) string {
+// clean returns a sentence without filler words, and with a full stop after each clause.
+func (a *analyst) clean(s sentence) string {
 	clauses := make([]string, len(s.clauses))
 	for i, clause := range s.clauses {
 		clauses[i] = a.tidy(clause) + "."
@@ -304,8 +304,8 @@ func (a *analyst) retell(s sentence) string {
 	return strings.Join(clauses, " ")
 }
 
-// telling says how much a sentence tells: frequent words by its length, promises, objections and feelings.
-func (a *analyst) telling(s sentence, frequency map[string]int) float64 {
+// relevance scores a sentence by its frequent words relative to its length, its commitments, objections and sentiment.
+func (a *analyst) relevance(s sentence, frequency map[string]int) float64 {
 	total := 0
 	for _, word := range s.words {
 		total += frequency[a.topic(word)]
@@ -320,7 +320,7 @@ func (a *analyst) telling(s sentence, frequency map[string]int) float64 {
 	return score
 }
 
-// intent weighs the patterns of each category, each pattern once, and says how clear the winner is.
+// intent returns the category with the highest total weight of matching patterns, and a confidence from how clear the result is.
 func (a *analyst) intent(sentences []sentence) (category string, confidence float64, interest *string) {
 	words := 0
 	var text strings.Builder
@@ -373,7 +373,7 @@ func level(category string, evidence int) *string {
 	return &l
 }
 
-// tidy writes a clause as people write: a capital, I and the days of the week, no more than a phone shows.
+// tidy formats a clause: it capitalizes the first letter, I and the days of the week, and limits the length.
 func (a *analyst) tidy(clause string) string {
 	clause = a.proper.ReplaceAllStringFunc(strings.Trim(clause, " ,;:-"), capital)
 	text := []rune(capital(clause))

@@ -5,27 +5,27 @@ import (
 	"strings"
 )
 
-// lexicon is what the analyst knows about the language of sales calls. Recognized speech has no case, no punctuation and
-// mistakes ("led us" for "let us"), so the patterns ignore the one, do not need the other and know the usual ones.
+// lexicon is the analyst's words and patterns of sales calls. Recognized speech has no case and no punctuation, and contains
+// errors ("led us" for "let us"). So the patterns ignore case, do not require punctuation, and include common errors.
 type lexicon struct {
 	word    *regexp.Regexp
 	end     *regexp.Regexp // the end of a sentence
-	speaker *regexp.Regexp // a time or a name before what was said
+	speaker *regexp.Regexp // a time or a speaker's name at the start of a line
 	clause  *regexp.Regexp // the start of a clause
-	trail   *regexp.Regexp // words that belong to the next clause
-	filler  *regexp.Regexp // words before a clause that say nothing
+	trail   *regexp.Regexp // trailing words that belong to the next clause
+	filler  *regexp.Regexp // filler words at the start of a clause
 	negated *regexp.Regexp
 	when    *regexp.Regexp
-	proper  *regexp.Regexp // words with a capital
+	proper  *regexp.Regexp // words to capitalize
 
 	commitments []commitment
 	objection   *regexp.Regexp
 	intents     []intent
 	phrases     []phrase
 	words       map[string]float64 // for govader: -4 to 4
-	terms       map[string]bool    // what sales calls are about
-	same        map[string]string  // words that are one topic
-	stop        map[string]bool    // words that are about nothing, in the singular
+	terms       map[string]bool    // typical topics of sales calls
+	same        map[string]string  // synonyms and their topic
+	stop        map[string]bool    // stop words, in the singular
 }
 
 type commitment struct {

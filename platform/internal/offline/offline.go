@@ -1,7 +1,7 @@
-// Package offline is the AI that needs no key and no network: an OpenAI-compatible HTTP server that recognizes US English
-// speech with PocketSphinx and extracts insights from a transcript with word lists and patterns. It is demo quality, says
-// so in its log, and answers under its own model names only, so that nothing it made can pass for a language model's work.
-// It refuses other languages, streaming, and every model name that is not its own.
+// Package offline is an OpenAI-compatible HTTP server that needs no API key and no network. It recognizes US English speech with
+// PocketSphinx, and extracts insights from transcripts with word lists and patterns. Its results have demo quality, which it
+// logs. It refuses other languages, streaming, and model names other than its own, so that its results cannot be mistaken for
+// those of a language model.
 package offline
 
 import (
@@ -14,26 +14,26 @@ import (
 	"sync"
 )
 
-// The models this server has. A request for any other one is answered 404.
+// The models of this server. A request for any other model gets a 404.
 const (
 	SpeechModel  = "offline-pocketsphinx"
 	InsightModel = "offline-extractive"
 )
 
-// MaxUploadBytes is the largest request for a transcription, 5 MB more than OpenAI takes.
+// MaxUploadBytes is the largest transcription request, 5 MB more than OpenAI accepts.
 const MaxUploadBytes = 30 << 20
 
-// Config says what the server works with. The zero value works on Debian.
+// Config configures the server. The zero value works on Debian.
 type Config struct {
-	Log         *slog.Logger                      // slog.Default() when nil; never sees a transcript
-	TempDir     string                            // where recordings lie while they are worked on; the system's when empty
-	ModelDir    string                            // PocketSphinx's US English model; where Debian puts it when empty
-	LookPath    func(name string) (string, error) // finds ffmpeg and pocketsphinx_continuous; exec.LookPath when nil
-	Concurrency int                               // transcriptions at a time, each takes one core; 2 when zero, the others wait
+	Log         *slog.Logger                      // slog.Default() if nil; never gets a transcript
+	TempDir     string                            // directory for recordings during transcription; the system's if empty
+	ModelDir    string                            // directory of PocketSphinx's US English model; Debian's if empty
+	LookPath    func(name string) (string, error) // finds ffmpeg and pocketsphinx_continuous; exec.LookPath if nil
+	Concurrency int                               // concurrent transcriptions, each of which uses one core; 2 if zero
 }
 
-// New makes the server: POST /v1/audio/transcriptions, POST /v1/chat/completions and GET /v1/models, as OpenAI has them.
-// Missing programs are no error here: each transcription asks for them anew, and answers 503 with what to install.
+// New returns the server, with OpenAI's POST /v1/audio/transcriptions, POST /v1/chat/completions and GET /v1/models. Missing
+// programs are not an error here: each transcription looks them up again, and responds 503 with what to install.
 func New(cfg Config) http.Handler {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
@@ -49,7 +49,7 @@ func New(cfg Config) http.Handler {
 	}
 	s := &server{
 		log:     cfg.Log,
-		ear:     ear{tempDir: cfg.TempDir, modelDir: cfg.ModelDir, lookPath: cfg.LookPath},
+		speech:  recognizer{tempDir: cfg.TempDir, modelDir: cfg.ModelDir, lookPath: cfg.LookPath},
 		slots:   make(chan struct{}, cfg.Concurrency),
 		analyst: sync.OnceValue(newAnalyst),
 	}
@@ -58,22 +58,22 @@ func New(cfg Config) http.Handler {
 	mux.HandleFunc("POST /v1/chat/completions", s.handle(s.chat))
 	mux.HandleFunc("GET /v1/models", s.handle(s.models))
 	mux.HandleFunc("/", s.handle(func(http.ResponseWriter, *http.Request) error {
-		return &problem{http.StatusNotFound, "unknown_url", "this server has /v1/audio/transcriptions, /v1/chat/completions and /v1/models"}
+		return &problem{http.StatusNotFound, "unknown_url", "this server has only /v1/audio/transcriptions, /v1/chat/completions and /v1/models"}
 	}))
 	return mux
 }
 
 type server struct {
 	log     *slog.Logger
-	ear     ear
+	speech  recognizer
 	slots   chan struct{}
-	analyst func() *analyst // loads its lexicon at the first use
-	honest  sync.Once
+	analyst func() *analyst // loads its lexicon on first use
+	warned  sync.Once
 }
 
-// admit says once what the work of this server is worth, and refuses models that it does not have.
+// admit logs once that the results have demo quality, and refuses models that this server does not have.
 func (s *server) admit(ctx context.Context, model, own string) error {
-	s.honest.Do(func() {
+	s.warned.Do(func() {
 		s.log.WarnContext(ctx, "offline AI in use: demo quality, set OPENAI_API_KEY for real results")
 	})
 	if model != own {
@@ -113,12 +113,12 @@ func (s *server) handle(serve func(http.ResponseWriter, *http.Request) error) ht
 		}
 		p := new(problem)
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
-			p = &problem{http.StatusRequestEntityTooLarge, "too_large", "the request is larger than this server takes"}
+			p = &problem{http.StatusRequestEntityTooLarge, "too_large", "the request is too large for this server"}
 		} else if r.Context().Err() != nil {
-			p = &problem{http.StatusServiceUnavailable, "cancelled", "the request was given up"}
+			p = &problem{http.StatusServiceUnavailable, "cancelled", "the request was canceled"}
 		} else if !errors.As(err, &p) {
 			s.log.ErrorContext(r.Context(), "offline AI request", "path", r.Pattern, "error", err)
-			p = &problem{http.StatusInternalServerError, "internal", "the offline server had a problem of its own"}
+			p = &problem{http.StatusInternalServerError, "internal", "the offline server had an internal error"}
 		}
 		kind := "invalid_request_error"
 		if p.status >= http.StatusInternalServerError {
@@ -137,6 +137,6 @@ func answer(w http.ResponseWriter, status int, body any) error {
 	}
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_, _ = w.Write(b) // a client that has gone is not this server's problem
+	_, _ = w.Write(b) // fails only if the client has disconnected
 	return nil
 }

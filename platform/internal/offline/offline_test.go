@@ -27,13 +27,13 @@ import (
 type fixture struct {
 	url    string
 	temp   string
-	log    *journal
+	log    *syncLog
 	client *openai.Client
 }
 
 func start(t *testing.T, cfg offline.Config) fixture {
 	t.Helper()
-	log := new(journal)
+	log := new(syncLog)
 	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	cfg.TempDir = t.TempDir()
 	server := httptest.NewServer(offline.New(cfg))
@@ -43,26 +43,26 @@ func start(t *testing.T, cfg offline.Config) fixture {
 	return fixture{server.URL, cfg.TempDir, log, openai.NewClientWithConfig(client)}
 }
 
-// journal is a log that a test can read while others write it.
-type journal struct {
+// syncLog is a log that a test can read while the server writes it.
+type syncLog struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (j *journal) Write(b []byte) (int, error) {
+func (j *syncLog) Write(b []byte) (int, error) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.Write(b)
 }
 
-func (j *journal) String() string {
+func (j *syncLog) String() string {
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	return j.text.String()
 }
 
-// nothingLeft waits until the handler has removed what it made: an answer can arrive before that.
-func (f fixture) nothingLeft(t *testing.T) {
+// requireNoFiles waits until the handler has removed its files, which it does after it has sent the response.
+func (f fixture) requireNoFiles(t *testing.T) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		files, err := os.ReadDir(f.temp)
@@ -116,7 +116,7 @@ func requireProblem(t *testing.T, res *http.Response, status int, code string) s
 	return body.Error.Message
 }
 
-func TestModelsAreItsOwn(t *testing.T) {
+func TestModelsAreListed(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
 	list, err := f.client.ListModels(t.Context())
@@ -134,22 +134,22 @@ func TestUnknownPathIsAProblem(t *testing.T) {
 	requireProblem(t, f.post(t, "/v1/embeddings", "application/json", strings.NewReader("{}")), http.StatusNotFound, "unknown_url")
 }
 
-// TestSalesCall is the main job on real audio: recognized by PocketSphinx, and insights of what was recognized.
+// TestSalesCall transcribes a real recording with PocketSphinx, and extracts insights from the transcript.
 func TestSalesCall(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
-	heard, err := f.client.CreateTranscription(t.Context(), openai.AudioRequest{
+	transcript, err := f.client.CreateTranscription(t.Context(), openai.AudioRequest{
 		Model: offline.SpeechModel, FilePath: audio.SalesCallName, Reader: bytes.NewReader(audio.SalesCall()),
 		Format: openai.AudioResponseFormatVerboseJSON, Language: "en",
 	})
 	require.NoError(t, err)
-	f.nothingLeft(t)
+	f.requireNoFiles(t)
 
-	require.Equal(t, "english", heard.Language)
-	require.InDelta(t, 38.3, heard.Duration, 0.5)
-	require.GreaterOrEqual(t, len(heard.Segments), 6)
+	require.Equal(t, "english", transcript.Language)
+	require.InDelta(t, 38.3, transcript.Duration, 0.5)
+	require.GreaterOrEqual(t, len(transcript.Segments), 6)
 	end, texts := 0.0, []string{}
-	for n, s := range heard.Segments {
+	for n, s := range transcript.Segments {
 		require.Equal(t, n, s.ID)
 		require.NotEmpty(t, s.Text)
 		require.GreaterOrEqual(t, s.Start, end)
@@ -157,16 +157,16 @@ func TestSalesCall(t *testing.T) {
 		require.LessOrEqual(t, s.AvgLogprob, 0.0)
 		end, texts = s.End, append(texts, s.Text)
 	}
-	require.LessOrEqual(t, end, heard.Duration)
-	require.Equal(t, strings.Join(texts, "\n"), heard.Text)
+	require.LessOrEqual(t, end, transcript.Duration)
+	require.Equal(t, strings.Join(texts, "\n"), transcript.Text)
 	for _, word := range []string{"product", "pricing", "price is too high", "budget", "proposal by friday", "schedule", "next week"} {
-		require.Contains(t, heard.Text, word)
+		require.Contains(t, transcript.Text, word)
 	}
-	rate := wordErrorRate(script(t), heard.Text)
+	rate := wordErrorRate(script(t), transcript.Text)
 	t.Logf("word error rate %.3f", rate)
 	require.Less(t, rate, 0.15)
 
-	got := f.insights(t, heard.Text)
+	got := f.insights(t, transcript.Text)
 	require.Equal(t, "positive", got.Sentiment)
 	require.Equal(t, "interested", got.IntentCategory)
 	require.Contains(t, strings.Join(got.ActionItems, "\n"), "I will send you the proposal by Friday")
@@ -177,7 +177,7 @@ func TestSalesCall(t *testing.T) {
 	require.NotContains(t, f.log.String(), "proposal", "a transcript in the log")
 }
 
-// script is what the voices were told to say, in the script that made the recording.
+// script returns the text of the recording, from the script that generated it.
 func script(t *testing.T) string {
 	t.Helper()
 	source, err := os.ReadFile("../../../scripts/make-demo-audio")
@@ -192,12 +192,12 @@ func script(t *testing.T) string {
 	return strings.Join(spoken, "\n")
 }
 
-// wordErrorRate is the edit distance in words, per word of what was said.
-func wordErrorRate(said, heard string) float64 {
+// wordErrorRate returns the edit distance in words, divided by the number of words in reference.
+func wordErrorRate(reference, recognized string) float64 {
 	words := func(text string) []string {
 		return strings.Fields(strings.NewReplacer(".", "", ",", "", "?", "").Replace(strings.ToLower(text)))
 	}
-	want, got := words(said), words(heard)
+	want, got := words(reference), words(recognized)
 	row := make([]int, len(got)+1)
 	for j := range row {
 		row[j] = j
@@ -236,7 +236,7 @@ func TestTranscriptionFormats(t *testing.T) {
 	}
 }
 
-// wav is silence of so many samples at 16 kHz.
+// wav returns silence with the given number of samples at 16 kHz.
 func wav(samples int) []byte {
 	size := samples * 2
 	header := "RIFF" + little(36+size) + "WAVEfmt " + little(16) + "\x01\x00\x01\x00" + little(16000) + little(32000) + "\x02\x00\x10\x00data" + little(size)
@@ -273,7 +273,7 @@ func TestTranscriptionProblems(t *testing.T) {
 			require.NotContains(t, f.log.String(), "level=ERROR")
 		})
 	}
-	t.Cleanup(func() { f.nothingLeft(t) })
+	t.Cleanup(func() { f.requireNoFiles(t) })
 }
 
 func TestMalformedForm(t *testing.T) {
@@ -293,10 +293,10 @@ func TestMalformedForm(t *testing.T) {
 			requireProblem(t, f.post(t, "/v1/audio/transcriptions", c.contentType, c.body), http.StatusBadRequest, "malformed_form")
 		})
 	}
-	t.Cleanup(func() { f.nothingLeft(t) })
+	t.Cleanup(func() { f.requireNoFiles(t) })
 }
 
-func TestMissingProgramsSayWhatToInstall(t *testing.T) {
+func TestTheErrorForMissingProgramsSaysWhatToInstall(t *testing.T) {
 	t.Parallel()
 	without := func(missing string) func(string) (string, error) {
 		return func(name string) (string, error) {
@@ -323,17 +323,17 @@ func TestMissingProgramsSayWhatToInstall(t *testing.T) {
 			require.Equal(t, "provider_unavailable", problem.Code)
 			require.Contains(t, problem.Message, name)
 			require.Contains(t, problem.Message, "apt-get install pocketsphinx pocketsphinx-en-us ffmpeg, or set OPENAI_API_KEY")
-			f.nothingLeft(t)
+			f.requireNoFiles(t)
 		})
 	}
 }
 
-// TestGivingUpEndsEverything cancels a request while its program and a child of it run, and while another one waits.
-func TestGivingUpEndsEverything(t *testing.T) {
+// The request is canceled while its program and a child process are running, and while another request waits.
+func TestACanceledRequestKillsItsProcesses(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
-	stuck, note := filepath.Join(dir, "stuck"), filepath.Join(dir, "pid")
-	require.NoError(t, os.WriteFile(stuck, []byte("#!/bin/sh\nsleep 300 &\necho $! >"+note+".new\nmv "+note+".new "+note+"\nwait\n"), 0o700))
+	stuck, pidFile := filepath.Join(dir, "stuck"), filepath.Join(dir, "pid")
+	require.NoError(t, os.WriteFile(stuck, []byte("#!/bin/sh\nsleep 300 &\necho $! >"+pidFile+".new\nmv "+pidFile+".new "+pidFile+"\nwait\n"), 0o700))
 	f := start(t, offline.Config{Concurrency: 1, LookPath: func(string) (string, error) { return stuck, nil }})
 
 	ctx, cancel := context.WithCancel(t.Context())
@@ -346,7 +346,7 @@ func TestGivingUpEndsEverything(t *testing.T) {
 	var pid []byte
 	require.Eventually(t, func() (found bool) {
 		var err error
-		pid, err = os.ReadFile(note)
+		pid, err = os.ReadFile(pidFile)
 		return err == nil
 	}, 10*time.Second, 5*time.Millisecond)
 	go ask()
@@ -357,5 +357,5 @@ func TestGivingUpEndsEverything(t *testing.T) {
 		stat, err := os.ReadFile("/proc/" + strings.TrimSpace(string(pid)) + "/stat")
 		return err != nil || strings.Contains(string(stat), ") Z ")
 	}, 10*time.Second, 5*time.Millisecond)
-	f.nothingLeft(t)
+	f.requireNoFiles(t)
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 )
 
-// maxDepth ends schemas that refer to themselves.
+// maxDepth limits the recursion for schemas that refer to themselves.
 const maxDepth = 8
 
-// fill answers a JSON schema: each property that is a field of an insight gets that field where the schema allows its
-// value, all others the plainest value that the schema allows. What it returns is valid, else it returns a problem.
+// fill returns JSON that is valid for the schema. A property with the name of an insight's field gets that field's value if the
+// schema allows it; all others get the simplest allowed value. It fails with a problem if it finds no valid value.
 func fill(schema json.RawMessage, i insight) (string, error) {
 	root, err := compile(schema)
 	if err != nil {
@@ -23,9 +23,9 @@ func fill(schema json.RawMessage, i insight) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	value := known.plainest(root, 0)
+	value := known.simplest(root, 0)
 	if err := root.Validate(value); err != nil {
-		return "", invalid("unsupported_schema", "the offline server finds no answer to this schema")
+		return "", invalid("unsupported_schema", "the offline server finds no value for this schema")
 	}
 	b, err := json.Marshal(value)
 	return string(b), err
@@ -37,19 +37,19 @@ func compile(schema json.RawMessage) (*jsonschema.Schema, error) {
 		return nil, err
 	}
 	c := jsonschema.NewCompiler()
-	c.UseLoader(nothing{})
-	if err := c.AddResource("question.json", doc); err != nil {
+	c.UseLoader(noLoader{})
+	if err := c.AddResource("request.json", doc); err != nil {
 		return nil, err
 	}
-	return c.Compile("question.json")
+	return c.Compile("request.json")
 }
 
-// nothing is what a schema may load: by default it could read this machine's files.
-type nothing struct{}
+// noLoader refuses to load other schemas: the default loader could read local files.
+type noLoader struct{}
 
-func (nothing) Load(string) (any, error) { return nil, errors.New("a schema must stand alone") }
+func (noLoader) Load(string) (any, error) { return nil, errors.New("a schema must be self-contained") }
 
-// fields are the fields of an insight, as decoded JSON.
+// fields are the fields of an insight as decoded JSON.
 type fields map[string]any
 
 func (i insight) fields() (fields, error) {
@@ -61,25 +61,25 @@ func (i insight) fields() (fields, error) {
 	return f, json.Unmarshal(b, &f)
 }
 
-// property is the value for a property of an object.
+// property returns the value for a property of an object.
 func (f fields) property(name string, s *jsonschema.Schema, depth int) any {
 	if value, ok := f[name]; ok {
-		if value = cut(s, value); s.Validate(value) == nil {
+		if value = truncate(s, value); s.Validate(value) == nil {
 			return value
 		}
 	}
-	return f.plainest(s, depth)
+	return f.simplest(s, depth)
 }
 
-// plainest is null where the schema allows it, else the first of its choices, else an empty value of its type.
-func (f fields) plainest(s *jsonschema.Schema, depth int) any {
+// simplest returns null if the schema allows it, else the schema's first alternative, else an empty value of its type.
+func (f fields) simplest(s *jsonschema.Schema, depth int) any {
 	switch {
 	case s == nil || depth > maxDepth:
 		return nil
 	case s.Properties == nil && s.Validate(nil) == nil:
 		return nil
 	case s.Ref != nil:
-		return f.plainest(s.Ref, depth+1)
+		return f.simplest(s.Ref, depth+1)
 	case s.Const != nil:
 		return *s.Const
 	case s.Enum != nil && len(s.Enum.Values) > 0:
@@ -87,7 +87,7 @@ func (f fields) plainest(s *jsonschema.Schema, depth int) any {
 	}
 	for _, choices := range [][]*jsonschema.Schema{s.AllOf, s.AnyOf, s.OneOf} {
 		if len(choices) > 0 {
-			return f.plainest(choices[0], depth+1)
+			return f.simplest(choices[0], depth+1)
 		}
 	}
 	return f.empty(s, depth)
@@ -104,7 +104,7 @@ func (f fields) empty(s *jsonschema.Schema, depth int) any {
 	case "array":
 		list := []any{}
 		for s.MinItems != nil && len(list) < min(*s.MinItems, 100) {
-			list = append(list, f.plainest(s.Items2020, depth+1))
+			list = append(list, f.simplest(s.Items2020, depth+1))
 		}
 		return list
 	case "string":
@@ -134,8 +134,8 @@ func kind(s *jsonschema.Schema) string {
 	return s.Types.ToStrings()[0]
 }
 
-// cut shortens texts and lists to what the schema allows.
-func cut(s *jsonschema.Schema, value any) any {
+// truncate shortens texts and lists to the lengths that the schema allows.
+func truncate(s *jsonschema.Schema, value any) any {
 	switch v := value.(type) {
 	case string:
 		if letters := []rune(v); s.MaxLength != nil && len(letters) > *s.MaxLength {
@@ -147,7 +147,7 @@ func cut(s *jsonschema.Schema, value any) any {
 		}
 		for i := range v {
 			if s.Items2020 != nil {
-				v[i] = cut(s.Items2020, v[i])
+				v[i] = truncate(s.Items2020, v[i])
 			}
 		}
 		return v

@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// transcribe answers one recording. A request holds its slot from the first byte on, so that waiting ones cost no disk.
+// transcribe transcribes one recording. A request waits for a slot before its body is read, so that waiting requests use no disk.
 func (s *server) transcribe(w http.ResponseWriter, r *http.Request) error {
 	select {
 	case s.slots <- struct{}{}:
@@ -19,9 +19,9 @@ func (s *server) transcribe(w http.ResponseWriter, r *http.Request) error {
 	case <-r.Context().Done():
 		return r.Context().Err()
 	}
-	dir, err := os.MkdirTemp(s.ear.tempDir, "offline-")
+	dir, err := os.MkdirTemp(s.speech.tempDir, "offline-")
 	if err != nil {
-		return fmt.Errorf("make a directory for a recording: %w", err)
+		return fmt.Errorf("create a directory for a recording: %w", err)
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
 
@@ -35,20 +35,20 @@ func (s *server) transcribe(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if l := strings.ToLower(fields["language"]); l != "" && l != "en" && !strings.HasPrefix(l, "en-") {
-		return invalid("unsupported_language", "the offline server understands English only (language en); set OPENAI_API_KEY for other languages")
+		return invalid("unsupported_language", "the offline server supports English only (language en); set OPENAI_API_KEY for other languages")
 	}
 	render, ok := formats()[fields["response_format"]]
 	if !ok {
 		return invalid("unsupported_format", "response_format must be json, verbose_json or text")
 	}
-	heard, err := s.ear.listen(r.Context(), dir, recording)
+	recognized, err := s.speech.recognize(r.Context(), dir, recording)
 	if err != nil {
 		return err
 	}
-	return render(w, heard)
+	return render(w, recognized)
 }
 
-// readForm stores the part "file" at path and returns the small fields of the form.
+// readForm stores the part "file" at path and returns the other fields of the form.
 func readForm(r *http.Request, path string) (map[string]string, error) {
 	malformed := invalid("malformed_form", "the body must be multipart/form-data with a file and a model")
 	parts, err := r.MultipartReader()
@@ -65,7 +65,7 @@ func readForm(r *http.Request, path string) (map[string]string, error) {
 			found = true
 			err = store(part, path)
 		} else if err == nil {
-			err = note(part, fields)
+			err = readField(part, fields)
 		}
 		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
 			return nil, err
@@ -90,13 +90,13 @@ func store(part *multipart.Part, path string) error {
 	return errors.Join(err, f.Close())
 }
 
-func note(part *multipart.Part, fields map[string]string) error {
+func readField(part *multipart.Part, fields map[string]string) error {
 	value, err := io.ReadAll(io.LimitReader(part, 4<<10))
 	fields[part.FormName()] = string(value)
 	return err
 }
 
-// formats are the forms of an answer; JSON is the default, as it is OpenAI's.
+// formats are the response formats. The default is JSON, as in OpenAI's API.
 func formats() map[string]func(http.ResponseWriter, speech) error {
 	plain := func(w http.ResponseWriter, s speech) error {
 		return answer(w, http.StatusOK, map[string]string{"text": s.text()})
@@ -116,10 +116,10 @@ func formats() map[string]func(http.ResponseWriter, speech) error {
 	}
 }
 
-// verbose is OpenAI's verbose_json.
+// verbose is OpenAI's format verbose_json.
 type verbose struct {
 	Task     string    `json:"task"`
-	Language string    `json:"language"` // OpenAI spells it out here
+	Language string    `json:"language"` // the name, as in OpenAI's API
 	Duration float64   `json:"duration"` // seconds
 	Text     string    `json:"text"`
 	Segments []segment `json:"segments"`

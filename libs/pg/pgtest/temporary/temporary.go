@@ -1,5 +1,5 @@
-// Package temporary starts a PostgreSQL server for as long as a function runs. It is apart from pgtest so that the program
-// with-postgres needs little else.
+// Package temporary runs a PostgreSQL server while a function runs. It is separate from pgtest so that the command
+// with-postgres has few dependencies.
 package temporary
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgserver"
 )
 
-// URLVariable names the environment variable with the superuser's connection string of the server to use.
+// URLVariable is the environment variable with the superuser's connection string of the server to use.
 const URLVariable = "TEST_DATABASE_URL"
 
 const (
@@ -22,8 +22,9 @@ const (
 	stopTimeout  = time.Minute
 )
 
-// With sets TEST_DATABASE_URL to a temporary server unless it is set, calls f, stops the server and returns f's exit code.
-// SIGINT and SIGTERM go to f instead of ending the process.
+// With starts a temporary server and sets TEST_DATABASE_URL, unless that is already set. It calls f, stops the server and
+// returns f's exit code, or 1 if the server could not be started or stopped. SIGINT and SIGTERM are sent to f instead of
+// ending the process.
 func With(f func(signals <-chan os.Signal) int) int {
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
@@ -46,7 +47,7 @@ func With(f func(signals <-chan os.Signal) int) int {
 func serve(ctx context.Context) (stop func() error, err error) {
 	dir, err := os.MkdirTemp("", "convoflow-postgres-")
 	if err != nil {
-		return nil, fmt.Errorf("make a directory for postgres: %w", err)
+		return nil, fmt.Errorf("create a directory for postgres: %w", err)
 	}
 	startCtx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()

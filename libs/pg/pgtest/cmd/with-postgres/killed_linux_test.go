@@ -6,7 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Only Linux has a signal for children whose parent died.
+// Only Linux can signal a child process when its parent dies.
 func TestServerDiesWithAKilledCommand(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -14,5 +14,5 @@ func TestServerDiesWithAKilledCommand(t *testing.T) {
 	address := serverAddress(t, out)
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait()
-	requireGone(t, dir, address)
+	requireStopped(t, dir, address)
 }

@@ -1,7 +1,7 @@
 // Command with-postgres runs a command with a temporary PostgreSQL server: with-postgres -- go test ./...
 //
-// The command finds the superuser's connection string in TEST_DATABASE_URL. If that is set already, no server is started.
-// Its exit code is the command's (128 + n when signal n ended it), and SIGINT and SIGTERM are passed on to it.
+// TEST_DATABASE_URL contains the superuser's connection string. If it is already set, no server is started. with-postgres
+// forwards SIGINT and SIGTERM to the command, and exits with the command's exit code (128 + n if signal n ended it).
 package main
 
 import (
@@ -14,7 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
-// Exit codes of a shell, for a wrong call and for a command it cannot run.
+// Exit codes as in a shell: wrong usage, a command that cannot be run, and the base for signals.
 const (
 	exitUsage    = 2
 	exitNotFound = 127
@@ -34,7 +34,7 @@ func main() {
 }
 
 func run(args []string, signals <-chan os.Signal) int {
-	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // it is ended by passing the signals on, not by a context
+	cmd := exec.Command(args[0], args[1:]...) //nolint:noctx // forwarded signals end it, not a context
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	if err := cmd.Start(); err != nil {
 		fmt.Fprintln(os.Stderr, "with-postgres:", err)

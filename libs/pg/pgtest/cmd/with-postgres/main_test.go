@@ -18,7 +18,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
-// childEnv makes the test binary be the command itself.
+// childEnv makes the test binary act as the command itself.
 const childEnv = "WITH_POSTGRES_TEST_CHILD"
 
 func TestMain(m *testing.M) {
@@ -28,7 +28,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// command starts with-postgres with its server in dir. Its standard input stays open until the test ends.
+// command starts with-postgres, with its server in dir. Its standard input stays open until the test ends.
 func command(t *testing.T, dir string, args ...string) (*exec.Cmd, *bufio.Reader) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
@@ -55,7 +55,7 @@ func serverAddress(t *testing.T, out *bufio.Reader) string {
 	return u.Host
 }
 
-func requireGone(t *testing.T, dir, address string) {
+func requireStopped(t *testing.T, dir, address string) {
 	t.Helper()
 	require.Eventually(t, func() bool {
 		conn, err := net.Dial("tcp", address)
@@ -64,7 +64,7 @@ func requireGone(t *testing.T, dir, address string) {
 		}
 		running, _ := filepath.Glob(filepath.Join(dir, "*", "data", "postmaster.pid"))
 		return err != nil && len(running) == 0
-	}, 10*time.Second, 10*time.Millisecond, "postgres was left behind")
+	}, 10*time.Second, 10*time.Millisecond, "postgres is still running")
 }
 
 func TestExitCodeIsTheCommands(t *testing.T) {
@@ -95,7 +95,7 @@ func TestSignalReachesTheCommandAndStopsTheServer(t *testing.T) {
 		require.Contains(t, string(rest), "caught")
 		_ = cmd.Wait()
 		require.Equal(t, 7, cmd.ProcessState.ExitCode())
-		requireGone(t, dir, address)
+		requireStopped(t, dir, address)
 		left, err := os.ReadDir(dir)
 		require.NoError(t, err)
 		require.Empty(t, left)
