@@ -36,7 +36,8 @@ const (
 // received. When the whole form has been read, the other fields are validated like those of JSON.
 type File[Req any] struct {
 	Field    string // name of the part
-	MaxBytes int64  // of the file; the whole form may have 1 MiB more
+	MaxBytes int64  // of the whole form, except formOverhead
+	TooLarge error  // the fault of a larger one
 	// Store stores the file, and sets the fields of req that describe it. The fingerprint identifies the content for an
 	// Idempotency-Key. A fault with fields is reported together with the other invalid fields. Read errors of content are
 	// faults and must be returned unchanged. If Store fails, it must leave nothing stored.
@@ -152,7 +153,7 @@ func (f form[Req]) open(r *http.Request) (*multipart.Reader, error) {
 		return nil, fault.New(fault.Malformed, "malformed_form", "The body is not a form: its content type names no boundary")
 	}
 	if r.ContentLength > f.MaxBytes+formOverhead {
-		return nil, f.tooLarge()
+		return nil, f.TooLarge
 	}
 	body := http.MaxBytesReader(nil, stallReader{r.Body, exchangeOf(r.Context()).control()}, f.MaxBytes+formOverhead)
 	return multipart.NewReader(bufio.NewReaderSize(io.MultiReader(body, strings.NewReader("\r\n"), unexpectedEnd{}), formBuffer), params["boundary"]), nil
@@ -201,15 +202,11 @@ func (f form[Req]) field(part *multipart.Part, fields map[string]any) ([]fault.F
 	return nil, nil
 }
 
-func (f form[Req]) tooLarge() error {
-	return fault.New(fault.TooLarge, f.Field+"_too_large", fmt.Sprintf("The file is over %d MB", f.MaxBytes>>20))
-}
-
 // classify turns an error of reading a form into a fault.
 func (f form[Req]) classify(err error) error {
 	var over *http.MaxBytesError
 	if errors.As(err, &over) {
-		return f.tooLarge()
+		return f.TooLarge
 	}
 	// The cause is only the text of err: io.ReadFull and others would take a wrapped io.ErrUnexpectedEOF for a short read.
 	return fault.Wrap(errors.New(err.Error()), fault.Malformed, "malformed_form", "The body is not a form, or ended before it was complete")

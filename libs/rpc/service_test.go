@@ -98,7 +98,7 @@ type files struct {
 const maxFile = 1 << 20
 
 func (f *files) file() rpc.File[uploadRequest] {
-	return rpc.File[uploadRequest]{Field: "file", MaxBytes: maxFile,
+	return rpc.File[uploadRequest]{Field: "file", MaxBytes: maxFile, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
 		Store: func(_ context.Context, req *uploadRequest, filename string, content io.Reader) (string, error) {
 			raw, err := io.ReadAll(content)
 			if err != nil {

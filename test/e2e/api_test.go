@@ -93,11 +93,12 @@ type problem struct {
 func (a answer) fields() []string {
 	a.t.Helper()
 	var got struct {
-		Detail []struct{ Loc []any }
+		Detail string // one text, which apps show as it is
+		Errors []struct{ Loc []any }
 	}
 	a.into(&got)
 	var all []string
-	for _, field := range got.Detail {
+	for _, field := range got.Errors {
 		var path []string
 		for _, step := range field.Loc {
 			path = append(path, fmt.Sprint(step))

@@ -180,7 +180,7 @@ func TestDemo(t *testing.T) {
 	temp := t.TempDir()
 	code, stdout, stderr := command(t, environ("TMPDIR="+temp), built.platform(t, false), "demo", "--url", "http://"+freeAddress(t))
 	require.Zero(t, code, "%s\n%s", stdout, stderr)
-	for _, part := range []string{"a platform of its own", "offline-pocketsphinx", "demo quality", "Summary", "Next step", transcriptionCompleted, followUpScheduled, "holds", "its data is removed", "make up"} {
+	for _, part := range []string{"a platform of its own", "offline-pocketsphinx", "demo quality", "Summary", "Next step", transcriptionCompleted, followUpScheduled, "valid", "its data is removed", "make up"} {
 		require.Contains(t, stdout, part)
 	}
 	requireNothingLeft(t, temp)

@@ -119,7 +119,7 @@ func (b *Bucket) copy(w io.Writer, r io.Reader, buffer []byte, head int) (size i
 			}
 		}
 		if size += int64(n); size > b.maxBytes {
-			return size, sum, fault.New(fault.TooLarge, "audio_too_large", fmt.Sprintf("The recording is over %d MB", b.maxBytes>>20))
+			return size, sum, call.TooLarge(b.maxBytes)
 		}
 		_, _ = sum.Write(buffer[:n]) // a hash never fails
 		if _, err := w.Write(buffer[:n]); err != nil {

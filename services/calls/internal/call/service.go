@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"time"
@@ -15,6 +16,11 @@ import (
 
 // codeNotFound distinguishes a call that does not exist from other faults of that kind.
 const codeNotFound = "call_not_found"
+
+// TooLarge is the fault of a recording over that many bytes.
+func TooLarge(maxBytes int64) error {
+	return fault.New(fault.TooLarge, "audio_too_large", fmt.Sprintf("The recording is over %d MB", maxBytes>>20))
+}
 
 // NotFound is the fault of a call that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, codeNotFound, "Call not found") }

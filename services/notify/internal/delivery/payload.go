@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -104,7 +105,7 @@ func (m limit) facts(d Delivery, who people, l links) (facts, error) {
 func (m limit) call(x events.Call, who people, l links) facts {
 	f := facts{
 		"call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID, "lead_name": nil, "lead_phone": nil,
-		"call_type": x.CallType, "duration_seconds": x.DurationSeconds, "language": x.Language,
+		"call_type": x.CallType, "duration_seconds": whole(x.DurationSeconds), "language": x.Language,
 		"summary":      clip(x.Summary, m.summary),
 		"action_items": m.list(x.ActionItems), "action_items_text": m.lines(x.ActionItems), "action_items_count": len(x.ActionItems),
 		"sentiment":  x.Sentiment,
@@ -181,4 +182,13 @@ func rfc3339(t *time.Time) *string {
 	}
 	s := t.UTC().Format(time.RFC3339Nano)
 	return &s
+}
+
+// whole rounds seconds, as the API shows them.
+func whole(seconds *float64) *int64 {
+	if seconds == nil {
+		return nil
+	}
+	n := int64(math.Round(*seconds))
+	return &n
 }
