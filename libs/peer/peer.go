@@ -53,6 +53,14 @@ func New(name, base string, tel telemetry.Set) *Client {
 	}
 }
 
+// Fetch returns a function that reads an object of type T by its id, from path + "/" + id. It fails like Get.
+func Fetch[T any](c *Client, path string) func(ctx context.Context, id string) (T, error) {
+	return func(ctx context.Context, id string) (object T, err error) {
+		err = c.Get(ctx, path+"/"+id, &object)
+		return object, err
+	}
+}
+
 // Get reads an object with the token of ctx's caller. It fails with the other service's fault if that is NotFound, Forbidden or
 // Unauthenticated, with ctx.Err() if ctx ended, with network.ErrInTransaction inside a transaction, and otherwise with an
 // Unavailable fault. It takes at most 2 s.

@@ -3,18 +3,14 @@
 package store
 
 import (
-	"embed"
-
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
+	"github.com/convoflow/convoflow/services/calls/internal/store/migrations"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations makes the tables of calls.
-func Migrations() pg.Migrations { return pg.Embedded("calls", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "calls", FS: migrations.Files} }
 
 // Clients is the table clients, copies of what crm owns.
 func Clients(db *pg.DB) *table.Copies[call.Client] {

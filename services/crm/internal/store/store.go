@@ -3,19 +3,15 @@
 package store
 
 import (
-	"embed"
-
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
+	"github.com/convoflow/convoflow/services/crm/internal/store/migrations"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations makes the tables of crm.
-func Migrations() pg.Migrations { return pg.Embedded("crm", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "crm", FS: migrations.Files} }
 
 // Calls is the table calls, copies of what calls owns.
 func Calls(db *pg.DB) *table.Copies[followup.Call] {

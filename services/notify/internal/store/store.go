@@ -3,18 +3,14 @@
 package store
 
 import (
-	"embed"
-
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+	"github.com/convoflow/convoflow/services/notify/internal/store/migrations"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations makes the tables of notify.
-func Migrations() pg.Migrations { return pg.Embedded("notify", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "notify", FS: migrations.Files} }
 
 // Agents is the table agents, copies of what auth owns.
 func Agents(db *pg.DB) *table.Copies[delivery.Agent] {
