@@ -65,7 +65,7 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
 
 func createTopic(t testing.TB, addr string, config ...kafka.ConfigEntry) {
 	t.Helper()
-	client := &kafka.Client{Addr: kafka.TCP(addr), Timeout: 5 * time.Second}
+	client := &kafka.Client{Addr: kafka.TCP(addr), Timeout: time.Minute}
 	answer, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{
 		{Topic: topic, NumPartitions: 2, ReplicationFactor: -1, ConfigEntries: config},
 	}})
@@ -104,7 +104,7 @@ func write(t testing.TB, w *kafka.Writer, values ...string) {
 // read fetches n messages, and commits them if commit is true.
 func read(t testing.TB, r *kafka.Reader, n int, commit bool) []string {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
 	var values []string
 	for range n {
@@ -256,7 +256,7 @@ func TestNothingIsDeleted(t *testing.T) {
 	}
 	require.Equal(t, []string{"same key", "same key", "same key"}, read(t, newReader(t, b.Addr()), 3, false))
 
-	client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: 5 * time.Second}
+	client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: time.Minute}
 	answer, err := client.DescribeConfigs(t.Context(), &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{
 		{ResourceType: kafka.ResourceTypeBroker, ResourceName: "0", ConfigNames: []string{"log.cleaner.backoff.ms", "log.retention.ms"}},
 	}})
