@@ -2,6 +2,7 @@ package deploy
 
 import (
 	"bytes"
+	"context"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
@@ -62,7 +64,8 @@ func TestImagesRunUnprivilegedFromPinnedBases(t *testing.T) {
 }
 
 // replay does on this machine what an engine does for a stage: copies from the context what COPY names, and runs what RUN
-// says, with a directory as the root of the file system. It knows the instructions that the stage uses and no others.
+// says, with a directory as the root of the file system. It knows the instructions that the stage uses and no others. A build gets
+// two cores at most: other tests run at the same time.
 func replay(t *testing.T, stage instructions.Stage, args map[string]string) (rootfs string) {
 	rootfs = t.TempDir()
 	variables := map[string]string{}
@@ -91,9 +94,10 @@ func replay(t *testing.T, stage instructions.Stage, args map[string]string) (roo
 			}
 		case *instructions.RunCommand:
 			require.True(t, c.PrependShell)
-			run := exec.CommandContext(t.Context(), "sh", "-c", strings.Join(c.CmdLine, " "))
+			run := exec.CommandContext(untilDeadline(t), "sh", "-c", strings.Join(c.CmdLine, " "))
 			run.Dir = filepath.Join(rootfs, workdir)
-			run.Env = append(os.Environ(), "GOFLAGS=", "PWD="+run.Dir)
+			run.Env = append(os.Environ(), "GOFLAGS=-p=2", "PWD="+run.Dir)
+			run.WaitDelay = time.Second // children of a killed shell have its output open
 			for name, value := range variables {
 				run.Env = append(run.Env, name+"="+value)
 			}
@@ -104,6 +108,17 @@ func replay(t *testing.T, stage instructions.Stage, args map[string]string) (roo
 		}
 	}
 	return rootfs
+}
+
+// untilDeadline returns a context that ends before Go's -timeout, so that a build that takes too long fails with its output.
+func untilDeadline(t *testing.T) context.Context {
+	deadline, limited := t.Deadline()
+	if !limited {
+		return t.Context()
+	}
+	ctx, cancel := context.WithDeadline(t.Context(), deadline.Add(-time.Minute))
+	t.Cleanup(cancel)
+	return ctx
 }
 
 // copyFromContext copies a directory's content, or the files that match a pattern, as COPY does.

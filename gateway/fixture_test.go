@@ -18,6 +18,7 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 
+	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
@@ -26,6 +27,13 @@ import (
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/libs/telemetry/telemetrytest"
+)
+
+const (
+	// timeout is how long a test waits for an expected result. On a busy machine, many operations take seconds.
+	timeout = time.Minute
+	// beforeStall is how long a client waits whose request stalls: the response must not come from the end of the stall.
+	beforeStall = guard.StallTimeout * 2 / 3
 )
 
 // fixture is a running gateway with four fake services.
@@ -74,7 +82,7 @@ func newFixture(t *testing.T, change func(*Config)) *fixture {
 	}
 	f.cfg = cfg
 	app := f.run(t, cfg)
-	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, 10*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, timeout, time.Millisecond)
 	f.url = "http://" + app.Addr()
 	return f
 }
@@ -216,6 +224,6 @@ func (l *lines) find(t *testing.T, words ...string) string {
 			}
 		}
 		return false
-	}, 10*time.Second, time.Millisecond, "no line with %v", words)
+	}, timeout, time.Millisecond, "no line with %v", words)
 	return found
 }

@@ -215,7 +215,7 @@ func TestAnUploadIsRefusedBeforeItIsRead(t *testing.T) {
 			conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(f.url, "http://"))
 			require.NoError(t, err)
 			defer func() { _ = conn.Close() }()
-			require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second))) // less than the stall timeout
+			require.NoError(t, conn.SetDeadline(time.Now().Add(beforeStall)))
 			_, err = io.WriteString(conn, "POST /calls/upload HTTP/1.1\r\nHost: a\r\n"+c.header+"\r\n")
 			require.NoError(t, err)
 			res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -493,7 +493,7 @@ func TestHealthAndReadiness(t *testing.T) {
 	require.Eventually(t, func() bool { // a result is cached
 		res, body = do(t, f.request(t, http.MethodGet, "/ready", nil))
 		return res.StatusCode == http.StatusServiceUnavailable
-	}, 5*time.Second, 20*time.Millisecond)
+	}, timeout, 20*time.Millisecond)
 	require.JSONEq(t, `{"status":"unavailable","services":{"auth":"ready","calls":"ready","crm":"unavailable","gateway":"ready","notify":"unavailable"}}`, body)
 
 	res, _ = do(t, f.request(t, http.MethodGet, "/health", nil))

@@ -82,7 +82,7 @@ func TestAnEndedSessionIsRefused(t *testing.T) {
 		require.Eventually(t, func() bool {
 			status, code := f.call(t, http.MethodGet, "/calls", bearers[who])
 			return status == http.StatusUnauthorized && code == "session_ended"
-		}, 10*time.Second, 5*time.Millisecond, who)
+		}, timeout, 5*time.Millisecond, who)
 	}
 	status, _ := f.call(t, http.MethodGet, "/calls", bearers["other"])
 	require.Equal(t, http.StatusOK, status, "another session of the same agent is still active")
@@ -92,7 +92,7 @@ func TestAnEndedSessionIsRefused(t *testing.T) {
 	require.Eventually(t, func() bool {
 		status, _ := f.call(t, http.MethodGet, "/calls", sign(t, f, identity.Caller{AgentID: dismissed.AgentID, SessionID: event.NewID(), Role: identity.Agent}))
 		return status == http.StatusOK
-	}, 10*time.Second, 5*time.Millisecond)
+	}, timeout, 5*time.Millisecond)
 }
 
 // A new gateway knows the sessions that ended before it started. Until it does, it refuses every token.
@@ -116,7 +116,7 @@ func TestAStartingGatewayReadsPastSessionEnds(t *testing.T) {
 		isolated := &fixture{url: "http://" + isolated.Addr()}
 		status, code := isolated.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return status == http.StatusServiceUnavailable && code == "auth_unavailable"
-	}, 5*time.Second, 5*time.Millisecond)
+	}, timeout, 5*time.Millisecond)
 	require.Error(t, isolated.Ready(t.Context()))
 }
 
@@ -211,7 +211,7 @@ func TestTheBreakerOpensAndCloses(t *testing.T) {
 		res, body := do(t, f.agent(t, http.MethodGet, "/clients", nil))
 		requireError(t, res, body, http.StatusServiceUnavailable, "service_unavailable")
 		return strings.Contains(refused(), `reason="circuit_open"`)
-	}, 5*time.Second, time.Millisecond)
+	}, timeout, time.Millisecond)
 	// The service restarts at its address, and the breaker closes.
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
@@ -223,7 +223,7 @@ func TestTheBreakerOpensAndCloses(t *testing.T) {
 	require.Eventually(t, func() bool {
 		res, _ := do(t, f.agent(t, http.MethodGet, "/clients", nil))
 		return res.StatusCode == http.StatusOK
-	}, 10*time.Second, 20*time.Millisecond)
+	}, timeout, 20*time.Millisecond)
 }
 
 // A GET is retried when the connection breaks; a request that may have had an effect is not.
@@ -314,9 +314,9 @@ func TestClientErrorsDoNotOpenTheBreaker(t *testing.T) {
 				return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} `+n+"\n")
 			}
 		}
-		require.Eventually(t, inFlight("1"), 5*time.Second, time.Millisecond)
+		require.Eventually(t, inFlight("1"), timeout, time.Millisecond)
 		require.NoError(t, conn.Close())
-		require.Eventually(t, inFlight("0"), 5*time.Second, time.Millisecond)
+		require.Eventually(t, inFlight("0"), timeout, time.Millisecond)
 	}
 	res, body := do(t, f.agent(t, http.MethodGet, "/calls", nil))
 	require.Equal(t, http.StatusOK, res.StatusCode, body)
@@ -329,7 +329,7 @@ func (f *fixture) dial(t *testing.T, format string, args ...any) (net.Conn, *buf
 	conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(beforeStall)))
 	_, err = fmt.Fprintf(conn, format, args...)
 	require.NoError(t, err)
 	return conn, bufio.NewReader(conn)
@@ -365,7 +365,7 @@ func TestALongUploadAsTheHalfOpenProbe(t *testing.T) {
 	require.Eventually(t, func() bool {
 		f.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_refused_total"), `reason="circuit_open",upstream="calls"`)
-	}, 5*time.Second, time.Millisecond)
+	}, timeout, time.Millisecond)
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
 	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -377,11 +377,11 @@ func TestALongUploadAsTheHalfOpenProbe(t *testing.T) {
 	require.Eventually(t, func() bool { // the upload is the probe, and never ends
 		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n%05000d", sign(t, f, newCaller()), 0)
 		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 1`)
-	}, 10*time.Second, 100*time.Millisecond)
+	}, timeout, 100*time.Millisecond)
 	require.Eventually(t, func() bool {
 		status, _ := f.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
 		return status == http.StatusOK
-	}, 5*time.Second, 10*time.Millisecond)
+	}, beforeStall, 10*time.Millisecond)
 }
 
 func TestTheStreamsOfAnAgentAreLimited(t *testing.T) {
@@ -392,7 +392,7 @@ func TestTheStreamsOfAnAgentAreLimited(t *testing.T) {
 		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", busy)
 		require.Eventually(t, func() bool {
 			return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), fmt.Sprintf(`{kind="streamed",upstream="calls"} %d`, n+1))
-		}, 5*time.Second, time.Millisecond)
+		}, timeout, time.Millisecond)
 	}
 	status, code := f.call(t, http.MethodPost, "/calls/upload", busy)
 	require.Equal(t, http.StatusTooManyRequests, status)
@@ -473,7 +473,7 @@ func TestMalformedRequests(t *testing.T) {
 	} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(f.url, "http://"))
 		require.NoError(t, err)
-		require.NoError(t, conn.SetDeadline(time.Now().Add(5*time.Second)))
+		require.NoError(t, conn.SetDeadline(time.Now().Add(timeout)))
 		_, err = io.WriteString(conn, sent)
 		require.NoError(t, err)
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)

@@ -74,7 +74,7 @@ func TestAnEarlyResponseReachesAClientThatSendsItsWholeBodyFirst(t *testing.T) {
 				path = other
 			}
 			conn, in := c.fixture.dial(t, "POST %s HTTP/1.1\r\nHost: a\r\nContent-Type: multipart/form-data; boundary=x\r\n%s\r\n\r\n", path, headers)
-			require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+			require.NoError(t, conn.SetDeadline(time.Now().Add(timeout)))
 			body := chunked(recording)
 			if !c.chunked {
 				body = strings.Repeat("x", recording)
@@ -115,7 +115,7 @@ func TestAnEarlyResponseDoesNotWaitForTheBody(t *testing.T) {
 	}
 	require.Eventually(t, func() bool {
 		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 0`+"\n")
-	}, 5*time.Second, time.Millisecond, "the slots are released")
+	}, timeout, time.Millisecond, "the slots are released")
 }
 
 // A client that waits for 100 Continue gets the final status instead.
@@ -150,7 +150,7 @@ func TestLingeringIsBounded(t *testing.T) {
 	})
 	refused := func() net.Conn {
 		conn, in := f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: a\r\nContent-Length: 1000000000\r\n\r\n")
-		require.NoError(t, conn.SetDeadline(time.Now().Add(time.Minute)))
+		require.NoError(t, conn.SetDeadline(time.Now().Add(timeout)))
 		requireStatus(t, in, http.StatusUnauthorized)
 		_, err := in.ReadByte()
 		require.ErrorIs(t, err, io.EOF, "the gateway has closed its side")
@@ -161,7 +161,7 @@ func TestLingeringIsBounded(t *testing.T) {
 		return err != nil
 	}
 	first, beyond := refused(), refused()
-	require.Eventually(t, func() bool { return fails(beyond) }, time.Minute, time.Millisecond, "there is no slot for another one")
+	require.Eventually(t, func() bool { return fails(beyond) }, timeout, time.Millisecond, "there is no slot for another one")
 	require.False(t, fails(first), "the first one is still open")
 
 	sent := 0

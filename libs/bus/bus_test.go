@@ -99,7 +99,7 @@ func (s service) applied(t require.TestingT) []string {
 
 func (s service) await(t *testing.T, n int) []string {
 	t.Helper()
-	require.EventuallyWithT(t, func(c *assert.CollectT) { require.GreaterOrEqual(c, len(s.applied(c)), n) }, 20*time.Second, 20*time.Millisecond)
+	require.EventuallyWithT(t, func(c *assert.CollectT) { require.GreaterOrEqual(c, len(s.applied(c)), n) }, time.Minute, 20*time.Millisecond)
 	return s.applied(t)
 }
 

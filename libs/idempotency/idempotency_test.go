@@ -151,7 +151,7 @@ func TestARequestWaitsForAConcurrentOneThatFails(t *testing.T) {
 		var waiting bool
 		err := s.db.Pool().QueryRow(t.Context(), `select exists (select from pg_stat_activity where usename = current_user and wait_event_type = 'Lock')`).Scan(&waiting)
 		return err == nil && waiting
-	}, 5*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	fail <- errors.New("database unavailable")
 	require.Error(t, <-first)
 	require.NoError(t, <-second)
@@ -189,7 +189,7 @@ func TestAKeyExpiresAfterADay(t *testing.T) {
 		var keys string
 		err := s.db.Pool().QueryRow(t.Context(), `select string_agg(key, ',') from idempotency`).Scan(&keys)
 		return err == nil && keys == "fresh"
-	}, 5*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	cancel()
 	require.NoError(t, <-ended)
 }

@@ -209,7 +209,7 @@ func TestAJobThatReturnsAnErrorIsRetried(t *testing.T) {
 	for want := 1; want <= 3; want++ {
 		require.Equal(t, want, <-attempts)
 	}
-	require.Eventually(t, func() bool { return s.states(t)["completed"] == 1 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.states(t)["completed"] == 1 }, time.Minute, 10*time.Millisecond)
 }
 
 func (s service) states(t *testing.T) map[string]int {
@@ -306,6 +306,6 @@ func TestProcessesShareTheJobsAndEachRunsOnce(t *testing.T) {
 		require.True(t, want[id])
 		delete(want, id)
 	}
-	require.Eventually(t, func() bool { return s.states(t)["completed"] == 50 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return s.states(t)["completed"] == 50 }, time.Minute, 10*time.Millisecond)
 	require.Empty(t, jobs)
 }

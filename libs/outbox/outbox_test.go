@@ -91,7 +91,7 @@ func TestEventsArePublishedUnchangedWithTheirTrace(t *testing.T) {
 	require.Equal(t, []outbox.Message{{Event: first, Trace: trace}, {Event: second, Trace: trace}}, got, "the payloads are byte-for-byte the same")
 	require.Equal(t, 2, left(t, db), "they are stored until the broker has acknowledged them")
 	p.results <- nil
-	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return left(t, db) == 0 }, time.Minute, 5*time.Millisecond)
 	require.NoError(t, testutil.GatherAndCompare(tel.Metrics, strings.NewReader(`
 		# HELP convoflow_outbox_published_total Events published to Kafka.
 		# TYPE convoflow_outbox_published_total counter
@@ -116,7 +116,7 @@ func TestAFailedPublishIsRetriedInOrder(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
 	p.results <- nil
-	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return left(t, db) == 0 }, time.Minute, 5*time.Millisecond)
 }
 
 func TestARowThatCommitsLateIsNotSkipped(t *testing.T) {
@@ -165,5 +165,5 @@ func TestALongOutboxIsPublishedInOrder(t *testing.T) {
 		p.results <- nil
 	}
 	require.Equal(t, want, got)
-	require.Eventually(t, func() bool { return left(t, db) == 0 }, 5*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return left(t, db) == 0 }, time.Minute, 5*time.Millisecond)
 }

@@ -14,8 +14,9 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// endPatience is longer than the promised second, because the tests share the machine.
-const endPatience = 5 * time.Second
+// endTimeout is how long a token may still be accepted. The promise is a second on a machine that does nothing else; a service that
+// missed the end of a session would accept the token until its cache forgets it, after a minute.
+const endTimeout = 30 * time.Second
 
 // TestEndOfAccess is what ends the access of an agent, at the gateway and at each service behind it, and what does not.
 func TestEndOfAccess(t *testing.T) {
@@ -43,7 +44,7 @@ func TestEndOfAccess(t *testing.T) {
 	ended := func(t *testing.T, a *agent, how string) {
 		t.Helper()
 		took := clock.Stopwatch()
-		poll(t, endPatience, "no access after "+how, func() bool { return statuses(a)[http.StatusUnauthorized] == len(everywhere) })
+		poll(t, endTimeout, "no access after "+how, func() bool { return statuses(a)[http.StatusUnauthorized] == len(everywhere) })
 		t.Logf("access ended everywhere %.0f ms after %s", 1000*took().Seconds(), how)
 	}
 	alive := func(t *testing.T, a *agent, admin bool) {
@@ -79,7 +80,7 @@ func TestEndOfAccess(t *testing.T) {
 		admin.do(http.MethodPatch, "/agents/"+id, map[string]any{"is_active": true}).must(http.StatusOK)
 		again := one.as(t, "")
 		again.login()
-		poll(t, jobPatience, "access again", func() bool { return statuses(again)[http.StatusOK] == 4 })
+		poll(t, jobTimeout, "access again", func() bool { return statuses(again)[http.StatusOK] == 4 })
 		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session stays ended")
 	})
 	t.Run("demotion", func(t *testing.T) {
@@ -115,7 +116,7 @@ func TestEndOfAccess(t *testing.T) {
 			require.Equal(t, http.StatusServiceUnavailable, one.get("/auth/me").status)
 		}
 		s.start()
-		poll(t, jobPatience, "auth is found again", func() bool { return one.get("/auth/me").status == http.StatusOK })
+		poll(t, jobTimeout, "auth is found again", func() bool { return one.get("/auth/me").status == http.StatusOK })
 	})
 	t.Run("another key signs", func(t *testing.T) { s.in(t).rotatesKeysUnderLoad() })
 }
@@ -154,7 +155,7 @@ func (s *stack) rotatesKeysUnderLoad() {
 	code, out, stderr := command(s.t, auth.environ, append(auth.argv[:1:1], "keys", "rotate")...)
 	require.Zero(s.t, code, "%s%s", out, stderr)
 	after := before.as(s.t, "")
-	poll(s.t, time.Minute, "the other key signs", func() bool {
+	poll(s.t, jobTimeout, "the other key signs", func() bool {
 		after.login()
 		after.get("/clients").must(http.StatusOK)
 		return kid(after) != kid(before)

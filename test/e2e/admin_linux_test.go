@@ -46,7 +46,7 @@ func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 		require.NoError(t, err, shown)
 		shown += string(buffer[:n])
 	}
-	poll(t, stopPatience, "the terminal shows nothing", func() bool { return !echoes(t, inner) })
+	poll(t, stopTimeout, "the terminal shows nothing", func() bool { return !echoes(t, inner) })
 	_, err := outer.WriteString(typed)
 	require.NoError(t, err)
 	_ = cmd.Wait() // its state says how it ended

@@ -17,10 +17,12 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// jobPatience is how long a call may take from the upload to its end: a lease of 15 s may have to run out on the way.
-const jobPatience = 60 * time.Second
+// jobTimeout is how long a call may take from its upload until it is completed. After a kill, a lease of 15 s has to expire first.
+const jobTimeout = 5 * time.Minute
 
 // agent is a user of a stack, or nobody before login. What it sends and receives is held to the contract.
 type agent struct {
@@ -38,7 +40,7 @@ func (s *stack) nobody() *agent {
 	_, _ = rand.Read(trace)
 	return &agent{
 		t: s.t, url: s.url, name: "Asha Raghunathan", email: "asha-" + strings.ToLower(rand.Text()) + "@agents.example.com", password: rand.Text(),
-		traceID: fmt.Sprintf("%x", trace), http: &http.Client{Transport: newContract(s.t), Timeout: 2 * time.Minute},
+		traceID: fmt.Sprintf("%x", trace), http: &http.Client{Transport: newContract(s.t), Timeout: script.Timeout},
 	}
 }
 
@@ -283,7 +285,7 @@ func (a *agent) call(id string) (got call) {
 // completed waits for the end of a call and requires that it is a good one.
 func (a *agent) completed(id string) (got call) {
 	a.t.Helper()
-	poll(a.t, jobPatience, "the call has ended", func() bool {
+	poll(a.t, jobTimeout, "the call has ended", func() bool {
 		got = a.call(id)
 		return got.Status == "completed" || got.Status == "failed"
 	})

@@ -20,9 +20,9 @@ import (
 )
 
 const (
-	browserStart  = time.Minute      // beside other tests
-	pagePatience  = 30 * time.Second // for anything that a page does
-	phone         = 390              // pixels, the width of a small screen
+	browserStart  = 5 * time.Minute // beside other tests
+	pageTimeout   = 2 * time.Minute // for each step in a page
+	phone         = 390             // pixels, the width of a small screen
 	operationBody = ".opblock.is-open .live-responses-table .response"
 )
 
@@ -161,7 +161,7 @@ func (b *browser) newProblems() (problems []string) {
 	// The console is heard late, and in order: once this has been heard, so has all before it.
 	const mark = "browser_test looks"
 	valueOf(b, chromedp.Evaluate[chromedp.Void](`console.error("`+mark+`")`))
-	poll(b.t, pagePatience, "the console is heard", func() bool {
+	poll(b.t, pageTimeout, "the console is heard", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		last := slices.IndexFunc(b.said, func(said string) bool { return strings.Contains(said, mark) })
@@ -178,7 +178,7 @@ func (b *browser) newProblems() (problems []string) {
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	for i, step := range steps {
-		ctx, stop := context.WithTimeout(b.ctx, pagePatience)
+		ctx, stop := context.WithTimeout(b.ctx, pageTimeout)
 		err := chromedp.Do(ctx, step)
 		stop()
 		require.NoError(b.t, err, "step %d", i+1)
@@ -187,7 +187,7 @@ func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 
 func valueOf[T any](b *browser, action chromedp.Action[T]) T {
 	b.t.Helper()
-	ctx, stop := context.WithTimeout(b.ctx, pagePatience)
+	ctx, stop := context.WithTimeout(b.ctx, pageTimeout)
 	defer stop()
 	value, err := chromedp.Run(ctx, action)
 	require.NoError(b.t, err)
@@ -221,7 +221,7 @@ func (b *browser) seen(selector string) chromedp.Action[chromedp.Void] {
 func (b *browser) answers(status, text string) {
 	b.t.Helper()
 	var shown string
-	poll(b.t, pagePatience, "the answer is "+status, func() bool {
+	poll(b.t, pageTimeout, "the answer is "+status, func() bool {
 		shown = valueOf(b, chromedp.Evaluate[string](`document.querySelector("`+operationBody+`")?.innerText ?? ""`))
 		return strings.HasPrefix(shown, status)
 	})

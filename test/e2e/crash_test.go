@@ -151,7 +151,7 @@ func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
 	job()
 	select {
 	case <-answered:
-	case <-time.After(script.Patience):
+	case <-time.After(script.Timeout):
 		v.t.Fatalf("no request came to %s", key)
 	}
 	v.kill()
@@ -169,7 +169,7 @@ func killInUpload(v *victim) {
 		_, err := v.try(http.MethodPost, "/calls/upload", upload)
 		failed <- err
 	}()
-	poll(v.t, script.Patience, "the recording is being written", func() bool { return len(v.s.files()) > len(before) })
+	poll(v.t, script.Timeout, "the recording is being written", func() bool { return len(v.s.files()) > len(before) })
 	v.kill()
 	_ = send.CloseWithError(io.ErrUnexpectedEOF)
 	require.Error(v.t, <-failed)
@@ -230,7 +230,7 @@ func (v *victim) check(admin *agent) {
 	require.Len(t, v.ids("/followups"), 1)
 	require.Len(t, v.ids("/clients"), 1)
 
-	poll(t, jobPatience, "both webhooks are delivered and recorded", func() bool {
+	poll(t, jobTimeout, "both webhooks are delivered and recorded", func() bool {
 		return len(admin.ids("/webhooks/deliveries?status=delivered&call_id="+v.callID)) == 2
 	})
 	for _, event := range []string{transcriptionCompleted, followUpScheduled} {
@@ -246,7 +246,7 @@ func (v *victim) check(admin *agent) {
 	// The admin sees everybody's calls: each has its recording, and nothing else lies there.
 	calls := admin.ids("/calls?limit=500")
 	var files []string
-	poll(t, jobPatience, "a recording for each call", func() bool { files = v.s.files(); return len(files) == len(calls) })
+	poll(t, jobTimeout, "a recording for each call", func() bool { files = v.s.files(); return len(files) == len(calls) })
 	for _, id := range calls {
 		require.Condition(t, func() bool { return strings.Contains(strings.Join(files, "\n"), id) }, "the recording of %s", id)
 	}

@@ -19,6 +19,8 @@ import (
 const (
 	mostAudio  = 100 << 20 // bytes: MAX_AUDIO_SIZE_MB is 100 unless set
 	mostMemory = 32 << 20  // bytes that an upload of that size may add to the process
+	// beforeStall is less than the 30 s after which the gateway ends a request whose client stalls.
+	beforeStall = 20 * time.Second
 )
 
 // TestLimitsOfUploads is what the platform does with recordings that are too large, no recordings, cut, or from nobody.
@@ -74,9 +76,9 @@ func TestLimitsOfUploads(t *testing.T) {
 		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, cut.contentType, cut.length)
 		_, err := io.CopyN(raw.Conn, cut, cut.length/2)
 		require.NoError(t, err)
-		poll(t, 10*time.Second, "the recording is being written", func() bool { return len(s.files()) > stays })
+		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > stays })
 		require.NoError(t, raw.Close())
-		poll(t, 10*time.Second, "the recording is gone", func() bool { return len(s.files()) == stays })
+		poll(t, beforeStall, "the recording is gone", func() bool { return len(s.files()) == stays })
 		require.Len(t, a.ids("/calls"), rows)
 	})
 	require.Len(t, s.files(), stays, "what was refused left nothing")
@@ -117,10 +119,10 @@ type wire struct {
 
 func dial(t testing.TB, s *stack) wire {
 	t.Helper()
-	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.url, "http://"), 5*time.Second)
+	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.url, "http://"), beforeStall)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
-	require.NoError(t, conn.SetDeadline(time.Now().Add(20*time.Second)))
+	require.NoError(t, conn.SetDeadline(time.Now().Add(beforeStall)))
 	return wire{conn, t}
 }
 

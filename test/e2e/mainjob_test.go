@@ -16,6 +16,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/openai"
 	"github.com/convoflow/convoflow/test/fake/otlp"
 	"github.com/convoflow/convoflow/test/fake/pabbly"
+	"github.com/convoflow/convoflow/test/fake/script"
 )
 
 const (
@@ -196,7 +197,7 @@ func checkTrace(t *testing.T, s *stack, a *agent) {
 		return missing
 	}
 	var spans []otlp.Span
-	if !assert.Eventually(t, func() bool { spans = s.otlp.Spans(); return len(missing(spans)) == 0 }, 15*time.Second, 100*time.Millisecond) {
+	if !assert.Eventually(t, func() bool { spans = s.otlp.Spans(); return len(missing(spans)) == 0 }, script.Timeout, 100*time.Millisecond) {
 		for _, span := range spans {
 			if span.TraceID == a.traceID {
 				t.Logf("%s %s %s", span.Service, span.Kind, span.Name)
@@ -204,7 +205,7 @@ func checkTrace(t *testing.T, s *stack, a *agent) {
 		}
 		t.Fatalf("no such spans in trace %s: %v", a.traceID, missing(spans))
 	}
-	poll(t, 15*time.Second, "every span has its parent", func() bool { return len(orphans(s.otlp.Spans(), a.traceID)) == 0 })
+	poll(t, script.Timeout, "every span has its parent", func() bool { return len(orphans(s.otlp.Spans(), a.traceID)) == 0 })
 	for _, service := range []string{"gateway", "auth", "calls", "crm", "notify"} {
 		require.True(t, slices.ContainsFunc(strings.Split(s.log(), "\n"), func(line string) bool {
 			return strings.Contains(line, `"service":"`+service+`"`) && strings.Contains(line, a.traceID)

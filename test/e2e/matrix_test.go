@@ -143,7 +143,7 @@ func newCast(s *stack) cast {
 	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
 		p.call = p.completed(p.upload(map[string]string{"client_id": p.client}).ID).ID
 		p.followUp = p.newFollowUp()
-		poll(s.t, jobPatience, "a delivery about the call", func() bool {
+		poll(s.t, jobTimeout, "a delivery about the call", func() bool {
 			ids := c.admin.ids("/webhooks/deliveries?call_id=" + p.call)
 			if len(ids) > 0 {
 				p.delivery = ids[0]
@@ -160,7 +160,7 @@ func (c cast) dismiss(a *agent) string {
 	c.t.Helper()
 	c.admin.do(http.MethodPatch, "/agents/"+a.me(), map[string]any{"is_active": false}).must(http.StatusOK)
 	for _, path := range []string{"/auth/me", "/calls"} { // auth knows at once, the gateway a moment later
-		poll(c.t, jobPatience, "the agent is shut out", func() bool { return a.get(path).status == http.StatusUnauthorized })
+		poll(c.t, jobTimeout, "the agent is shut out", func() bool { return a.get(path).status == http.StatusUnauthorized })
 	}
 	return a.token
 }

@@ -140,7 +140,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 			}
 			answered <- got
 		}()
-		poll(t, startPatience, "the upload has begun", func() bool { return len(s.files()) > before })
+		poll(t, startTimeout, "the upload has begun", func() bool { return len(s.files()) > before })
 
 		p := s.units[0].running()
 		require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
@@ -160,7 +160,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	t.Run("kill -9 leaves no process and all data", func(t *testing.T) {
 		s := s.in(t)
 		s.kill()
-		poll(t, stopPatience, "PostgreSQL has ended too", func() bool { return len(processesOf(t, s.dir)) == 0 })
+		poll(t, stopTimeout, "PostgreSQL has ended too", func() bool { return len(processesOf(t, s.dir)) == 0 })
 		t.Logf("the start after it took %s", s.start())
 		require.Len(t, s.as(a).ids("/calls"), 2)
 	})

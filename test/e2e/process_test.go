@@ -18,8 +18,12 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// stopPatience is how long a process may take to stop in order: the HTTP server drains for up to 8 s.
-const stopPatience = 20 * time.Second
+const (
+	// stopTimeout is how long a process may take to stop. On a machine that does nothing else it is 10 s at most.
+	stopTimeout = 2 * time.Minute
+	// commandTimeout is how long a program may run that ends by itself. The longest is a demo, which transcribes without a network.
+	commandTimeout = 10 * time.Minute
+)
 
 // process is one running program. On Linux it dies with the test binary, however that ends; whoever launches it ends it in a
 // cleanup.
@@ -74,10 +78,10 @@ func (p *process) wait(t testing.TB) int {
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
-	case <-time.After(stopPatience):
+	case <-time.After(stopTimeout):
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // Go prints where it hangs
 		<-p.done
-		t.Errorf("%s did not end within %s:\n%s", p.name, stopPatience, p.output.String())
+		t.Errorf("%s did not end within %s:\n%s", p.name, stopTimeout, p.output.String())
 		return -1
 	}
 }
@@ -95,7 +99,7 @@ func (p *process) hasEnded() bool {
 // await returns once the output contains text, and fails the test when the process ends before that.
 func (p *process) await(t testing.TB, text string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), script.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), script.Timeout)
 	defer cancel()
 	go func() {
 		select {
@@ -143,7 +147,7 @@ func tail(log string) string {
 // command runs a program to its end and returns its exit code, standard output and standard error.
 func command(t testing.TB, environ []string, argv ...string) (code int, stdout, stderr string) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*script.Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, errs bytes.Buffer

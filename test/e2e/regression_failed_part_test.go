@@ -19,7 +19,7 @@ func TestAPartThatFailsEndsThePlatform(t *testing.T) {
 	require.NoError(t, syscall.Kill(s.postmaster(), syscall.SIGKILL))
 	p := s.units[0].runs[0]
 	// River gives up its leadership before it stops, and tries for a while without the database.
-	poll(t, startPatience, "the process has ended", p.hasEnded)
+	poll(t, startTimeout, "the process has ended", p.hasEnded)
 	require.Equal(t, exitFailed, p.wait(t))
 	require.Contains(t, p.output.String(), "PostgreSQL exited")
 	require.Contains(t, p.output.String(), filepath.Join(s.dir, "convoflow.log"))

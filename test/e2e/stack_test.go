@@ -27,8 +27,16 @@ import (
 	"github.com/convoflow/convoflow/test/fake/pabbly"
 )
 
-// startPatience is how long a stack may take to become ready. A new one makes a PostgreSQL cluster, beside other tests.
-const startPatience = 60 * time.Second
+const (
+	// startTimeout is how long a stack may take to become ready. A new one creates a PostgreSQL cluster, and the tests run beside
+	// each other and whatever else the machine does.
+	startTimeout = 5 * time.Minute
+	// maxStarting is how many stacks start at the same time: a start is mostly CPU time, and more of them take as long together.
+	maxStarting = 2
+)
+
+// starting has an element for each stack that is starting.
+var starting = make(chan struct{}, maxStarting)
 
 // hookSecret signs the webhooks of every stack.
 const hookSecret = "whsec_ZTJlLXRlc3RzLXNpZ24td2l0aC10aGlzLTEyMw=="
@@ -154,13 +162,15 @@ func freeAddress(t testing.TB) string {
 // start starts what does not run and returns once the gateway says that everything is ready, with the time that took.
 func (s *stack) start() time.Duration {
 	s.t.Helper()
+	starting <- struct{}{}
+	defer func() { <-starting }()
 	took := clock.Stopwatch()
 	for _, u := range s.units {
 		if u.running() == nil {
 			u.runs = append(u.runs, launch(s.t, u.name, u.argv, u.environ))
 		}
 	}
-	poll(s.t, startPatience, "ready", func() bool {
+	poll(s.t, startTimeout, "ready", func() bool {
 		for _, u := range s.units {
 			if u.running() == nil {
 				s.t.Fatalf("%s ended during the start", u.name)
@@ -272,7 +282,7 @@ func (s *stack) in(t testing.TB) *stack {
 // end stops what still runs, sees to it that nothing stays, and shows the log of a test that failed.
 func (s *stack) end() {
 	s.stop()
-	poll(s.t, stopPatience, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
+	poll(s.t, stopTimeout, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
 	if s.t.Failed() {
 		s.t.Logf("the end of the log:\n%s", tail(s.log()))
 	}

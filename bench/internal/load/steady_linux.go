@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	answerPatience = 5 * time.Second // for the last answers
-	answerSize     = 16 << 10        // bytes, head and body
+	answerTimeout = 30 * time.Second // of the last answers; a busy machine takes seconds
+	answerSize    = 16 << 10         // bytes, head and body
 )
 
-var errStalled = fmt.Errorf("not all requests were answered within %s", answerPatience)
+var errStalled = fmt.Errorf("not all requests were answered within %s", answerTimeout)
 
 // Steady sends rate requests per second for d, whether those before were answered or not, and returns the 99th percentile of the
 // time to the answer. A time begins when its request was due: a server that stalls is not spared the requests that wait meanwhile.
@@ -142,7 +142,7 @@ func (s *steady) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case s.elapsed() > s.due(s.total)+answerPatience:
+		case s.elapsed() > s.due(s.total)+answerTimeout:
 			return errStalled
 		}
 	}
@@ -166,7 +166,7 @@ func (s *steady) send() error {
 	}
 	next := s.due(s.sent)
 	if s.sent == s.total || len(s.idle) == 0 {
-		next = now + answerPatience // an answer comes before that
+		next = now + answerTimeout // an answer comes before that
 	}
 	until := unix.NsecToTimespec(int64(max(1, next-s.elapsed())))
 	if err := unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Value: until}, nil); err != nil {

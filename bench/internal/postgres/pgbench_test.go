@@ -78,10 +78,14 @@ func TestPgbench(t *testing.T) {
 
 	before, err := server.CPU()
 	require.NoError(t, err)
-	statements, took, err := p.Run(t.Context(), time.Second)
-	require.NoError(t, err)
-	require.Positive(t, statements)
-	require.InDelta(t, time.Second, took, float64(500*time.Millisecond))
+	for total := 0; total < 10_000; { // once on a quiet machine
+		statements, took, err := p.Run(t.Context(), time.Second)
+		require.NoError(t, err)
+		require.Positive(t, statements)
+		require.Greater(t, took, 100*time.Millisecond)
+		require.Less(t, took, time.Minute)
+		total += statements
+	}
 	after, err := server.CPU()
 	require.NoError(t, err)
 	require.Greater(t, after-before, 100*time.Millisecond)

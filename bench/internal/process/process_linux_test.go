@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	poll     = 10 * time.Millisecond
-	patience = 30 * time.Second
+	pollInterval = 10 * time.Millisecond
+	timeout      = time.Minute
 )
 
 func TestAProgramsCostIncludesItsChildren(t *testing.T) {
@@ -22,7 +22,7 @@ func TestAProgramsCostIncludesItsChildren(t *testing.T) {
 		"sh", "-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; sleep 60' & wait",
 	}})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { return p.Lines() == 1 }, patience, poll)
+	require.Eventually(t, func() bool { return p.Lines() == 1 }, timeout, pollInterval)
 	cpu, err := p.CPU()
 	require.NoError(t, err)
 	require.Positive(t, cpu)

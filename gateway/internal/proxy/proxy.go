@@ -70,7 +70,7 @@ func New(name, address string, o Options, metrics *Metrics, tel telemetry.Set) (
 		ResponseHeaderTimeout: headerTimeout,
 		DisableCompression:    true,
 	}}}
-	u.pool = wire.New(base, wire.Options{Dialer: dialer, MaxIdle: idleConns, IdleTimeout: idleTimeout})
+	u.pool = wire.New(base, wire.Options{Dial: dialer.DialContext, MaxIdle: idleConns, IdleTimeout: idleTimeout})
 	if u.buffered = (pooled{u.pool}); o.H2C || base.Scheme == "https" {
 		u.buffered = rebased{u.transport, base}
 	}

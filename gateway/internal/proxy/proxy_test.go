@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -18,15 +19,27 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// newHangingUpstream is an upstream whose service never responds.
-func newHangingUpstream(t *testing.T) *Upstream {
+// timeout is how long a request of a test may take whose subject is no timeout.
+const timeout = time.Minute
+
+// newPipedUpstream is an upstream whose service handles each connection with serve, over pipes: in a bubble of synctest, time
+// passes only while everything waits.
+func newPipedUpstream(t *testing.T, serve func(c net.Conn)) *Upstream {
 	t.Helper()
-	done := make(chan struct{})
-	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-done }))
-	t.Cleanup(server.Close)
-	t.Cleanup(func() { close(done) })
-	return newUpstream(t, server.URL)
+	u := newUpstream(t, "http://service")
+	dial := func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go serve(theirs)
+		return ours, nil
+	}
+	u.transport.DialContext = dial
+	u.pool = wire.New(u.base, wire.Options{Dial: dial, IdleTimeout: idleTimeout})
+	u.buffered = pooled{u.pool}
+	return u
 }
+
+// hang reads what the gateway sends and never responds.
+func hang(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 
 func newUpstream(t *testing.T, address string) *Upstream {
 	t.Helper()
@@ -67,30 +80,33 @@ func buffered(u *Upstream, timeout time.Duration, r *http.Request) *httptest.Res
 
 func TestAServiceThatHangsIsATimeout(t *testing.T) {
 	t.Parallel()
-	requireTimeout := func(h http.Handler, r *http.Request) {
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		require.Equal(t, http.StatusGatewayTimeout, w.Code)
-		require.Contains(t, w.Body.String(), `"code":"timeout"`)
-		require.NotEmpty(t, w.Header().Get("Retry-After"))
-	}
-	u := newHangingUpstream(t)
-	requireTimeout(u.Buffered(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
-	u.buffered = rebased{u.transport, u.base}
-	requireTimeout(u.Buffered(time.Millisecond), httptest.NewRequest(http.MethodGet, "/calls", nil))
-	u.transport.ResponseHeaderTimeout = time.Millisecond
-	requireTimeout(u.Stream(), httptest.NewRequest(http.MethodGet, "/calls", nil))
+	synctest.Test(t, func(t *testing.T) {
+		requireTimeout := func(h http.Handler, want time.Duration) {
+			begin := time.Now()
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
+			require.Equal(t, want, time.Since(begin))
+			require.Equal(t, http.StatusGatewayTimeout, w.Code)
+			require.Contains(t, w.Body.String(), `"code":"timeout"`)
+			require.NotEmpty(t, w.Header().Get("Retry-After"))
+		}
+		u := newPipedUpstream(t, hang)
+		requireTimeout(u.Buffered(time.Second), time.Second)
+		u.buffered = rebased{u.transport, u.base}
+		requireTimeout(u.Buffered(time.Second), time.Second)
+		requireTimeout(u.Stream(), headerTimeout)
+	})
 }
 
 // A service whose host does not even refuse connections is down (503), not slow (504).
 func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 	t.Parallel()
-	for address, timeout := range map[string]time.Duration{"http://service.invalid:8080": time.Minute, "http://127.0.0.1:1": time.Nanosecond} {
+	for address, dialTimeout := range map[string]time.Duration{"http://service.invalid:8080": timeout, "http://127.0.0.1:1": time.Nanosecond} {
 		u := newUpstream(t, address)
-		dialer := net.Dialer{Timeout: timeout}
+		dialer := net.Dialer{Timeout: dialTimeout}
 		u.transport.DialContext = dialer.DialContext
-		u.buffered = pooled{wire.New(u.base, wire.Options{Dialer: dialer, IdleTimeout: time.Minute})}
-		for _, handler := range []http.Handler{u.Buffered(time.Minute), u.Stream()} {
+		u.buffered = pooled{wire.New(u.base, wire.Options{Dial: dialer.DialContext, IdleTimeout: idleTimeout})}
+		for _, handler := range []http.Handler{u.Buffered(timeout), u.Stream()} {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
 			require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
@@ -103,9 +119,11 @@ func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 
 func TestAServiceThatHangsIsNotReady(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
-	defer cancel()
-	require.Error(t, newHangingUpstream(t).Ready(ctx))
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, newPipedUpstream(t, hang).Ready(ctx), context.DeadlineExceeded)
+	})
 }
 
 // The client gets the response, nothing of the service's connection, and one status for each way to fail.
@@ -121,7 +139,7 @@ func TestBufferedResponses(t *testing.T) {
 			_, _ = c.Read(make([]byte, 4096))
 			_, _ = io.WriteString(c, response)
 		})
-		w := buffered(u, 10*time.Second, httptest.NewRequest(http.MethodPost, "/calls", nil))
+		w := buffered(u, timeout, httptest.NewRequest(http.MethodPost, "/calls", nil))
 		require.Equal(t, want, w.Code, "%.40q: %s", response, w.Body)
 		for _, name := range []string{"Connection", "Keep-Alive", "Upgrade"} {
 			require.Empty(t, w.Header().Get(name))
@@ -136,7 +154,7 @@ func TestATruncatedResponseIsCut(t *testing.T) {
 		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
 	})
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
-		buffered(u, 10*time.Second, httptest.NewRequest(http.MethodGet, "/calls", nil))
+		buffered(u, timeout, httptest.NewRequest(http.MethodGet, "/calls", nil))
 	})
 	require.Empty(t, u.bufferedSlots.taken)
 }
@@ -144,17 +162,19 @@ func TestATruncatedResponseIsCut(t *testing.T) {
 // A client does not wait for the rest of a response whose time is over.
 func TestAResponseBodyThatTakesTooLongIsCut(t *testing.T) {
 	t.Parallel()
-	stop := make(chan struct{})
-	t.Cleanup(func() { close(stop) })
-	u := newRawUpstream(t, func(c net.Conn) {
-		_, _ = c.Read(make([]byte, 4096))
-		_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno")
-		<-stop
+	synctest.Test(t, func(t *testing.T) {
+		u := newPipedUpstream(t, func(c net.Conn) {
+			_, _ = c.Read(make([]byte, 4096))
+			_, _ = io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno")
+			hang(c)
+		})
+		begin := time.Now()
+		require.PanicsWithValue(t, http.ErrAbortHandler, func() {
+			buffered(u, time.Second, httptest.NewRequest(http.MethodGet, "/calls", nil))
+		})
+		require.Equal(t, time.Second, time.Since(begin))
+		require.Empty(t, u.bufferedSlots.taken)
 	})
-	require.PanicsWithValue(t, http.ErrAbortHandler, func() {
-		buffered(u, 200*time.Millisecond, httptest.NewRequest(http.MethodGet, "/calls", nil))
-	})
-	require.Empty(t, u.bufferedSlots.taken)
 }
 
 func TestAClientThatLeavesReleasesItsSlot(t *testing.T) {
@@ -169,7 +189,7 @@ func TestAClientThatLeavesReleasesItsSlot(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan *httptest.ResponseRecorder)
 	go func() {
-		done <- buffered(u, time.Minute, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
+		done <- buffered(u, timeout, httptest.NewRequest(http.MethodGet, "/calls", nil).WithContext(ctx))
 	}()
 	<-entered
 	leave()
@@ -186,7 +206,7 @@ func TestAPOSTIsNotRetried(t *testing.T) {
 			served.Add(1)
 			_, _ = c.Read(make([]byte, 4096))
 		})
-		w := buffered(u, 10*time.Second, httptest.NewRequest(http.MethodPost, "/", body))
+		w := buffered(u, timeout, httptest.NewRequest(http.MethodPost, "/", body))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
 		require.EqualValues(t, 1, served.Load())
 	}
@@ -194,13 +214,15 @@ func TestAPOSTIsNotRetried(t *testing.T) {
 
 func TestPOSTsThatTimeOutOpenTheBreaker(t *testing.T) {
 	t.Parallel()
-	u := newHangingUpstream(t)
-	for range breakerFailures {
-		w := buffered(u, time.Millisecond, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
-		require.Equal(t, http.StatusGatewayTimeout, w.Code)
-	}
-	w := buffered(u, time.Millisecond, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
-	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+	synctest.Test(t, func(t *testing.T) {
+		u := newPipedUpstream(t, hang)
+		for range breakerFailures {
+			w := buffered(u, time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+			require.Equal(t, http.StatusGatewayTimeout, w.Code)
+		}
+		w := buffered(u, time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+	})
 }
 
 // A buffered body cannot fail because of its client: a service that resets the connection has failed.
@@ -213,7 +235,7 @@ func TestAServiceThatResetsBodiesOpensTheBreaker(t *testing.T) {
 		_ = c.(*net.TCPConn).SetLinger(0) // Close sends a reset
 	})
 	for range breakerFailures + 1 {
-		w := buffered(u, 10*time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", 16<<20))))
+		w := buffered(u, timeout, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", 16<<20))))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	}
 	require.EqualValues(t, breakerFailures, opened.Load())
@@ -224,11 +246,11 @@ func TestAServiceBehindTLS(t *testing.T) {
 	service := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.Method+" "+r.Host) }))
 	t.Cleanup(service.Close)
 	u := newUpstream(t, service.URL)
-	w := buffered(u, time.Minute, httptest.NewRequest(http.MethodGet, "/", nil))
+	w := buffered(u, timeout, httptest.NewRequest(http.MethodGet, "/", nil))
 	require.Equal(t, http.StatusServiceUnavailable, w.Code, "its certificate is not trusted")
 	u.transport.TLSClientConfig = service.Client().Transport.(*http.Transport).TLSClientConfig
 	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPost} {
-		w = buffered(u, time.Minute, httptest.NewRequest(method, "/", nil))
+		w = buffered(u, timeout, httptest.NewRequest(method, "/", nil))
 		require.Equal(t, http.StatusOK, w.Code, w.Body)
 		require.Equal(t, method+" "+u.base.Host, w.Body.String())
 	}

@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -15,9 +16,12 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
+// Dial connects to a service, as net.Dialer.DialContext does.
+type Dial func(ctx context.Context, network, address string) (net.Conn, error)
+
 // Options configure a Pool.
 type Options struct {
-	Dialer      net.Dialer    // with its timeout and TCP keep-alive
+	Dial        Dial          // with its own timeout
 	MaxIdle     int           // idle connections
 	IdleTimeout time.Duration // after which an idle connection is closed; less than the service's own
 }
@@ -74,7 +78,7 @@ func (p *Pool) Do(req *http.Request, deadline time.Time) (*http.Response, error)
 		}
 		reused = 1
 	}
-	raw, err := p.options.Dialer.DialContext(req.Context(), "tcp", p.address)
+	raw, err := p.options.Dial(req.Context(), "tcp", p.address)
 	if err != nil {
 		if reused > 0 {
 			return nil, &Error{Sent: reused, Err: err}

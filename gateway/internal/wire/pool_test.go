@@ -27,8 +27,36 @@ type service struct {
 	served   atomic.Int64 // requests
 }
 
-// newService serves each request with respond and closes the connection when that returns false.
-func newService(t *testing.T, respond func(w io.Writer, r *http.Request, nth int64) bool) (*Pool, *service) {
+// responder responds to a request and returns false to close the connection.
+type responder func(w io.Writer, r *http.Request, nth int64) bool
+
+// serve serves each request on a connection with respond.
+func (s *service) serve(c net.Conn, respond responder) {
+	defer func() { _ = c.Close() }()
+	s.opened.Add(1)
+	for in := bufio.NewReader(c); ; {
+		r, err := http.ReadRequest(in)
+		if err != nil || !respond(c, r, s.served.Add(1)) {
+			return
+		}
+	}
+}
+
+// newPipedService is newService over pipes: in a bubble of synctest, time passes only while everything waits.
+func newPipedService(t *testing.T, respond responder) (*Pool, *service) {
+	t.Helper()
+	s := &service{}
+	p := New(&url.URL{Scheme: "http", Host: "service"}, Options{MaxIdle: 8, IdleTimeout: time.Hour, Dial: func(context.Context, string, string) (net.Conn, error) {
+		ours, theirs := net.Pipe()
+		go s.serve(theirs, respond)
+		return ours, nil
+	}})
+	t.Cleanup(p.Close)
+	return p, s
+}
+
+// newService is a service on a socket.
+func newService(t *testing.T, respond responder) (*Pool, *service) {
 	t.Helper()
 	s := &service{}
 	var err error
@@ -41,16 +69,7 @@ func newService(t *testing.T, respond func(w io.Writer, r *http.Request, nth int
 			if err != nil {
 				return
 			}
-			s.opened.Add(1)
-			go func() {
-				defer func() { _ = c.Close() }()
-				for in := bufio.NewReader(c); ; {
-					r, err := http.ReadRequest(in)
-					if err != nil || !respond(c, r, s.served.Add(1)) {
-						return
-					}
-				}
-			}()
+			go s.serve(c, respond)
 		}
 	}()
 	return newPool(t, s.listener.Addr().String()), s
@@ -58,10 +77,13 @@ func newService(t *testing.T, respond func(w io.Writer, r *http.Request, nth int
 
 func newPool(t *testing.T, host string) *Pool {
 	t.Helper()
-	p := New(&url.URL{Scheme: "http", Host: host}, Options{MaxIdle: 8, IdleTimeout: time.Minute})
+	p := New(&url.URL{Scheme: "http", Host: host}, Options{Dial: (&net.Dialer{}).DialContext, MaxIdle: 8, IdleTimeout: time.Hour})
 	t.Cleanup(p.Close)
 	return p
 }
+
+// timeout is how long a request of a test may take whose subject is no timeout.
+const timeout = time.Minute
 
 // request makes a request as net/http's server does.
 func request(method, body string) *http.Request {
@@ -81,7 +103,7 @@ func do(p *Pool, req *http.Request, timeout time.Duration) (*http.Response, stri
 
 func get(t *testing.T, p *Pool, method, body string) string {
 	t.Helper()
-	_, text, err := do(p, request(method, body), 10*time.Second)
+	_, text, err := do(p, request(method, body), timeout)
 	require.NoError(t, err)
 	return text
 }
@@ -116,7 +138,7 @@ func TestResponses(t *testing.T) {
 				return !c.closes
 			})
 			for range 3 {
-				res, body, err := do(p, request(c.method, ""), 10*time.Second)
+				res, body, err := do(p, request(c.method, ""), timeout)
 				if c.status == 0 {
 					var failed *Error
 					require.ErrorAs(t, err, &failed)
@@ -143,7 +165,7 @@ func TestATruncatedBodyIsAnErrorAndEndsTheConnection(t *testing.T) {
 		_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhel")
 		return false
 	})
-	_, _, err := do(p, request(http.MethodGet, ""), 10*time.Second)
+	_, _, err := do(p, request(http.MethodGet, ""), timeout)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	require.Empty(t, p.idle)
 }
@@ -154,7 +176,7 @@ func TestABodyThatIsNotReadToItsEndEndsTheConnection(t *testing.T) {
 		_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 		return true
 	})
-	res, err := p.Do(request(http.MethodGet, ""), time.Now().Add(10*time.Second))
+	res, err := p.Do(request(http.MethodGet, ""), time.Now().Add(timeout))
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
 	require.NoError(t, res.Body.Close(), "closing twice is allowed")
@@ -180,7 +202,7 @@ func TestAConnectionThatTheServiceHasClosedIsNotReused(t *testing.T) {
 		}
 		require.Equal(t, body, get(t, p, method, body))
 		<-closed
-		require.Eventually(t, p.idle[0].isStale, 5*time.Second, time.Millisecond, "the FIN takes a moment to arrive")
+		require.Eventually(t, p.idle[0].isStale, timeout, time.Millisecond, "the FIN takes a moment to arrive")
 		require.Equal(t, body, get(t, p, method, body))
 		require.EqualValues(t, 2, s.opened.Load())
 		require.EqualValues(t, 2, s.served.Load(), "nothing was sent twice")
@@ -202,7 +224,7 @@ func TestAnUnsolicitedResponseIsDiscarded(t *testing.T) {
 		})
 		require.Equal(t, "1", get(t, p, method, ""))
 		close(answered)
-		require.Eventually(t, p.idle[0].isStale, 5*time.Second, time.Millisecond)
+		require.Eventually(t, p.idle[0].isStale, timeout, time.Millisecond)
 		require.Equal(t, "2", get(t, p, method, ""))
 		require.EqualValues(t, 2, s.opened.Load())
 	}
@@ -210,22 +232,23 @@ func TestAnUnsolicitedResponseIsDiscarded(t *testing.T) {
 
 func TestADeadlineDoesNotOutliveItsRequest(t *testing.T) {
 	t.Parallel()
-	p, s := newService(t, func(w io.Writer, r *http.Request, _ int64) bool {
-		_, _ = io.Copy(io.Discard, r.Body)
-		_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
-		return true
-	})
-	const short = 100 * time.Millisecond
-	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete, http.MethodPost} {
-		body := ""
-		if method == http.MethodPost {
-			body = "{}"
+	synctest.Test(t, func(t *testing.T) {
+		p, s := newPipedService(t, func(w io.Writer, r *http.Request, _ int64) bool {
+			_, _ = io.Copy(io.Discard, r.Body)
+			_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
+			return true
+		})
+		for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete, http.MethodPost} {
+			body := ""
+			if method == http.MethodPost {
+				body = "{}"
+			}
+			_, _, err := do(p, request(method, body), timeout)
+			require.NoError(t, err, method)
+			<-time.After(timeout + clientCheckInterval)
 		}
-		_, _, err := do(p, request(method, body), short)
-		require.NoError(t, err, method)
-		<-time.After(short + clientCheckInterval)
-	}
-	require.EqualValues(t, 1, s.opened.Load())
+		require.EqualValues(t, 1, s.opened.Load())
+	})
 }
 
 func TestAnExpiredReadDeadlineDoesNotMakeAConnectionStale(t *testing.T) {
@@ -243,8 +266,6 @@ func TestAnExpiredReadDeadlineDoesNotMakeAConnectionStale(t *testing.T) {
 
 func TestOnlyGETAndHEADAreSentTwice(t *testing.T) {
 	t.Parallel()
-	stop := make(chan struct{})
-	t.Cleanup(func() { close(stop) })
 	left, leave := context.WithCancel(t.Context())
 	leave()
 	for name, c := range map[string]struct {
@@ -263,29 +284,29 @@ func TestOnlyGETAndHEADAreSentTwice(t *testing.T) {
 		"a client that left its POST": {request: request(http.MethodPost, "").WithContext(left), sent: 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p, s := newService(t, func(w io.Writer, r *http.Request, nth int64) bool {
-				_, _ = io.Copy(io.Discard, r.Body)
-				if nth == 1 {
-					_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
-					return true
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				p, s := newPipedService(t, func(w io.Writer, r *http.Request, nth int64) bool {
+					_, _ = io.Copy(io.Discard, r.Body)
+					if nth == 1 {
+						_, _ = io.WriteString(w, "HTTP/1.1 204 No Content\r\n\r\n")
+						return true
+					}
+					return c.hangs // and waits for the next request
+				})
+				get(t, p, http.MethodGet, "")
+				_, _, err := do(p, c.request, timeout)
+				require.Error(t, err)
+				require.Equal(t, c.hangs, errors.Is(err, os.ErrDeadlineExceeded))
+				require.Equal(t, c.sent, s.served.Load()-1)
+				var failed *Error
+				if errors.As(err, &failed) {
+					require.EqualValues(t, c.sent, failed.Sent)
+					require.False(t, failed.Answered)
+				} else {
+					require.Zero(t, c.sent)
 				}
-				if c.hangs {
-					<-stop
-				}
-				return false
 			})
-			get(t, p, http.MethodGet, "")
-			_, _, err := do(p, c.request, 300*time.Millisecond)
-			require.Error(t, err)
-			require.Equal(t, c.hangs, errors.Is(err, os.ErrDeadlineExceeded))
-			require.Equal(t, c.sent, s.served.Load()-1)
-			var failed *Error
-			if errors.As(err, &failed) {
-				require.EqualValues(t, c.sent, failed.Sent)
-				require.False(t, failed.Answered)
-			} else {
-				require.Zero(t, c.sent)
-			}
 		})
 	}
 }
@@ -295,7 +316,7 @@ func TestAServiceThatCannotBeReachedIsADialError(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, listener.Close())
-	_, _, err = do(newPool(t, listener.Addr().String()), request(http.MethodPost, ""), time.Minute)
+	_, _, err = do(newPool(t, listener.Addr().String()), request(http.MethodPost, ""), timeout)
 	var op *net.OpError
 	require.ErrorAs(t, err, &op)
 	require.Equal(t, "dial", op.Op)
@@ -307,34 +328,44 @@ func TestAServiceThatCannotBeReachedIsADialError(t *testing.T) {
 // writing has taken longer than the check of the client.
 func TestAResponseBeforeTheBodyIsRead(t *testing.T) {
 	t.Parallel()
-	for name, reset := range map[string]bool{"and the rest is never read": false, "and a reset": true} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			stop := make(chan struct{})
-			listener, err := net.Listen("tcp", "127.0.0.1:0")
-			require.NoError(t, err)
-			t.Cleanup(func() { close(stop); _ = listener.Close() })
-			go func() {
-				c, err := listener.Accept()
-				if err != nil {
-					return
-				}
-				_, _ = c.Read(make([]byte, 1))
-				<-time.After(clientCheckInterval * 3 / 2)
-				_, _ = io.WriteString(c, "HTTP/1.1 422 Unprocessable Content\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
-				if !reset {
-					<-stop
-				}
-				_ = c.Close()
-			}()
-			p := newPool(t, listener.Addr().String())
-			res, body, err := do(p, request(http.MethodPost, strings.Repeat("x", 32<<20)), time.Second)
-			require.NoError(t, err)
-			require.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)
-			require.Equal(t, "{}", body)
-			require.Empty(t, p.idle)
-		})
+	refuse := func(c net.Conn) {
+		_, _ = c.Read(make([]byte, 1))
+		<-time.After(clientCheckInterval * 3 / 2)
+		_, _ = io.WriteString(c, "HTTP/1.1 422 Unprocessable Content\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
 	}
+	requireRefused := func(t *testing.T, p *Pool) {
+		t.Helper()
+		res, body, err := do(p, request(http.MethodPost, strings.Repeat("x", 32<<20)), timeout)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusUnprocessableEntity, res.StatusCode)
+		require.Equal(t, "{}", body)
+		require.Empty(t, p.idle)
+	}
+	t.Run("and the rest is never read", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			p := New(&url.URL{Scheme: "http", Host: "service"}, Options{IdleTimeout: time.Hour, Dial: func(context.Context, string, string) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				go refuse(theirs)
+				return ours, nil
+			}})
+			t.Cleanup(p.Close)
+			requireRefused(t, p)
+		})
+	})
+	t.Run("and a reset", func(t *testing.T) {
+		t.Parallel()
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = listener.Close() })
+		go func() {
+			if c, err := listener.Accept(); err == nil {
+				refuse(c)
+				_ = c.Close()
+			}
+		}()
+		requireRefused(t, newPool(t, listener.Addr().String()))
+	})
 }
 
 func TestTheServiceNoticesThatTheClientLeft(t *testing.T) {
@@ -350,7 +381,7 @@ func TestTheServiceNoticesThatTheClientLeft(t *testing.T) {
 	ctx, leave := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() {
-		_, _, err := do(p, request(http.MethodGet, "").WithContext(ctx), time.Minute)
+		_, _, err := do(p, request(http.MethodGet, "").WithContext(ctx), timeout)
 		done <- err
 	}()
 	<-entered
@@ -377,23 +408,23 @@ func TestAResponseMayTakeLongerThanTheClientCheck(t *testing.T) {
 
 func TestTheDeadlineCoversTheResponseBody(t *testing.T) {
 	t.Parallel()
-	stop := make(chan struct{})
-	t.Cleanup(func() { close(stop) })
-	p, _ := newService(t, func(w io.Writer, _ *http.Request, _ int64) bool {
-		_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno")
-		<-stop
-		return false
+	synctest.Test(t, func(t *testing.T) {
+		p, _ := newPipedService(t, func(w io.Writer, _ *http.Request, _ int64) bool {
+			_, _ = io.WriteString(w, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nno")
+			return true
+		})
+		begin := time.Now()
+		_, body, err := do(p, request(http.MethodGet, ""), timeout)
+		require.ErrorIs(t, err, os.ErrDeadlineExceeded)
+		require.Equal(t, timeout, time.Since(begin))
+		require.Equal(t, "no", body)
+		require.Empty(t, p.idle)
 	})
-	_, body, err := do(p, request(http.MethodGet, ""), 300*time.Millisecond)
-	require.ErrorIs(t, err, os.ErrDeadlineExceeded)
-	require.Equal(t, "no", body)
-	require.Empty(t, p.idle)
 }
 
 func TestIdleConnectionsAreClosedAfterTheirTimeout(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		const timeout = 90 * time.Second
 		p := New(&url.URL{Scheme: "http", Host: "service"}, Options{MaxIdle: 8, IdleTimeout: timeout})
 		closed := make(chan time.Duration, 3)
 		begin := time.Now()
@@ -445,7 +476,7 @@ func TestWhatIsSent(t *testing.T) {
 		"Accept": {"a", "b"}, "Accept-Encoding": {"gzip"}, "Content-Length": {"7"}, "Host": {"elsewhere"},
 		"Connection": {"close"}, "Te": {"trailers"}, "Keep-Alive": {"1"}, "Proxy-Authorization": {"x"}, "Transfer-Encoding": {"chunked"},
 	}
-	_, _, err := do(p, r, time.Minute)
+	_, _, err := do(p, r, timeout)
 	require.NoError(t, err)
 	got := <-received
 	require.Equal(t, "/a%2Fb/c?x=1&y=%26;", got.RequestURI)
@@ -465,7 +496,7 @@ func TestABodyShorterThanAnnouncedIsNotSent(t *testing.T) {
 	})
 	r := request(http.MethodPost, "{}")
 	r.ContentLength = 3
-	_, _, err := do(p, r, time.Second)
+	_, _, err := do(p, r, timeout)
 	require.ErrorContains(t, err, "2 of 3 bytes")
 	require.Empty(t, p.idle)
 }

@@ -22,11 +22,11 @@ func Broker(t testing.TB) []string {
 
 const (
 	pollInterval = 10 * time.Millisecond
-	readTimeout  = 30 * time.Second
+	readTimeout  = time.Minute
 )
 
 // Read returns the first n messages of a topic, from all of its partitions. It waits for a topic that does not exist yet, and
-// fails the test after 30 s.
+// fails the test after a minute.
 func Read(t testing.TB, brokers []string, topic string, n int) []kafka.Message {
 	t.Helper()
 	// A group that joins while the topic is being created may never be assigned partitions.

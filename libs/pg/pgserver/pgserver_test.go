@@ -53,7 +53,7 @@ func start(t *testing.T, o pgserver.Options) *pgserver.Server {
 
 func stop(t *testing.T, s *pgserver.Server) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), 20*time.Second)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), time.Minute)
 	defer cancel()
 	require.NoError(t, s.Stop(ctx))
 }

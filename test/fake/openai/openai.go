@@ -82,7 +82,7 @@ func (s *Server) URL() string { return s.url }
 // Requests are all requests of an endpoint so far, in the order of their arrival.
 func (s *Server) Requests(endpoint string) []Request { return of(endpoint, s.requests.All()) }
 
-// WaitFor returns the requests of an endpoint once at least n have arrived, and fails the test after script.Patience. They may
+// WaitFor returns the requests of an endpoint once at least n have arrived, and fails the test after script.Timeout. They may
 // not be answered yet; Hold gives a gate to keep one that way.
 func (s *Server) WaitFor(t testing.TB, endpoint string, n int) []Request {
 	t.Helper()

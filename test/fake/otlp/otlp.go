@@ -64,7 +64,7 @@ func (s *Server) URL() string { return s.url }
 // Spans are all spans received so far, in the order of their arrival.
 func (s *Server) Spans() []Span { return s.spans.All() }
 
-// WaitFor returns the spans once done says that they are enough, and fails the test after script.Patience.
+// WaitFor returns the spans once done says that they are enough, and fails the test after script.Timeout.
 func (s *Server) WaitFor(t testing.TB, done func([]Span) bool) []Span {
 	t.Helper()
 	return s.spans.WaitFor(t, done)

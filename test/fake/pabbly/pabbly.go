@@ -91,7 +91,7 @@ func (s *Server) ByEventID() map[string][]Delivery {
 	return groups
 }
 
-// WaitFor returns the deliveries of an event type once at least n have arrived, and fails the test after script.Patience. They
+// WaitFor returns the deliveries of an event type once at least n have arrived, and fails the test after script.Timeout. They
 // may not be answered yet.
 func (s *Server) WaitFor(t testing.TB, event string, n int) []Delivery {
 	t.Helper()

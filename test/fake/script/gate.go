@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Patience is how long the waits that take a test go on before they fail it. A wait with another limit takes a context.
-const Patience = time.Minute
+// Timeout is how long the waits that take a test last before they fail it. It is long enough for a busy machine. A wait with
+// another limit takes a context.
+const Timeout = 2 * time.Minute
 
 // Gate holds a request until a test lets it go, so that the test can do something, a kill -9 say, at exactly that moment.
 // It may stand in the way of several requests.
@@ -33,15 +34,15 @@ func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerF
 // Arrived is closed once a request stands at the gate.
 func (g *Gate) Arrived() <-chan struct{} { return g.arrived }
 
-// Wait returns once a request stands at the gate, and fails the test after Patience.
+// Wait returns once a request stands at the gate, and fails the test after Timeout.
 func (g *Gate) Wait(t testing.TB) {
 	t.Helper()
-	timer := time.NewTimer(Patience)
+	timer := time.NewTimer(Timeout)
 	defer timer.Stop()
 	select {
 	case <-g.arrived:
 	case <-timer.C:
-		t.Fatalf("no request came to the gate within %s", Patience)
+		t.Fatalf("no request came to the gate within %s", Timeout)
 	}
 }
 

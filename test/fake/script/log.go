@@ -47,10 +47,10 @@ func (l *Log[T]) Wait(ctx context.Context, done func([]T) bool) ([]T, error) {
 	}
 }
 
-// WaitFor is Wait for a test: it fails the test after Patience.
+// WaitFor is Wait for a test: it fails the test after Timeout.
 func (l *Log[T]) WaitFor(t testing.TB, done func([]T) bool) []T {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), Patience)
+	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
 	defer cancel()
 	items, err := l.Wait(ctx, done)
 	if err != nil {

@@ -121,13 +121,21 @@ func TestAWorkerThatStopsIsNotABadRecording(t *testing.T) {
 
 func TestProgramsDieWithTheirWorker(t *testing.T) {
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
+	ctx, stop := context.WithCancel(t.Context())
 	dir := t.TempDir()
-	_, err := execute(ctx, dir, "sh", "-c", "sleep 60 & echo $! > child; wait")
-	require.Error(t, err)
-	raw, err := os.ReadFile(filepath.Join(dir, "child"))
-	require.NoError(t, err)
+	ended := make(chan error, 1)
+	go func() {
+		_, err := execute(ctx, dir, "sh", "-c", "sleep 300 & echo $! > new; mv new child; wait")
+		ended <- err
+	}()
+	var raw []byte
+	require.Eventually(t, func() (running bool) {
+		var err error
+		raw, err = os.ReadFile(filepath.Join(dir, "child"))
+		return err == nil
+	}, time.Minute, 10*time.Millisecond, "the program has started its child")
+	stop()
+	require.Error(t, <-ended)
 	child := filepath.Join("/proc", strings.TrimSpace(string(raw)), "stat")
 	require.Eventually(t, func() bool {
 		stat, err := os.ReadFile(child)

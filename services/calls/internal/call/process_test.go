@@ -337,16 +337,33 @@ func TestAWorkerThatHasToStopHandsBack(t *testing.T) {
 	require.Equal(t, []int{first}, f.priorities(t, id, c.Lease.Epoch))
 }
 
+// expiring is a context whose deadline has passed once expired is closed.
+type expiring struct {
+	context.Context
+	expired chan struct{}
+}
+
+func (e expiring) Done() <-chan struct{} { return e.expired }
+
+func (e expiring) Err() error {
+	select {
+	case <-e.expired:
+		return context.DeadlineExceeded
+	default:
+		return e.Context.Err()
+	}
+}
+
 func TestAJobThatTakesTooLongIsAFailure(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	f.processor.Waits = nil
 	id := f.create(t)
-	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
-	defer cancel()
-	f.provider.onTranscribe = func(ctx context.Context) error {
-		<-ctx.Done()
-		return ctx.Err()
+	ctx := expiring{t.Context(), make(chan struct{})}
+	f.provider.onTranscribe = func(inner context.Context) error {
+		close(ctx.expired)
+		<-inner.Done()
+		return inner.Err()
 	}
 	require.NoError(t, f.transcribe(t, ctx, id))
 	c := f.find(t, id)

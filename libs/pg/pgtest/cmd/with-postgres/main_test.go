@@ -64,7 +64,7 @@ func requireStopped(t *testing.T, dir, address string) {
 		}
 		running, _ := filepath.Glob(filepath.Join(dir, "*", "data", "postmaster.pid"))
 		return err != nil && len(running) == 0
-	}, 10*time.Second, 10*time.Millisecond, "postgres is still running")
+	}, time.Minute, 10*time.Millisecond, "postgres is still running")
 }
 
 func TestExitCodeIsTheCommands(t *testing.T) {
