@@ -41,7 +41,7 @@ type Client struct {
 // New returns a client for the service at base, such as http://calls:8080.
 func New(name, base string, tel telemetry.Set) *Client {
 	return &Client{
-		base: strings.TrimRight(base, "/"),
+		base: strings.TrimSuffix(base, "/"),
 		http: &http.Client{Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		tel:  tel,
 		breaker: gobreaker.NewCircuitBreaker[[]byte](gobreaker.Settings{
