@@ -81,10 +81,15 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 	for _, rt := range table {
 		// The gateway's own pages are mostly requested by probes, so they are logged at debug level.
 		name, level, handler := rt.ID, slog.LevelDebug, own[rt.ID]
-		if handler == nil {
-			name, level, handler = "gateway."+rt.ID, slog.LevelInfo, upstreams[rt.service].Buffered(rt.timeout)
-			if rt.timeout == openapi.Streamed {
-				handler = upstreams[rt.service].Stream()
+		if upstream := upstreams[rt.service]; handler == nil {
+			name, level = "gateway."+rt.ID, slog.LevelInfo
+			switch {
+			case upstream == nil:
+				return nil, fmt.Errorf("operation %s: the gateway knows no service %q", rt.ID, rt.service)
+			case rt.timeout == openapi.Streamed:
+				handler = upstream.Stream()
+			default:
+				handler = upstream.Buffered(rt.timeout)
 			}
 		}
 		if rt.timeout != openapi.Streamed {

@@ -40,6 +40,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	defer base.CloseIf(&err)
 	maxBytes := cfg.MaxAudioSizeMB << 20
+	base.MaxBody = maxBytes
 	recordings, err := bucket.Open(ctx, cfg.StorageURL, maxBytes, audio.Sniff)
 	if err != nil {
 		return nil, err

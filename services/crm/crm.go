@@ -32,10 +32,12 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 
-	clients := client.NewService(store.Clients(base.DB, base.Outbox), normalize, base.Clock)
-	calls := followup.Calls(store.Calls(base.DB), peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls"))
-	followups := followup.NewService(store.FollowUps(base.DB, base.Outbox), calls, base.Clock)
-	agents := agent.NewService(store.Agents(base.DB))
+	clients := &client.Service{Clients: store.Clients(base.DB, base.Outbox), NormalizePhone: normalize, Clock: base.Clock}
+	calls := peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls")
+	followups := &followup.Service{
+		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), Clock: base.Clock,
+	}
+	agents := &agent.Service{Agents: store.Agents(base.DB)}
 
 	feed.Routes(base.Consumer, followups, agents)
 	web.Routes(base.Router, clients, followups)

@@ -340,7 +340,7 @@ func TestACallWhoseEventHasNotArrived(t *testing.T) {
 	answers(403, `{"code":"call_forbidden","detail":"not yours"}`)
 	a.Do(a.agent, "POST", "/followups", body).Fails(403, "call_forbidden")
 	answers(401, `{"code":"token_revoked","detail":"log in"}`)
-	a.Do(a.agent, "POST", "/followups", body).Fails(401, "token_revoked")
+	a.Do(a.agent, "POST", "/followups", body).Fails(503, "service_unavailable") // crm has admitted the caller
 	for _, broken := range []func(){
 		func() { answers(500, `oops, 10.0.0.7 is down`) },
 		func() { answers(200, `not JSON`) },

@@ -45,7 +45,7 @@ func (c Config) Check() []string {
 
 func (c Config) checkWebhook() (problems []string) {
 	if c.WebhookURL != "" {
-		if err := pabbly.CheckURL(c.WebhookURL.Reveal()); err != nil {
+		if err := pabbly.CheckReceiver(c.WebhookURL.Reveal()); err != nil {
 			problems = append(problems, "PABBLY_WEBHOOK_URL "+err.Error())
 		}
 		if c.WebhookSecret == "" {

@@ -52,14 +52,16 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	sender := pabbly.New(pabbly.Options{AllowPrivate: allowed, Timeout: pabbly.Timeout, Clock: base.Clock}, tel)
 	base.Defer("sender", sender.Close)
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
-	deliveries := delivery.NewService(delivery.Parts{
+	deliveries := &delivery.Service{
 		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
-		Sender: sender, Observer: metrics, Clock: base.Clock, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL, Workers: cfg.Workers,
-	})
+		Sender: sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
+		Bulkhead: delivery.NewBulkhead(cfg.Workers),
+	}
 	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
 		return deliveries.Attempt(ctx, a.ID, a.Epoch)
 	})
-	enabled, err := endpoint.NewService(endpoints, deliveries, base.Clock).Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
+	environment := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, Clock: base.Clock}
+	enabled, err := environment.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
 	if err != nil {
 		return nil, err
 	}

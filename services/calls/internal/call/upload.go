@@ -53,9 +53,9 @@ func (s *Service) DiscardRecording(ctx context.Context, req UploadRequest) error
 	return nil
 }
 
-// Learn copies the client of an upload from crm when its event has not arrived yet. It goes before Upload, outside of its
+// EnsureClient fetches and stores the client of an upload from crm when its event has not arrived yet. It goes before Upload, outside of its
 // transaction: client_not_found, client_forbidden, or Unavailable while crm does not answer.
-func (s *Service) Learn(ctx context.Context, req UploadRequest) error {
+func (s *Service) EnsureClient(ctx context.Context, req UploadRequest) error {
 	if req.ClientID == nil {
 		return nil
 	}

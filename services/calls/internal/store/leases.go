@@ -48,9 +48,9 @@ func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
 	return ids, nil
 }
 
-// ListAbandoned lists the jobs that may have been abandoned.
+// ListAbandoned lists the jobs that a process fetched and did not begin, oldest first.
 func (s leases) ListAbandoned(ctx context.Context, limit int) ([]call.Job, error) {
-	found, err := s.jobs.Abandoned(ctx, Transcribe, limit)
+	found, err := s.jobs.Abandoned(ctx, Transcribe, "calls", limit)
 	abandoned := make([]call.Job, len(found))
 	for i, a := range found {
 		abandoned[i] = call.Job{CallID: a.ID, Epoch: a.Epoch}

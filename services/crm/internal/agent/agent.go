@@ -18,14 +18,11 @@ type Agent struct {
 	Active  bool
 }
 
-// Service follows auth's events.
-type Service struct{ agents copies.Store[Agent] }
-
-// NewService makes the service.
-func NewService(agents copies.Store[Agent]) *Service { return &Service{agents} }
+// Service copies agents from auth's events.
+type Service struct{ Agents copies.Store[Agent] }
 
 // OnAgentChanged copies the state of an agent.
 func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
 	a := e.Data
-	return s.agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email, Active: a.IsActive})
+	return s.Agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email, Active: a.IsActive})
 }

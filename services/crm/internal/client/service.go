@@ -31,14 +31,9 @@ type Filter struct {
 
 // Service is what agents do with their clients.
 type Service struct {
-	clients   Store
-	normalize NormalizePhone
-	clock     clock.Clock
-}
-
-// NewService makes the service.
-func NewService(clients Store, normalize NormalizePhone, c clock.Clock) *Service {
-	return &Service{clients, normalize, c}
+	Clients        Store
+	NormalizePhone NormalizePhone
+	Clock          clock.Clock
 }
 
 // Create adds a client of the caller.
@@ -47,12 +42,12 @@ func (s *Service) Create(ctx context.Context, req Fields) (Client, error) {
 	if err != nil {
 		return Client{}, err
 	}
-	fields, err := req.cleaned(s.normalize)
+	fields, err := req.cleaned(s.NormalizePhone)
 	if err != nil {
 		return Client{}, err
 	}
-	c, created := create(caller.AgentID, fields, s.clock.Now())
-	return c, s.clients.Create(ctx, c, created)
+	c, created := create(caller.AgentID, fields, s.Clock.Now())
+	return c, s.Clients.Create(ctx, c, created)
 }
 
 // ListRequest is the query of a list.
@@ -67,7 +62,7 @@ func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Client], e
 	if err != nil {
 		return page.Of[Client]{}, err
 	}
-	return s.clients.List(ctx, Filter{AgentID: caller.Scope(), Q: req.Q, Request: req.Request})
+	return s.Clients.List(ctx, Filter{AgentID: caller.Scope(), Q: req.Q, Request: req.Request})
 }
 
 // IDRequest names one client.
@@ -81,7 +76,7 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (Client, error) {
 	if err != nil {
 		return Client{}, err
 	}
-	c, err := s.clients.Find(ctx, req.ID)
+	c, err := s.Clients.Find(ctx, req.ID)
 	if err != nil {
 		return Client{}, err
 	}
@@ -127,16 +122,16 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Cl
 	if err != nil {
 		return Client{}, err
 	}
-	return s.clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
+	return s.Clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
 		fields := c.Fields
 		edit(&fields)
-		if fields, err = fields.cleaned(s.normalize); err != nil {
+		if fields, err = fields.cleaned(s.NormalizePhone); err != nil {
 			return nil, err
 		}
-		return []event.Event{c.edit(fields, s.clock.Now())}, nil
+		return []event.Event{c.edit(fields, s.Clock.Now())}, nil
 	})
 }
 
@@ -146,10 +141,10 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, s.clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
+	return struct{}{}, s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
-		return []event.Event{c.erase(s.clock.Now())}, nil
+		return []event.Event{c.erase(s.Clock.Now())}, nil
 	})
 }

@@ -37,14 +37,14 @@ func callForbidden() error {
 
 // OnCallChanged copies the state of a call. Follow-ups keep the client and lead that they were made for.
 func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Call]) error {
-	return s.calls.Upsert(ctx, copyOf(e.Data))
+	return s.Calls.Upsert(ctx, copyOf(e.Data))
 }
 
 // OnCallDeleted marks the copy. Follow-ups stay: what was promised to a client is still to be done.
 func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Call]) error {
 	c := copyOf(e.Data)
 	c.Deleted = true
-	return s.calls.Upsert(ctx, c)
+	return s.Calls.Upsert(ctx, c)
 }
 
 func copyOf(c events.Call) Call {

@@ -36,14 +36,9 @@ const defaultDue = 24 * time.Hour
 
 // Service is what agents do with their follow-ups.
 type Service struct {
-	followups Store
-	calls     copies.Of[Call]
-	clock     clock.Clock
-}
-
-// NewService makes the service.
-func NewService(followups Store, calls copies.Of[Call], c clock.Clock) *Service {
-	return &Service{followups, calls, c}
+	FollowUps Store
+	Calls     copies.Of[Call]
+	Clock     clock.Clock
 }
 
 // CreateRequest is a follow-up as the dashboard sends it.
@@ -54,10 +49,10 @@ type CreateRequest struct {
 	Notes   *string   `json:"notes"`
 }
 
-// Learn copies the call of a new follow-up from the calls service when its event has not arrived yet. It goes before Create,
+// EnsureCall fetches and stores the call of a new follow-up from the calls service when its event has not arrived yet. It goes before Create,
 // outside of its transaction: call_not_found, call_forbidden, or Unavailable while calls does not answer.
-func (s *Service) Learn(ctx context.Context, req CreateRequest) error {
-	return s.calls.Ensure(ctx, req.CallID)
+func (s *Service) EnsureCall(ctx context.Context, req CreateRequest) error {
+	return s.Calls.Ensure(ctx, req.CallID)
 }
 
 // Create schedules a follow-up for a call.
@@ -72,14 +67,14 @@ type CreateForCallRequest struct {
 	DueDate *time.Time `json:"due_date"` // tomorrow at this time when it is left out
 }
 
-// LearnForCall is Learn for CreateForCall.
-func (s *Service) LearnForCall(ctx context.Context, req CreateForCallRequest) error {
-	return s.calls.Ensure(ctx, req.CallID)
+// EnsureCallOfPath is EnsureCall for CreateForCall.
+func (s *Service) EnsureCallOfPath(ctx context.Context, req CreateForCallRequest) error {
+	return s.Calls.Ensure(ctx, req.CallID)
 }
 
 // CreateForCall is Create in the phone app's form.
 func (s *Service) CreateForCall(ctx context.Context, req CreateForCallRequest) (FollowUp, error) {
-	due := s.clock.Now().Add(defaultDue)
+	due := s.Clock.Now().Add(defaultDue)
 	if req.DueDate != nil {
 		due = *req.DueDate
 	}
@@ -91,11 +86,11 @@ func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp
 	if err != nil {
 		return FollowUp{}, err
 	}
-	call, err := s.calls.Get(ctx, caller, callID)
+	call, err := s.Calls.Get(ctx, caller, callID)
 	if err != nil {
 		return FollowUp{}, err
 	}
-	return s.followups.Create(ctx, schedule(call, f, s.clock.Now()), (*FollowUp).scheduled)
+	return s.FollowUps.Create(ctx, schedule(call, f, s.Clock.Now()), (*FollowUp).scheduled)
 }
 
 // ListRequest is the query of a list. What is empty or nil does not filter.
@@ -115,7 +110,7 @@ func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[FollowUp],
 	if err != nil {
 		return page.Of[FollowUp]{}, err
 	}
-	return s.followups.List(ctx, Filter{AgentID: caller.Scope(), Now: s.clock.Now(), ListRequest: req})
+	return s.FollowUps.List(ctx, Filter{AgentID: caller.Scope(), Now: s.Clock.Now(), ListRequest: req})
 }
 
 // IDRequest names one follow-up.
@@ -129,7 +124,7 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (FollowUp, error) {
 	if err != nil {
 		return FollowUp{}, err
 	}
-	x, err := s.followups.Find(ctx, req.ID)
+	x, err := s.FollowUps.Find(ctx, req.ID)
 	if err != nil {
 		return FollowUp{}, err
 	}
@@ -147,7 +142,7 @@ type ReplaceRequest struct {
 // Replace writes every field.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (FollowUp, error) {
 	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) {
-		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.clock.Now()), nil
+		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.Clock.Now()), nil
 	})
 }
 
@@ -168,13 +163,13 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (FollowUp, erro
 		}
 		req.Task.Apply(&f.Task)
 		req.Notes.Apply(&f.Notes)
-		return x.edit(f, s.clock.Now()), nil
+		return x.edit(f, s.Clock.Now()), nil
 	})
 }
 
 // Complete completes a follow-up. Doing it again changes nothing.
 func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) { return x.complete(s.clock.Now()), nil })
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) { return x.complete(s.Clock.Now()), nil })
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error) {
@@ -182,16 +177,16 @@ func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]e
 	if err != nil {
 		return FollowUp{}, err
 	}
-	return s.followups.Change(ctx, id, guarded)
+	return s.FollowUps.Change(ctx, id, guarded)
 }
 
 // Delete removes a follow-up.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
-	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.clock.Now()), nil })
+	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.Clock.Now()), nil })
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, s.followups.Remove(ctx, req.ID, guarded)
+	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, guarded)
 }
 
 // guard lets fn only touch what the caller of ctx may change.

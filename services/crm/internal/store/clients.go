@@ -95,7 +95,8 @@ func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) 
 	return c, err
 }
 
-// Remove deletes a client and takes it out of its follow-ups, whose versions grow: what they show changes.
+// Remove deletes a client and takes it out of its follow-ups, whose versions grow because what they show changes. No event says
+// so: who copies a follow-up reads client.deleted as well.
 func (s clients) Remove(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		return s.Table.Remove(ctx, id, func(c *client.Client) ([]event.Event, error) {

@@ -8,7 +8,7 @@ import (
 
 func TestBulkhead(t *testing.T) {
 	t.Parallel()
-	b := newBulkhead(8)
+	b := NewBulkhead(8)
 	for range 4 {
 		require.True(t, b.acquire("slow"), "half of the workers are free for anybody")
 	}
@@ -22,7 +22,7 @@ func TestBulkhead(t *testing.T) {
 	b.release("slow")
 	require.True(t, b.acquire("slow"))
 
-	one := newBulkhead(1)
+	one := NewBulkhead(1)
 	require.True(t, one.acquire("a"))
 	require.False(t, one.acquire("a"))
 	one.release("a")

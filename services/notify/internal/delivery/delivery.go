@@ -196,6 +196,17 @@ func (d *Delivery) record(epoch int64, a Attempt, jitter float64, now time.Time)
 	}
 }
 
+// reject ends the delivery of the job of that epoch before its first attempt: it has no payload that can be sent.
+func (d *Delivery) reject(epoch int64, now time.Time) ([]event.Event, error) {
+	if err := d.checkJob(epoch); err != nil {
+		return nil, err
+	}
+	reason := "payload_invalid"
+	d.Stop()
+	d.finish(Dead, &reason, now)
+	return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
+}
+
 // hold stops an open delivery that no worker is sending.
 func (d *Delivery) hold(endpointReason string, now time.Time) {
 	if d.open() && d.Holder == nil {

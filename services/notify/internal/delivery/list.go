@@ -21,7 +21,7 @@ type Filter struct {
 
 // List is a page of deliveries. The route decides who may see them: an admin.
 func (s *Service) List(ctx context.Context, f Filter) (page.Of[Delivery], error) {
-	return s.deliveries.List(ctx, f)
+	return s.Deliveries.List(ctx, f)
 }
 
 // IDRequest names one delivery.
@@ -38,7 +38,7 @@ type Detail struct {
 
 // Get is one delivery.
 func (s *Service) Get(ctx context.Context, req IDRequest) (Detail, error) {
-	d, err := s.deliveries.Find(ctx, req.ID)
+	d, err := s.Deliveries.Find(ctx, req.ID)
 	if err != nil {
 		return Detail{}, err
 	}

@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -44,6 +45,9 @@ func (l links) to(kind, id string) string {
 // facts are the fields of a payload by key. Every key of an event type is always there.
 type facts map[string]any
 
+// errPayload is the cause of every error of a payload. It is permanent: the data of an event never changes.
+var errPayload = errors.New("the payload cannot be made")
+
 // render makes the exact bytes that are signed and sent: canonical JSON, that is UTF-8 with sorted keys and no spaces.
 // Only what JSON demands is escaped (quotes, backslashes, control characters), and U+2028 and U+2029; <, > and & are not.
 func render(p endpoint.Profile, d Delivery, who people, l links) ([]byte, error) {
@@ -54,13 +58,13 @@ func render(p endpoint.Profile, d Delivery, who people, l links) ([]byte, error)
 		}
 		body, err := canonical(f.inProfile(p, d))
 		if err != nil {
-			return nil, fmt.Errorf("encode the payload: %w", err)
+			return nil, fmt.Errorf("%w: %w", errPayload, err)
 		}
 		if len(body) <= maxBody {
 			return body, nil
 		}
 	}
-	return nil, fmt.Errorf("the payload of delivery %s does not fit into %d bytes", d.ID, maxBody)
+	return nil, fmt.Errorf("%w: delivery %s does not fit into %d bytes", errPayload, d.ID, maxBody)
 }
 
 func canonical(v any) ([]byte, error) {
@@ -88,17 +92,17 @@ func (m limit) facts(d Delivery, who people, l links) (facts, error) {
 	case events.TranscriptionCompleted.Name:
 		var call events.Call
 		if err := json.Unmarshal(d.Data, &call); err != nil {
-			return nil, fmt.Errorf("read the call of delivery %s: %w", d.ID, err)
+			return nil, fmt.Errorf("%w: read the call of delivery %s: %w", errPayload, d.ID, err)
 		}
 		return m.call(call, who, l), nil
 	case events.FollowUpScheduled.Name:
 		var f events.FollowUp
 		if err := json.Unmarshal(d.Data, &f); err != nil {
-			return nil, fmt.Errorf("read the follow-up of delivery %s: %w", d.ID, err)
+			return nil, fmt.Errorf("%w: read the follow-up of delivery %s: %w", errPayload, d.ID, err)
 		}
 		return m.followUp(f, who, l), nil
 	default:
-		return nil, fmt.Errorf("event %s has no payload", d.Event)
+		return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 	}
 }
 

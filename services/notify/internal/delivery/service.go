@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
@@ -79,8 +80,8 @@ type Observer interface {
 	Attempted(ctx context.Context, d Delivery, a Attempt)
 }
 
-// Parts is what the service is made of.
-type Parts struct {
+// Service delivers webhooks.
+type Service struct {
 	Deliveries Store
 	Jobs       Jobs
 	Endpoints  Endpoints
@@ -89,34 +90,11 @@ type Parts struct {
 	Sender     Sender
 	Observer   Observer
 	Clock      clock.Clock
+	Log        *slog.Logger
 	Jitter     func() float64 // 0 to 1, spreads what would happen at the same moment
 	Holder     string         // names this process in leases
 	PublicURL  string         // of the API, for the links in payloads
-	Workers    int            // of this process
-}
-
-// Service delivers webhooks.
-type Service struct {
-	deliveries Store
-	jobs       Jobs
-	endpoints  Endpoints
-	agents     copies.Store[Agent]
-	clients    copies.Store[Client]
-	sender     Sender
-	observer   Observer
-	clock      clock.Clock
-	jitter     func() float64
-	holder     string
-	links      links
-	bulkhead   *bulkhead
-}
-
-// NewService makes the service.
-func NewService(p Parts) *Service {
-	return &Service{
-		deliveries: p.Deliveries, jobs: p.Jobs, endpoints: p.Endpoints, agents: p.Agents, clients: p.Clients, sender: p.Sender, observer: p.Observer,
-		clock: p.Clock, jitter: p.Jitter, holder: p.Holder, links: links{p.PublicURL}, bulkhead: newBulkhead(p.Workers),
-	}
+	Bulkhead   *Bulkhead
 }
 
 // OnTranscriptionCompleted makes the deliveries of a transcribed call.
@@ -131,20 +109,20 @@ func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[even
 
 // deliver makes a delivery for every endpoint that wants the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
-	endpoints, err := s.endpoints.List(ctx)
+	endpoints, err := s.Endpoints.List(ctx)
 	if err != nil {
 		return err
 	}
 	var deliveries []Delivery
 	for _, to := range endpoints {
 		if to.Wants(e.Type) {
-			deliveries = append(deliveries, create(to.ID, e, callID, s.clock.Now()))
+			deliveries = append(deliveries, create(to.ID, e, callID, s.Clock.Now()))
 		}
 	}
 	if len(deliveries) == 0 {
 		return nil
 	}
-	return s.deliveries.Create(ctx, deliveries...)
+	return s.Deliveries.Create(ctx, deliveries...)
 }
 
 const (
@@ -171,33 +149,36 @@ func superseded(err error) bool {
 }
 
 func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
-	d, err := s.deliveries.Find(ctx, id)
+	d, err := s.Deliveries.Find(ctx, id)
 	if err != nil {
 		return err
 	}
 	if err := d.checkJob(epoch); err != nil {
 		return err
 	}
-	to, err := s.endpoints.Find(ctx, d.EndpointID)
+	to, err := s.Endpoints.Find(ctx, d.EndpointID)
 	if err != nil {
 		return err
 	}
 	if !to.Enabled {
-		return s.change(ctx, id, func(d *Delivery) error { d.hold(*to.DisabledReason, s.clock.Now()); return nil })
+		return s.change(ctx, id, func(d *Delivery) error { d.hold(*to.DisabledReason, s.Clock.Now()); return nil })
 	}
-	if !s.bulkhead.acquire(to.ID) {
-		return s.postpone(ctx, id, epoch, time.Duration(float64(busyWait)*(0.5+s.jitter())))
+	if !s.Bulkhead.acquire(to.ID) {
+		return s.postpone(ctx, id, epoch, time.Duration(float64(busyWait)*(0.5+s.Jitter())))
 	}
-	defer s.bulkhead.release(to.ID)
+	defer s.Bulkhead.release(to.ID)
 	body, err := s.body(ctx, d, to.Profile)
+	if errors.Is(err, errPayload) {
+		return s.reject(ctx, id, epoch, err)
+	}
 	if err != nil {
 		return err
 	}
 	if body == nil {
 		return s.postpone(ctx, id, epoch, copyWait)
 	}
-	d, err = s.deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) {
-		return nil, d.begin(epoch, s.holder, body, s.clock.Now())
+	d, err = s.Deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) {
+		return nil, d.begin(epoch, s.Holder, body, s.Clock.Now())
 	})
 	if err != nil {
 		return err
@@ -208,8 +189,8 @@ func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 // send sends a delivery that this worker has begun, and records the answer. A process that stops hands the delivery back
 // instead.
 func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (err error) {
-	a, epoch := Attempt{StartedAt: s.clock.Now()}, d.Epoch
-	a.Answer, err = s.sender.Send(ctx, Message{URL: to.URL, Secrets: to.Secrets, Event: d.Event, EventID: d.EventID, Body: d.Body})
+	a, epoch := Attempt{StartedAt: s.Clock.Now()}, d.Epoch
+	a.Answer, err = s.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Secrets, Event: d.Event, EventID: d.EventID, Body: d.Body})
 	if err != nil {
 		return err // the lease expires, and the delivery is tried again then
 	}
@@ -218,15 +199,15 @@ func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (e
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
 	defer cancel()
 	if stopped {
-		return s.change(ctx, d.ID, func(d *Delivery) error { return d.handBack(epoch, s.clock.Now()) })
+		return s.change(ctx, d.ID, func(d *Delivery) error { return d.handBack(epoch, s.Clock.Now()) })
 	}
-	d, err = s.deliveries.Change(ctx, d.ID, func(d *Delivery) ([]event.Event, error) {
-		return d.record(epoch, a, s.jitter(), s.clock.Now())
+	d, err = s.Deliveries.Change(ctx, d.ID, func(d *Delivery) ([]event.Event, error) {
+		return d.record(epoch, a, s.Jitter(), s.Clock.Now())
 	})
 	if err != nil {
 		return err
 	}
-	s.observer.Attempted(ctx, d, d.Log[len(d.Log)-1])
+	s.Observer.Attempted(ctx, d, d.Log[len(d.Log)-1])
 	if d.Status == Held {
 		return s.disable(ctx, to.ID, endpoint.Gone)
 	}
@@ -235,8 +216,8 @@ func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (e
 
 // disable stops everything to an endpoint. A crash before it costs one more request: the next delivery is answered 410 too.
 func (s *Service) disable(ctx context.Context, endpointID, reason string) error {
-	_, err := s.endpoints.Change(ctx, endpointID, func(e *endpoint.Endpoint) error {
-		e.Disable(reason, s.clock.Now())
+	_, err := s.Endpoints.Change(ctx, endpointID, func(e *endpoint.Endpoint) error {
+		e.Disable(reason, s.Clock.Now())
 		return nil
 	})
 	if err != nil {
@@ -247,31 +228,47 @@ func (s *Service) disable(ctx context.Context, endpointID, reason string) error 
 
 // Hold stops the open deliveries of a disabled endpoint. One that is being sent is held when its next job runs.
 func (s *Service) Hold(ctx context.Context, endpointID, reason string) error {
-	return s.deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Pending, Retrying}}, func(d *Delivery) {
-		d.hold(reason, s.clock.Now())
+	return s.Deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Pending, Retrying}}, func(d *Delivery) {
+		d.hold(reason, s.Clock.Now())
 	})
 }
 
 // Resume sends the held deliveries of an endpoint that is enabled again.
 func (s *Service) Resume(ctx context.Context, endpointID string) error {
-	return s.deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Held}}, func(d *Delivery) {
-		d.resume(s.clock.Now())
+	return s.Deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Held}}, func(d *Delivery) {
+		d.resume(s.Clock.Now())
 	})
 }
 
-// Rescue sends again what a process that died was sending, or had fetched and not begun.
+// Rescue sends again what a process that died was sending, or had fetched and not begun. It also resumes deliveries that were
+// held when their endpoint had just been enabled, or that a crash after enabling it left held.
 func (s *Service) Rescue(ctx context.Context) error {
-	reclaim := func(d *Delivery) { d.reclaim(s.clock.Now()) }
-	return errors.Join(s.deliveries.ChangeEach(ctx, Selection{Expired: true}, reclaim), s.requeueAbandoned(ctx))
+	reclaim := func(d *Delivery) { d.reclaim(s.Clock.Now()) }
+	return errors.Join(s.Deliveries.ChangeEach(ctx, Selection{Expired: true}, reclaim), s.requeueAbandoned(ctx), s.resumeEnabled(ctx))
+}
+
+func (s *Service) resumeEnabled(ctx context.Context) error {
+	endpoints, err := s.Endpoints.List(ctx)
+	if err != nil {
+		return err
+	}
+	for _, e := range endpoints {
+		if e.Enabled {
+			if err := s.Resume(ctx, e.ID); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (s *Service) requeueAbandoned(ctx context.Context) error {
-	abandoned, err := s.jobs.ListAbandoned(ctx)
+	abandoned, err := s.Jobs.ListAbandoned(ctx)
 	if err != nil {
 		return err
 	}
 	for _, j := range abandoned {
-		err := s.change(ctx, j.DeliveryID, func(d *Delivery) error { return d.requeue(j.Epoch, s.clock.Now()) })
+		err := s.change(ctx, j.DeliveryID, func(d *Delivery) error { return d.requeue(j.Epoch, s.Clock.Now()) })
 		if err != nil && !superseded(err) {
 			return err
 		}
@@ -279,12 +276,22 @@ func (s *Service) requeueAbandoned(ctx context.Context) error {
 	return nil
 }
 
+// reject ends a delivery that can never be sent. The cause is logged, because nobody but a developer can do something about it.
+func (s *Service) reject(ctx context.Context, id string, epoch int64, cause error) error {
+	_, err := s.Deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) { return d.reject(epoch, s.Clock.Now()) })
+	if err != nil {
+		return err
+	}
+	s.Log.ErrorContext(ctx, "a delivery can never be sent", "error", cause)
+	return nil
+}
+
 func (s *Service) postpone(ctx context.Context, id string, epoch int64, wait time.Duration) error {
-	return s.change(ctx, id, func(d *Delivery) error { return d.postpone(epoch, wait, s.clock.Now()) })
+	return s.change(ctx, id, func(d *Delivery) error { return d.postpone(epoch, wait, s.Clock.Now()) })
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*Delivery) error) error {
-	_, err := s.deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) { return nil, fn(d) })
+	_, err := s.Deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) { return nil, fn(d) })
 	return err
 }
 
@@ -298,8 +305,8 @@ func (s *Service) body(ctx context.Context, d Delivery, p endpoint.Profile) ([]b
 	if err != nil {
 		return nil, err
 	}
-	if !complete && s.clock.Now().Before(d.CreatedAt.Add(copyTimeout)) {
+	if !complete && s.Clock.Now().Before(d.CreatedAt.Add(copyTimeout)) {
 		return nil, nil
 	}
-	return render(p, d, who, s.links)
+	return render(p, d, who, links{s.PublicURL})
 }

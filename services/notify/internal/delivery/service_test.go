@@ -103,11 +103,11 @@ func start(t *testing.T) *rig {
 		t: t, db: db, endpoints: endpoints, deliveries: &watched{Store: deliveries, waits: map[string]*time.Duration{}},
 		clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), receiver: &receiver{answer: status(http.StatusOK)},
 	}
-	r.Service = delivery.NewService(delivery.Parts{
+	r.Service = &delivery.Service{
 		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Sender: r.receiver,
-		Observer: nobody{}, Clock: r.clock, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Workers: 4,
-	})
-	r.seeding = endpoint.NewService(endpoints, r.Service, r.clock)
+		Observer: nobody{}, Clock: r.clock, Log: tel.Log, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Bulkhead: delivery.NewBulkhead(4),
+	}
+	r.seeding = &endpoint.Service{Endpoints: endpoints, Deliveries: r.Service, Clock: r.clock}
 	require.NoError(t, r.OnAgentChanged(t.Context(), event.Received[events.Agent]{Data: events.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
 	return r
 }
@@ -286,6 +286,33 @@ func TestADeliveryWhoseEndpointIsDisabledMeanwhileIsHeld(t *testing.T) {
 	_, err = r.endpoints.Change(t.Context(), e[0].ID, func(e *endpoint.Endpoint) error { e.Disable(endpoint.Gone, r.clock.Now()); return nil })
 	require.NoError(t, err)
 	require.Equal(t, delivery.Held, r.doJob(id).Status)
+	require.Empty(t, r.receiver.got)
+}
+
+// The endpoint was read before it was enabled, and the delivery is held after its deliveries were resumed.
+func TestADeliveryThatIsHeldTooLateIsResumed(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	id := r.deliver(nil)
+	_, err := r.db.Pool().Exec(t.Context(), `update deliveries set status = 'held', reason = 'endpoint_gone', next_attempt_at = null`)
+	require.NoError(t, err)
+	require.NoError(t, r.Rescue(t.Context()))
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
+}
+
+func TestADeliveryWhoseEventCannotBeReadIsDead(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	id := r.deliver(nil)
+	_, err := r.db.Pool().Exec(t.Context(), `update deliveries set data = '[]'`)
+	require.NoError(t, err)
+	d := r.doJob(id)
+	require.Equal(t, delivery.Dead, d.Status)
+	require.Equal(t, "payload_invalid", *d.Reason)
+	require.Nil(t, d.NextAttemptAt)
+	require.Equal(t, []string{"webhook.dead"}, r.events())
 	require.Empty(t, r.receiver.got)
 }
 

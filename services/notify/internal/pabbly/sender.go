@@ -85,8 +85,8 @@ func New(o Options, tel telemetry.Set) *Sender {
 // Close closes idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
-// CheckURL says what is wrong with the address of a receiver, without repeating it.
-func CheckURL(text string) error {
+// CheckReceiver says what is wrong with the address of a receiver, without repeating it.
+func CheckReceiver(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":

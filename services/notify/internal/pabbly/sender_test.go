@@ -306,11 +306,11 @@ func TestWithoutAGoodSecretNothingIsSent(t *testing.T) {
 	require.NoError(t, pabbly.CheckSecret("any text"))
 }
 
-func TestCheckURL(t *testing.T) {
+func TestCheckReceiver(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, pabbly.CheckURL("https://connect.pabbly.com/workflow/sendwebhookdata/abc"))
+	require.NoError(t, pabbly.CheckReceiver("https://connect.pabbly.com/workflow/sendwebhookdata/abc"))
 	for _, url := range []string{"", "connect.pabbly.com/x", "ftp://x/y", "https://user:password@x/y", "https://user@x/y", "http:///x", "http://%zz"} {
-		err := pabbly.CheckURL(url)
+		err := pabbly.CheckReceiver(url)
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "password@")
 	}

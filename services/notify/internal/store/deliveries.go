@@ -163,7 +163,7 @@ const abandonedLimit = 1000
 
 // ListAbandoned lists jobs that a process fetched a while ago.
 func (s *deliveries) ListAbandoned(ctx context.Context) ([]delivery.Abandoned, error) {
-	found, err := s.jobs.Abandoned(ctx, Attempt, abandonedLimit)
+	found, err := s.jobs.Abandoned(ctx, Attempt, "deliveries", abandonedLimit)
 	if err != nil {
 		return nil, err
 	}
