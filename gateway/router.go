@@ -23,15 +23,15 @@ import (
 const compressFrom = 1 << 10 // bytes of JSON
 
 // newRates makes the rate limits of each class.
-func newRates(r Rates, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
+func newRates(r Rates, c clock.Clock, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
 	limited := guard.NewLimited()
 	if err := tel.Metrics.Register(limited); err != nil {
 		return nil, fmt.Errorf("register the metric of rate limits: %w", err)
 	}
-	rates := map[openapi.Class]*guard.Rate{openapi.Login: guard.NewRate(string(openapi.Login), 0, r.Login, limited, clock.System{})}
+	rates := map[openapi.Class]*guard.Rate{openapi.Login: guard.NewRate(string(openapi.Login), 0, r.Login, limited, c)}
 	perClass := map[openapi.Class]int{openapi.Upload: r.Upload, openapi.Read: r.Read, openapi.Write: r.Write, openapi.Analytics: r.Analytics}
-	for c, perAgent := range perClass {
-		rates[c] = guard.NewRate(string(c), perAgent, perAgent*r.AddressFactor, limited, clock.System{})
+	for class, perAgent := range perClass {
+		rates[class] = guard.NewRate(string(class), perAgent, perAgent*r.AddressFactor, limited, c)
 	}
 	return rates, nil
 }
@@ -52,6 +52,7 @@ func compressed(plain, zipped http.Handler) http.Handler {
 type pages struct {
 	contract []byte
 	ready    map[string]run.Ready
+	clock    clock.Clock
 	tel      telemetry.Set
 }
 
@@ -61,7 +62,7 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 	if err != nil {
 		return nil, fmt.Errorf("read the routes from the contract: %w", err)
 	}
-	rates, err := newRates(cfg.Rates, p.tel)
+	rates, err := newRates(cfg.Rates, p.clock, p.tel)
 	if err != nil {
 		return nil, err
 	}

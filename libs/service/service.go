@@ -89,7 +89,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 		return nil, err
 	}
 	b.Jobs = job.New(b.DB, chain, tel)
-	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, tel)
+	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, b.Clock, tel)
 	document, err := contract.OpenAPI()
 	if err != nil {
 		return nil, err

@@ -81,7 +81,7 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 // publicKeys are the keys of auth as another service fetches them.
 func (a app) publicKeys() *token.Remote {
 	a.T.Helper()
-	keys := token.Fetch(a.URL+"/.well-known/jwks.json", http.DefaultClient, telemetry.Nop())
+	keys := token.Fetch(a.URL+"/.well-known/jwks.json", http.DefaultClient, clock.System{}, telemetry.Nop())
 	servicetest.Run(a.T, keys)
 	a.Await("the keys are fetched", func() bool { return keys.Ready(a.T.Context()) == nil })
 	return keys

@@ -29,6 +29,7 @@ const unrouted = "gateway.unrouted" // no such path or method, or refused before
 
 // Recorder records requests.
 type Recorder struct {
+	clock    clock.Clock
 	tel      telemetry.Set
 	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
@@ -36,8 +37,9 @@ type Recorder struct {
 }
 
 // New makes a recorder and registers its metrics.
-func New(tel telemetry.Set) (*Recorder, error) {
+func New(c clock.Clock, tel telemetry.Set) (*Recorder, error) {
 	r := &Recorder{
+		clock:  c,
 		tel:    tel,
 		tracer: tel.Tracer(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -167,7 +169,7 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 	}
 	// Not through the Logger, which would look up the source line of this call for every request.
 	if log := rec.tel.Log.Handler(); log.Enabled(ctx, level) {
-		line := slog.NewRecord(clock.System{}.Now(), level, "request", 0)
+		line := slog.NewRecord(rec.clock.Now(), level, "request", 0)
 		line.AddAttrs(slog.String("op", w.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
 			slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)))
 		if code != "" {

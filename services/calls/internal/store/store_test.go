@@ -16,8 +16,8 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -45,12 +45,7 @@ func open(t *testing.T) fixture {
 func on(t *testing.T, db *pg.DB) fixture {
 	t.Helper()
 	tel := telemetry.Nop()
-	chain, err := op.NewChain(tel, pg.Classify)
-	require.NoError(t, err)
-	jobs := job.New(db, chain, tel)
-	for _, kind := range []job.Kind{store.Transcribe, store.Erase} {
-		jobs.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
-	}
+	jobs := jobtest.Queue(t, db, store.Transcribe, store.Erase)
 	return fixture{db, tel, store.Calls(db, outbox.New(db, tel), jobs, tel)}
 }
 
