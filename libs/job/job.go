@@ -66,7 +66,7 @@ type Work func(ctx context.Context, a Args) error
 // Limits are the limits of one kind in one process.
 type Limits struct {
 	Workers int           // concurrent jobs
-	Timeout time.Duration // of one job; its context ends after it
+	Timeout time.Duration // of one job; its context ends after it. River looks for lost jobs after the longest timeout of all kinds
 }
 
 const (
