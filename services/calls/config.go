@@ -41,7 +41,7 @@ type Provider struct {
 	Model string `env:"MODEL"`
 }
 
-// Defaults is what needs no setting.
+// Defaults returns the default settings.
 func Defaults() Config {
 	return Config{
 		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour,
@@ -51,7 +51,7 @@ func Defaults() Config {
 	}
 }
 
-// Check lists everything that is wrong with the settings.
+// Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckURL("CRM_URL", c.CRMURL, "http://crm:8080"))
 	if u, err := url.Parse(c.StorageURL); err != nil || u.Scheme == "" {

@@ -25,12 +25,12 @@ type Config struct {
 // maxWorkers is far beyond what one process can send: a typing error must not open a million sockets.
 const maxWorkers = 1000
 
-// Defaults is what needs no setting.
+// Defaults returns the default settings.
 func Defaults() Config {
 	return Config{Config: service.Defaults(), PublicURL: "http://127.0.0.1:8000", Workers: 32}
 }
 
-// Check lists everything that is wrong with the settings.
+// Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey),
 		conf.CheckURL("PUBLIC_URL", c.PublicURL, "https://crm.example.com"), c.checkWebhook())

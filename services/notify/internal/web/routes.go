@@ -6,7 +6,7 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/notify.yaml.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/notify.yaml.
 func Routes(r *rpc.Router, deliveries *delivery.Service) {
 	// Every change of a delivery raises the epoch of its lease.
 	version := rpc.Version(func(d delivery.Detail) int64 { return d.Epoch })
