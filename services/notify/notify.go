@@ -26,7 +26,7 @@ import (
 const (
 	name           = "notify"
 	rescueInterval = 5 * time.Second
-	jobTimeout     = 2 * pabbly.Timeout // the request and everything around it
+	jobTimeout     = 2 * pabbly.Timeout // the request and all database work
 )
 
 // New connects to the database, migrates it and listens. Nothing is served or sent before Run.
