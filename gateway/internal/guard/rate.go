@@ -19,7 +19,7 @@ import (
 
 // The rate limit headers of draft-ietf-httpapi-ratelimit-headers-07.
 const (
-	rateLimit     = "Ratelimit-Limit"     // requests per minute, and at once
+	rateLimit     = "Ratelimit-Limit"     // requests per minute, and the largest burst
 	rateRemaining = "Ratelimit-Remaining" // requests that are allowed now
 	rateReset     = "Ratelimit-Reset"     // seconds until the full limit is available again
 )

@@ -23,7 +23,7 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 type Options struct {
 	Dial        Dial          // with its own timeout
 	MaxIdle     int           // idle connections
-	IdleTimeout time.Duration // after which an idle connection is closed; less than the service's own
+	IdleTimeout time.Duration // after which an idle connection is closed; less than the service's idle timeout
 }
 
 // Pool sends requests to one service. It is safe for concurrent use.

@@ -77,7 +77,7 @@ type Answer struct {
 	StatusCode *int `json:"status_code"` // of HTTP; null without a response
 	// Error is timeout, dns, connect, tls, address_refused, connection_lost or secret_invalid; null with a response.
 	Error      *string       `json:"error"`
-	Excerpt    string        `json:"answer"` // its first kilobyte
+	Excerpt    string        `json:"answer"` // first kilobyte of the body
 	TraceID    string        `json:"trace_id"`
 	RetryAfter time.Duration `json:"-"` // of a 429 or 503
 	Took       time.Duration `json:"-"`
