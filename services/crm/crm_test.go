@@ -375,7 +375,7 @@ func TestACallWhoseEventHasNotArrived(t *testing.T) {
 	a.AwaitRow(`select version = 1 and client_id is null from calls where id = $1`, callID)
 }
 
-func TestNoTransactionIsOpenWhileAnotherServiceIsAsked(t *testing.T) {
+func TestNoTransactionIsOpenDuringARequestToAnotherService(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	var open []int

@@ -15,7 +15,7 @@ import (
 	"github.com/convoflow/convoflow/api"
 )
 
-func TestTheReleasedContractIsKept(t *testing.T) {
+func TestTheReleasedContractIsNotBroken(t *testing.T) {
 	t.Parallel()
 	now, err := api.Merged("now")
 	require.NoError(t, err)

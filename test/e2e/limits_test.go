@@ -23,7 +23,7 @@ const (
 	beforeStall = 20 * time.Second
 )
 
-// TestLimitsOfUploads is what the platform does with recordings that are too large, no recordings, cut, or from nobody.
+// TestLimitsOfUploads uploads recordings that are too large, not audio, truncated, or without a token.
 func TestLimitsOfUploads(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -35,7 +35,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
 		a.completed(a.upload(nil).ID)
-		s.stop() // memory that was used before and is free again would hide what the upload takes
+		s.stop() // memory that was used before and is free again would hide what the upload needs
 		s.start()
 		resetPeak(t, s.pid())
 		before := peak(t, s.pid())
@@ -84,15 +84,15 @@ func TestLimitsOfUploads(t *testing.T) {
 	require.Len(t, s.files(), stays, "what was refused left nothing")
 }
 
-// as is a user of another test, in a trace of its own.
+// as returns a user of another test, with a trace of its own.
 func (s *stack) as(a *agent) *agent {
 	here := s.nobody()
 	here.name, here.email, here.password, here.token = a.name, a.email, a.password, a.token
 	return here
 }
 
-// noise is the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
-// large and still short.
+// noise returns the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
+// large but short.
 func noise(size int64, fields map[string]string) *form {
 	const rate, channels, depth = 192_000, 2, 4
 	header := make([]byte, 0, 44)
@@ -132,7 +132,7 @@ func (w wire) send(format string, args ...any) {
 	require.NoError(w.t, err)
 }
 
-// status is that of the first answer.
+// status returns the status of the first response.
 func (w wire) status() int {
 	w.t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(w), nil)

@@ -173,19 +173,19 @@ func tokens(text string) int { return len(text)/4 + 1 }
 
 // describe is what the log keeps of a request, whether it is valid or not.
 func describe(r *http.Request, body []byte, now time.Time) Request {
-	seen := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
+	described := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
 	if r.URL.Path != Transcriptions {
 		var named struct{ Model string }
 		_ = json.Unmarshal(body, &named)
-		seen.Model, seen.Body = named.Model, body
-		return seen
+		described.Model, described.Body = named.Model, body
+		return described
 	}
-	seen.Model = r.FormValue("model")
+	described.Model = r.FormValue("model")
 	if audio, err := readAudio(r); err == nil {
 		sum := sha256.Sum256(audio)
-		seen.Audio = Audio{Filename: r.MultipartForm.File["file"][0].Filename, Bytes: len(audio), SHA256: hex.EncodeToString(sum[:])}
+		described.Audio = Audio{Filename: r.MultipartForm.File["file"][0].Filename, Bytes: len(audio), SHA256: hex.EncodeToString(sum[:])}
 	}
-	return seen
+	return described
 }
 
 func readAudio(r *http.Request) ([]byte, error) {

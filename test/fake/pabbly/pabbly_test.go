@@ -33,7 +33,7 @@ func encodedSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret of thirty-two characters"))
 }
 
-func TestASoundDeliveryIsAcceptedAndKept(t *testing.T) {
+func TestAValidDeliveryIsAcceptedAndStored(t *testing.T) {
 	t.Parallel()
 	for name, secret := range map[string]string{"encoded": encodedSecret(), "raw": "plain secret, not base64"} {
 		t.Run(name, func(t *testing.T) {

@@ -258,7 +258,7 @@ func TestAFailedTransactionIsRolledBack(t *testing.T) {
 	require.Equal(t, []string{"agent.registered"}, s.published(t))
 }
 
-func TestADeletedAgentIsFoundByNobodyAndKeepsItsAddress(t *testing.T) {
+func TestADeletedAgentIsNotFoundAndItsAddressRemainsTaken(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	a, other := createAgent(t, s, "asha@example.com"), createAgent(t, s, "ben@example.com")

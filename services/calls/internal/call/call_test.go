@@ -153,7 +153,7 @@ func TestFailuresAreTriedAgainBySchedule(t *testing.T) {
 	require.Equal(t, 4, c.Lease.Attempts)
 }
 
-func TestAProviderMayAskForMoreTime(t *testing.T) {
+func TestAProviderMayRequestMoreTime(t *testing.T) {
 	t.Parallel()
 	for requested, want := range map[time.Duration]time.Duration{time.Second: 2 * time.Second, time.Minute: time.Minute, 10 * time.Hour: 30 * time.Minute} {
 		clk := clock.At(noon())
@@ -184,7 +184,7 @@ func TestPermanentFailuresEndACallAtOnce(t *testing.T) {
 	}
 }
 
-func TestAJobThatWaitsIsOnlyAskedForAgainWhenItWasAbandoned(t *testing.T) {
+func TestAWaitingJobIsOnlyRequeuedIfItWasAbandoned(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	c, _ := fresh(clk.Now())

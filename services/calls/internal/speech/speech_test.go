@@ -100,7 +100,7 @@ func analyst(t *testing.T, p *provider) *Analyst {
 	return a
 }
 
-func TestOnlyModelsThatReturnTimesAreAskedForThem(t *testing.T) {
+func TestTimesAreOnlyRequestedFromModelsThatReturnThem(t *testing.T) {
 	t.Parallel()
 	for model, c := range map[string]struct{ answer, format string }{
 		"whisper-1": {verbose, "verbose_json"}, "offline-pocketsphinx": {verbose, "verbose_json"}, "gpt-4o-transcribe": {plain, "json"},

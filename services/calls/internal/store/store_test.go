@@ -200,7 +200,7 @@ func TestPagesAreCompleteAlsoWhenTimesAreEqual(t *testing.T) {
 	require.Len(t, seen, 7)
 }
 
-func TestVeryLongTranscriptsAreKept(t *testing.T) {
+func TestVeryLongTranscriptsAreStored(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	var words strings.Builder

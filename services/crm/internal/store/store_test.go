@@ -78,7 +78,7 @@ func existing(t *testing.T, err error) any {
 	return f.Extra["client_id"]
 }
 
-func TestClientIsKeptWhole(t *testing.T) {
+func TestAllFieldsOfAClientAreStored(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	c := newClient(event.NewID(), "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
