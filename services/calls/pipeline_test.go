@@ -106,7 +106,7 @@ func TestARetryOfFailedInsightsReusesTheTranscript(t *testing.T) {
 	require.Equal(t, []string{"language"}, a.Do(a.agent, http.MethodPost, retry, `{"language":"xx"}`).Wrong())
 }
 
-// hang is a provider that never answers: the worker has the call until something else happens.
+// hang is a provider that never responds: the worker holds the call until something else happens.
 func hang(begun chan<- struct{}) *http.HandlerFunc {
 	return handler(func(_ http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
@@ -114,7 +114,7 @@ func hang(begun chan<- struct{}) *http.HandlerFunc {
 	})
 }
 
-// working uploads a recording, and returns the id of its call once a worker waits for that answer of the provider.
+// working uploads a recording, and returns the id of its call once a worker waits for that response of the provider.
 func (a *app) working(answer *atomic.Pointer[http.HandlerFunc]) (id string) {
 	a.T.Helper()
 	begun := make(chan struct{}, 10)

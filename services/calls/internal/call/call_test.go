@@ -23,7 +23,7 @@ const (
 	ttl    = 15 * time.Second
 )
 
-// expire lets the time of a lease be over.
+// expire makes a lease expire.
 func expire(c *call.Call) { c.Lease.Left = new(time.Duration(0)) }
 
 func fresh(now time.Time) (call.Call, []event.Event) {
@@ -32,7 +32,7 @@ func fresh(now time.Time) (call.Call, []event.Event) {
 
 var errDown = fault.New(fault.Unavailable, call.CodeUnavailable, "down")
 
-// Whatever happens in whatever order, the status takes only legal steps, versions never go back, what is refused changes
+// In any sequence of operations, all status transitions are legal, versions never decrease, a refused operation changes
 // nothing, each event has the state of the call, and a call that has not ended has a worker or a job.
 func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 	t.Parallel()
@@ -47,7 +47,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 		clk := clock.At(noon())
 		c, _ := fresh(clk.Now())
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			c.Lease.Job = nil // as the store loads it
+			c.Lease.Job = nil // as loaded from the store
 			before := c
 			clk.Advance(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
 			if c.Lease.Holder != nil && rapid.Bool().Draw(t, "silent") {

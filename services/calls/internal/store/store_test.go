@@ -64,7 +64,7 @@ func create(agent string, at time.Time) (call.Call, []event.Event) {
 	return call.New(event.NewID(), agent, details, nil, call.Recording{Key: "k", Filename: new("a.ogg"), ContentType: "audio/ogg", SizeBytes: 1, SHA256: "x"}, at)
 }
 
-// add stores a call that change has changed.
+// add stores a call after change has changed it.
 func (f fixture) add(t *testing.T, agent string, at time.Time, change func(*call.Call)) call.Call {
 	t.Helper()
 	c, events := create(agent, at)
@@ -362,7 +362,7 @@ func TestCopiesOfClientsOnlyGrowNewer(t *testing.T) {
 	}
 }
 
-// What an earlier version stored goes on: a call with a worker, one with a job, and what had no date.
+// Rows of an earlier version continue: a call with a worker, one with a job, and rows that had no date.
 func TestCallsOfTheEarlierLeaseAreMigrated(t *testing.T) {
 	t.Parallel()
 	first, err := os.ReadFile("migrations/0001_calls.sql")

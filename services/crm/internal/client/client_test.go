@@ -23,7 +23,7 @@ func ptr[T any](v T) *T { return &v }
 
 func at(minute int) time.Time { return time.Date(2026, 11, 24, 9, minute, 0, 0, time.UTC) }
 
-// plusOnly knows only numbers that begin with +.
+// plusOnly accepts only numbers that begin with +.
 func plusOnly(number string) (string, bool) {
 	return strings.ReplaceAll(number, " ", ""), strings.HasPrefix(number, "+")
 }

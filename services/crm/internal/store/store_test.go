@@ -43,7 +43,7 @@ func open(t *testing.T) stores {
 	return stores{db, store.Clients(db, out), store.FollowUps(db, out), store.Calls(db), store.Agents(db)}
 }
 
-// published are the types in the outbox, oldest first.
+// published returns the types in the outbox, oldest first.
 func (s stores) published(t *testing.T) []string {
 	t.Helper()
 	return pgtest.Column[string](t, s.db, `select type from outbox order by id`)
@@ -215,7 +215,7 @@ func TestARefusedChangeChangesNothing(t *testing.T) {
 	require.Empty(t, s.published(t))
 }
 
-// pages walks a list by its cursors.
+// pages reads all pages of a list by its cursors.
 func pages[T any](t *testing.T, list func(cursor string) ([]T, string, error), id func(T) string) []string {
 	t.Helper()
 	var ids []string
