@@ -309,7 +309,7 @@ func TestChatsAreRefusedAsOpenAIDoes(t *testing.T) {
 
 func TestErrorsHaveTheShapeOfOpenAI(t *testing.T) {
 	t.Parallel()
-	const null = 0 // what go-openai makes of "code": null
+	const null = 0 // how go-openai decodes "code": null
 	for _, c := range []struct {
 		status     int
 		code, kind string
@@ -346,7 +346,7 @@ func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
-		leaves bool // whether the client stops waiting once its request has arrived
+		leaves bool // whether the client disconnects once its request has arrived
 		want   string
 	}{
 		"hang":         {script.Hang, true, context.Canceled.Error()},
