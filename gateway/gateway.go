@@ -78,7 +78,7 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	return run.NewApp(g, server, callers.Ready), nil
 }
 
-// connect makes the upstream of each service.
+// connect returns the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
 	metrics, err := proxy.NewMetrics(tel.Metrics)
 	if err != nil {

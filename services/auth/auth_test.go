@@ -483,5 +483,5 @@ func TestConfigNamesEveryProblem(t *testing.T) {
 	cfg, err := conf.Load(auth.Defaults(), []string{"REGISTRATION=closed", "ACCESS_TOKEN_EXPIRE_MINUTES=60", "DATABASE_URL=postgres://a:b@localhost/c", "KAFKA_BROKERS=localhost:9092", "SECRET_KEY=Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"})
 	require.NoError(t, err)
 	require.Equal(t, 60, cfg.TokenMinutes)
-	require.NotContains(t, conf.Usage(auth.Defaults()), "AUTH_URL", "auth asks nobody for keys")
+	require.NotContains(t, conf.Usage(auth.Defaults()), "AUTH_URL", "auth fetches no keys")
 }

@@ -226,7 +226,7 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 			a.upload(a.agent, c.audio, c.fields, c.header...).Fails(c.status, c.code)
 		})
 	}
-	require.Empty(t, a.files(), "nothing of a refused upload stays")
+	require.Empty(t, a.files(), "nothing of a refused upload remains")
 	require.Equal(t, "[]", a.Get(a.agent, "/calls").Body)
 }
 

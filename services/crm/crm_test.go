@@ -64,7 +64,7 @@ func TestClientLife(t *testing.T) {
 	patched := a.Do(a.agent, "PATCH", "/clients/"+id, `{"company":"Acme","email":null}`).Is(200).Object()
 	require.Equal(t, "Acme", patched["company"])
 	require.Nil(t, patched["email"], "null clears")
-	require.Equal(t, "+919876543210", patched["phone"], "left out stays")
+	require.Equal(t, "+919876543210", patched["phone"], "an omitted field does not change")
 	a.Do(a.agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(200)
 
 	replaced := a.Do(a.agent, "PUT", "/clients/"+id, `{"name":"Priya","notes":"likes tea"}`).Is(200).Object()
@@ -150,7 +150,7 @@ func TestFollowUpLife(t *testing.T) {
 	require.Equal(t, true, completed.Object()["completed"])
 	require.NotEmpty(t, completed.Text("completed_at"))
 	again := a.Do(a.agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
-	require.JSONEq(t, completed.Body, again.Body, "the first time stays")
+	require.JSONEq(t, completed.Body, again.Body, "completed_at does not change")
 
 	a.Do(a.agent, "DELETE", "/clients/"+clientID, "").Is(204)
 	require.Nil(t, a.Do(a.agent, "GET", "/followups/"+id, "").Is(200).Object()["client_id"])

@@ -81,7 +81,7 @@ func TestEndOfAccess(t *testing.T) {
 		again := one.as(t, "")
 		again.login()
 		poll(t, jobTimeout, "access again", func() bool { return statuses(again)[http.StatusOK] == 4 })
-		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session stays ended")
+		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session remains ended")
 	})
 	t.Run("demotion", func(t *testing.T) {
 		one := s.in(t).newAgent()

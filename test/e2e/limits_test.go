@@ -44,7 +44,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		t.Logf("100 MB raised the peak of the process by %.1f MB, from %.1f MB", mega(grown), mega(before))
 		require.Less(t, grown, int64(mostMemory))
 	})
-	stays := len(s.files())
+	before := len(s.files())
 
 	t.Run("one byte more is refused", func(t *testing.T) {
 		s.in(t).as(a).post("/calls/upload", noise(mostAudio+1, nil)).refused(http.StatusRequestEntityTooLarge, "audio_too_large")
@@ -60,7 +60,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		got.refused(http.StatusUnprocessableEntity, "validation_error")
 		require.Equal(t, []string{"body.audio"}, got.fields())
 	})
-	t.Run("nobody is refused before the body is sent", func(t *testing.T) {
+	t.Run("a request without a token is refused before the body is sent", func(t *testing.T) {
 		raw := dial(t, s)
 		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", mostAudio)
 		require.Equal(t, http.StatusUnauthorized, raw.status(), "and not 100")
@@ -76,12 +76,12 @@ func TestLimitsOfUploads(t *testing.T) {
 		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, cut.contentType, cut.length)
 		_, err := io.CopyN(raw.Conn, cut, cut.length/2)
 		require.NoError(t, err)
-		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > stays })
+		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > before })
 		require.NoError(t, raw.Close())
-		poll(t, beforeStall, "the recording is gone", func() bool { return len(s.files()) == stays })
+		poll(t, beforeStall, "the recording has been removed", func() bool { return len(s.files()) == before })
 		require.Len(t, a.ids("/calls"), rows)
 	})
-	require.Len(t, s.files(), stays, "what was refused left nothing")
+	require.Len(t, s.files(), before, "what was refused left nothing")
 }
 
 // as returns a user of another test, with a trace of its own.

@@ -35,7 +35,7 @@ type Recorder struct {
 	inFlight prometheus.Gauge
 }
 
-// New makes a recorder and registers its metrics.
+// New returns a recorder, with its metrics registered.
 func New(tel telemetry.Set) (*Recorder, error) {
 	r := &Recorder{
 		tel:    tel,

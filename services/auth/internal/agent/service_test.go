@@ -251,7 +251,7 @@ func TestMeAndUpdate(t *testing.T) {
 	require.EqualValues(t, 2, updated.Data.Version)
 }
 
-func TestNobodyIsRefused(t *testing.T) {
+func TestARequestWithoutACallerIsRefused(t *testing.T) {
 	t.Parallel()
 	f, ctx := newFixture(t), t.Context()
 	for name, call := range map[string]func() error{

@@ -222,7 +222,7 @@ func TestANewSecretSealsAnew(t *testing.T) {
 	load(t, keys, clock.At(now), p)
 	require.ErrorIs(t, old.Refresh(t.Context()), key.ErrSealed)
 	_, err = token.NewVerifier(ring.Public, clock.At(now)).Verify(sign(t, old))
-	require.NoError(t, err, "a replica with the old secret goes on until it is replaced")
+	require.NoError(t, err, "a replica with the old secret continues until it is replaced")
 }
 
 func TestKeysThatWereChangedAreRefused(t *testing.T) {

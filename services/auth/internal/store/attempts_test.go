@@ -125,7 +125,7 @@ func TestFailuresExpireAfterAnHour(t *testing.T) {
 	require.Empty(t, begun.Counted)
 }
 
-func TestFailedLoginsNameNobody(t *testing.T) {
+func TestFailedLoginsContainNoNames(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	require.NoError(t, s.attempts.Change(t.Context(), agent.Attempt{Account: []byte("one"), Address: []byte("other"), At: now}))

@@ -209,7 +209,7 @@ func TestKeysThroughTheirLife(t *testing.T) {
 	require.Equal(t, []time.Duration{time.Hour, time.Hour}, pgtest.Column[time.Duration](t, s.db, `select token_ttl from signing_keys`))
 }
 
-func TestTheVersionBeforeGoesOnWorking(t *testing.T) {
+func TestThePreviousVersionStillWorks(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	conn := s.db.Conn(t.Context())

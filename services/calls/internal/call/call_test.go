@@ -34,7 +34,7 @@ var errDown = fault.New(fault.Unavailable, call.CodeUnavailable, "down")
 
 // In any sequence of operations, all status transitions are legal, versions never decrease, a refused operation changes
 // nothing, each event has the state of the call, and a call that has not ended has a worker or a job.
-func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
+func TestAllStatusTransitionsAreLegal(t *testing.T) {
 	t.Parallel()
 	legal := map[call.Status][]call.Status{
 		call.Pending:      {call.Pending, call.Transcribing},
@@ -114,7 +114,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 				require.Nil(t, c.Lease.Left)
 				require.Nil(t, c.Lease.Job)
 			} else {
-				require.NotEqual(t, c.Lease.Holder != nil, c.Lease.Job != nil, "who gives up a lease asks for a job")
+				require.NotEqual(t, c.Lease.Holder != nil, c.Lease.Job != nil, "a call has either a worker or a job")
 			}
 		}
 	})
@@ -160,12 +160,12 @@ func TestAProviderMayRequestMoreTime(t *testing.T) {
 		c, epoch := begun(t, clk)
 		_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeUnavailable, "busy").After(requested), []time.Duration{2 * time.Second}, clk.Now())
 		require.NoError(t, err)
-		require.Equal(t, want, c.Lease.Job.In, "asked for %s", requested)
+		require.Equal(t, want, c.Lease.Job.In, "requested %s", requested)
 		require.Greater(t, c.Lease.Epoch, epoch)
 		waiting := c
 		events, changed := c.Reclaim(clk.Now())
 		require.Empty(t, events)
-		require.False(t, changed, "a job that waits is nobody's to take over")
+		require.False(t, changed, "a waiting job has no lease to reclaim")
 		require.Equal(t, waiting, c)
 	}
 }
@@ -201,7 +201,7 @@ func TestAWaitingJobIsOnlyRequeuedIfItWasAbandoned(t *testing.T) {
 	require.ErrorIs(t, err, lease.ErrSuperseded, "the first job does nothing should it still begin")
 	_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 	require.NoError(t, err)
-	require.ErrorIs(t, c.Requeue(c.Lease.Epoch), lease.ErrSuperseded, "somebody works")
+	require.ErrorIs(t, c.Requeue(c.Lease.Epoch), lease.ErrSuperseded, "a worker holds the lease")
 }
 
 func TestAWorkerThatDiesEachTimeEndsTheCall(t *testing.T) {

@@ -210,7 +210,7 @@ func TestACrashAfterTheTranscriptPaysForItOnce(t *testing.T) {
 	f.expire(t, id)
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	require.Equal(t, before.Epoch+1, f.find(t, id).Lease.Epoch)
-	require.Equal(t, []int{first}, f.priorities(t, id, before.Epoch+1), "it goes on before other work")
+	require.Equal(t, []int{first}, f.priorities(t, id, before.Epoch+1), "it continues before other work")
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	require.Len(t, f.priorities(t, id, before.Epoch+1), 1, "once")
 

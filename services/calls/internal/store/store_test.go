@@ -83,7 +83,7 @@ func filter(edit func(*call.Filter)) call.Filter {
 	return f
 }
 
-func TestACallComesBackAsItWas(t *testing.T) {
+func TestAllFieldsOfACallAreStored(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	agent, client, lead := event.NewID(), event.NewID(), event.NewID()
@@ -267,7 +267,7 @@ func TestOneOfManyWorkersBegins(t *testing.T) {
 
 func begin(c *call.Call) ([]event.Event, error) { return c.Begin(1, "w", time.Minute, noon()) }
 
-func TestWhatComesLaterJoinsTheTraceOfTheUpload(t *testing.T) {
+func TestLaterWorkJoinsTheTraceOfTheUpload(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	ctx, span := f.tel.Tracer().Start(t.Context(), "upload")

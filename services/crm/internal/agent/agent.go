@@ -22,7 +22,7 @@ type Agent struct {
 // Service updates the copies from auth's events.
 type Service struct{ agents copies.Store[Agent] }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(agents copies.Store[Agent]) *Service { return &Service{agents} }
 
 // OnAgentChanged copies the state of an agent.

@@ -59,7 +59,7 @@ func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {
 	require.Equal(t, events.ClientCreated.Name, created.Type)
 	require.Equal(t, events.ClientsTopic, created.Topic)
 	require.Equal(t, c.ID, created.Key)
-	require.NotContains(t, string(created.Data), "tea", "notes are nobody else's business")
+	require.NotContains(t, string(created.Data), "tea", "events contain no notes")
 
 	updated := c.edit(Fields{Name: "Priya S"}, at(1))
 	require.Equal(t, events.ClientUpdated.Name, updated.Type)

@@ -36,7 +36,7 @@ type Service struct {
 	clock     clock.Clock
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(clients Store, normalize NormalizePhone, c clock.Clock) *Service {
 	return &Service{clients, normalize, c}
 }

@@ -40,7 +40,7 @@ type Service struct {
 	clock     clock.Clock
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(followups Store, calls copies.Of[Call], c clock.Clock) *Service {
 	return &Service{followups, calls, c}
 }

@@ -102,7 +102,7 @@ func TestSamePersonTwice(t *testing.T) {
 
 	for name, again := range map[string]client.Client{
 		"phone":                       newClient(agentID, "P", withPhone("+919876543210")),
-		"e-mail, whatever the case":   newClient(agentID, "P", withEmail("pRIYA@example.com")),
+		"e-mail, in any case":         newClient(agentID, "P", withEmail("pRIYA@example.com")),
 		"both, the phone is new":      newClient(agentID, "P", withEmail("priya@example.com"), withPhone("+16502530000")),
 		"both, the e-mail is another": newClient(agentID, "P", withEmail("other@example.com"), withPhone("+919876543210")),
 	} {
@@ -423,7 +423,7 @@ func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
 		return got
 	}
 	require.Equal(t, "remote", upsert(0, "remote", false).Status)
-	require.Equal(t, "remote", upsert(0, "remote again", false).Status, "the first answer stays")
+	require.Equal(t, "remote", upsert(0, "remote again", false).Status, "the first response is not replaced")
 	require.Equal(t, "pending", upsert(1, "pending", false).Status, "the first event replaces an answer")
 	require.Equal(t, "completed", upsert(3, "completed", false).Status)
 	require.Equal(t, "completed", upsert(2, "transcribing", false).Status, "an older one came late")

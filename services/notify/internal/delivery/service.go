@@ -111,7 +111,7 @@ type Service struct {
 	bulkhead   *bulkhead
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(p Parts) *Service {
 	return &Service{
 		deliveries: p.Deliveries, jobs: p.Jobs, endpoints: p.Endpoints, agents: p.Agents, clients: p.Clients, sender: p.Sender, observer: p.Observer,

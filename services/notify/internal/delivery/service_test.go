@@ -347,7 +347,7 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	old.Go(func() { _ = r.Attempt(context.WithoutCancel(t.Context()), id, 1) })
 	<-sending
 	require.NoError(t, r.Rescue(t.Context()))
-	require.Equal(t, "test/1", *r.find(id).Holder, "a lease that has not expired is not taken away")
+	require.Equal(t, "test/1", *r.find(id).Holder, "a lease that has not expired is not revoked")
 	require.Equal(t, []int64{1}, r.jobs(id))
 
 	r.expire(id)

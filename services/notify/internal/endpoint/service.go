@@ -33,7 +33,7 @@ type Service struct {
 	clock      clock.Clock
 }
 
-// NewService makes the service.
+// NewService returns the service.
 func NewService(endpoints Store, deliveries Deliveries, c clock.Clock) *Service {
 	return &Service{endpoints, deliveries, c}
 }

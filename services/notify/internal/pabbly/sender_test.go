@@ -256,7 +256,7 @@ func TestCertificatesAreVerified(t *testing.T) {
 	require.Equal(t, "tls", *send(t, sender(t, timeout, loopback...), t.Context(), message(srv.URL)).Error)
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)

@@ -149,7 +149,7 @@ func delivered(d delivery.Delivery) event.Event {
 // computed are the fields that the database computes or that are not stored.
 var computed = cmpopts.IgnoreFields(delivery.Delivery{}, "NextAttemptAt", "NextAttemptIn", "Job", "Left")
 
-func TestADeliveryIsStoredWholeWithItsAttempts(t *testing.T) {
+func TestAllFieldsOfADeliveryAreStoredWithItsAttempts(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	want := s.create()
@@ -376,7 +376,7 @@ func TestExpiredLeasesAreReclaimedOldestFirst(t *testing.T) {
 	require.Empty(t, s.sweep(expired, reclaim), "once")
 	require.Equal(t, []int64{1, 3}, s.jobs(oldest.ID))
 	require.Nil(t, s.find(oldest.ID).Holder)
-	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not taken away")
+	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not revoked")
 	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
 }
 
@@ -396,7 +396,7 @@ func TestChangeEachChangesWhatIsSelected(t *testing.T) {
 	require.Len(t, s.jobs(held.ID), 2)
 }
 
-func TestChangeEachGoesOnToTheEnd(t *testing.T) {
+func TestChangeEachChangesAllMatchingDeliveries(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	var all []delivery.Delivery
@@ -410,7 +410,7 @@ func TestChangeEachGoesOnToTheEnd(t *testing.T) {
 	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'held'`))
 }
 
-func TestChangeEachLeavesOutWhatSomebodyElseIsChanging(t *testing.T) {
+func TestChangeEachSkipsLockedDeliveries(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	locked, free := s.create(), s.create()
@@ -547,7 +547,7 @@ func TestTheBacklogIsCounted(t *testing.T) {
 	require.InDelta(t, time.Hour.Seconds(), backlog[0].Oldest.Seconds(), 600)
 }
 
-func TestAnEndpointIsStoredWhole(t *testing.T) {
+func TestAllFieldsOfAnEndpointAreStored(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	e := newEndpoint(endpoint.Environment)
