@@ -108,7 +108,7 @@ func TestComposeStartsInOrder(t *testing.T) {
 	}
 }
 
-func TestComposeKeepsRecordingsWithCallsAlone(t *testing.T) {
+func TestComposeMountsRecordingsInCallsOnly(t *testing.T) {
 	t.Parallel()
 	for name, s := range composeProject(t).Services {
 		for _, v := range s.Volumes {

@@ -27,7 +27,7 @@ func readSecret(t *testing.T, dir, name string) string {
 	return string(raw)
 }
 
-func TestMakeSecretsKeepsWhatIsThere(t *testing.T) {
+func TestMakeSecretsDoesNotOverwrite(t *testing.T) {
 	t.Parallel()
 	dir := makeSecrets(t)
 	key := readSecret(t, dir, "secret_key")

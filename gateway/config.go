@@ -65,8 +65,8 @@ const (
 	h2c   = "h2c"
 )
 
-// Defaults is a gateway on port 8000 that accepts recordings up to 100 MB. An app that polls a call sends 20 requests a
-// minute.
+// Defaults returns the configuration of a gateway on port 8000 that accepts recordings up to 100 MB. An app that polls a call
+// sends 20 requests a minute.
 func Defaults() Config {
 	return Config{
 		HTTP:           run.HTTPConfig{Addr: ":8000"},

@@ -76,11 +76,11 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	callers.Join(g)
 	g.Add("admin", admin)
 	g.Add("api", server)
-	// The services are not asked whether they are ready, as GET /ready does: the gateway must stay reachable while one is down.
+	// Unlike GET /ready, it does not check the services: the gateway must remain reachable while one is down.
 	return run.NewApp(g, server, callers.Ready), nil
 }
 
-// connect makes the upstream of each service.
+// connect returns the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
 	metrics, err := proxy.NewMetrics(tel.Metrics)
 	if err != nil {

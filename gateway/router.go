@@ -22,7 +22,7 @@ import (
 
 const compressFrom = 1 << 10 // bytes of JSON
 
-// newRates makes the rate limits of each class.
+// newRates returns the rate limits of each class.
 func newRates(r Rates, c clock.Clock, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
 	limited := guard.NewLimited()
 	if err := tel.Metrics.Register(limited); err != nil {
@@ -56,7 +56,7 @@ type pages struct {
 	tel      telemetry.Set
 }
 
-// newRouter makes the handler of all routes.
+// newRouter returns the handler of all routes.
 func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
 	table, err := routes(p.contract, int64(cfg.MaxAudioSizeMB)<<20)
 	if err != nil {

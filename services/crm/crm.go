@@ -1,5 +1,5 @@
-// Package crm is the service that owns clients and follow-ups. It keeps its own copies of calls and agents, built from
-// their events.
+// Package crm is the service that owns clients and follow-ups. It stores its own copies of calls and agents, made from their
+// events.
 package crm
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const name = "crm"
 
-// New connects, migrates and listens. Nothing is served before Run.
+// New connects to the database, migrates it and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
@@ -44,7 +44,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
+// Migrate runs the pending migrations and starts nothing: it is the migrate command.
 func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
 	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

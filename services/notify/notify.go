@@ -1,5 +1,5 @@
-// Package notify is the service that sends webhooks: it owns webhook endpoints and deliveries. It has its own copies of agents
-// and clients, built from their events.
+// Package notify is the service that sends webhooks: it owns webhook endpoints and deliveries. It stores its own copies of
+// agents and clients, made from their events.
 package notify
 
 import (
@@ -26,10 +26,10 @@ import (
 const (
 	name           = "notify"
 	rescueInterval = 5 * time.Second
-	jobTimeout     = 2 * pabbly.Timeout // the request and everything around it
+	jobTimeout     = 2 * pabbly.Timeout // the request and all database work
 )
 
-// New connects, migrates and listens. Nothing is served or sent before Run.
+// New connects to the database, migrates it and listens. Nothing is served or sent before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
@@ -76,7 +76,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
+// Migrate runs the pending migrations and starts nothing: it is the migrate command.
 func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
 	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

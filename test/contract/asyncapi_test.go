@@ -1,6 +1,6 @@
-// Package contract_test holds the files in api/ and docs/errors.md against what the code says and does, and the contract of
-// now against the one that was released. What it reads is linked into testdata: go test does not notice that a file outside
-// of the module has changed, and would show the result of before.
+// Package contract_test compares the files in api/ and docs/errors.md with the code, and the current contract with the released
+// one. The files that it reads are linked into testdata: go test does not detect changes of files outside the module, and would
+// show a cached result.
 package contract_test
 
 import (
@@ -19,7 +19,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 )
 
-// asyncAPI is what these tests read of api/asyncapi.yaml.
+// asyncAPI are the parts of api/asyncapi.yaml that these tests read.
 type asyncAPI struct {
 	Channels map[string]struct {
 		Address  string         `yaml:"address"`
@@ -82,7 +82,7 @@ func TestGoldenEventsAreWhatTheDocumentSays(t *testing.T) {
 			require.NotNil(t, schema, "no payload schema for %s", event)
 			payload := readJSON(t, file)
 			require.NoError(t, compile(t, schema).Validate(payload))
-			// The schema allows more fields, because payloads may gain some; the code and the file may not differ today.
+			// The schema allows more fields, because payloads may gain some; but the code and the file must have the same ones.
 			properties := schema["properties"].(map[string]any)
 			require.Equal(t, slices.Sorted(maps.Keys(properties)), slices.Sorted(maps.Keys(payload.(map[string]any))))
 		})

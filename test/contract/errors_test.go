@@ -20,16 +20,16 @@ import (
 func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
 	t.Parallel()
 	src := readSources(t)
-	// These pass on a code that they were given. Whoever adds one documents by hand what it can be.
+	// These pass on a code from their arguments. If you add one, document its possible codes yourself.
 	require.Equal(t, []string{"libs/fault/fault.go: New", "libs/fault/fault.go: Wrap", "libs/peer/peer.go: get"}, src.unread)
 	require.Empty(t, differences(src, readErrorsDoc(t)), "docs/errors.md and the code differ")
 }
 
-// nowhere are the codes that the examples of no operation show.
+// nowhere are the codes that are in no operation's examples.
 var nowhere = []string{
-	"header_too_large", "method_not_allowed", "not_found", // come before there is an operation; the text of the contract has them
-	"internal_error",                  // is never meant
-	"not_signed", "webhook_not_found", // wait for their operations
+	"header_too_large", "method_not_allowed", "not_found", // occur before there is an operation; the text of the contract has them
+	"internal_error",                  // is always a bug
+	"not_signed", "webhook_not_found", // their operations do not exist yet
 }
 
 func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
@@ -83,7 +83,7 @@ const (
 	unseen     = "Not for clients"
 )
 
-// errorsDoc is what docs/errors.md says: section, code, status. The status is 0 in tables without.
+// errorsDoc is the content of docs/errors.md: section, code, status. The status is 0 in tables without one.
 type errorsDoc map[string]map[string]int
 
 var errorRow = regexp.MustCompile("^\\| `([a-z_]+)` \\| (?:(\\d{3}) \\| )?[^|]+ \\| [^|]+ \\|$")
@@ -111,14 +111,14 @@ func parseErrorsDoc(text string) (errorsDoc, error) {
 	return doc, nil
 }
 
-// differences lists what only one of code and documentation has.
+// differences returns what only one of code and documentation has.
 func differences(src *sources, doc errorsDoc) (found []string) {
 	inCode := map[answer]bool{}
 	for _, a := range src.answers {
 		if _, ok := doc[unseen][a.code]; ok {
 			a = answer{unseen, a.code, 0}
 		} else if _, ok := doc[everywhere][a.code]; ok && a.section != failedCall {
-			a.section = everywhere // a service gives it too, with the same status
+			a.section = everywhere // a service returns it too, with the same status
 		}
 		inCode[a] = true
 		if status, ok := doc[a.section][a.code]; !ok || status != a.status {
@@ -131,8 +131,8 @@ func differences(src *sources, doc errorsDoc) (found []string) {
 			known := inCode[a]
 			switch section {
 			case wrongField:
-				known = src.texts[code] // some come out of tables, as plain texts
-			case failedCall: // beside its own a failed call can have any code that its work met
+				known = src.texts[code] // some come from tables, as plain texts
+			case failedCall: // besides its own codes, a failed call can have any code that its processing returned
 				known = slices.ContainsFunc(src.answers, func(a answer) bool { return a.code == code })
 			}
 			if !known {

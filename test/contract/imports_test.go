@@ -17,7 +17,7 @@ import (
 
 const ours = "github.com/convoflow/convoflow/"
 
-// adapters are the packages of services that know a technology. Whatever else is below internal is domain.
+// adapters are the packages of services that depend on a technology. All others below internal are domain.
 var adapters = []string{
 	"store", "web", "feed", // PostgreSQL, HTTP, Kafka
 	"audio", "bucket", "speech", // calls: ffmpeg, object storage, AI providers
@@ -26,13 +26,13 @@ var adapters = []string{
 	"phone",    // numbering plans
 }
 
-// domainLibs are the packages of libs that a domain may know.
+// domainLibs are the packages of libs that a domain may import.
 var domainLibs = []string{"fault", "event", "copies", "lease", "clock", "identity", "page", "patch", "text", "seal"}
 
 // notForDomains are packages of the standard library that are technologies.
 var notForDomains = []string{"net/http", "database/sql", "os/exec", "os"}
 
-// importProblem says what is wrong with a package of the repository importing another package; empty when nothing is.
+// importProblem returns why a package of the repository may not import another package; empty if it may.
 func importProblem(from, to string) string {
 	own, isOwn := strings.CutPrefix(to, ours)
 	top, _, _ := strings.Cut(from, "/")
@@ -116,7 +116,7 @@ func TestImportsGoInOneDirection(t *testing.T) {
 	require.Greater(t, packages, 100)
 }
 
-// The test is worth something only if it refuses what it is about.
+// The rules must also refuse what they forbid.
 func TestImportsInTheWrongDirectionAreFound(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -129,7 +129,7 @@ func TestImportsInTheWrongDirectionAreFound(t *testing.T) {
 		{"gateway", ours + "services/crm", false},
 		{"services/crm", ours + "services/crm/internal/store", true},
 		{"services/crm", ours + "services/auth", false},
-		{"services/crm/internal/lead", ours + "libs/pg", false}, // a package that nobody has listed is domain
+		{"services/crm/internal/lead", ours + "libs/pg", false}, // a package that is not listed is domain
 		{"services/crm/internal/lead", ours + "libs/page", true},
 		{"services/crm/internal/lead", ours + "api/events", true},
 		{"services/crm/internal/lead", ours + "api", false},

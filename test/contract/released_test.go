@@ -15,7 +15,7 @@ import (
 	"github.com/convoflow/convoflow/api"
 )
 
-func TestTheReleasedContractIsKept(t *testing.T) {
+func TestTheReleasedContractIsNotBroken(t *testing.T) {
 	t.Parallel()
 	now, err := api.Merged("now")
 	require.NoError(t, err)
@@ -30,16 +30,16 @@ func released(t *testing.T) []byte {
 	return raw
 }
 
-// harsher are changes that oasdiff lets pass or only warns about, and that break our apps: a filter, a field or an extra of
-// an error that is gone is ignored in silence.
+// harsher are changes that oasdiff accepts or only warns about, and that break our apps: apps do not notice that a filter, a
+// field or an extra of an error was removed.
 var harsher = map[string]checker.Level{
 	checker.RequestParameterRemovedId:         checker.ERR,
 	checker.RequestPropertyRemovedId:          checker.ERR,
 	checker.ResponseOptionalPropertyRemovedId: checker.ERR,
 }
 
-// breaks lists what an app that speaks the contract before would trip over in the one after. Only oasdiff's level ERR
-// counts: a warning is about what may be harmless, such as another pattern.
+// breaks returns the changes that break an app of the earlier contract. Only oasdiff's level ERR counts: a warning may be
+// harmless, such as another pattern.
 func breaks(t *testing.T, before, after []byte) (found []string) {
 	t.Helper()
 	changes, operations, err := diff.GetWithOperationsSourcesMap(diff.NewConfig(), document(t, before), document(t, after))
@@ -53,7 +53,7 @@ func breaks(t *testing.T, before, after []byte) (found []string) {
 
 func document(t *testing.T, raw []byte) *load.SpecInfo {
 	t.Helper()
-	// Without flattening, whatever happens inside an allOf is a warning at most, and a Call is one.
+	// Without flattening, any change inside an allOf is at most a warning, and a Call is one.
 	doc, err := load.NewSpecInfoFromData(openapi3.NewLoader(), raw, "openapi.json", load.WithFlattenAllOf())
 	require.NoError(t, err)
 	return doc
@@ -62,7 +62,7 @@ func document(t *testing.T, raw []byte) *load.SpecInfo {
 // object is a part of an OpenAPI document.
 type object = map[string]any
 
-// at follows names down from a part.
+// at follows a path of names from a part.
 func at(part object, names ...string) object {
 	for _, name := range names {
 		part = part[name].(object)
@@ -79,7 +79,7 @@ func TestWhatBreaksAnAppIsFound(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(paths, schemas object)
-		found  string // one of what is found; empty when nothing may be
+		found  string // one of the expected findings; empty for none
 	}{
 		{"no operation", func(paths, _ object) { delete(at(paths, "/clients/{id}"), "delete") },
 			"DELETE /clients/{id}: api removed without deprecation [api-removed-without-deprecation]"},

@@ -14,11 +14,11 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// endTimeout is how long a token may still be accepted. The promise is a second on a machine that does nothing else; a service that
-// missed the end of a session would accept the token until its cache forgets it, after a minute.
+// endTimeout is how long a token may still be accepted. The promise is a second on an idle machine; a service that missed the
+// end of a session would accept the token until its cache entry expires, after a minute.
 const endTimeout = 30 * time.Second
 
-// TestEndOfAccess is what ends the access of an agent, at the gateway and at each service behind it, and what does not.
+// TestEndOfAccess tests what ends the access of an agent, at the gateway and at each service behind it, and what does not.
 func TestEndOfAccess(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -27,7 +27,7 @@ func TestEndOfAccess(t *testing.T) {
 	admin := s.newAgent()
 	admin.completed(admin.upload(nil).ID)
 
-	// everywhere are the gateway and the services, with something that each of them serves.
+	// everywhere are the gateway and the services, with an operation of each.
 	everywhere := map[string]string{
 		s.url: "/clients", s.unit("auth").url: "/auth/me", s.unit("calls").url: "/calls", s.unit("crm").url: "/clients", s.unit("notify").url: "/webhooks/deliveries",
 	}
@@ -40,7 +40,7 @@ func TestEndOfAccess(t *testing.T) {
 		}
 		return got
 	}
-	// ended waits until a token is worth nothing anywhere, and tells how long that took.
+	// ended waits until a token is refused everywhere, and logs how long that took.
 	ended := func(t *testing.T, a *agent, how string) {
 		t.Helper()
 		took := clock.Stopwatch()
@@ -81,7 +81,7 @@ func TestEndOfAccess(t *testing.T) {
 		again := one.as(t, "")
 		again.login()
 		poll(t, jobTimeout, "access again", func() bool { return statuses(again)[http.StatusOK] == 4 })
-		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session stays ended")
+		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session remains ended")
 	})
 	t.Run("demotion", func(t *testing.T) {
 		one := s.in(t).newAgent()
@@ -112,7 +112,7 @@ func TestEndOfAccess(t *testing.T) {
 		one.get("/clients").must(http.StatusOK)
 		one.get("/calls").must(http.StatusOK)
 		require.Equal(t, http.StatusUnauthorized, gone.get("/clients").status)
-		for range 8 { // the circuit opens meanwhile
+		for range 8 { // the circuit breaker opens meanwhile
 			require.Equal(t, http.StatusServiceUnavailable, one.get("/auth/me").status)
 		}
 		s.start()
@@ -121,7 +121,7 @@ func TestEndOfAccess(t *testing.T) {
 	t.Run("another key signs", func(t *testing.T) { s.in(t).rotatesKeysUnderLoad() })
 }
 
-// rotatesKeysUnderLoad lets the next key sign while agents log in and ask. Not one request is refused.
+// rotatesKeysUnderLoad rotates the keys while agents log in and send requests. No request is refused.
 func (s *stack) rotatesKeysUnderLoad() {
 	s.t.Helper()
 	auth := s.unit("auth")

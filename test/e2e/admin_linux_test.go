@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAdminTypesThePassword asks on a terminal: nothing that is typed shows, and the terminal shows again what is typed
-// afterwards, also after Ctrl-C in the middle.
+// TestAdminTypesThePassword uses a terminal: it does not echo the password, and echoes again afterwards, also after Ctrl-C.
 func TestAdminTypesThePassword(t *testing.T) {
 	t.Parallel()
 	s := newPlatform(t, outside{}, false)
@@ -32,7 +31,7 @@ func TestAdminTypesThePassword(t *testing.T) {
 	s.requireAdmin(a)
 }
 
-// adminOnTerminal runs admin create on a terminal of its own, types when it is asked, and returns what the terminal shows.
+// adminOnTerminal runs admin create on a terminal of its own, types at the prompt, and returns what the terminal shows.
 func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 	t := s.t
 	t.Helper()
@@ -58,7 +57,7 @@ func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 	return cmd.ProcessState.ExitCode(), shown + string(rest[:n])
 }
 
-// openTerminal makes a pseudo-terminal: what a person has, and what a program gets. pty(7)
+// openTerminal opens a pseudo-terminal: the user's end and the program's end. pty(7)
 func openTerminal(t testing.TB) (outer, inner *os.File) {
 	t.Helper()
 	outer, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

@@ -12,14 +12,14 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 
-// createAdmin runs convoflow admin create with the settings of the stack and further ones. The password comes by stdin.
+// createAdmin runs convoflow admin create with the settings of the stack and further ones. It passes the password on stdin.
 func (s *stack) createAdmin(password string, settings []string, arguments ...string) (code int, stdout, stderr string) {
 	s.t.Helper()
 	argv := []string{"sh", "-c", `printf '%s\n' "$0" | "$@"`, password, built.platform(s.t, false), "admin", "create", "--data-dir", s.dir}
 	return command(s.t, append(s.units[0].environ, settings...), append(argv, arguments...)...)
 }
 
-// newAdmin makes somebody from the shell and logs in.
+// newAdmin creates an admin from the shell and logs in.
 func (s *stack) newAdmin() *agent {
 	s.t.Helper()
 	a := s.nobody()
@@ -30,7 +30,7 @@ func (s *stack) newAdmin() *agent {
 	return a
 }
 
-// requireAdmin logs somebody in and requires that an operation for admins is open.
+// requireAdmin logs in and requires that an operation for admins is allowed.
 func (s *stack) requireAdmin(a *agent) {
 	s.t.Helper()
 	a = s.as(a)
@@ -65,7 +65,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 		admin.post("/agents", map[string]any{"email": b.email, "password": b.password, "full_name": b.name}).must(http.StatusCreated)
 		b.login()
 		b.get("/webhooks/deliveries").refused(http.StatusForbidden, "admin_only")
-		for range 2 { // the second time there is nothing to do
+		for range 2 { // the second time changes nothing
 			code, stdout, stderr := s.createAdmin("", nil, "--email", strings.ToUpper(b.email))
 			require.Zero(t, code, stderr)
 			require.Equal(t, b.email+" is an admin, with the password it had\n", stdout)

@@ -26,7 +26,7 @@ const (
 	operationBody = ".opblock.is-open .live-responses-table .response"
 )
 
-// TestPagesInTheBrowser is what a newcomer does: open the reference, log in, call the platform, and watch the webhooks come in.
+// TestPagesInTheBrowser does what a new user does: open the reference, log in, call the API, and watch the webhooks arrive.
 func TestPagesInTheBrowser(t *testing.T) {
 	t.Parallel()
 	ai := openai.Start(t)
@@ -39,38 +39,38 @@ func TestPagesInTheBrowser(t *testing.T) {
 
 func reference(t *testing.T, a *agent) {
 	b := newBrowser(t)
-	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.seen(".opblock.is-open .execute")) // the link to an operation opens it
+	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.visible(".opblock.is-open .execute")) // the link to an operation opens it
 	require.Equal(t, "API reference · Convoflow", valueOf(b, chromedp.Title()))
 
-	b.do(b.click(".opblock.is-open .execute"), b.seen(operationBody))
+	b.do(b.click(".opblock.is-open .execute"), b.visible(operationBody))
 	b.answers("401", `"code": "not_authenticated"`)
 	problems := b.newProblems()
 	require.Len(t, problems, 1, "the browser notes the 401 and nothing else: %s", problems)
 	require.Contains(t, problems[0], "401")
 
-	b.do(b.click("[data-do=login]"), b.seen("#oauth_username"))
+	b.do(b.click("[data-do=login]"), b.visible("#oauth_username"))
 	require.False(t, valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#client_id_password, #client_secret_password, #password_type")].some(e => e.checkVisibility())`)), "nobody has a client id")
-	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.seen(".authorize.locked"), b.click(".close-modal"))
+	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.visible(".authorize.locked"), b.click(".close-modal"))
 
 	b.do(b.click(".opblock.is-open .execute"))
 	b.answers("200", a.email)
-	b.do(b.click(".opblock.is-open .opblock-summary-control"), b.click(`[id$="crm\\.create_client"] .opblock-summary-control`), b.seen(".opblock.is-open .execute"))
+	b.do(b.click(".opblock.is-open .opblock-summary-control"), b.click(`[id$="crm\\.create_client"] .opblock-summary-control`), b.visible(".opblock.is-open .execute"))
 	b.do(b.click(".opblock.is-open .execute"))
 	b.answers("201", `"agent_id"`)
 	require.Len(t, a.ids("/clients"), 1)
 
 	b.narrow()
-	b.do(b.click("[data-do=register]"), b.seen(`[id$="auth\\.register"].is-open .execute`))
+	b.do(b.click("[data-do=register]"), b.visible(`[id$="auth\\.register"].is-open .execute`))
 	b.narrow()
 	require.Empty(t, b.newProblems())
 }
 
-// inbox is open when the first webhook comes in.
+// inbox opens the inbox before the first webhook arrives.
 func inbox(t *testing.T, a *agent) {
 	b := newBrowser(t)
-	b.do(chromedp.Navigate(a.url+"/inbox"), b.seen(".empty"))
+	b.do(chromedp.Navigate(a.url+"/inbox"), b.visible(".empty"))
 	a.upload(nil)
-	b.do(b.seen(".delivery"), b.click(".delivery summary"))
+	b.do(b.visible(".delivery"), b.click(".delivery summary"))
 	shown := valueOf(b, chromedp.Text(chromedp.CSS(".delivery")))
 	for _, part := range []string{transcriptionCompleted, "signatures valid", a.email} {
 		require.Contains(t, shown, part)
@@ -81,10 +81,10 @@ func inbox(t *testing.T, a *agent) {
 
 // browser is a Chromium with one window. It cannot reach any other host than this machine.
 type browser struct {
-	t    testing.TB
-	ctx  context.Context
-	mu   sync.Mutex
-	said []string // what went wrong in the page, since newProblems was last asked
+	t        testing.TB
+	ctx      context.Context
+	mu       sync.Mutex
+	problems []string // since the last call of newProblems
 }
 
 func newBrowser(t testing.TB) *browser {
@@ -102,10 +102,10 @@ func newBrowser(t testing.TB) *browser {
 	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
 	require.NoError(t, chromedp.Listen(ctx, b.watch), "start Chromium")
-	go b.hear(chromedp.Console(ctx))
+	go b.watchConsole(chromedp.Console(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what went wrong in the page: %s", b.said)
+			t.Logf("problems of the page: %s", b.problems)
 		}
 	})
 	return b
@@ -122,7 +122,7 @@ func findChromium(t testing.TB) string {
 	return ""
 }
 
-// watch notes requests that fail or go elsewhere.
+// watch records requests that fail or go to another host.
 func (b *browser) watch(event any) {
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
@@ -136,9 +136,9 @@ func (b *browser) watch(event any) {
 	}
 }
 
-// hear notes what the console shows as wrong: exceptions, violations of the Content-Security-Policy and answers that are
-// errors among it.
-func (b *browser) hear(console iter.Seq2[chromedp.ConsoleMessage, error]) {
+// watchConsole records the problems that the console shows, such as exceptions, violations of the Content-Security-Policy and
+// error responses.
+func (b *browser) watchConsole(console iter.Seq2[chromedp.ConsoleMessage, error]) {
 	for m, err := range console {
 		switch {
 		case err != nil:
@@ -152,29 +152,29 @@ func (b *browser) hear(console iter.Seq2[chromedp.ConsoleMessage, error]) {
 func (b *browser) note(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.said = append(b.said, fmt.Sprintf(format, args...))
+	b.problems = append(b.problems, fmt.Sprintf(format, args...))
 }
 
-// newProblems are what has gone wrong since it was last asked.
+// newProblems returns the problems since its last call.
 func (b *browser) newProblems() (problems []string) {
 	b.t.Helper()
-	// The console is heard late, and in order: once this has been heard, so has all before it.
-	const mark = "browser_test looks"
+	// Console messages arrive late but in order: once this one has arrived, all earlier ones have.
+	const mark = "the mark of newProblems"
 	valueOf(b, chromedp.Evaluate[chromedp.Void](`console.error("`+mark+`")`))
-	poll(b.t, pageTimeout, "the console is heard", func() bool {
+	poll(b.t, pageTimeout, "the console message has arrived", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		last := slices.IndexFunc(b.said, func(said string) bool { return strings.Contains(said, mark) })
+		last := slices.IndexFunc(b.problems, func(p string) bool { return strings.Contains(p, mark) })
 		if last < 0 {
 			return false
 		}
-		problems, b.said = slices.Delete(slices.Clone(b.said), last, last+1), nil
+		problems, b.problems = slices.Delete(slices.Clone(b.problems), last, last+1), nil
 		return true
 	})
 	return problems
 }
 
-// do does steps in the page and gives it time for each.
+// do runs steps in the page, each with a timeout of its own.
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	for i, step := range steps {
@@ -194,7 +194,7 @@ func valueOf[T any](b *browser, action chromedp.Action[T]) T {
 	return value
 }
 
-// click clicks an element once it stands still: a page that scrolls would move it away from under the mouse.
+// click clicks an element once it no longer moves: while the page scrolls, the click would miss it.
 func (b *browser) click(selector string) chromedp.Action[chromedp.Void] {
 	const still = `new Promise(resolve => {
 		let frames = 0, before;
@@ -213,11 +213,11 @@ func (b *browser) click(selector string) chromedp.Action[chromedp.Void] {
 	)
 }
 
-func (b *browser) seen(selector string) chromedp.Action[chromedp.Void] {
+func (b *browser) visible(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.WaitVisible(chromedp.CSS(selector))
 }
 
-// answers waits until the open operation of the reference shows an answer with that status and text.
+// answers waits until the open operation of the reference shows a response with that status and text.
 func (b *browser) answers(status, text string) {
 	b.t.Helper()
 	var shown string
@@ -228,7 +228,7 @@ func (b *browser) answers(status, text string) {
 	require.Contains(b.t, shown, text)
 }
 
-// narrow requires that the page fits a phone, nothing sticking out.
+// narrow requires that the page is not wider than a phone's screen.
 func (b *browser) narrow() {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(phone, 844))

@@ -25,13 +25,13 @@ import (
 // uuid is the pattern of RFC 9562; the library's own is that of RFC 4122 and knows no version 7.
 const uuid = `^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`
 
-// contract is a transport that holds every request and answer to the OpenAPI document: an answer is what the operation
-// promises, and what is accepted is what the document allows. A difference is an error of the test, not of the request.
+// contract is a transport that validates every request and response against the OpenAPI document: the operation must define the
+// response, and the document must allow each accepted request. A violation is an error of the test, not of the request.
 type contract struct {
 	t        testing.TB
 	router   routers.Router
 	next     http.RoundTripper
-	anything bool // may be accepted: a service reads more than the document says, such as times with a blank for the T
+	anything bool // may be accepted: a service accepts more than the document says, such as times with a space instead of T
 }
 
 // document is the contract of the whole platform.
@@ -52,7 +52,7 @@ func newContract(t testing.TB) *contract {
 	return &contract{t: t, router: router, next: http.DefaultTransport}
 }
 
-// RoundTrip sends the request. It reads answers in JSON into memory; others stream.
+// RoundTrip sends the request. It reads JSON responses into memory; others are streamed.
 func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	var sent []byte
 	isForm := strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")
@@ -93,7 +93,7 @@ func (c *contract) check(r *http.Request, response *http.Response, body []byte, 
 	}
 	path := *r.URL
 	if path.Path = strings.TrimRight(path.Path, "/"); path.Path != "" {
-		r.URL = &path // with a slash at the end it is the same path
+		r.URL = &path // a trailing slash does not change the path
 	}
 	route, parameters, err := c.router.FindRoute(r)
 	if err != nil {
@@ -126,10 +126,10 @@ func (c *contract) check(r *http.Request, response *http.Response, body []byte, 
 	return wrong
 }
 
-// internals are what must never reach a client: the names of parts, statements, stacks, files.
+// internals must never reach a client: names of components, SQL statements, stack traces, files.
 var internals = regexp.MustCompile(`(?i)pgx|sqlstate|postgres|kafka|river|goroutine|panic|\.go:\d|/tmp/|/work/|/root/|/home/|127\.0\.0\.1|localhost|select .* from|dial tcp|context (canceled|deadline)`)
 
-// checkError holds an error answer to the one shape.
+// checkError validates an error response against the common schema.
 func checkError(response *http.Response, body []byte) (wrong []error) {
 	if response.Request.URL.Path == "/ready" {
 		return nil

@@ -21,25 +21,25 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// victim is one run of the main job that is killed at some moment.
+// victim is one run of the main use case that is killed at some moment.
 type victim struct {
 	*agent
-	s        *stack
-	programs []string // to kill; none are all
-	client   client
-	callID   string
-	followUp bool // whether its answer has been read
-	heard    int  // transcriptions that OpenAI was asked for before
-	asked    int  // chat completions
+	s              *stack
+	programs       []string // to kill; none means all
+	client         client
+	callID         string
+	followUp       bool // whether its response has been read
+	transcriptions int  // transcription requests that OpenAI had received before
+	completions    int  // chat completion requests likewise
 }
 
-// moment is when the platform is killed: run does the main job up to there, and kills it.
+// moment is when the platform is killed: kill runs the main use case up to there, and kills the platform.
 type moment struct {
 	name string
 	kill func(v *victim)
 }
 
-// TestKillAtAnyMoment kills the platform with kill -9 at many moments of the main job and starts it again on the same data.
+// TestKillAtAnyMoment kills the platform with kill -9 at many moments of the main use case and restarts it on the same data.
 // Nothing is lost and nothing happens twice. Each group is one platform that is killed again and again.
 func TestKillAtAnyMoment(t *testing.T) {
 	t.Parallel()
@@ -52,12 +52,12 @@ func TestKillAtAnyMoment(t *testing.T) {
 			{"while a webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"transcription": {
-			{"while the transcription is asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"while the transcription is requested", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
 			{"right after the transcription was answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
 			{"right after a webhook was answered", func(v *victim) { v.killAnswered(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"insights": {
-			{"while the insights are asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"while the insights are requested", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
 			{"right after the insights were answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
 			{"right after the call was completed", func(v *victim) { v.uploadCall(); v.completed(v.callID); v.kill() }},
 		},
@@ -86,7 +86,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 	}
 }
 
-// TestKillOneService does the same to one of five processes, while the others go on.
+// TestKillOneService does the same to one of five processes, while the others continue.
 func TestKillOneService(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -95,7 +95,7 @@ func TestKillOneService(t *testing.T) {
 	admin := s.newAgent()
 	for service, m := range map[string]moment{
 		"gateway": {"in the middle of the upload's body", killInUpload},
-		"calls":   {"while the transcription is asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+		"calls":   {"while the transcription is requested", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
 		"crm": {"when the follow-up's answer begins to arrive", func(v *victim) {
 			v.killInFollowUp(func(kill func()) *httptrace.ClientTrace { return &httptrace.ClientTrace{GotFirstResponseByte: kill} })
 		}},
@@ -106,11 +106,11 @@ func TestKillOneService(t *testing.T) {
 	}
 }
 
-// run does the main job with a kill at the moment.
+// run runs the main use case with a kill at the moment.
 func (m moment) run(s *stack, admin *agent, programs ...string) {
 	v := &victim{
 		agent: s.newAgent(), s: s, programs: programs,
-		heard: len(s.openai.Requests(openai.Transcriptions)), asked: len(s.openai.Requests(openai.Chat)),
+		transcriptions: len(s.openai.Requests(openai.Transcriptions)), completions: len(s.openai.Requests(openai.Chat)),
 	}
 	v.client = v.newClient()
 	m.kill(v)
@@ -132,7 +132,7 @@ func (v *victim) scheduleIt() {
 	v.followUp = true
 }
 
-// killHeld kills while a request of the platform waits for its answer.
+// killHeld kills while a request of the platform waits for its response.
 func (v *victim) killHeld(q *script.Queue, key string, job func()) {
 	gate := q.Hold(key)
 	job()
@@ -140,7 +140,7 @@ func (v *victim) killHeld(q *script.Queue, key string, job func()) {
 	v.kill()
 }
 
-// killAnswered kills right after a request of the platform has got its answer.
+// killAnswered kills right after a request of the platform has got its response.
 func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
 	answered := make(chan struct{})
 	q.Script(key, func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
@@ -173,7 +173,7 @@ func killInUpload(v *victim) {
 	v.kill()
 	_ = send.CloseWithError(io.ErrUnexpectedEOF)
 	require.Error(v.t, <-failed)
-	// What the upload left may be one that goes on, until AUDIO_ORPHAN_AGE, an hour, has passed.
+	// The file that the upload left may belong to a running upload until AUDIO_ORPHAN_AGE, an hour, has passed.
 	for _, file := range v.s.files() {
 		if !slices.Contains(before, file) {
 			past := time.Now().Add(-2 * time.Hour)
@@ -184,7 +184,7 @@ func killInUpload(v *victim) {
 	}
 }
 
-// killTwiceInStart kills the job, then the first start when its database is up, then the second before it is ready.
+// killTwiceInStart kills the platform, then the first start when its database is up, then the second before it is ready.
 func killTwiceInStart(v *victim) {
 	v.uploadCall()
 	v.kill()
@@ -194,19 +194,19 @@ func killTwiceInStart(v *victim) {
 	}
 }
 
-// killInFollowUp kills at some point of the request that makes the follow-up, of which the client then knows nothing.
+// killInFollowUp kills during the request that creates the follow-up, whose result the client then does not know.
 func (v *victim) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
 	v.uploadCall()
 	v.completed(v.callID)
 	request := v.request(http.MethodPost, "/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up")
 	request = request.WithContext(httptrace.WithClientTrace(request.Context(), when(func() { v.kill() })))
-	// Not through the contract: an answer that was cut is not held to it.
+	// Without the contract's transport: a truncated response does not match the contract.
 	if response, err := (&http.Client{Transport: &http.Transport{}}).Do(request); err == nil {
 		_ = response.Body.Close()
 	}
 }
 
-// finish does what is left of the main job, as an app that tries again does.
+// finish does the rest of the main use case, as an app that retries does.
 func (v *victim) finish() {
 	v.t.Helper()
 	if v.callID == "" {
@@ -224,8 +224,8 @@ func (v *victim) check(admin *agent) {
 	got := v.call(v.callID)
 	require.Equal(t, openai.DefaultTranscript().Text(), got.RawTranscript)
 	require.Equal(t, openai.DefaultInsights()["summary"], got.Summary)
-	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.heard, 2, "a transcription is paid for once, and once more at worst")
-	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Chat))-v.asked, 2)
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.transcriptions, 2, "a transcription is paid for once, and once more at worst")
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Chat))-v.completions, 2)
 	require.Equal(t, []string{v.callID}, v.ids("/calls"))
 	require.Len(t, v.ids("/followups"), 1)
 	require.Len(t, v.ids("/clients"), 1)
@@ -243,7 +243,7 @@ func (v *victim) check(admin *agent) {
 	}
 	v.s.pabbly.RequireSound(t)
 
-	// The admin sees everybody's calls: each has its recording, and nothing else lies there.
+	// The admin sees all calls: each has its recording, and there are no other files.
 	calls := admin.ids("/calls?limit=500")
 	var files []string
 	poll(t, jobTimeout, "a recording for each call", func() bool { files = v.s.files(); return len(files) == len(calls) })
@@ -252,7 +252,7 @@ func (v *victim) check(admin *agent) {
 	}
 }
 
-// webhooks are those of the call.
+// webhooks returns the webhooks of the call.
 func (v *victim) webhooks(event string) (mine []pabbly.Delivery) {
 	for _, d := range v.s.pabbly.Deliveries() {
 		var body struct {

@@ -15,14 +15,14 @@ import (
 
 const missingID = "019abf00-0000-7000-8000-000000000000"
 
-// operation is one of the contract, with what a right request for it is.
+// operation is an operation of the contract, with a valid request.
 type operation struct {
 	*openapi3.Operation
 	method, path string // the path with {id}
 	sends        any    // the least that is accepted, nil for none
 }
 
-// body is one to send: a form can be read once.
+// body returns a new body to send: a form can be read only once.
 func (o operation) body() any {
 	if _, isForm := o.sends.(*form); isForm {
 		return recording("x.ogg", strings.NewReader("x"), 1, nil)
@@ -32,7 +32,7 @@ func (o operation) body() any {
 
 func (o operation) access() string { return fmt.Sprint(o.Extensions["x-access"]) }
 
-// at is the path with an id in it, if it takes one.
+// at returns the path with an id, if it has one.
 func (o operation) at(id string) string {
 	if !o.hasID() {
 		return o.path
@@ -44,7 +44,7 @@ func (o operation) at(id string) string {
 
 func (o operation) hasID() bool { return strings.Contains(o.path, "{") }
 
-// operations are all of the contract.
+// operations returns all operations of the contract.
 func operations(t *testing.T) (all []operation) {
 	t.Helper()
 	doc, err := document()
@@ -82,8 +82,8 @@ func operations(t *testing.T) (all []operation) {
 	return all
 }
 
-// TestErrors asks every operation wrongly in every way that is the client's. The transport of the agents holds each answer to
-// the one shape of errors, to the contract, and to saying nothing internal.
+// TestErrors calls every operation with every kind of client error. The transport of the agents validates each response against
+// the common error schema and the contract, and requires that it reveals nothing internal.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 			return session
 		case strings.HasPrefix(op.path, "/followups/") && op.method != http.MethodPost:
 			return planned.ID
-		default: // POST /followups/{id} means the call too
+		default: // the id of POST /followups/{id} is the call's too
 			return theirs.ID
 		}
 	}

@@ -28,13 +28,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// object is one of JSON.
+// object is a JSON object.
 type object = map[string]any
 
 var base64URL = base64.RawURLEncoding
 
 // TestTokens tries tokens that are forged or flawed on the gateway and on each service behind it. All but auth trust a key of
-// the test beside those of auth, so that a token can be right but for one claim.
+// the test beside those of auth, so that a token can be valid except for one claim.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -80,7 +80,7 @@ func (s *stack) unit(name string) *unit {
 	return s.units[slices.IndexFunc(s.units, func(u *unit) bool { return u.name == name })]
 }
 
-// serves are the operations that the unit answers: all at the gateway, its own at a service.
+// serves returns the operations that the unit serves: all at the gateway, its own at a service.
 func (u *unit) serves(all []operation) []operation {
 	return slices.DeleteFunc(all, func(op operation) bool { return u.name != "gateway" && !strings.HasPrefix(op.OperationID, u.name+".") })
 }
@@ -90,8 +90,8 @@ type issuer struct {
 	t              *testing.T
 	kid            string
 	key            ed25519.PrivateKey
-	public         string // what the tokens are checked with, in base64url; not key's where the issuer is a stranger
-	header, claims object // of a right token
+	public         string // what the tokens are verified with, in base64url; not that of key if the issuer is a stranger
+	header, claims object // of a valid token
 	good           string // a right token
 }
 
@@ -102,7 +102,7 @@ func newIssuer(t *testing.T) *issuer {
 	return &issuer{t: t, kid: "test", key: key, public: base64URL.EncodeToString(public)}
 }
 
-// stranger is an issuer that knows everything about auth but its key.
+// stranger returns an issuer that knows everything about auth except its key.
 func stranger(t *testing.T, auth string, header, claims object, good string) *issuer {
 	i := newIssuer(t)
 	i.header, i.claims, i.good, i.kid = header, claims, good, header["kid"].(string)
@@ -116,7 +116,7 @@ func stranger(t *testing.T, auth string, header, claims object, good string) *is
 	return i
 }
 
-// publish serves auth, with the key of an issuer beside its own.
+// publish serves auth, with the key of an issuer besides its own.
 func publish(t *testing.T, auth string, i *issuer) string {
 	t.Helper()
 	target, err := url.Parse(auth)
@@ -149,18 +149,18 @@ func publish(t *testing.T, auth string, i *issuer) string {
 	return server.URL
 }
 
-// token is a right one but for the changes. A value that is nil leaves the member out.
+// token returns a valid token with changes. A nil value removes the member.
 func (i *issuer) token(header, claims object) string {
 	return signed(i.t, changed(i.header, header), changed(i.claims, claims), i.key)
 }
 
-// by is token with another signature.
+// by returns token with another signature.
 func (i *issuer) by(sign func(text []byte) []byte, header, claims object) string {
 	text := encoded(i.t, changed(i.header, header)) + "." + encoded(i.t, changed(i.claims, claims))
 	return text + "." + base64URL.EncodeToString(sign([]byte(text)))
 }
 
-// spelled is token with exactly these texts of JSON.
+// spelled returns a token with exactly these JSON texts.
 func (i *issuer) spelled(header, claims string) string {
 	text := base64URL.EncodeToString([]byte(header)) + "." + base64URL.EncodeToString([]byte(claims))
 	return text + "." + base64URL.EncodeToString(ed25519.Sign(i.key, []byte(text)))
@@ -189,7 +189,7 @@ func signed(t testing.TB, header, claims object, key ed25519.PrivateKey) string 
 	return text + "." + base64URL.EncodeToString(ed25519.Sign(key, []byte(text)))
 }
 
-// opened is what a token says.
+// opened returns the header and claims of a token.
 func opened(t testing.TB, token string) (header, claims object) {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -202,7 +202,7 @@ func opened(t testing.TB, token string) (header, claims object) {
 	return header, claims
 }
 
-// refuses requires that a program takes a right token and none of the others, in one shape and never with a 5xx.
+// refuses requires that a program accepts a valid token and refuses all others, with the JSON error and never with a 5xx.
 func refuses(t *testing.T, a *agent, path string, from *issuer) {
 	t.Helper()
 	if from.good == "" {
@@ -238,7 +238,7 @@ func refuses(t *testing.T, a *agent, path string, from *issuer) {
 	right(t)
 }
 
-// forgedRequests are ways to hand in a right token, or none, that do not count.
+// forgedRequests are invalid ways to send a valid token, or none.
 func forgedRequests(good string) map[string]func(r *http.Request) {
 	header := func(values ...string) func(r *http.Request) {
 		return func(r *http.Request) { r.Header["Authorization"] = values }
@@ -279,7 +279,7 @@ func identityHeaders(r *http.Request) {
 	r.Header.Set("X-User-Role", "admin")
 }
 
-// forgedTokens are wrong in one way each.
+// forgedTokens are invalid in one way each.
 func forgedTokens(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -293,7 +293,7 @@ func forgedTokens(t *testing.T, i *issuer) map[string]string {
 	return all
 }
 
-// algorithms are tokens that say that they are signed in another way, and are.
+// algorithms are tokens that claim another signature algorithm, and are signed with it.
 func algorithms(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -352,7 +352,7 @@ func algorithms(t *testing.T, i *issuer) map[string]string {
 	return out
 }
 
-// headers are tokens that say which key to take, or what to understand.
+// headers are tokens whose header names a key to use, or critical extensions.
 func headers(i *issuer) map[string]string {
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
 	own := func(text []byte) []byte { return ed25519.Sign(key, text) }
@@ -404,7 +404,7 @@ func (i *issuer) claimsText() string {
 	return string(raw)
 }
 
-// claimed are tokens that say something else than an access token of auth does, well signed.
+// claimed are correctly signed tokens with other claims than an access token of auth.
 func claimed(i *issuer) map[string]string {
 	now := time.Now()
 	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
@@ -462,7 +462,7 @@ func (i *issuer) headerText() string {
 	return string(raw)
 }
 
-// spellings are other texts for what a right token says.
+// spellings are other encodings of a valid token.
 func spellings(i *issuer) map[string]string {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	good := i.good
@@ -496,7 +496,7 @@ func spellings(i *issuer) map[string]string {
 	}
 }
 
-// signatures are right tokens with a signature that is not theirs.
+// signatures are valid tokens with a wrong signature.
 func signatures(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	parts := strings.Split(i.good, ".")
@@ -536,7 +536,8 @@ func signatures(t *testing.T, i *issuer) map[string]string {
 	return out
 }
 
-// malleated is the signature with the order of the group added to its second half: the equation holds, RFC 8032 forbids it.
+// malleated returns the signature with the order of the group added to its second half: the equation holds, but RFC 8032
+// forbids it.
 func malleated(signature []byte) []byte {
 	order := []byte{
 		0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,

@@ -26,9 +26,9 @@ const (
 	defaultSeed = 20261124
 )
 
-// fuzz sends every operation what no client means to send: wrong types, bounds, strange texts, broken bodies. Whatever it is,
-// the answer is one that the contract promises, and never a 5xx: the transport of the agents sees to it. The same
-// FUZZ_SEED, an integer, sends the same requests, but for ids.
+// fuzz sends invalid and unusual requests to every operation: wrong types, bounds, strange texts, malformed bodies. The
+// response is always one of the contract, and never a 5xx: the transport of the agents verifies it. The same FUZZ_SEED, an
+// integer, sends the same requests, except for ids.
 func fuzz(t *testing.T, s *stack, c cast) {
 	t.Helper()
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("FUZZ_SEED"), strconv.Itoa(defaultSeed)), 10, 64)
@@ -43,7 +43,7 @@ func fuzz(t *testing.T, s *stack, c cast) {
 	var targets []target
 	all := operations(t)
 	slices.SortFunc(all, func(a, b operation) int { return cmp.Compare(a.OperationID, b.OperationID) })
-	for _, op := range all { // everybody logs in first: wrong passwords make the platform wary of our address
+	for _, op := range all { // everyone logs in first: wrong passwords delay logins from our address
 		caller, owner := c.owner, c.owner
 		if op.access() == "admin" {
 			caller, owner = c.admin, c.other
@@ -94,7 +94,7 @@ func fuzz(t *testing.T, s *stack, c cast) {
 	require.NotContains(t, s.log(), "panic")
 }
 
-// named is a test that says of every error what it was doing.
+// named is a test that adds to every error what it was doing.
 type named struct {
 	testing.TB
 	doing string
@@ -105,7 +105,7 @@ func (n named) Errorf(format string, args ...any) {
 	n.TB.Errorf("%s\n"+format, append([]any{n.doing}, args...)...)
 }
 
-// exchange is a request in the making.
+// exchange is a request that mutations change.
 type exchange struct {
 	op          operation
 	id          string // in the path, not escaped
@@ -139,7 +139,7 @@ func newExchange(t testing.TB, op operation, id string, body any) *exchange {
 	return x
 }
 
-// send makes the request and returns the status.
+// send sends the request and returns the status.
 func (x *exchange) send(a *agent) int {
 	a.t.Helper()
 	path := x.op.at(url.PathEscape(x.id))
@@ -165,7 +165,7 @@ func (x *exchange) send(a *agent) int {
 	return response.StatusCode
 }
 
-// boundary is that of the forms made here.
+// boundary is the boundary of all forms.
 const boundary = "fuzz"
 
 func (x *exchange) composed(t testing.TB) []byte {
@@ -193,13 +193,13 @@ func (x *exchange) composed(t testing.TB) []byte {
 	return out.Bytes()
 }
 
-// mutation is one thing that is wrong with a request, or only strange.
+// mutation makes a request invalid or unusual in one way.
 type mutation struct {
 	name   string
 	change func(x *exchange, rng *rand.Rand)
 }
 
-// mutationsOf are in groups, of which each is to have its turn.
+// mutationsOf returns the mutations in groups, each of which is used.
 func mutationsOf(op operation) [][]mutation {
 	all := everywhere()
 	for _, p := range op.Parameters {
@@ -228,7 +228,7 @@ func mutationsOf(op operation) [][]mutation {
 	return all
 }
 
-// propertiesOf are those of a schema and of what it is made of.
+// propertiesOf returns the properties of a schema and its parts.
 func propertiesOf(s *openapi3.Schema) openapi3.Schemas {
 	out := maps.Clone(s.Properties)
 	for _, part := range s.AllOf {
@@ -304,7 +304,7 @@ func nested(open, end string, depth int) string {
 	return strings.Repeat(open, depth) + middle + strings.Repeat(end, depth)
 }
 
-// everywhere is what can be wrong with any request.
+// everywhere are the mutations of any request.
 func everywhere() [][]mutation {
 	var queries, headers, types []mutation
 	for _, query := range []string{

@@ -23,7 +23,7 @@ const (
 	beforeStall = 20 * time.Second
 )
 
-// TestLimitsOfUploads is what the platform does with recordings that are too large, no recordings, cut, or from nobody.
+// TestLimitsOfUploads uploads recordings that are too large, not audio, truncated, or without a token.
 func TestLimitsOfUploads(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -35,7 +35,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
 		a.completed(a.upload(nil).ID)
-		s.stop() // memory that was used before and is free again would hide what the upload takes
+		s.stop() // memory that was used before and is free again would hide what the upload needs
 		s.start()
 		resetPeak(t, s.pid())
 		before := peak(t, s.pid())
@@ -44,7 +44,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		t.Logf("100 MB raised the peak of the process by %.1f MB, from %.1f MB", mega(grown), mega(before))
 		require.Less(t, grown, int64(mostMemory))
 	})
-	stays := len(s.files())
+	before := len(s.files())
 
 	t.Run("one byte more is refused", func(t *testing.T) {
 		s.in(t).as(a).post("/calls/upload", noise(mostAudio+1, nil)).refused(http.StatusRequestEntityTooLarge, "audio_too_large")
@@ -60,7 +60,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		got.refused(http.StatusUnprocessableEntity, "validation_error")
 		require.Equal(t, []string{"body.audio"}, got.fields())
 	})
-	t.Run("nobody is refused before the body is sent", func(t *testing.T) {
+	t.Run("a request without a token is refused before the body is sent", func(t *testing.T) {
 		raw := dial(t, s)
 		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", mostAudio)
 		require.Equal(t, http.StatusUnauthorized, raw.status(), "and not 100")
@@ -76,23 +76,23 @@ func TestLimitsOfUploads(t *testing.T) {
 		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, cut.contentType, cut.length)
 		_, err := io.CopyN(raw.Conn, cut, cut.length/2)
 		require.NoError(t, err)
-		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > stays })
+		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > before })
 		require.NoError(t, raw.Close())
-		poll(t, beforeStall, "the recording is gone", func() bool { return len(s.files()) == stays })
+		poll(t, beforeStall, "the recording has been removed", func() bool { return len(s.files()) == before })
 		require.Len(t, a.ids("/calls"), rows)
 	})
-	require.Len(t, s.files(), stays, "what was refused left nothing")
+	require.Len(t, s.files(), before, "what was refused left nothing")
 }
 
-// as is a user of another test, in a trace of its own.
+// as returns a user of another test, with a trace of its own.
 func (s *stack) as(a *agent) *agent {
 	here := s.nobody()
 	here.name, here.email, here.password, here.token = a.name, a.email, a.password, a.token
 	return here
 }
 
-// noise is the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
-// large and still short.
+// noise returns the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
+// large but short.
 func noise(size int64, fields map[string]string) *form {
 	const rate, channels, depth = 192_000, 2, 4
 	header := make([]byte, 0, 44)
@@ -132,7 +132,7 @@ func (w wire) send(format string, args ...any) {
 	require.NoError(w.t, err)
 }
 
-// status is that of the first answer.
+// status returns the status of the first response.
 func (w wire) status() int {
 	w.t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(w), nil)

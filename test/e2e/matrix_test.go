@@ -15,17 +15,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// none stands in the table where the operation takes no object.
+// none is in the table if the operation has no object.
 var none = [3]int{}
 
-// policy is what an operation answers: to whoever has no good token, and to an agent and an admin who ask about something of
-// their own, of somebody else, and that does not exist. The first number is all there is where the operation takes no object.
+// policy is the status of an operation: without a valid token, and for an agent and an admin with an object of their own, of
+// another agent, and one that does not exist. Without an object, only the first number is set.
 type policy struct {
 	stranger     int
 	agent, admin [3]int
 }
 
-// policies say who may do what. An operation without a row here fails.
+// policies say who may do what. The test fails for an operation without a row here.
 var policies = map[string]policy{
 	//                                stranger   agent: own, other's, missing       admin
 	"auth.register":        {201, [3]int{201}, [3]int{201}},
@@ -75,10 +75,10 @@ var policies = map[string]policy{
 	"gateway.docs":    {200, [3]int{200}, [3]int{200}},
 }
 
-// takesObject reports whether the operation is about something that belongs to somebody.
+// takesObject reports whether the operation has an object that belongs to an agent.
 func (p policy) takesObject() bool { return p.admin[1] != 0 }
 
-// TestOperations calls every operation of the contract as everybody, and with everything that no client means to send.
+// TestOperations calls every operation of the contract as every kind of caller, and with invalid requests of every kind.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -119,14 +119,14 @@ func everyOperationHasARow(t *testing.T) {
 	}
 }
 
-// cast are those who play: an admin and two agents, each with something of every kind.
+// cast are the callers: an admin and two agents, each with an object of every kind.
 type cast struct {
 	t                   testing.TB
 	admin, owner, other player
 	dismissed           string // the token of an agent who has been deactivated since
 }
 
-// player is an agent and what belongs to it.
+// player is an agent with its objects.
 type player struct {
 	*agent
 	id, client, call, followUp, delivery string
@@ -135,7 +135,7 @@ type player struct {
 func newCast(s *stack) cast {
 	s.t.Helper()
 	c := cast{t: s.t}
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} { // the first of a platform is its admin
+	for _, p := range []*player{&c.admin, &c.owner, &c.other} { // the first agent of a platform is its admin
 		*p = player{agent: s.newAgent()}
 		p.id = p.me()
 		p.client = p.newClient().ID
@@ -155,11 +155,11 @@ func newCast(s *stack) cast {
 	return c
 }
 
-// dismiss deactivates an agent and returns its token once nobody takes it any more.
+// dismiss deactivates an agent and returns its token once every service refuses it.
 func (c cast) dismiss(a *agent) string {
 	c.t.Helper()
 	c.admin.do(http.MethodPatch, "/agents/"+a.me(), map[string]any{"is_active": false}).must(http.StatusOK)
-	for _, path := range []string{"/auth/me", "/calls"} { // auth knows at once, the gateway a moment later
+	for _, path := range []string{"/auth/me", "/calls"} { // auth refuses it at once, the gateway a moment later
 		poll(c.t, jobTimeout, "the agent is shut out", func() bool { return a.get(path).status == http.StatusUnauthorized })
 	}
 	return a.token
@@ -179,7 +179,7 @@ func (p player) newFollowUp() string {
 	return made.ID
 }
 
-// in is the cast for a subtest.
+// in returns the cast for a subtest.
 func (c cast) in(t testing.TB) cast {
 	c.t = t
 	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
@@ -188,7 +188,7 @@ func (c cast) in(t testing.TB) cast {
 	return c
 }
 
-// as is the agent with another token, for another test.
+// as returns the agent with another token, for another test.
 func (a *agent) as(t testing.TB, token string) *agent {
 	here := *a
 	here.t, here.token = t, token
@@ -196,14 +196,14 @@ func (a *agent) as(t testing.TB, token string) *agent {
 	return &here
 }
 
-// loggedInAgain is the agent in a session of its own.
+// loggedInAgain returns the agent with a new session.
 func (a *agent) loggedInAgain() *agent {
 	again := a.as(a.t, "")
 	again.login()
 	return again
 }
 
-// holdTo calls an operation as everybody about everything.
+// holdTo calls an operation as every caller on every object.
 func (c cast) holdTo(op operation, row policy) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
@@ -241,8 +241,8 @@ func (c cast) holdTo(op operation, row policy) {
 	}
 }
 
-// status calls an operation about something of somebody, or about nothing that exists, and returns the status. What is to
-// succeed gets something new where success is its end.
+// status calls an operation on an object of a player, or on one that does not exist, and returns the status. A call that is to
+// succeed gets a new object if success uses it up.
 func (p player) status(op operation, of player, want int) int {
 	p.t.Helper()
 	object := missingID
@@ -256,7 +256,7 @@ func (p player) status(op operation, of player, want int) int {
 	return caller.do(op.method, op.at(object), p.body(op, object)).status
 }
 
-// object is something of the player's that the operation can be asked about. It is a new one if it will be used up.
+// object returns an object of the player for the operation. It is a new one if it will be used up.
 func (p player) object(op string, usedUp bool) string {
 	p.t.Helper()
 	switch op {
@@ -300,7 +300,7 @@ func (p player) object(op string, usedUp bool) string {
 	return p.call
 }
 
-// body is what the operation takes from the player, as often as it is asked.
+// body returns a request body of the player for the operation, valid any number of times.
 func (p player) body(op operation, object string) any {
 	p.t.Helper()
 	switch op.OperationID {
@@ -326,7 +326,7 @@ func (p player) body(op operation, object string) any {
 	}
 }
 
-// newColleague registers somebody who plays no other part and returns the id.
+// newColleague registers an agent without any other role in the test and returns its id.
 func (p player) newColleague() string {
 	p.t.Helper()
 	var made struct{ ID string }
@@ -335,13 +335,13 @@ func (p player) newColleague() string {
 	return made.ID
 }
 
-// mine are the lists that an admin sees no more of than an agent, ours those that show an agent the whole team.
+// mine are the lists that show an admin no more than an agent, ours those that show an agent the whole team.
 var (
 	mine = []string{"auth.list_sessions"}
 	ours = []string{"auth.list_agents"}
 )
 
-// lists requires that a list, however it is asked for, has nothing that belongs to somebody else.
+// lists requires that a list, with any filter, has no object of another agent.
 func (c cast) lists(all []operation) {
 	owns := func(p player) []string {
 		_, claims := opened(c.t, p.token)
@@ -380,9 +380,9 @@ func (c cast) lists(all []operation) {
 	require.Len(c.t, seen, 6, "lists: %v", seen)
 }
 
-// keys requires that an Idempotency-Key means nothing to anybody but the agent who sent it.
+// keys requires that an Idempotency-Key has no effect for any agent but the one that sent it.
 func (c cast) keys(all []operation) {
-	second := c.admin // another admin, for what only admins create
+	second := c.admin // another admin, for objects that only admins create
 	made := map[string]any{"email": rand.Text() + "@agents.example.com", "password": rand.Text(), "full_name": "Second", "role": "admin"}
 	c.admin.post("/agents", made).must(http.StatusCreated)
 	second.agent = c.admin.as(c.t, "")
@@ -397,7 +397,7 @@ func (c cast) keys(all []operation) {
 		seen++
 		first, other := c.owner, c.other
 		object := c.owner.object(op.OperationID, false)
-		want := http.StatusForbidden // it is about something of the owner's
+		want := http.StatusForbidden // the object is the owner's
 		switch op.OperationID {
 		case "auth.create_agent":
 			first, other, want = c.admin, second, http.StatusConflict
@@ -428,8 +428,8 @@ func (c cast) keys(all []operation) {
 	require.Equal(c.t, 5, seen, "operations with an Idempotency-Key")
 }
 
-// flawedCallers calls the operations at that address with tokens that a trusted key has signed for others or for a time
-// that is over, and with one that somebody else has signed.
+// flawedCallers calls the operations at that address with tokens that a trusted key has signed for others or that have expired,
+// and with one that another key has signed.
 func (c cast) flawedCallers(all []operation, at string, trusted func(header, claims object) string) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
@@ -458,7 +458,7 @@ func (c cast) flawedCallers(all []operation, at string, trusted func(header, cla
 			}
 		}
 	}
-	for _, p := range []player{c.admin, c.owner} { // and nothing came of it
+	for _, p := range []player{c.admin, c.owner} { // and nothing was created
 		p.get("/clients/" + p.client).must(http.StatusOK)
 		p.get("/calls/" + p.call).must(http.StatusOK)
 		p.get("/followups/" + p.followUp).must(http.StatusOK)

@@ -85,7 +85,7 @@ func TestAddressInUse(t *testing.T) {
 	requireNothingStarted(t, dir)
 }
 
-// requireNothingStarted allows for the log at most.
+// requireNothingStarted requires that there is at most a log.
 func requireNothingStarted(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -98,8 +98,8 @@ func requireNothingStarted(t *testing.T, dir string) {
 	require.Empty(t, processesOf(t, dir))
 }
 
-// TestLifeOfAPlatform starts one, a second beside it, a third on its data, stops it in the middle of work, kills it, and
-// finds the data each time.
+// TestLifeOfAPlatform starts a platform, a second one besides it and a third one on its data, stops it during work, kills it,
+// and requires its data after each restart.
 func TestLifeOfAPlatform(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
@@ -174,7 +174,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	})
 }
 
-// TestDemo is what a newcomer sees: nothing runs and nothing is configured, so everything is embedded and temporary.
+// TestDemo runs the demo as a new user does: nothing is running or configured, so everything is embedded and temporary.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
@@ -187,7 +187,7 @@ func TestDemo(t *testing.T) {
 	t.Log(stdout)
 }
 
-// requireNothingLeft requires that a directory for temporary files is empty and nothing runs in it.
+// requireNothingLeft requires that a directory for temporary files is empty and no process runs in it.
 func requireNothingLeft(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -241,7 +241,7 @@ func TestAFailedDemoLeavesItsLogs(t *testing.T) {
 	require.Empty(t, processesOf(t, temp))
 }
 
-// TestSettingsFromFiles hands over secrets as Kubernetes and Compose do.
+// TestSettingsFromFiles passes secrets as Kubernetes and Compose do.
 func TestSettingsFromFiles(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)

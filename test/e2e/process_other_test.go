@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dieTogether cannot be asked of this kernel: a test binary that is killed leaves its children.
+// dieTogether does nothing: this kernel does not support it, so a killed test binary leaves its children.
 func dieTogether() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // processesOf lists the processes that name a data directory in their arguments.
@@ -29,7 +29,7 @@ func processesOf(t testing.TB, dir string) []string {
 
 func resetPeak(testing.TB, int) {}
 
-// peak is the memory that a process has now, in bytes: this kernel does not tell the most it has had.
+// peak is the memory that a process has now, in bytes: this kernel does not report the peak.
 func peak(t testing.TB, pid int) int64 {
 	t.Helper()
 	var kB int64

@@ -19,14 +19,14 @@ import (
 )
 
 const (
-	// stopTimeout is how long a process may take to stop. On a machine that does nothing else it is 10 s at most.
+	// stopTimeout is how long a process may take to stop. On an idle machine it takes 10 s at most.
 	stopTimeout = 2 * time.Minute
 	// commandTimeout is how long a program may run that ends by itself. The longest is a demo, which transcribes without a network.
 	commandTimeout = 10 * time.Minute
 )
 
-// process is one running program. On Linux it dies with the test binary, however that ends; whoever launches it ends it in a
-// cleanup.
+// process is one running program. On Linux it dies with the test binary, however that ends; the launching test must stop it in
+// a cleanup.
 type process struct {
 	name   string
 	cmd    *exec.Cmd
@@ -43,7 +43,7 @@ func launch(t testing.TB, name string, argv, environ []string) *process {
 	p.cmd.WaitDelay = time.Second
 	started := make(chan error)
 	go func() {
-		// The death signal of a child is tied to the thread that made it.
+		// The death signal of a child is bound to the thread that created it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
@@ -86,7 +86,7 @@ func (p *process) wait(t testing.TB) int {
 	}
 }
 
-// hasEnded reports whether it has.
+// hasEnded reports whether the process has ended.
 func (p *process) hasEnded() bool {
 	select {
 	case <-p.done:
@@ -114,14 +114,14 @@ func (p *process) await(t testing.TB, text string) {
 	}
 }
 
-// output is what a process has written so far.
+// output is the output of a process so far.
 type output struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
-	lines script.Log[string] // wakes those who wait
+	lines script.Log[string] // notifies waiters
 }
 
-// Write is for the process.
+// Write implements io.Writer for the process.
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	o.text.Write(b)
@@ -130,14 +130,14 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String is all of it.
+// String returns all output.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
 }
 
-// tail is the end of a log, as much as a failed test shows.
+// tail returns the end of a log that a failed test shows.
 func tail(log string) string {
 	const lines = 60
 	all := strings.Split(strings.TrimRight(log, "\n"), "\n")
@@ -164,7 +164,7 @@ func command(t testing.TB, environ []string, argv ...string) (code int, stdout, 
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// poll waits until done says yes, and fails the test when it does not within d.
+// poll waits until done returns true, and fails the test after d.
 func poll(t testing.TB, d time.Duration, what string, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(d)

@@ -28,8 +28,8 @@ import (
 )
 
 const (
-	// startTimeout is how long a stack may take to become ready. A new one creates a PostgreSQL cluster, and the tests run beside
-	// each other and whatever else the machine does.
+	// startTimeout is how long a stack may take to become ready. A new one creates a PostgreSQL cluster, and the tests run in
+	// parallel, possibly on a busy machine.
 	startTimeout = 5 * time.Minute
 	// maxStarting is how many stacks start at the same time: a start is mostly CPU time, and more of them take as long together.
 	maxStarting = 2
@@ -41,7 +41,7 @@ var starting = make(chan struct{}, maxStarting)
 // hookSecret signs the webhooks of every stack.
 const hookSecret = "whsec_ZTJlLXRlc3RzLXNpZ24td2l0aC10aGlzLTEyMw=="
 
-// outside is what a stack meets in the world.
+// outside are the external systems of a stack.
 type outside struct {
 	openai *openai.Server
 	pabbly *pabbly.Server
@@ -60,12 +60,12 @@ func (o outside) settings() []string {
 	}
 }
 
-// stack is one Convoflow, in whatever form, and what it meets outside. It is driven through HTTP at the gateway.
+// stack is one Convoflow, in either form, with its external systems. Tests use it through HTTP at the gateway.
 type stack struct {
 	outside
-	t          testing.TB // that uses it now, and fails when it does not work
+	t          testing.TB // that uses it now, and fails if it does not work
 	url        string     // of the gateway
-	dir        string     // of everything it keeps
+	dir        string     // of all its data
 	recordings string     // a directory
 	units      []*unit
 }
@@ -87,7 +87,7 @@ func (u *unit) running() *process {
 	return u.runs[len(u.runs)-1]
 }
 
-// newPlatform makes a stack of one process with everything embedded but what settings name.
+// newPlatform returns a stack of one process with everything embedded except what settings configure.
 func newPlatform(t testing.TB, o outside, race bool, settings ...string) *stack {
 	t.Helper()
 	s := &stack{outside: o, t: t, dir: filepath.Join(t.TempDir(), "data")}
@@ -101,7 +101,7 @@ func newPlatform(t testing.TB, o outside, race bool, settings ...string) *stack 
 	return s
 }
 
-// newServices makes a stack of five processes beside a PostgreSQL and a broker.
+// newServices returns a stack of five processes with a PostgreSQL and a broker.
 func newServices(t testing.TB, o outside, settings ...string) *stack {
 	t.Helper()
 	s := &stack{outside: o, t: t, dir: t.TempDir()}
@@ -128,7 +128,7 @@ func newServices(t testing.TB, o outside, settings ...string) *stack {
 	return s
 }
 
-// environ is what a program sees: what it needs to run at all, and settings. Nothing of the developer's own environment.
+// environ returns the environment of a program: what it needs to run at all, and settings, without the developer's own environment.
 func environ(settings ...string) []string {
 	var out []string
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POSTGRES_BIN"} {
@@ -140,12 +140,12 @@ func environ(settings ...string) []string {
 	return append(out, settings...)
 }
 
-// unlimited lets tests ask as fast as they can; those of the limits set their own.
+// unlimited disables the rate limits; the tests of the limits set their own.
 var unlimited = []string{
 	"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0", "RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
 }
 
-// freeAddress is one that nobody listens on, outside the range from which the kernel takes ports by itself.
+// freeAddress returns an address on which nothing listens, outside the kernel's range of ephemeral ports.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -159,7 +159,8 @@ func freeAddress(t testing.TB) string {
 	return ""
 }
 
-// start starts what does not run and returns once the gateway says that everything is ready, with the time that took.
+// start starts the programs that are not running and returns once the gateway reports that everything is ready, with the time
+// that took.
 func (s *stack) start() time.Duration {
 	s.t.Helper()
 	starting <- struct{}{}
@@ -207,7 +208,7 @@ func (s *stack) kill(names ...string) {
 	}
 }
 
-// stop asks every program to stop, the gateway first, and requires that each does so in order.
+// stop stops every program, the gateway first, and requires that each exits without an error.
 func (s *stack) stop() {
 	s.t.Helper()
 	for _, u := range slices.Backward(s.units) {
@@ -217,10 +218,10 @@ func (s *stack) stop() {
 	}
 }
 
-// pid is that of the first program.
+// pid returns the process id of the first program.
 func (s *stack) pid() int { return s.units[0].running().pid() }
 
-// log is everything that the programs have written, since the stack was made.
+// log returns everything that the programs have logged since the stack was created.
 func (s *stack) log() string {
 	var all strings.Builder
 	for _, u := range s.units {
@@ -236,7 +237,7 @@ func (s *stack) log() string {
 	return all.String()
 }
 
-// metrics is what all admin ports tell.
+// metrics returns the metrics of all admin ports.
 func (s *stack) metrics() string {
 	s.t.Helper()
 	var pages []string
@@ -255,7 +256,7 @@ func (s *stack) metrics() string {
 	return all.String()
 }
 
-// files are the recordings that are kept, and whatever else lies beside them.
+// files returns the stored recordings, and any other files in their directory.
 func (s *stack) files() []string {
 	s.t.Helper()
 	var files []string
@@ -272,14 +273,14 @@ func (s *stack) files() []string {
 	return files
 }
 
-// in is the stack for a subtest. The programs belong to the test that made the stack.
+// in returns the stack for a subtest. The programs belong to the test that created the stack.
 func (s *stack) in(t testing.TB) *stack {
 	here := *s
 	here.t = t
 	return &here
 }
 
-// end stops what still runs, sees to it that nothing stays, and shows the log of a test that failed.
+// end stops all running programs, requires that no process remains, and shows the log of a failed test.
 func (s *stack) end() {
 	s.stop()
 	poll(s.t, stopTimeout, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })

@@ -36,7 +36,7 @@ type Recorder struct {
 	inFlight prometheus.Gauge
 }
 
-// New makes a recorder and registers its metrics.
+// New returns a recorder, with its metrics registered.
 func New(c clock.Clock, tel telemetry.Set) (*Recorder, error) {
 	r := &Recorder{
 		clock:  c,
@@ -97,7 +97,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	rpc.WriteError(w, r, err)
 }
 
-// ClientLeft records that the client closed the connection before there was a response.
+// ClientLeft records that the client disconnected before there was a response.
 func ClientLeft(w http.ResponseWriter, err error) {
 	entryOf(w).err = err
 	w.WriteHeader(StatusClientClosedRequest)
@@ -117,14 +117,14 @@ func (rec *Recorder) Handler(next http.Handler) http.Handler {
 			rec.inFlight.Dec()
 			rec.end(ctx, span, r, recorded, took())
 			if cut {
-				panic(http.ErrAbortHandler) // makes net/http cut a response that has started
+				panic(http.ErrAbortHandler) // makes net/http truncate a response that has started
 			}
 		}()
 		next.ServeHTTP(recorded, r)
 	})
 }
 
-// recovered responds to a panic if there is no response yet, and otherwise reports that the response must be cut.
+// recovered responds to a panic if there is no response yet, and otherwise reports that the response must be truncated.
 // http.ErrAbortHandler is no bug: the proxy panics with it when a service's response is truncated.
 func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	thrown, _ := p.(error)

@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	maxKept = 200      // deliveries that are stored
+	maxKept = 200      // deliveries that are stored, the newest ones
 	maxBody = 64 << 10 // bytes; a payload of notify has at most 20 kB
 )
 

@@ -33,15 +33,15 @@ func TestEveryFormatOfAudioIsTranscribedAndLogged(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, openai.DefaultTranscript().Text(), response.Text)
 
-			seen := fake.WaitFor(t, openai.Transcriptions, 1)[0]
+			request := fake.WaitFor(t, openai.Transcriptions, 1)[0]
 			raw, err := os.ReadFile(filepath.Join("testdata", name))
 			require.NoError(t, err)
 			sum := sha256.Sum256(raw)
-			require.Equal(t, openai.Audio{Filename: name, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:])}, seen.Audio)
-			require.Equal(t, "gpt-4o-transcribe", seen.Model)
-			require.Greater(t, seen.Bytes, len(raw))
-			require.WithinDuration(t, clock.System{}.Now(), seen.Time, time.Minute)
-			require.Equal(t, "Bearer "+openai.Key, seen.Header.Get("Authorization"))
+			require.Equal(t, openai.Audio{Filename: name, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:])}, request.Audio)
+			require.Equal(t, "gpt-4o-transcribe", request.Model)
+			require.Greater(t, request.Bytes, len(raw))
+			require.WithinDuration(t, clock.System{}.Now(), request.Time, time.Minute)
+			require.Equal(t, "Bearer "+openai.Key, request.Header.Get("Authorization"))
 		})
 	}
 }
@@ -49,8 +49,8 @@ func TestEveryFormatOfAudioIsTranscribedAndLogged(t *testing.T) {
 func TestVerboseTranscriptsHaveSegments(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
-	heard := openai.Transcript{Language: "german", Duration: 3.2, Segments: []openai.Segment{{0, 1.5, "Guten Tag."}, {1.5, 3.2, "Hallo."}}}
-	fake.Script(openai.Transcriptions, openai.AnswerTranscript(heard))
+	german := openai.Transcript{Language: "german", Duration: 3.2, Segments: []openai.Segment{{0, 1.5, "Guten Tag."}, {1.5, 3.2, "Hallo."}}}
+	fake.Script(openai.Transcriptions, openai.AnswerTranscript(german))
 	request := recording(t, "tone.ogg")
 	request.Model, request.Format = goopenai.Whisper1, goopenai.AudioResponseFormatVerboseJSON
 	request.TimestampGranularities = []goopenai.TranscriptionTimestampGranularity{goopenai.TranscriptionTimestampGranularitySegment}
@@ -102,7 +102,7 @@ func TestTranscriptionsAreRefusedAsOpenAIDoes(t *testing.T) {
 
 			response, err := client(fake).CreateTranscription(t.Context(), recording(t, "tone.mp3"))
 			require.NoError(t, err)
-			require.Empty(t, response.Text, "the step was kept for a request that is valid")
+			require.Empty(t, response.Text, "the step remained queued for a valid request")
 		})
 	}
 }
@@ -177,9 +177,9 @@ func TestInsightsFitTheSchema(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, string(want), choice.Message.Content)
 
-	seen := fake.Requests(openai.Chat)[0]
-	require.Equal(t, "gpt-4o-mini", seen.Model)
-	require.Contains(t, string(seen.Body), "the transcript")
+	request := fake.Requests(openai.Chat)[0]
+	require.Equal(t, "gpt-4o-mini", request.Model)
+	require.Contains(t, string(request.Body), "the transcript")
 }
 
 func TestTheDefaultEvidenceIsInTheDefaultTranscript(t *testing.T) {
@@ -309,7 +309,7 @@ func TestChatsAreRefusedAsOpenAIDoes(t *testing.T) {
 
 func TestErrorsHaveTheShapeOfOpenAI(t *testing.T) {
 	t.Parallel()
-	const null = 0 // what go-openai makes of "code": null
+	const null = 0 // how go-openai decodes "code": null
 	for _, c := range []struct {
 		status     int
 		code, kind string
@@ -346,7 +346,7 @@ func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
-		leaves bool // whether the client stops waiting once its request has arrived
+		leaves bool // whether the client disconnects once its request has arrived
 		want   string
 	}{
 		"hang":         {script.Hang, true, context.Canceled.Error()},
@@ -405,8 +405,8 @@ func TestTheSecondRequestCanBeHeld(t *testing.T) {
 		answered <- err
 	}()
 	gate.Wait(t)
-	seen := fake.WaitFor(t, openai.Transcriptions, 2)
-	require.Equal(t, seen[0].Audio, seen[1].Audio)
+	requests := fake.WaitFor(t, openai.Transcriptions, 2)
+	require.Equal(t, requests[0].Audio, requests[1].Audio)
 	soon, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err = fake.Wait(soon, openai.Transcriptions, 3)
@@ -429,20 +429,20 @@ func TestItServesWithoutStart(t *testing.T) {
 
 func client(fake *openai.Server) *goopenai.Client { return clientThat(fake, new(http.Header)) }
 
-// clientThat keeps the header of the last answer in seen, because go-openai's errors have none.
-func clientThat(fake *openai.Server, seen *http.Header) *goopenai.Client {
+// clientThat stores the header of the last response in header, because go-openai's errors have none.
+func clientThat(fake *openai.Server, header *http.Header) *goopenai.Client {
 	config := goopenai.DefaultConfig(openai.Key)
 	config.BaseURL = fake.URL()
-	config.HTTPClient = &http.Client{Transport: tap{seen}}
+	config.HTTPClient = &http.Client{Transport: tap{header}}
 	return goopenai.NewClientWithConfig(config)
 }
 
-type tap struct{ seen *http.Header }
+type tap struct{ header *http.Header }
 
 func (t tap) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err == nil {
-		*t.seen = response.Header
+		*t.header = response.Header
 	}
 	return response, err
 }

@@ -7,12 +7,13 @@ import (
 	"strings"
 )
 
-// maxDepth is how deep OpenAI lets objects nest.
+// maxDepth is the maximum nesting of objects that OpenAI allows.
 const maxDepth = 10
 
-// checkStrict holds a schema to the rules of strict Structured Outputs, https://platform.openai.com/docs/guides/structured-outputs:
-// only documented keywords, an object at the root, additionalProperties false and every property required in each object.
-// It returns the problem in OpenAI's words, and nothing when there is none.
+// checkStrict validates a schema by the rules of strict Structured Outputs,
+// https://platform.openai.com/docs/guides/structured-outputs: only documented keywords, an object at the root,
+// additionalProperties false and every property required in each object. It returns the problem in OpenAI's words, empty if
+// there is none.
 func checkStrict(schema map[string]any) string {
 	if schema["type"] != "object" {
 		return fmt.Sprintf("schema must be a JSON Schema of 'type: \"object\"', got 'type: %q'.", fmt.Sprint(schema["type"]))
@@ -100,7 +101,7 @@ func checkChild(child any, at []string, depth int) string {
 	return position(at) + "schema must have a 'type' key."
 }
 
-// position is how OpenAI says where: In context=('properties', 'name').
+// position formats a location as OpenAI does: In context=('properties', 'name').
 func position(at []string) string {
 	quoted := make([]string, len(at))
 	for i, step := range at {
@@ -125,7 +126,7 @@ func types(schema map[string]any) []string {
 	return nil
 }
 
-// keywords are the documented ones.
+// keywords are the documented keywords.
 func keywords() []string {
 	return []string{"$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "exclusiveMaximum",
 		"exclusiveMinimum", "format", "items", "maxItems", "maximum", "minItems", "minimum", "multipleOf", "pattern",

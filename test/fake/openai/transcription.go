@@ -20,7 +20,7 @@ import (
 // maxUpload is OpenAI's limit for a request with audio, in bytes.
 const maxUpload = 25 << 20
 
-// Transcript is what the fake heard.
+// Transcript is the result of a transcription.
 type Transcript struct {
 	Language string  // as OpenAI names it: english
 	Duration float64 // seconds
@@ -33,7 +33,7 @@ type Segment struct {
 	Text       string
 }
 
-// Text is the segments in one line.
+// Text returns the segments in one line.
 func (t Transcript) Text() string {
 	var texts []string
 	for _, s := range t.Segments {
@@ -42,7 +42,7 @@ func (t Transcript) Text() string {
 	return strings.Join(texts, " ")
 }
 
-// DefaultTranscript is what is heard in every recording unless AnswerTranscript says otherwise.
+// DefaultTranscript returns the transcript of every recording unless AnswerTranscript sets another.
 func DefaultTranscript() Transcript {
 	return Transcript{Language: "english", Duration: 24, Segments: []Segment{
 		{0, 4, "Hello Maria, this is Daniel from Convoflow, thanks for taking my call."},
@@ -53,7 +53,7 @@ func DefaultTranscript() Transcript {
 	}}
 }
 
-// AnswerTranscript answers a transcription with t.
+// AnswerTranscript responds to a transcription with t.
 func AnswerTranscript(t Transcript) script.Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { writeTranscript(w, r, t) }
 }
@@ -100,7 +100,7 @@ func checkFormat(r *http.Request) *apiError {
 	return nil
 }
 
-// checkAudio asks for a known extension, as the real API does, and for bytes of one of its formats.
+// checkAudio requires a known extension, as the real API does, and the bytes of one of its formats.
 func checkAudio(r *http.Request) *apiError {
 	_, file, err := r.FormFile("file")
 	if err != nil {
@@ -116,7 +116,7 @@ func checkAudio(r *http.Request) *apiError {
 	return nil
 }
 
-// isAudio looks at the first bytes: ogg, wav, flac, m4a and mp4, webm, mp3 with and without a tag.
+// isAudio checks the first bytes: ogg, wav, flac, m4a and mp4, webm, mp3 with and without a tag.
 func isAudio(b []byte) bool {
 	if len(b) < 12 {
 		return false
@@ -171,21 +171,21 @@ func usage(r *http.Request, t Transcript) map[string]any {
 
 func tokens(text string) int { return len(text)/4 + 1 }
 
-// describe is what the log keeps of a request, whether it is valid or not.
+// describe returns the log entry of a request, valid or not.
 func describe(r *http.Request, body []byte, now time.Time) Request {
-	seen := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
+	described := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
 	if r.URL.Path != Transcriptions {
 		var named struct{ Model string }
 		_ = json.Unmarshal(body, &named)
-		seen.Model, seen.Body = named.Model, body
-		return seen
+		described.Model, described.Body = named.Model, body
+		return described
 	}
-	seen.Model = r.FormValue("model")
+	described.Model = r.FormValue("model")
 	if audio, err := readAudio(r); err == nil {
 		sum := sha256.Sum256(audio)
-		seen.Audio = Audio{Filename: r.MultipartForm.File["file"][0].Filename, Bytes: len(audio), SHA256: hex.EncodeToString(sum[:])}
+		described.Audio = Audio{Filename: r.MultipartForm.File["file"][0].Filename, Bytes: len(audio), SHA256: hex.EncodeToString(sum[:])}
 	}
-	return seen
+	return described
 }
 
 func readAudio(r *http.Request) ([]byte, error) {

@@ -1,5 +1,5 @@
-// Package otlp is a fake OpenTelemetry collector: it receives traces over OTLP/HTTP (OTLP 1.x, binary protobuf, plain or
-// gzip) and keeps the spans for tests to look at. It refuses JSON, metrics and logs.
+// Package otlp is a fake OpenTelemetry collector: it receives traces over OTLP/HTTP (OTLP 1.x, binary protobuf, plain or gzip)
+// and stores the spans for tests. It refuses JSON, metrics and logs.
 package otlp
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// maxBody is what a request may hold, unpacked, in bytes.
+// maxBody is the maximum size of an uncompressed request, in bytes.
 const maxBody = 64 << 20
 
 const contentType = "application/x-protobuf"
@@ -37,7 +37,7 @@ type Span struct {
 	Name     string
 	Kind     string // internal, server, client, producer, consumer, unspecified
 	Service  string // service.name of the resource
-	// Attributes are the span's own; a value that is no string is written as JSON writes it.
+	// Attributes are the span's own; a value that is no string is written as JSON.
 	Attributes map[string]string
 }
 
@@ -47,7 +47,7 @@ type Server struct {
 	spans script.Log[Span]
 }
 
-// New makes a collector to be served by the caller.
+// New returns a collector for the caller to serve.
 func New() *Server { return &Server{} }
 
 // Start serves a collector on loopback until the test ends.
@@ -58,19 +58,19 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// URL is the base URL, for OTEL_EXPORTER_OTLP_ENDPOINT. It is empty for a collector made by New.
+// URL returns the base URL, for OTEL_EXPORTER_OTLP_ENDPOINT. It is empty for a collector of New.
 func (s *Server) URL() string { return s.url }
 
-// Spans are all spans received so far, in the order of their arrival.
+// Spans returns all spans received so far, in order of arrival.
 func (s *Server) Spans() []Span { return s.spans.All() }
 
-// WaitFor returns the spans once done says that they are enough, and fails the test after script.Timeout.
+// WaitFor returns the spans once done returns true, and fails the test after script.Timeout.
 func (s *Server) WaitFor(t testing.TB, done func([]Span) bool) []Span {
 	t.Helper()
 	return s.spans.WaitFor(t, done)
 }
 
-// ServeHTTP is POST /v1/traces.
+// ServeHTTP serves POST /v1/traces.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/v1/traces" {
 		refuse(w, http.StatusNotFound, code.Code_NOT_FOUND, "only /v1/traces is here")
@@ -160,7 +160,7 @@ func text(v *common.AnyValue) string {
 	return protojson.Format(v)
 }
 
-// refuse answers with the google.rpc.Status that OTLP/HTTP asks for.
+// refuse responds with the google.rpc.Status that OTLP/HTTP requires.
 func refuse(w http.ResponseWriter, httpStatus int, c code.Code, message string) {
 	answer(w, httpStatus, &status.Status{Code: int32(c), Message: message})
 }

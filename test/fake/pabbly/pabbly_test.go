@@ -33,7 +33,7 @@ func encodedSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret of thirty-two characters"))
 }
 
-func TestASoundDeliveryIsAcceptedAndKept(t *testing.T) {
+func TestAValidDeliveryIsAcceptedAndStored(t *testing.T) {
 	t.Parallel()
 	for name, secret := range map[string]string{"encoded": encodedSecret(), "raw": "plain secret, not base64"} {
 		t.Run(name, func(t *testing.T) {
@@ -191,7 +191,7 @@ func TestMisbehaviourAsAClientSeesIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
-		leaves bool // whether the client stops waiting a while after its request has arrived
+		leaves bool // whether the client disconnects after its request has arrived
 		want   error
 	}{
 		"hang":        {script.Hang, true, context.Canceled},
@@ -236,7 +236,7 @@ func (m *message) replace(name, old, text string) {
 	m.header.Set(name, strings.Replace(m.header.Get(name), old, text, 1))
 }
 
-// signed is a delivery as the product makes it; the reference library of Standard Webhooks signs it.
+// signed returns a delivery like the product's; the reference library of Standard Webhooks signs it.
 func signed(t *testing.T, secret, body string) message {
 	webhook, err := standardwebhooks.NewWebhookRaw([]byte(secret))
 	if strings.HasPrefix(secret, "whsec_") {

@@ -7,21 +7,21 @@ import (
 	"time"
 )
 
-// Timeout is how long the waits that take a test last before they fail it. It is long enough for a busy machine. A wait with
-// another limit takes a context.
+// Timeout is how long waits with a test as argument wait before they fail it. It is long enough for a busy machine. Waits with
+// a context have no other limit.
 const Timeout = 2 * time.Minute
 
-// Gate holds a request until a test lets it go, so that the test can do something, a kill -9 say, at exactly that moment.
-// It may stand in the way of several requests.
+// Gate blocks requests until a test releases them, so that the test can do something, such as kill -9, at exactly that moment.
+// It may block several requests.
 type Gate struct {
 	arrive, release sync.Once
 	arrived, open   chan struct{}
 }
 
-// NewGate makes a closed gate.
+// NewGate returns a closed gate.
 func NewGate() *Gate { return &Gate{arrived: make(chan struct{}), open: make(chan struct{})} }
 
-// Step is the gate as a step: the answer follows once the gate is open. Nobody is answered whose client has gone.
+// Step returns the gate as a step: the response follows once the gate is open, unless the client has disconnected.
 func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	g.arrive.Do(func() { close(g.arrived) })
 	select {
@@ -31,10 +31,10 @@ func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerF
 	}
 }
 
-// Arrived is closed once a request stands at the gate.
+// Arrived returns a channel that is closed once a request waits at the gate.
 func (g *Gate) Arrived() <-chan struct{} { return g.arrived }
 
-// Wait returns once a request stands at the gate, and fails the test after Timeout.
+// Wait returns once a request waits at the gate, and fails the test after Timeout.
 func (g *Gate) Wait(t testing.TB) {
 	t.Helper()
 	timer := time.NewTimer(Timeout)
@@ -46,5 +46,5 @@ func (g *Gate) Wait(t testing.TB) {
 	}
 }
 
-// Release opens the gate for good.
+// Release opens the gate permanently.
 func (g *Gate) Release() { g.release.Do(func() { close(g.open) }) }

@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// Log is what a fake has received, in order. The zero value is empty and ready; it is safe for concurrent use.
+// Log is what a fake has received, in order. The zero value is an empty log. It is safe for concurrent use.
 type Log[T any] struct {
 	mu      sync.Mutex
 	items   []T
-	changed chan struct{} // closed at the next Add; nil when nobody waits
+	changed chan struct{} // closed at the next Add; nil without waiters
 }
 
-// Add appends an item and wakes those who wait.
+// Add appends an item and notifies waiters.
 func (l *Log[T]) Add(items ...T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,13 +26,13 @@ func (l *Log[T]) Add(items ...T) {
 	}
 }
 
-// All is a copy of what has been received so far.
+// All returns a copy of what has been received so far.
 func (l *Log[T]) All() []T {
 	items, _ := l.look()
 	return items
 }
 
-// Wait returns what has been received once done says that it is enough, or with an error when ctx ends before that.
+// Wait returns what has been received once done returns true, or an error if ctx ends before that.
 func (l *Log[T]) Wait(ctx context.Context, done func([]T) bool) ([]T, error) {
 	for {
 		items, changed := l.look()

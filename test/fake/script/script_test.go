@@ -53,7 +53,7 @@ func TestGateHoldsARequestUntilItIsReleased(t *testing.T) {
 	require.Equal(t, "itself", <-answered)
 }
 
-func TestNobodyIsAnsweredWhoLeftAtTheGate(t *testing.T) {
+func TestAGateSendsNoResponseAfterTheClientDisconnects(t *testing.T) {
 	t.Parallel()
 	var q script.Queue
 	url := serve(t, &q)

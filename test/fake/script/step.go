@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Pass lets the fake answer by itself.
+// Pass is the fake's default response.
 func Pass(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) { answer(w, r) }
 
-// Then makes one step of two: second is the answer that first may give. Then(Slow(d), CutBody) waits and cuts.
+// Then combines two steps: second is the response that first may call. Then(Slow(d), CutBody) waits and cuts.
 func Then(first, second Step) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		first(w, r, func(w http.ResponseWriter, r *http.Request) { second(w, r, answer) })
 	}
 }
 
-// Hang never answers: it waits until the client or the fake goes.
+// Hang never responds: it waits until the client disconnects or the fake closes.
 func Hang(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() }
 
-// Slow waits d before the answer.
+// Slow waits d before the response.
 func Slow(d time.Duration) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		if pause(r, d) {
@@ -30,7 +30,7 @@ func Slow(d time.Duration) Step {
 	}
 }
 
-// CutBody declares the length of the answer, sends half of it and closes the connection.
+// CutBody declares the length of the response, sends half of it and closes the connection.
 func CutBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	whole := httptest.NewRecorder()
 	answer(whole, r)
@@ -41,20 +41,20 @@ func CutBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	_, _ = w.Write(body[:len(body)/2]) // net/http closes a connection that got less than was declared
 }
 
-// NotJSON answers 200 with the page of a proxy in between.
+// NotJSON responds with 200 and the HTML page of a proxy.
 func NotJSON(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 	w.Header().Set("Content-Type", "text/html")
 	_, _ = io.WriteString(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
 }
 
-// Redirect answers 302 to location.
+// Redirect responds with 302 to location.
 func Redirect(location string) Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		http.Redirect(w, r, location, http.StatusFound)
 	}
 }
 
-// EndlessBody answers 200 and sends bytes until the client goes.
+// EndlessBody responds with 200 and sends bytes until the client disconnects.
 func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	chunk := make([]byte, 32<<10)
 	for r.Context().Err() == nil {
@@ -64,7 +64,7 @@ func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	}
 }
 
-// SlowLoris sends one byte of the answer's header each interval and never comes to its end.
+// SlowLoris sends one byte of the response header per interval and never completes it.
 func SlowLoris(interval time.Duration) Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -87,7 +87,7 @@ func SlowLoris(interval time.Duration) Step {
 	}
 }
 
-// pause waits d and reports whether the client is still there.
+// pause waits d and reports whether the client is still connected.
 func pause(r *http.Request, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

@@ -13,13 +13,13 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// leases are the leases of the table calls, a call.Leases.
+// leases implements call.Leases on the table calls.
 type leases struct {
 	db   *pg.DB
 	jobs *job.Queue
 }
 
-// Leases makes the access to the leases of calls.
+// Leases returns the store of the leases of calls.
 func Leases(db *pg.DB, jobs *job.Queue) call.Leases { return leases{db, jobs} }
 
 // Renew extends the lease of a worker.

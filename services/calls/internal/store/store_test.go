@@ -59,7 +59,7 @@ func create(agent string, at time.Time) (call.Call, []event.Event) {
 	return call.New(event.NewID(), agent, details, nil, call.Recording{Key: "k", Filename: new("a.ogg"), ContentType: "audio/ogg", SizeBytes: 1, SHA256: "x"}, at)
 }
 
-// add stores a call that change has changed.
+// add stores a call after change has changed it.
 func (f fixture) add(t *testing.T, agent string, at time.Time, change func(*call.Call)) call.Call {
 	t.Helper()
 	c, events := create(agent, at)
@@ -78,7 +78,7 @@ func filter(edit func(*call.Filter)) call.Filter {
 	return f
 }
 
-func TestACallComesBackAsItWas(t *testing.T) {
+func TestAllFieldsOfACallAreStored(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	agent, client, lead := event.NewID(), event.NewID(), event.NewID()
@@ -195,7 +195,7 @@ func TestPagesAreCompleteAlsoWhenTimesAreEqual(t *testing.T) {
 	require.Len(t, seen, 7)
 }
 
-func TestVeryLongTranscriptsAreKept(t *testing.T) {
+func TestVeryLongTranscriptsAreStored(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	var words strings.Builder
@@ -262,7 +262,7 @@ func TestOneOfManyWorkersBegins(t *testing.T) {
 
 func begin(c *call.Call) ([]event.Event, error) { return c.Begin(1, "w", time.Minute, noon()) }
 
-func TestWhatComesLaterJoinsTheTraceOfTheUpload(t *testing.T) {
+func TestLaterWorkJoinsTheTraceOfTheUpload(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	ctx, span := f.tel.Tracer().Start(t.Context(), "upload")
@@ -357,7 +357,7 @@ func TestCopiesOfClientsOnlyGrowNewer(t *testing.T) {
 	}
 }
 
-// What an earlier version stored goes on: a call with a worker, one with a job, and what had no date.
+// Rows of an earlier version continue: a call with a worker, one with a job, and rows that had no date.
 func TestCallsOfTheEarlierLeaseAreMigrated(t *testing.T) {
 	t.Parallel()
 	first, err := os.ReadFile("migrations/0001_calls.sql")

@@ -8,8 +8,8 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/calls.yaml. maxBytes is
-// the largest recording.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/calls.yaml.
+// maxBytes is the largest recording.
 func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	accepted, noContent := rpc.Status(http.StatusAccepted), rpc.Status(http.StatusNoContent)
 	view, summary := rpc.View(viewCall), rpc.View(viewSummary)

@@ -38,7 +38,7 @@ type summary struct {
 	CallbackTime     *time.Time    `json:"callback_time"`
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
-	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often to be right
+	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`

@@ -1,4 +1,5 @@
-// Package agent is crm's copy of who the sales reps are. It owns nothing: auth does, and every change comes from there.
+// Package agent owns crm's copies of the agents, the sales reps. It changes them only when auth, which owns the agents,
+// publishes an event.
 package agent
 
 import (

@@ -18,25 +18,25 @@ type Store interface {
 	List(ctx context.Context, f Filter) (page.Of[Client], error)
 	// Change lets fn change the client under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) (Client, error)
-	// Remove deletes the client with the events that fn returns. Its follow-ups stay and name no client any more.
+	// Remove deletes the client with the events that fn returns. Its follow-ups remain, without a client.
 	Remove(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) error
 }
 
-// Filter chooses a page of clients, newest first.
+// Filter selects a page of clients, newest first.
 type Filter struct {
 	AgentID string // empty for all agents
 	Q       string // part of the name, company, e-mail or phone
 	page.Request
 }
 
-// Service is what agents do with their clients.
+// Service implements the operations on clients.
 type Service struct {
 	Clients        Store
 	NormalizePhone NormalizePhone
 	Clock          clock.Clock
 }
 
-// Create adds a client of the caller.
+// Create creates a client of the caller.
 func (s *Service) Create(ctx context.Context, req Fields) (Client, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ type ListRequest struct {
 	page.Request
 }
 
-// List is the caller's clients, or everybody's for an admin.
+// List returns a page of the caller's clients, or of all clients for an admin.
 func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Client], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -70,7 +70,7 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Get is one client.
+// Get returns a client. It fails with client_not_found or client_forbidden.
 func (s *Service) Get(ctx context.Context, req IDRequest) (Client, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -83,7 +83,7 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (Client, error) {
 	return c, c.checkAccess(caller)
 }
 
-// ReplaceRequest is every field of one client: what is left out becomes null.
+// ReplaceRequest has all fields of a client. An omitted field becomes null.
 type ReplaceRequest struct {
 	ID string `path:"id"`
 	Fields
@@ -94,7 +94,7 @@ func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (Client, erro
 	return s.change(ctx, req.ID, func(f *Fields) { *f = req.Fields })
 }
 
-// UpdateRequest is some fields of one client: what is left out stays, null clears.
+// UpdateRequest has the fields of a client to change. An omitted field does not change; null clears it.
 type UpdateRequest struct {
 	ID      string              `path:"id"`
 	Name    *string             `json:"name"`
@@ -135,7 +135,7 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Cl
 	})
 }
 
-// Delete erases a client here, and by its event everywhere.
+// Delete deletes a client; its event makes the other services erase their copies.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {

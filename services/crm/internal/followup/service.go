@@ -14,8 +14,7 @@ import (
 
 // Store stores follow-ups. One that does not exist is the fault NotFound.
 type Store interface {
-	// Create saves a follow-up with the events that fn returns of it. A client that does not exist any more is taken out
-	// of the follow-up first.
+	// Create stores a follow-up with the events that fn returns for it. A client that no longer exists is first removed from it.
 	Create(ctx context.Context, x FollowUp, fn func(*FollowUp) []event.Event) (FollowUp, error)
 	Find(ctx context.Context, id string) (FollowUp, error)
 	List(ctx context.Context, f Filter) (page.Of[FollowUp], error)
@@ -24,17 +23,17 @@ type Store interface {
 	Remove(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) error
 }
 
-// Filter chooses a page of follow-ups, by due date.
+// Filter selects a page of follow-ups, ordered by due date.
 type Filter struct {
 	AgentID string // empty for all agents
 	Now     time.Time
 	ListRequest
 }
 
-// defaultDue is when a follow-up of the phone app is due, from now, when the app leaves the date out.
+// defaultDue is how long from now a follow-up of the phone app is due when the app sends no date.
 const defaultDue = 24 * time.Hour
 
-// Service is what agents do with their follow-ups.
+// Service implements the operations on follow-ups.
 type Service struct {
 	FollowUps Store
 	Calls     copies.Of[Call]
@@ -49,8 +48,8 @@ type CreateRequest struct {
 	Notes   *string   `json:"notes"`
 }
 
-// EnsureCall fetches and stores the call of a new follow-up from the calls service when its event has not arrived yet. It goes before Create,
-// outside of its transaction: call_not_found, call_forbidden, or Unavailable while calls does not answer.
+// EnsureCall fetches and stores the call of a new follow-up from the calls service if its event has not arrived yet. It must run
+// before Create, outside its transaction. It fails with call_not_found, call_forbidden, or Unavailable if calls does not respond.
 func (s *Service) EnsureCall(ctx context.Context, req CreateRequest) error {
 	return s.Calls.Ensure(ctx, req.CallID)
 }
@@ -64,7 +63,7 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (FollowUp, erro
 type CreateForCallRequest struct {
 	CallID  string     `path:"id"`
 	Task    *string    `json:"task"`
-	DueDate *time.Time `json:"due_date"` // tomorrow at this time when it is left out
+	DueDate *time.Time `json:"due_date"` // by default tomorrow at this time
 }
 
 // EnsureCallOfPath is EnsureCall for CreateForCall.
@@ -72,7 +71,7 @@ func (s *Service) EnsureCallOfPath(ctx context.Context, req CreateForCallRequest
 	return s.Calls.Ensure(ctx, req.CallID)
 }
 
-// CreateForCall is Create in the phone app's form.
+// CreateForCall is Create with the phone app's request.
 func (s *Service) CreateForCall(ctx context.Context, req CreateForCallRequest) (FollowUp, error) {
 	due := s.Clock.Now().Add(defaultDue)
 	if req.DueDate != nil {
@@ -93,7 +92,7 @@ func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp
 	return s.FollowUps.Create(ctx, schedule(call, f, s.Clock.Now()), (*FollowUp).scheduled)
 }
 
-// ListRequest is the query of a list. What is empty or nil does not filter.
+// ListRequest is the query of a list. Empty and nil fields do not filter.
 type ListRequest struct {
 	Completed *bool      `query:"completed"`
 	CallID    string     `query:"call_id"`
@@ -104,7 +103,7 @@ type ListRequest struct {
 	page.Request
 }
 
-// List is the caller's follow-ups, or everybody's for an admin.
+// List returns a page of the caller's follow-ups, or of all follow-ups for an admin.
 func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[FollowUp], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -118,7 +117,7 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Get is one follow-up.
+// Get returns a follow-up. It fails with followup_not_found or followup_forbidden.
 func (s *Service) Get(ctx context.Context, req IDRequest) (FollowUp, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -131,7 +130,7 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (FollowUp, error) {
 	return x, x.checkAccess(caller)
 }
 
-// ReplaceRequest is every field of one follow-up: what is left out becomes null.
+// ReplaceRequest has all fields of a follow-up. An omitted field becomes null.
 type ReplaceRequest struct {
 	ID      string    `path:"id"`
 	DueDate time.Time `json:"due_date"`
@@ -146,7 +145,7 @@ func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (FollowUp, er
 	})
 }
 
-// UpdateRequest is some fields of one follow-up: what is left out stays, null clears.
+// UpdateRequest has the fields of a follow-up to change. An omitted field does not change; null clears it.
 type UpdateRequest struct {
 	ID      string              `path:"id"`
 	DueDate *time.Time          `json:"due_date"`
@@ -167,7 +166,7 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (FollowUp, erro
 	})
 }
 
-// Complete completes a follow-up. Doing it again changes nothing.
+// Complete completes a follow-up. A repetition changes nothing.
 func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error) {
 	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) { return x.complete(s.Clock.Now()), nil })
 }
@@ -189,7 +188,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, guarded)
 }
 
-// guard lets fn only touch what the caller of ctx may change.
+// guard returns fn with a check that the caller of ctx may change the follow-up.
 func guard(ctx context.Context, fn func(*FollowUp) ([]event.Event, error)) (func(*FollowUp) ([]event.Event, error), error) {
 	caller, err := identity.From(ctx)
 	if err != nil {

@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/crm.yaml.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/crm.yaml.
 func Routes(r *rpc.Router, clients *client.Service, followups *followup.Service) {
 	created, noContent, once := rpc.Status(http.StatusCreated), rpc.Status(http.StatusNoContent), rpc.Idempotent()
 

@@ -43,13 +43,13 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 	return s.Clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
 }
 
-// people is the agent and client that an event is about. Either is nil without a copy.
+// people are the agent and client that an event is about. Either is nil if it has no copy.
 type people struct {
 	agent  *Agent
 	client *Client
 }
 
-// people finds the agent and client of a delivery. complete is false while the copy of one that the event names is missing.
+// people finds the agent and client of a delivery. complete is false if the event names one that has no copy.
 func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
 	var about struct {
 		AgentID  string  `json:"agent_id"`

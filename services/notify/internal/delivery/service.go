@@ -16,10 +16,10 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// Store stores deliveries. One that does not exist is the fault NotFound. The job that a delivery's lease asks for is inserted
+// Store stores deliveries. One that does not exist is the fault NotFound. The job that a delivery's lease requests is inserted
 // in the transaction of the change.
 type Store interface {
-	// Create adds deliveries. One for an event and endpoint that has one already is left out.
+	// Create stores deliveries. It ignores one whose event and endpoint already have one.
 	Create(ctx context.Context, deliveries ...Delivery) error
 	// Find reads a delivery with its attempts.
 	Find(ctx context.Context, id string) (Delivery, error)
@@ -27,16 +27,16 @@ type Store interface {
 	List(ctx context.Context, f Filter) (page.Of[Delivery], error)
 	// Change lets fn change the delivery under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*Delivery) ([]event.Event, error)) (Delivery, error)
-	// ChangeEach lets fn change every selected delivery, except those that somebody else is changing. fn must take each out
-	// of the selection.
+	// ChangeEach lets fn change every selected delivery, except those that another transaction is changing. After fn, a
+	// delivery must no longer match the selection.
 	ChangeEach(ctx context.Context, s Selection, fn func(*Delivery)) error
 }
 
-// Selection chooses deliveries to change.
+// Selection selects deliveries to change.
 type Selection struct {
-	// Expired chooses those whose worker has lost its lease, the oldest first, regardless of the other fields.
+	// Expired selects those whose lease has expired, the oldest first, regardless of the other fields.
 	Expired bool
-	// EndpointID and Statuses choose deliveries of an endpoint that no worker is sending.
+	// EndpointID and Statuses select deliveries of an endpoint that no worker is sending.
 	EndpointID string
 	Statuses   []Status
 }
@@ -69,8 +69,8 @@ type Message struct {
 	Body    []byte
 }
 
-// Sender sends a message and returns the answer, within a timeout of its own that is shorter than the lease. A request that
-// fails is an Answer too; an error means that the message must not be sent from here, such as from inside a transaction.
+// Sender sends a message and returns the response, within a timeout of its own that is shorter than the lease. A failed request
+// returns an Answer too; an error means that the message must not be sent here, such as inside a transaction.
 type Sender interface {
 	Send(ctx context.Context, m Message) (Answer, error)
 }
@@ -91,23 +91,23 @@ type Service struct {
 	Observer   Observer
 	Clock      clock.Clock
 	Log        *slog.Logger
-	Jitter     func() float64 // 0 to 1, spreads what would happen at the same moment
+	Jitter     func() float64 // 0 to 1, spreads retries over time
 	Holder     string         // names this process in leases
 	PublicURL  string         // of the API, for the links in payloads
 	Bulkhead   *Bulkhead
 }
 
-// OnTranscriptionCompleted makes the deliveries of a transcribed call.
+// OnTranscriptionCompleted creates the deliveries of a transcribed call.
 func (s *Service) OnTranscriptionCompleted(ctx context.Context, e event.Received[events.Call]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// OnFollowUpScheduled makes the deliveries of a new follow-up.
+// OnFollowUpScheduled creates the deliveries of a new follow-up.
 func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[events.FollowUp]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// deliver makes a delivery for every endpoint that wants the event, in the transaction of ctx.
+// deliver creates a delivery for every endpoint that wants the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
 	endpoints, err := s.Endpoints.List(ctx)
 	if err != nil {
@@ -130,12 +130,12 @@ const (
 	// come on other topics.
 	copyTimeout   = 30 * time.Second
 	copyWait      = time.Second
-	busyWait      = time.Second     // of a delivery whose endpoint has all the workers it may have, give or take a half
+	busyWait      = time.Second     // of a delivery whose endpoint uses all the workers it may use, ± 50 %
 	recordTimeout = 5 * time.Second // of writing a result, also while the process stops
 )
 
-// Attempt does the job of a delivery with that epoch: it sends the delivery and records the answer. It returns nil when the row
-// says what happens next, also when the job was superseded.
+// Attempt runs the job of a delivery with that epoch: it sends the delivery and records the response. It returns nil once the
+// stored delivery says what happens next, also if the job was superseded.
 func (s *Service) Attempt(ctx context.Context, id string, epoch int64) error {
 	if err := s.attempt(ctx, id, epoch); !superseded(err) {
 		return err
@@ -143,7 +143,7 @@ func (s *Service) Attempt(ctx context.Context, id string, epoch int64) error {
 	return nil
 }
 
-// superseded reports whether err says that there is nothing to do any more.
+// superseded reports whether err means that there is nothing left to do.
 func superseded(err error) bool {
 	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound)
 }
@@ -186,13 +186,13 @@ func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 	return s.send(ctx, d, to)
 }
 
-// send sends a delivery that this worker has begun, and records the answer. A process that stops hands the delivery back
+// send sends a delivery that this worker has begun, and records the response. If the process stops, it hands the delivery back
 // instead.
 func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (err error) {
 	a, epoch := Attempt{StartedAt: s.Clock.Now()}, d.Epoch
 	a.Answer, err = s.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Secrets, Event: d.Event, EventID: d.EventID, Body: d.Body})
 	if err != nil {
-		return err // the lease expires, and the delivery is tried again then
+		return err // the delivery is retried when the lease expires
 	}
 	a.LatencyMS = a.Took.Milliseconds()
 	stopped := ctx.Err() != nil && a.StatusCode == nil
@@ -214,7 +214,7 @@ func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (e
 	return nil
 }
 
-// disable stops everything to an endpoint. A crash before it costs one more request: the next delivery is answered 410 too.
+// disable disables an endpoint and holds its deliveries. A crash before it costs one more request, which also gets a 410.
 func (s *Service) disable(ctx context.Context, endpointID, reason string) error {
 	_, err := s.Endpoints.Change(ctx, endpointID, func(e *endpoint.Endpoint) error {
 		e.Disable(reason, s.Clock.Now())
@@ -226,22 +226,22 @@ func (s *Service) disable(ctx context.Context, endpointID, reason string) error 
 	return s.Hold(ctx, endpointID, reason)
 }
 
-// Hold stops the open deliveries of a disabled endpoint. One that is being sent is held when its next job runs.
+// Hold holds the open deliveries of a disabled endpoint. One that is being sent is held when its next job runs.
 func (s *Service) Hold(ctx context.Context, endpointID, reason string) error {
 	return s.Deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Pending, Retrying}}, func(d *Delivery) {
 		d.hold(reason, s.Clock.Now())
 	})
 }
 
-// Resume sends the held deliveries of an endpoint that is enabled again.
+// Resume resumes the held deliveries of an endpoint that is enabled again.
 func (s *Service) Resume(ctx context.Context, endpointID string) error {
 	return s.Deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID, Statuses: []Status{Held}}, func(d *Delivery) {
 		d.resume(s.Clock.Now())
 	})
 }
 
-// Rescue sends again what a process that died was sending, or had fetched and not begun. It also resumes deliveries that were
-// held when their endpoint had just been enabled, or that a crash after enabling it left held.
+// Rescue requeues the deliveries that a dead process was sending, or whose jobs it had fetched and not begun. It also resumes
+// held deliveries of enabled endpoints: one may be held just after its endpoint was enabled, and a crash may prevent Resume.
 func (s *Service) Rescue(ctx context.Context) error {
 	reclaim := func(d *Delivery) { d.reclaim(s.Clock.Now()) }
 	return errors.Join(s.Deliveries.ChangeEach(ctx, Selection{Expired: true}, reclaim), s.requeueAbandoned(ctx), s.resumeEnabled(ctx))
@@ -276,7 +276,7 @@ func (s *Service) requeueAbandoned(ctx context.Context) error {
 	return nil
 }
 
-// reject ends a delivery that can never be sent. The cause is logged, because nobody but a developer can do something about it.
+// reject ends a delivery that can never be sent, and logs the cause for developers.
 func (s *Service) reject(ctx context.Context, id string, epoch int64, cause error) error {
 	_, err := s.Deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) { return d.reject(epoch, s.Clock.Now()) })
 	if err != nil {
@@ -295,8 +295,8 @@ func (s *Service) change(ctx context.Context, id string, fn func(*Delivery) erro
 	return err
 }
 
-// body is what is sent: the stored body of an earlier attempt, else a new one. It is nil while the copies that it needs may
-// still arrive.
+// body returns the body to send: the stored one of an earlier attempt, else a new one. It is nil while the copies that it needs
+// may still arrive.
 func (s *Service) body(ctx context.Context, d Delivery, p endpoint.Profile) ([]byte, error) {
 	if d.Body != nil {
 		return d.Body, nil

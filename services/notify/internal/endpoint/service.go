@@ -10,9 +10,9 @@ import (
 
 // Store stores endpoints. One that does not exist is the fault NotFound.
 type Store interface {
-	// Create does nothing for a second endpoint from the environment: replicas that start together have the same one.
+	// Create ignores a second endpoint from the environment: replicas that start concurrently have the same one.
 	Create(ctx context.Context, e Endpoint) error
-	// List is all endpoints, oldest first. There are few.
+	// List returns all endpoints, oldest first. There are few.
 	List(ctx context.Context) ([]Endpoint, error)
 	// Change lets fn change the endpoint under a lock, and saves it.
 	Change(ctx context.Context, id string, fn func(*Endpoint) error) (Endpoint, error)
@@ -20,9 +20,9 @@ type Store interface {
 
 // Deliveries are the deliveries to an endpoint.
 type Deliveries interface {
-	// Hold stops the open ones.
+	// Hold holds the open ones.
 	Hold(ctx context.Context, endpointID, reason string) error
-	// Resume sends the held ones. It is safe to repeat.
+	// Resume resumes the held ones. It is idempotent.
 	Resume(ctx context.Context, endpointID string) error
 }
 
@@ -33,8 +33,8 @@ type Service struct {
 	Clock      clock.Clock
 }
 
-// Seed makes, updates or disables the endpoint of the environment, as long as nobody has made one with the API. An empty URL
-// is none. It returns how many endpoints are enabled then.
+// Seed creates, updates or disables the endpoint of the environment, unless one was created with the API. An empty URL means
+// none. It returns how many endpoints are enabled afterwards.
 func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, err error) {
 	all, err := s.Endpoints.List(ctx)
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, er
 	return enabled, nil
 }
 
-// apply makes the endpoint of the environment what the environment says; existing is that endpoint or empty.
+// apply configures the endpoint of the environment from the environment; existing is that endpoint or empty.
 func (s *Service) apply(ctx context.Context, existing []Endpoint, url, secret string) error {
 	now := s.Clock.Now()
 	if len(existing) == 0 {

@@ -1,4 +1,4 @@
-// Command release-contract makes the HTTP contract of now the one that later changes are compared with. Run it when VERSION
+// Command release-contract makes the current HTTP contract the one with which later changes are compared. Run it when VERSION
 // is released, from the root of the repository.
 package main
 
@@ -31,7 +31,7 @@ func release() error {
 		return err
 	}
 	var out bytes.Buffer
-	if err := json.Indent(&out, merged, "", "  "); err != nil { // a reviewer reads what a release changes
+	if err := json.Indent(&out, merged, "", "  "); err != nil { // for a reviewer of the release's changes
 		return fmt.Errorf("indent the contract: %w", err)
 	}
 	out.WriteByte('\n')
