@@ -1,5 +1,5 @@
-// Package calls is the service that owns recordings of sales calls. It makes transcripts and insights of them, and stores its
-// own copies of clients, made from their events.
+// Package calls is the service that owns recordings of sales calls. It creates transcripts and insights from them, and stores
+// its own copies of clients, made from their events.
 package calls
 
 import (

@@ -88,7 +88,7 @@ func or[T any](sent *T, otherwise T) T {
 	return *sent
 }
 
-// remove deletes the agent: it is inactive for good.
+// remove deletes the agent: it remains inactive.
 func (a *Agent) remove(now time.Time) []event.Event {
 	a.IsActive, a.DeletedAt = false, &now
 	a.Version++

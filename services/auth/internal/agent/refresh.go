@@ -15,8 +15,8 @@ import (
 // refreshToken renews a session: the session's id, a dot, and 48 bytes in base64url. Only hashes of the bytes are stored.
 type refreshToken struct {
 	sessionID string
-	// family is the same in all tokens of the session. It proves that an older token was really issued: a stranger who only
-	// knows the session's id cannot end the session with an invented token.
+	// family is the same in all tokens of the session. It proves that an older token was issued: a stranger who only knows the
+	// session's id cannot end the session with an invented token.
 	family [16]byte
 	secret [32]byte // new with each renewal
 }

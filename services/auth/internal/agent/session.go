@@ -67,8 +67,8 @@ func begin(d Device, agentID string, now time.Time) (Session, refreshToken) {
 	}, t
 }
 
-// renew spends a refresh token that was issued to the session and returns its successor. ok is false when the session must
-// end: a token was used twice, by its owner and by a thief, and the two cannot be told apart.
+// renew spends a refresh token that was issued to the session and returns its successor. ok is false when the session must end:
+// a token was used twice, by its owner and by a thief, who cannot be distinguished.
 func (s *Session) renew(t refreshToken, d Device, now time.Time) (successor refreshToken, ok bool) {
 	switch {
 	case t.secretIs(s.RefreshHash):

@@ -25,10 +25,10 @@ const (
 	maxTime     = 15 * time.Minute // of one run of ffmpeg, which decodes an hour in about 20 s
 )
 
-// ChunkBytes is the largest file that a provider accepts: OpenAI's limit is 25 MB with everything around it.
+// ChunkBytes is the largest file that a provider accepts: OpenAI's limit of 25 MB includes the rest of the request.
 const ChunkBytes = 24 << 20
 
-// Preparer is a call.Preparer. It works in temporary directories of its own.
+// Preparer implements call.Preparer. It works in temporary directories of its own.
 type Preparer struct {
 	space      *space
 	chunkBytes int64
@@ -122,7 +122,7 @@ func measure(ctx context.Context, dir string) (float64, error) {
 	return seconds, nil
 }
 
-// undecodable distinguishes a damaged file from a worker that had to stop and a machine that cannot run ffmpeg.
+// undecodable distinguishes a damaged file from a worker that must stop and a machine that cannot run ffmpeg.
 func undecodable(ctx context.Context, err error) error {
 	var exit *exec.ExitError
 	if ctx.Err() != nil {

@@ -37,7 +37,7 @@ const (
 // Sniff detects the content type of a file from its first bytes. It returns false unless the format is accepted.
 type Sniff func(head []byte) (contentType string, ok bool)
 
-// Bucket is a call.Recordings.
+// Bucket implements call.Recordings.
 type Bucket struct {
 	blobs    *blob.Bucket
 	sniff    Sniff

@@ -86,7 +86,7 @@ type Recording struct {
 	SHA256      string // hex
 }
 
-// Transcript is what was said.
+// Transcript is the transcribed speech of a call.
 type Transcript struct {
 	Text     string
 	Segments []Segment // nil if the model returns no times

@@ -10,12 +10,12 @@ import (
 const (
 	CodeUnreadable  = "audio_unreadable"     // the recording cannot be decoded
 	CodeMissing     = "audio_missing"        // the recording is no longer in the bucket
-	CodeTooLong     = "audio_too_long"       // longer than any call is
+	CodeTooLong     = "audio_too_long"       // longer than the maximum duration
 	CodeUnavailable = "provider_unavailable" // the AI provider is down, overloaded or not installed
 	CodeQuota       = "provider_quota"       // its account has no quota left
 	CodeRejected    = "provider_rejected"    // it refused the key, the model or the request
-	CodeInvalid     = "insights_invalid"     // its answer does not match the schema
-	CodeTimeout     = "timeout"              // it did not answer in time
+	CodeInvalid     = "insights_invalid"     // its response does not match the schema
+	CodeTimeout     = "timeout"              // it did not respond in time
 )
 
 // permanent are the codes for which a manual retry is useless: the same recording and settings fail again.

@@ -38,7 +38,7 @@ const (
 	maxItems   = 30
 )
 
-// Analyst is a call.Analyst.
+// Analyst implements call.Analyst.
 type Analyst struct {
 	client *openai.Client
 	model  string

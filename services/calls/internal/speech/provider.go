@@ -1,6 +1,6 @@
-// Package speech transcribes speech and finds insights with any provider that offers OpenAI's API. It turns a provider's errors
-// into faults with the codes of a failed call: their kind says whether they are transient, and their text is safe to show. It
-// refuses responses that do not match their schema, to treat a transcript as instructions, and calls inside a database
+// Package speech transcribes speech and finds insights with any provider that offers OpenAI's API. It converts a provider's
+// errors to faults with the codes of a failed call: their kind says whether they are transient, and their text is safe to show.
+// It refuses responses that do not match their schema, to treat a transcript as instructions, and calls inside a database
 // transaction.
 package speech
 

@@ -19,7 +19,7 @@ import (
 // transcribeTimeout limits the request for one chunk of a recording, which is up to two hours long.
 const transcribeTimeout = 10 * time.Minute
 
-// Transcriber is a call.Transcriber. Each request holds its audio in memory.
+// Transcriber implements call.Transcriber. Each request holds its audio in memory.
 type Transcriber struct {
 	client *openai.Client
 	model  string

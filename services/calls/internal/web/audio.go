@@ -31,7 +31,7 @@ func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 	return nil
 }
 
-// unsatisfiable gives a 416 the shape of all errors instead of net/http's text.
+// unsatisfiable writes a 416 as a JSON error instead of net/http's text.
 type unsatisfiable struct {
 	http.ResponseWriter
 	request  *http.Request

@@ -53,7 +53,7 @@ type Abandoned struct {
 	Epoch      int64
 }
 
-// Endpoints are where deliveries go.
+// Endpoints stores the receivers of deliveries.
 type Endpoints interface {
 	Find(ctx context.Context, id string) (endpoint.Endpoint, error)
 	List(ctx context.Context) ([]endpoint.Endpoint, error)
@@ -127,7 +127,7 @@ func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) er
 
 const (
 	// copyTimeout is how long after its arrival an event waits for the copies of the agent and client it names: their events
-	// come on other topics.
+	// arrive on other topics.
 	copyTimeout   = 30 * time.Second
 	copyWait      = time.Second
 	busyWait      = time.Second     // of a delivery whose endpoint uses all the workers it may use, ± 50 %
