@@ -43,11 +43,11 @@ type Selection struct {
 
 // Jobs lists jobs of deliveries.
 type Jobs interface {
-	// ListAbandoned lists jobs that a process fetched a while ago; it may have died before it began.
+	// ListAbandoned lists jobs that a process fetched a while ago and never began.
 	ListAbandoned(ctx context.Context) ([]Abandoned, error)
 }
 
-// Abandoned is a job that a process may have fetched and never begun.
+// Abandoned is a job that a process fetched and never began.
 type Abandoned struct {
 	DeliveryID string
 	Epoch      int64

@@ -160,7 +160,7 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 // abandonedLimit is more than the number of jobs that the workers of a dead process may have fetched.
 const abandonedLimit = 1000
 
-// ListAbandoned lists jobs that a process fetched a while ago.
+// ListAbandoned lists jobs that a process fetched a while ago and never began.
 func (s *deliveries) ListAbandoned(ctx context.Context) ([]delivery.Abandoned, error) {
 	found, err := s.jobs.Abandoned(ctx, Attempt, "deliveries", abandonedLimit)
 	if err != nil {
