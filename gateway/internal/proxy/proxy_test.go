@@ -234,11 +234,13 @@ func TestAServiceThatResetsBodiesOpensTheBreaker(t *testing.T) {
 		_, _ = c.Read(make([]byte, 1))
 		_ = c.(*net.TCPConn).SetLinger(0) // Close sends a reset
 	})
-	for range breakerFailures + 1 {
+	// On a busy machine the breaker may let a request through again meanwhile.
+	for tries := int64(0); opened.Load() == tries; tries++ {
+		require.Less(t, tries, int64(100*breakerFailures), "the breaker opens")
 		w := buffered(u, timeout, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(strings.Repeat("x", 16<<20))))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code)
 	}
-	require.EqualValues(t, breakerFailures, opened.Load())
+	require.GreaterOrEqual(t, opened.Load(), int64(breakerFailures))
 }
 
 func TestAServiceBehindTLS(t *testing.T) {

@@ -20,9 +20,9 @@ import (
 
 const (
 	pollInterval   = 500 * time.Millisecond
-	callTimeout    = 3 * time.Minute // the recording has 39 s and is transcribed faster than real time
-	webhookTimeout = 30 * time.Second
-	readyTimeout   = 30 * time.Second
+	callTimeout    = 20 * time.Minute // a busy machine transcribes the 39 s slower than real time; progress is shown meanwhile
+	webhookTimeout = 5 * time.Minute
+	readyTimeout   = 5 * time.Minute
 )
 
 // demo is one run of the demo.
