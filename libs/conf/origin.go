@@ -15,21 +15,21 @@ func IsOrigin(text string) bool {
 
 // CheckOrigin returns the problem with a setting that must be an origin, if any.
 func CheckOrigin(name, text, example string) []string {
-	return checkAddress(name, text, example, IsOrigin(text))
+	return checkAddress(name, text, "an origin", example, IsOrigin(text))
 }
 
 // CheckURL returns the problem with a setting that must be an http or https URL, if any. The URL may have a path.
 func CheckURL(name, text, example string) []string {
 	u, err := url.Parse(text)
-	return checkAddress(name, text, example, err == nil && isWeb(u))
+	return checkAddress(name, text, "an http or https address", example, err == nil && isWeb(u))
 }
 
-func checkAddress(name, text, example string, ok bool) []string {
+func checkAddress(name, text, kind, example string, ok bool) []string {
 	switch {
 	case text == "":
 		return []string{fmt.Sprintf("%s is not set: such as %s", name, example)}
 	case !ok:
-		return []string{fmt.Sprintf("%s is not an http or https address such as %s", name, example)}
+		return []string{fmt.Sprintf("%s is not %s such as %s", name, kind, example)}
 	}
 	return nil
 }

@@ -49,7 +49,7 @@ func TestALockEndsAlthoughAChildHasACopyOfItsFile(t *testing.T) {
 		t.Cleanup(func() { _ = syscall.Close(duplicate) })
 		copies++
 	}
-	require.Equal(t, 1, copies)
+	require.Positive(t, copies)
 	unlock()
 	_, err = run.LockDir(dir)
 	require.NoError(t, err)
