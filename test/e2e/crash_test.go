@@ -134,7 +134,7 @@ func (v *victim) scheduleIt() {
 
 // killHeld kills while a request of the platform waits for its answer.
 func (v *victim) killHeld(q *script.Queue, key string, job func()) {
-	gate := q.Hold(key)
+	gate := q.Block(key)
 	job()
 	gate.Wait(v.t)
 	v.kill()
@@ -241,7 +241,7 @@ func (v *victim) check(admin *agent) {
 			require.Equal(t, string(same[0].Body), string(d.Body), event)
 		}
 	}
-	v.s.pabbly.RequireSound(t)
+	v.s.pabbly.RequireValid(t)
 
 	// The admin sees everybody's calls: each has its recording, and nothing else lies there.
 	calls := admin.ids("/calls?limit=500")

@@ -202,7 +202,7 @@ func conflicts(t *testing.T, s *stack, a *agent, who client, c call) {
 	a.post("/followups", map[string]any{"call_id": c.ID, "due_date": "2032-01-01T00:00:00Z"}, "Idempotency-Key", "one").refused(http.StatusConflict, "idempotency_key_reused")
 	a.post("/followups", followUpBody(missingID)).refused(http.StatusNotFound, "call_not_found")
 
-	gate := s.openai.Hold("/v1/audio/transcriptions")
+	gate := s.openai.Block("/v1/audio/transcriptions")
 	busy := a.upload(map[string]string{"client_id": who.ID})
 	gate.Wait(t)
 	a.post("/calls/"+busy.ID+"/retry", map[string]any{}).refused(http.StatusConflict, "call_busy")

@@ -94,7 +94,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	t.Helper()
 	completed := s.pabbly.WaitFor(t, transcriptionCompleted, 1)[0]
 	scheduled := s.pabbly.WaitFor(t, followUpScheduled, 1)[0]
-	s.pabbly.RequireSound(t)
+	s.pabbly.RequireValid(t)
 	require.Len(t, s.pabbly.Deliveries(), 2)
 	t.Logf("the first webhook came %s after the call was completed", completed.Time.Sub(c.CompletedAt))
 

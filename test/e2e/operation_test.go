@@ -125,7 +125,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	t.Run("Ctrl-C drains", func(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
-		working := s.openai.Hold(openai.Transcriptions)
+		working := s.openai.Block(openai.Transcriptions)
 		first := a.upload(nil)
 		working.Wait(t)
 
@@ -217,7 +217,7 @@ func TestDemoOnARunningPlatform(t *testing.T) {
 func TestCtrlCStopsTheDemoAndRemovesItsData(t *testing.T) {
 	t.Parallel()
 	o := startOutside(t)
-	working := o.openai.Hold(openai.Transcriptions)
+	working := o.openai.Block(openai.Transcriptions)
 	temp := t.TempDir()
 	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(o.settings(), "TMPDIR="+temp)...))
 	t.Cleanup(p.kill)
@@ -258,5 +258,5 @@ func TestSettingsFromFiles(t *testing.T) {
 	a := s.newAgent()
 	a.completed(a.upload(nil).ID)
 	s.pabbly.WaitFor(t, transcriptionCompleted, 1)
-	s.pabbly.RequireSound(t)
+	s.pabbly.RequireValid(t)
 }

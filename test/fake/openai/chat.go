@@ -14,7 +14,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// chatRequest is as much of a request as the fake looks at.
+// chatRequest has the fields of a request that the fake reads.
 type chatRequest struct {
 	Model    string
 	Stream   bool
@@ -32,8 +32,8 @@ type chatRequest struct {
 	} `json:"response_format"`
 }
 
-// DefaultInsights is what every sales call is found to say unless AnswerInsights says otherwise. Of it a request gets the
-// properties that its schema names.
+// DefaultInsights returns the insights of every call unless AnswerInsights changes them. A response has the properties that the
+// schema of its request names.
 func DefaultInsights() map[string]any {
 	return normal(map[string]any{
 		"title":             "Price talk with Maria",
@@ -55,28 +55,28 @@ func DefaultInsights() map[string]any {
 	})
 }
 
-// AnswerInsights answers a chat completion with the default insights changed by values, by name. A value that the schema of the
-// request refuses is a mistake of the test: the answer is a 500 that says so.
+// AnswerInsights answers a chat completion with the default insights, of which values replaces some by name. A value that does
+// not match the schema of the request is a mistake of the test: the response is a 500 with the reason.
 func AnswerInsights(values map[string]any) script.Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { writeInsights(w, r, normal(values)) }
 }
 
-// AnswerText answers a chat completion with content as it is, whatever the schema says.
+// AnswerText answers a chat completion with content, whether or not it matches the schema.
 func AnswerText(content string) script.Step {
 	return answerMessage(map[string]any{"content": content, "refusal": nil}, "stop")
 }
 
-// Refuse answers a chat completion with the model's refusal to do it.
+// Refuse answers a chat completion with a refusal of the model.
 func Refuse(reason string) script.Step {
 	return answerMessage(map[string]any{"content": nil, "refusal": reason}, "stop")
 }
 
-// CutByLength answers a chat completion that stopped in the middle because the limit of tokens was reached.
-func CutByLength(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+// TruncatedByLength answers a chat completion whose content is truncated because the token limit was reached.
+func TruncatedByLength(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	answerMessage(map[string]any{"content": `{"summary":"Maria liked the demo but fou`, "refusal": nil}, "length")(w, r, nil)
 }
 
-// WrongSchema answers with JSON that is not what was asked for: content with other keys, or a transcription with a text of the
+// WrongSchema answers with JSON that does not match the schema: content with other keys, or a transcription whose text has the
 // wrong type.
 func WrongSchema(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	if r.URL.Path == Transcriptions {
@@ -130,7 +130,7 @@ func checkChat(request chatRequest) *apiError {
 	return nil
 }
 
-// validName holds a name to what OpenAI takes: letters, digits, _ and -, at most 64.
+// validName reports whether OpenAI accepts the name of a schema: letters, digits, _ and -, at most 64.
 func validName(name string) bool {
 	odd := func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", r)
@@ -161,7 +161,7 @@ func writeInsights(w http.ResponseWriter, r *http.Request, values map[string]any
 	writeMessage(w, request, map[string]any{"content": content, "refusal": nil}, "stop")
 }
 
-// insights is the content of an answer: prose where no JSON was asked for.
+// insights returns the content of a response. It is prose if the request does not ask for JSON.
 func insights(request chatRequest, values map[string]any) (string, error) {
 	all := DefaultInsights()
 	maps.Copy(all, values)
@@ -234,7 +234,7 @@ func writeMessage(w http.ResponseWriter, request chatRequest, message map[string
 	})
 }
 
-// decodeChat reads the request and leaves its body to be read again.
+// decodeChat decodes the request. Its body can be read again afterwards.
 func decodeChat(r *http.Request) (chatRequest, error) {
 	var raw json.RawMessage
 	var request chatRequest
@@ -248,7 +248,7 @@ func decodeChat(r *http.Request) (chatRequest, error) {
 	return request, nil
 }
 
-// normal turns values into those that encoding/json decodes to; what has no JSON becomes nil and is refused by the schema.
+// normal converts values to the types that encoding/json decodes to. It returns nil if they have no JSON form.
 func normal(values map[string]any) map[string]any {
 	var decoded map[string]any
 	raw, err := json.Marshal(values)

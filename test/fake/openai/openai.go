@@ -1,7 +1,7 @@
-// Package openai is a fake OpenAI: models, transcriptions and chat completions as the real API has them, down to the shape of
-// its errors, what it refuses and the rules of its strict schemas. It can misbehave by script, per endpoint, and keeps a log of
-// what it was sent. It does not listen and it does not think: transcript and insights are scripted, and by default those of
-// a small sales call. Streaming, subtitles and word timestamps are refused with a 400.
+// Package openai is a fake of the OpenAI API: models, transcriptions and chat completions, with the real API's error format,
+// input checks and rules for strict schemas. Tests script how each endpoint misbehaves and read the log of requests. It does not
+// process audio or prompts: transcript and insights are scripted, and by default those of a short sales call. It refuses
+// streaming, subtitles and word timestamps with a 400.
 package openai
 
 import (
@@ -18,36 +18,36 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// Key is the API key that is accepted.
+// Key is the only API key that the fake accepts.
 const Key = "sk-fake-openai-key"
 
-// The endpoints, as Script, Always, Hold and WaitFor name them.
+// The endpoints, which are the keys of Script, Always and Block.
 const (
 	Transcriptions = "/v1/audio/transcriptions"
 	Chat           = "/v1/chat/completions"
 	Models         = "/v1/models"
 )
 
-// Request is one request as it arrived, before it was checked or answered.
+// Request is a request as it arrived, before it was checked or answered.
 type Request struct {
 	Time     time.Time
 	Endpoint string // path
 	Header   http.Header
-	Bytes    int // of the whole body
+	Bytes    int // size of the body
 	Model    string
-	Body     []byte // of anything but a transcription
-	Audio    Audio  // of a transcription
+	Body     []byte // nil for transcriptions
+	Audio    Audio  // for transcriptions
 }
 
-// Audio is the file part of a transcription; its fields are zero when there was none.
+// Audio describes the file part of a transcription. It is zero if there was none.
 type Audio struct {
 	Filename string
 	Bytes    int
 	SHA256   string // hex
 }
 
-// Server is the fake. It is safe for concurrent use. Steps are only used up by requests that the real API would accept: a wrong
-// key or a body that is no audio gets its error whatever is scripted.
+// Server is the fake. It is safe for concurrent use. Steps run only for requests that the real API would accept: a wrong key or
+// a body that is not audio gets its error, whatever is scripted.
 type Server struct {
 	script.Queue
 	clock    clock.Clock
@@ -56,7 +56,7 @@ type Server struct {
 	requests script.Log[Request]
 }
 
-// New makes a fake to be served by the caller.
+// New returns a fake for the caller to serve.
 func New(now clock.Clock) *Server {
 	s := &Server{clock: now, mux: http.NewServeMux()}
 	s.mux.HandleFunc("GET "+Models, s.models)
@@ -76,30 +76,30 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// URL is the base URL, with /v1, for OPENAI_BASE_URL. It is empty for a fake made by New.
+// URL returns the base URL, with /v1, for OPENAI_BASE_URL. It is empty for a fake from New.
 func (s *Server) URL() string { return s.url }
 
-// Requests are all requests of an endpoint so far, in the order of their arrival.
+// Requests returns all requests of an endpoint so far, in order of arrival.
 func (s *Server) Requests(endpoint string) []Request { return of(endpoint, s.requests.All()) }
 
-// WaitFor returns the requests of an endpoint once at least n have arrived, and fails the test after script.Timeout. They may
-// not be answered yet; Hold gives a gate to keep one that way.
+// WaitFor waits until at least n requests of an endpoint have arrived and returns them. It fails the test after script.Timeout.
+// The requests may not have been answered yet.
 func (s *Server) WaitFor(t testing.TB, endpoint string, n int) []Request {
 	t.Helper()
 	return of(endpoint, s.requests.WaitFor(t, atLeast(n, endpoint)))
 }
 
-// Wait is WaitFor with the limit of ctx.
+// Wait is WaitFor until ctx ends.
 func (s *Server) Wait(ctx context.Context, endpoint string, n int) ([]Request, error) {
 	all, err := s.requests.Wait(ctx, atLeast(n, endpoint))
 	return of(endpoint, all), err
 }
 
-// ServeHTTP is the API.
+// ServeHTTP serves the API.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // cut by the client, who does not listen any more
+		return // the client has disconnected
 	}
 	w.Header().Set("X-Request-Id", "req_"+id())
 	w.Header().Set("Openai-Version", "2020-10-01")

@@ -33,15 +33,15 @@ func TestEveryFormatOfAudioIsTranscribedAndLogged(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, openai.DefaultTranscript().Text(), response.Text)
 
-			seen := fake.WaitFor(t, openai.Transcriptions, 1)[0]
+			request := fake.WaitFor(t, openai.Transcriptions, 1)[0]
 			raw, err := os.ReadFile(filepath.Join("testdata", name))
 			require.NoError(t, err)
 			sum := sha256.Sum256(raw)
-			require.Equal(t, openai.Audio{Filename: name, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:])}, seen.Audio)
-			require.Equal(t, "gpt-4o-transcribe", seen.Model)
-			require.Greater(t, seen.Bytes, len(raw))
-			require.WithinDuration(t, clock.System{}.Now(), seen.Time, time.Minute)
-			require.Equal(t, "Bearer "+openai.Key, seen.Header.Get("Authorization"))
+			require.Equal(t, openai.Audio{Filename: name, Bytes: len(raw), SHA256: hex.EncodeToString(sum[:])}, request.Audio)
+			require.Equal(t, "gpt-4o-transcribe", request.Model)
+			require.Greater(t, request.Bytes, len(raw))
+			require.WithinDuration(t, clock.System{}.Now(), request.Time, time.Minute)
+			require.Equal(t, "Bearer "+openai.Key, request.Header.Get("Authorization"))
 		})
 	}
 }
@@ -49,8 +49,8 @@ func TestEveryFormatOfAudioIsTranscribedAndLogged(t *testing.T) {
 func TestVerboseTranscriptsHaveSegments(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
-	heard := openai.Transcript{Language: "german", Duration: 3.2, Segments: []openai.Segment{{0, 1.5, "Guten Tag."}, {1.5, 3.2, "Hallo."}}}
-	fake.Script(openai.Transcriptions, openai.AnswerTranscript(heard))
+	transcript := openai.Transcript{Language: "german", Duration: 3.2, Segments: []openai.Segment{{0, 1.5, "Guten Tag."}, {1.5, 3.2, "Hallo."}}}
+	fake.Script(openai.Transcriptions, openai.AnswerTranscript(transcript))
 	request := recording(t, "tone.ogg")
 	request.Model, request.Format = goopenai.Whisper1, goopenai.AudioResponseFormatVerboseJSON
 	request.TimestampGranularities = []goopenai.TranscriptionTimestampGranularity{goopenai.TranscriptionTimestampGranularitySegment}
@@ -74,7 +74,7 @@ func TestTranscriptsAsText(t *testing.T) {
 	require.Equal(t, openai.DefaultTranscript().Text()+"\n", response.Text)
 }
 
-func TestTranscriptionsAreRefusedAsOpenAIDoes(t *testing.T) {
+func TestInvalidTranscriptionsAreRefusedAsByOpenAI(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*goopenai.AudioRequest)
@@ -102,12 +102,12 @@ func TestTranscriptionsAreRefusedAsOpenAIDoes(t *testing.T) {
 
 			response, err := client(fake).CreateTranscription(t.Context(), recording(t, "tone.mp3"))
 			require.NoError(t, err)
-			require.Empty(t, response.Text, "the step was kept for a request that is valid")
+			require.Empty(t, response.Text, "the step is still queued for a valid request")
 		})
 	}
 }
 
-func TestKeysAreChecked(t *testing.T) {
+func TestTheAPIKeyIsChecked(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	config := goopenai.DefaultConfig("sk-other")
@@ -137,7 +137,7 @@ func TestModelsAreListed(t *testing.T) {
 	require.Subset(t, names, []string{"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini"})
 }
 
-func TestUnknownPathsHaveAnErrorToo(t *testing.T) {
+func TestUnknownPathsGetAnError(t *testing.T) {
 	t.Parallel()
 	_, err := client(openai.Start(t)).CreateEmbeddings(t.Context(), goopenai.EmbeddingRequest{Model: "text-embedding-3-small", Input: "x"})
 	require.Contains(t, apiError(t, err).Message, "Invalid URL (POST /v1/embeddings)")
@@ -159,7 +159,7 @@ const salesSchema = `{"type":"object","additionalProperties":false,
 	"$defs":{"money":{"type":"object","additionalProperties":false,"required":["amount","currency"],
 		"properties":{"amount":{"type":"integer","minimum":1},"currency":{"const":"EUR"}}}}}`
 
-func TestInsightsFitTheSchema(t *testing.T) {
+func TestInsightsMatchTheSchema(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	response, err := client(fake).CreateChatCompletion(t.Context(), chat(salesSchema))
@@ -177,9 +177,9 @@ func TestInsightsFitTheSchema(t *testing.T) {
 	require.NoError(t, err)
 	require.JSONEq(t, string(want), choice.Message.Content)
 
-	seen := fake.Requests(openai.Chat)[0]
-	require.Equal(t, "gpt-4o-mini", seen.Model)
-	require.Contains(t, string(seen.Body), "the transcript")
+	request := fake.Requests(openai.Chat)[0]
+	require.Equal(t, "gpt-4o-mini", request.Model)
+	require.Contains(t, string(request.Body), "the transcript")
 }
 
 func TestTheDefaultEvidenceIsInTheDefaultTranscript(t *testing.T) {
@@ -205,7 +205,7 @@ func TestInsightsCanBeScripted(t *testing.T) {
 	}
 }
 
-func TestTheClientsOwnSchemasFit(t *testing.T) {
+func TestASchemaGeneratedByTheClientIsAccepted(t *testing.T) {
 	t.Parallel()
 	var insights struct {
 		Summary     string   `json:"summary"`
@@ -222,7 +222,7 @@ func TestTheClientsOwnSchemasFit(t *testing.T) {
 	require.Len(t, insights.ActionItems, 2)
 }
 
-func TestLooserFormatsAreAnsweredToo(t *testing.T) {
+func TestOtherResponseFormats(t *testing.T) {
 	t.Parallel()
 	summary := openai.DefaultInsights()["summary"].(string)
 	for name, c := range map[string]struct {
@@ -282,7 +282,7 @@ func TestSchemasMustBeStrict(t *testing.T) {
 	}
 }
 
-func TestChatsAreRefusedAsOpenAIDoes(t *testing.T) {
+func TestInvalidChatsAreRefusedAsByOpenAI(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*goopenai.ChatCompletionRequest)
@@ -307,9 +307,9 @@ func TestChatsAreRefusedAsOpenAIDoes(t *testing.T) {
 	}
 }
 
-func TestErrorsHaveTheShapeOfOpenAI(t *testing.T) {
+func TestErrorsHaveOpenAIsFormat(t *testing.T) {
 	t.Parallel()
-	const null = 0 // what go-openai makes of "code": null
+	const null = 0 // how go-openai decodes "code": null
 	for _, c := range []struct {
 		status     int
 		code, kind string
@@ -329,7 +329,7 @@ func TestErrorsHaveTheShapeOfOpenAI(t *testing.T) {
 			fake := openai.Start(t)
 			fake.Script(openai.Transcriptions, openai.Status(c.status, c.code, c.retryAfter))
 			var header http.Header
-			_, err := clientThat(fake, &header).CreateTranscription(t.Context(), recording(t, "tone.ogg"))
+			_, err := clientWithHeader(fake, &header).CreateTranscription(t.Context(), recording(t, "tone.ogg"))
 			problem := apiError(t, err)
 			require.Equal(t, c.status, problem.HTTPStatusCode)
 			require.Equal(t, c.kind, problem.Type)
@@ -342,7 +342,7 @@ func TestErrorsHaveTheShapeOfOpenAI(t *testing.T) {
 	}
 }
 
-func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
+func TestMisbehavioursAsSeenByTheClient(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
@@ -351,7 +351,7 @@ func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 	}{
 		"hang":         {script.Hang, true, context.Canceled.Error()},
 		"slow":         {script.Slow(time.Hour), true, context.Canceled.Error()},
-		"cut body":     {script.CutBody, false, io.ErrUnexpectedEOF.Error()},
+		"cut body":     {script.TruncateBody, false, io.ErrUnexpectedEOF.Error()},
 		"not JSON":     {script.NotJSON, false, "invalid character '<'"},
 		"wrong schema": {openai.WrongSchema, false, "cannot unmarshal number"},
 	} {
@@ -372,30 +372,30 @@ func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 	}
 }
 
-func TestAnswersOfAModelThatMisbehaves(t *testing.T) {
+func TestMisbehavioursOfTheModel(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
-	fake.Script(openai.Chat, openai.Refuse("I can't help with that."), openai.CutByLength, openai.WrongSchema, openai.AnswerText("Sure! Here it is:"))
-	ask := func() goopenai.ChatCompletionChoice {
+	fake.Script(openai.Chat, openai.Refuse("I can't help with that."), openai.TruncatedByLength, openai.WrongSchema, openai.AnswerText("Sure! Here it is:"))
+	complete := func() goopenai.ChatCompletionChoice {
 		response, err := client(fake).CreateChatCompletion(t.Context(), chat(salesSchema))
 		require.NoError(t, err)
 		return response.Choices[0]
 	}
-	refused := ask()
+	refused := complete()
 	require.Equal(t, "I can't help with that.", refused.Message.Refusal)
 	require.Empty(t, refused.Message.Content)
-	cut := ask()
+	cut := complete()
 	require.Equal(t, goopenai.FinishReasonLength, cut.FinishReason)
 	require.False(t, json.Valid([]byte(cut.Message.Content)))
-	require.JSONEq(t, `{"answer":{"unexpected":[1,2,3]}}`, ask().Message.Content)
-	require.Equal(t, "Sure! Here it is:", ask().Message.Content)
+	require.JSONEq(t, `{"answer":{"unexpected":[1,2,3]}}`, complete().Message.Content)
+	require.Equal(t, "Sure! Here it is:", complete().Message.Content)
 }
 
-func TestTheSecondRequestCanBeHeld(t *testing.T) {
+func TestTheSecondRequestCanBeBlocked(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	fake.Script(openai.Transcriptions, script.Pass)
-	gate := fake.Hold(openai.Transcriptions)
+	gate := fake.Block(openai.Transcriptions)
 	_, err := client(fake).CreateTranscription(t.Context(), recording(t, "tone.ogg"))
 	require.NoError(t, err)
 	second := recording(t, "tone.ogg")
@@ -405,18 +405,18 @@ func TestTheSecondRequestCanBeHeld(t *testing.T) {
 		answered <- err
 	}()
 	gate.Wait(t)
-	seen := fake.WaitFor(t, openai.Transcriptions, 2)
-	require.Equal(t, seen[0].Audio, seen[1].Audio)
-	soon, cancel := context.WithCancel(t.Context())
+	requests := fake.WaitFor(t, openai.Transcriptions, 2)
+	require.Equal(t, requests[0].Audio, requests[1].Audio)
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = fake.Wait(soon, openai.Transcriptions, 3)
+	_, err = fake.Wait(ended, openai.Transcriptions, 3)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, answered)
 	gate.Release()
 	require.NoError(t, <-answered)
 }
 
-func TestItServesWithoutStart(t *testing.T) {
+func TestNewWithoutStart(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 	fake := openai.New(clock.At(now))
@@ -427,22 +427,22 @@ func TestItServesWithoutStart(t *testing.T) {
 	require.Equal(t, now, fake.Requests(openai.Models)[0].Time)
 }
 
-func client(fake *openai.Server) *goopenai.Client { return clientThat(fake, new(http.Header)) }
+func client(fake *openai.Server) *goopenai.Client { return clientWithHeader(fake, new(http.Header)) }
 
-// clientThat keeps the header of the last answer in seen, because go-openai's errors have none.
-func clientThat(fake *openai.Server, seen *http.Header) *goopenai.Client {
+// clientWithHeader stores the header of the last response in header, because go-openai's errors have none.
+func clientWithHeader(fake *openai.Server, header *http.Header) *goopenai.Client {
 	config := goopenai.DefaultConfig(openai.Key)
 	config.BaseURL = fake.URL()
-	config.HTTPClient = &http.Client{Transport: tap{seen}}
+	config.HTTPClient = &http.Client{Transport: headerRecorder{header}}
 	return goopenai.NewClientWithConfig(config)
 }
 
-type tap struct{ seen *http.Header }
+type headerRecorder struct{ header *http.Header }
 
-func (t tap) RoundTrip(r *http.Request) (*http.Response, error) {
+func (h headerRecorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err == nil {
-		*t.seen = response.Header
+		*h.header = response.Header
 	}
 	return response, err
 }

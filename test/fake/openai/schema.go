@@ -7,12 +7,12 @@ import (
 	"strings"
 )
 
-// maxDepth is how deep OpenAI lets objects nest.
+// maxDepth is the deepest nesting of objects that OpenAI accepts.
 const maxDepth = 10
 
-// checkStrict holds a schema to the rules of strict Structured Outputs, https://platform.openai.com/docs/guides/structured-outputs:
+// checkStrict checks a schema against the rules of strict Structured Outputs, https://platform.openai.com/docs/guides/structured-outputs:
 // only documented keywords, an object at the root, additionalProperties false and every property required in each object.
-// It returns the problem in OpenAI's words, and nothing when there is none.
+// It returns the first problem in OpenAI's words, or "".
 func checkStrict(schema map[string]any) string {
 	if schema["type"] != "object" {
 		return fmt.Sprintf("schema must be a JSON Schema of 'type: \"object\"', got 'type: %q'.", fmt.Sprint(schema["type"]))
@@ -58,7 +58,7 @@ func checkObject(schema, properties map[string]any, where string) string {
 	}
 	for _, name := range required {
 		if _, ok := properties[fmt.Sprint(name)]; !ok {
-			return fmt.Sprintf("%s'required' names '%v', which is no property.", where, name)
+			return fmt.Sprintf("%s'required' names '%v', which is not a property.", where, name)
 		}
 	}
 	return ""
@@ -100,7 +100,7 @@ func checkChild(child any, at []string, depth int) string {
 	return position(at) + "schema must have a 'type' key."
 }
 
-// position is how OpenAI says where: In context=('properties', 'name').
+// position describes a place in a schema as OpenAI does: In context=('properties', 'name').
 func position(at []string) string {
 	quoted := make([]string, len(at))
 	for i, step := range at {
@@ -125,7 +125,7 @@ func types(schema map[string]any) []string {
 	return nil
 }
 
-// keywords are the documented ones.
+// keywords returns the documented keywords.
 func keywords() []string {
 	return []string{"$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "exclusiveMaximum",
 		"exclusiveMinimum", "format", "items", "maxItems", "maximum", "minItems", "minimum", "multipleOf", "pattern",

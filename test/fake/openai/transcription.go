@@ -17,23 +17,23 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// maxUpload is OpenAI's limit for a request with audio, in bytes.
+// maxUpload is OpenAI's limit for requests with audio, in bytes.
 const maxUpload = 25 << 20
 
-// Transcript is what the fake heard.
+// Transcript is the result of a transcription.
 type Transcript struct {
 	Language string  // as OpenAI names it: english
 	Duration float64 // seconds
 	Segments []Segment
 }
 
-// Segment is one utterance; times are seconds from the start.
+// Segment is one utterance. Times are in seconds from the start.
 type Segment struct {
 	Start, End float64
 	Text       string
 }
 
-// Text is the segments in one line.
+// Text returns the segments in one line.
 func (t Transcript) Text() string {
 	var texts []string
 	for _, s := range t.Segments {
@@ -42,7 +42,7 @@ func (t Transcript) Text() string {
 	return strings.Join(texts, " ")
 }
 
-// DefaultTranscript is what is heard in every recording unless AnswerTranscript says otherwise.
+// DefaultTranscript returns the transcript of every recording unless AnswerTranscript changes it.
 func DefaultTranscript() Transcript {
 	return Transcript{Language: "english", Duration: 24, Segments: []Segment{
 		{0, 4, "Hello Maria, this is Daniel from Convoflow, thanks for taking my call."},
@@ -100,7 +100,7 @@ func checkFormat(r *http.Request) *apiError {
 	return nil
 }
 
-// checkAudio asks for a known extension, as the real API does, and for bytes of one of its formats.
+// checkAudio requires a known extension, as the real API does, and content in a supported format.
 func checkAudio(r *http.Request) *apiError {
 	_, file, err := r.FormFile("file")
 	if err != nil {
@@ -116,7 +116,7 @@ func checkAudio(r *http.Request) *apiError {
 	return nil
 }
 
-// isAudio looks at the first bytes: ogg, wav, flac, m4a and mp4, webm, mp3 with and without a tag.
+// isAudio checks the first bytes for a supported format: ogg, wav, flac, m4a and mp4, webm, mp3 with and without a tag.
 func isAudio(b []byte) bool {
 	if len(b) < 12 {
 		return false
@@ -159,7 +159,7 @@ func verbose(segments []Segment) []any {
 	return list
 }
 
-// usage bills whisper-1 by the second and the others by the token.
+// usage returns seconds for whisper-1 and tokens for the other models.
 func usage(r *http.Request, t Transcript) map[string]any {
 	if r.FormValue("model") == "whisper-1" {
 		return map[string]any{"type": "duration", "seconds": int(math.Ceil(t.Duration))}
@@ -171,7 +171,7 @@ func usage(r *http.Request, t Transcript) map[string]any {
 
 func tokens(text string) int { return len(text)/4 + 1 }
 
-// describe is what the log keeps of a request, whether it is valid or not.
+// describe returns the log entry of a request, which may be invalid.
 func describe(r *http.Request, body []byte, now time.Time) Request {
 	seen := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
 	if r.URL.Path != Transcriptions {

@@ -33,7 +33,7 @@ func encodedSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret of thirty-two characters"))
 }
 
-func TestASoundDeliveryIsAcceptedAndKept(t *testing.T) {
+func TestAValidDeliveryIsAcceptedAndRecorded(t *testing.T) {
 	t.Parallel()
 	for name, secret := range map[string]string{"encoded": encodedSecret(), "raw": "plain secret, not base64"} {
 		t.Run(name, func(t *testing.T) {
@@ -49,20 +49,20 @@ func TestASoundDeliveryIsAcceptedAndKept(t *testing.T) {
 			require.NotEmpty(t, d.Header.Get("traceparent"))
 			require.WithinDuration(t, clock.System{}.Now(), d.Time, time.Minute)
 			require.Empty(t, d.Problems)
-			receiver.RequireSound(t)
+			receiver.RequireValid(t)
 		})
 	}
 }
 
-func TestTheStandardProfileIsKnown(t *testing.T) {
+func TestADeliveryInTheStandardProfile(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, encodedSecret())
 	deliver(t, receiver.URL(), signed(t, encodedSecret(), `{"data":{"a":{"b":1}},"timestamp":"2026-01-02T10:00:00Z","type":"transcription.completed"}`))
 	require.Equal(t, "msg_1", receiver.Deliveries()[0].EventID)
-	receiver.RequireSound(t)
+	receiver.RequireValid(t)
 }
 
-func TestEachBreachOfTheContractIsNamed(t *testing.T) {
+func TestEachViolationOfTheContractIsReported(t *testing.T) {
 	t.Parallel()
 	secret := encodedSecret()
 	header := func(name, value string) func(*message) { return func(m *message) { m.header.Set(name, value) } }
@@ -73,9 +73,9 @@ func TestEachBreachOfTheContractIsNamed(t *testing.T) {
 	}{
 		"body changed":      {good, func(m *message) { m.body = strings.Replace(m.body, "call", "ball", 2) }, "X-Pabbly-Signature"},
 		"hex signature":     {good, header("X-Pabbly-Signature", strings.Repeat("0", 64)), "X-Pabbly-Signature"},
-		"base64 signature":  {good, header("Webhook-Signature", "v1,AAAA"), "no v1 signature"},
-		"other version":     {good, func(m *message) { m.replace("Webhook-Signature", "v1,", "v2,") }, "no v1 signature"},
-		"another id":        {good, header("Webhook-Id", "msg_2"), "no v1 signature"},
+		"base64 signature":  {good, header("Webhook-Signature", "v1,AAAA"), "no valid v1 signature"},
+		"other version":     {good, func(m *message) { m.replace("Webhook-Signature", "v1,", "v2,") }, "no valid v1 signature"},
+		"another id":        {good, header("Webhook-Id", "msg_2"), "no valid v1 signature"},
 		"no id":             {good, header("Webhook-Id", ""), "webhook-id"},
 		"no timestamp":      {good, header("Webhook-Timestamp", ""), "webhook-timestamp"},
 		"old timestamp":     {good, header("Webhook-Timestamp", "1700000000"), "webhook-timestamp is"},
@@ -126,17 +126,17 @@ func TestKeysAndIDsMustNotChange(t *testing.T) {
 	require.Len(t, receiver.ByEventID()["e1"], 3)
 }
 
-func TestOneOfTwoSignaturesIsEnoughDuringARotation(t *testing.T) {
+func TestOneValidSignatureIsEnoughDuringARotation(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "old")
 	m, old := signed(t, "new", good), signed(t, "old", good)
 	m.header.Set("X-Pabbly-Signature", old.header.Get("X-Pabbly-Signature"))
 	m.header.Set("webhook-signature", m.header.Get("webhook-signature")+" "+old.header.Get("webhook-signature"))
 	deliver(t, receiver.URL(), m)
-	receiver.RequireSound(t)
+	receiver.RequireValid(t)
 	receiver.SetSecret("new")
 	deliver(t, receiver.URL(), signed(t, "new", good))
-	receiver.RequireSound(t)
+	receiver.RequireValid(t)
 }
 
 func TestOnlyPostsToTheSecretPathAreDeliveries(t *testing.T) {
@@ -151,7 +151,7 @@ func TestOnlyPostsToTheSecretPathAreDeliveries(t *testing.T) {
 	require.Empty(t, receiver.Deliveries())
 }
 
-func TestScriptsAreByEvent(t *testing.T) {
+func TestStepsArePerEventType(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "")
 	receiver.Script(scheduled, pabbly.Status(http.StatusGone, ""))
@@ -167,16 +167,16 @@ func TestScriptsAreByEvent(t *testing.T) {
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	require.Len(t, receiver.WaitFor(t, scheduled, 2), 2)
 	require.Len(t, receiver.WaitFor(t, pabbly.Any, 3), 3)
-	soon, cancel := context.WithCancel(t.Context())
+	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := receiver.Wait(soon, scheduled, 3)
+	_, err := receiver.Wait(ended, scheduled, 3)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestADeliveryCanBeHeld(t *testing.T) {
+func TestADeliveryCanBeBlocked(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "")
-	gate := receiver.Hold(completed)
+	gate := receiver.Block(completed)
 	answered := make(chan error, 1)
 	request := signed(t, "", good)
 	go func() { answered <- try(t.Context(), receiver.URL(), request) }()
@@ -187,7 +187,7 @@ func TestADeliveryCanBeHeld(t *testing.T) {
 	require.NoError(t, <-answered)
 }
 
-func TestMisbehaviourAsAClientSeesIt(t *testing.T) {
+func TestMisbehavioursAsSeenByTheClient(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
@@ -197,7 +197,7 @@ func TestMisbehaviourAsAClientSeesIt(t *testing.T) {
 		"hang":        {script.Hang, true, context.Canceled},
 		"slow loris":  {script.SlowLoris(time.Millisecond), true, context.Canceled},
 		"endless":     {script.EndlessBody, true, context.Canceled},
-		"cut body":    {script.CutBody, false, io.ErrUnexpectedEOF},
+		"cut body":    {script.TruncateBody, false, io.ErrUnexpectedEOF},
 		"redirection": {script.Redirect("http://127.0.0.1:1/"), false, errRedirected},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -217,7 +217,7 @@ func TestMisbehaviourAsAClientSeesIt(t *testing.T) {
 	}
 }
 
-func TestItServesWithoutStart(t *testing.T) {
+func TestNewWithoutStart(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 	receiver := pabbly.New("", clock.At(now))
@@ -236,7 +236,7 @@ func (m *message) replace(name, old, text string) {
 	m.header.Set(name, strings.Replace(m.header.Get(name), old, text, 1))
 }
 
-// signed is a delivery as the product makes it; the reference library of Standard Webhooks signs it.
+// signed returns a delivery as the product sends it, signed by the reference library of Standard Webhooks.
 func signed(t *testing.T, secret, body string) message {
 	webhook, err := standardwebhooks.NewWebhookRaw([]byte(secret))
 	if strings.HasPrefix(secret, "whsec_") {

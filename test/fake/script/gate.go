@@ -7,21 +7,20 @@ import (
 	"time"
 )
 
-// Timeout is how long the waits that take a test last before they fail it. It is long enough for a busy machine. A wait with
-// another limit takes a context.
+// Timeout is how long Wait and WaitFor wait before they fail the test. It is long enough for a busy machine.
 const Timeout = 2 * time.Minute
 
-// Gate holds a request until a test lets it go, so that the test can do something, a kill -9 say, at exactly that moment.
-// It may stand in the way of several requests.
+// Gate blocks requests until the test releases it, so that the test can do something, such as kill -9, while a request is in
+// progress. Several requests may use the same gate.
 type Gate struct {
 	arrive, release sync.Once
 	arrived, open   chan struct{}
 }
 
-// NewGate makes a closed gate.
+// NewGate returns a closed gate.
 func NewGate() *Gate { return &Gate{arrived: make(chan struct{}), open: make(chan struct{})} }
 
-// Step is the gate as a step: the answer follows once the gate is open. Nobody is answered whose client has gone.
+// Step blocks the request until the gate is released, then answers. It does not answer a client that has disconnected.
 func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	g.arrive.Do(func() { close(g.arrived) })
 	select {
@@ -31,10 +30,10 @@ func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerF
 	}
 }
 
-// Arrived is closed once a request stands at the gate.
+// Arrived returns a channel that is closed when the first request reaches the gate.
 func (g *Gate) Arrived() <-chan struct{} { return g.arrived }
 
-// Wait returns once a request stands at the gate, and fails the test after Timeout.
+// Wait waits until a request has reached the gate.
 func (g *Gate) Wait(t testing.TB) {
 	t.Helper()
 	timer := time.NewTimer(Timeout)
@@ -42,9 +41,9 @@ func (g *Gate) Wait(t testing.TB) {
 	select {
 	case <-g.arrived:
 	case <-timer.C:
-		t.Fatalf("no request came to the gate within %s", Timeout)
+		t.Fatalf("no request reached the gate within %s", Timeout)
 	}
 }
 
-// Release opens the gate for good.
+// Release opens the gate permanently.
 func (g *Gate) Release() { g.release.Do(func() { close(g.open) }) }

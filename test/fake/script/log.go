@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// Log is what a fake has received, in order. The zero value is empty and ready; it is safe for concurrent use.
+// Log records what a fake has received, in order. The zero value is ready to use. It is safe for concurrent use.
 type Log[T any] struct {
 	mu      sync.Mutex
 	items   []T
-	changed chan struct{} // closed at the next Add; nil when nobody waits
+	changed chan struct{} // closed at the next Add; nil if nothing waits
 }
 
-// Add appends an item and wakes those who wait.
+// Add appends items and wakes the waiters.
 func (l *Log[T]) Add(items ...T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,28 +26,28 @@ func (l *Log[T]) Add(items ...T) {
 	}
 }
 
-// All is a copy of what has been received so far.
+// All returns a copy of all items so far.
 func (l *Log[T]) All() []T {
-	items, _ := l.look()
+	items, _ := l.snapshot()
 	return items
 }
 
-// Wait returns what has been received once done says that it is enough, or with an error when ctx ends before that.
+// Wait waits until done returns true for the items so far, and returns them. It fails when ctx ends first.
 func (l *Log[T]) Wait(ctx context.Context, done func([]T) bool) ([]T, error) {
 	for {
-		items, changed := l.look()
+		items, changed := l.snapshot()
 		if done(items) {
 			return items, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return items, fmt.Errorf("wait for more than %d received: %w", len(items), ctx.Err())
+			return items, fmt.Errorf("wait for more than %d items: %w", len(items), ctx.Err())
 		}
 	}
 }
 
-// WaitFor is Wait for a test: it fails the test after Timeout.
+// WaitFor is Wait with Timeout as its limit; it fails the test.
 func (l *Log[T]) WaitFor(t testing.TB, done func([]T) bool) []T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
@@ -59,7 +59,7 @@ func (l *Log[T]) WaitFor(t testing.TB, done func([]T) bool) []T {
 	return items
 }
 
-func (l *Log[T]) look() ([]T, <-chan struct{}) {
+func (l *Log[T]) snapshot() ([]T, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.changed == nil {

@@ -1,5 +1,5 @@
-// Package script is what the fakes have in common: a queue of behaviours for the next requests, gates that hold a request until
-// a test lets it go, a log that can be waited for, and a loopback server. It knows no protocol but HTTP.
+// Package script has the common parts of the fakes: a queue of behaviours for the next requests, gates that block a request
+// until the test releases it, a log that tests can wait for, and a loopback server. It knows no protocol but HTTP.
 package script
 
 import (
@@ -11,20 +11,20 @@ import (
 	"testing"
 )
 
-// A Step is how a fake behaves for one request. answer is what the fake would say by itself; a step may call it, change what
-// it says, or not call it at all. A step that waits stops when the request's context ends: the client has gone, or the fake
-// is closing.
+// Step is the behaviour of a fake for one request. answer writes the default response; a step may call it, change what it
+// writes, or not call it. A step that waits stops when the request's context ends: when the client disconnects or the fake
+// closes.
 type Step func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc)
 
-// Queue holds the steps of a fake by key: an endpoint or an event type, as the fake says. The zero value is empty and ready;
-// it is safe for concurrent use.
+// Queue stores the steps of a fake by key. The fake defines its keys: endpoints or event types. The zero value is ready to
+// use. It is safe for concurrent use.
 type Queue struct {
 	mu     sync.Mutex
 	next   map[string][]Step
 	always map[string]Step
 }
 
-// Script appends steps for the next requests of key, one each. After the last the fake behaves by itself again.
+// Script appends steps for the next requests of key, one per request. After the last one, the fake answers normally again.
 func (q *Queue) Script(key string, steps ...Step) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -34,7 +34,7 @@ func (q *Queue) Script(key string, steps ...Step) {
 	q.next[key] = append(q.next[key], steps...)
 }
 
-// Always sets what happens to every request of key for which no step is queued, until it is set again; Pass undoes it.
+// Always sets the step for every request of key for which no step is queued. Pass removes it.
 func (q *Queue) Always(key string, step Step) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -44,14 +44,15 @@ func (q *Queue) Always(key string, step Step) {
 	q.always[key] = step
 }
 
-// Hold queues a gate for the next request of key.
-func (q *Queue) Hold(key string) *Gate {
+// Block queues a gate for the next request of key.
+func (q *Queue) Block(key string) *Gate {
 	g := NewGate()
 	q.Script(key, g.Step)
 	return g
 }
 
-// Serve plays the next step of the first of keys that has one queued, else the first that has one set by Always, else answer.
+// Serve runs the next queued step of the first key that has one. If none has, it runs the step that Always set for the first
+// key that has one, and otherwise answer.
 func (q *Queue) Serve(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc, keys ...string) {
 	q.take(keys)(w, r, answer)
 }
@@ -73,8 +74,8 @@ func (q *Queue) take(keys []string) Step {
 	return Pass
 }
 
-// Start serves h on a loopback port until the test ends and gives the base URL, without a slash at the end. The context of
-// every request ends with the test's, so nothing that hangs outlives it.
+// Start serves h on a loopback port until the test ends and returns the base URL, without a trailing slash. The contexts of all
+// requests end with the test's, so no handler outlives it.
 func Start(t testing.TB, h http.Handler) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)

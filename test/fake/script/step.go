@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Pass lets the fake answer by itself.
+// Pass answers normally.
 func Pass(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) { answer(w, r) }
 
-// Then makes one step of two: second is the answer that first may give. Then(Slow(d), CutBody) waits and cuts.
+// Then combines two steps: second is the answer that first may call. Then(Slow(d), TruncateBody) waits and truncates.
 func Then(first, second Step) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		first(w, r, func(w http.ResponseWriter, r *http.Request) { second(w, r, answer) })
 	}
 }
 
-// Hang never answers: it waits until the client or the fake goes.
+// Hang never answers. It waits until the client disconnects or the fake closes.
 func Hang(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() }
 
-// Slow waits d before the answer.
+// Slow waits d before it answers.
 func Slow(d time.Duration) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		if pause(r, d) {
@@ -30,31 +30,31 @@ func Slow(d time.Duration) Step {
 	}
 }
 
-// CutBody declares the length of the answer, sends half of it and closes the connection.
-func CutBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+// TruncateBody declares the length of the answer, sends half of it and closes the connection.
+func TruncateBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	whole := httptest.NewRecorder()
 	answer(whole, r)
 	body := whole.Body.Bytes()
 	copyHeader(w, whole.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(whole.Code)
-	_, _ = w.Write(body[:len(body)/2]) // net/http closes a connection that got less than was declared
+	_, _ = w.Write(body[:len(body)/2]) // net/http closes the connection because less was written than declared
 }
 
-// NotJSON answers 200 with the page of a proxy in between.
+// NotJSON answers 200 with an HTML page, as a broken proxy may.
 func NotJSON(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 	w.Header().Set("Content-Type", "text/html")
 	_, _ = io.WriteString(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
 }
 
-// Redirect answers 302 to location.
+// Redirect answers 302 with the location.
 func Redirect(location string) Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		http.Redirect(w, r, location, http.StatusFound)
 	}
 }
 
-// EndlessBody answers 200 and sends bytes until the client goes.
+// EndlessBody answers 200 and sends bytes until the client disconnects.
 func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	chunk := make([]byte, 32<<10)
 	for r.Context().Err() == nil {
@@ -64,7 +64,7 @@ func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	}
 }
 
-// SlowLoris sends one byte of the answer's header each interval and never comes to its end.
+// SlowLoris sends one byte of the response header per interval and never finishes it.
 func SlowLoris(interval time.Duration) Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		conn, _, err := http.NewResponseController(w).Hijack()
@@ -87,7 +87,7 @@ func SlowLoris(interval time.Duration) Step {
 	}
 }
 
-// pause waits d and reports whether the client is still there.
+// pause waits d and reports whether the client is still connected.
 func pause(r *http.Request, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
