@@ -1,6 +1,5 @@
-// Package contract_test holds the files in api/ and docs/errors.md against what the code says and does, and the contract of
-// now against the one that was released. What it reads is linked into testdata: go test does not notice that a file outside
-// of the module has changed, and would show the result of before.
+// Package contract_test compares the files in api/ and docs/errors.md with the code, and the current contract with the released
+// one. The files are linked into testdata: go test would not notice changes outside the module and would show cached results.
 package contract_test
 
 import (
@@ -19,7 +18,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 )
 
-// asyncAPI is what these tests read of api/asyncapi.yaml.
+// asyncAPI has the parts of api/asyncapi.yaml that the tests read.
 type asyncAPI struct {
 	Channels map[string]struct {
 		Address  string         `yaml:"address"`
@@ -44,7 +43,7 @@ func readAsyncAPI(t *testing.T) asyncAPI {
 	return doc
 }
 
-// published maps every event type of the platform to its topic.
+// published maps each event type of the platform to its topic.
 func published() map[string]string {
 	types := map[string]string{}
 	for _, topic := range events.Topics() {
@@ -55,7 +54,7 @@ func published() map[string]string {
 	return types
 }
 
-func TestEveryEventIsDocumentedOnItsTopicAndNoOther(t *testing.T) {
+func TestExactlyThePublishedEventsAreDocumentedOnTheirTopics(t *testing.T) {
 	t.Parallel()
 	documented := map[string]string{}
 	for _, channel := range readAsyncAPI(t).Channels {
@@ -66,15 +65,15 @@ func TestEveryEventIsDocumentedOnItsTopicAndNoOther(t *testing.T) {
 	require.Equal(t, published(), documented)
 }
 
-func TestGoldenEventsAreWhatTheDocumentSays(t *testing.T) {
+func TestGoldenEventsMatchTheDocument(t *testing.T) {
 	t.Parallel()
 	doc := readAsyncAPI(t)
 	files, err := filepath.Glob("testdata/api/events/testdata/*.json")
 	require.NoError(t, err)
-	seen := map[string]bool{}
+	checked := map[string]bool{}
 	for _, file := range files {
 		event := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(file), ".json"), ".minimal")
-		seen[event] = true
+		checked[event] = true
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
 			name := strings.TrimPrefix(doc.Components.Messages[event].Payload.Ref, "#/components/schemas/")
@@ -82,12 +81,12 @@ func TestGoldenEventsAreWhatTheDocumentSays(t *testing.T) {
 			require.NotNil(t, schema, "no payload schema for %s", event)
 			payload := readJSON(t, file)
 			require.NoError(t, compile(t, schema).Validate(payload))
-			// The schema allows more fields, because payloads may gain some; the code and the file may not differ today.
+			// The schema allows more fields, because payloads may gain some, but today the fields must be equal.
 			properties := schema["properties"].(map[string]any)
 			require.Equal(t, slices.Sorted(maps.Keys(properties)), slices.Sorted(maps.Keys(payload.(map[string]any))))
 		})
 	}
-	require.Len(t, seen, len(published()), "a golden file for every event")
+	require.Len(t, checked, len(published()), "a golden file for every event")
 }
 
 func compile(t *testing.T, schema map[string]any) *jsonschema.Schema {

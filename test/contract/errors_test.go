@@ -17,32 +17,32 @@ import (
 	"github.com/convoflow/convoflow/api"
 )
 
-func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
+func TestExactlyTheErrorCodesOfTheCodeAreDocumented(t *testing.T) {
 	t.Parallel()
 	src := readSources(t)
-	// These pass on a code that they were given. Whoever adds one documents by hand what it can be.
-	require.Equal(t, []string{"libs/fault/fault.go: New", "libs/fault/fault.go: Wrap", "libs/peer/peer.go: get"}, src.unread)
+	// These functions pass on a code that they are given, so their codes have to be documented by hand.
+	require.Equal(t, []string{"libs/fault/fault.go: New", "libs/fault/fault.go: Wrap", "libs/peer/peer.go: get"}, src.unresolved)
 	require.Empty(t, differences(src, readErrorsDoc(t)), "docs/errors.md and the code differ")
 }
 
-// nowhere are the codes that the examples of no operation show.
-var nowhere = []string{
-	"header_too_large", "method_not_allowed", "not_found", // come before there is an operation; the text of the contract has them
-	"internal_error",                  // is never meant
-	"not_signed", "webhook_not_found", // wait for their operations
+// withoutExample are the codes without an example in the contract.
+var withoutExample = []string{
+	"header_too_large", "method_not_allowed", "not_found", // are answered before there is an operation; the description of the contract has them
+	"internal_error",                  // is always a bug
+	"not_signed", "webhook_not_found", // their operations do not exist yet
 }
 
-func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
+func TestTheContractHasAnExampleOfEachErrorCode(t *testing.T) {
 	t.Parallel()
 	raw, err := api.Merged("now")
 	require.NoError(t, err)
 	contract, err := openapi3.NewLoader().LoadFromData(raw)
 	require.NoError(t, err)
-	doc, hidden := readErrorsDoc(t), map[string]bool{}
+	doc, missing := readErrorsDoc(t), map[string]bool{}
 	for section, codes := range doc {
 		for code := range codes {
 			if section == everywhere || slices.Contains(api.Services(), section) {
-				hidden[code] = true
+				missing[code] = true
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
 					for _, example := range body.Examples {
 						value, _ := example.Value.Value.(map[string]any)
 						if code, ok := value["code"].(string); ok {
-							delete(hidden, code)
+							delete(missing, code)
 							documented := []string{strconv.Itoa(doc[everywhere][code]), strconv.Itoa(doc[service][code])}
 							assert.Contains(t, documented, status, "%s answers with %s", op.OperationID, code)
 						}
@@ -63,7 +63,7 @@ func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
 			}
 		}
 	}
-	require.ElementsMatch(t, nowhere, slices.Collect(maps.Keys(hidden)), "an answer in api/*.yaml shows each code as an example")
+	require.ElementsMatch(t, withoutExample, slices.Collect(maps.Keys(missing)), "a response in api/*.yaml has each code as an example")
 }
 
 func readErrorsDoc(t *testing.T) errorsDoc {
@@ -80,10 +80,10 @@ const (
 	everywhere = "Any operation"
 	wrongField = "Wrong fields"
 	failedCall = "Failed calls"
-	unseen     = "Not for clients"
+	internal   = "Not for clients"
 )
 
-// errorsDoc is what docs/errors.md says: section, code, status. The status is 0 in tables without.
+// errorsDoc is the content of docs/errors.md: status by section and code. It is 0 in tables without a status.
 type errorsDoc map[string]map[string]int
 
 var errorRow = regexp.MustCompile("^\\| `([a-z_]+)` \\| (?:(\\d{3}) \\| )?[^|]+ \\| [^|]+ \\|$")
@@ -101,7 +101,7 @@ func parseErrorsDoc(text string) (errorsDoc, error) {
 		}
 		cells := errorRow.FindStringSubmatch(line)
 		if cells == nil {
-			return nil, fmt.Errorf("not a row of code, status if any, meaning and what to do: %s", line)
+			return nil, fmt.Errorf("not a row of code, optional status, meaning and action: %s", line)
 		}
 		if _, twice := doc[section][cells[1]]; twice {
 			return nil, fmt.Errorf("%s is twice in %s", cells[1], section)
@@ -111,14 +111,14 @@ func parseErrorsDoc(text string) (errorsDoc, error) {
 	return doc, nil
 }
 
-// differences lists what only one of code and documentation has.
+// differences lists what only the code or only the documentation has.
 func differences(src *sources, doc errorsDoc) (found []string) {
 	inCode := map[answer]bool{}
 	for _, a := range src.answers {
-		if _, ok := doc[unseen][a.code]; ok {
-			a = answer{unseen, a.code, 0}
+		if _, ok := doc[internal][a.code]; ok {
+			a = answer{internal, a.code, 0}
 		} else if _, ok := doc[everywhere][a.code]; ok && a.section != failedCall {
-			a.section = everywhere // a service gives it too, with the same status
+			a.section = everywhere // a service answers with it too, with the same status
 		}
 		inCode[a] = true
 		if status, ok := doc[a.section][a.code]; !ok || status != a.status {
@@ -131,8 +131,8 @@ func differences(src *sources, doc errorsDoc) (found []string) {
 			known := inCode[a]
 			switch section {
 			case wrongField:
-				known = src.texts[code] // some come out of tables, as plain texts
-			case failedCall: // beside its own a failed call can have any code that its work met
+				known = src.texts[code] // some are plain texts in tables
+			case failedCall: // besides its own codes, a failed call can have any code of its dependencies
 				known = slices.ContainsFunc(src.answers, func(a answer) bool { return a.code == code })
 			}
 			if !known {
@@ -183,7 +183,7 @@ func TestDifferencesOfErrorCodesAreFound(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestCodesAreFoundInGoFiles(t *testing.T) {
+func TestErrorCodesAreFoundInGoFiles(t *testing.T) {
 	t.Parallel()
 	const imports = `import ("net/http"; "github.com/convoflow/convoflow/libs/fault"; about "github.com/convoflow/convoflow/services/calls/internal/call")
 `
@@ -191,9 +191,9 @@ func TestCodesAreFoundInGoFiles(t *testing.T) {
 	codes := `package call; const CodeMissing = "audio_missing"; const codeNotFound = "call_not_found"
 func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(err); fault.New(fault.NotFound, codeNotFound, "") }`
 	tests := []struct {
-		name, file, text string
-		answers          []answer
-		types, unread    []string
+		name, file, text  string
+		answers           []answer
+		types, unresolved []string
 	}{
 		{"New", "services/crm/a.go", `var err = fault.New(fault.NotFound, "gone", "It is gone")`, []answer{{"crm", "gone", 404}}, nil, nil},
 		{"Wrap, deep inside", "libs/x/a.go", `func f() { go func() { _ = fault.Wrap(err, fault.Forbidden, "no", "No").After(1) }() }`, []answer{{everywhere, "no", 403}}, nil, nil},
@@ -204,8 +204,8 @@ func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(er
 		{"body by hand", "services/crm/a.go", `func f() { if status == http.StatusNotFound { write(map[string]string{"code": "gone"}) } }`, []answer{{"crm", "gone", 404}}, nil, nil},
 		{"body by hand of either status", "services/crm/a.go", `func f() { _ = []int{http.StatusNotFound, http.StatusForbidden}; write(map[string]string{"code": "gone"}) }`, []answer{{"crm", "gone", 0}}, nil, nil},
 		{"of something else", "services/crm/a.go", `func f() { code := "23505"; other.New(1, "x", "") }`, nil, nil, nil},
-		{"code that is given", "libs/x/a.go", `func f(code string) error { return fault.New(fault.NotFound, code, "") }`, nil, nil, []string{"libs/x/a.go: f"}},
-		{"kind that is given", "libs/x/a.go", `func f(kind fault.Kind) error { return fault.New(kind, "x", "") }`, nil, nil, []string{"libs/x/a.go: f"}},
+		{"code as a parameter", "libs/x/a.go", `func f(code string) error { return fault.New(fault.NotFound, code, "") }`, nil, nil, []string{"libs/x/a.go: f"}},
+		{"kind as a parameter", "libs/x/a.go", `func f(kind fault.Kind) error { return fault.New(kind, "x", "") }`, nil, nil, []string{"libs/x/a.go: f"}},
 		{"types of wrong fields", "libs/x/a.go", `var a, b = fault.Field{Type: "ugly"}, fault.BodyField("name", "odd", "")`, nil, []string{"ugly", "odd"}, nil},
 	}
 	always := []answer{{failedCall, "interrupted", 0}, {"calls", "call_not_found", 404}}
@@ -218,7 +218,7 @@ func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(er
 			require.NoError(t, err)
 			require.ElementsMatch(t, append(slices.Clone(always), tt.answers...), src.answers)
 			require.Equal(t, tt.types, src.types)
-			require.Equal(t, tt.unread, src.unread)
+			require.Equal(t, tt.unresolved, src.unresolved)
 		})
 	}
 }

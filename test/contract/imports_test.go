@@ -17,7 +17,7 @@ import (
 
 const ours = "github.com/convoflow/convoflow/"
 
-// adapters are the packages of services that know a technology. Whatever else is below internal is domain.
+// adapters are the packages of services that use a technology. All other packages below internal are domain.
 var adapters = []string{
 	"store", "web", "feed", // PostgreSQL, HTTP, Kafka
 	"callapi", "crmapi", // other services
@@ -27,21 +27,21 @@ var adapters = []string{
 	"phone",    // numbering plans
 }
 
-// domainLibs are the packages of libs that a domain may know.
+// domainLibs are the packages of libs that a domain may import.
 var domainLibs = []string{"fault", "event", "lease", "clock", "identity", "page", "patch", "text", "seal"}
 
 // notForDomains are packages of the standard library that are technologies.
 var notForDomains = []string{"net/http", "database/sql", "os/exec", "os"}
 
-// importProblem says what is wrong with a package of the repository importing another package; empty when nothing is.
+// importProblem returns why a package of the repository must not import another package, or "".
 func importProblem(from, to string) string {
 	own, isOwn := strings.CutPrefix(to, ours)
 	top, _, _ := strings.Cut(from, "/")
 	switch {
 	case isOwn && top == "libs" && !strings.HasPrefix(own, "libs/"):
-		return "libs knows no business"
+		return "libs imports no business"
 	case isOwn && top == "api" && !strings.HasPrefix(own, "libs/") && !strings.HasPrefix(own, "api"):
-		return "the contract knows no service"
+		return "the contract imports no service"
 	case isOwn && top == "gateway" && !slices.Contains([]string{"libs", "api", "gateway"}, strings.Split(own, "/")[0]):
 		return "the gateway imports no service"
 	}
@@ -54,7 +54,7 @@ func importProblem(from, to string) string {
 		return "no service imports another"
 	}
 	if len(parts) < 4 || parts[2] != "internal" {
-		return "" // the root package and main wire
+		return "" // the root package and main wire the service
 	}
 	inside, isInside := strings.CutPrefix(own, service+"/internal/")
 	target, _, _ := strings.Cut(inside, "/")
@@ -64,7 +64,7 @@ func importProblem(from, to string) string {
 	adapter := slices.Contains(adapters, parts[3])
 	switch {
 	case isInside && slices.Contains(adapters, target) && target != parts[3]:
-		return "adapters are wired by the root package alone"
+		return "only the root package wires adapters"
 	case adapter:
 		return ""
 	case isInside:
@@ -73,12 +73,12 @@ func importProblem(from, to string) string {
 	case isOwn:
 		lib, _ := strings.CutPrefix(own, "libs/")
 		if own != "api/events" && !slices.Contains(domainLibs, lib) {
-			return "a domain knows the standard library, api/events and libs/" + strings.Join(domainLibs, ", libs/")
+			return "a domain imports only the standard library, api/events and libs/" + strings.Join(domainLibs, ", libs/")
 		}
 	case strings.Contains(strings.Split(to, "/")[0], "."):
-		return "a domain knows no library"
+		return "a domain imports no library"
 	case slices.Contains(notForDomains, to):
-		return "a domain knows no technology"
+		return "a domain imports no technology"
 	}
 	return ""
 }
@@ -117,7 +117,6 @@ func TestImportsGoInOneDirection(t *testing.T) {
 	require.Greater(t, packages, 100)
 }
 
-// The test is worth something only if it refuses what it is about.
 func TestImportsInTheWrongDirectionAreFound(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -130,7 +129,7 @@ func TestImportsInTheWrongDirectionAreFound(t *testing.T) {
 		{"gateway", ours + "services/crm", false},
 		{"services/crm", ours + "services/crm/internal/store", true},
 		{"services/crm", ours + "services/auth", false},
-		{"services/crm/internal/lead", ours + "libs/pg", false}, // a package that nobody has listed is domain
+		{"services/crm/internal/lead", ours + "libs/pg", false}, // an unlisted package is domain
 		{"services/crm/internal/lead", ours + "libs/page", true},
 		{"services/crm/internal/lead", ours + "api/events", true},
 		{"services/crm/internal/lead", ours + "api", false},

@@ -10,8 +10,8 @@ import (
 	"github.com/convoflow/convoflow/api"
 )
 
-// Everything that compares routes, contract, gateway and policies begins with this list: a service that is not in it would be
-// compared with nothing.
+// The tests that compare routes, contract, gateway and policies iterate over this list: they would not check a service that is
+// missing in it.
 func TestEveryServiceIsInTheContract(t *testing.T) {
 	t.Parallel()
 	require.ElementsMatch(t, api.Services(), append(list(t, "testdata/services"), "gateway"), "services/")

@@ -20,7 +20,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// answer is a code as a section of docs/errors.md has it.
+// answer is an error code in a section of docs/errors.md.
 type answer struct {
 	section string
 	code    string
@@ -34,17 +34,17 @@ func (a answer) String() string {
 	return fmt.Sprintf("%s: %s %d", a.section, a.code, a.status)
 }
 
-// sources is what the code says about errors.
+// sources is what the Go files contain about errors.
 type sources struct {
-	kinds   map[string]fault.Kind // by name
-	consts  map[string]string     // texts by "directory.name"
-	answers []answer
-	types   []string        // of wrong fields
-	unread  []string        // "file: function" where the code of a fault is not a literal or constant
-	texts   map[string]bool // every literal
+	kinds      map[string]fault.Kind // by name
+	consts     map[string]string     // texts by "directory.name"
+	answers    []answer
+	types      []string        // of wrong fields
+	unresolved []string        // "file: function" where the code of a fault is not a literal or constant
+	texts      map[string]bool // every literal
 }
 
-// readSources parses everything that answers a client.
+// readSources parses all packages that answer clients.
 func readSources(t *testing.T) *sources {
 	t.Helper()
 	texts := map[string]string{}
@@ -83,7 +83,7 @@ func parseSources(texts map[string]string) (*sources, error) {
 	return src, nil
 }
 
-// readConsts also finds the kinds: the constants of libs/fault that have no text, in their order.
+// readConsts also finds the kinds: the constants of libs/fault without a text, in order.
 func (src *sources) readConsts(dir string, file *ast.File) {
 	for _, decl := range file.Decls {
 		group, ok := decl.(*ast.GenDecl)
@@ -120,7 +120,7 @@ func literal(e ast.Expr) (string, bool) {
 type scope struct {
 	*sources
 	dir     string
-	imports map[string]string // their paths by what the file calls them
+	imports map[string]string // paths by local name
 }
 
 func (src *sources) readFile(name string, file *ast.File) {
@@ -156,7 +156,7 @@ func (src *sources) readFile(name string, file *ast.File) {
 	}
 }
 
-// full names what an expression refers to by its directory: "libs/fault.New".
+// full returns the name of what an expression refers to, with its directory: "libs/fault.New".
 func (s scope) full(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -169,7 +169,7 @@ func (s scope) full(e ast.Expr) string {
 	return ""
 }
 
-// call reports whether there may be more inside.
+// call reports whether the arguments have to be inspected too.
 func (s scope) call(where string, call *ast.CallExpr) bool {
 	switch s.full(call.Fun) {
 	case "libs/fault.New":
@@ -178,7 +178,7 @@ func (s scope) call(where string, call *ast.CallExpr) bool {
 		s.add(where, call.Args[1], call.Args[2])
 	case "libs/fault.BodyField":
 		s.addType(call.Args[1])
-	case "services/calls/internal/call.problemOf": // a fault that is made here answers nobody
+	case "services/calls/internal/call.problemOf": // a fault that is created here is no response
 		if cause, ok := call.Args[0].(*ast.CallExpr); ok && s.full(cause.Fun) == "libs/fault.New" {
 			code, _ := literal(cause.Args[1])
 			s.answers = append(s.answers, answer{failedCall, code, 0})
@@ -198,7 +198,7 @@ func (s scope) composite(where string, decl ast.Decl, lit *ast.CompositeLit) {
 		if key, ok := pair.Key.(*ast.Ident); ok {
 			parts[key.Name] = pair.Value
 		}
-		// A body that is written by hand: {"code": "…"}. Its status is the one that the function speaks of.
+		// A body that is written by hand: {"code": "…"}. Its status is the one that the function names.
 		if key, _ := literal(pair.Key); key == "code" {
 			if code, ok := literal(pair.Value); ok {
 				s.answers = append(s.answers, answer{s.section(), code, s.statusIn(decl)})
@@ -213,7 +213,7 @@ func (s scope) composite(where string, decl ast.Decl, lit *ast.CompositeLit) {
 	}
 }
 
-// assignment finds answers that are written by hand, before there is a request: status, code, … = http.StatusBadRequest, "…".
+// assignment finds responses that are written by hand, before there is a request: status, code, … = http.StatusBadRequest, "…".
 func (s scope) assignment(a *ast.AssignStmt) {
 	values := map[string]ast.Expr{}
 	for i, to := range a.Lhs {
@@ -226,7 +226,7 @@ func (s scope) assignment(a *ast.AssignStmt) {
 	}
 }
 
-// statusIn is the error status that a function names, 0 when there is none or several.
+// statusIn returns the error status that a function names, or 0 if there is none or several.
 func (s scope) statusIn(decl ast.Decl) int {
 	var found []int
 	ast.Inspect(decl, func(n ast.Node) bool {
@@ -243,7 +243,7 @@ func (s scope) statusIn(decl ast.Decl) int {
 	return found[0]
 }
 
-// statusNamed is the number of a constant of net/http, 0 when there is none.
+// statusNamed returns the value of a constant of net/http, or 0.
 func statusNamed(name string) int {
 	for status := 400; status < 600; status++ {
 		if text := http.StatusText(status); text != "" && name == "net/http.Status"+strings.ReplaceAll(text, " ", "") {
@@ -265,12 +265,12 @@ func (s scope) add(where string, kind, code ast.Expr) {
 	}
 	k, known := s.kinds[strings.TrimPrefix(s.full(kind), "libs/fault.")]
 	if !ok || !known {
-		s.unread = append(s.unread, where)
+		s.unresolved = append(s.unresolved, where)
 		return
 	}
 	a := answer{section, text, fault.Status(fault.New(k, text, ""))}
 	if section == failedCall {
-		a.status = 0 // its kind decides about trying again
+		a.status = 0 // its kind decides whether it is retried
 	}
 	s.answers = append(s.answers, a)
 }
@@ -281,7 +281,7 @@ func (s scope) addType(e ast.Expr) {
 	}
 }
 
-// section is where the codes of a file belong.
+// section returns the section for the codes of a file.
 func (s scope) section() string {
 	if service, ok := strings.CutPrefix(s.dir, "services/"); ok {
 		service, _, _ = strings.Cut(service, "/")

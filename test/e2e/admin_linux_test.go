@@ -11,11 +11,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAdminTypesThePassword asks on a terminal: nothing that is typed shows, and the terminal shows again what is typed
-// afterwards, also after Ctrl-C in the middle.
+// TestAdminTypesThePassword enters the password on a terminal: it is not echoed, and echo is on again afterwards, also after
+// Ctrl-C.
 func TestAdminTypesThePassword(t *testing.T) {
 	t.Parallel()
-	s := newPlatform(t, outside{}, false)
+	s := newPlatform(t, fakes{}, false)
 	s.start()
 	s.stop()
 	a := s.nobody()
@@ -32,7 +32,7 @@ func TestAdminTypesThePassword(t *testing.T) {
 	s.requireAdmin(a)
 }
 
-// adminOnTerminal runs admin create on a terminal of its own, types when it is asked, and returns what the terminal shows.
+// adminOnTerminal runs admin create on a new terminal, types at the prompt, and returns what the terminal shows.
 func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 	t := s.t
 	t.Helper()
@@ -46,11 +46,11 @@ func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 		require.NoError(t, err, shown)
 		shown += string(buffer[:n])
 	}
-	poll(t, stopTimeout, "the terminal shows nothing", func() bool { return !echoes(t, inner) })
+	poll(t, stopTimeout, "echo is off", func() bool { return !echoes(t, inner) })
 	_, err := outer.WriteString(typed)
 	require.NoError(t, err)
-	_ = cmd.Wait() // its state says how it ended
-	require.True(t, echoes(t, inner), "the terminal is as it was")
+	_ = cmd.Wait() // ProcessState has the result
+	require.True(t, echoes(t, inner), "echo is on again")
 	require.NoError(t, inner.Close())
 	rest := make([]byte, 1<<10)
 	n, err := outer.Read(rest)
@@ -58,7 +58,7 @@ func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 	return cmd.ProcessState.ExitCode(), shown + string(rest[:n])
 }
 
-// openTerminal makes a pseudo-terminal: what a person has, and what a program gets. pty(7)
+// openTerminal opens a pseudo-terminal: outer is the user's side, inner the program's. pty(7)
 func openTerminal(t testing.TB) (outer, inner *os.File) {
 	t.Helper()
 	outer, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

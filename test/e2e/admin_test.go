@@ -12,14 +12,14 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 
-// createAdmin runs convoflow admin create with the settings of the stack and further ones. The password comes by stdin.
+// createAdmin runs convoflow admin create with the settings of the stack and more. The password is written to its stdin.
 func (s *stack) createAdmin(password string, settings []string, arguments ...string) (code int, stdout, stderr string) {
 	s.t.Helper()
 	argv := []string{"sh", "-c", `printf '%s\n' "$0" | "$@"`, password, built.platform(s.t, false), "admin", "create", "--data-dir", s.dir}
 	return command(s.t, append(s.units[0].environ, settings...), append(argv, arguments...)...)
 }
 
-// newAdmin makes somebody from the shell and logs in.
+// newAdmin creates an admin with the command.
 func (s *stack) newAdmin() *agent {
 	s.t.Helper()
 	a := s.nobody()
@@ -30,7 +30,7 @@ func (s *stack) newAdmin() *agent {
 	return a
 }
 
-// requireAdmin logs somebody in and requires that an operation for admins is open.
+// requireAdmin logs an agent in and requires that it may call an operation for admins.
 func (s *stack) requireAdmin(a *agent) {
 	s.t.Helper()
 	a = s.as(a)
@@ -40,8 +40,8 @@ func (s *stack) requireAdmin(a *agent) {
 
 func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, append(o.settings(), "REGISTRATION=closed")...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, append(f.settings(), "REGISTRATION=closed")...)
 	code, _, stderr := s.createAdmin("violet heron", nil, "--email", "early@example.com")
 	require.Equal(t, exitUsage, code, stderr)
 	require.Contains(t, stderr, s.dir)
@@ -52,33 +52,33 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	a := s.newAdmin()
 	s.requireAdmin(a)
 
-	t.Run("the services hear of it", func(t *testing.T) {
+	t.Run("the services receive the event", func(t *testing.T) {
 		a := s.in(t).as(a)
 		a.login()
 		a.completed(a.upload(nil).ID)
 		require.Contains(t, string(s.pabbly.WaitFor(t, transcriptionCompleted, 1)[0].Body), a.email)
 	})
-	t.Run("an agent is promoted and keeps the password", func(t *testing.T) {
+	t.Run("an agent becomes an admin with the same password", func(t *testing.T) {
 		s := s.in(t)
 		admin, b := s.as(a), s.nobody()
 		admin.login()
 		admin.post("/agents", map[string]any{"email": b.email, "password": b.password, "full_name": b.name}).must(http.StatusCreated)
 		b.login()
 		b.get("/webhooks/deliveries").refused(http.StatusForbidden, "admin_only")
-		for range 2 { // the second time there is nothing to do
+		for range 2 { // the second time changes nothing
 			code, stdout, stderr := s.createAdmin("", nil, "--email", strings.ToUpper(b.email))
 			require.Zero(t, code, stderr)
 			require.Equal(t, b.email+" is an admin, with the password it had\n", stdout)
 			s.requireAdmin(b)
 		}
 	})
-	t.Run("what is wrong is said", func(t *testing.T) {
+	t.Run("errors are reported", func(t *testing.T) {
 		s := s.in(t)
 		for name, c := range map[string]struct {
 			password  string
 			arguments []string
 			code      int
-			says      string
+			stderr    string
 		}{
 			"nobody":                 {"", nil, exitUsage, "--email"},
 			"no address":             {"", []string{"--email", "somebody"}, exitUsage, "--email: Input should be a valid e-mail address"},
@@ -92,7 +92,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 		} {
 			code, _, stderr := s.createAdmin(c.password, nil, c.arguments...)
 			require.Equal(t, c.code, code, "%s: %s", name, stderr)
-			require.Contains(t, stderr, c.says, name)
+			require.Contains(t, stderr, c.stderr, name)
 			require.NotContains(t, stderr, "violet heron", name)
 		}
 	})
@@ -106,7 +106,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 
 	s.stop()
 	b := s.newAdmin()
-	require.Empty(t, processesOf(t, s.dir), "PostgreSQL ran for the moment only")
+	require.Empty(t, processesOf(t, s.dir), "PostgreSQL has stopped again")
 	s.start()
 	s.requireAdmin(a)
 	s.requireAdmin(b)
@@ -114,15 +114,15 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 
 func TestAdminWithTheRealPostgreSQL(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, append(o.settings(), "DATABASE_URL="+pgtest.Database(t))...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, append(f.settings(), "DATABASE_URL="+pgtest.Database(t))...)
 	code, _, stderr := s.createAdmin("violet heron", nil, "--email", "early@example.com")
-	require.Equal(t, exitUsage, code, "without a SECRET_KEY there is nothing to begin with")
+	require.Equal(t, exitUsage, code, "there is no SECRET_KEY")
 	require.Contains(t, stderr, "no platform was ever started")
 
 	s.units[0].environ = append(s.units[0].environ, "SECRET_KEY="+conf.NewSecret())
 	first := s.newAdmin()
-	require.NoDirExists(t, s.dir, "all of it is elsewhere")
+	require.NoDirExists(t, s.dir, "all data is in the external PostgreSQL")
 	s.start()
 	second := s.newAdmin()
 	s.requireAdmin(first)

@@ -21,20 +21,20 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// jobTimeout is how long a call may take from its upload until it is completed. After a kill, a lease of 15 s has to expire first.
+// jobTimeout is how long a call may take from its upload until it is completed. After a kill, its lease of 15 s has to expire.
 const jobTimeout = 5 * time.Minute
 
-// agent is a user of a stack, or nobody before login. What it sends and receives is held to the contract.
+// agent is a client of a stack, unauthenticated before login. Its requests and responses are checked against the contract.
 type agent struct {
 	t                  testing.TB
 	url                string
 	name, email        string
 	password, token    string
-	traceID, requestID string // requestID is that of the last answer
+	traceID, requestID string // requestID is from the last response
 	http               *http.Client
 }
 
-// nobody is a user without a token, in a trace of its own.
+// nobody returns a client without a token, with a new trace.
 func (s *stack) nobody() *agent {
 	trace := make([]byte, 16)
 	_, _ = rand.Read(trace)
@@ -44,7 +44,7 @@ func (s *stack) nobody() *agent {
 	}
 }
 
-// newAgent registers somebody and logs in.
+// newAgent registers an agent and logs in.
 func (s *stack) newAgent() *agent {
 	s.t.Helper()
 	a := s.nobody()
@@ -62,7 +62,7 @@ func (a *agent) login() {
 	a.token = got.AccessToken
 }
 
-// answer is what came back.
+// answer is a response.
 type answer struct {
 	t      testing.TB
 	what   string
@@ -71,7 +71,7 @@ type answer struct {
 	body   []byte
 }
 
-// must requires a status.
+// must requires the status.
 func (a answer) must(status int) answer {
 	a.t.Helper()
 	require.Equal(a.t, status, a.status, "%s\n%s", a.what, a.body)
@@ -84,18 +84,18 @@ func (a answer) into(v any) {
 	require.NoError(a.t, json.Unmarshal(a.body, v), "%s\n%s", a.what, a.body)
 }
 
-// problem is an error answer.
+// problem is the body of an error response.
 type problem struct {
 	Detail    json.RawMessage
 	Code      string
 	RequestID string `json:"request_id"`
 }
 
-// fields are the places of a 422, such as body.email, sorted.
+// fields returns the locations of a 422, such as body.email, sorted.
 func (a answer) fields() []string {
 	a.t.Helper()
 	var got struct {
-		Detail string // one text, which apps show as it is
+		Detail string // one text, which apps show unchanged
 		Errors []struct{ Loc []any }
 	}
 	a.into(&got)
@@ -111,7 +111,7 @@ func (a answer) fields() []string {
 	return all
 }
 
-// refused requires an error answer.
+// refused requires an error response.
 func (a answer) refused(status int, code string) answer {
 	a.t.Helper()
 	a.must(status)
@@ -131,7 +131,7 @@ func (a *agent) post(path string, body any, headers ...string) answer {
 	return a.do(http.MethodPost, path, body, headers...)
 }
 
-// do sends a request and reads the answer. A body that is no reader and no form is sent as JSON; headers are pairs.
+// do sends a request and reads the response. A body that is neither a reader nor a form is sent as JSON. headers are pairs.
 func (a *agent) do(method, path string, body any, headers ...string) answer {
 	a.t.Helper()
 	got, err := a.try(method, path, body, headers...)
@@ -139,7 +139,7 @@ func (a *agent) do(method, path string, body any, headers ...string) answer {
 	return got
 }
 
-// try is do for a request that may get no answer.
+// try is do for a request that may get no response.
 func (a *agent) try(method, path string, body any, headers ...string) (answer, error) {
 	request := a.request(method, path, body, headers...)
 	response, err := a.http.Do(request)
@@ -191,14 +191,14 @@ func encode(t testing.TB, body any) (io.Reader, string) {
 	}
 }
 
-// form is a multipart body with one file, as a phone sends it: of known length, and read while it is sent.
+// form is a multipart body with one file, as a phone sends it: its length is known, and it is read while it is sent.
 type form struct {
 	io.Reader
 	contentType string
 	length      int64
 }
 
-// recording makes the form of an upload out of fields and a file of that many bytes.
+// recording returns the form of an upload, with fields and a file of size bytes.
 func recording(filename string, content io.Reader, size int64, fields map[string]string) *form {
 	const boundary = "convoflow-e2e"
 	var head strings.Builder
@@ -216,7 +216,7 @@ func recording(filename string, content io.Reader, size int64, fields map[string
 
 const salesCallPath = "../../platform/internal/demo/audio/sales-call.ogg"
 
-// salesCall is the recording that the repository carries: two speakers, about half a minute, ogg.
+// salesCall returns the recording in the repository: ogg, two speakers, about half a minute.
 func salesCall(t testing.TB) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.FromSlash(salesCallPath))
@@ -224,7 +224,7 @@ func salesCall(t testing.TB) []byte {
 	return content
 }
 
-// client, call and followUp are as much of the answers as the tests look at.
+// client, call and followUp have the fields of responses that the tests check.
 type client struct{ ID, Name, Phone, Email, Company string }
 
 type call struct {
@@ -254,7 +254,7 @@ type followUp struct {
 	Status   string
 }
 
-// newClient notes a client with details that nobody else has.
+// newClient creates a client with unique details.
 func (a *agent) newClient() client {
 	a.t.Helper()
 	digits := fmt.Sprintf("%08d", time.Now().UnixNano()%100_000_000)
@@ -262,11 +262,11 @@ func (a *agent) newClient() client {
 	a.post("/clients", map[string]any{
 		"name": "Maria Featherstonehaugh", "phone": "98" + digits, "email": "maria" + digits + "@clients.example.com", "company": "Kapoor Textiles",
 	}).must(http.StatusCreated).into(&made)
-	require.Equal(a.t, "+9198"+digits, made.Phone, "in E.164, of DEFAULT_COUNTRY")
+	require.Equal(a.t, "+9198"+digits, made.Phone, "in E.164, with DEFAULT_COUNTRY")
 	return made
 }
 
-// upload sends the sales call and requires that it is taken at once.
+// upload uploads the sales call and requires that it is pending.
 func (a *agent) upload(fields map[string]string, headers ...string) call {
 	a.t.Helper()
 	audio := salesCall(a.t)
@@ -282,7 +282,7 @@ func (a *agent) call(id string) (got call) {
 	return got
 }
 
-// completed waits for the end of a call and requires that it is a good one.
+// completed waits until a call has ended and requires that it is completed.
 func (a *agent) completed(id string) (got call) {
 	a.t.Helper()
 	poll(a.t, jobTimeout, "the call has ended", func() bool {
@@ -293,12 +293,12 @@ func (a *agent) completed(id string) (got call) {
 	return got
 }
 
-// followUpBody is the request for the follow-up of a call.
+// followUpBody returns the body of a request to create a follow-up of a call.
 func followUpBody(callID string) map[string]any {
 	return map[string]any{"call_id": callID, "due_date": "2031-05-06T07:08:00Z", "task": "Send the proposal", "notes": "She prefers the mornings"}
 }
 
-// get is a request outside of the contract: an admin port, say.
+// get requests an address outside the contract, such as an admin port.
 func get(t testing.TB, address string) []byte {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)

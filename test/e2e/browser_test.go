@@ -20,17 +20,17 @@ import (
 )
 
 const (
-	browserStart  = 5 * time.Minute // beside other tests
+	browserStart  = 5 * time.Minute // other tests run at the same time
 	pageTimeout   = 2 * time.Minute // for each step in a page
 	phone         = 390             // pixels, the width of a small screen
 	operationBody = ".opblock.is-open .live-responses-table .response"
 )
 
-// TestPagesInTheBrowser is what a newcomer does: open the reference, log in, call the platform, and watch the webhooks come in.
+// TestPagesInTheBrowser opens the API reference, logs in, calls the platform, and watches webhooks arrive in the inbox.
 func TestPagesInTheBrowser(t *testing.T) {
 	t.Parallel()
 	ai := openai.Start(t)
-	s := newPlatform(t, outside{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
+	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
 	s.start()
 	a := s.newAgent()
 	t.Run("the reference", func(t *testing.T) { reference(t, s.in(t).as(a)) })
@@ -39,58 +39,58 @@ func TestPagesInTheBrowser(t *testing.T) {
 
 func reference(t *testing.T, a *agent) {
 	b := newBrowser(t)
-	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.seen(".opblock.is-open .execute")) // the link to an operation opens it
+	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.visible(".opblock.is-open .execute")) // a link to an operation opens it
 	require.Equal(t, "API reference · Convoflow", valueOf(b, chromedp.Title()))
 
-	b.do(b.click(".opblock.is-open .execute"), b.seen(operationBody))
-	b.answers("401", `"code": "not_authenticated"`)
+	b.do(b.click(".opblock.is-open .execute"), b.visible(operationBody))
+	b.requireResponse("401", `"code": "not_authenticated"`)
 	problems := b.newProblems()
-	require.Len(t, problems, 1, "the browser notes the 401 and nothing else: %s", problems)
+	require.Len(t, problems, 1, "the 401 is the only problem: %s", problems)
 	require.Contains(t, problems[0], "401")
 
-	b.do(b.click("[data-do=login]"), b.seen("#oauth_username"))
-	require.False(t, valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#client_id_password, #client_secret_password, #password_type")].some(e => e.checkVisibility())`)), "nobody has a client id")
-	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.seen(".authorize.locked"), b.click(".close-modal"))
+	b.do(b.click("[data-do=login]"), b.visible("#oauth_username"))
+	require.False(t, valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#client_id_password, #client_secret_password, #password_type")].some(e => e.checkVisibility())`)), "there are no fields for a client id")
+	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.visible(".authorize.locked"), b.click(".close-modal"))
 
 	b.do(b.click(".opblock.is-open .execute"))
-	b.answers("200", a.email)
-	b.do(b.click(".opblock.is-open .opblock-summary-control"), b.click(`[id$="crm\\.create_client"] .opblock-summary-control`), b.seen(".opblock.is-open .execute"))
+	b.requireResponse("200", a.email)
+	b.do(b.click(".opblock.is-open .opblock-summary-control"), b.click(`[id$="crm\\.create_client"] .opblock-summary-control`), b.visible(".opblock.is-open .execute"))
 	b.do(b.click(".opblock.is-open .execute"))
-	b.answers("201", `"agent_id"`)
+	b.requireResponse("201", `"agent_id"`)
 	require.Len(t, a.ids("/clients"), 1)
 
-	b.narrow()
-	b.do(b.click("[data-do=register]"), b.seen(`[id$="auth\\.register"].is-open .execute`))
-	b.narrow()
+	b.requireFitsPhone()
+	b.do(b.click("[data-do=register]"), b.visible(`[id$="auth\\.register"].is-open .execute`))
+	b.requireFitsPhone()
 	require.Empty(t, b.newProblems())
 }
 
-// inbox is open when the first webhook comes in.
+// inbox opens the page before the first webhook arrives.
 func inbox(t *testing.T, a *agent) {
 	b := newBrowser(t)
-	b.do(chromedp.Navigate(a.url+"/inbox"), b.seen(".empty"))
+	b.do(chromedp.Navigate(a.url+"/inbox"), b.visible(".empty"))
 	a.upload(nil)
-	b.do(b.seen(".delivery"), b.click(".delivery summary"))
+	b.do(b.visible(".delivery"), b.click(".delivery summary"))
 	shown := valueOf(b, chromedp.Text(chromedp.CSS(".delivery")))
 	for _, part := range []string{transcriptionCompleted, "signatures valid", a.email} {
 		require.Contains(t, shown, part)
 	}
-	b.narrow()
+	b.requireFitsPhone()
 	require.Empty(t, b.newProblems())
 }
 
-// browser is a Chromium with one window. It cannot reach any other host than this machine.
+// browser is a Chromium with one window. It can connect only to this machine.
 type browser struct {
-	t    testing.TB
-	ctx  context.Context
-	mu   sync.Mutex
-	said []string // what went wrong in the page, since newProblems was last asked
+	t        testing.TB
+	ctx      context.Context
+	mu       sync.Mutex
+	problems []string // of the page, since the last newProblems
 }
 
 func newBrowser(t testing.TB) *browser {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findChromium(t)), chromedp.WSURLReadTimeout(browserStart),
-		chromedp.NoSandbox, // it does not start as root, as in a container, and it loads our own pages only
+		chromedp.NoSandbox, // as root, in a container, it does not start with a sandbox; it loads only our own pages
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
@@ -101,11 +101,11 @@ func newBrowser(t testing.TB) *browser {
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
-	require.NoError(t, chromedp.Listen(ctx, b.watch), "start Chromium")
-	go b.hear(chromedp.Console(ctx))
+	require.NoError(t, chromedp.Listen(ctx, b.onEvent), "start Chromium")
+	go b.readConsole(chromedp.Console(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("what went wrong in the page: %s", b.said)
+			t.Logf("problems of the page: %s", b.problems)
 		}
 	})
 	return b
@@ -122,59 +122,59 @@ func findChromium(t testing.TB) string {
 	return ""
 }
 
-// watch notes requests that fail or go elsewhere.
-func (b *browser) watch(event any) {
+// onEvent records requests that fail or go to another host.
+func (b *browser) onEvent(event any) {
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
 		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Scheme != "blob" && u.Hostname() != "127.0.0.1" {
-			b.note("a request to another host: %s", e.Request.URL)
+			b.record("a request to another host: %s", e.Request.URL)
 		}
 	case *network.EventLoadingFailed:
 		if !e.Canceled {
-			b.note("a request failed: %s %s", e.ErrorText, e.BlockedReason)
+			b.record("a request failed: %s %s", e.ErrorText, e.BlockedReason)
 		}
 	}
 }
 
-// hear notes what the console shows as wrong: exceptions, violations of the Content-Security-Policy and answers that are
-// errors among it.
-func (b *browser) hear(console iter.Seq2[chromedp.ConsoleMessage, error]) {
+// readConsole records errors and warnings of the console: among them exceptions, violations of the Content-Security-Policy and
+// error responses.
+func (b *browser) readConsole(console iter.Seq2[chromedp.ConsoleMessage, error]) {
 	for m, err := range console {
 		switch {
 		case err != nil:
-			return // the browser has ended
+			return // the browser has exited
 		case m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.IsException():
-			b.note("%s", m)
+			b.record("%s", m)
 		}
 	}
 }
 
-func (b *browser) note(format string, args ...any) {
+func (b *browser) record(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.said = append(b.said, fmt.Sprintf(format, args...))
+	b.problems = append(b.problems, fmt.Sprintf(format, args...))
 }
 
-// newProblems are what has gone wrong since it was last asked.
+// newProblems returns the problems since its last call.
 func (b *browser) newProblems() (problems []string) {
 	b.t.Helper()
-	// The console is heard late, and in order: once this has been heard, so has all before it.
-	const mark = "browser_test looks"
+	// Console messages arrive late but in order: after this one, all earlier ones have arrived.
+	const mark = "browser_test mark"
 	valueOf(b, chromedp.Evaluate[chromedp.Void](`console.error("`+mark+`")`))
-	poll(b.t, pageTimeout, "the console is heard", func() bool {
+	poll(b.t, pageTimeout, "the mark arrives", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		last := slices.IndexFunc(b.said, func(said string) bool { return strings.Contains(said, mark) })
+		last := slices.IndexFunc(b.problems, func(problem string) bool { return strings.Contains(problem, mark) })
 		if last < 0 {
 			return false
 		}
-		problems, b.said = slices.Delete(slices.Clone(b.said), last, last+1), nil
+		problems, b.problems = slices.Delete(slices.Clone(b.problems), last, last+1), nil
 		return true
 	})
 	return problems
 }
 
-// do does steps in the page and gives it time for each.
+// do runs steps in the page, each with a timeout.
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	for i, step := range steps {
@@ -194,17 +194,17 @@ func valueOf[T any](b *browser, action chromedp.Action[T]) T {
 	return value
 }
 
-// click clicks an element once it stands still: a page that scrolls would move it away from under the mouse.
+// click clicks an element when it has stopped moving: while the page scrolls, the click would miss it.
 func (b *browser) click(selector string) chromedp.Action[chromedp.Void] {
 	const still = `new Promise(resolve => {
 		let frames = 0, before;
-		const look = () => {
+		const check = () => {
 			const now = document.querySelector(%q)?.getBoundingClientRect().top;
 			frames = now === before ? frames + 1 : 0;
 			before = now;
-			frames > 10 ? resolve() : requestAnimationFrame(look);
+			frames > 10 ? resolve() : requestAnimationFrame(check);
 		};
-		look();
+		check();
 	})`
 	return chromedp.Steps(
 		chromedp.WaitVisible(chromedp.CSS(selector)),
@@ -213,23 +213,23 @@ func (b *browser) click(selector string) chromedp.Action[chromedp.Void] {
 	)
 }
 
-func (b *browser) seen(selector string) chromedp.Action[chromedp.Void] {
+func (b *browser) visible(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.WaitVisible(chromedp.CSS(selector))
 }
 
-// answers waits until the open operation of the reference shows an answer with that status and text.
-func (b *browser) answers(status, text string) {
+// requireResponse waits until the open operation of the reference shows a response with the status, and requires the text.
+func (b *browser) requireResponse(status, text string) {
 	b.t.Helper()
 	var shown string
-	poll(b.t, pageTimeout, "the answer is "+status, func() bool {
+	poll(b.t, pageTimeout, "the response is "+status, func() bool {
 		shown = valueOf(b, chromedp.Evaluate[string](`document.querySelector("`+operationBody+`")?.innerText ?? ""`))
 		return strings.HasPrefix(shown, status)
 	})
 	require.Contains(b.t, shown, text)
 }
 
-// narrow requires that the page fits a phone, nothing sticking out.
-func (b *browser) narrow() {
+// requireFitsPhone requires that the page is not wider than the screen of a phone.
+func (b *browser) requireFitsPhone() {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(phone, 844))
 	require.LessOrEqual(b.t, valueOf(b, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)), phone)

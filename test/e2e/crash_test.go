@@ -21,62 +21,61 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// victim is one run of the main job that is killed at some moment.
-type victim struct {
+// killedJob is one run of the main job that is interrupted by a kill.
+type killedJob struct {
 	*agent
-	s        *stack
-	programs []string // to kill; none are all
-	client   client
-	callID   string
-	followUp bool // whether its answer has been read
-	heard    int  // transcriptions that OpenAI was asked for before
-	asked    int  // chat completions
+	s                           *stack
+	programs                    []string // to kill; empty for all
+	client                      client
+	callID                      string
+	followUp                    bool // whether its response has been read
+	transcriptions, completions int  // requests to OpenAI before the job
 }
 
-// moment is when the platform is killed: run does the main job up to there, and kills it.
+// moment is a moment of the main job at which the platform is killed. kill does the main job up to it and kills.
 type moment struct {
 	name string
-	kill func(v *victim)
+	kill func(v *killedJob)
 }
 
-// TestKillAtAnyMoment kills the platform with kill -9 at many moments of the main job and starts it again on the same data.
-// Nothing is lost and nothing happens twice. Each group is one platform that is killed again and again.
+// TestKillAtAnyMoment kills the platform with SIGKILL at many moments of the main job and starts it again with the same data.
+// Nothing may be lost or done twice. The moments of a group use the same platform.
 func TestKillAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	for name, moments := range map[string][]moment{
 		"upload": {
-			{"right after the client was created", func(v *victim) { v.kill() }},
+			{"right after the client was created", func(v *killedJob) { v.kill() }},
 			{"in the middle of the upload's body", killInUpload},
-			{"right after 202", func(v *victim) { v.uploadCall(); v.kill() }},
-			{"twice while it starts", killTwiceInStart},
-			{"while a webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+			{"right after 202", func(v *killedJob) { v.uploadCall(); v.kill() }},
+			{"twice while it starts", killTwiceDuringStart},
+			{"while a webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"transcription": {
-			{"while the transcription is asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
-			{"right after the transcription was answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
-			{"right after a webhook was answered", func(v *victim) { v.killAnswered(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+			{"while the transcription is requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"right after the transcription was answered", func(v *killedJob) { v.killAfter(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"right after a webhook was answered", func(v *killedJob) { v.killAfter(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"insights": {
-			{"while the insights are asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
-			{"right after the insights were answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
-			{"right after the call was completed", func(v *victim) { v.uploadCall(); v.completed(v.callID); v.kill() }},
+			{"while the insights are requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"right after the insights were answered", func(v *killedJob) { v.killAfter(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"right after the call was completed", func(v *killedJob) { v.uploadCall(); v.completed(v.callID); v.kill() }},
 		},
 		"follow-up": {
-			{"when the follow-up's request was written", func(v *victim) {
+			{"when the follow-up's request was written", func(v *killedJob) {
 				v.killInFollowUp(func(kill func()) *httptrace.ClientTrace {
 					return &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { kill() }}
 				})
 			}},
-			{"when the follow-up's answer begins to arrive", func(v *victim) {
+			{"when the follow-up's answer begins to arrive", func(v *killedJob) {
 				v.killInFollowUp(func(kill func()) *httptrace.ClientTrace { return &httptrace.ClientTrace{GotFirstResponseByte: kill} })
 			}},
-			{"while the follow-up's webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, followUpScheduled, v.scheduleIt) }},
+			{"while the follow-up's webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, followUpScheduled, v.scheduleIt) }},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := startOutside(t)
-			s := newPlatform(t, o, false, o.settings()...)
+			f := startFakes(t)
+			s := newPlatform(t, f, false, f.settings()...)
 			s.start()
 			admin := s.newAgent()
 			for _, m := range moments {
@@ -86,31 +85,31 @@ func TestKillAtAnyMoment(t *testing.T) {
 	}
 }
 
-// TestKillOneService does the same to one of five processes, while the others go on.
+// TestKillOneService does the same with one of five processes while the others continue.
 func TestKillOneService(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newServices(t, o, o.settings()...)
+	f := startFakes(t)
+	s := newServices(t, f, f.settings()...)
 	s.start()
 	admin := s.newAgent()
 	for service, m := range map[string]moment{
 		"gateway": {"in the middle of the upload's body", killInUpload},
-		"calls":   {"while the transcription is asked for", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
-		"crm": {"when the follow-up's answer begins to arrive", func(v *victim) {
+		"calls":   {"while the transcription is requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+		"crm": {"when the follow-up's answer begins to arrive", func(v *killedJob) {
 			v.killInFollowUp(func(kill func()) *httptrace.ClientTrace { return &httptrace.ClientTrace{GotFirstResponseByte: kill} })
 		}},
-		"notify": {"while a webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
-		"auth":   {"right after the client was created", func(v *victim) { v.kill(); v.uploadCall(); v.completed(v.callID) }},
+		"notify": {"while a webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+		"auth":   {"right after the client was created", func(v *killedJob) { v.kill(); v.uploadCall(); v.completed(v.callID) }},
 	} {
 		t.Run(service+" "+m.name, func(t *testing.T) { m.run(s.in(t), admin, service) })
 	}
 }
 
-// run does the main job with a kill at the moment.
+// run does the main job with a kill at the moment, finishes it after a restart, and checks the result.
 func (m moment) run(s *stack, admin *agent, programs ...string) {
-	v := &victim{
+	v := &killedJob{
 		agent: s.newAgent(), s: s, programs: programs,
-		heard: len(s.openai.Requests(openai.Transcriptions)), asked: len(s.openai.Requests(openai.Chat)),
+		transcriptions: len(s.openai.Requests(openai.Transcriptions)), completions: len(s.openai.Requests(openai.Chat)),
 	}
 	v.client = v.newClient()
 	m.kill(v)
@@ -119,29 +118,29 @@ func (m moment) run(s *stack, admin *agent, programs ...string) {
 	v.check(s.as(admin))
 }
 
-func (v *victim) kill() { v.s.kill(v.programs...) }
+func (v *killedJob) kill() { v.s.kill(v.programs...) }
 
-func (v *victim) uploadCall() {
+func (v *killedJob) uploadCall() {
 	v.callID = v.upload(map[string]string{"client_id": v.client.ID}, "Idempotency-Key", "upload").ID
 }
 
-func (v *victim) scheduleIt() {
+func (v *killedJob) scheduleIt() {
 	v.uploadCall()
 	v.completed(v.callID)
 	v.post("/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up").must(http.StatusCreated)
 	v.followUp = true
 }
 
-// killHeld kills while a request of the platform waits for its answer.
-func (v *victim) killHeld(q *script.Queue, key string, job func()) {
+// killDuring kills while a request of the platform waits for its response.
+func (v *killedJob) killDuring(q *script.Queue, key string, job func()) {
 	gate := q.Block(key)
 	job()
 	gate.Wait(v.t)
 	v.kill()
 }
 
-// killAnswered kills right after a request of the platform has got its answer.
-func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
+// killAfter kills right after the response to a request of the platform was sent.
+func (v *killedJob) killAfter(q *script.Queue, key string, job func()) {
 	answered := make(chan struct{})
 	q.Script(key, func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		answer(w, r)
@@ -152,13 +151,13 @@ func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
 	select {
 	case <-answered:
 	case <-time.After(script.Timeout):
-		v.t.Fatalf("no request came to %s", key)
+		v.t.Fatalf("no request arrived at %s", key)
 	}
 	v.kill()
 }
 
-// killInUpload kills when half of a recording has been sent.
-func killInUpload(v *victim) {
+// killInUpload kills after half of a recording has been sent.
+func killInUpload(v *killedJob) {
 	audio := salesCall(v.t)
 	rest, send := io.Pipe()
 	content := io.MultiReader(bytes.NewReader(audio[:len(audio)/2]), rest)
@@ -173,7 +172,7 @@ func killInUpload(v *victim) {
 	v.kill()
 	_ = send.CloseWithError(io.ErrUnexpectedEOF)
 	require.Error(v.t, <-failed)
-	// What the upload left may be one that goes on, until AUDIO_ORPHAN_AGE, an hour, has passed.
+	// A recording without a call is removed after AUDIO_ORPHAN_AGE, an hour: until then it may be an upload in progress.
 	for _, file := range v.s.files() {
 		if !slices.Contains(before, file) {
 			past := time.Now().Add(-2 * time.Hour)
@@ -184,8 +183,9 @@ func killInUpload(v *victim) {
 	}
 }
 
-// killTwiceInStart kills the job, then the first start when its database is up, then the second before it is ready.
-func killTwiceInStart(v *victim) {
+// killTwiceDuringStart kills during the job, then the first start after its database has started, then the second before it is
+// ready.
+func killTwiceDuringStart(v *killedJob) {
 	v.uploadCall()
 	v.kill()
 	for _, part := range []string{"PostgreSQL", "calls"} {
@@ -194,20 +194,20 @@ func killTwiceInStart(v *victim) {
 	}
 }
 
-// killInFollowUp kills at some point of the request that makes the follow-up, of which the client then knows nothing.
-func (v *victim) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
+// killInFollowUp kills during the request that creates the follow-up, so that the client does not know whether it exists.
+func (v *killedJob) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
 	v.uploadCall()
 	v.completed(v.callID)
 	request := v.request(http.MethodPost, "/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up")
 	request = request.WithContext(httptrace.WithClientTrace(request.Context(), when(func() { v.kill() })))
-	// Not through the contract: an answer that was cut is not held to it.
+	// Without the contract: it does not apply to a truncated response.
 	if response, err := (&http.Client{Transport: &http.Transport{}}).Do(request); err == nil {
 		_ = response.Body.Close()
 	}
 }
 
-// finish does what is left of the main job, as an app that tries again does.
-func (v *victim) finish() {
+// finish does the rest of the main job, as an app that retries.
+func (v *killedJob) finish() {
 	v.t.Helper()
 	if v.callID == "" {
 		v.uploadCall()
@@ -218,14 +218,14 @@ func (v *victim) finish() {
 	}
 }
 
-func (v *victim) check(admin *agent) {
+func (v *killedJob) check(admin *agent) {
 	t := v.t
 	t.Helper()
 	got := v.call(v.callID)
 	require.Equal(t, openai.DefaultTranscript().Text(), got.RawTranscript)
 	require.Equal(t, openai.DefaultInsights()["summary"], got.Summary)
-	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.heard, 2, "a transcription is paid for once, and once more at worst")
-	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Chat))-v.asked, 2)
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.transcriptions, 2, "a transcription is requested once, and at most once more after the kill")
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Chat))-v.completions, 2)
 	require.Equal(t, []string{v.callID}, v.ids("/calls"))
 	require.Len(t, v.ids("/followups"), 1)
 	require.Len(t, v.ids("/clients"), 1)
@@ -243,7 +243,7 @@ func (v *victim) check(admin *agent) {
 	}
 	v.s.pabbly.RequireValid(t)
 
-	// The admin sees everybody's calls: each has its recording, and nothing else lies there.
+	// The admin sees all calls: each has its recording, and there are no other files.
 	calls := admin.ids("/calls?limit=500")
 	var files []string
 	poll(t, jobTimeout, "a recording for each call", func() bool { files = v.s.files(); return len(files) == len(calls) })
@@ -252,8 +252,8 @@ func (v *victim) check(admin *agent) {
 	}
 }
 
-// webhooks are those of the call.
-func (v *victim) webhooks(event string) (mine []pabbly.Delivery) {
+// webhooks returns the webhooks about the call.
+func (v *killedJob) webhooks(event string) (mine []pabbly.Delivery) {
 	for _, d := range v.s.pabbly.Deliveries() {
 		var body struct {
 			CallID string `json:"call_id"`

@@ -21,15 +21,15 @@ import (
 )
 
 const (
-	fuzzed      = 38 // requests per operation: 1,500 in all
-	megabyte    = 1 << 20
-	defaultSeed = 20261124
+	requestsPerOperation = 38 // 1,500 in all
+	megabyte             = 1 << 20
+	defaultSeed          = 20261124
 )
 
-// fuzz sends every operation what no client means to send: wrong types, bounds, strange texts, broken bodies. Whatever it is,
-// the answer is one that the contract promises, and never a 5xx: the transport of the agents sees to it. The same
-// FUZZ_SEED, an integer, sends the same requests, but for ids.
-func fuzz(t *testing.T, s *stack, c cast) {
+// fuzz sends invalid and unusual requests to every operation: wrong types, limits, strange texts, broken bodies. Every response
+// must match the contract and never be a 5xx, which the transport of the agents checks. The same FUZZ_SEED, an integer, sends the
+// same requests except for ids.
+func fuzz(t *testing.T, s *stack, c users) {
 	t.Helper()
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("FUZZ_SEED"), strconv.Itoa(defaultSeed)), 10, 64)
 	require.NoError(t, err, "FUZZ_SEED")
@@ -43,14 +43,14 @@ func fuzz(t *testing.T, s *stack, c cast) {
 	var targets []target
 	all := operations(t)
 	slices.SortFunc(all, func(a, b operation) int { return cmp.Compare(a.OperationID, b.OperationID) })
-	for _, op := range all { // everybody logs in first: wrong passwords make the platform wary of our address
+	for _, op := range all { // all agents log in first: wrong passwords delay later logins from this address
 		caller, owner := c.owner, c.owner
 		if op.access() == "admin" {
 			caller, owner = c.admin, c.other
 		}
 		switch op.OperationID {
 		case "auth.logout", "auth.change_password", "auth.remove_session": // these end sessions
-			caller = player{agent: s.newAgent()}
+			caller = user{agent: s.newAgent()}
 			owner = caller
 		}
 		it := target{operation: op, caller: caller.agent, id: missingID}
@@ -69,9 +69,9 @@ func fuzz(t *testing.T, s *stack, c cast) {
 				rng.Shuffle(len(group), func(i, j int) { group[i], group[j] = group[j], group[i] })
 			}
 			at := it.caller.as(t, it.caller.token)
-			held := at.http.Transport.(*contract)
-			held.anything = true
-			for n := range fuzzed {
+			transport := at.http.Transport.(*contract)
+			transport.lenient = true
+			for n := range requestsPerOperation {
 				x := newExchange(t, it.operation, it.id, it.body)
 				group := groups[n%len(groups)]
 				chosen := []mutation{group[n/len(groups)%len(group)]}
@@ -84,36 +84,36 @@ func fuzz(t *testing.T, s *stack, c cast) {
 					m.change(x, rng)
 					names = append(names, m.name)
 				}
-				held.t = named{t, fmt.Sprintf("seed %d, request %d: %s", seed, n, strings.Join(names, ", "))}
+				transport.t = named{t, fmt.Sprintf("seed %d, request %d: %s", seed, n, strings.Join(names, ", "))}
 				statuses[x.send(at)]++
 			}
 		})
 	}
 	t.Logf("statuses: %v", statuses)
-	require.True(t, s.isReady(), "the platform is well after all that")
+	require.True(t, s.isReady(), "the platform is ready afterwards")
 	require.NotContains(t, s.log(), "panic")
 }
 
-// named is a test that says of every error what it was doing.
+// named is a test that adds a description to every error.
 type named struct {
 	testing.TB
-	doing string
+	description string
 }
 
 func (n named) Errorf(format string, args ...any) {
 	n.Helper()
-	n.TB.Errorf("%s\n"+format, append([]any{n.doing}, args...)...)
+	n.TB.Errorf("%s\n"+format, append([]any{n.description}, args...)...)
 }
 
-// exchange is a request in the making.
+// exchange is a request that mutations change before it is sent.
 type exchange struct {
 	op          operation
 	id          string // in the path, not escaped
 	query       []string
 	header      http.Header
 	contentType string
-	fields      map[string]string // of a body: JSON texts, or texts of a form
-	raw         []byte            // the body as a whole, if not nil
+	fields      map[string]string // of the body: JSON values, or texts of a form
+	raw         []byte            // the whole body, if not nil
 }
 
 func newExchange(t testing.TB, op operation, id string, body any) *exchange {
@@ -139,7 +139,7 @@ func newExchange(t testing.TB, op operation, id string, body any) *exchange {
 	return x
 }
 
-// send makes the request and returns the status.
+// send sends the request and returns the status.
 func (x *exchange) send(a *agent) int {
 	a.t.Helper()
 	path := x.op.at(url.PathEscape(x.id))
@@ -165,7 +165,7 @@ func (x *exchange) send(a *agent) int {
 	return response.StatusCode
 }
 
-// boundary is that of the forms made here.
+// boundary is the boundary of the forms.
 const boundary = "fuzz"
 
 func (x *exchange) composed(t testing.TB) []byte {
@@ -193,13 +193,13 @@ func (x *exchange) composed(t testing.TB) []byte {
 	return out.Bytes()
 }
 
-// mutation is one thing that is wrong with a request, or only strange.
+// mutation makes a request invalid or unusual in one way.
 type mutation struct {
 	name   string
 	change func(x *exchange, rng *rand.Rand)
 }
 
-// mutationsOf are in groups, of which each is to have its turn.
+// mutationsOf returns the mutations for an operation in groups. Requests use the groups in turn.
 func mutationsOf(op operation) [][]mutation {
 	all := everywhere()
 	for _, p := range op.Parameters {
@@ -228,7 +228,7 @@ func mutationsOf(op operation) [][]mutation {
 	return all
 }
 
-// propertiesOf are those of a schema and of what it is made of.
+// propertiesOf returns the properties of a schema and of the schemas in its allOf.
 func propertiesOf(s *openapi3.Schema) openapi3.Schemas {
 	out := maps.Clone(s.Properties)
 	for _, part := range s.AllOf {
@@ -252,7 +252,7 @@ func parameterMutations(p *openapi3.Parameter) (all []mutation) {
 				x.query = append(x.query, pair...)
 			}})
 		case "header":
-			if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) { // no client can send those
+			if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) { // clients cannot send those
 				all = append(all, mutation{name, func(x *exchange, _ *rand.Rand) { x.header.Set(p.Name, text) }})
 			}
 		}
@@ -260,7 +260,7 @@ func parameterMutations(p *openapi3.Parameter) (all []mutation) {
 	return all
 }
 
-// texts are for parameters and forms.
+// texts returns values for parameters and forms.
 func texts() []string {
 	return []string{
 		"", " ", "0", "-0", "+1", "-1", "007", "1.5", ".5", "1e3", "1e400", "0x10", "1_000", "NaN", "Infinity", "500", "501", "100001",
@@ -276,7 +276,7 @@ func texts() []string {
 	}
 }
 
-// jsons are for members of JSON bodies.
+// jsons returns values for members of JSON bodies.
 func jsons() []string {
 	quoted := func(s string) string { return strconv.QuoteToASCII(s) }
 	out := []string{
@@ -304,7 +304,7 @@ func nested(open, end string, depth int) string {
 	return strings.Repeat(open, depth) + middle + strings.Repeat(end, depth)
 }
 
-// everywhere is what can be wrong with any request.
+// everywhere returns the mutations for any request.
 func everywhere() [][]mutation {
 	var queries, headers, types []mutation
 	for _, query := range []string{
@@ -340,7 +340,7 @@ func everywhere() [][]mutation {
 	return [][]mutation{queries, headers, types}
 }
 
-// bodies replace the whole body.
+// bodies returns the mutations that replace the whole body.
 func bodies() [][]mutation {
 	var whole, members []mutation
 	for _, body := range []string{
@@ -365,7 +365,7 @@ func bodies() [][]mutation {
 	return [][]mutation{whole, members}
 }
 
-// multiparts are broken forms with a file.
+// multiparts returns the mutations that replace a form with a file.
 func multiparts() [][]mutation {
 	var forms, files []mutation
 	part := func(disposition, content string) string {

@@ -17,82 +17,81 @@ import (
 )
 
 const (
-	mostAudio  = 100 << 20 // bytes: MAX_AUDIO_SIZE_MB is 100 unless set
-	mostMemory = 32 << 20  // bytes that an upload of that size may add to the process
-	// beforeStall is less than the 30 s after which the gateway ends a request whose client stalls.
+	maxAudio  = 100 << 20 // bytes: the default of MAX_AUDIO_SIZE_MB
+	maxMemory = 32 << 20  // bytes that such an upload may add to the process
+	// beforeStall is shorter than the 30 s after which the gateway ends a stalled request.
 	beforeStall = 20 * time.Second
 )
 
-// TestLimitsOfUploads is what the platform does with recordings that are too large, no recordings, cut, or from nobody.
+// TestLimitsOfUploads uploads recordings that are too large, not audio, truncated, or without a token.
 func TestLimitsOfUploads(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	a := s.newAgent()
 
-	t.Run("the largest recording takes no memory", func(t *testing.T) {
+	t.Run("the largest recording is not held in memory", func(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
 		a.completed(a.upload(nil).ID)
-		s.stop() // memory that was used before and is free again would hide what the upload takes
+		s.stop() // memory that was used and freed before would hide what the upload needs
 		s.start()
 		resetPeak(t, s.pid())
-		before := peak(t, s.pid())
-		a.post("/calls/upload", noise(mostAudio, nil)).must(http.StatusAccepted)
-		grown := peak(t, s.pid()) - before
-		t.Logf("100 MB raised the peak of the process by %.1f MB, from %.1f MB", mega(grown), mega(before))
-		require.Less(t, grown, int64(mostMemory))
+		memory := peak(t, s.pid())
+		a.post("/calls/upload", noise(maxAudio, nil)).must(http.StatusAccepted)
+		grown := peak(t, s.pid()) - memory
+		t.Logf("100 MiB raised the peak of the process by %.1f MiB, from %.1f MiB", mebibytes(grown), mebibytes(memory))
+		require.Less(t, grown, int64(maxMemory))
 	})
-	stays := len(s.files())
+	before := len(s.files())
 
-	t.Run("one byte more is refused", func(t *testing.T) {
-		s.in(t).as(a).post("/calls/upload", noise(mostAudio+1, nil)).refused(http.StatusRequestEntityTooLarge, "audio_too_large")
+	t.Run("one more byte is refused", func(t *testing.T) {
+		s.in(t).as(a).post("/calls/upload", noise(maxAudio+1, nil)).refused(http.StatusRequestEntityTooLarge, "audio_too_large")
 	})
-	t.Run("so is a body that says that it is far larger, before it is sent", func(t *testing.T) {
+	t.Run("a much larger Content-Length is refused before the body is sent", func(t *testing.T) {
 		raw := dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", a.token, 10*mostAudio)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", a.token, 10*maxAudio)
 		require.Equal(t, http.StatusRequestEntityTooLarge, raw.status())
 	})
-	t.Run("text named mp3 is refused", func(t *testing.T) {
-		text := strings.Repeat("This is no sound at all. ", 1000)
+	t.Run("a text file named mp3 is refused", func(t *testing.T) {
+		text := strings.Repeat("This is not audio. ", 1000)
 		got := s.in(t).as(a).post("/calls/upload", recording("call.mp3", strings.NewReader(text), int64(len(text)), nil))
 		got.refused(http.StatusUnprocessableEntity, "validation_error")
 		require.Equal(t, []string{"body.audio"}, got.fields())
 	})
-	t.Run("nobody is refused before the body is sent", func(t *testing.T) {
+	t.Run("a request without a token is refused before the body is sent", func(t *testing.T) {
 		raw := dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", mostAudio)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", maxAudio)
 		require.Equal(t, http.StatusUnauthorized, raw.status(), "and not 100")
 		raw = dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", mostAudio)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", maxAudio)
 		require.Equal(t, http.StatusUnauthorized, raw.status())
 	})
-	t.Run("an upload that is cut leaves nothing", func(t *testing.T) {
+	t.Run("a truncated upload leaves no recording", func(t *testing.T) {
 		a := s.in(t).as(a)
 		rows := len(a.ids("/calls"))
-		cut := noise(8<<20, nil)
+		truncated := noise(8<<20, nil)
 		raw := dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, cut.contentType, cut.length)
-		_, err := io.CopyN(raw.Conn, cut, cut.length/2)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, truncated.contentType, truncated.length)
+		_, err := io.CopyN(raw.Conn, truncated, truncated.length/2)
 		require.NoError(t, err)
-		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > stays })
+		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > before })
 		require.NoError(t, raw.Close())
-		poll(t, beforeStall, "the recording is gone", func() bool { return len(s.files()) == stays })
+		poll(t, beforeStall, "the recording is removed", func() bool { return len(s.files()) == before })
 		require.Len(t, a.ids("/calls"), rows)
 	})
-	require.Len(t, s.files(), stays, "what was refused left nothing")
+	require.Len(t, s.files(), before, "refused uploads left no recording")
 }
 
-// as is a user of another test, in a trace of its own.
+// as returns an agent of another test, with a new trace.
 func (s *stack) as(a *agent) *agent {
 	here := s.nobody()
 	here.name, here.email, here.password, here.token = a.name, a.email, a.password, a.token
 	return here
 }
 
-// noise is the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
-// large and still short.
+// noise returns the form of an upload of a WAV file of size bytes: 192 kHz, 32 bit, stereo, so that it is large but short.
 func noise(size int64, fields map[string]string) *form {
 	const rate, channels, depth = 192_000, 2, 4
 	header := make([]byte, 0, 44)
@@ -111,29 +110,29 @@ func noise(size int64, fields map[string]string) *form {
 	return recording("noise.wav", io.MultiReader(bytes.NewReader(header), rand.NewChaCha8([32]byte{})), size, fields)
 }
 
-// wire is a connection to a gateway, byte by byte.
-type wire struct {
+// rawConn is a connection to the gateway without an HTTP client.
+type rawConn struct {
 	net.Conn
 	t testing.TB
 }
 
-func dial(t testing.TB, s *stack) wire {
+func dial(t testing.TB, s *stack) rawConn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.url, "http://"), beforeStall)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(beforeStall)))
-	return wire{conn, t}
+	return rawConn{conn, t}
 }
 
-func (w wire) send(format string, args ...any) {
+func (w rawConn) send(format string, args ...any) {
 	w.t.Helper()
 	_, err := fmt.Fprintf(w, format, args...)
 	require.NoError(w.t, err)
 }
 
-// status is that of the first answer.
-func (w wire) status() int {
+// status returns the status of the first response.
+func (w rawConn) status() int {
 	w.t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(w), nil)
 	require.NoError(w.t, err)
@@ -141,4 +140,4 @@ func (w wire) status() int {
 	return response.StatusCode
 }
 
-func mega(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }

@@ -1,6 +1,6 @@
-// Package e2e drives whole Convoflows from outside: the platform in one process, and the five services as processes of
-// their own. It knows the binaries, their settings and the HTTP contract at the gateway, and imports no service. OpenAI,
-// Pabbly Connect and the trace collector are the fakes of this module; everything else is real.
+// Package e2e tests complete Convoflow installations from outside: the platform in one process, and the five services as
+// separate processes. It uses the binaries, their settings and the HTTP contract of the gateway, and imports no service.
+// OpenAI, Pabbly Connect and the trace collector are the fakes of this module. Everything else is real.
 package e2e
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 )
 
-// built are the binaries of this test run.
+// built has the binaries of this test run.
 var built = binaries{}
 
 func TestMain(m *testing.M) {
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	}
 	built.dir = dir
 	flag.Parse()
-	// These tests wait more than they compute: for leases to run out, for processes to come up.
+	// These tests mostly wait: for leases to expire and for processes to start.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
@@ -48,14 +48,14 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// binaries builds each program once, when the first test asks for it.
+// binaries builds each program once, when the first test needs it.
 type binaries struct {
 	dir  string
 	mu   sync.Mutex
 	made map[string]error
 }
 
-// platform is the whole of Convoflow in one binary. With race it watches itself for data races.
+// platform returns the path of the binary with all services. With race it is built with the race detector.
 func (b *binaries) platform(t testing.TB, race bool) string {
 	if race {
 		return b.build(t, "convoflow-race", "", "./platform/cmd/convoflow", "-race")
@@ -63,7 +63,7 @@ func (b *binaries) platform(t testing.TB, race bool) string {
 	return b.build(t, "convoflow", "", "./platform/cmd/convoflow")
 }
 
-// service is one of the five by itself, built as its image is: without the workspace.
+// service returns the path of the binary of one service, built as for its image: without the workspace.
 func (b *binaries) service(t testing.TB, name string) string {
 	dir := filepath.Join("services", name)
 	if name == "gateway" {

@@ -24,18 +24,18 @@ const (
 	followUpScheduled      = "followup.scheduled"
 )
 
-// TestMainJob is what the product is for, in both forms: a recording becomes a transcript, insights, a follow-up and two
-// signed webhooks, in one trace, and nothing personal stays in logs, spans and metrics.
+// TestMainJob does the main job of the product on one process and on five: a recording becomes a transcript, insights, a
+// follow-up and two signed webhooks, in one trace, and logs, spans and metrics contain no personal data.
 func TestMainJob(t *testing.T) {
 	t.Parallel()
-	for name, form := range map[string]func(testing.TB, outside, ...string) *stack{
-		"one process":   func(t testing.TB, o outside, settings ...string) *stack { return newPlatform(t, o, true, settings...) },
+	for name, form := range map[string]func(testing.TB, fakes, ...string) *stack{
+		"one process":   func(t testing.TB, f fakes, settings ...string) *stack { return newPlatform(t, f, true, settings...) },
 		"five services": newServices,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := startOutside(t)
-			s := form(t, o, append(o.settings(), "LOG_LEVEL=debug")...)
+			f := startFakes(t)
+			s := form(t, f, append(f.settings(), "LOG_LEVEL=debug")...)
 			t.Logf("ready after %s", s.start())
 			mainJob(t, s)
 		})
@@ -79,7 +79,7 @@ func checkCall(t *testing.T, got call, who client) {
 	require.Equal(t, 1, got.Attempts)
 }
 
-// schedule makes the follow-up, twice as a phone that lost the first answer.
+// schedule creates the follow-up. It sends the request twice, as a phone that lost the first response.
 func schedule(a *agent, c call) (made followUp) {
 	a.t.Helper()
 	first := a.post("/followups", followUpBody(c.ID), "Idempotency-Key", "once").must(http.StatusCreated)
@@ -96,7 +96,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	scheduled := s.pabbly.WaitFor(t, followUpScheduled, 1)[0]
 	s.pabbly.RequireValid(t)
 	require.Len(t, s.pabbly.Deliveries(), 2)
-	t.Logf("the first webhook came %s after the call was completed", completed.Time.Sub(c.CompletedAt))
+	t.Logf("the first webhook arrived %s after the call was completed", completed.Time.Sub(c.CompletedAt))
 
 	insights := openai.DefaultInsights()
 	requireFields(t, completed, map[string]any{
@@ -118,7 +118,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	}
 }
 
-// requireFields compares a payload with want; ids and times that nobody can know are only required to be there.
+// requireFields compares a payload with want. Generated ids and times only have to be there.
 func requireFields(t *testing.T, d pabbly.Delivery, want map[string]any) {
 	t.Helper()
 	var got map[string]any
@@ -158,7 +158,7 @@ func checkReading(a *agent, who client, c call, f followUp) {
 	require.Empty(t, a.ids("/followups?completed=false"))
 }
 
-// ids are those of a list.
+// ids returns the ids of a list.
 func (a *agent) ids(path string) []string {
 	a.t.Helper()
 	var items []struct{ ID string }
@@ -170,7 +170,7 @@ func (a *agent) ids(path string) []string {
 	return ids
 }
 
-// checkTrace looks for every step of the main job under the one trace that the client began, joined without a gap.
+// checkTrace requires a span of every step of the main job in the trace that the client started, each with its parent.
 func checkTrace(t *testing.T, s *stack, a *agent) {
 	t.Helper()
 	want := [][3]string{ // service, kind, part of the name
@@ -213,7 +213,7 @@ func checkTrace(t *testing.T, s *stack, a *agent) {
 	}
 }
 
-// orphans are the spans of a trace whose parent never came. Those of the gateway's server have theirs in the client.
+// orphans returns the spans of a trace without their parent. The parents of the gateway's server spans are in the client.
 func orphans(spans []otlp.Span, traceID string) (lost []otlp.Span) {
 	known := map[string]bool{}
 	for _, span := range spans {
@@ -228,7 +228,7 @@ func orphans(spans []otlp.Span, traceID string) (lost []otlp.Span) {
 	return lost
 }
 
-// checkPrivacy looks for everything personal and secret in all that operators see.
+// checkPrivacy requires that logs, spans and metrics contain no personal data and no secrets.
 func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 	t.Helper()
 	var spans strings.Builder
@@ -238,8 +238,8 @@ func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 			spans.WriteString(key + "=" + value + "\n")
 		}
 	}
-	seen := map[string]string{"log": s.log(), "spans": spans.String(), "metrics": s.metrics()}
-	for where, text := range seen {
+	outputs := map[string]string{"log": s.log(), "spans": spans.String(), "metrics": s.metrics()}
+	for where, text := range outputs {
 		require.NotEmpty(t, text, where)
 	}
 	for what, secret := range map[string]string{
@@ -248,7 +248,7 @@ func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 		"the transcript": "yearly plan", "the summary": "price too high", "an action item": "proposal by Friday", "the follow-up's notes": "prefers the mornings",
 		"the webhook's address": s.pabbly.Path(), "the webhook's secret": hookSecret, "the provider's key": openai.Key,
 	} {
-		for where, text := range seen {
+		for where, text := range outputs {
 			if i := strings.Index(strings.ToLower(text), strings.ToLower(secret)); i >= 0 {
 				t.Errorf("%s is in the %s: …%.300s", what, where, text[max(0, i-150):])
 			}

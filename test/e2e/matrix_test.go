@@ -15,19 +15,19 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// none stands in the table where the operation takes no object.
+// none is for operations without an object.
 var none = [3]int{}
 
-// policy is what an operation answers: to whoever has no good token, and to an agent and an admin who ask about something of
-// their own, of somebody else, and that does not exist. The first number is all there is where the operation takes no object.
+// policy has the statuses of an operation: without a valid token, and for an agent and an admin with an object of their own, of
+// another agent, and one that does not exist. Operations without an object have only the first of the three.
 type policy struct {
-	stranger     int
-	agent, admin [3]int
+	unauthenticated int
+	agent, admin    [3]int
 }
 
-// policies say who may do what. An operation without a row here fails.
+// policies has a row for each operation. An operation without a row fails the test.
 var policies = map[string]policy{
-	//                                stranger   agent: own, other's, missing       admin
+	//                                no token   agent: own, other's, missing       admin
 	"auth.register":        {201, [3]int{201}, [3]int{201}},
 	"auth.login":           {200, [3]int{200}, [3]int{200}},
 	"auth.refresh":         {200, [3]int{200}, [3]int{200}},
@@ -75,72 +75,72 @@ var policies = map[string]policy{
 	"gateway.docs":    {200, [3]int{200}, [3]int{200}},
 }
 
-// takesObject reports whether the operation is about something that belongs to somebody.
+// takesObject reports whether the operation has an object that belongs to an agent.
 func (p policy) takesObject() bool { return p.admin[1] != 0 }
 
-// TestOperations calls every operation of the contract as everybody, and with everything that no client means to send.
+// TestOperations calls every operation of the contract as every kind of caller, and with invalid requests.
 func TestOperations(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
-	c := newCast(s)
-	t.Run("a row for each operation", func(t *testing.T) { everyOperationHasARow(t) })
+	c := newUsers(s)
+	t.Run("a row for each operation", func(t *testing.T) { requireARowPerOperation(t) })
 	t.Run("policy", func(t *testing.T) {
 		for _, op := range operations(t) {
 			t.Run(op.OperationID, func(t *testing.T) {
 				if strings.HasPrefix(op.OperationID, "calls.") {
 					t.Parallel() // these wait for transcriptions
 				}
-				c.in(t).holdTo(op, policies[op.OperationID])
+				c.in(t).checkPolicy(op, policies[op.OperationID])
 			})
 		}
 	})
-	t.Run("lists", func(t *testing.T) { c.in(t).lists(operations(t)) })
-	t.Run("idempotency keys", func(t *testing.T) { c.in(t).keys(operations(t)) })
+	t.Run("lists", func(t *testing.T) { c.in(t).checkLists(operations(t)) })
+	t.Run("idempotency keys", func(t *testing.T) { c.in(t).checkIdempotencyKeys(operations(t)) })
 	t.Run("fuzz", func(t *testing.T) { fuzz(t, s.in(t), c.in(t)) })
 }
 
-func everyOperationHasARow(t *testing.T) {
+func requireARowPerOperation(t *testing.T) {
 	t.Helper()
 	described := map[string]bool{}
 	for _, op := range operations(t) {
 		described[op.OperationID] = true
 		row, ok := policies[op.OperationID]
 		require.True(t, ok, "%s has no row", op.OperationID)
-		require.Equal(t, op.access() != "anyone", row.stranger == http.StatusUnauthorized, "%s is for %s", op.OperationID, op.access())
+		require.Equal(t, op.access() != "anyone", row.unauthenticated == http.StatusUnauthorized, "%s is for %s", op.OperationID, op.access())
 		require.Equal(t, op.access() == "admin", row.agent[0] == http.StatusForbidden, "%s is for %s", op.OperationID, op.access())
 		if op.hasID() {
 			require.True(t, row.takesObject(), "%s takes an id", op.OperationID)
 		}
 	}
 	for id := range policies {
-		require.True(t, described[id], "%s is no operation", id)
+		require.True(t, described[id], "%s is not an operation", id)
 	}
 }
 
-// cast are those who play: an admin and two agents, each with something of every kind.
-type cast struct {
+// users are an admin and two agents, each with an object of every kind.
+type users struct {
 	t                   testing.TB
-	admin, owner, other player
-	dismissed           string // the token of an agent who has been deactivated since
+	admin, owner, other user
+	deactivated         string // token of an agent that was deactivated
 }
 
-// player is an agent and what belongs to it.
-type player struct {
+// user is an agent with its objects.
+type user struct {
 	*agent
 	id, client, call, followUp, delivery string
 }
 
-func newCast(s *stack) cast {
+func newUsers(s *stack) users {
 	s.t.Helper()
-	c := cast{t: s.t}
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} { // the first of a platform is its admin
-		*p = player{agent: s.newAgent()}
+	c := users{t: s.t}
+	for _, p := range []*user{&c.admin, &c.owner, &c.other} { // the first agent of a platform is its admin
+		*p = user{agent: s.newAgent()}
 		p.id = p.me()
 		p.client = p.newClient().ID
 	}
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
+	for _, p := range []*user{&c.admin, &c.owner, &c.other} {
 		p.call = p.completed(p.upload(map[string]string{"client_id": p.client}).ID).ID
 		p.followUp = p.newFollowUp()
 		poll(s.t, jobTimeout, "a delivery about the call", func() bool {
@@ -151,16 +151,16 @@ func newCast(s *stack) cast {
 			return len(ids) > 0
 		})
 	}
-	c.dismissed = c.dismiss(s.newAgent())
+	c.deactivated = c.deactivate(s.newAgent())
 	return c
 }
 
-// dismiss deactivates an agent and returns its token once nobody takes it any more.
-func (c cast) dismiss(a *agent) string {
+// deactivate deactivates an agent and returns its token when it is refused everywhere.
+func (c users) deactivate(a *agent) string {
 	c.t.Helper()
 	c.admin.do(http.MethodPatch, "/agents/"+a.me(), map[string]any{"is_active": false}).must(http.StatusOK)
-	for _, path := range []string{"/auth/me", "/calls"} { // auth knows at once, the gateway a moment later
-		poll(c.t, jobTimeout, "the agent is shut out", func() bool { return a.get(path).status == http.StatusUnauthorized })
+	for _, path := range []string{"/auth/me", "/calls"} { // auth refuses it at once, the gateway after an event
+		poll(c.t, jobTimeout, "the token is refused", func() bool { return a.get(path).status == http.StatusUnauthorized })
 	}
 	return a.token
 }
@@ -172,23 +172,23 @@ func (a *agent) me() string {
 	return me.ID
 }
 
-func (p player) newFollowUp() string {
+func (p user) newFollowUp() string {
 	p.t.Helper()
 	var made followUp
 	p.post("/followups", followUpBody(p.call)).must(http.StatusCreated).into(&made)
 	return made.ID
 }
 
-// in is the cast for a subtest.
-func (c cast) in(t testing.TB) cast {
+// in returns the users for a subtest.
+func (c users) in(t testing.TB) users {
 	c.t = t
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
+	for _, p := range []*user{&c.admin, &c.owner, &c.other} {
 		p.agent = p.as(t, p.token)
 	}
 	return c
 }
 
-// as is the agent with another token, for another test.
+// as returns the agent with another token, for another test.
 func (a *agent) as(t testing.TB, token string) *agent {
 	here := *a
 	here.t, here.token = t, token
@@ -196,35 +196,35 @@ func (a *agent) as(t testing.TB, token string) *agent {
 	return &here
 }
 
-// loggedInAgain is the agent in a session of its own.
+// loggedInAgain returns the agent in a new session.
 func (a *agent) loggedInAgain() *agent {
 	again := a.as(a.t, "")
 	again.login()
 	return again
 }
 
-// holdTo calls an operation as everybody about everything.
-func (c cast) holdTo(op operation, row policy) {
+// checkPolicy calls an operation as every kind of caller with every kind of object.
+func (c users) checkPolicy(op operation, row policy) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
-	header, claims := opened(c.t, c.admin.token)
+	header, claims := decoded(c.t, c.admin.token)
 	forged := c.admin
 	forged.agent = c.admin.as(c.t, signed(c.t, header, claims, key))
 	nobody := c.owner
 	nobody.agent = c.owner.as(c.t, "")
-	dismissed := c.owner
-	dismissed.agent = c.owner.as(c.t, c.dismissed)
-	strangers := [3]int{row.stranger, row.stranger, row.stranger}
+	deactivated := c.owner
+	deactivated.agent = c.owner.as(c.t, c.deactivated)
+	unauthenticated := [3]int{row.unauthenticated, row.unauthenticated, row.unauthenticated}
 	for _, who := range []struct {
 		name   string
-		caller player
-		own    player // has what is the caller's own, and not
-		others player
+		caller user
+		own    user // owner of the object for the first status
+		others user // owner of the object for the second
 		want   [3]int
 	}{
-		{"nobody", nobody, c.owner, c.other, strangers},
-		{"forged", forged, c.admin, c.other, strangers},
-		{"deactivated agent", dismissed, c.owner, c.other, strangers},
+		{"nobody", nobody, c.owner, c.other, unauthenticated},
+		{"forged", forged, c.admin, c.other, unauthenticated},
+		{"deactivated agent", deactivated, c.owner, c.other, unauthenticated},
 		{"owner", c.owner, c.owner, c.other, row.agent},
 		{"other agent", c.other, c.other, c.owner, row.agent},
 		{"admin", c.admin, c.admin, c.owner, row.admin},
@@ -233,7 +233,7 @@ func (c cast) holdTo(op operation, row policy) {
 		got[0] = who.caller.status(op, who.own, want[0])
 		if row.takesObject() {
 			got[1] = who.caller.status(op, who.others, want[1])
-			got[2] = who.caller.status(op, player{}, want[2])
+			got[2] = who.caller.status(op, user{}, want[2])
 		} else {
 			want = [3]int{want[0]}
 		}
@@ -241,9 +241,9 @@ func (c cast) holdTo(op operation, row policy) {
 	}
 }
 
-// status calls an operation about something of somebody, or about nothing that exists, and returns the status. What is to
-// succeed gets something new where success is its end.
-func (p player) status(op operation, of player, want int) int {
+// status calls an operation with an object of a user, or with a missing one if the user is zero, and returns the status. If the
+// call is expected to succeed and uses up its object, the object is a new one.
+func (p user) status(op operation, of user, want int) int {
 	p.t.Helper()
 	object := missingID
 	if of.agent != nil {
@@ -256,8 +256,8 @@ func (p player) status(op operation, of player, want int) int {
 	return caller.do(op.method, op.at(object), p.body(op, object)).status
 }
 
-// object is something of the player's that the operation can be asked about. It is a new one if it will be used up.
-func (p player) object(op string, usedUp bool) string {
+// object returns an object of the user for the operation, a new one if the call uses it up.
+func (p user) object(op string, usedUp bool) string {
 	p.t.Helper()
 	switch op {
 	case "auth.get_agent", "auth.update_agent":
@@ -268,7 +268,7 @@ func (p player) object(op string, usedUp bool) string {
 		}
 		return p.id
 	case "auth.remove_session":
-		_, claims := opened(p.t, p.loggedInAgain().token)
+		_, claims := decoded(p.t, p.loggedInAgain().token)
 		return claims["sid"].(string)
 	case "notify.get_delivery":
 		return p.delivery
@@ -300,8 +300,8 @@ func (p player) object(op string, usedUp bool) string {
 	return p.call
 }
 
-// body is what the operation takes from the player, as often as it is asked.
-func (p player) body(op operation, object string) any {
+// body returns a valid body for the operation, which can be sent repeatedly.
+func (p user) body(op operation, object string) any {
 	p.t.Helper()
 	switch op.OperationID {
 	case "auth.register":
@@ -326,8 +326,8 @@ func (p player) body(op operation, object string) any {
 	}
 }
 
-// newColleague registers somebody who plays no other part and returns the id.
-func (p player) newColleague() string {
+// newColleague registers another agent and returns its id.
+func (p user) newColleague() string {
 	p.t.Helper()
 	var made struct{ ID string }
 	body := map[string]any{"email": rand.Text() + "@example.com", "password": rand.Text(), "full_name": "Colleague"}
@@ -335,19 +335,20 @@ func (p player) newColleague() string {
 	return made.ID
 }
 
-// mine are the lists that an admin sees no more of than an agent, ours those that show an agent the whole team.
 var (
-	mine = []string{"auth.list_sessions"}
-	ours = []string{"auth.list_agents"}
+	// ownLists show an admin only its own objects.
+	ownLists = []string{"auth.list_sessions"}
+	// teamLists show every agent the whole team.
+	teamLists = []string{"auth.list_agents"}
 )
 
-// lists requires that a list, however it is asked for, has nothing that belongs to somebody else.
-func (c cast) lists(all []operation) {
-	owns := func(p player) []string {
-		_, claims := opened(c.t, p.token)
+// checkLists requires that no query of a list returns an object of another agent.
+func (c users) checkLists(all []operation) {
+	owns := func(p user) []string {
+		_, claims := decoded(c.t, p.token)
 		return []string{p.id, p.client, p.call, p.followUp, p.delivery, claims["sid"].(string)}
 	}
-	seen := map[string]bool{}
+	checked := map[string]bool{}
 	for _, op := range all {
 		if ok := op.Responses.Status(http.StatusOK); op.method != http.MethodGet || op.hasID() || ok == nil || ok.Value.Content.Get("application/json") == nil ||
 			!ok.Value.Content.Get("application/json").Schema.Value.Type.Is("array") {
@@ -364,24 +365,24 @@ func (c cast) lists(all []operation) {
 		for _, query := range queries {
 			got := c.other.get(op.path + "?" + query).must(policies[op.OperationID].agent[0])
 			for _, id := range owns(c.owner) {
-				if id == c.owner.id && slices.Contains(ours, op.OperationID) {
+				if id == c.owner.id && slices.Contains(teamLists, op.OperationID) {
 					continue
 				}
 				require.NotContains(c.t, string(got.body), id, "%s?%s as the other agent", op.path, query)
 			}
 		}
 		teams := c.admin.ids(op.path + "?limit=500")
-		for _, p := range []player{c.admin, c.owner, c.other} {
+		for _, p := range []user{c.admin, c.owner, c.other} {
 			has := slices.ContainsFunc(owns(p), func(id string) bool { return slices.Contains(teams, id) })
-			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(mine, op.OperationID), has, "%s as the admin has what is %s's", op.path, p.id)
+			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(ownLists, op.OperationID), has, "%s as the admin with objects of %s", op.path, p.id)
 		}
-		seen[op.OperationID] = true
+		checked[op.OperationID] = true
 	}
-	require.Len(c.t, seen, 6, "lists: %v", seen)
+	require.Len(c.t, checked, 6, "lists: %v", checked)
 }
 
-// keys requires that an Idempotency-Key means nothing to anybody but the agent who sent it.
-func (c cast) keys(all []operation) {
+// checkIdempotencyKeys requires that an Idempotency-Key applies only to the agent that sent it.
+func (c users) checkIdempotencyKeys(all []operation) {
 	second := c.admin // another admin, for what only admins create
 	made := map[string]any{"email": rand.Text() + "@agents.example.com", "password": rand.Text(), "full_name": "Second", "role": "admin"}
 	c.admin.post("/agents", made).must(http.StatusCreated)
@@ -389,15 +390,15 @@ func (c cast) keys(all []operation) {
 	second.email, second.password = made["email"].(string), made["password"].(string)
 	second.login()
 
-	var seen int
+	var checked int
 	for _, op := range all {
 		if op.Parameters.GetByInAndName("header", "Idempotency-Key") == nil {
 			continue
 		}
-		seen++
+		checked++
 		first, other := c.owner, c.other
 		object := c.owner.object(op.OperationID, false)
-		want := http.StatusForbidden // it is about something of the owner's
+		want := http.StatusForbidden // the object is the owner's
 		switch op.OperationID {
 		case "auth.create_agent":
 			first, other, want = c.admin, second, http.StatusConflict
@@ -418,22 +419,22 @@ func (c cast) keys(all []operation) {
 		first.do(op.method, op.at(object), body, "Idempotency-Key", key).into(&one)
 		require.NotEmpty(c.t, one.ID, op.OperationID)
 		first.do(op.method, op.at(object), again(), "Idempotency-Key", key).into(&same)
-		require.Equal(c.t, one.ID, same.ID, "%s: the same key is the same thing", op.OperationID)
+		require.Equal(c.t, one.ID, same.ID, "%s: the same key returns the same object", op.OperationID)
 		got := other.do(op.method, op.at(object), again(), "Idempotency-Key", key).must(want)
 		require.NotContains(c.t, string(got.body), one.ID, op.OperationID)
 		got.into(&theirs)
 		require.Equal(c.t, want == http.StatusCreated, theirs.ID != "", op.OperationID)
 		require.Equal(c.t, http.StatusUnauthorized, first.as(c.t, "").do(op.method, op.at(object), again(), "Idempotency-Key", key).status)
 	}
-	require.Equal(c.t, 5, seen, "operations with an Idempotency-Key")
+	require.Equal(c.t, 5, checked, "operations with an Idempotency-Key")
 }
 
-// flawedCallers calls the operations at that address with tokens that a trusted key has signed for others or for a time
-// that is over, and with one that somebody else has signed.
-func (c cast) flawedCallers(all []operation, at string, trusted func(header, claims object) string) {
+// checkInvalidTokens calls the operations at an address with tokens of a trusted key that are expired or for another audience,
+// and with one of an unknown key.
+func (c users) checkInvalidTokens(all []operation, at string, trusted func(header, claims object) string) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
-	header, claims := opened(c.t, c.admin.token)
+	header, claims := decoded(c.t, c.admin.token)
 	with := func(name string, value any) object {
 		changed := maps.Clone(claims)
 		changed[name] = value
@@ -450,15 +451,15 @@ func (c cast) flawedCallers(all []operation, at string, trusted func(header, cla
 		caller.url = at
 		for _, op := range all {
 			row := policies[op.OperationID]
-			for _, of := range []player{c.admin, c.owner, {}} {
-				require.Equal(c.t, row.stranger, caller.status(op, of, row.stranger), "%s %s with a token that is %s", op.method, op.path, name)
+			for _, of := range []user{c.admin, c.owner, {}} {
+				require.Equal(c.t, row.unauthenticated, caller.status(op, of, row.unauthenticated), "%s %s with a token that is %s", op.method, op.path, name)
 				if !row.takesObject() {
 					break
 				}
 			}
 		}
 	}
-	for _, p := range []player{c.admin, c.owner} { // and nothing came of it
+	for _, p := range []user{c.admin, c.owner} { // nothing was changed
 		p.get("/clients/" + p.client).must(http.StatusOK)
 		p.get("/calls/" + p.call).must(http.StatusOK)
 		p.get("/followups/" + p.followUp).must(http.StatusOK)

@@ -85,7 +85,7 @@ func TestAddressInUse(t *testing.T) {
 	requireNothingStarted(t, dir)
 }
 
-// requireNothingStarted allows for the log at most.
+// requireNothingStarted requires that a data directory contains at most the log, and that nothing runs in it.
 func requireNothingStarted(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -98,16 +98,16 @@ func requireNothingStarted(t *testing.T, dir string) {
 	require.Empty(t, processesOf(t, dir))
 }
 
-// TestLifeOfAPlatform starts one, a second beside it, a third on its data, stops it in the middle of work, kills it, and
-// finds the data each time.
+// TestLifeOfAPlatform starts a platform, a second one beside it, a third with the same data, stops it during a job, kills it,
+// and requires that the data is there each time.
 func TestLifeOfAPlatform(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	t.Logf("the first start took %s", s.start())
 	a := s.newAgent()
 
-	t.Run("a second on the same data is refused", func(t *testing.T) {
+	t.Run("a second one with the same data is refused", func(t *testing.T) {
 		s := s.in(t)
 		code, _, stderr := command(t, s.units[0].environ, built.platform(t, false), "up", "--data-dir", s.dir, "--listen", freeAddress(t))
 		require.Equal(t, exitFailed, code, stderr)
@@ -115,14 +115,14 @@ func TestLifeOfAPlatform(t *testing.T) {
 		require.True(t, s.isReady())
 		s.as(a).login()
 	})
-	t.Run("a second on its own data is another world", func(t *testing.T) {
-		second := newPlatform(t, o, false, o.settings()...)
+	t.Run("a second one with its own data is independent", func(t *testing.T) {
+		second := newPlatform(t, f, false, f.settings()...)
 		second.start()
 		second.as(a).post("/auth/login", url.Values{"username": {a.email}, "password": {a.password}}).refused(http.StatusUnauthorized, "invalid_credentials")
 		require.NotEmpty(t, second.newAgent().newClient().ID)
 		s.in(t).as(a).login()
 	})
-	t.Run("Ctrl-C drains", func(t *testing.T) {
+	t.Run("Ctrl-C finishes requests", func(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
 		working := s.openai.Block(openai.Transcriptions)
@@ -154,17 +154,17 @@ func TestLifeOfAPlatform(t *testing.T) {
 		require.Empty(t, processesOf(t, s.dir))
 
 		t.Logf("the second start took %s", s.start())
-		require.Equal(t, 2, s.as(a).completed(first.ID).Attempts, "the work was handed back")
+		require.Equal(t, 2, s.as(a).completed(first.ID).Attempts, "the job was handed back")
 		s.as(a).completed(second.ID)
 	})
-	t.Run("kill -9 leaves no process and all data", func(t *testing.T) {
+	t.Run("kill -9 leaves no process and loses no data", func(t *testing.T) {
 		s := s.in(t)
 		s.kill()
-		poll(t, stopTimeout, "PostgreSQL has ended too", func() bool { return len(processesOf(t, s.dir)) == 0 })
+		poll(t, stopTimeout, "PostgreSQL has exited too", func() bool { return len(processesOf(t, s.dir)) == 0 })
 		t.Logf("the start after it took %s", s.start())
 		require.Len(t, s.as(a).ids("/calls"), 2)
 	})
-	t.Run("kill -9 of it and of PostgreSQL at once", func(t *testing.T) {
+	t.Run("kill -9 of the platform and of PostgreSQL", func(t *testing.T) {
 		s := s.in(t)
 		postmaster := s.postmaster()
 		s.kill()
@@ -174,7 +174,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	})
 }
 
-// TestDemo is what a newcomer sees: nothing runs and nothing is configured, so everything is embedded and temporary.
+// TestDemo runs the demo without a running platform and without settings: everything is embedded and temporary.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
@@ -198,8 +198,8 @@ func requireNothingLeft(t *testing.T, dir string) {
 
 func TestDemoOnARunningPlatform(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	temp := t.TempDir()
 	code, stdout, stderr := command(t, environ("TMPDIR="+temp), built.platform(t, false), "demo", "--url", s.url)
@@ -216,10 +216,10 @@ func TestDemoOnARunningPlatform(t *testing.T) {
 
 func TestCtrlCStopsTheDemoAndRemovesItsData(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	working := o.openai.Block(openai.Transcriptions)
+	f := startFakes(t)
+	working := f.openai.Block(openai.Transcriptions)
 	temp := t.TempDir()
-	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(o.settings(), "TMPDIR="+temp)...))
+	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(f.settings(), "TMPDIR="+temp)...))
 	t.Cleanup(p.kill)
 	working.Wait(t)
 	require.NotEmpty(t, processesOf(t, temp))
@@ -241,19 +241,19 @@ func TestAFailedDemoLeavesItsLogs(t *testing.T) {
 	require.Empty(t, processesOf(t, temp))
 }
 
-// TestSettingsFromFiles hands over secrets as Kubernetes and Compose do.
+// TestSettingsFromFiles passes secrets in files, as Kubernetes and Compose do.
 func TestSettingsFromFiles(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
+	f := startFakes(t)
 	dir := t.TempDir()
 	var settings []string
-	for _, pair := range append(o.settings(), "SECRET_KEY="+conf.NewSecret()) {
+	for _, pair := range append(f.settings(), "SECRET_KEY="+conf.NewSecret()) {
 		name, value, _ := strings.Cut(pair, "=")
 		file := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(file, []byte(value+"\n"), 0o600))
 		settings = append(settings, name+"_FILE="+file)
 	}
-	s := newPlatform(t, o, false, settings...)
+	s := newPlatform(t, f, false, settings...)
 	s.start()
 	a := s.newAgent()
 	a.completed(a.upload(nil).ID)

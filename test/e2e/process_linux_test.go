@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dieTogether has the kernel kill a child when the test binary dies, however it dies.
-func dieTogether() *syscall.SysProcAttr {
+// killWithParent makes the kernel kill a child when the test binary exits.
+func killWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// processesOf lists the processes that work for a data directory: those that name it in their arguments and those that work
-// in it.
+// processesOf lists the processes that use a data directory: those with its path in their arguments and those whose working
+// directory is in it.
 func processesOf(t testing.TB, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
@@ -29,7 +29,7 @@ func processesOf(t testing.TB, dir string) []string {
 			continue
 		}
 		proc := filepath.Join("/proc", entry.Name())
-		arguments, _ := os.ReadFile(filepath.Join(proc, "cmdline")) // of one that has ended meanwhile there is none
+		arguments, _ := os.ReadFile(filepath.Join(proc, "cmdline")) // fails if the process has exited meanwhile
 		cwd, _ := os.Readlink(filepath.Join(proc, "cwd"))
 		if strings.Contains(string(arguments), dir) || strings.HasPrefix(cwd, dir) {
 			found = append(found, entry.Name()+" "+strings.ReplaceAll(string(arguments), "\x00", " "))
@@ -38,13 +38,13 @@ func processesOf(t testing.TB, dir string) []string {
 	return found
 }
 
-// resetPeak forgets the largest memory that a process has had.
+// resetPeak resets the peak memory of a process.
 func resetPeak(t testing.TB, pid int) {
 	t.Helper()
 	require.NoError(t, os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte("5"), 0))
 }
 
-// peak is the largest memory that a process has had since the reset, in bytes: VmHWM of proc(5).
+// peak returns the peak memory of a process since the reset, in bytes: VmHWM of proc(5).
 func peak(t testing.TB, pid int) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))

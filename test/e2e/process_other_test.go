@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dieTogether cannot be asked of this kernel: a test binary that is killed leaves its children.
-func dieTogether() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// killWithParent does nothing on this kernel: a test binary that is killed leaves its children running.
+func killWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// processesOf lists the processes that name a data directory in their arguments.
+// processesOf lists the processes with the path of a data directory in their arguments.
 func processesOf(t testing.TB, dir string) []string {
 	t.Helper()
 	var found []string
@@ -29,7 +29,7 @@ func processesOf(t testing.TB, dir string) []string {
 
 func resetPeak(testing.TB, int) {}
 
-// peak is the memory that a process has now, in bytes: this kernel does not tell the most it has had.
+// peak returns the current memory of a process, in bytes: this kernel has no peak.
 func peak(t testing.TB, pid int) int64 {
 	t.Helper()
 	var kB int64

@@ -19,13 +19,13 @@ import (
 )
 
 const (
-	// stopTimeout is how long a process may take to stop. On a machine that does nothing else it is 10 s at most.
+	// stopTimeout is how long a process may take to stop. On an idle machine it takes 10 s at most.
 	stopTimeout = 2 * time.Minute
-	// commandTimeout is how long a program may run that ends by itself. The longest is a demo, which transcribes without a network.
+	// commandTimeout is how long a command may run. The longest is a demo with the offline recognizer.
 	commandTimeout = 10 * time.Minute
 )
 
-// process is one running program. On Linux it dies with the test binary, however that ends; whoever launches it ends it in a
+// process is a running program. On Linux the kernel kills it when the test binary exits. The caller of launch must end it in a
 // cleanup.
 type process struct {
 	name   string
@@ -34,23 +34,23 @@ type process struct {
 	done   chan struct{}
 }
 
-// launch starts a program with exactly these settings as its environment.
+// launch starts a program with exactly this environment.
 func launch(t testing.TB, name string, argv, environ []string) *process {
 	t.Helper()
 	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environ, &p.output, &p.output
-	p.cmd.SysProcAttr = dieTogether()
+	p.cmd.SysProcAttr = killWithParent()
 	p.cmd.WaitDelay = time.Second
 	started := make(chan error)
 	go func() {
-		// The death signal of a child is tied to the thread that made it.
+		// The kernel sends the parent death signal when the thread that created the child exits.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait() // its state says how it ended
+			_ = p.cmd.Wait() // ProcessState has the result
 		}
 	}()
 	require.NoError(t, <-started, "start %s", name)
@@ -59,34 +59,34 @@ func launch(t testing.TB, name string, argv, environ []string) *process {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// kill is kill -9.
+// kill sends SIGKILL and waits until the process has exited.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// stop sends a signal, waits for the end and returns the exit code, -1 when a signal ended it.
+// stop sends a signal, waits until the process has exited and returns its exit code, or -1 if a signal killed it.
 func (p *process) stop(t testing.TB, signal syscall.Signal) int {
 	t.Helper()
 	_ = p.cmd.Process.Signal(signal)
 	return p.wait(t)
 }
 
-// wait waits for the end and returns the exit code.
+// wait waits until the process has exited and returns its exit code.
 func (p *process) wait(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(stopTimeout):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // Go prints where it hangs
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // Go prints the stacks of all goroutines
 		<-p.done
-		t.Errorf("%s did not end within %s:\n%s", p.name, stopTimeout, p.output.String())
+		t.Errorf("%s did not exit within %s:\n%s", p.name, stopTimeout, p.output.String())
 		return -1
 	}
 }
 
-// hasEnded reports whether it has.
+// hasEnded reports whether the process has exited.
 func (p *process) hasEnded() bool {
 	select {
 	case <-p.done:
@@ -96,7 +96,7 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// await returns once the output contains text, and fails the test when the process ends before that.
+// await waits until the output contains text. It fails the test if the process exits first.
 func (p *process) await(t testing.TB, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), script.Timeout)
@@ -110,18 +110,18 @@ func (p *process) await(t testing.TB, text string) {
 	}()
 	_, err := p.output.lines.Wait(ctx, func([]string) bool { return strings.Contains(p.output.String(), text) })
 	if err != nil {
-		t.Fatalf("%s did not say %q: %v\n%s", p.name, text, err, tail(p.output.String()))
+		t.Fatalf("%s did not write %q: %v\n%s", p.name, text, err, tail(p.output.String()))
 	}
 }
 
-// output is what a process has written so far.
+// output collects what a process writes.
 type output struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
-	lines script.Log[string] // wakes those who wait
+	lines script.Log[string] // wakes the callers of await
 }
 
-// Write is for the process.
+// Write implements io.Writer.
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	o.text.Write(b)
@@ -130,21 +130,21 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String is all of it.
+// String returns everything written so far.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
 }
 
-// tail is the end of a log, as much as a failed test shows.
+// tail returns the last lines of a log, for the message of a failed test.
 func tail(log string) string {
 	const lines = 60
 	all := strings.Split(strings.TrimRight(log, "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// command runs a program to its end and returns its exit code, standard output and standard error.
+// command runs a program and returns its exit code, standard output and standard error.
 func command(t testing.TB, environ []string, argv ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
@@ -152,7 +152,7 @@ func command(t testing.TB, environ []string, argv ...string) (code int, stdout, 
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, errs bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = environ, io.Writer(&out), io.Writer(&errs)
-	cmd.SysProcAttr = dieTogether()
+	cmd.SysProcAttr = killWithParent()
 	cmd.WaitDelay = time.Second
 	runtime.LockOSThread() // as in launch
 	defer runtime.UnlockOSThread()
@@ -164,7 +164,7 @@ func command(t testing.TB, environ []string, argv ...string) (code int, stdout, 
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// poll waits until done says yes, and fails the test when it does not within d.
+// poll waits until done returns true. It fails the test after d.
 func poll(t testing.TB, d time.Duration, what string, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(d)

@@ -10,22 +10,22 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAPartThatFailsEndsThePlatform is about a process that stayed, with nothing running in it, after PostgreSQL had ended:
-// it waited for Ctrl-C, and whoever watches the process saw it alive.
-func TestAPartThatFailsEndsThePlatform(t *testing.T) {
+// TestAFailedPartEndsThePlatform covers a bug: after PostgreSQL had exited, the platform's process went on without any running
+// service until Ctrl-C, so that a supervisor did not restart it.
+func TestAFailedPartEndsThePlatform(t *testing.T) {
 	t.Parallel()
-	s := newPlatform(t, outside{}, false)
+	s := newPlatform(t, fakes{}, false)
 	s.start()
 	require.NoError(t, syscall.Kill(s.postmaster(), syscall.SIGKILL))
 	p := s.units[0].runs[0]
-	// River gives up its leadership before it stops, and tries for a while without the database.
-	poll(t, startTimeout, "the process has ended", p.hasEnded)
+	// River resigns its leadership before it stops, and retries for a while without the database.
+	poll(t, startTimeout, "the process has exited", p.hasEnded)
 	require.Equal(t, exitFailed, p.wait(t))
 	require.Contains(t, p.output.String(), "PostgreSQL exited")
 	require.Contains(t, p.output.String(), filepath.Join(s.dir, "convoflow.log"))
 }
 
-// postmaster is the process id of the embedded PostgreSQL.
+// postmaster returns the process id of the embedded PostgreSQL.
 func (s *stack) postmaster() (pid int) {
 	s.t.Helper()
 	raw, err := os.ReadFile(filepath.Join(s.dir, "postgres", "data", "postmaster.pid"))

@@ -28,55 +28,55 @@ import (
 )
 
 const (
-	// startTimeout is how long a stack may take to become ready. A new one creates a PostgreSQL cluster, and the tests run beside
-	// each other and whatever else the machine does.
+	// startTimeout is how long a stack may take to become ready. A new stack creates a PostgreSQL cluster, and other tests run at
+	// the same time.
 	startTimeout = 5 * time.Minute
-	// maxStarting is how many stacks start at the same time: a start is mostly CPU time, and more of them take as long together.
+	// maxStarting is how many stacks start at the same time. A start is mostly CPU time, so more would only take longer each.
 	maxStarting = 2
 )
 
-// starting has an element for each stack that is starting.
+// starting limits the number of stacks that start at the same time.
 var starting = make(chan struct{}, maxStarting)
 
 // hookSecret signs the webhooks of every stack.
 const hookSecret = "whsec_ZTJlLXRlc3RzLXNpZ24td2l0aC10aGlzLTEyMw=="
 
-// outside is what a stack meets in the world.
-type outside struct {
+// fakes are the external systems of a stack.
+type fakes struct {
 	openai *openai.Server
 	pabbly *pabbly.Server
 	otlp   *otlp.Server
 }
 
-func startOutside(t testing.TB) outside {
-	return outside{openai: openai.Start(t), pabbly: pabbly.Start(t, hookSecret), otlp: otlp.Start(t)}
+func startFakes(t testing.TB) fakes {
+	return fakes{openai: openai.Start(t), pabbly: pabbly.Start(t, hookSecret), otlp: otlp.Start(t)}
 }
 
-func (o outside) settings() []string {
+func (f fakes) settings() []string {
 	return []string{
-		"OPENAI_BASE_URL=" + o.openai.URL(), "OPENAI_API_KEY=" + openai.Key,
-		"PABBLY_WEBHOOK_URL=" + o.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.otlp.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OPENAI_BASE_URL=" + f.openai.URL(), "OPENAI_API_KEY=" + openai.Key,
+		"PABBLY_WEBHOOK_URL=" + f.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + f.otlp.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 	}
 }
 
-// stack is one Convoflow, in whatever form, and what it meets outside. It is driven through HTTP at the gateway.
+// stack is a running Convoflow, as one process or several, with its external systems. Tests use it through the gateway.
 type stack struct {
-	outside
-	t          testing.TB // that uses it now, and fails when it does not work
+	fakes
+	t          testing.TB // the test or subtest that uses the stack
 	url        string     // of the gateway
-	dir        string     // of everything it keeps
-	recordings string     // a directory
+	dir        string     // data directory
+	recordings string     // directory
 	units      []*unit
 }
 
-// unit is one program of a stack, running or not.
+// unit is one program of a stack. It may be stopped.
 type unit struct {
 	name    string
 	argv    []string
 	environ []string
 	url     string // of its own API
-	admin   string // address, "" where the program chooses it
+	admin   string // address; empty if the program chooses it
 	runs    []*process
 }
 
@@ -87,24 +87,24 @@ func (u *unit) running() *process {
 	return u.runs[len(u.runs)-1]
 }
 
-// newPlatform makes a stack of one process with everything embedded but what settings name.
-func newPlatform(t testing.TB, o outside, race bool, settings ...string) *stack {
+// newPlatform returns a stack of one process. Everything is embedded except what settings replace.
+func newPlatform(t testing.TB, f fakes, race bool, settings ...string) *stack {
 	t.Helper()
-	s := &stack{outside: o, t: t, dir: filepath.Join(t.TempDir(), "data")}
+	s := &stack{fakes: f, t: t, dir: filepath.Join(t.TempDir(), "data")}
 	address := freeAddress(t)
 	s.url, s.recordings = "http://"+address, filepath.Join(s.dir, "recordings")
 	s.units = []*unit{{
 		name: "platform", environ: environ(settings...), url: s.url,
 		argv: []string{built.platform(t, race), "up", "--data-dir", s.dir, "--listen", address},
 	}}
-	t.Cleanup(s.end)
+	t.Cleanup(s.cleanUp)
 	return s
 }
 
-// newServices makes a stack of five processes beside a PostgreSQL and a broker.
-func newServices(t testing.TB, o outside, settings ...string) *stack {
+// newServices returns a stack of five processes with an external PostgreSQL and broker.
+func newServices(t testing.TB, f fakes, settings ...string) *stack {
 	t.Helper()
-	s := &stack{outside: o, t: t, dir: t.TempDir()}
+	s := &stack{fakes: f, t: t, dir: t.TempDir()}
 	s.recordings = filepath.Join(s.dir, "recordings")
 	shared := append(slices.Clone(settings),
 		"DATABASE_URL="+pgtest.Database(t), "KAFKA_BROKERS="+strings.Join(bustest.Broker(t), ","),
@@ -124,11 +124,12 @@ func newServices(t testing.TB, o outside, settings ...string) *stack {
 		})
 	}
 	s.url = "http://" + addresses["gateway"]
-	t.Cleanup(s.end)
+	t.Cleanup(s.cleanUp)
 	return s
 }
 
-// environ is what a program sees: what it needs to run at all, and settings. Nothing of the developer's own environment.
+// environ returns the environment of a program: the variables that every program needs, and settings. It includes no other
+// variable of the developer's environment.
 func environ(settings ...string) []string {
 	var out []string
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POSTGRES_BIN"} {
@@ -140,12 +141,12 @@ func environ(settings ...string) []string {
 	return append(out, settings...)
 }
 
-// unlimited lets tests ask as fast as they can; those of the limits set their own.
+// unlimited turns off the rate limits. Tests of the limits set their own.
 var unlimited = []string{
 	"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0", "RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
 }
 
-// freeAddress is one that nobody listens on, outside the range from which the kernel takes ports by itself.
+// freeAddress returns an unused loopback address, outside the kernel's range of ephemeral ports.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -159,7 +160,7 @@ func freeAddress(t testing.TB) string {
 	return ""
 }
 
-// start starts what does not run and returns once the gateway says that everything is ready, with the time that took.
+// start starts the programs that do not run, waits until the gateway reports ready, and returns how long that took.
 func (s *stack) start() time.Duration {
 	s.t.Helper()
 	starting <- struct{}{}
@@ -173,7 +174,7 @@ func (s *stack) start() time.Duration {
 	poll(s.t, startTimeout, "ready", func() bool {
 		for _, u := range s.units {
 			if u.running() == nil {
-				s.t.Fatalf("%s ended during the start", u.name)
+				s.t.Fatalf("%s exited while starting", u.name)
 			}
 		}
 		return s.isReady()
@@ -190,7 +191,7 @@ func (s *stack) isReady() bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// launchOnly starts the first program and does not wait for it.
+// launchOnly starts the first program and does not wait until it is ready.
 func (s *stack) launchOnly() *process {
 	s.t.Helper()
 	u := s.units[0]
@@ -198,7 +199,7 @@ func (s *stack) launchOnly() *process {
 	return u.running()
 }
 
-// kill is kill -9 of the programs of that name, or of all.
+// kill sends SIGKILL to the named programs, or to all.
 func (s *stack) kill(names ...string) {
 	for _, u := range s.units {
 		if p := u.running(); p != nil && (len(names) == 0 || slices.Contains(names, u.name)) {
@@ -207,7 +208,7 @@ func (s *stack) kill(names ...string) {
 	}
 }
 
-// stop asks every program to stop, the gateway first, and requires that each does so in order.
+// stop sends SIGTERM to every program, the gateway first, and requires that each exits with 0.
 func (s *stack) stop() {
 	s.t.Helper()
 	for _, u := range slices.Backward(s.units) {
@@ -217,10 +218,10 @@ func (s *stack) stop() {
 	}
 }
 
-// pid is that of the first program.
+// pid returns the process id of the first program.
 func (s *stack) pid() int { return s.units[0].running().pid() }
 
-// log is everything that the programs have written, since the stack was made.
+// log returns everything that the programs have written since the stack was created.
 func (s *stack) log() string {
 	var all strings.Builder
 	for _, u := range s.units {
@@ -236,7 +237,7 @@ func (s *stack) log() string {
 	return all.String()
 }
 
-// metrics is what all admin ports tell.
+// metrics returns the metrics of all services.
 func (s *stack) metrics() string {
 	s.t.Helper()
 	var pages []string
@@ -247,7 +248,7 @@ func (s *stack) metrics() string {
 		}
 		pages = append(pages, regexp.MustCompile(`http://\S+/metrics`).FindAllString(u.running().output.String(), -1)...)
 	}
-	require.Len(s.t, pages, 5, "one page of metrics per service")
+	require.Len(s.t, pages, 5, "one metrics page per service")
 	var all strings.Builder
 	for _, page := range pages {
 		all.Write(get(s.t, page))
@@ -255,7 +256,7 @@ func (s *stack) metrics() string {
 	return all.String()
 }
 
-// files are the recordings that are kept, and whatever else lies beside them.
+// files returns all files in the directory of recordings.
 func (s *stack) files() []string {
 	s.t.Helper()
 	var files []string
@@ -264,7 +265,7 @@ func (s *stack) files() []string {
 			files = append(files, path)
 		}
 		if errors.Is(err, os.ErrNotExist) {
-			return nil // removed meanwhile, or not made yet
+			return nil // removed meanwhile, or not created yet
 		}
 		return err
 	})
@@ -272,18 +273,18 @@ func (s *stack) files() []string {
 	return files
 }
 
-// in is the stack for a subtest. The programs belong to the test that made the stack.
+// in returns the stack for a subtest. The programs belong to the test that created the stack.
 func (s *stack) in(t testing.TB) *stack {
 	here := *s
 	here.t = t
 	return &here
 }
 
-// end stops what still runs, sees to it that nothing stays, and shows the log of a test that failed.
-func (s *stack) end() {
+// cleanUp stops the programs that still run, requires that no process is left, and logs the end of the log if the test failed.
+func (s *stack) cleanUp() {
 	s.stop()
 	poll(s.t, stopTimeout, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
 	if s.t.Failed() {
-		s.t.Logf("the end of the log:\n%s", tail(s.log()))
+		s.t.Logf("end of the log:\n%s", tail(s.log()))
 	}
 }

@@ -1,5 +1,5 @@
-// Command release-contract makes the HTTP contract of now the one that later changes are compared with. Run it when VERSION
-// is released, from the root of the repository.
+// Command release-contract stores the current HTTP contract as the released one, which later changes are compared with. Run it from
+// the root of the repository when VERSION is released.
 package main
 
 import (
@@ -31,12 +31,12 @@ func release() error {
 		return err
 	}
 	var out bytes.Buffer
-	if err := json.Indent(&out, merged, "", "  "); err != nil { // a reviewer reads what a release changes
+	if err := json.Indent(&out, merged, "", "  "); err != nil { // indented, so that reviewers can read what a release changes
 		return fmt.Errorf("indent the contract: %w", err)
 	}
 	out.WriteByte('\n')
 	if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("keep the contract: %w", err)
+		return fmt.Errorf("write the contract: %w", err)
 	}
 	return nil
 }
