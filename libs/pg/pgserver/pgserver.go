@@ -92,7 +92,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	}
 	s, err := start(ctx, o, dir, acc, lock)
 	if err != nil {
-		_ = lock.Close()
+		unlock(lock)
 		return nil, fmt.Errorf("start postgres in %s: %w", dir, err)
 	}
 	return s, nil
@@ -184,7 +184,7 @@ func (s *Server) exited(err error) {
 			s.err = fmt.Errorf("postgres exited unexpectedly: %w", err)
 		}
 	}
-	_ = s.lock.Close()
+	unlock(s.lock)
 	close(s.done)
 }
 
@@ -319,6 +319,12 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("%s is used by another running process: stop it or choose another directory", dir)
 	}
 	return f, nil
+}
+
+// unlock releases the lock. Closing alone would not, while a child process that is being started still has a copy of the descriptor.
+func unlock(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	_ = lock.Close()
 }
 
 // stopStale stops a server on data that a killed process left running. The caller holds the lock, so no process uses it.

@@ -56,7 +56,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		return nil, err
 	}
 	if err := os.Remove(filepath.Join(o.Dir, sessionFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		_ = lock.Close()
+		unlock(lock)
 		return nil, fmt.Errorf("remove the consumer sessions of the last run: %w", err)
 	}
 	cluster, err := kfake.NewCluster(
@@ -69,7 +69,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		kfake.WithLogger(logger{ctx: context.WithoutCancel(ctx), log: o.Log}),
 	)
 	if err != nil {
-		_ = lock.Close()
+		unlock(lock)
 		return nil, fmt.Errorf("start the broker on %s: %w", o.Dir, err)
 	}
 	return &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0], lock: lock}, nil
@@ -85,7 +85,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	go func() {
 		defer close(closed)
 		b.cluster.Close()
-		_ = b.lock.Close()
+		unlock(b.lock)
 	}()
 	select {
 	case <-closed:
@@ -106,6 +106,12 @@ func lockDir(dir string) (*os.File, error) {
 		return nil, fmt.Errorf("%s is used by another running process: stop it or choose another directory", dir)
 	}
 	return f, nil
+}
+
+// unlock releases the lock. Closing alone would not, while a child process that is being started still has a copy of the descriptor.
+func unlock(lock *os.File) {
+	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
+	_ = lock.Close()
 }
 
 // logger forwards kfake's log, which never contains records.
