@@ -18,7 +18,7 @@ func TestAdminTypesThePassword(t *testing.T) {
 	s := newPlatform(t, fakes{}, false)
 	s.start()
 	s.stop()
-	a := s.nobody()
+	a := s.anonymous()
 
 	code, shown := s.adminOnTerminal(a.email, a.password+"\n")
 	require.Zero(t, code, shown)

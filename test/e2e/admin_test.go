@@ -22,7 +22,7 @@ func (s *stack) createAdmin(password string, settings []string, arguments ...str
 // newAdmin creates an admin with the command.
 func (s *stack) newAdmin() *agent {
 	s.t.Helper()
-	a := s.nobody()
+	a := s.anonymous()
 	code, stdout, stderr := s.createAdmin(a.password, nil, "--email", a.email, "--name", a.name)
 	require.Zero(s.t, code, stderr)
 	require.Equal(s.t, a.email+" is an admin\n", stdout)
@@ -60,7 +60,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	})
 	t.Run("an agent becomes an admin with the same password", func(t *testing.T) {
 		s := s.in(t)
-		admin, b := s.as(a), s.nobody()
+		admin, b := s.as(a), s.anonymous()
 		admin.login()
 		admin.post("/agents", map[string]any{"email": b.email, "password": b.password, "full_name": b.name}).must(http.StatusCreated)
 		b.login()

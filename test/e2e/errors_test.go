@@ -111,16 +111,16 @@ func TestErrors(t *testing.T) {
 	for _, op := range operations(t) {
 		t.Run(op.method+" "+op.path, func(t *testing.T) {
 			s := s.in(t)
-			nobody, other, admin := s.nobody(), s.as(other), s.as(admin)
+			anonymous, other, admin := s.anonymous(), s.as(other), s.as(admin)
 			switch op.access() {
 			case "anyone":
 			case "admin":
-				nobody.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
+				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 				other.do(op.method, op.at(missingID), op.body()).must(http.StatusForbidden)
 			case "agent":
-				require.NotEmpty(t, nobody.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
-				nobody.token = "eyJhbGciOiJub25lIn0.e30."
-				nobody.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
+				require.NotEmpty(t, anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
+				anonymous.token = "eyJhbGciOiJub25lIn0.e30."
+				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 			default:
 				t.Fatalf("x-access is %q", op.access())
 			}

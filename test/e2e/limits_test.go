@@ -86,7 +86,7 @@ func TestLimitsOfUploads(t *testing.T) {
 
 // as returns an agent of another test, with a new trace.
 func (s *stack) as(a *agent) *agent {
-	here := s.nobody()
+	here := s.anonymous()
 	here.name, here.email, here.password, here.token = a.name, a.email, a.password, a.token
 	return here
 }

@@ -210,8 +210,8 @@ func (c users) checkPolicy(op operation, row policy) {
 	header, claims := decoded(c.t, c.admin.token)
 	forged := c.admin
 	forged.agent = c.admin.as(c.t, signed(c.t, header, claims, key))
-	nobody := c.owner
-	nobody.agent = c.owner.as(c.t, "")
+	anonymous := c.owner
+	anonymous.agent = c.owner.as(c.t, "")
 	deactivated := c.owner
 	deactivated.agent = c.owner.as(c.t, c.deactivated)
 	unauthenticated := [3]int{row.unauthenticated, row.unauthenticated, row.unauthenticated}
@@ -222,7 +222,7 @@ func (c users) checkPolicy(op operation, row policy) {
 		others user // owner of the object for the second
 		want   [3]int
 	}{
-		{"nobody", nobody, c.owner, c.other, unauthenticated},
+		{"without a token", anonymous, c.owner, c.other, unauthenticated},
 		{"forged", forged, c.admin, c.other, unauthenticated},
 		{"deactivated agent", deactivated, c.owner, c.other, unauthenticated},
 		{"owner", c.owner, c.owner, c.other, row.agent},
