@@ -282,43 +282,31 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 	if p.inbox != nil {
 		s.gateway.Mount = map[string]http.Handler{"/inbox": p.inbox.Handler()}
 	}
-	for _, service := range []struct {
+	for _, part := range []struct {
 		name  string
-		start func(telemetry.Set) (run.Actor, error)
+		http  *run.HTTPConfig
+		admin *run.AdminConfig
+		open  func(telemetry.Set) (*run.App, error)
 	}{
-		{"auth", func(tel telemetry.Set) (run.Actor, error) {
-			s.auth.HTTP.Listener, s.auth.Admin.Listener = listeners["auth"], admins["auth"]
-			return auth.New(ctx, s.auth, tel)
-		}},
-		{"calls", func(tel telemetry.Set) (run.Actor, error) {
-			s.calls.HTTP.Listener, s.calls.Admin.Listener = listeners["calls"], admins["calls"]
-			return calls.New(ctx, s.calls, tel)
-		}},
-		{"crm", func(tel telemetry.Set) (run.Actor, error) {
-			s.crm.HTTP.Listener, s.crm.Admin.Listener = listeners["crm"], admins["crm"]
-			return crm.New(ctx, s.crm, tel)
-		}},
-		{"notify", func(tel telemetry.Set) (run.Actor, error) {
-			s.notify.HTTP.Listener, s.notify.Admin.Listener = listeners["notify"], admins["notify"]
-			return notify.New(ctx, s.notify, tel)
-		}},
-		{"gateway", func(tel telemetry.Set) (run.Actor, error) {
-			s.gateway.HTTP.Listener, s.gateway.Admin.Listener = listeners["gateway"], admins["gateway"]
-			return gateway.New(ctx, s.gateway, tel)
-		}},
+		{"auth", &s.auth.HTTP, &s.auth.Admin, func(tel telemetry.Set) (*run.App, error) { return auth.New(ctx, s.auth, tel) }},
+		{"calls", &s.calls.HTTP, &s.calls.Admin, func(tel telemetry.Set) (*run.App, error) { return calls.New(ctx, s.calls, tel) }},
+		{"crm", &s.crm.HTTP, &s.crm.Admin, func(tel telemetry.Set) (*run.App, error) { return crm.New(ctx, s.crm, tel) }},
+		{"notify", &s.notify.HTTP, &s.notify.Admin, func(tel telemetry.Set) (*run.App, error) { return notify.New(ctx, s.notify, tel) }},
+		{"gateway", &s.gateway.HTTP, &s.gateway.Admin, func(tel telemetry.Set) (*run.App, error) { return gateway.New(ctx, s.gateway, tel) }},
 	} {
+		part.http.Listener, part.admin.Listener = listeners[part.name], admins[part.name]
 		took := clock.Stopwatch()
-		tel, flush, err := telemetry.New(ctx, service.name, run.Version(), p.options.Logging, p.options.Log)
+		tel, flush, err := telemetry.New(ctx, part.name, run.Version(), p.options.Logging, p.options.Log)
 		if err != nil {
 			return err
 		}
-		p.group.Defer(service.name+" telemetry", flusher(ctx, flush))
-		app, err := service.start(tel)
+		p.group.Defer(part.name+" telemetry", flusher(ctx, flush))
+		app, err := part.open(tel)
 		if err != nil {
-			return fmt.Errorf("%s: %w", service.name, err)
+			return fmt.Errorf("%s: %w", part.name, err)
 		}
-		p.group.Add(service.name, app)
-		p.options.Progress(service.name, took())
+		p.group.Add(part.name, app)
+		p.options.Progress(part.name, took())
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (s service) consumer(t *testing.T, handle func(context.Context, event.Recei
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	c := bus.NewConsumer(s.kafka, "test", inbox.New(s.db), chain, tel)
-	bus.On(c, eventtest.ThingChanged, handle)
+	bus.On(c, handle, eventtest.ThingChanged)
 	return c
 }
 

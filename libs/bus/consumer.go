@@ -79,23 +79,24 @@ func catalogOf(topics []event.Topic) map[string]string {
 	return catalog
 }
 
-// On subscribes a handler to an event type. The handler runs in the transaction that records the event as processed, so its
+// On subscribes a handler to event types. The handler runs in the transaction that records the event as processed, so its
 // stores must use the transaction in its context, and it must not have any other side effects.
-func On[T event.Payload](c *Consumer, t event.Type[T], h func(context.Context, event.Received[T]) error) {
-	op := c.tel.Service + ".on " + t.Name
-	e := c.chain.Wrap(op, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-		return nil, h(ctx, request.(event.Received[T]))
-	})
-	c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
-		received, err := t.Decode(event)
-		if err != nil {
+func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T]) error, types ...event.Type[T]) {
+	for _, t := range types {
+		handle := c.chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
+			return nil, h(ctx, request.(event.Received[T]))
+		})
+		c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
+			received, err := t.Decode(event)
+			if err != nil {
+				return err
+			}
+			_, err = handle(ctx, received)
 			return err
 		}
-		_, err = e(ctx, received)
-		return err
-	}
-	if !slices.Contains(c.topics, t.Topic) {
-		c.topics = append(c.topics, t.Topic)
+		if !slices.Contains(c.topics, t.Topic) {
+			c.topics = append(c.topics, t.Topic)
+		}
 	}
 }
 

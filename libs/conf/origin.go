@@ -6,11 +6,11 @@ import (
 	"strings"
 )
 
-// IsOrigin reports whether text consists only of the scheme http or https and a host, such as http://calls:8080. Trailing
-// slashes are allowed.
+// IsOrigin reports whether text consists only of the scheme http or https and a host, such as http://calls:8080. A single
+// trailing slash is allowed.
 func IsOrigin(text string) bool {
 	u, err := url.Parse(text)
-	return err == nil && isWeb(u) && u.User == nil && strings.Trim(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
+	return err == nil && isWeb(u) && u.User == nil && strings.TrimSuffix(u.Path, "/") == "" && u.RawQuery == "" && u.Fragment == ""
 }
 
 // CheckOrigin returns the problem with a setting that must be an origin, if any.

@@ -5,22 +5,19 @@ package outbox
 
 import (
 	"context"
-	"embed"
 	"encoding/json"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox/migrations"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations creates the table outbox.
-func Migrations() pg.Migrations { return pg.Embedded("outbox", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "outbox", FS: migrations.Files} }
 
 // Outbox is the outbox of one service. It is safe for concurrent use.
 type Outbox struct {

@@ -41,7 +41,7 @@ type Client struct {
 // New returns a client for the service at base, such as http://calls:8080.
 func New(name, base string, tel telemetry.Set) *Client {
 	return &Client{
-		base: strings.TrimRight(base, "/"),
+		base: strings.TrimSuffix(base, "/"),
 		http: &http.Client{Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 		tel:  tel,
 		breaker: gobreaker.NewCircuitBreaker[[]byte](gobreaker.Settings{
@@ -50,6 +50,14 @@ func New(name, base string, tel telemetry.Set) *Client {
 			// A refusal by the other service is a valid response, not a failure.
 			IsSuccessful: func(err error) bool { return err == nil || !fault.Is(err, fault.Unavailable) },
 		}),
+	}
+}
+
+// Fetch returns a function that reads an object of type T by its id, from path + "/" + id. It fails like Get.
+func Fetch[T any](c *Client, path string) func(ctx context.Context, id string) (T, error) {
+	return func(ctx context.Context, id string) (object T, err error) {
+		err = c.Get(ctx, path+"/"+id, &object)
+		return object, err
 	}
 }
 

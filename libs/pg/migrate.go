@@ -3,7 +3,6 @@ package pg
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
@@ -22,12 +21,6 @@ type Migrations struct {
 	FS   fs.FS  // with the files at its root
 	// Extra runs after the files, for a library with its own migrations. It may be nil.
 	Extra func(ctx context.Context, db *DB) error
-}
-
-// Embedded returns the migrations of a package that embeds its files as migrations/*.sql.
-func Embedded(name string, files embed.FS) Migrations {
-	sub, _ := fs.Sub(files, "migrations") // "migrations" is a valid path
-	return Migrations{Name: name, FS: sub}
 }
 
 // Migrate migrates the schema to the newest version. One replica at a time does so, and the others wait. A missing schema is

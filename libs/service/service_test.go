@@ -56,9 +56,9 @@ func TestTheCommonPartsWorkTogether(t *testing.T) {
 			jobs <- a.ID
 			return nil
 		})
-		bus.On(base.Consumer, eventtest.ThingChanged, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
+		bus.On(base.Consumer, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
 			return base.Jobs.Insert(ctx, kind, e.Data.ID, lease.New())
-		})
+		}, eventtest.ThingChanged)
 		rpc.Handle(base.Router, "POST /things", "things.create", func(ctx context.Context, _ nothing) (nothing, error) {
 			return nothing{}, base.Outbox.Append(ctx, eventtest.ThingChanged.New(base.Clock.Now(), eventtest.Thing{ID: "a thing", Name: "a session"}))
 		}, rpc.Idempotent())

@@ -16,7 +16,6 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
-	"github.com/convoflow/convoflow/services/calls/internal/crmapi"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
@@ -56,10 +55,11 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 
+	crm := peer.New("crm", cfg.CRMURL, tel)
 	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Recordings: recordings,
-		Clients: store.Clients(base.DB), CRM: crmapi.New(peer.New("crm", cfg.CRMURL, tel)), Clock: base.Clock,
+		Clients: call.Clients(store.Clients(base.DB), peer.Fetch[call.Client](crm, "/clients")), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,

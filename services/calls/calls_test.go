@@ -24,7 +24,6 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
-	"github.com/convoflow/convoflow/services/calls/internal/crmapi"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
@@ -281,7 +280,7 @@ func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
 		_, opened := recordings.Open(ctx, "2026/11/x")
 		_, _, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Transcribe(ctx, file, nil)
 		_, _, analysed := analyst.Analyse(ctx, call.Question{Transcript: "x"})
-		_, learned := crmapi.New(peer.New("crm", a.crm.url, a.Tel)).Find(ctx, event.NewID())
+		_, learned := peer.Fetch[call.Client](peer.New("crm", a.crm.url, a.Tel), "/clients")(ctx, event.NewID())
 		for what, err := range map[string]error{
 			"store": stored, "open": opened, "remove": recordings.Remove(ctx, "2026/11/x"), "transcribe": transcribed, "analyse": analysed, "crm": learned,
 			"list": recordings.List(ctx, "2026/11/", a.now(), func([]string) error { return nil }),

@@ -10,7 +10,6 @@ import (
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
-	"github.com/convoflow/convoflow/services/crm/internal/callapi"
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
@@ -34,8 +33,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 
 	clients := client.NewService(store.Clients(base.DB, base.Outbox), normalize, base.Clock)
-	remote := callapi.New(peer.New("calls", cfg.CallsURL, tel))
-	followups := followup.NewService(store.FollowUps(base.DB, base.Outbox), store.Calls(base.DB), remote, base.Clock)
+	calls := followup.Calls(store.Calls(base.DB), peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls"))
+	followups := followup.NewService(store.FollowUps(base.DB, base.Outbox), calls, base.Clock)
 	agents := agent.NewService(store.Agents(base.DB))
 
 	feed.Routes(base.Consumer, followups, agents)

@@ -20,7 +20,6 @@ const ours = "github.com/convoflow/convoflow/"
 // adapters are the packages of services that use a technology. All other packages below internal are domain.
 var adapters = []string{
 	"store", "web", "feed", // PostgreSQL, HTTP, Kafka
-	"callapi", "crmapi", // other services
 	"audio", "bucket", "speech", // calls: ffmpeg, object storage, AI providers
 	"pabbly", "meter", // notify: webhooks, metrics
 	"password", // hashing
@@ -28,7 +27,7 @@ var adapters = []string{
 }
 
 // domainLibs are the packages of libs that a domain may import.
-var domainLibs = []string{"fault", "event", "lease", "clock", "identity", "page", "patch", "text", "seal"}
+var domainLibs = []string{"fault", "event", "copies", "lease", "clock", "identity", "page", "patch", "text", "seal"}
 
 // notForDomains are packages of the standard library that are technologies.
 var notForDomains = []string{"net/http", "database/sql", "os/exec", "os"}

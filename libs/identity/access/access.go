@@ -44,7 +44,7 @@ type Access struct {
 
 // New returns an Access. It fetches nothing before the group that it joins runs.
 func New(cfg Config, feed Feed, kafka *bus.Kafka, c clock.Clock, tel telemetry.Set) *Access {
-	keys := token.Fetch(strings.TrimRight(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
+	keys := token.Fetch(strings.TrimSuffix(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
 	a := &Access{
 		keys:    keys,
 		cache:   NewCache(token.NewVerifier(keys.Key, c).Authenticate, c),

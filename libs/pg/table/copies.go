@@ -20,13 +20,14 @@ type Copies[T any] struct {
 }
 
 // NewCopies returns access to the named table. columns begin with the id and the version.
-func NewCopies[T any](db *pg.DB, name string, columns ...Column[T]) *Copies[T] {
+func NewCopies[T any](db *pg.DB, name string, columns func(*T) Columns) *Copies[T] {
 	t := New(db, nil, Spec[T]{Name: name, Columns: columns, Missing: func() error { return pgx.ErrNoRows }})
 	var set []string
-	for _, c := range columns[1:] {
-		set = append(set, c.Name+" = excluded."+c.Name)
+	all := columns(new(T))
+	for _, c := range all[1:] {
+		set = append(set, c.name+" = excluded."+c.name)
 	}
-	id, version := columns[0].Name, columns[1].Name
+	id, version := all[0].name, all[1].name
 	return &Copies[T]{table: t, db: db, upsert: fmt.Sprintf("%s on conflict (%s) do update set %s where excluded.%s > %s.%s",
 		t.inserted, id, strings.Join(set, ", "), version, name, version)}
 }

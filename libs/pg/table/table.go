@@ -19,8 +19,9 @@ import (
 
 // Spec describes a table whose rows are a T.
 type Spec[T any] struct {
-	Name    string
-	Columns []Column[T] // the first is the id
+	Name string
+	// Columns binds the columns to the fields of a row. The first is the id.
+	Columns func(*T) Columns
 	// From is the from clause of reads, if they join other tables: the table's name with an alias, and the joins. Columns of
 	// the joined tables are read-only. Empty means the table alone.
 	From string
@@ -36,35 +37,66 @@ type Spec[T any] struct {
 	Context func(ctx context.Context, row *T) context.Context
 }
 
-// Column is one column of a T.
-type Column[T any] struct {
-	Name  string
-	Field func(*T) any // pointer to the field, for scanning and for arguments
-	Read  string       // select expression, with %s for the column; empty means the column itself
-	Write string       // write expression, with $ for the field's value; empty means $
-	Fixed bool         // written once, by Create
-	Join  bool         // of a joined table: read-only
+// Columns are the columns of one row.
+type Columns []Column
+
+// Of returns the columns as read-only ones of a joined table with this alias.
+func (c Columns) Of(alias string) Columns {
+	of := make(Columns, len(c))
+	for i, column := range c {
+		of[i] = Joined(alias+"."+column.name, column.field)
+	}
+	return of
 }
 
-// Col returns a column that is read and written without conversion.
-func Col[T any](name string, field func(*T) any) Column[T] {
-	return Column[T]{Name: name, Field: field}
+// Column is one column with a pointer to its field, for scanning and for arguments.
+type Column struct {
+	name  string // or the expression of a joined one
+	field any
+	kind  kind
 }
 
-// Fixed returns a column that only Create writes.
-func Fixed[T any](name string, field func(*T) any) Column[T] {
-	return Column[T]{Name: name, Field: field, Fixed: true}
-}
+type kind uint8
 
-// Joined returns a read-only column of a joined table, with a select expression such as "t.text".
-func Joined[T any](read string, field func(*T) any) Column[T] {
-	return Column[T]{Name: read, Field: field, Read: read, Join: true}
-}
+const (
+	plain     kind = iota
+	fixed          // written by Create only
+	joined         // read-only
+	remaining      // a duration in the row, a point in time in the table
+)
 
-// Remaining returns a column of type timestamptz whose field is a *time.Duration: the time left until then, by the database's
+// Col is a column that is read and written without conversion.
+func Col(name string, field any) Column { return Column{name, field, plain} }
+
+// Fixed is a column that only Create writes.
+func Fixed(name string, field any) Column { return Column{name, field, fixed} }
+
+// Joined is a read-only expression, such as a column of a joined table: "t.text".
+func Joined(expression string, field any) Column { return Column{expression, field, joined} }
+
+// Remaining is a column of type timestamptz whose field is a *time.Duration: the time left until then, by the database's
 // clock. Both read and write use the transaction's now(), so an unchanged field is written back exactly.
-func Remaining[T any](name string, field func(*T) any) Column[T] {
-	return Column[T]{Name: name, Field: field, Read: "%s - now()", Write: "now() + $::interval"}
+func Remaining(name string, field any) Column { return Column{name, field, remaining} }
+
+// read is the select expression. alias is the table's, with its dot, or empty.
+func (c Column) read(alias string) string {
+	switch c.kind {
+	case joined:
+		return c.name
+	case remaining:
+		return alias + c.name + " - now()"
+	default:
+		return alias + c.name
+	}
+}
+
+// write is the expression that is written, with the placeholder $n.
+func (c Column) write(n int) string {
+	place := "$" + strconv.Itoa(n)
+	if c.kind == remaining {
+		return "now() + " + place + "::interval"
+	}
+	return place
 }
 
 // Order is the order of a list. The combination of its keys must be unique, so that a cursor names one position.
@@ -86,6 +118,7 @@ type Table[T any] struct {
 	db     *pg.DB
 	outbox *outbox.Outbox
 
+	id                                   string // the column, with its table's alias
 	selected, inserted, updated, deleted string
 }
 
@@ -99,24 +132,20 @@ func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 		alias = fields[1] + "."
 	}
 	var read, names, values, set []string
-	for i, c := range spec.Columns {
-		switch {
-		case c.Join:
-			read = append(read, c.Read)
+	columns := spec.Columns(new(T))
+	for i, c := range columns {
+		read = append(read, c.read(alias))
+		if c.kind == joined {
 			continue
-		case c.Read != "":
-			read = append(read, fmt.Sprintf(c.Read, alias+c.Name))
-		default:
-			read = append(read, alias+c.Name)
 		}
-		names, values = append(names, c.Name), append(values, c.value(len(names)+1))
-		if i > 0 && !c.Fixed {
-			set = append(set, c.Name+" = "+c.value(len(set)+2)) // the id is $1
+		names, values = append(names, c.name), append(values, c.write(len(names)+1))
+		if i > 0 && c.kind != fixed {
+			set = append(set, c.name+" = "+c.write(len(set)+2)) // the id is $1
 		}
 	}
-	id := spec.Columns[0].Name
+	id := columns[0].name
 	return &Table[T]{
-		spec: spec, db: db, outbox: out,
+		spec: spec, db: db, outbox: out, id: alias + id,
 		selected: "select " + strings.Join(read, ", ") + " from " + spec.From,
 		inserted: "insert into " + spec.Name + " (" + strings.Join(names, ", ") + ") values (" + strings.Join(values, ", ") + ")",
 		updated:  "update " + spec.Name + " set " + strings.Join(set, ", ") + " where " + id + " = $1",
@@ -124,31 +153,15 @@ func New[T any](db *pg.DB, out *outbox.Outbox, spec Spec[T]) *Table[T] {
 	}
 }
 
-// value returns the write expression with the placeholder $n.
-func (c Column[T]) value(n int) string {
-	place := "$" + strconv.Itoa(n)
-	if c.Write == "" {
-		return place
-	}
-	return strings.ReplaceAll(c.Write, "$", place)
-}
-
-func (t *Table[T]) scan(row pgx.CollectableRow) (value T, err error) {
-	fields := make([]any, len(t.spec.Columns))
-	for i, c := range t.spec.Columns {
-		fields[i] = c.Field(&value)
-	}
-	return value, row.Scan(fields...)
-}
-
 // args returns the arguments of an insert, or of an update, which omits the fixed columns except the id.
 func (t *Table[T]) args(row *T, update bool) []any {
-	args := make([]any, 0, len(t.spec.Columns))
-	for i, c := range t.spec.Columns {
-		if c.Join || update && c.Fixed && i > 0 {
+	columns := t.spec.Columns(row)
+	args := make([]any, 0, len(columns))
+	for i, c := range columns {
+		if c.kind == joined || update && c.kind == fixed && i > 0 {
 			continue
 		}
-		args = append(args, c.Field(row))
+		args = append(args, c.field)
 	}
 	return args
 }
@@ -159,7 +172,19 @@ func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.spec.Name, err)
 	}
-	found, err := pgx.CollectRows(rows, t.scan)
+	// One row is bound to the columns and copied for each that is found.
+	var row T
+	columns := t.spec.Columns(&row)
+	fields := make([]any, len(columns))
+	for i, c := range columns {
+		fields[i] = c.field
+	}
+	found, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (T, error) {
+		var empty T
+		row = empty
+		err := r.Scan(fields...)
+		return row, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.spec.Name, err)
 	}
@@ -169,19 +194,12 @@ func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error)
 // Find reads a row by its id. It fails with Spec.Missing.
 func (t *Table[T]) Find(ctx context.Context, id string) (T, error) {
 	var w Where
-	w.And(t.idColumn()+" = ?", id)
+	w.And(t.id+" = ?", id)
 	return t.one(ctx, w, "")
 }
 
 // FindWhere reads the one row that matches the conditions. It fails with Spec.Missing.
 func (t *Table[T]) FindWhere(ctx context.Context, w Where) (T, error) { return t.one(ctx, w, "") }
-
-func (t *Table[T]) idColumn() string {
-	if fields := strings.Fields(t.spec.From); len(fields) > 1 {
-		return fields[1] + "." + t.spec.Columns[0].Name
-	}
-	return t.spec.Columns[0].Name
-}
 
 func (t *Table[T]) one(ctx context.Context, w Where, lock string) (T, error) {
 	found, err := t.Query(ctx, w, lock)
@@ -290,7 +308,7 @@ func (t *Table[T]) ChangeEach(ctx context.Context, w Where, order string, limit 
 func (t *Table[T]) alter(ctx context.Context, id string, fn func(*T) ([]event.Event, error), write func(context.Context, *T, *T, []event.Event) error) (row T, err error) {
 	err = t.db.InTx(ctx, func(ctx context.Context) (err error) {
 		var w Where
-		w.And(t.idColumn()+" = ?", id)
+		w.And(t.id+" = ?", id)
 		if row, err = t.one(ctx, w, t.lock()); err != nil {
 			return err
 		}

@@ -52,13 +52,11 @@ func open(t *testing.T, change ...func(*table.Spec[thing])) *store {
 	s := &store{db: db}
 	spec := table.Spec[thing]{
 		Name: "things", From: "things t left join details d on d.id = t.id",
-		Columns: []table.Column[thing]{
-			table.Fixed("id", func(x *thing) any { return &x.ID }),
-			table.Col("name", func(x *thing) any { return &x.Name }),
-			table.Col("rank", func(x *thing) any { return &x.Rank }),
-			table.Remaining("ends_at", func(x *thing) any { return &x.Left }),
-			table.Fixed("created_at", func(x *thing) any { return &x.CreatedAt }),
-			table.Joined("d.detail", func(x *thing) any { return &x.Detail }),
+		Columns: func(x *thing) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &x.ID), table.Col("name", &x.Name), table.Col("rank", &x.Rank), table.Remaining("ends_at", &x.Left),
+				table.Fixed("created_at", &x.CreatedAt), table.Joined("d.detail", &x.Detail),
+			}
 		},
 		Order: table.Order[thing]{Desc: true, Keys: []table.Key[thing]{
 			{Name: "t.created_at", Type: "timestamptz", Of: func(x thing) any { return x.CreatedAt }},
@@ -292,10 +290,11 @@ func TestACopyHasTheNewestVersion(t *testing.T) {
 	db := pgtest.Open(t)
 	_, err := db.Pool().Exec(t.Context(), `create table copies (id uuid primary key, version bigint not null, name text)`)
 	require.NoError(t, err)
-	copies := table.NewCopies(db, "copies",
-		table.Col("id", func(c *copied) any { return &c.ID }),
-		table.Col("version", func(c *copied) any { return &c.Version }),
-		table.Col("name", func(c *copied) any { return &c.Name }))
+	copies := table.NewCopies(db, "copies", func(c *copied) table.Columns {
+		return table.Columns{
+			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("name", &c.Name),
+		}
+	})
 	id := event.NewID()
 	_, ok, err := copies.Find(t.Context(), id)
 	require.NoError(t, err)

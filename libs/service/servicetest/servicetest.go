@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -31,6 +30,7 @@ import (
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
+	"github.com/convoflow/convoflow/libs/telemetry/telemetrytest"
 )
 
 // Timeout is how long a test waits for an expected result. On a busy machine, many operations take seconds.
@@ -43,7 +43,7 @@ type World struct {
 	T      testing.TB
 	Config service.Config // for the service's own Config to embed
 	Tel    telemetry.Set
-	Log    *Log
+	Log    *telemetrytest.Log
 	URL    string // base URL of the running service
 	DB     *pg.DB // the service's schema; set by Start
 	Signer token.Signer
@@ -58,7 +58,7 @@ func New(t testing.TB, name string, topics []event.Topic) *World {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	w := &World{T: t, Config: service.Defaults(), Log: &Log{}, topics: topics, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
+	w := &World{T: t, Config: service.Defaults(), Log: &telemetrytest.Log{}, topics: topics, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
 	w.Tel = telemetry.Nop()
 	w.Tel.Service = name
 	w.Tel.Log = slog.New(slog.NewJSONHandler(w.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -187,24 +187,4 @@ func (w *World) AwaitRow(sql string, args ...any) {
 		err := w.DB.Conn(w.T.Context()).QueryRow(w.T.Context(), sql, args...).Scan(&ok)
 		return err == nil && ok
 	})
-}
-
-// Log is a log that a test can read while the service writes it.
-type Log struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-// Write implements io.Writer.
-func (l *Log) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-// String returns everything written so far.
-func (l *Log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
 }

@@ -13,13 +13,13 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/sashabaranov/go-openai"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/telemetry/telemetrytest"
 	"github.com/convoflow/convoflow/platform/internal/demo/audio"
 	"github.com/convoflow/convoflow/platform/internal/offline"
 )
@@ -27,13 +27,13 @@ import (
 type fixture struct {
 	url    string
 	temp   string
-	log    *syncLog
+	log    *telemetrytest.Log
 	client *openai.Client
 }
 
 func start(t *testing.T, cfg offline.Config) fixture {
 	t.Helper()
-	log := new(syncLog)
+	log := new(telemetrytest.Log)
 	cfg.Log = slog.New(slog.NewTextHandler(log, nil))
 	cfg.TempDir = t.TempDir()
 	server := httptest.NewServer(offline.New(cfg))
@@ -41,24 +41,6 @@ func start(t *testing.T, cfg offline.Config) fixture {
 	client := openai.DefaultConfig("any key")
 	client.BaseURL = server.URL + "/v1"
 	return fixture{server.URL, cfg.TempDir, log, openai.NewClientWithConfig(client)}
-}
-
-// syncLog is a log that a test can read while the server writes it.
-type syncLog struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (j *syncLog) Write(b []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(b)
-}
-
-func (j *syncLog) String() string {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.String()
 }
 
 // requireNoFiles waits until the handler has removed its files, which it does after it has sent the response.

@@ -23,7 +23,7 @@ type agents struct {
 func Agents(db *pg.DB, out *outbox.Outbox) agent.Agents {
 	return agents{db: db, Table: table.New(db, out, table.Spec[agent.Agent]{
 		Name:    "agents",
-		Columns: agentColumns(),
+		Columns: agentColumns,
 		Order:   table.Newest(func(a agent.Agent) time.Time { return a.CreatedAt }, func(a agent.Agent) string { return a.ID }),
 		Missing: agent.NotFound,
 		Save: func(ctx context.Context, before, after *agent.Agent) error {
@@ -35,20 +35,12 @@ func Agents(db *pg.DB, out *outbox.Outbox) agent.Agents {
 	})}
 }
 
-func agentColumns() []table.Column[agent.Agent] {
-	type a = agent.Agent
-	return []table.Column[a]{
-		table.Fixed("id", func(a *a) any { return &a.ID }),
-		table.Col("version", func(a *a) any { return &a.Version }),
-		table.Col("email", func(a *a) any { return &a.Email }),
-		table.Col("password_hash", func(a *a) any { return &a.PasswordHash }),
-		table.Col("password_set_at", func(a *a) any { return &a.PasswordSetAt }),
-		table.Col("full_name", func(a *a) any { return &a.FullName }),
-		table.Col("role", func(a *a) any { return &a.Role }),
-		table.Col("is_active", func(a *a) any { return &a.IsActive }),
-		table.Fixed("created_at", func(a *a) any { return &a.CreatedAt }),
-		table.Col("updated_at", func(a *a) any { return &a.UpdatedAt }),
-		table.Col("deleted_at", func(a *a) any { return &a.DeletedAt }),
+func agentColumns(a *agent.Agent) table.Columns {
+	return table.Columns{
+		table.Fixed("id", &a.ID), table.Col("version", &a.Version), table.Col("email", &a.Email),
+		table.Col("password_hash", &a.PasswordHash), table.Col("password_set_at", &a.PasswordSetAt),
+		table.Col("full_name", &a.FullName), table.Col("role", &a.Role), table.Col("is_active", &a.IsActive),
+		table.Fixed("created_at", &a.CreatedAt), table.Col("updated_at", &a.UpdatedAt), table.Col("deleted_at", &a.DeletedAt),
 	}
 }
 

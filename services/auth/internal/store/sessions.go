@@ -26,25 +26,18 @@ type sessions struct {
 // Sessions makes the store of sessions.
 func Sessions(db *pg.DB, out *outbox.Outbox) agent.Sessions {
 	type s = agent.Session
-	columns := []table.Column[s]{
-		table.Fixed("id", func(s *s) any { return &s.ID }),
-		table.Fixed("agent_id", func(s *s) any { return &s.AgentID }),
-		table.Fixed("created_at", func(s *s) any { return &s.CreatedAt }),
-		table.Col("last_used_at", func(s *s) any { return &s.LastUsedAt }),
-		table.Col("user_agent", func(s *s) any { return &s.UserAgent }),
-		table.Col("ip", func(s *s) any { return &s.IP }),
-		table.Fixed("family_hash", func(s *s) any { return &s.FamilyHash }),
-		table.Col("refresh_hash", func(s *s) any { return &s.RefreshHash }),
-		table.Col("spent_hash", func(s *s) any { return &s.SpentHash }),
-		table.Col("nonce", func(s *s) any { return &s.Nonce }),
-	}
-	for _, owner := range agentColumns() {
-		columns = append(columns, table.Joined("a."+owner.Name, func(s *s) any { return owner.Field(&s.Owner) }))
-	}
 	return sessions{db: db, outbox: out, Table: table.New(db, out, table.Spec[s]{
-		Name:    "sessions",
-		From:    "sessions s join agents a on a.id = s.agent_id",
-		Columns: columns,
+		Name: "sessions",
+		From: "sessions s join agents a on a.id = s.agent_id",
+		Columns: func(s *s) table.Columns {
+			own := table.Columns{
+				table.Fixed("id", &s.ID), table.Fixed("agent_id", &s.AgentID), table.Fixed("created_at", &s.CreatedAt),
+				table.Col("last_used_at", &s.LastUsedAt), table.Col("user_agent", &s.UserAgent), table.Col("ip", &s.IP),
+				table.Fixed("family_hash", &s.FamilyHash), table.Col("refresh_hash", &s.RefreshHash), table.Col("spent_hash", &s.SpentHash),
+				table.Col("nonce", &s.Nonce),
+			}
+			return append(own, agentColumns(&s.Owner).Of("a")...)
+		},
 		Order: table.Order[s]{Desc: true, Keys: []table.Key[s]{
 			{Name: "s.created_at", Type: "timestamptz", Of: func(s s) any { return s.CreatedAt }},
 			{Name: "s.id", Type: "uuid", Of: func(s s) any { return s.ID }},

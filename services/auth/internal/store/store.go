@@ -4,19 +4,16 @@ package store
 
 import (
 	"context"
-	"embed"
 	"fmt"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
+	"github.com/convoflow/convoflow/services/auth/internal/store/migrations"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations makes the tables of auth.
-func Migrations() pg.Migrations { return pg.Embedded("auth", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "auth", FS: migrations.Files} }
 
 // batch is how many rows one statement of Sweep deletes at most, so that it holds its locks for milliseconds only.
 const batch = 1000

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -30,8 +31,7 @@ type Service struct {
 	Calls      Store
 	Revisions  Revisions
 	Recordings Recordings
-	Clients    Clients
-	CRM        CRM
+	Clients    copies.Of[Client]
 	Clock      clock.Clock
 }
 

@@ -59,7 +59,7 @@ func (s *Service) Learn(ctx context.Context, req UploadRequest) error {
 	if req.ClientID == nil {
 		return nil
 	}
-	return s.learnClient(ctx, *lower(req.ClientID))
+	return s.Clients.Ensure(ctx, *lower(req.ClientID))
 }
 
 // Upload makes a pending call of a stored recording: client_not_found, client_forbidden, lead_not_found.
@@ -72,7 +72,7 @@ func (s *Service) Upload(ctx context.Context, req UploadRequest) (Call, error) {
 		return Call{}, fault.New(fault.NotFound, "lead_not_found", "Lead not found")
 	}
 	if req.ClientID != nil {
-		if err := s.checkClient(ctx, caller, *req.ClientID); err != nil {
+		if _, err := s.Clients.Get(ctx, caller, *req.ClientID); err != nil {
 			return Call{}, err
 		}
 	}

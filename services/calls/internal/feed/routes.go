@@ -1,4 +1,4 @@
-// Package feed is what calls listens to.
+// Package feed is the events that calls reads.
 package feed
 
 import (
@@ -9,7 +9,6 @@ import (
 
 // Routes subscribes the service.
 func Routes(c *bus.Consumer, calls *call.Service) {
-	bus.On(c, events.ClientCreated, calls.OnClientChanged)
-	bus.On(c, events.ClientUpdated, calls.OnClientChanged)
-	bus.On(c, events.ClientDeleted, calls.OnClientDeleted)
+	bus.On(c, calls.OnClientChanged, events.ClientCreated, events.ClientUpdated)
+	bus.On(c, calls.OnClientDeleted, events.ClientDeleted)
 }

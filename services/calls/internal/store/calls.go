@@ -46,65 +46,39 @@ func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) ca
 	s := &calls{db: db, jobs: jobs, tel: tel, erasures: newErasures(db)}
 	spec := table.Spec[record]{
 		Name:    "calls",
-		Columns: columns(),
+		Columns: columns,
 		Order:   table.Newest(func(r record) time.Time { return r.CreatedAt }, func(r record) string { return r.ID }),
 		Missing: call.NotFound,
 	}
 	s.summaries = table.New(db, out, spec)
 	spec.From = "calls c left join transcripts t on t.call_id = c.id"
-	spec.Columns = append(spec.Columns,
-		table.Joined("t.text", func(r *record) any { return &r.text }),
-		table.Joined("t.segments", func(r *record) any { return &r.segments }))
+	spec.Columns = func(r *record) table.Columns {
+		return append(columns(r), table.Joined("t.text", &r.text), table.Joined("t.segments", &r.segments))
+	}
 	spec.Save, spec.Context = s.save, s.traced
 	s.rows = table.New(db, out, spec)
 	return s
 }
 
-func columns() []table.Column[record] {
-	return []table.Column[record]{
-		table.Fixed("id", func(r *record) any { return &r.ID }),
-		table.Fixed("agent_id", func(r *record) any { return &r.AgentID }),
-		table.Col("version", func(r *record) any { return &r.Version }),
-		table.Col("status", func(r *record) any { return &r.Status }),
-		table.Col("outcome", func(r *record) any { return &r.Outcome }),
-		table.Col("error_code", func(r *record) any { return &r.errorCode }),
-		table.Col("error_message", func(r *record) any { return &r.message }),
-		table.Col("retryable", func(r *record) any { return &r.retryable }),
-		table.Col("progress", func(r *record) any { return &r.Progress }),
-		table.Col("client_id", func(r *record) any { return &r.Details.ClientID }),
-		table.Col("lead_id", func(r *record) any { return &r.Details.LeadID }),
-		table.Col("call_type", func(r *record) any { return &r.Details.CallType }),
-		table.Col("call_tag", func(r *record) any { return &r.Details.CallTag }),
-		table.Col("language", func(r *record) any { return &r.Details.Language }),
-		table.Col("recorded_at", func(r *record) any { return &r.Details.RecordedAt }),
-		table.Fixed("audio_key", func(r *record) any { return &r.Recording.Key }),
-		table.Fixed("audio_filename", func(r *record) any { return &r.Recording.Filename }),
-		table.Fixed("content_type", func(r *record) any { return &r.Recording.ContentType }),
-		table.Fixed("size_bytes", func(r *record) any { return &r.Recording.SizeBytes }),
-		table.Fixed("sha256", func(r *record) any { return &r.Recording.SHA256 }),
-		table.Col("duration_seconds", func(r *record) any { return &r.DurationSeconds }),
-		table.Col("title", func(r *record) any { return &r.Insights.Title }),
-		table.Col("summary", func(r *record) any { return &r.Insights.Summary }),
-		table.Col("action_items", func(r *record) any { return &r.Insights.ActionItems }),
-		table.Col("sentiment", func(r *record) any { return &r.Insights.Sentiment }),
-		table.Col("key_topics", func(r *record) any { return &r.Insights.KeyTopics }),
-		table.Col("next_step", func(r *record) any { return &r.Insights.NextStep }),
-		table.Col("intent_category", func(r *record) any { return &r.Insights.IntentCategory }),
-		table.Col("intent_confidence", func(r *record) any { return &r.Insights.IntentConfidence }),
-		table.Col("interest_level", func(r *record) any { return &r.Insights.InterestLevel }),
-		table.Col("objections", func(r *record) any { return &r.Insights.Objections }),
-		table.Col("callback_time", func(r *record) any { return &r.Insights.CallbackTime }),
-		table.Col("transcription_model", func(r *record) any { return &r.Models.Transcription }),
-		table.Col("chat_model", func(r *record) any { return &r.Models.Chat }),
-		table.Fixed("created_at", func(r *record) any { return &r.CreatedAt }),
-		table.Col("updated_at", func(r *record) any { return &r.UpdatedAt }),
-		table.Col("completed_at", func(r *record) any { return &r.CompletedAt }),
-		table.Col("lease_epoch", func(r *record) any { return &r.Lease.Epoch }),
-		table.Col("lease_holder", func(r *record) any { return &r.Lease.Holder }),
-		table.Remaining("lease_until", func(r *record) any { return &r.Lease.Left }),
-		table.Col("lease_attempts", func(r *record) any { return &r.Lease.Attempts }),
-		table.Col("lease_failures", func(r *record) any { return &r.Lease.Failures }),
-		table.Fixed("trace", func(r *record) any { return &r.trace }),
+func columns(r *record) table.Columns {
+	return table.Columns{
+		table.Fixed("id", &r.ID), table.Fixed("agent_id", &r.AgentID), table.Col("version", &r.Version), table.Col("status", &r.Status),
+		table.Col("outcome", &r.Outcome), table.Col("error_code", &r.errorCode), table.Col("error_message", &r.message),
+		table.Col("retryable", &r.retryable), table.Col("progress", &r.Progress), table.Col("client_id", &r.Details.ClientID),
+		table.Col("lead_id", &r.Details.LeadID), table.Col("call_type", &r.Details.CallType), table.Col("call_tag", &r.Details.CallTag),
+		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Fixed("audio_key", &r.Recording.Key),
+		table.Fixed("audio_filename", &r.Recording.Filename), table.Fixed("content_type", &r.Recording.ContentType),
+		table.Fixed("size_bytes", &r.Recording.SizeBytes), table.Fixed("sha256", &r.Recording.SHA256),
+		table.Col("duration_seconds", &r.DurationSeconds), table.Col("title", &r.Insights.Title), table.Col("summary", &r.Insights.Summary),
+		table.Col("action_items", &r.Insights.ActionItems), table.Col("sentiment", &r.Insights.Sentiment),
+		table.Col("key_topics", &r.Insights.KeyTopics), table.Col("next_step", &r.Insights.NextStep),
+		table.Col("intent_category", &r.Insights.IntentCategory), table.Col("intent_confidence", &r.Insights.IntentConfidence),
+		table.Col("interest_level", &r.Insights.InterestLevel), table.Col("objections", &r.Insights.Objections),
+		table.Col("callback_time", &r.Insights.CallbackTime), table.Col("transcription_model", &r.Models.Transcription),
+		table.Col("chat_model", &r.Models.Chat), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
+		table.Col("completed_at", &r.CompletedAt), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
+		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),
+		table.Col("lease_failures", &r.Lease.Failures), table.Fixed("trace", &r.trace),
 	}
 }
 

@@ -27,9 +27,10 @@ func newErasures(db *pg.DB) erasures {
 	type erasure = call.Erasure
 	return erasures{table.New(db, nil, table.Spec[erasure]{
 		Name: "erasures",
-		Columns: []table.Column[erasure]{
-			table.Fixed("id", func(e *erasure) any { return &e.ID }),
-			table.Fixed("audio_key", func(e *erasure) any { return &e.AudioKey }),
+		Columns: func(e *erasure) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &e.ID), table.Fixed("audio_key", &e.AudioKey),
+			}
 		},
 		Missing: func() error { return pgx.ErrNoRows },
 	})}

@@ -3,27 +3,23 @@
 package store
 
 import (
-	"embed"
-
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
+	"github.com/convoflow/convoflow/services/calls/internal/store/migrations"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations makes the tables of calls.
-func Migrations() pg.Migrations { return pg.Embedded("calls", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "calls", FS: migrations.Files} }
 
 // Clients is the table clients, copies of what crm owns.
 func Clients(db *pg.DB) *table.Copies[call.Client] {
 	type client = call.Client
-	return table.NewCopies(db, "clients",
-		table.Col("id", func(c *client) any { return &c.ID }),
-		table.Col("version", func(c *client) any { return &c.Version }),
-		table.Col("agent_id", func(c *client) any { return &c.AgentID }),
-		table.Col("deleted", func(c *client) any { return &c.Deleted }))
+	return table.NewCopies(db, "clients", func(c *client) table.Columns {
+		return table.Columns{
+			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("agent_id", &c.AgentID), table.Col("deleted", &c.Deleted),
+		}
+	})
 }
 
 // Revisions reads the versions of the table calls.
@@ -31,10 +27,10 @@ func Revisions(db *pg.DB) call.Revisions {
 	type revision = call.Revision
 	return table.New(db, nil, table.Spec[revision]{
 		Name: "calls",
-		Columns: []table.Column[revision]{
-			table.Fixed("id", func(r *revision) any { return &r.ID }),
-			table.Fixed("agent_id", func(r *revision) any { return &r.AgentID }),
-			table.Fixed("version", func(r *revision) any { return &r.Version }),
+		Columns: func(r *revision) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &r.ID), table.Fixed("agent_id", &r.AgentID), table.Fixed("version", &r.Version),
+			}
 		},
 		Missing: call.NotFound,
 	})

@@ -5,6 +5,7 @@ import (
 	"context"
 
 	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 )
 
@@ -17,17 +18,11 @@ type Agent struct {
 	Active  bool
 }
 
-// Store stores the copies.
-type Store interface {
-	// Upsert stores a copy; one that is not newer than the stored one is ignored.
-	Upsert(ctx context.Context, a Agent) error
-}
-
 // Service follows auth's events.
-type Service struct{ agents Store }
+type Service struct{ agents copies.Store[Agent] }
 
 // NewService makes the service.
-func NewService(agents Store) *Service { return &Service{agents} }
+func NewService(agents copies.Store[Agent]) *Service { return &Service{agents} }
 
 // OnAgentChanged copies the state of an agent.
 func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {

@@ -1,4 +1,4 @@
-// Package feed is what crm listens to.
+// Package feed is the events that crm reads.
 package feed
 
 import (
@@ -10,14 +10,7 @@ import (
 
 // Routes subscribes the services.
 func Routes(c *bus.Consumer, followups *followup.Service, agents *agent.Service) {
-	bus.On(c, events.CallUploaded, followups.OnCallChanged)
-	bus.On(c, events.CallTranscribing, followups.OnCallChanged)
-	bus.On(c, events.TranscriptionCompleted, followups.OnCallChanged)
-	bus.On(c, events.TranscriptionFailed, followups.OnCallChanged)
-	bus.On(c, events.CallUpdated, followups.OnCallChanged)
-	bus.On(c, events.CallDeleted, followups.OnCallDeleted)
-
-	bus.On(c, events.AgentRegistered, agents.OnAgentChanged)
-	bus.On(c, events.AgentUpdated, agents.OnAgentChanged)
-	bus.On(c, events.AgentDeactivated, agents.OnAgentChanged)
+	bus.On(c, followups.OnCallChanged, events.CallUploaded, events.CallTranscribing, events.TranscriptionCompleted, events.TranscriptionFailed, events.CallUpdated)
+	bus.On(c, followups.OnCallDeleted, events.CallDeleted)
+	bus.On(c, agents.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
 }

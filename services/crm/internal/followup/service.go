@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
@@ -36,15 +37,13 @@ const defaultDue = 24 * time.Hour
 // Service is what agents do with their follow-ups.
 type Service struct {
 	followups Store
-	calls     Calls
-	remote    CallsService
+	calls     copies.Of[Call]
 	clock     clock.Clock
 }
 
-// NewService makes the service. It looks for calls among its copies first and asks the calls service for one whose event has
-// not arrived yet.
-func NewService(followups Store, calls Calls, remote CallsService, c clock.Clock) *Service {
-	return &Service{followups, calls, remote, c}
+// NewService makes the service.
+func NewService(followups Store, calls copies.Of[Call], c clock.Clock) *Service {
+	return &Service{followups, calls, c}
 }
 
 // CreateRequest is a follow-up as the dashboard sends it.
@@ -58,7 +57,7 @@ type CreateRequest struct {
 // Learn copies the call of a new follow-up from the calls service when its event has not arrived yet. It goes before Create,
 // outside of its transaction: call_not_found, call_forbidden, or Unavailable while calls does not answer.
 func (s *Service) Learn(ctx context.Context, req CreateRequest) error {
-	return s.learn(ctx, req.CallID)
+	return s.calls.Ensure(ctx, req.CallID)
 }
 
 // Create schedules a follow-up for a call.
@@ -75,7 +74,7 @@ type CreateForCallRequest struct {
 
 // LearnForCall is Learn for CreateForCall.
 func (s *Service) LearnForCall(ctx context.Context, req CreateForCallRequest) error {
-	return s.learn(ctx, req.CallID)
+	return s.calls.Ensure(ctx, req.CallID)
 }
 
 // CreateForCall is Create in the phone app's form.
@@ -92,7 +91,7 @@ func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp
 	if err != nil {
 		return FollowUp{}, err
 	}
-	call, err := s.call(ctx, caller, callID)
+	call, err := s.calls.Get(ctx, caller, callID)
 	if err != nil {
 		return FollowUp{}, err
 	}

@@ -24,17 +24,12 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	type c = client.Client
 	return clients{db: db, Table: table.New(db, out, table.Spec[c]{
 		Name: "clients",
-		Columns: []table.Column[c]{
-			table.Fixed("id", func(c *c) any { return &c.ID }),
-			table.Fixed("agent_id", func(c *c) any { return &c.AgentID }),
-			table.Col("name", func(c *c) any { return &c.Name }),
-			table.Col("email", func(c *c) any { return &c.Email }),
-			table.Col("phone", func(c *c) any { return &c.Phone }),
-			table.Col("company", func(c *c) any { return &c.Company }),
-			table.Col("notes", func(c *c) any { return &c.Notes }),
-			table.Col("version", func(c *c) any { return &c.Version }),
-			table.Fixed("created_at", func(c *c) any { return &c.CreatedAt }),
-			table.Col("updated_at", func(c *c) any { return &c.UpdatedAt }),
+		Columns: func(c *c) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &c.ID), table.Fixed("agent_id", &c.AgentID), table.Col("name", &c.Name), table.Col("email", &c.Email),
+				table.Col("phone", &c.Phone), table.Col("company", &c.Company), table.Col("notes", &c.Notes), table.Col("version", &c.Version),
+				table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
+			}
 		},
 		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),
 		Missing: client.NotFound,

@@ -23,21 +23,13 @@ func FollowUps(db *pg.DB, out *outbox.Outbox) followup.Store {
 	type f = followup.FollowUp
 	return followups{db: db, Table: table.New(db, out, table.Spec[f]{
 		Name: "followups",
-		Columns: []table.Column[f]{
-			table.Fixed("id", func(f *f) any { return &f.ID }),
-			table.Fixed("call_id", func(f *f) any { return &f.CallID }),
-			table.Fixed("client_id", func(f *f) any { return &f.ClientID }),
-			table.Fixed("lead_id", func(f *f) any { return &f.LeadID }),
-			table.Fixed("agent_id", func(f *f) any { return &f.AgentID }),
-			table.Col("due_date", func(f *f) any { return &f.DueDate }),
-			table.Col("task", func(f *f) any { return &f.Task }),
-			table.Col("notes", func(f *f) any { return &f.Notes }),
-			table.Col("status", func(f *f) any { return &f.Status }),
-			table.Fixed("source", func(f *f) any { return &f.Source }),
-			table.Col("version", func(f *f) any { return &f.Version }),
-			table.Fixed("created_at", func(f *f) any { return &f.CreatedAt }),
-			table.Col("updated_at", func(f *f) any { return &f.UpdatedAt }),
-			table.Col("completed_at", func(f *f) any { return &f.CompletedAt }),
+		Columns: func(f *f) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &f.ID), table.Fixed("call_id", &f.CallID), table.Fixed("client_id", &f.ClientID), table.Fixed("lead_id", &f.LeadID),
+				table.Fixed("agent_id", &f.AgentID), table.Col("due_date", &f.DueDate), table.Col("task", &f.Task), table.Col("notes", &f.Notes),
+				table.Col("status", &f.Status), table.Fixed("source", &f.Source), table.Col("version", &f.Version),
+				table.Fixed("created_at", &f.CreatedAt), table.Col("updated_at", &f.UpdatedAt), table.Col("completed_at", &f.CompletedAt),
+			}
 		},
 		Order: table.Order[f]{Keys: []table.Key[f]{
 			{Name: "due_date", Type: "timestamptz", Of: func(f f) any { return f.DueDate }},

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -31,8 +32,8 @@ type stores struct {
 	db        *pg.DB
 	clients   client.Store
 	followups followup.Store
-	calls     followup.Calls
-	agents    agent.Store
+	calls     copies.Store[followup.Call]
+	agents    copies.Store[agent.Agent]
 }
 
 func open(t *testing.T) stores {

@@ -25,22 +25,6 @@ type Client struct {
 	Email   *string
 }
 
-// Agents stores the copies of agents.
-type Agents interface {
-	// Find is false for an agent that no event has named yet.
-	Find(ctx context.Context, id string) (a Agent, ok bool, err error)
-	// Upsert stores a copy; one that is not newer than the stored one is ignored.
-	Upsert(ctx context.Context, a Agent) error
-}
-
-// Clients stores the copies of clients.
-type Clients interface {
-	// Find is false for a client that no event has named yet.
-	Find(ctx context.Context, id string) (c Client, ok bool, err error)
-	// Upsert stores a copy; one that is not newer than the stored one is ignored.
-	Upsert(ctx context.Context, c Client) error
-}
-
 // OnAgentChanged copies the state of an agent.
 func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
 	a := e.Data

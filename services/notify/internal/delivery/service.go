@@ -7,6 +7,7 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/lease"
@@ -83,8 +84,8 @@ type Parts struct {
 	Deliveries Store
 	Jobs       Jobs
 	Endpoints  Endpoints
-	Agents     Agents
-	Clients    Clients
+	Agents     copies.Store[Agent]
+	Clients    copies.Store[Client]
 	Sender     Sender
 	Observer   Observer
 	Clock      clock.Clock
@@ -99,8 +100,8 @@ type Service struct {
 	deliveries Store
 	jobs       Jobs
 	endpoints  Endpoints
-	agents     Agents
-	clients    Clients
+	agents     copies.Store[Agent]
+	clients    copies.Store[Client]
 	sender     Sender
 	observer   Observer
 	clock      clock.Clock

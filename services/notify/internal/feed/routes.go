@@ -1,4 +1,4 @@
-// Package feed is the topics that notify reads.
+// Package feed is the events that notify reads.
 package feed
 
 import (
@@ -10,16 +10,10 @@ import (
 // Routes subscribes the service.
 func Routes(c *bus.Consumer, deliveries *delivery.Service) {
 	// What is delivered.
-	bus.On(c, events.TranscriptionCompleted, deliveries.OnTranscriptionCompleted)
-	bus.On(c, events.FollowUpScheduled, deliveries.OnFollowUpScheduled)
-
-	// Names and e-mails of agents, for payloads.
-	bus.On(c, events.AgentRegistered, deliveries.OnAgentChanged)
-	bus.On(c, events.AgentUpdated, deliveries.OnAgentChanged)
-	bus.On(c, events.AgentDeactivated, deliveries.OnAgentChanged)
-
-	// Names, phones and e-mails of clients, for payloads.
-	bus.On(c, events.ClientCreated, deliveries.OnClientChanged)
-	bus.On(c, events.ClientUpdated, deliveries.OnClientChanged)
-	bus.On(c, events.ClientDeleted, deliveries.OnClientDeleted)
+	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted)
+	bus.On(c, deliveries.OnFollowUpScheduled, events.FollowUpScheduled)
+	// The people in its payloads.
+	bus.On(c, deliveries.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
+	bus.On(c, deliveries.OnClientChanged, events.ClientCreated, events.ClientUpdated)
+	bus.On(c, deliveries.OnClientDeleted, events.ClientDeleted)
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -43,50 +42,37 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Se
 	s := &deliveries{db: db, jobs: jobs, tel: tel}
 	spec := table.Spec[d]{
 		Name: "deliveries",
-		Columns: []table.Column[d]{
-			table.Fixed("id", func(d *d) any { return &d.ID }),
-			table.Fixed("endpoint_id", func(d *d) any { return &d.EndpointID }),
-			table.Fixed("event", func(d *d) any { return &d.Event }),
-			table.Fixed("event_id", func(d *d) any { return &d.EventID }),
-			table.Fixed("event_time", func(d *d) any { return &d.EventTime }),
-			table.Fixed("call_id", func(d *d) any { return &d.CallID }),
-			table.Col("status", func(d *d) any { return &d.Status }),
-			table.Col("reason", func(d *d) any { return &d.Reason }),
-			// What is due is written by the database's clock and shown as the time that this gave.
-			table.Remaining("next_attempt_at", func(d *d) any { return &d.NextAttemptIn }),
-			table.Joined("next_attempt_at", func(d *d) any { return &d.NextAttemptAt }),
-			table.Col("lease_epoch", func(d *d) any { return &d.Epoch }),
-			table.Col("lease_holder", func(d *d) any { return &d.Holder }),
-			table.Remaining("lease_until", func(d *d) any { return &d.Left }),
-			table.Col("attempts", func(d *d) any { return &d.Attempts }),
-			table.Col("failures", func(d *d) any { return &d.Failures }),
-			table.Fixed("created_at", func(d *d) any { return &d.CreatedAt }),
-			table.Col("delivered_at", func(d *d) any { return &d.DeliveredAt }),
-			table.Col("updated_at", func(d *d) any { return &d.UpdatedAt }),
+		Columns: func(d *d) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &d.ID), table.Fixed("endpoint_id", &d.EndpointID), table.Fixed("event", &d.Event),
+				table.Fixed("event_id", &d.EventID), table.Fixed("event_time", &d.EventTime), table.Fixed("call_id", &d.CallID),
+				table.Col("status", &d.Status), table.Col("reason", &d.Reason),
+				// What is due is written by the database's clock and shown as the time that this gave.
+				table.Remaining("next_attempt_at", &d.NextAttemptIn), table.Joined("next_attempt_at", &d.NextAttemptAt),
+				table.Col("lease_epoch", &d.Epoch), table.Col("lease_holder", &d.Holder), table.Remaining("lease_until", &d.Left),
+				table.Col("attempts", &d.Attempts), table.Col("failures", &d.Failures), table.Fixed("created_at", &d.CreatedAt),
+				table.Col("delivered_at", &d.DeliveredAt), table.Col("updated_at", &d.UpdatedAt),
+			}
 		},
 		Order:   table.Newest(func(d d) time.Time { return d.CreatedAt }, func(d d) string { return d.ID }),
 		Missing: delivery.NotFound,
 	}
 	s.listed = table.New(db, nil, spec)
-	spec.Columns = slices.Concat(spec.Columns, []table.Column[d]{
-		table.Fixed("data", func(d *d) any { return (*[]byte)(&d.Data) }),
-		table.Col("body", func(d *d) any { return &d.Body }),
-		table.Fixed("trace", func(d *d) any { return &d.Trace }),
-	})
+	listed := spec.Columns
+	spec.Columns = func(d *d) table.Columns {
+		return append(listed(d), table.Fixed("data", (*[]byte)(&d.Data)), table.Col("body", &d.Body), table.Fixed("trace", &d.Trace))
+	}
 	spec.Save = s.save
 	spec.Context = func(ctx context.Context, d *d) context.Context { return tel.Extract(ctx, d.Trace) }
 	s.Table = table.New(db, out, spec)
 	s.attempts = table.New(db, nil, table.Spec[a]{
 		Name: "attempts",
-		Columns: []table.Column[a]{
-			table.Fixed("delivery_id", func(a *a) any { return &a.deliveryID }),
-			table.Fixed("number", func(a *a) any { return &a.Number }),
-			table.Fixed("started_at", func(a *a) any { return &a.StartedAt }),
-			table.Fixed("latency_ms", func(a *a) any { return &a.LatencyMS }),
-			table.Fixed("status_code", func(a *a) any { return &a.StatusCode }),
-			table.Fixed("error", func(a *a) any { return &a.Error }),
-			table.Fixed("answer", func(a *a) any { return &a.Excerpt }),
-			table.Fixed("trace_id", func(a *a) any { return &a.TraceID }),
+		Columns: func(a *a) table.Columns {
+			return table.Columns{
+				table.Fixed("delivery_id", &a.deliveryID), table.Fixed("number", &a.Number), table.Fixed("started_at", &a.StartedAt),
+				table.Fixed("latency_ms", &a.LatencyMS), table.Fixed("status_code", &a.StatusCode), table.Fixed("error", &a.Error),
+				table.Fixed("answer", &a.Excerpt), table.Fixed("trace_id", &a.TraceID),
+			}
 		},
 	})
 	return s

@@ -32,17 +32,12 @@ func Endpoints(db *pg.DB, box *seal.Box) *endpoints {
 	type row = endpointRow
 	return &endpoints{box: box, table: table.New(db, nil, table.Spec[row]{
 		Name: "endpoints",
-		Columns: []table.Column[row]{
-			table.Fixed("id", func(r *row) any { return &r.ID }),
-			table.Col("url", func(r *row) any { return &r.url }),
-			table.Col("secrets", func(r *row) any { return &r.secrets }),
-			table.Col("events", func(r *row) any { return &r.Events }),
-			table.Col("profile", func(r *row) any { return &r.Profile }),
-			table.Col("enabled", func(r *row) any { return &r.Enabled }),
-			table.Col("disabled_reason", func(r *row) any { return &r.DisabledReason }),
-			table.Fixed("origin", func(r *row) any { return &r.Origin }),
-			table.Fixed("created_at", func(r *row) any { return &r.CreatedAt }),
-			table.Col("updated_at", func(r *row) any { return &r.UpdatedAt }),
+		Columns: func(r *row) table.Columns {
+			return table.Columns{
+				table.Fixed("id", &r.ID), table.Col("url", &r.url), table.Col("secrets", &r.secrets), table.Col("events", &r.Events),
+				table.Col("profile", &r.Profile), table.Col("enabled", &r.Enabled), table.Col("disabled_reason", &r.DisabledReason),
+				table.Fixed("origin", &r.Origin), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
+			}
 		},
 		Order: table.Order[row]{Keys: []table.Key[row]{
 			{Name: "created_at", Type: "timestamptz", Of: func(r row) any { return r.CreatedAt }},

@@ -3,36 +3,32 @@
 package store
 
 import (
-	"embed"
-
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+	"github.com/convoflow/convoflow/services/notify/internal/store/migrations"
 )
 
-//go:embed migrations/*.sql
-var files embed.FS
-
 // Migrations makes the tables of notify.
-func Migrations() pg.Migrations { return pg.Embedded("notify", files) }
+func Migrations() pg.Migrations { return pg.Migrations{Name: "notify", FS: migrations.Files} }
 
 // Agents is the table agents, copies of what auth owns.
 func Agents(db *pg.DB) *table.Copies[delivery.Agent] {
 	type agent = delivery.Agent
-	return table.NewCopies(db, "agents",
-		table.Col("id", func(a *agent) any { return &a.ID }),
-		table.Col("version", func(a *agent) any { return &a.Version }),
-		table.Col("name", func(a *agent) any { return &a.Name }),
-		table.Col("email", func(a *agent) any { return &a.Email }))
+	return table.NewCopies(db, "agents", func(a *agent) table.Columns {
+		return table.Columns{
+			table.Col("id", &a.ID), table.Col("version", &a.Version), table.Col("name", &a.Name), table.Col("email", &a.Email),
+		}
+	})
 }
 
 // Clients is the table clients, copies of what crm owns.
 func Clients(db *pg.DB) *table.Copies[delivery.Client] {
 	type client = delivery.Client
-	return table.NewCopies(db, "clients",
-		table.Col("id", func(c *client) any { return &c.ID }),
-		table.Col("version", func(c *client) any { return &c.Version }),
-		table.Col("name", func(c *client) any { return &c.Name }),
-		table.Col("phone", func(c *client) any { return &c.Phone }),
-		table.Col("email", func(c *client) any { return &c.Email }))
+	return table.NewCopies(db, "clients", func(c *client) table.Columns {
+		return table.Columns{
+			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("name", &c.Name), table.Col("phone", &c.Phone),
+			table.Col("email", &c.Email),
+		}
+	})
 }
