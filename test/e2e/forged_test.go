@@ -426,8 +426,8 @@ func wrongClaims(i *issuer) map[string]string {
 	claims("jti", nil, "", "x", 1)
 	claims("role", nil, "", "root", "Admin", "admin ", []string{"admin"}, true, 1, object{"admin": true})
 	claims("exp", nil, "", "never", "9999999999", true, []int64{at(time.Hour)}, 0, 1, -1, -1<<53, at(-time.Minute))
-	claims("nbf", nil, "", "now", true, at(time.Minute), at(24*time.Hour))
-	claims("iat", nil, "", "now", true, at(time.Minute), at(24*time.Hour))
+	claims("nbf", nil, "", "now", true, at(time.Hour), at(24*time.Hour)) // an hour: the tokens are sent minutes later on a busy machine
+	claims("iat", nil, "", "now", true, at(time.Hour), at(24*time.Hour))
 	text := i.claimsText()
 	tail := func(members string) string { return strings.TrimSuffix(text, "}") + "," + members + "}" }
 	for name, spelling := range map[string]string{

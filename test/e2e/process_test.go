@@ -22,7 +22,7 @@ const (
 	// stopTimeout is how long a process may take to stop. On an idle machine it takes 10 s at most.
 	stopTimeout = 2 * time.Minute
 	// commandTimeout is how long a command may run. The longest is a demo with the offline recognizer.
-	commandTimeout = 10 * time.Minute
+	commandTimeout = 20 * time.Minute
 )
 
 // process is a running program. On Linux the kernel kills it when the test binary exits. The caller of launch must end it in a

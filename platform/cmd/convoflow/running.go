@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	readyTimeout = 30 * time.Second
+	readyTimeout = 2 * time.Minute // a busy machine takes a while
 	logLimit     = 50 << 20 // bytes; a start renames a larger log and begins a new one
 )
 
