@@ -19,7 +19,7 @@ const root = ".." // of the repository
 // secretName matches settings that must come from files.
 var secretName = regexp.MustCompile(`(KEY|SECRET|PASSWORD|TOKEN|DATABASE_URL|WEBHOOK_URL)$`)
 
-// composeProject loads the file as docker compose does, with the specification's schema and without variables of the shell.
+// composeProject loads the file as docker compose does, against the specification's schema, with nothing set in the shell.
 func composeProject(t *testing.T) *types.Project {
 	options, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithConsistency(true))
 	require.NoError(t, err)
@@ -28,7 +28,7 @@ func composeProject(t *testing.T) *types.Project {
 	return project
 }
 
-func TestComposeServicesAreHardenedAndHaveHealthChecks(t *testing.T) {
+func TestComposeServicesAreHardenedAndWatched(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
 	require.Len(t, project.Services, 7)
@@ -64,33 +64,33 @@ func TestComposePublishesOnlyTheGateway(t *testing.T) {
 	}
 	require.True(t, project.Networks["inside"].Internal)
 	for _, name := range []string{"postgres", "kafka", "auth", "crm"} {
-		require.Equal(t, []string{"inside"}, slices.Collect(maps.Keys(project.Services[name].Networks)), "%s needs no external network", name)
+		require.Equal(t, []string{"inside"}, slices.Collect(maps.Keys(project.Services[name].Networks)), "%s needs no way out", name)
 	}
 }
 
 func TestComposeSecretsComeFromFiles(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
-	created := makeSecrets(t)
+	made := makeSecrets(t)
 	for name, s := range project.Services {
-		granted := map[string]bool{}
+		given := map[string]bool{}
 		for _, secret := range s.Secrets {
-			granted["/run/secrets/"+secret.Source] = true
+			given["/run/secrets/"+secret.Source] = true
 		}
 		for key, value := range s.Environment {
 			require.False(t, secretName.MatchString(key) && value != nil, "%s: %s is not in a file", name, key)
 			if file, isFile := strings.CutSuffix(key, "_FILE"); isFile {
-				require.True(t, granted[*value], "%s: %s names a file that is not one of its secrets", name, file)
+				require.True(t, given[*value], "%s: %s names a file that is no secret of it", name, file)
 			}
 		}
 	}
 	for name, secret := range project.Secrets {
-		require.FileExists(t, secret.File+".example", "there is an example of %s", name)
-		require.FileExists(t, filepath.Join(created, name), "make-secrets creates %s", name)
+		require.FileExists(t, secret.File+".example", "an example shows the form of %s", name)
+		require.FileExists(t, filepath.Join(made, name), "make-secrets makes %s", name)
 	}
-	entries, err := os.ReadDir(created)
+	entries, err := os.ReadDir(made)
 	require.NoError(t, err)
-	require.Len(t, entries, len(project.Secrets), "make-secrets creates nothing else")
+	require.Len(t, entries, len(project.Secrets), "make-secrets makes nothing else")
 }
 
 func TestComposeStartsInOrder(t *testing.T) {
@@ -108,7 +108,7 @@ func TestComposeStartsInOrder(t *testing.T) {
 	}
 }
 
-func TestOnlyCallsMountsTheRecordingsInCompose(t *testing.T) {
+func TestComposeMountsRecordingsInCallsOnly(t *testing.T) {
 	t.Parallel()
 	for name, s := range composeProject(t).Services {
 		for _, v := range s.Volumes {

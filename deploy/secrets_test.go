@@ -11,7 +11,7 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 )
 
-// makeSecrets runs docker/make-secrets with a new directory and returns it.
+// makeSecrets runs docker/make-secrets on a new directory.
 func makeSecrets(t *testing.T, environ ...string) string {
 	dir := t.TempDir()
 	cmd := exec.CommandContext(t.Context(), "docker/make-secrets", dir)
@@ -27,7 +27,7 @@ func readSecret(t *testing.T, dir, name string) string {
 	return string(raw)
 }
 
-func TestMakeSecretsDoesNotReplaceSecrets(t *testing.T) {
+func TestMakeSecretsDoesNotOverwrite(t *testing.T) {
 	t.Parallel()
 	dir := makeSecrets(t)
 	key := readSecret(t, dir, "secret_key")
@@ -42,5 +42,5 @@ func TestMakeSecretsDoesNotReplaceSecrets(t *testing.T) {
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	require.Equal(t, key, readSecret(t, dir, "secret_key"))
-	require.Equal(t, "sk-test\n", readSecret(t, dir, "openai_api_key"), "an empty secret is filled in later")
+	require.Equal(t, "sk-test\n", readSecret(t, dir, "openai_api_key"), "an empty one is filled in later")
 }

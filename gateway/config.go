@@ -65,8 +65,8 @@ const (
 	h2c   = "h2c"
 )
 
-// Defaults is a gateway on port 8000 that accepts recordings up to 100 MB. An app that polls a call sends 20 requests a
-// minute.
+// Defaults returns the configuration of a gateway on port 8000 that accepts recordings up to 100 MB. An app that polls a call
+// sends 20 requests a minute.
 func Defaults() Config {
 	return Config{
 		HTTP:           run.HTTPConfig{Addr: ":8000"},
@@ -88,9 +88,7 @@ func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Log.Check(), c.Kafka.Check(), c.Access.Check(), c.Rates.check(), c.Upstreams.check())
 	for name, address := range map[string]string{"CALLS_URL": c.CallsURL, "CRM_URL": c.CRMURL, "NOTIFY_URL": c.NotifyURL} {
-		if !conf.IsOrigin(address) {
-			problems = append(problems, fmt.Sprintf("%s must be where the service listens, such as http://%s:8080", name, strings.ToLower(strings.TrimSuffix(name, "_URL"))))
-		}
+		problems = append(problems, conf.CheckOrigin(name, address, "http://"+strings.ToLower(strings.TrimSuffix(name, "_URL"))+":8080")...)
 	}
 	if c.MaxAudioSizeMB < 1 || c.MaxAudioSizeMB > 4096 {
 		problems = append(problems, "MAX_AUDIO_SIZE_MB must be between 1 and 4096")

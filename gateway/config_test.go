@@ -25,7 +25,7 @@ func TestEveryInvalidSettingIsReported(t *testing.T) {
 		`ALLOWED_HOSTS: "https://a.example.com" is not a host name without scheme and port`,
 		"ALLOWED_ORIGINS must name each origin: * would let any web page act for a logged-in agent",
 		`ALLOWED_ORIGINS: "https://app.example.com/x" is not an origin such as https://app.example.com`,
-		"AUTH_URL must be where auth listens, such as http://auth:8080",
+		"AUTH_URL is not set: such as http://auth:8080",
 		"CALLS_URL must be where the service listens, such as http://calls:8080",
 		"KAFKA_BROKERS is not set: host:port, comma-separated",
 		"LOG_FORMAT must be json or text",

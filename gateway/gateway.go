@@ -32,7 +32,8 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 			g.Close()
 		}
 	}()
-	recorder, err := record.New(tel)
+	c := clock.System{}
+	recorder, err := record.New(c, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +42,7 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 		return nil, err
 	}
 	g.Defer("kafka", kafka.Close)
-	callers := access.New(cfg.Access, api.Sessions(), kafka, clock.System{}, tel)
+	callers := access.New(cfg.Access, api.Sessions(), kafka, c, tel)
 	upstreams, err := connect(cfg, g, tel)
 	if err != nil {
 		return nil, err
@@ -50,7 +51,8 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	if err != nil {
 		return nil, err
 	}
-	router, err := newRouter(cfg, callers.Authenticate, upstreams, pages{contract: contract, ready: readiness(upstreams, callers), tel: tel})
+	own := pages{contract: contract, ready: readiness(upstreams, callers), clock: c, tel: tel}
+	router, err := newRouter(cfg, callers.Authenticate, upstreams, own)
 	if err != nil {
 		return nil, err
 	}
@@ -74,11 +76,11 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	callers.Join(g)
 	g.Add("admin", admin)
 	g.Add("api", server)
-	// The services are not asked whether they are ready, as GET /ready does: the gateway must stay reachable while one is down.
+	// Unlike GET /ready, it does not check the services: the gateway must remain reachable while one is down.
 	return run.NewApp(g, server, callers.Ready), nil
 }
 
-// connect makes the upstream of each service.
+// connect returns the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
 	metrics, err := proxy.NewMetrics(tel.Metrics)
 	if err != nil {

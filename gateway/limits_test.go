@@ -95,7 +95,7 @@ func TestAnEndedSessionIsRefused(t *testing.T) {
 	}, timeout, 5*time.Millisecond)
 }
 
-// A new gateway knows the sessions that ended before it started. Until it does, it refuses every token.
+// A new gateway reads the sessions that ended before it started. Until then it refuses every token.
 func TestAStartingGatewayReadsPastSessionEnds(t *testing.T) {
 	t.Parallel()
 	ended := newCaller()
@@ -300,7 +300,7 @@ func TestInvalidResponses(t *testing.T) {
 	}
 }
 
-// Clients that leave in the middle of their body do not open the breaker.
+// Clients that disconnect while sending their body do not open the breaker.
 func TestClientErrorsDoNotOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)

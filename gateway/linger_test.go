@@ -119,7 +119,7 @@ func TestAnEarlyResponseDoesNotWaitForTheBody(t *testing.T) {
 }
 
 // A client that waits for 100 Continue gets the final status instead.
-func TestARefusalComesInsteadOf100Continue(t *testing.T) {
+func TestARefusalIsSentInsteadOf100Continue(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
 	for name, c := range map[string]struct {

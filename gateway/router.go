@@ -22,16 +22,16 @@ import (
 
 const compressFrom = 1 << 10 // bytes of JSON
 
-// newRates makes the rate limits of each class.
-func newRates(r Rates, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
+// newRates returns the rate limits of each class.
+func newRates(r Rates, c clock.Clock, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
 	limited := guard.NewLimited()
 	if err := tel.Metrics.Register(limited); err != nil {
 		return nil, fmt.Errorf("register the metric of rate limits: %w", err)
 	}
-	rates := map[openapi.Class]*guard.Rate{openapi.Login: guard.NewRate(string(openapi.Login), 0, r.Login, limited, clock.System{})}
+	rates := map[openapi.Class]*guard.Rate{openapi.Login: guard.NewRate(string(openapi.Login), 0, r.Login, limited, c)}
 	perClass := map[openapi.Class]int{openapi.Upload: r.Upload, openapi.Read: r.Read, openapi.Write: r.Write, openapi.Analytics: r.Analytics}
-	for c, perAgent := range perClass {
-		rates[c] = guard.NewRate(string(c), perAgent, perAgent*r.AddressFactor, limited, clock.System{})
+	for class, perAgent := range perClass {
+		rates[class] = guard.NewRate(string(class), perAgent, perAgent*r.AddressFactor, limited, c)
 	}
 	return rates, nil
 }
@@ -52,16 +52,17 @@ func compressed(plain, zipped http.Handler) http.Handler {
 type pages struct {
 	contract []byte
 	ready    map[string]run.Ready
+	clock    clock.Clock
 	tel      telemetry.Set
 }
 
-// newRouter makes the handler of all routes.
+// newRouter returns the handler of all routes.
 func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
 	table, err := routes(p.contract, int64(cfg.MaxAudioSizeMB)<<20)
 	if err != nil {
 		return nil, fmt.Errorf("read the routes from the contract: %w", err)
 	}
-	rates, err := newRates(cfg.Rates, p.tel)
+	rates, err := newRates(cfg.Rates, p.clock, p.tel)
 	if err != nil {
 		return nil, err
 	}
@@ -81,10 +82,15 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 	for _, rt := range table {
 		// The gateway's own pages are mostly requested by probes, so they are logged at debug level.
 		name, level, handler := rt.ID, slog.LevelDebug, own[rt.ID]
-		if handler == nil {
-			name, level, handler = "gateway."+rt.ID, slog.LevelInfo, upstreams[rt.service].Buffered(rt.timeout)
-			if rt.timeout == openapi.Streamed {
-				handler = upstreams[rt.service].Stream()
+		if upstream := upstreams[rt.service]; handler == nil {
+			name, level = "gateway."+rt.ID, slog.LevelInfo
+			switch {
+			case upstream == nil:
+				return nil, fmt.Errorf("operation %s: the gateway knows no service %q", rt.ID, rt.service)
+			case rt.timeout == openapi.Streamed:
+				handler = upstream.Stream()
+			default:
+				handler = upstream.Buffered(rt.timeout)
 			}
 		}
 		if rt.timeout != openapi.Streamed {

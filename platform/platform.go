@@ -232,7 +232,7 @@ func (p *Platform) startInbox(_ context.Context, s secrets) error {
 	if !p.embedded.webhooks {
 		return nil
 	}
-	in, err := inbox.Open(filepath.Join(p.options.DataDir, "inbox.jsonl"), s.InboxToken, s.InboxSecret)
+	in, err := inbox.Open(filepath.Join(p.options.DataDir, "inbox.jsonl"), s.InboxToken, s.InboxSecret, clock.System{})
 	if err != nil {
 		return err
 	}

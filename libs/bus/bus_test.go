@@ -15,7 +15,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
-	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/fault"
@@ -44,11 +44,8 @@ type service struct {
 func start(t *testing.T) service {
 	t.Helper()
 	tel := telemetry.Nop()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 5}, "unused", tel)
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations(), inbox.Migrations()))
-	_, err = db.Pool().Exec(t.Context(), `create table applied (id bigint generated always as identity, event_id text, name text)`)
+	db := pgtest.Open(t, outbox.Migrations(), inbox.Migrations())
+	_, err := db.Pool().Exec(t.Context(), `create table applied (id bigint generated always as identity, event_id text, name text)`)
 	require.NoError(t, err)
 	brokers := bustest.Broker(t)
 	k, err := bus.Connect(bus.Config{Brokers: brokers, Partitions: 3, Mechanism: "none"}, eventtest.Topics())
@@ -75,7 +72,7 @@ func (s service) consumer(t *testing.T, handle func(context.Context, event.Recei
 	tel := telemetry.Nop()
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
-	c := bus.NewConsumer(s.kafka, "test", inbox.New(s.db), chain, tel)
+	c := bus.NewConsumer(s.kafka, "test", inbox.New(s.db), chain, clock.System{}, tel)
 	bus.On(c, handle, eventtest.ThingChanged)
 	return c
 }

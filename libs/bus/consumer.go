@@ -59,9 +59,9 @@ const (
 )
 
 // NewConsumer returns a consumer without handlers; On adds them. group is the service's name.
-func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, tel telemetry.Set) *Consumer {
+func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Clock, tel telemetry.Set) *Consumer {
 	return &Consumer{
-		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: clock.System{},
+		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: c,
 		handlers: map[string]handler{}, catalog: catalogOf(k.topics),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
 		delay:   prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "convoflow_consumer_delay_seconds", Help: "Age of the newest handled event when its effect was committed.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic"}),

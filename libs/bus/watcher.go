@@ -40,9 +40,9 @@ var ErrBehind = errors.New("the backlog of a topic has not been read yet")
 
 // NewWatcher returns a watcher without handlers; Watch adds them. Its backlog is every event that was published in the
 // lookback period before Run.
-func NewWatcher(k *Kafka, topic string, lookback time.Duration, tel telemetry.Set) *Watcher {
+func NewWatcher(k *Kafka, topic string, lookback time.Duration, c clock.Clock, tel telemetry.Set) *Watcher {
 	return &Watcher{
-		kafka: k, topic: topic, lookback: lookback, tel: tel, clock: clock.System{}, handlers: map[string]func(event.Event) error{},
+		kafka: k, topic: topic, lookback: lookback, tel: tel, clock: c, handlers: map[string]func(event.Event) error{},
 		delay: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name:        "convoflow_watcher_delay_seconds",
 			Help:        "Age of the newest watched event when this process handled it.",

@@ -11,6 +11,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -62,7 +63,7 @@ func TestEveryWatcherReceivesTheBacklogAndNewEvents(t *testing.T) {
 	for i := range recorders {
 		tel := telemetry.Nop()
 		tel.Log = slog.New(slog.NewTextHandler(t.Output(), nil))
-		w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, tel)
+		w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, clock.System{}, tel)
 		bus.Watch(w, eventtest.ThingChanged, recorders[i].on)
 		require.ErrorIs(t, w.Ready(t.Context()), bus.ErrBehind)
 		service{}.run(t, w)
@@ -82,7 +83,7 @@ func TestAWatcherSkipsEventsBeforeItsLookback(t *testing.T) {
 	old := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{old}))
 	var events recorder
-	w := bus.NewWatcher(k, eventtest.ThingsTopic, -time.Hour, telemetry.Nop()) // a lookback that begins in an hour
+	w := bus.NewWatcher(k, eventtest.ThingsTopic, -time.Hour, clock.System{}, telemetry.Nop()) // a lookback that begins in an hour
 	bus.Watch(w, eventtest.ThingChanged, events.on)
 	service{}.run(t, w)
 	require.Eventually(t, func() bool { return w.CaughtUp() }, time.Minute, time.Millisecond)
@@ -106,13 +107,13 @@ func TestAWatcherSurvivesBadMessagesAndABrokerOutage(t *testing.T) {
 	good := sessionEnd()
 	require.NoError(t, k.Publish(t.Context(), []outbox.Message{good}))
 	var events recorder
-	w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, telemetry.Nop())
+	w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, clock.System{}, telemetry.Nop())
 	bus.Watch(w, eventtest.ThingChanged, events.on)
 	service{}.run(t, w)
 	require.Eventually(t, w.CaughtUp, time.Minute, time.Millisecond)
 	require.Equal(t, []string{good.Key}, events.received())
 
-	down := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), eventtest.ThingsTopic, time.Hour, telemetry.Nop())
+	down := bus.NewWatcher(connect(t, []string{"127.0.0.1:1"}), eventtest.ThingsTopic, time.Hour, clock.System{}, telemetry.Nop())
 	stop := service{}.run(t, run.Func(down.Run))
 	require.False(t, down.CaughtUp())
 	stop()

@@ -1,4 +1,8 @@
 // Package clock is the only place that reads the time, so that tests can set it. It refuses timers and time zones.
+//
+// A Clock is handed to what needs it, and the root of a process makes the System. Only a time that something else compares with
+// the real time is taken from System in place: deadlines of sockets and contexts, sweeps that a timer starts, the beginning of a
+// span, and the next retry of a job.
 package clock
 
 import (

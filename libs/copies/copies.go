@@ -18,7 +18,7 @@ type Store[T any] interface {
 }
 
 // Fetch reads an object from its owner with the token of ctx's caller. The copy that it returns has version 0, so that the first
-// event replaces it. It fails with the owner's NotFound, Forbidden or Unauthenticated fault, and otherwise with Unavailable.
+// event replaces it. It fails with the owner's NotFound or Forbidden fault, and otherwise with Unavailable.
 type Fetch[T any] func(ctx context.Context, id string) (T, error)
 
 // Object is a copy that belongs to an agent.

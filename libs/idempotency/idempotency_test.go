@@ -11,7 +11,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/idempotency"
@@ -30,11 +29,8 @@ type service struct {
 
 func start(t *testing.T) service {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 8}, "unused", telemetry.Nop())
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), idempotency.Migrations()))
-	_, err = db.Pool().Exec(t.Context(), `create table things (id bigint generated always as identity, name text)`)
+	db := pgtest.Open(t, idempotency.Migrations())
+	_, err := db.Pool().Exec(t.Context(), `create table things (id bigint generated always as identity, name text)`)
 	require.NoError(t, err)
 	return service{db, idempotency.New(db)}
 }

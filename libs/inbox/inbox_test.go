@@ -9,7 +9,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/inbox"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -21,10 +20,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 func start(t *testing.T) (*pg.DB, *inbox.Inbox) {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 8}, "unused", telemetry.Nop())
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), inbox.Migrations()))
+	db := pgtest.Open(t, inbox.Migrations())
 	return db, inbox.New(db)
 }
 

@@ -66,7 +66,7 @@ type Work func(ctx context.Context, a Args) error
 // Limits are the limits of one kind in one process.
 type Limits struct {
 	Workers int           // concurrent jobs
-	Timeout time.Duration // of one job; its context ends after it
+	Timeout time.Duration // of one job; its context ends after it. River looks for lost jobs after the longest timeout of all kinds
 }
 
 const (
@@ -182,12 +182,15 @@ func (q *Queue) in(ctx context.Context, d time.Duration) (at time.Time, err erro
 	return at, nil
 }
 
-// Abandoned lists up to limit jobs of a kind that a process fetched at least 30 s ago and that still count as running. If the
-// process died before it began a job, the row has the job's epoch and no holder; lease.Requeue then requests another job.
-func (q *Queue) Abandoned(ctx context.Context, k Kind, limit int) ([]Args, error) {
+// Abandoned lists up to limit jobs of a kind that a process fetched at least 30 s ago and never began, because it died. table is
+// the table with the leases of the jobs: a job that was not begun has the epoch of its row, and the row has no holder.
+// lease.Requeue then requests another job.
+func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) ([]Args, error) {
 	rows, err := q.db.Conn(ctx).Query(ctx, `
-		select args->>'id', (args->>'epoch')::bigint from river_job
-		where state = 'running' and kind = $1 and attempted_at < now() - $2::interval order by attempted_at limit $3`,
+		select args->>'id', t.lease_epoch from river_job join `+table+` t on t.id = (args->>'id')::uuid
+		where state = 'running' and kind = $1 and attempted_at < now() - $2::interval
+			and t.lease_epoch = (args->>'epoch')::bigint and t.lease_holder is null
+		order by attempted_at limit $3`,
 		string(k), abandonedAfter, limit)
 	if err != nil {
 		return nil, fmt.Errorf("list abandoned jobs: %w", err)

@@ -16,8 +16,10 @@ import (
 // stop waits for a renewal in progress and reports whether the lease was lost.
 func Keep(ctx context.Context, sinceRenewal func() time.Duration, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
 	work, cancel := context.WithCancelCause(ctx)
+	expiry := time.AfterFunc(ttl-sinceRenewal(), func() { cancel(ErrSuperseded) })
 	var loop sync.WaitGroup
 	loop.Go(func() {
+		defer expiry.Stop()
 		ticker := time.NewTicker(every)
 		defer ticker.Stop()
 		for {
@@ -27,13 +29,10 @@ func Keep(ctx context.Context, sinceRenewal func() time.Duration, ttl, every tim
 			case <-ticker.C:
 			}
 			sinceSent := clock.Stopwatch()
-			renewing, done := context.WithTimeout(work, ttl-min(ttl, sinceRenewal()))
-			err := renew(renewing)
-			done()
-			switch {
+			switch err := renew(work); {
 			case err == nil:
-				sinceRenewal = sinceSent
-			case errors.Is(err, ErrSuperseded), sinceRenewal() >= ttl:
+				expiry.Reset(ttl - sinceSent())
+			case errors.Is(err, ErrSuperseded):
 				cancel(ErrSuperseded)
 				return
 			}

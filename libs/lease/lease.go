@@ -64,15 +64,6 @@ func (l *Lease) Check(epoch int64) error {
 	return nil
 }
 
-// Renew extends the lease of the worker with this epoch to ttl from now. It fails like Check.
-func (l *Lease) Renew(epoch int64, ttl time.Duration) error {
-	if err := l.Check(epoch); err != nil {
-		return err
-	}
-	l.Left = &ttl
-	return nil
-}
-
 // End ends the work of the worker with this epoch. It fails like Check.
 func (l *Lease) End(epoch int64) error {
 	if err := l.Check(epoch); err != nil {

@@ -84,13 +84,6 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 					m.check(t, before)
 				}
 			},
-			"renew": func(t *rapid.T) {
-				e, before := epoch(t), m.lease
-				if do(t, e == m.worker && e != 0, func() error { return m.lease.Renew(e, ttl) }) {
-					require.Equal(t, ttl, *m.lease.Left)
-					m.check(t, before)
-				}
-			},
 			"end": func(t *rapid.T) {
 				e, before := epoch(t), m.lease
 				if do(t, e == m.worker && e != 0, func() error { return m.lease.End(e) }) {
@@ -206,6 +199,13 @@ func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
 		<-work.Done()
 		require.LessOrEqual(t, began(), 4*time.Second+ttl)
 		require.True(t, stop())
+	})
+	synctest.Test(t, func(t *testing.T) {
+		began := clock.Stopwatch()
+		work, _ := lease.Keep(t.Context(), began, ttl, 3*time.Second, func(context.Context) error { return errors.New("connection refused") })
+		<-work.Done()
+		require.Equal(t, ttl, began(), "not at the next renewal, which is later")
+		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
 	})
 	synctest.Test(t, func(t *testing.T) {
 		began := clock.Stopwatch()

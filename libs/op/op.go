@@ -96,12 +96,5 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 	span.End()
 }
 
-// Endpoint returns a service's method as a go-kit endpoint. The request must be a Req.
-func Endpoint[Req, Res any](method func(context.Context, Req) (Res, error)) endpoint.Endpoint {
-	return func(ctx context.Context, request any) (any, error) {
-		return method(ctx, request.(Req))
-	}
-}
-
 // Classify turns an adapter's error into a fault, with the function passed to NewChain.
 func (c *Chain) Classify(err error) error { return c.classify(err) }

@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -34,10 +33,7 @@ func thing(n int) event.Event {
 func start(t *testing.T) (*pg.DB, *outbox.Outbox, telemetry.Set) {
 	t.Helper()
 	tel := telemetry.Nop()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(pgtest.Schema(t)), MaxConns: 5}, "unused", tel)
-	require.NoError(t, err)
-	t.Cleanup(db.Close)
-	require.NoError(t, db.Migrate(t.Context(), outbox.Migrations()))
+	db := pgtest.Open(t, outbox.Migrations())
 	return db, outbox.New(db, tel), tel
 }
 

@@ -61,8 +61,8 @@ func Fetch[T any](c *Client, path string) func(ctx context.Context, id string) (
 	}
 }
 
-// Get reads an object with the token of ctx's caller. It fails with the other service's fault if that is NotFound, Forbidden or
-// Unauthenticated, with ctx.Err() if ctx ended, with network.ErrInTransaction inside a transaction, and otherwise with an
+// Get reads an object with the token of ctx's caller. It fails with the other service's fault if that is NotFound or Forbidden,
+// with ctx.Err() if ctx ended, with network.ErrInTransaction inside a transaction, and otherwise with an
 // Unavailable fault. It takes at most 2 s.
 func (c *Client) Get(ctx context.Context, path string, into any) error {
 	if err := network.Check(ctx); err != nil {
@@ -111,7 +111,7 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, unavailable(err)
 	}
-	kinds := map[int]fault.Kind{http.StatusNotFound: fault.NotFound, http.StatusForbidden: fault.Forbidden, http.StatusUnauthorized: fault.Unauthenticated}
+	kinds := map[int]fault.Kind{http.StatusNotFound: fault.NotFound, http.StatusForbidden: fault.Forbidden}
 	if kind, ok := kinds[res.StatusCode]; ok {
 		var body struct{ Code, Detail string }
 		_ = json.Unmarshal(raw, &body) // the kind is enough without a body

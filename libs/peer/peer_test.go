@@ -46,7 +46,7 @@ func TestResponsesOfTheOtherServiceBecomeFaults(t *testing.T) {
 	}{
 		"403":         {respond(403, `{"code":"call_forbidden","detail":"Somebody else's"}`), fault.Forbidden, "call_forbidden"},
 		"404":         {respond(404, `{"code":"call_not_found","detail":"No such call","request_id":"x"}`), fault.NotFound, "call_not_found"},
-		"401":         {respond(401, `{"code":"token_expired"}`), fault.Unauthenticated, "token_expired"},
+		"401":         {respond(401, `{"code":"token_expired"}`), fault.Unavailable, "service_unavailable"}, // the caller was admitted here
 		"404 as HTML": {respond(404, `<html>`), fault.NotFound, ""},
 		"500":         {respond(500, `{"code":"internal_error","detail":"secret"}`), fault.Unavailable, "service_unavailable"},
 		"503":         {respond(503, ``), fault.Unavailable, "service_unavailable"},

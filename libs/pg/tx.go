@@ -70,28 +70,6 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 	return nil
 }
 
-// Savepoint runs fn inside a savepoint of the transaction in ctx: when fn fails, only its own writes are rolled back. Outside
-// a transaction it is InTx.
-func (db *DB) Savepoint(ctx context.Context, fn func(ctx context.Context) error) error {
-	t, ok := ctx.Value(txKey{db}).(*transaction)
-	if !ok {
-		return db.InTx(ctx, fn)
-	}
-	nested, err := t.tx.Begin(ctx)
-	if err != nil {
-		return fmt.Errorf("begin a savepoint: %w", err)
-	}
-	inner := &transaction{tx: nested}
-	if err := fn(context.WithValue(ctx, txKey{db}, inner)); err != nil {
-		return errors.Join(err, nested.Rollback(context.WithoutCancel(ctx)))
-	}
-	if err := nested.Commit(ctx); err != nil {
-		return fmt.Errorf("release a savepoint: %w", err)
-	}
-	t.after = append(t.after, inner.after...)
-	return nil
-}
-
 // Tx returns the transaction in ctx, for libraries that need one. It is nil outside InTx.
 func (db *DB) Tx(ctx context.Context) pgx.Tx {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {

@@ -9,8 +9,6 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
-
-	"github.com/convoflow/convoflow/libs/pg"
 )
 
 var errChanged = errors.New("changed my mind")
@@ -88,32 +86,6 @@ func TestTwoServicesInOneProcessHaveSeparateTransactions(t *testing.T) {
 	})
 	require.ErrorIs(t, err, errChanged)
 	require.Equal(t, []int{1}, stored(t, other))
-}
-
-func TestASavepointRollsBackOnlyItsOwnWrites(t *testing.T) {
-	t.Parallel()
-	db := numbers(t)
-	var after []string
-	record := func(text string) func() { return func() { after = append(after, text) } }
-	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, insert(ctx, db, 1))
-		err := db.Savepoint(ctx, func(ctx context.Context) error {
-			db.AfterCommit(ctx, record("rolled back"))
-			require.NoError(t, insert(ctx, db, 2))
-			return insert(ctx, db, 1)
-		})
-		require.True(t, pg.Unique(err, "numbers_once"))
-		require.NoError(t, db.Savepoint(ctx, func(ctx context.Context) error {
-			db.AfterCommit(ctx, record("committed"))
-			return insert(ctx, db, 3)
-		}))
-		return nil
-	}))
-	require.Equal(t, []int{1, 3}, stored(t, db))
-	require.Equal(t, []string{"committed"}, after)
-
-	require.NoError(t, db.Savepoint(t.Context(), func(ctx context.Context) error { return insert(ctx, db, 4) }), "outside a transaction it starts one")
-	require.Equal(t, []int{1, 3, 4}, stored(t, db))
 }
 
 func TestAfterCommit(t *testing.T) {

@@ -123,7 +123,7 @@ func TestAChainReturnsResponsesAndClassifiesErrors(t *testing.T) {
 	s, err := newRouter(t, things, nil)
 	require.NoError(t, err)
 	run := func(method func(context.Context, int) (string, error)) (any, error) {
-		return s.chain.Wrap("things.do", trace.SpanKindConsumer)(op.Endpoint(method))(t.Context(), 7)
+		return s.chain.Wrap("things.do", trace.SpanKindConsumer)(func(ctx context.Context, n any) (any, error) { return method(ctx, n.(int)) })(t.Context(), 7)
 	}
 	response, err := run(func(_ context.Context, n int) (string, error) { return string(rune('0' + n)), nil })
 	require.NoError(t, err)

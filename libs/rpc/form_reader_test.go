@@ -2,7 +2,6 @@ package rpc
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -105,7 +104,7 @@ func FuzzForm(f *testing.F) {
 			return
 		}
 		var refused *fault.Error
-		require.True(t, errors.As(err, &refused), err)
+		require.ErrorAs(t, err, &refused)
 		require.Less(t, fault.Status(err), http.StatusInternalServerError)
 	})
 }

@@ -39,6 +39,14 @@ type Router struct {
 	problems     []error
 }
 
+// MaxBody returns the size of the largest request body in bytes that the document allows, except recordings.
+func (r *Router) MaxBody() (bytes int64) {
+	for _, o := range r.operations {
+		bytes = max(bytes, o.MaxBody)
+	}
+	return bytes
+}
+
 // NewRouter returns a router without routes for the service with the OpenAPI document. keeper is used by Idempotent and Redacted;
 // it may be nil if no route has these options.
 func NewRouter(document []byte, chain *op.Chain, authenticate Authenticator, keeper Keeper, tel telemetry.Set) (*Router, error) {

@@ -46,6 +46,8 @@ type Base struct {
 	Router   *rpc.Router
 	// Authenticate returns the caller of a request. A service without Config.Access must set it.
 	Authenticate rpc.Authenticator
+	// MaxBody is the size of the largest request body in bytes. Open sets it to that of the contract.
+	MaxBody int64
 	// Wrap may add middleware around the whole API, before routing.
 	Wrap func(http.Handler) http.Handler
 
@@ -62,9 +64,6 @@ type actor struct {
 	name string
 	run  run.Actor
 }
-
-// lingerBytes is how many bytes of a refused body are read and discarded: twice the default size limit of recordings.
-const lingerBytes = 200 << 20
 
 // Open connects to the database and Kafka, and migrates the tables to the newest version. The service listens after App and
 // runs after App.Run. If a step between Open and App fails, the caller must close the Base: defer CloseIf right after Open.
@@ -90,7 +89,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 		return nil, err
 	}
 	b.Jobs = job.New(b.DB, chain, tel)
-	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, tel)
+	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, b.Clock, tel)
 	document, err := contract.OpenAPI()
 	if err != nil {
 		return nil, err
@@ -99,6 +98,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	if b.Router, err = rpc.NewRouter(document, chain, authenticate, b.keeper, tel); err != nil {
 		return nil, err
 	}
+	b.MaxBody = b.Router.MaxBody()
 	return b, nil
 }
 
@@ -162,8 +162,8 @@ func (b *Base) App() (*App, error) {
 	if err != nil {
 		return nil, err
 	}
-	// A client that sends its whole body before it reads must see an early refusal.
-	listener, handler := run.DefaultLinger(lingerBytes).Wrap(listener, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
+	// A client that sends its whole body before it reads must see an early refusal, also when its body is somewhat too large.
+	listener, handler := run.DefaultLinger(2*b.MaxBody).Wrap(listener, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
 	server, err := run.HTTP(run.HTTPConfig{Listener: listener, H2C: shared.HTTP.H2C, Prepare: shared.HTTP.Prepare}, handler)
 	if err != nil {
 		return nil, err

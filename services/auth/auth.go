@@ -33,13 +33,13 @@ const (
 	// failedLogin is longer than a bcrypt hash of the former system takes (cost 12: 0.2 s), so that a wrong password for such an
 	// account takes as long as one for an account that does not exist.
 	failedLogin = 400 * time.Millisecond
-	// admitTimeout limits reading the session before each request. Waiting for a lock ends sooner, by the database's own timeout.
+	// admitTimeout limits reading the session before each request. The database's own timeout ends waiting for a lock earlier.
 	admitTimeout = 10 * time.Second
 	sweepEvery   = 10 * time.Minute
 )
 
-// New connects, migrates, opens the signing keys and listens. Nothing is served before Run. When SECRET_KEY does not open the
-// keys in the database, it is an error.
+// New connects to the database, migrates it, opens the signing keys and listens. Nothing is served before Run. It fails if
+// SECRET_KEY does not open the keys in the database.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
@@ -85,8 +85,8 @@ func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Serv
 	}, nil
 }
 
-// authenticator verifies the signature of a token once, and reads its session in the database with each request: here a session
-// that has ended is refused at once, for every operation and before the body is read.
+// authenticator verifies the signature of a token once, and reads its session from the database for each request: auth refuses
+// a session as soon as it has ended, for every operation and before the body is read.
 func authenticator(agents *agent.Service, keys *key.Ring, c clock.Clock) rpc.Authenticator {
 	verified := access.NewCache(token.NewVerifier(keys.Public, c).Authenticate, c)
 	return func(r *http.Request) (identity.Caller, error) {
@@ -101,7 +101,7 @@ func authenticator(agents *agent.Service, keys *key.Ring, c clock.Clock) rpc.Aut
 	}
 }
 
-// Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
+// Migrate runs the pending migrations and starts nothing: it is the migrate command.
 func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
 	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

@@ -37,7 +37,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 type app struct {
 	*servicetest.World
 	cfg auth.Config
-	ip  string // where requests come from
+	ip  string // source address of requests
 }
 
 const secretKey = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"
@@ -58,7 +58,7 @@ func (a app) make(ctx context.Context, tel telemetry.Set) (*service.App, error) 
 	return auth.New(ctx, a.cfg, tel)
 }
 
-// replica is one more process on the same database and broker.
+// replica starts another process on the same database and broker.
 func (a app) replica(change ...func(*auth.Config)) app {
 	a.T.Helper()
 	for _, c := range change {
@@ -68,7 +68,7 @@ func (a app) replica(change ...func(*auth.Config)) app {
 	return a
 }
 
-// in is the app in a subtest.
+// in returns the app for a subtest.
 func (a app) in(t *testing.T) app {
 	a.World = a.In(t)
 	return a
@@ -113,7 +113,7 @@ func (a app) refresh(token string) servicetest.Answer {
 	return a.send("", "POST", "/auth/refresh", fmt.Sprintf(`{"refresh_token":%q}`, token))
 }
 
-// value reads the one value that a statement gives.
+// value reads the single value that a statement returns.
 func value[V any](a app, sql string, args ...any) V {
 	a.T.Helper()
 	values := pgtest.Column[V](a.T, a.DB, sql, args...)
@@ -271,7 +271,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// wrongFields are the last part of the loc and the type of each wrong field.
+// wrongFields returns the last part of the loc and the type of each invalid field.
 func wrongFields(a servicetest.Answer) (wrong []string) {
 	for _, each := range a.Object()["errors"].([]any) {
 		field := each.(map[string]any)
@@ -293,7 +293,7 @@ func TestDatabaseThatDoesNotAnswer(t *testing.T) {
 	s := start(t)
 	s.register("asha@example.com")
 	bearer := s.token("asha@example.com")
-	// A connection of its own: those of the service's pool may not be idle in a transaction for long.
+	// It needs its own connection: those of the service's pool may not be idle in a transaction for long.
 	conn, err := pgx.Connect(t.Context(), s.cfg.Database.URL.Reveal())
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close(context.WithoutCancel(t.Context())) })
@@ -332,7 +332,7 @@ func TestGolden(t *testing.T) {
 	golden(t, "invalid_credentials", s.login("nobody@example.com", "tangerine-otter"))
 }
 
-// golden compares a body with its file after blanking what differs from run to run.
+// golden compares a body with its file after it replaces what differs between runs.
 func golden(t *testing.T, name string, a servicetest.Answer) {
 	t.Helper()
 	raw, err := os.ReadFile("testdata/" + name + ".json")
@@ -483,5 +483,5 @@ func TestConfigNamesEveryProblem(t *testing.T) {
 	cfg, err := conf.Load(auth.Defaults(), []string{"REGISTRATION=closed", "ACCESS_TOKEN_EXPIRE_MINUTES=60", "DATABASE_URL=postgres://a:b@localhost/c", "KAFKA_BROKERS=localhost:9092", "SECRET_KEY=Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"})
 	require.NoError(t, err)
 	require.Equal(t, 60, cfg.TokenMinutes)
-	require.NotContains(t, conf.Usage(auth.Defaults()), "AUTH_URL", "auth asks nobody for keys")
+	require.NotContains(t, conf.Usage(auth.Defaults()), "AUTH_URL", "auth fetches no keys")
 }

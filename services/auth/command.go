@@ -21,7 +21,7 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/store"
 )
 
-// Commands are what the binary does besides serving.
+// Commands are the subcommands of the binary.
 func (c Config) Commands() []run.Command {
 	return []run.Command{
 		{
@@ -93,7 +93,7 @@ func readPassword(stdin io.Reader, stdout io.Writer) (string, error) {
 	return strings.TrimRight(line, "\r\n"), nil
 }
 
-// explain adds what is wrong with each field, as a client would see it.
+// explain adds the problem of each invalid field, as a client would see it.
 func explain(err error) error {
 	problems := []error{err}
 	for _, f := range fault.Of(err).Fields {
@@ -102,8 +102,8 @@ func explain(err error) error {
 	return errors.Join(problems...)
 }
 
-// RotateKeys lets the next signing key sign from now on. The running replicas follow within key.RefreshEvery; no token is
-// refused meanwhile.
+// RotateKeys makes the next key the signing key. Running replicas switch to it within key.RefreshEvery; no token is refused
+// meanwhile.
 func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer) error {
 	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
 	if err != nil {

@@ -26,7 +26,7 @@ func (a app) createAdmin(stdin string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// admin makes an admin from the shell and logs it in.
+// admin creates an admin from the shell and logs in.
 func (a app) admin() string {
 	a.T.Helper()
 	out, err := a.createAdmin("tangerine-otter\n", "--email", "Root@example.com", "--name", "Root")
@@ -78,10 +78,10 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 	require.Equal(t, []string{"admin create", "keys rotate"}, names)
 }
 
-// publicKeys are the keys of auth as another service fetches them.
+// publicKeys returns the keys of auth as another service fetches them.
 func (a app) publicKeys() *token.Remote {
 	a.T.Helper()
-	keys := token.Fetch(a.URL+"/.well-known/jwks.json", http.DefaultClient, telemetry.Nop())
+	keys := token.Fetch(a.URL+"/.well-known/jwks.json", http.DefaultClient, clock.System{}, telemetry.Nop())
 	servicetest.Run(a.T, keys)
 	a.Await("the keys are fetched", func() bool { return keys.Ready(a.T.Context()) == nil })
 	return keys

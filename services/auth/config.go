@@ -12,8 +12,8 @@ import (
 
 // The values of REGISTRATION.
 const (
-	registrationOpen   = "open"   // anybody may register
-	registrationClosed = "closed" // only an admin makes accounts
+	registrationOpen   = "open"   // anyone may register
+	registrationClosed = "closed" // only an admin may create accounts
 )
 
 const (
@@ -26,20 +26,20 @@ const (
 type Config struct {
 	service.Config
 	SecretKey    conf.Secret `env:"SECRET_KEY"`                  // seals the signing keys in the database
-	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the secret before, while keys are sealed again
+	PreviousKey  conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // the previous secret, while keys are resealed
 	RotationDays int         `env:"KEY_ROTATION_DAYS"`           // how long a key signs
 	Registration string      `env:"REGISTRATION"`                // open or closed
 	TokenMinutes int         `env:"ACCESS_TOKEN_EXPIRE_MINUTES"` // lifetime of an access token
 }
 
-// Defaults is what needs no setting. Tokens live for a day because the apps in the field do not renew them yet.
+// Defaults returns the default settings. Tokens live for a day because the apps in the field do not renew them yet.
 func Defaults() Config {
 	shared := service.Defaults()
 	shared.Access = nil // auth verifies tokens with its own keys
 	return Config{Config: shared, RotationDays: 30, Registration: registrationOpen, TokenMinutes: 24 * 60}
 }
 
-// Check lists everything that is wrong with the settings.
+// Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey))
 	if c.Registration != registrationOpen && c.Registration != registrationClosed {

@@ -59,7 +59,7 @@ func TestOnlyHashesOfRefreshTokensAreStored(t *testing.T) {
 	}
 }
 
-// Every operation that is not for anyone refuses a session that has ended, before it reads the body.
+// Every operation that needs a token refuses a session that has ended, before it reads the body.
 func TestEveryOperationChecksTheSession(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -69,7 +69,7 @@ func TestEveryOperationChecksTheSession(t *testing.T) {
 	created := `{"email":"ben@example.com","full_name":"Ben","password":"violet-heron"}`
 	s.send(bearer, "POST", "/agents", created, key...).Is(201)
 	s.send(bearer, "POST", "/auth/logout", "").Is(204)
-	s.send(bearer, "POST", "/agents", created, key...).Fails(401, "session_ended") // and not the stored answer
+	s.send(bearer, "POST", "/agents", created, key...).Fails(401, "session_ended") // and not the stored response
 
 	raw, err := api.Document("auth")
 	require.NoError(t, err)
@@ -223,7 +223,7 @@ func TestPasswordChangeEndsOtherSessions(t *testing.T) {
 	s.login("asha@example.com", "violet-heron").Is(200)
 }
 
-// postpone moves failed logins a minute into the future: on a busy machine a delay of 2 s is over before the next login arrives.
+// postpone moves failed logins a minute into the future: on a busy machine a delay of 2 s ends before the next login arrives.
 func (a app) postpone() {
 	a.T.Helper()
 	_, err := a.DB.Conn(a.T.Context()).Exec(a.T.Context(), `update login_failures set last_at = now() + interval '1 minute' where failures >= 6`)

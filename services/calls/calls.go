@@ -1,5 +1,5 @@
-// Package calls is the service that owns recordings of sales calls. It makes transcripts and insights of them, and stores its
-// own copies of clients, built from their events.
+// Package calls is the service that owns recordings of sales calls. It creates transcripts and insights from them, and stores
+// its own copies of clients, made from their events.
 package calls
 
 import (
@@ -32,7 +32,7 @@ const (
 	sweepEvery        = 10 * time.Minute
 )
 
-// New connects, migrates and listens. Nothing is served before Run.
+// New connects to the database, migrates it and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
@@ -40,6 +40,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	defer base.CloseIf(&err)
 	maxBytes := cfg.MaxAudioSizeMB << 20
+	base.MaxBody = maxBytes
 	recordings, err := bucket.Open(ctx, cfg.StorageURL, maxBytes, audio.Sniff)
 	if err != nil {
 		return nil, err
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
+// Migrate runs the pending migrations and starts nothing: it is the migrate command.
 func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
 	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

@@ -123,7 +123,7 @@ func TestOnlyTheOwnerAndAdminsSeeACall(t *testing.T) {
 	a.AwaitRow(`select not exists (select from erasures)`)
 }
 
-// Apps poll a call every 3 s. While nothing changes that is one cheap query: the lock shows that no transcript is loaded.
+// Apps poll a call every 3 s. While nothing changes, a poll is one cheap query: the lock proves that no transcript is loaded.
 func TestPollingACallLoadsNoTranscript(t *testing.T) {
 	t.Parallel()
 	a := start(t)
@@ -226,7 +226,7 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 			a.upload(a.agent, c.audio, c.fields, c.header...).Fails(c.status, c.code)
 		})
 	}
-	require.Empty(t, a.files(), "nothing of a refused upload stays")
+	require.Empty(t, a.files(), "nothing of a refused upload remains")
 	require.Equal(t, "[]", a.Get(a.agent, "/calls").Body)
 }
 
@@ -263,7 +263,7 @@ func TestWhoseClientItIsIsLearnedOnceAndFollowsTheEvents(t *testing.T) {
 	require.Empty(t, pgtest.Column[string](t, a.DB, `select id::text from calls where agent_id = $1`, a.other.AgentID))
 }
 
-// A transaction that waited for another system would hold a connection and locks meanwhile.
+// A transaction that waits for another system would hold a connection and locks.
 func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
 	t.Parallel()
 	a := start(t)

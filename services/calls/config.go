@@ -19,13 +19,13 @@ type Config struct {
 
 	StorageURL     string        `env:"STORAGE_URL"`       // bucket of the recordings, in the form of gocloud.dev/blob
 	MaxAudioSizeMB int64         `env:"MAX_AUDIO_SIZE_MB"` // MiB of one recording
-	OrphanAge      time.Duration `env:"AUDIO_ORPHAN_AGE"`  // of a file without a call when it is removed
+	OrphanAge      time.Duration `env:"AUDIO_ORPHAN_AGE"`  // age at which a file without a call is removed
 	TempDir        string        `env:"AUDIO_TEMP_DIR"`    // for ffmpeg; the system's when empty
 
 	OpenAI     Account         `envPrefix:"OPENAI_"`
 	Transcribe Provider        `envPrefix:"TRANSCRIBE_"`
 	Chat       Provider        `envPrefix:"CHAT_"`
-	Workers    int             `env:"TRANSCRIBE_WORKERS"`     // calls at the same time; each may hold 25 MB of audio in memory
+	Workers    int             `env:"TRANSCRIBE_WORKERS"`     // concurrent calls; each may hold 25 MB of audio in memory
 	RetryWaits []time.Duration `env:"TRANSCRIBE_RETRY_WAITS"` // after the first failure of a provider, the second, …; then the call has failed
 }
 
@@ -35,13 +35,13 @@ type Account struct {
 	BaseURL string      `env:"BASE_URL"` // with /v1
 }
 
-// Provider is an account and a model. OPENAI_* fills what the account leaves empty.
+// Provider is an account and a model. OPENAI_* sets the fields that the account leaves empty.
 type Provider struct {
 	Account
 	Model string `env:"MODEL"`
 }
 
-// Defaults is what needs no setting.
+// Defaults returns the default settings.
 func Defaults() Config {
 	return Config{
 		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour,
@@ -51,7 +51,7 @@ func Defaults() Config {
 	}
 }
 
-// Check lists everything that is wrong with the settings.
+// Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckURL("CRM_URL", c.CRMURL, "http://crm:8080"))
 	if u, err := url.Parse(c.StorageURL); err != nil || u.Scheme == "" {

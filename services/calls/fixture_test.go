@@ -33,7 +33,7 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// app is the running service, three people who use it, and fakes of the provider and of crm.
+// app is the running service, three users, and fakes of the provider and of crm.
 type app struct {
 	*servicetest.World
 	agent, other, admin identity.Caller
@@ -66,14 +66,14 @@ func start(t *testing.T, change ...func(*calls.Config)) *app {
 	return a
 }
 
-// start runs the service, also once more after Stop.
+// start runs the service, also again after Stop.
 func (a *app) start() {
 	a.T.Helper()
 	a.Tel.Metrics = telemetry.Nop().Metrics // a process registers its metrics once
 	a.Start(func(ctx context.Context, tel telemetry.Set) (*service.App, error) { return calls.New(ctx, a.cfg, tel) })
 }
 
-// in is the same app in a subtest.
+// in returns the app for a subtest.
 func (a *app) in(t *testing.T) *app {
 	t.Helper()
 	world, inner := *a.World, *a
@@ -81,7 +81,7 @@ func (a *app) in(t *testing.T) *app {
 	return &inner
 }
 
-// upload sends a recording, named call.ogg, with the fields after it, which is the harder order.
+// upload sends a recording, named call.ogg, followed by the fields, which is the more difficult order.
 func (a *app) upload(as identity.Caller, audio []byte, fields map[string]string, header ...string) servicetest.Answer {
 	a.T.Helper()
 	body, contentType := form(a.T, "call.ogg", audio, fields)
@@ -122,7 +122,7 @@ func (a *app) ended(id string) map[string]any {
 	return last.Object()
 }
 
-// files are all files below the storage directory.
+// files returns all files below the storage directory.
 func (a *app) files() []string {
 	a.T.Helper()
 	var found []string
@@ -135,7 +135,7 @@ func (a *app) files() []string {
 	return found
 }
 
-// temporary are the directories in which recordings are prepared now.
+// temporary returns the directories in which recordings are being prepared.
 func (a *app) temporary() []string {
 	a.T.Helper()
 	found, err := filepath.Glob(filepath.Join(a.cfg.TempDir, "convoflow-calls", "*", "call-*"))
@@ -146,7 +146,7 @@ func (a *app) temporary() []string {
 // now is the time of an event.
 func (a *app) now() time.Time { return clock.System{}.Now() }
 
-// recording makes audio of that many seconds.
+// recording returns audio of that many seconds.
 func recording(t testing.TB, seconds float64, args ...string) []byte {
 	t.Helper()
 	if len(args) == 0 {
@@ -161,13 +161,13 @@ func recording(t testing.TB, seconds float64, args ...string) []byte {
 	return raw
 }
 
-// wav makes uncompressed audio of that many seconds.
+// wav returns uncompressed audio of that many seconds.
 func wav(t *testing.T, seconds float64) []byte {
 	t.Helper()
 	return recording(t, seconds, "-c:a", "pcm_s16le", "-f", "wav")
 }
 
-// fakeAI speaks as much of OpenAI's API as the service needs.
+// fakeAI implements the part of OpenAI's API that the service needs.
 type fakeAI struct {
 	url            string
 	transcriptions atomic.Int64
@@ -200,7 +200,7 @@ func newFakeAI(t *testing.T) *fakeAI {
 		reply(w, map[string]any{"text": transcript, "language": "english", "duration": 3, "segments": []map[string]any{{"start": 0.5, "end": 2.5, "text": " " + transcript}}})
 	})
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // net/http notices that a client has left only after the body was read
+		_, _ = io.Copy(io.Discard, r.Body) // net/http detects that a client has disconnected only after the body was read
 		f.chats.Add(1)
 		if h := f.onChat.Load(); h != nil {
 			(*h)(w, r)
@@ -235,11 +235,11 @@ func refuse(status int, code string) *http.HandlerFunc {
 	return &h
 }
 
-// fakeCRM knows clients by id.
+// fakeCRM serves clients by id.
 type fakeCRM struct {
 	url      string
 	requests atomic.Int64
-	status   atomic.Int64 // of every answer, when it is not 0
+	status   atomic.Int64 // of every response, unless 0
 	clients  sync.Map     // id to agent id
 }
 

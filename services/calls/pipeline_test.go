@@ -36,7 +36,7 @@ func TestHowCallsEnd(t *testing.T) {
 		chat       *http.HandlerFunc
 		want       want
 	}{
-		"nobody speaks":         {normal, says(" \n"), nil, want{"completed", "no_speech", nil, nil, 1, 0}},
+		"no speech":             {normal, says(" \n"), nil, want{"completed", "no_speech", nil, nil, 1, 0}},
 		"too short":             {func(t *testing.T) []byte { return recording(t, 0.5) }, nil, nil, want{"completed", "too_short", nil, nil, 0, 0}},
 		"damaged file":          {cutM4A, nil, nil, want{"failed", nil, "audio_unreadable", false, 0, 0}},
 		"wrong key":             {normal, refuse(401, "invalid_api_key"), nil, want{"failed", nil, "provider_rejected", false, 1, 0}},
@@ -106,7 +106,7 @@ func TestARetryOfFailedInsightsReusesTheTranscript(t *testing.T) {
 	require.Equal(t, []string{"language"}, a.Do(a.agent, http.MethodPost, retry, `{"language":"xx"}`).Wrong())
 }
 
-// hang is a provider that never answers: the worker has the call until something else happens.
+// hang is a provider that never responds: the worker holds the call until something else happens.
 func hang(begun chan<- struct{}) *http.HandlerFunc {
 	return handler(func(_ http.ResponseWriter, r *http.Request) {
 		begun <- struct{}{}
@@ -114,7 +114,7 @@ func hang(begun chan<- struct{}) *http.HandlerFunc {
 	})
 }
 
-// working uploads a recording, and returns the id of its call once a worker waits for that answer of the provider.
+// working uploads a recording, and returns the id of its call once a worker waits for that response of the provider.
 func (a *app) working(answer *atomic.Pointer[http.HandlerFunc]) (id string) {
 	a.T.Helper()
 	begun := make(chan struct{}, 10)
@@ -125,14 +125,14 @@ func (a *app) working(answer *atomic.Pointer[http.HandlerFunc]) (id string) {
 	return id
 }
 
-func TestARestartGoesOnWhereItStopped(t *testing.T) {
+func TestARestartContinuesTheWork(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	id := a.working(&a.ai.onChat)
 	a.Do(a.agent, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusConflict, "call_busy")
 	a.Stop()
 	require.Equal(t, []bool{true}, pgtest.Column[bool](t, a.DB, `select lease_holder is null and lease_until is null from calls where id = $1`, id),
-		"the lease was handed back, so that nobody waits for its end")
+		"the lease was released, so that no worker waits for its expiry")
 	a.start()
 	got := a.ended(id)
 	require.Equal(t, "completed", got["status"])

@@ -26,7 +26,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls"
 )
 
-// amr is a second of AMR narrow band, which ffmpeg reads and does not write: 50 frames of 4.75 kbit/s, RFC 4867 section 5.
+// amr is a second of AMR narrow band, which ffmpeg can read but not write: 50 frames of 4.75 kbit/s, RFC 4867 section 5.
 func amr() []byte {
 	frame := append([]byte{0x04}, make([]byte, 12)...)
 	return append([]byte("#!AMR\n"), bytes.Repeat(frame, 100)...)
@@ -153,7 +153,7 @@ func TestPartsInAnyOrder(t *testing.T) {
 	require.Len(t, a.files(), 2)
 }
 
-// A phone that has sent everything may close its connection at once: it will look for the call later.
+// A phone that has sent everything may close its connection at once: it will fetch the call later.
 func TestAClientThatLeavesAfterTheLastByteGetsItsCall(t *testing.T) {
 	t.Parallel()
 	a := start(t)
@@ -181,7 +181,7 @@ func TestTimesOfUploads(t *testing.T) {
 	require.Equal(t, "9999-12-31T23:59:59Z", send("9999-12-31T23:59:59Z").Is(http.StatusAccepted).Text("recorded_at"))
 	for _, at := range []string{
 		"now", "24.11.2026", "2026-13-01T00:00:00Z", "0000-01-01T00:00:00Z",
-		// A time that leaves the years 1 to 9999 only in UTC once made a call that could not be published, and a 500.
+		// A time that is outside the years 1 to 9999 only in UTC once created a call that could not be published, and a 500.
 		"9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00",
 	} {
 		answer := send(at)
@@ -233,7 +233,7 @@ func TestFilesWithoutACallAreSweptWhenTheyAreOld(t *testing.T) {
 	require.Contains(t, left, "notes.txt", "what is not ours is not touched")
 }
 
-// zeros is an endless body that counts what was read of it.
+// zeros is an endless body that counts the bytes read from it.
 type zeros struct{ read atomic.Int64 }
 
 func (z *zeros) Read(p []byte) (int, error) {

@@ -21,14 +21,14 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// app is the running service, three people who use it, and a calls service that is a fake.
+// app is the running service, three users, and a fake calls service.
 type app struct {
 	*servicetest.World
 	agent, other, admin identity.Caller
 	calls               atomic.Pointer[http.HandlerFunc]
 }
 
-// callsAnswers is what the calls service answers from now on.
+// callsAnswers sets the responses of the calls service.
 func (a *app) callsAnswers(h http.HandlerFunc) { a.calls.Store(&h) }
 
 func start(t *testing.T) *app {
@@ -46,7 +46,7 @@ func start(t *testing.T) *app {
 	return a
 }
 
-// client makes a client of the agent and returns its id.
+// client creates a client of the agent and returns its id.
 func (a *app) client(as identity.Caller, body string) string {
 	a.T.Helper()
 	return a.Do(as, "POST", "/clients", body).Is(http.StatusCreated).Text("id")

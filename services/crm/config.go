@@ -15,10 +15,10 @@ type Config struct {
 	DefaultCountry string `env:"DEFAULT_COUNTRY"` // ISO 3166-1 alpha-2, of phone numbers without a country code
 }
 
-// Defaults is what needs no setting. India is where the first users are.
+// Defaults returns the default settings. India is where the first users are.
 func Defaults() Config { return Config{Config: service.Defaults(), DefaultCountry: "IN"} }
 
-// Check lists everything that is wrong with the settings.
+// Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckURL("CALLS_URL", c.CallsURL, "http://calls:8080"))
 	if _, err := phone.For(c.DefaultCountry); err != nil {

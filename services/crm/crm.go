@@ -1,5 +1,5 @@
-// Package crm is the service that owns clients and follow-ups. It keeps its own copies of calls and agents, built from
-// their events.
+// Package crm is the service that owns clients and follow-ups. It stores its own copies of calls and agents, made from their
+// events.
 package crm
 
 import (
@@ -20,7 +20,7 @@ import (
 
 const name = "crm"
 
-// New connects, migrates and listens. Nothing is served before Run.
+// New connects to the database, migrates it and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
@@ -32,17 +32,19 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 
-	clients := client.NewService(store.Clients(base.DB, base.Outbox), normalize, base.Clock)
-	calls := followup.Calls(store.Calls(base.DB), peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls"))
-	followups := followup.NewService(store.FollowUps(base.DB, base.Outbox), calls, base.Clock)
-	agents := agent.NewService(store.Agents(base.DB))
+	clients := &client.Service{Clients: store.Clients(base.DB, base.Outbox), NormalizePhone: normalize, Clock: base.Clock}
+	calls := peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls")
+	followups := &followup.Service{
+		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), Clock: base.Clock,
+	}
+	agents := &agent.Service{Agents: store.Agents(base.DB)}
 
 	feed.Routes(base.Consumer, followups, agents)
 	web.Routes(base.Router, clients, followups)
 	return base.App()
 }
 
-// Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
+// Migrate runs the pending migrations and starts nothing: it is the migrate command.
 func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
 	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

@@ -16,21 +16,21 @@ type Config struct {
 	service.Config
 	SecretKey     conf.Secret `env:"SECRET_KEY"`                  // seals URLs and secrets in the database
 	PublicURL     string      `env:"PUBLIC_URL"`                  // of the API, for the links in payloads
-	WebhookURL    conf.Secret `env:"PABBLY_WEBHOOK_URL"`          // where webhooks go as long as no endpoint was made with the API
+	WebhookURL    conf.Secret `env:"PABBLY_WEBHOOK_URL"`          // the receiver until an endpoint is created with the API
 	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"`       // signs them
 	AllowPrivate  []string    `env:"WEBHOOK_ALLOW_PRIVATE_CIDRS"` // comma-separated; addresses outside the public internet that may be reached
 	Workers       int         `env:"WEBHOOK_WORKERS"`             // webhooks sent at the same time by this process
 }
 
-// maxWorkers is far beyond what one process can send: a typing error must not open a million sockets.
+// maxWorkers is far more than one process can use: a typing error must not open a million sockets.
 const maxWorkers = 1000
 
-// Defaults is what needs no setting.
+// Defaults returns the default settings.
 func Defaults() Config {
 	return Config{Config: service.Defaults(), PublicURL: "http://127.0.0.1:8000", Workers: 32}
 }
 
-// Check lists everything that is wrong with the settings.
+// Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey),
 		conf.CheckURL("PUBLIC_URL", c.PublicURL, "https://crm.example.com"), c.checkWebhook())
@@ -45,7 +45,7 @@ func (c Config) Check() []string {
 
 func (c Config) checkWebhook() (problems []string) {
 	if c.WebhookURL != "" {
-		if err := pabbly.CheckURL(c.WebhookURL.Reveal()); err != nil {
+		if err := pabbly.CheckReceiver(c.WebhookURL.Reveal()); err != nil {
 			problems = append(problems, "PABBLY_WEBHOOK_URL "+err.Error())
 		}
 		if c.WebhookSecret == "" {
@@ -60,7 +60,7 @@ func (c Config) checkWebhook() (problems []string) {
 	return problems
 }
 
-// allowed is AllowPrivate as prefixes.
+// allowed returns AllowPrivate as prefixes.
 func (c Config) allowed() ([]netip.Prefix, error) {
 	var out []netip.Prefix
 	for _, text := range c.AllowPrivate {

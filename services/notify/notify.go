@@ -1,5 +1,5 @@
-// Package notify is the service that sends webhooks: it owns webhook endpoints and deliveries. It has its own copies of agents
-// and clients, built from their events.
+// Package notify is the service that sends webhooks: it owns webhook endpoints and deliveries. It stores its own copies of
+// agents and clients, made from their events.
 package notify
 
 import (
@@ -26,10 +26,10 @@ import (
 const (
 	name           = "notify"
 	rescueInterval = 5 * time.Second
-	jobTimeout     = 2 * pabbly.Timeout // the request and everything around it
+	jobTimeout     = 2 * pabbly.Timeout // the request and all database work
 )
 
-// New connects, migrates and listens. Nothing is served or sent before Run.
+// New connects to the database, migrates it and listens. Nothing is served or sent before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
 	if err != nil {
@@ -52,14 +52,16 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	sender := pabbly.New(pabbly.Options{AllowPrivate: allowed, Timeout: pabbly.Timeout, Clock: base.Clock}, tel)
 	base.Defer("sender", sender.Close)
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
-	deliveries := delivery.NewService(delivery.Parts{
+	deliveries := &delivery.Service{
 		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
-		Sender: sender, Observer: metrics, Clock: base.Clock, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL, Workers: cfg.Workers,
-	})
+		Sender: sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
+		Bulkhead: delivery.NewBulkhead(cfg.Workers),
+	}
 	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
 		return deliveries.Attempt(ctx, a.ID, a.Epoch)
 	})
-	enabled, err := endpoint.NewService(endpoints, deliveries, base.Clock).Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
+	environment := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, Clock: base.Clock}
+	enabled, err := environment.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
 	if err != nil {
 		return nil, err
 	}
@@ -74,7 +76,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// Migrate brings the service's tables to the newest version and starts nothing: the migrate command.
+// Migrate runs the pending migrations and starts nothing: it is the migrate command.
 func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
 	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

@@ -36,7 +36,7 @@ const (
 	traceID = "4bf92f3577b34da6a3ce929d0e0e4736"
 )
 
-// world is a notify that sends its webhooks to a receiver.
+// world is a running notify with a receiver of its webhooks.
 type world struct {
 	*servicetest.World
 	cfg   notify.Config
@@ -65,7 +65,7 @@ func build(t *testing.T) *world {
 	return w
 }
 
-// start runs a notify until Stop or the end of the test. Each is a process with metrics of its own.
+// start runs a notify until Stop or the end of the test. Each has metrics of its own, like a process.
 func (w *world) start() {
 	w.T.Helper()
 	w.Tel.Metrics = telemetry.Nop().Metrics
@@ -81,7 +81,7 @@ func (w *world) receive(rw http.ResponseWriter, r *http.Request) {
 	answer(rw, r)
 }
 
-// answers is how the receiver answers from now on.
+// answers sets how the receiver responds.
 func (w *world) answers(with http.HandlerFunc) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -94,14 +94,14 @@ func (w *world) requests() []request {
 	return append([]request(nil), w.got...)
 }
 
-// awaitRequests waits until the receiver has got n requests.
+// awaitRequests waits until the receiver has received n requests.
 func (w *world) awaitRequests(n int) []request {
 	w.T.Helper()
 	w.Await("a request arrives", func() bool { return len(w.requests()) >= n })
 	return w.requests()
 }
 
-// publish puts events on Kafka inside of a trace.
+// publish publishes events to Kafka in a trace.
 func (w *world) publish(events ...event.Event) {
 	w.T.Helper()
 	var messages []outbox.Message
@@ -147,7 +147,7 @@ type delivered struct {
 	} `json:"attempt_log"`
 }
 
-// into decodes an answer.
+// into decodes a response.
 func into[T any](w *world, a servicetest.Answer) (v T) {
 	w.T.Helper()
 	require.NoError(w.T, json.Unmarshal([]byte(a.Body), &v), a.Body)
@@ -253,7 +253,7 @@ func TestAFailedWebhookIsSentAgain(t *testing.T) {
 	}
 }
 
-// counts are the values of a metric by its one label.
+// counts returns the values of a metric by its only label.
 func (w *world) counts(name string) map[string]float64 {
 	w.T.Helper()
 	families, err := w.Tel.Metrics.Gather()
@@ -337,7 +337,7 @@ func TestWrongSettings(t *testing.T) {
 	good := []string{"DATABASE_URL=postgres://x/y", "KAFKA_BROKERS=a:1", "SECRET_KEY=Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE", "AUTH_URL=http://auth"}
 	for name, tt := range map[string]struct {
 		environ []string
-		want    string // part of the one problem; empty for none
+		want    string // part of the only problem; empty for none
 	}{
 		"no webhook":           {nil, ""},
 		"webhook":              {[]string{"PABBLY_WEBHOOK_URL=https://connect.pabbly.com/x", "PABBLY_WEBHOOK_SECRET=s"}, ""},

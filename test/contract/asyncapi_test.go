@@ -1,5 +1,6 @@
 // Package contract_test compares the files in api/ and docs/errors.md with the code, and the current contract with the released
-// one. The files are linked into testdata: go test would not notice changes outside the module and would show cached results.
+// one. The files that it reads are linked into testdata: go test does not detect changes of files outside the module, and would
+// show a cached result.
 package contract_test
 
 import (
@@ -18,7 +19,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 )
 
-// asyncAPI has the parts of api/asyncapi.yaml that the tests read.
+// asyncAPI are the parts of api/asyncapi.yaml that these tests read.
 type asyncAPI struct {
 	Channels map[string]struct {
 		Address  string         `yaml:"address"`
@@ -43,7 +44,7 @@ func readAsyncAPI(t *testing.T) asyncAPI {
 	return doc
 }
 
-// published maps each event type of the platform to its topic.
+// published maps every event type of the platform to its topic.
 func published() map[string]string {
 	types := map[string]string{}
 	for _, topic := range events.Topics() {
@@ -54,7 +55,7 @@ func published() map[string]string {
 	return types
 }
 
-func TestExactlyThePublishedEventsAreDocumentedOnTheirTopics(t *testing.T) {
+func TestEveryEventIsDocumentedOnItsTopicAndNoOther(t *testing.T) {
 	t.Parallel()
 	documented := map[string]string{}
 	for _, channel := range readAsyncAPI(t).Channels {
@@ -65,15 +66,15 @@ func TestExactlyThePublishedEventsAreDocumentedOnTheirTopics(t *testing.T) {
 	require.Equal(t, published(), documented)
 }
 
-func TestGoldenEventsMatchTheDocument(t *testing.T) {
+func TestGoldenEventsAreWhatTheDocumentSays(t *testing.T) {
 	t.Parallel()
 	doc := readAsyncAPI(t)
 	files, err := filepath.Glob("testdata/api/events/testdata/*.json")
 	require.NoError(t, err)
-	checked := map[string]bool{}
+	seen := map[string]bool{}
 	for _, file := range files {
 		event := strings.TrimSuffix(strings.TrimSuffix(filepath.Base(file), ".json"), ".minimal")
-		checked[event] = true
+		seen[event] = true
 		t.Run(filepath.Base(file), func(t *testing.T) {
 			t.Parallel()
 			name := strings.TrimPrefix(doc.Components.Messages[event].Payload.Ref, "#/components/schemas/")
@@ -81,12 +82,12 @@ func TestGoldenEventsMatchTheDocument(t *testing.T) {
 			require.NotNil(t, schema, "no payload schema for %s", event)
 			payload := readJSON(t, file)
 			require.NoError(t, compile(t, schema).Validate(payload))
-			// The schema allows more fields, because payloads may gain some, but today the fields must be equal.
+			// The schema allows more fields, because payloads may gain some; but the code and the file must have the same ones.
 			properties := schema["properties"].(map[string]any)
 			require.Equal(t, slices.Sorted(maps.Keys(properties)), slices.Sorted(maps.Keys(payload.(map[string]any))))
 		})
 	}
-	require.Len(t, checked, len(published()), "a golden file for every event")
+	require.Len(t, seen, len(published()), "a golden file for every event")
 }
 
 func compile(t *testing.T, schema map[string]any) *jsonschema.Schema {

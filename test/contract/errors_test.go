@@ -17,32 +17,32 @@ import (
 	"github.com/convoflow/convoflow/api"
 )
 
-func TestExactlyTheErrorCodesOfTheCodeAreDocumented(t *testing.T) {
+func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
 	t.Parallel()
 	src := readSources(t)
-	// These functions pass on a code that they are given, so their codes have to be documented by hand.
-	require.Equal(t, []string{"libs/fault/fault.go: New", "libs/fault/fault.go: Wrap", "libs/peer/peer.go: get"}, src.unresolved)
+	// These pass on a code from their arguments. If you add one, document its possible codes yourself.
+	require.Equal(t, []string{"libs/fault/fault.go: New", "libs/fault/fault.go: Wrap", "libs/peer/peer.go: get"}, src.unread)
 	require.Empty(t, differences(src, readErrorsDoc(t)), "docs/errors.md and the code differ")
 }
 
-// withoutExample are the codes without an example in the contract.
-var withoutExample = []string{
-	"header_too_large", "method_not_allowed", "not_found", // are answered before there is an operation; the description of the contract has them
+// nowhere are the codes that are in no operation's examples.
+var nowhere = []string{
+	"header_too_large", "method_not_allowed", "not_found", // occur before there is an operation; the text of the contract has them
 	"internal_error",                  // is always a bug
 	"not_signed", "webhook_not_found", // their operations do not exist yet
 }
 
-func TestTheContractHasAnExampleOfEachErrorCode(t *testing.T) {
+func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
 	t.Parallel()
 	raw, err := api.Merged("now")
 	require.NoError(t, err)
 	contract, err := openapi3.NewLoader().LoadFromData(raw)
 	require.NoError(t, err)
-	doc, missing := readErrorsDoc(t), map[string]bool{}
+	doc, hidden := readErrorsDoc(t), map[string]bool{}
 	for section, codes := range doc {
 		for code := range codes {
 			if section == everywhere || slices.Contains(api.Services(), section) {
-				missing[code] = true
+				hidden[code] = true
 			}
 		}
 	}
@@ -54,7 +54,7 @@ func TestTheContractHasAnExampleOfEachErrorCode(t *testing.T) {
 					for _, example := range body.Examples {
 						value, _ := example.Value.Value.(map[string]any)
 						if code, ok := value["code"].(string); ok {
-							delete(missing, code)
+							delete(hidden, code)
 							documented := []string{strconv.Itoa(doc[everywhere][code]), strconv.Itoa(doc[service][code])}
 							assert.Contains(t, documented, status, "%s answers with %s", op.OperationID, code)
 						}
@@ -63,7 +63,7 @@ func TestTheContractHasAnExampleOfEachErrorCode(t *testing.T) {
 			}
 		}
 	}
-	require.ElementsMatch(t, withoutExample, slices.Collect(maps.Keys(missing)), "a response in api/*.yaml has each code as an example")
+	require.ElementsMatch(t, nowhere, slices.Collect(maps.Keys(hidden)), "an answer in api/*.yaml shows each code as an example")
 }
 
 func readErrorsDoc(t *testing.T) errorsDoc {
@@ -80,10 +80,10 @@ const (
 	everywhere = "Any operation"
 	wrongField = "Wrong fields"
 	failedCall = "Failed calls"
-	internal   = "Not for clients"
+	unseen     = "Not for clients"
 )
 
-// errorsDoc is the content of docs/errors.md: status by section and code. It is 0 in tables without a status.
+// errorsDoc is the content of docs/errors.md: section, code, status. The status is 0 in tables without one.
 type errorsDoc map[string]map[string]int
 
 var errorRow = regexp.MustCompile("^\\| `([a-z_]+)` \\| (?:(\\d{3}) \\| )?[^|]+ \\| [^|]+ \\|$")
@@ -101,7 +101,7 @@ func parseErrorsDoc(text string) (errorsDoc, error) {
 		}
 		cells := errorRow.FindStringSubmatch(line)
 		if cells == nil {
-			return nil, fmt.Errorf("not a row of code, optional status, meaning and action: %s", line)
+			return nil, fmt.Errorf("not a row of code, status if any, meaning and what to do: %s", line)
 		}
 		if _, twice := doc[section][cells[1]]; twice {
 			return nil, fmt.Errorf("%s is twice in %s", cells[1], section)
@@ -111,14 +111,14 @@ func parseErrorsDoc(text string) (errorsDoc, error) {
 	return doc, nil
 }
 
-// differences lists what only the code or only the documentation has.
+// differences returns what only one of code and documentation has.
 func differences(src *sources, doc errorsDoc) (found []string) {
 	inCode := map[answer]bool{}
 	for _, a := range src.answers {
-		if _, ok := doc[internal][a.code]; ok {
-			a = answer{internal, a.code, 0}
+		if _, ok := doc[unseen][a.code]; ok {
+			a = answer{unseen, a.code, 0}
 		} else if _, ok := doc[everywhere][a.code]; ok && a.section != failedCall {
-			a.section = everywhere // a service answers with it too, with the same status
+			a.section = everywhere // a service returns it too, with the same status
 		}
 		inCode[a] = true
 		if status, ok := doc[a.section][a.code]; !ok || status != a.status {
@@ -131,8 +131,8 @@ func differences(src *sources, doc errorsDoc) (found []string) {
 			known := inCode[a]
 			switch section {
 			case wrongField:
-				known = src.texts[code] // some are plain texts in tables
-			case failedCall: // besides its own codes, a failed call can have any code of its dependencies
+				known = src.texts[code] // some come from tables, as plain texts
+			case failedCall: // besides its own codes, a failed call can have any code that its processing returned
 				known = slices.ContainsFunc(src.answers, func(a answer) bool { return a.code == code })
 			}
 			if !known {
@@ -183,7 +183,7 @@ func TestDifferencesOfErrorCodesAreFound(t *testing.T) {
 	require.Error(t, err)
 }
 
-func TestErrorCodesAreFoundInGoFiles(t *testing.T) {
+func TestCodesAreFoundInGoFiles(t *testing.T) {
 	t.Parallel()
 	const imports = `import ("net/http"; "github.com/convoflow/convoflow/libs/fault"; about "github.com/convoflow/convoflow/services/calls/internal/call")
 `
@@ -191,9 +191,9 @@ func TestErrorCodesAreFoundInGoFiles(t *testing.T) {
 	codes := `package call; const CodeMissing = "audio_missing"; const codeNotFound = "call_not_found"
 func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(err); fault.New(fault.NotFound, codeNotFound, "") }`
 	tests := []struct {
-		name, file, text  string
-		answers           []answer
-		types, unresolved []string
+		name, file, text string
+		answers          []answer
+		types, unread    []string
 	}{
 		{"New", "services/crm/a.go", `var err = fault.New(fault.NotFound, "gone", "It is gone")`, []answer{{"crm", "gone", 404}}, nil, nil},
 		{"Wrap, deep inside", "libs/x/a.go", `func f() { go func() { _ = fault.Wrap(err, fault.Forbidden, "no", "No").After(1) }() }`, []answer{{everywhere, "no", 403}}, nil, nil},
@@ -204,8 +204,8 @@ func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(er
 		{"body by hand", "services/crm/a.go", `func f() { if status == http.StatusNotFound { write(map[string]string{"code": "gone"}) } }`, []answer{{"crm", "gone", 404}}, nil, nil},
 		{"body by hand of either status", "services/crm/a.go", `func f() { _ = []int{http.StatusNotFound, http.StatusForbidden}; write(map[string]string{"code": "gone"}) }`, []answer{{"crm", "gone", 0}}, nil, nil},
 		{"of something else", "services/crm/a.go", `func f() { code := "23505"; other.New(1, "x", "") }`, nil, nil, nil},
-		{"code as a parameter", "libs/x/a.go", `func f(code string) error { return fault.New(fault.NotFound, code, "") }`, nil, nil, []string{"libs/x/a.go: f"}},
-		{"kind as a parameter", "libs/x/a.go", `func f(kind fault.Kind) error { return fault.New(kind, "x", "") }`, nil, nil, []string{"libs/x/a.go: f"}},
+		{"code that is given", "libs/x/a.go", `func f(code string) error { return fault.New(fault.NotFound, code, "") }`, nil, nil, []string{"libs/x/a.go: f"}},
+		{"kind that is given", "libs/x/a.go", `func f(kind fault.Kind) error { return fault.New(kind, "x", "") }`, nil, nil, []string{"libs/x/a.go: f"}},
 		{"types of wrong fields", "libs/x/a.go", `var a, b = fault.Field{Type: "ugly"}, fault.BodyField("name", "odd", "")`, nil, []string{"ugly", "odd"}, nil},
 	}
 	always := []answer{{failedCall, "interrupted", 0}, {"calls", "call_not_found", 404}}
@@ -218,7 +218,7 @@ func f() { problemOf(fault.New(fault.Internal, "interrupted", "")); problemOf(er
 			require.NoError(t, err)
 			require.ElementsMatch(t, append(slices.Clone(always), tt.answers...), src.answers)
 			require.Equal(t, tt.types, src.types)
-			require.Equal(t, tt.unresolved, src.unresolved)
+			require.Equal(t, tt.unread, src.unread)
 		})
 	}
 }

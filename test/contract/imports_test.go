@@ -17,7 +17,7 @@ import (
 
 const ours = "github.com/convoflow/convoflow/"
 
-// adapters are the packages of services that use a technology. All other packages below internal are domain.
+// adapters are the packages of services that depend on a technology. All others below internal are domain.
 var adapters = []string{
 	"store", "web", "feed", // PostgreSQL, HTTP, Kafka
 	"audio", "bucket", "speech", // calls: ffmpeg, object storage, AI providers
@@ -32,15 +32,15 @@ var domainLibs = []string{"fault", "event", "copies", "lease", "clock", "identit
 // notForDomains are packages of the standard library that are technologies.
 var notForDomains = []string{"net/http", "database/sql", "os/exec", "os"}
 
-// importProblem returns why a package of the repository must not import another package, or "".
+// importProblem returns why a package of the repository may not import another package; empty if it may.
 func importProblem(from, to string) string {
 	own, isOwn := strings.CutPrefix(to, ours)
 	top, _, _ := strings.Cut(from, "/")
 	switch {
 	case isOwn && top == "libs" && !strings.HasPrefix(own, "libs/"):
-		return "libs imports no business"
+		return "libs knows no business"
 	case isOwn && top == "api" && !strings.HasPrefix(own, "libs/") && !strings.HasPrefix(own, "api"):
-		return "the contract imports no service"
+		return "the contract knows no service"
 	case isOwn && top == "gateway" && !slices.Contains([]string{"libs", "api", "gateway"}, strings.Split(own, "/")[0]):
 		return "the gateway imports no service"
 	}
@@ -53,7 +53,7 @@ func importProblem(from, to string) string {
 		return "no service imports another"
 	}
 	if len(parts) < 4 || parts[2] != "internal" {
-		return "" // the root package and main wire the service
+		return "" // the root package and main wire
 	}
 	inside, isInside := strings.CutPrefix(own, service+"/internal/")
 	target, _, _ := strings.Cut(inside, "/")
@@ -63,7 +63,7 @@ func importProblem(from, to string) string {
 	adapter := slices.Contains(adapters, parts[3])
 	switch {
 	case isInside && slices.Contains(adapters, target) && target != parts[3]:
-		return "only the root package wires adapters"
+		return "adapters are wired by the root package alone"
 	case adapter:
 		return ""
 	case isInside:
@@ -72,12 +72,12 @@ func importProblem(from, to string) string {
 	case isOwn:
 		lib, _ := strings.CutPrefix(own, "libs/")
 		if own != "api/events" && !slices.Contains(domainLibs, lib) {
-			return "a domain imports only the standard library, api/events and libs/" + strings.Join(domainLibs, ", libs/")
+			return "a domain knows the standard library, api/events and libs/" + strings.Join(domainLibs, ", libs/")
 		}
 	case strings.Contains(strings.Split(to, "/")[0], "."):
-		return "a domain imports no library"
+		return "a domain knows no library"
 	case slices.Contains(notForDomains, to):
-		return "a domain imports no technology"
+		return "a domain knows no technology"
 	}
 	return ""
 }
@@ -116,6 +116,7 @@ func TestImportsGoInOneDirection(t *testing.T) {
 	require.Greater(t, packages, 100)
 }
 
+// The rules must also refuse what they forbid.
 func TestImportsInTheWrongDirectionAreFound(t *testing.T) {
 	t.Parallel()
 	for _, tt := range []struct {
@@ -128,7 +129,7 @@ func TestImportsInTheWrongDirectionAreFound(t *testing.T) {
 		{"gateway", ours + "services/crm", false},
 		{"services/crm", ours + "services/crm/internal/store", true},
 		{"services/crm", ours + "services/auth", false},
-		{"services/crm/internal/lead", ours + "libs/pg", false}, // an unlisted package is domain
+		{"services/crm/internal/lead", ours + "libs/pg", false}, // a package that is not listed is domain
 		{"services/crm/internal/lead", ours + "libs/page", true},
 		{"services/crm/internal/lead", ours + "api/events", true},
 		{"services/crm/internal/lead", ours + "api", false},

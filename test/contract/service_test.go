@@ -10,8 +10,8 @@ import (
 	"github.com/convoflow/convoflow/api"
 )
 
-// The tests that compare routes, contract, gateway and policies iterate over this list: they would not check a service that is
-// missing in it.
+// All comparisons of routes, contract, gateway and policies start from this list: a service that is not in it would not be
+// compared.
 func TestEveryServiceIsInTheContract(t *testing.T) {
 	t.Parallel()
 	require.ElementsMatch(t, api.Services(), append(list(t, "testdata/services"), "gateway"), "services/")

@@ -20,7 +20,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// answer is an error code in a section of docs/errors.md.
+// answer is a row of docs/errors.md: a code in a section.
 type answer struct {
 	section string
 	code    string
@@ -34,17 +34,17 @@ func (a answer) String() string {
 	return fmt.Sprintf("%s: %s %d", a.section, a.code, a.status)
 }
 
-// sources is what the Go files contain about errors.
+// sources are the errors found in the code.
 type sources struct {
-	kinds      map[string]fault.Kind // by name
-	consts     map[string]string     // texts by "directory.name"
-	answers    []answer
-	types      []string        // of wrong fields
-	unresolved []string        // "file: function" where the code of a fault is not a literal or constant
-	texts      map[string]bool // every literal
+	kinds   map[string]fault.Kind // by name
+	consts  map[string]string     // texts by "directory.name"
+	answers []answer
+	types   []string        // of invalid fields
+	unread  []string        // "file: function" where the code of a fault is not a literal or constant
+	texts   map[string]bool // every literal
 }
 
-// readSources parses all packages that answer clients.
+// readSources parses all code that responds to clients.
 func readSources(t *testing.T) *sources {
 	t.Helper()
 	texts := map[string]string{}
@@ -65,7 +65,7 @@ func readSources(t *testing.T) *sources {
 	return src
 }
 
-// parseSources reads Go files by their path in the repository.
+// parseSources parses Go files, by path in the repository.
 func parseSources(texts map[string]string) (*sources, error) {
 	src := &sources{kinds: map[string]fault.Kind{}, consts: map[string]string{}, texts: map[string]bool{}}
 	files := map[string]*ast.File{}
@@ -83,7 +83,7 @@ func parseSources(texts map[string]string) (*sources, error) {
 	return src, nil
 }
 
-// readConsts also finds the kinds: the constants of libs/fault without a text, in order.
+// readConsts also finds the kinds: the constants of libs/fault that have no text, in their order.
 func (src *sources) readConsts(dir string, file *ast.File) {
 	for _, decl := range file.Decls {
 		group, ok := decl.(*ast.GenDecl)
@@ -120,7 +120,7 @@ func literal(e ast.Expr) (string, bool) {
 type scope struct {
 	*sources
 	dir     string
-	imports map[string]string // paths by local name
+	imports map[string]string // paths by name in the file
 }
 
 func (src *sources) readFile(name string, file *ast.File) {
@@ -156,7 +156,7 @@ func (src *sources) readFile(name string, file *ast.File) {
 	}
 }
 
-// full returns the name of what an expression refers to, with its directory: "libs/fault.New".
+// full returns the qualified name of what an expression refers to: "libs/fault.New".
 func (s scope) full(e ast.Expr) string {
 	switch e := e.(type) {
 	case *ast.Ident:
@@ -169,7 +169,7 @@ func (s scope) full(e ast.Expr) string {
 	return ""
 }
 
-// call reports whether the arguments have to be inspected too.
+// call reports whether the call may contain more.
 func (s scope) call(where string, call *ast.CallExpr) bool {
 	switch s.full(call.Fun) {
 	case "libs/fault.New":
@@ -178,7 +178,7 @@ func (s scope) call(where string, call *ast.CallExpr) bool {
 		s.add(where, call.Args[1], call.Args[2])
 	case "libs/fault.BodyField":
 		s.addType(call.Args[1])
-	case "services/calls/internal/call.problemOf": // a fault that is created here is no response
+	case "services/calls/internal/call.problemOf": // no client receives a fault that is created here
 		if cause, ok := call.Args[0].(*ast.CallExpr); ok && s.full(cause.Fun) == "libs/fault.New" {
 			code, _ := literal(cause.Args[1])
 			s.answers = append(s.answers, answer{failedCall, code, 0})
@@ -198,7 +198,7 @@ func (s scope) composite(where string, decl ast.Decl, lit *ast.CompositeLit) {
 		if key, ok := pair.Key.(*ast.Ident); ok {
 			parts[key.Name] = pair.Value
 		}
-		// A body that is written by hand: {"code": "…"}. Its status is the one that the function names.
+		// A literal body: {"code": "…"}. Its status is the one that the function names.
 		if key, _ := literal(pair.Key); key == "code" {
 			if code, ok := literal(pair.Value); ok {
 				s.answers = append(s.answers, answer{s.section(), code, s.statusIn(decl)})
@@ -213,7 +213,7 @@ func (s scope) composite(where string, decl ast.Decl, lit *ast.CompositeLit) {
 	}
 }
 
-// assignment finds responses that are written by hand, before there is a request: status, code, … = http.StatusBadRequest, "…".
+// assignment finds literal responses, written before there is a request: status, code, … = http.StatusBadRequest, "…".
 func (s scope) assignment(a *ast.AssignStmt) {
 	values := map[string]ast.Expr{}
 	for i, to := range a.Lhs {
@@ -226,7 +226,7 @@ func (s scope) assignment(a *ast.AssignStmt) {
 	}
 }
 
-// statusIn returns the error status that a function names, or 0 if there is none or several.
+// statusIn returns the error status that a function names, 0 if there is none or several.
 func (s scope) statusIn(decl ast.Decl) int {
 	var found []int
 	ast.Inspect(decl, func(n ast.Node) bool {
@@ -243,7 +243,7 @@ func (s scope) statusIn(decl ast.Decl) int {
 	return found[0]
 }
 
-// statusNamed returns the value of a constant of net/http, or 0.
+// statusNamed returns the value of a constant of net/http, 0 if there is none.
 func statusNamed(name string) int {
 	for status := 400; status < 600; status++ {
 		if text := http.StatusText(status); text != "" && name == "net/http.Status"+strings.ReplaceAll(text, " ", "") {
@@ -265,12 +265,12 @@ func (s scope) add(where string, kind, code ast.Expr) {
 	}
 	k, known := s.kinds[strings.TrimPrefix(s.full(kind), "libs/fault.")]
 	if !ok || !known {
-		s.unresolved = append(s.unresolved, where)
+		s.unread = append(s.unread, where)
 		return
 	}
 	a := answer{section, text, fault.Status(fault.New(k, text, ""))}
 	if section == failedCall {
-		a.status = 0 // its kind decides whether it is retried
+		a.status = 0 // its kind decides about retries
 	}
 	s.answers = append(s.answers, a)
 }
@@ -281,7 +281,7 @@ func (s scope) addType(e ast.Expr) {
 	}
 }
 
-// section returns the section for the codes of a file.
+// section returns the section of the codes of a file.
 func (s scope) section() string {
 	if service, ok := strings.CutPrefix(s.dir, "services/"); ok {
 		service, _, _ = strings.Cut(service, "/")

@@ -14,20 +14,20 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// endTimeout is how long a token may be accepted after its session has ended. On an idle machine it is a second. A service that
-// missed the event would accept the token until its cache entry expires, after a minute.
+// endTimeout is how long a token may still be accepted. The promise is a second on an idle machine; a service that missed the
+// end of a session would accept the token until its cache entry expires, after a minute.
 const endTimeout = 30 * time.Second
 
-// TestEndOfAccess covers what ends the access of an agent at the gateway and each service, and what does not.
+// TestEndOfAccess tests what ends the access of an agent, at the gateway and at each service behind it, and what does not.
 func TestEndOfAccess(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
-	s := newServices(t, f, append(f.settings(), "UPSTREAM_PROTOCOL=h2c")...) // the other tests use HTTP/1.1 between gateway and services
+	s := newServices(t, f, append(f.settings(), "UPSTREAM_PROTOCOL=h2c")...) // the other stacks have HTTP/1.1 between their services
 	s.start()
 	admin := s.newAgent()
 	admin.completed(admin.upload(nil).ID)
 
-	// everywhere has the URLs of the gateway and the services, with a path of each.
+	// everywhere are the gateway and the services, with an operation of each.
 	everywhere := map[string]string{
 		s.url: "/clients", s.unit("auth").url: "/auth/me", s.unit("calls").url: "/calls", s.unit("crm").url: "/clients", s.unit("notify").url: "/webhooks/deliveries",
 	}
@@ -40,7 +40,7 @@ func TestEndOfAccess(t *testing.T) {
 		}
 		return got
 	}
-	// ended waits until the token is refused everywhere, and logs how long that took.
+	// ended waits until a token is refused everywhere, and logs how long that took.
 	ended := func(t *testing.T, a *agent, how string) {
 		t.Helper()
 		took := clock.Stopwatch()
@@ -81,7 +81,7 @@ func TestEndOfAccess(t *testing.T) {
 		again := one.as(t, "")
 		again.login()
 		poll(t, jobTimeout, "access again", func() bool { return statuses(again)[http.StatusOK] == 4 })
-		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session is still ended")
+		require.Equal(t, len(everywhere), statuses(one)[http.StatusUnauthorized], "the old session remains ended")
 	})
 	t.Run("demotion", func(t *testing.T) {
 		one := s.in(t).newAgent()
@@ -93,7 +93,7 @@ func TestEndOfAccess(t *testing.T) {
 		admin.do(http.MethodPatch, "/agents/"+id, map[string]any{"role": "agent"}).must(http.StatusOK)
 		ended(t, one, "demotion")
 	})
-	t.Run("a restart restores no access", func(t *testing.T) {
+	t.Run("a restart undoes nothing", func(t *testing.T) {
 		s := s.in(t)
 		one, other := s.newAgent(), s.newAgent()
 		one.post("/auth/logout", nil).must(http.StatusNoContent)
@@ -105,23 +105,23 @@ func TestEndOfAccess(t *testing.T) {
 	})
 	t.Run("auth is down", func(t *testing.T) {
 		s := s.in(t)
-		one, loggedOut := s.newAgent(), s.newAgent()
-		loggedOut.post("/auth/logout", nil).must(http.StatusNoContent)
-		ended(t, loggedOut, "logout")
+		one, gone := s.newAgent(), s.newAgent()
+		gone.post("/auth/logout", nil).must(http.StatusNoContent)
+		ended(t, gone, "logout")
 		s.kill("auth")
 		one.get("/clients").must(http.StatusOK)
 		one.get("/calls").must(http.StatusOK)
-		require.Equal(t, http.StatusUnauthorized, loggedOut.get("/clients").status)
-		for range 8 { // the breaker opens meanwhile
+		require.Equal(t, http.StatusUnauthorized, gone.get("/clients").status)
+		for range 8 { // the circuit breaker opens meanwhile
 			require.Equal(t, http.StatusServiceUnavailable, one.get("/auth/me").status)
 		}
 		s.start()
-		poll(t, jobTimeout, "auth is available again", func() bool { return one.get("/auth/me").status == http.StatusOK })
+		poll(t, jobTimeout, "auth is found again", func() bool { return one.get("/auth/me").status == http.StatusOK })
 	})
 	t.Run("another key signs", func(t *testing.T) { s.in(t).rotateKeysUnderLoad() })
 }
 
-// rotateKeysUnderLoad activates the next signing key while agents send requests. No request may be refused.
+// rotateKeysUnderLoad rotates the keys while agents log in and send requests. No request is refused.
 func (s *stack) rotateKeysUnderLoad() {
 	s.t.Helper()
 	auth := s.unit("auth")
@@ -134,7 +134,7 @@ func (s *stack) rotateKeysUnderLoad() {
 	conn, err := pgx.Connect(s.t.Context(), database)
 	require.NoError(s.t, err)
 	defer func() { _ = conn.Close(s.t.Context()) }()
-	_, err = conn.Exec(s.t.Context(), `update auth.signing_keys set since = since - interval '1 hour'`) // as if it had been published long ago
+	_, err = conn.Exec(s.t.Context(), `update auth.signing_keys set since = since - interval '1 hour'`) // it has been published for long
 	require.NoError(s.t, err)
 	kid := func(a *agent) any {
 		header, _ := decoded(a.t, a.token)

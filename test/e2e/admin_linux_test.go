@@ -11,8 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// TestAdminTypesThePassword enters the password on a terminal: it is not echoed, and echo is on again afterwards, also after
-// Ctrl-C.
+// TestAdminTypesThePassword uses a terminal: it does not echo the password, and echoes again afterwards, also after Ctrl-C.
 func TestAdminTypesThePassword(t *testing.T) {
 	t.Parallel()
 	s := newPlatform(t, fakes{}, false)
@@ -32,7 +31,7 @@ func TestAdminTypesThePassword(t *testing.T) {
 	s.requireAdmin(a)
 }
 
-// adminOnTerminal runs admin create on a new terminal, types at the prompt, and returns what the terminal shows.
+// adminOnTerminal runs admin create on a terminal of its own, types at the prompt, and returns what the terminal shows.
 func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 	t := s.t
 	t.Helper()
@@ -46,11 +45,11 @@ func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 		require.NoError(t, err, shown)
 		shown += string(buffer[:n])
 	}
-	poll(t, stopTimeout, "echo is off", func() bool { return !echoes(t, inner) })
+	poll(t, stopTimeout, "the terminal shows nothing", func() bool { return !echoes(t, inner) })
 	_, err := outer.WriteString(typed)
 	require.NoError(t, err)
-	_ = cmd.Wait() // ProcessState has the result
-	require.True(t, echoes(t, inner), "echo is on again")
+	_ = cmd.Wait() // its state says how it ended
+	require.True(t, echoes(t, inner), "the terminal is as it was")
 	require.NoError(t, inner.Close())
 	rest := make([]byte, 1<<10)
 	n, err := outer.Read(rest)
@@ -58,7 +57,7 @@ func (s *stack) adminOnTerminal(email, typed string) (code int, shown string) {
 	return cmd.ProcessState.ExitCode(), shown + string(rest[:n])
 }
 
-// openTerminal opens a pseudo-terminal: outer is the user's side, inner the program's. pty(7)
+// openTerminal opens a pseudo-terminal: the user's end and the program's end. pty(7)
 func openTerminal(t testing.TB) (outer, inner *os.File) {
 	t.Helper()
 	outer, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)

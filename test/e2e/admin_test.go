@@ -12,14 +12,14 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 
-// createAdmin runs convoflow admin create with the settings of the stack and more. The password is written to its stdin.
+// createAdmin runs convoflow admin create with the settings of the stack and further ones. It passes the password on stdin.
 func (s *stack) createAdmin(password string, settings []string, arguments ...string) (code int, stdout, stderr string) {
 	s.t.Helper()
 	argv := []string{"sh", "-c", `printf '%s\n' "$0" | "$@"`, password, built.platform(s.t, false), "admin", "create", "--data-dir", s.dir}
 	return command(s.t, append(s.units[0].environ, settings...), append(argv, arguments...)...)
 }
 
-// newAdmin creates an admin with the command.
+// newAdmin creates an admin from the shell and logs in.
 func (s *stack) newAdmin() *agent {
 	s.t.Helper()
 	a := s.anonymous()
@@ -30,7 +30,7 @@ func (s *stack) newAdmin() *agent {
 	return a
 }
 
-// requireAdmin logs an agent in and requires that it may call an operation for admins.
+// requireAdmin logs in and requires that an operation for admins is allowed.
 func (s *stack) requireAdmin(a *agent) {
 	s.t.Helper()
 	a = s.as(a)
@@ -52,13 +52,13 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	a := s.newAdmin()
 	s.requireAdmin(a)
 
-	t.Run("the services receive the event", func(t *testing.T) {
+	t.Run("the services hear of it", func(t *testing.T) {
 		a := s.in(t).as(a)
 		a.login()
 		a.completed(a.upload(nil).ID)
 		require.Contains(t, string(s.pabbly.WaitFor(t, transcriptionCompleted, 1)[0].Body), a.email)
 	})
-	t.Run("an agent becomes an admin with the same password", func(t *testing.T) {
+	t.Run("an agent is promoted and keeps the password", func(t *testing.T) {
 		s := s.in(t)
 		admin, b := s.as(a), s.anonymous()
 		admin.login()
@@ -72,13 +72,13 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 			s.requireAdmin(b)
 		}
 	})
-	t.Run("errors are reported", func(t *testing.T) {
+	t.Run("what is wrong is said", func(t *testing.T) {
 		s := s.in(t)
 		for name, c := range map[string]struct {
 			password  string
 			arguments []string
 			code      int
-			stderr    string
+			says      string
 		}{
 			"nobody":                 {"", nil, exitUsage, "--email"},
 			"no address":             {"", []string{"--email", "somebody"}, exitUsage, "--email: Input should be a valid e-mail address"},
@@ -92,7 +92,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 		} {
 			code, _, stderr := s.createAdmin(c.password, nil, c.arguments...)
 			require.Equal(t, c.code, code, "%s: %s", name, stderr)
-			require.Contains(t, stderr, c.stderr, name)
+			require.Contains(t, stderr, c.says, name)
 			require.NotContains(t, stderr, "violet heron", name)
 		}
 	})
@@ -106,7 +106,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 
 	s.stop()
 	b := s.newAdmin()
-	require.Empty(t, processesOf(t, s.dir), "PostgreSQL has stopped again")
+	require.Empty(t, processesOf(t, s.dir), "PostgreSQL ran for the moment only")
 	s.start()
 	s.requireAdmin(a)
 	s.requireAdmin(b)
@@ -117,12 +117,12 @@ func TestAdminWithTheRealPostgreSQL(t *testing.T) {
 	f := startFakes(t)
 	s := newPlatform(t, f, false, append(f.settings(), "DATABASE_URL="+pgtest.Database(t))...)
 	code, _, stderr := s.createAdmin("violet heron", nil, "--email", "early@example.com")
-	require.Equal(t, exitUsage, code, "there is no SECRET_KEY")
+	require.Equal(t, exitUsage, code, "without a SECRET_KEY there is nothing to begin with")
 	require.Contains(t, stderr, "no platform was ever started")
 
 	s.units[0].environ = append(s.units[0].environ, "SECRET_KEY="+conf.NewSecret())
 	first := s.newAdmin()
-	require.NoDirExists(t, s.dir, "all data is in the external PostgreSQL")
+	require.NoDirExists(t, s.dir, "all of it is elsewhere")
 	s.start()
 	second := s.newAdmin()
 	s.requireAdmin(first)

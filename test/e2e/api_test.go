@@ -21,20 +21,20 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// jobTimeout is how long a call may take from its upload until it is completed. After a kill, its lease of 15 s has to expire.
+// jobTimeout is how long a call may take from its upload until it is completed. After a kill, a lease of 15 s has to expire first.
 const jobTimeout = 5 * time.Minute
 
-// agent is a client of a stack, unauthenticated before login. Its requests and responses are checked against the contract.
+// agent is a user of a stack, anonymous before login. Its requests and responses are validated against the contract.
 type agent struct {
 	t                  testing.TB
 	url                string
 	name, email        string
 	password, token    string
-	traceID, requestID string // requestID is from the last response
+	traceID, requestID string // requestID is that of the last response
 	http               *http.Client
 }
 
-// anonymous returns a client without a token, with a new trace.
+// anonymous returns an anonymous user, with a trace of its own.
 func (s *stack) anonymous() *agent {
 	trace := make([]byte, 16)
 	_, _ = rand.Read(trace)
@@ -71,7 +71,7 @@ type answer struct {
 	body   []byte
 }
 
-// must requires the status.
+// must requires a status.
 func (a answer) must(status int) answer {
 	a.t.Helper()
 	require.Equal(a.t, status, a.status, "%s\n%s", a.what, a.body)
@@ -84,7 +84,7 @@ func (a answer) into(v any) {
 	require.NoError(a.t, json.Unmarshal(a.body, v), "%s\n%s", a.what, a.body)
 }
 
-// problem is the body of an error response.
+// problem is an error response.
 type problem struct {
 	Detail    json.RawMessage
 	Code      string
@@ -95,7 +95,7 @@ type problem struct {
 func (a answer) fields() []string {
 	a.t.Helper()
 	var got struct {
-		Detail string // one text, which apps show unchanged
+		Detail string // one text, which apps show as it is
 		Errors []struct{ Loc []any }
 	}
 	a.into(&got)
@@ -131,7 +131,7 @@ func (a *agent) post(path string, body any, headers ...string) answer {
 	return a.do(http.MethodPost, path, body, headers...)
 }
 
-// do sends a request and reads the response. A body that is neither a reader nor a form is sent as JSON. headers are pairs.
+// do sends a request and reads the response. A body that is neither a reader nor a form is sent as JSON; headers are pairs.
 func (a *agent) do(method, path string, body any, headers ...string) answer {
 	a.t.Helper()
 	got, err := a.try(method, path, body, headers...)
@@ -191,14 +191,14 @@ func encode(t testing.TB, body any) (io.Reader, string) {
 	}
 }
 
-// form is a multipart body with one file, as a phone sends it: its length is known, and it is read while it is sent.
+// form is a multipart body with one file, as a phone sends it: with a known length, and streamed.
 type form struct {
 	io.Reader
 	contentType string
 	length      int64
 }
 
-// recording returns the form of an upload, with fields and a file of size bytes.
+// recording returns the form of an upload with fields and a file of that many bytes.
 func recording(filename string, content io.Reader, size int64, fields map[string]string) *form {
 	const boundary = "convoflow-e2e"
 	var head strings.Builder
@@ -216,7 +216,7 @@ func recording(filename string, content io.Reader, size int64, fields map[string
 
 const salesCallPath = "../../platform/internal/demo/audio/sales-call.ogg"
 
-// salesCall returns the recording in the repository: ogg, two speakers, about half a minute.
+// salesCall returns the recording of the repository: two speakers, about half a minute, ogg.
 func salesCall(t testing.TB) []byte {
 	t.Helper()
 	content, err := os.ReadFile(filepath.FromSlash(salesCallPath))
@@ -224,7 +224,7 @@ func salesCall(t testing.TB) []byte {
 	return content
 }
 
-// client, call and followUp have the fields of responses that the tests check.
+// client, call and followUp are the fields of the responses that the tests check.
 type client struct{ ID, Name, Phone, Email, Company string }
 
 type call struct {
@@ -262,11 +262,11 @@ func (a *agent) newClient() client {
 	a.post("/clients", map[string]any{
 		"name": "Maria Featherstonehaugh", "phone": "98" + digits, "email": "maria" + digits + "@clients.example.com", "company": "Kapoor Textiles",
 	}).must(http.StatusCreated).into(&made)
-	require.Equal(a.t, "+9198"+digits, made.Phone, "in E.164, with DEFAULT_COUNTRY")
+	require.Equal(a.t, "+9198"+digits, made.Phone, "in E.164, of DEFAULT_COUNTRY")
 	return made
 }
 
-// upload uploads the sales call and requires that it is pending.
+// upload sends the sales call and requires that it is accepted at once.
 func (a *agent) upload(fields map[string]string, headers ...string) call {
 	a.t.Helper()
 	audio := salesCall(a.t)
@@ -282,7 +282,7 @@ func (a *agent) call(id string) (got call) {
 	return got
 }
 
-// completed waits until a call has ended and requires that it is completed.
+// completed waits for the end of a call and requires that it is completed.
 func (a *agent) completed(id string) (got call) {
 	a.t.Helper()
 	poll(a.t, jobTimeout, "the call has ended", func() bool {
@@ -293,12 +293,12 @@ func (a *agent) completed(id string) (got call) {
 	return got
 }
 
-// followUpBody returns the body of a request to create a follow-up of a call.
+// followUpBody returns the request for the follow-up of a call.
 func followUpBody(callID string) map[string]any {
 	return map[string]any{"call_id": callID, "due_date": "2031-05-06T07:08:00Z", "task": "Send the proposal", "notes": "She prefers the mornings"}
 }
 
-// get requests an address outside the contract, such as an admin port.
+// get sends a request outside the contract, such as to an admin port.
 func get(t testing.TB, address string) []byte {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)

@@ -20,13 +20,13 @@ import (
 )
 
 const (
-	browserStart  = 5 * time.Minute // other tests run at the same time
+	browserStart  = 5 * time.Minute // beside other tests
 	pageTimeout   = 2 * time.Minute // for each step in a page
 	phone         = 390             // pixels, the width of a small screen
 	operationBody = ".opblock.is-open .live-responses-table .response"
 )
 
-// TestPagesInTheBrowser opens the API reference, logs in, calls the platform, and watches webhooks arrive in the inbox.
+// TestPagesInTheBrowser does what a new user does: open the reference, log in, call the API, and watch the webhooks arrive.
 func TestPagesInTheBrowser(t *testing.T) {
 	t.Parallel()
 	ai := openai.Start(t)
@@ -39,17 +39,17 @@ func TestPagesInTheBrowser(t *testing.T) {
 
 func reference(t *testing.T, a *agent) {
 	b := newBrowser(t)
-	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.visible(".opblock.is-open .execute")) // a link to an operation opens it
+	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.visible(".opblock.is-open .execute")) // the link to an operation opens it
 	require.Equal(t, "API reference · Convoflow", valueOf(b, chromedp.Title()))
 
 	b.do(b.click(".opblock.is-open .execute"), b.visible(operationBody))
 	b.requireResponse("401", `"code": "not_authenticated"`)
 	problems := b.newProblems()
-	require.Len(t, problems, 1, "the 401 is the only problem: %s", problems)
+	require.Len(t, problems, 1, "the browser notes the 401 and nothing else: %s", problems)
 	require.Contains(t, problems[0], "401")
 
 	b.do(b.click("[data-do=login]"), b.visible("#oauth_username"))
-	require.False(t, valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#client_id_password, #client_secret_password, #password_type")].some(e => e.checkVisibility())`)), "there are no fields for a client id")
+	require.False(t, valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll("#client_id_password, #client_secret_password, #password_type")].some(e => e.checkVisibility())`)), "nobody has a client id")
 	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.visible(".authorize.locked"), b.click(".close-modal"))
 
 	b.do(b.click(".opblock.is-open .execute"))
@@ -65,7 +65,7 @@ func reference(t *testing.T, a *agent) {
 	require.Empty(t, b.newProblems())
 }
 
-// inbox opens the page before the first webhook arrives.
+// inbox opens the inbox before the first webhook arrives.
 func inbox(t *testing.T, a *agent) {
 	b := newBrowser(t)
 	b.do(chromedp.Navigate(a.url+"/inbox"), b.visible(".empty"))
@@ -79,18 +79,18 @@ func inbox(t *testing.T, a *agent) {
 	require.Empty(t, b.newProblems())
 }
 
-// browser is a Chromium with one window. It can connect only to this machine.
+// browser is a Chromium with one window. It cannot reach any other host than this machine.
 type browser struct {
 	t        testing.TB
 	ctx      context.Context
 	mu       sync.Mutex
-	problems []string // of the page, since the last newProblems
+	problems []string // since the last call of newProblems
 }
 
 func newBrowser(t testing.TB) *browser {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findChromium(t)), chromedp.WSURLReadTimeout(browserStart),
-		chromedp.NoSandbox, // as root, in a container, it does not start with a sandbox; it loads only our own pages
+		chromedp.NoSandbox, // it does not start as root, as in a container, and it loads our own pages only
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
@@ -102,7 +102,7 @@ func newBrowser(t testing.TB) *browser {
 	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
 	require.NoError(t, chromedp.Listen(ctx, b.onEvent), "start Chromium")
-	go b.readConsole(chromedp.Console(ctx))
+	go b.watchConsole(chromedp.Console(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("problems of the page: %s", b.problems)
@@ -136,13 +136,13 @@ func (b *browser) onEvent(event any) {
 	}
 }
 
-// readConsole records errors and warnings of the console: among them exceptions, violations of the Content-Security-Policy and
+// watchConsole records the problems that the console shows, such as exceptions, violations of the Content-Security-Policy and
 // error responses.
-func (b *browser) readConsole(console iter.Seq2[chromedp.ConsoleMessage, error]) {
+func (b *browser) watchConsole(console iter.Seq2[chromedp.ConsoleMessage, error]) {
 	for m, err := range console {
 		switch {
 		case err != nil:
-			return // the browser has exited
+			return // the browser has ended
 		case m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.IsException():
 			b.record("%s", m)
 		}
@@ -158,13 +158,13 @@ func (b *browser) record(format string, args ...any) {
 // newProblems returns the problems since its last call.
 func (b *browser) newProblems() (problems []string) {
 	b.t.Helper()
-	// Console messages arrive late but in order: after this one, all earlier ones have arrived.
-	const mark = "browser_test mark"
+	// Console messages arrive late but in order: once this one has arrived, all earlier ones have.
+	const mark = "the mark of newProblems"
 	valueOf(b, chromedp.Evaluate[chromedp.Void](`console.error("`+mark+`")`))
-	poll(b.t, pageTimeout, "the mark arrives", func() bool {
+	poll(b.t, pageTimeout, "the console message has arrived", func() bool {
 		b.mu.Lock()
 		defer b.mu.Unlock()
-		last := slices.IndexFunc(b.problems, func(problem string) bool { return strings.Contains(problem, mark) })
+		last := slices.IndexFunc(b.problems, func(p string) bool { return strings.Contains(p, mark) })
 		if last < 0 {
 			return false
 		}
@@ -174,7 +174,7 @@ func (b *browser) newProblems() (problems []string) {
 	return problems
 }
 
-// do runs steps in the page, each with a timeout.
+// do runs steps in the page, each with a timeout of its own.
 func (b *browser) do(steps ...chromedp.Action[chromedp.Void]) {
 	b.t.Helper()
 	for i, step := range steps {
@@ -194,17 +194,17 @@ func valueOf[T any](b *browser, action chromedp.Action[T]) T {
 	return value
 }
 
-// click clicks an element when it has stopped moving: while the page scrolls, the click would miss it.
+// click clicks an element once it no longer moves: while the page scrolls, the click would miss it.
 func (b *browser) click(selector string) chromedp.Action[chromedp.Void] {
 	const still = `new Promise(resolve => {
 		let frames = 0, before;
-		const check = () => {
+		const look = () => {
 			const now = document.querySelector(%q)?.getBoundingClientRect().top;
 			frames = now === before ? frames + 1 : 0;
 			before = now;
-			frames > 10 ? resolve() : requestAnimationFrame(check);
+			frames > 10 ? resolve() : requestAnimationFrame(look);
 		};
-		check();
+		look();
 	})`
 	return chromedp.Steps(
 		chromedp.WaitVisible(chromedp.CSS(selector)),
@@ -217,18 +217,18 @@ func (b *browser) visible(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.WaitVisible(chromedp.CSS(selector))
 }
 
-// requireResponse waits until the open operation of the reference shows a response with the status, and requires the text.
+// requireResponse waits until the open operation of the reference shows a response with that status and text.
 func (b *browser) requireResponse(status, text string) {
 	b.t.Helper()
 	var shown string
-	poll(b.t, pageTimeout, "the response is "+status, func() bool {
+	poll(b.t, pageTimeout, "the answer is "+status, func() bool {
 		shown = valueOf(b, chromedp.Evaluate[string](`document.querySelector("`+operationBody+`")?.innerText ?? ""`))
 		return strings.HasPrefix(shown, status)
 	})
 	require.Contains(b.t, shown, text)
 }
 
-// requireFitsPhone requires that the page is not wider than the screen of a phone.
+// requireFitsPhone requires that the page is not wider than a phone's screen.
 func (b *browser) requireFitsPhone() {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(phone, 844))

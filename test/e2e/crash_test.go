@@ -21,25 +21,26 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// killedJob is one run of the main job that is interrupted by a kill.
+// killedJob is one run of the main use case that is killed at some moment.
 type killedJob struct {
 	*agent
-	s                           *stack
-	programs                    []string // to kill; empty for all
-	client                      client
-	callID                      string
-	followUp                    bool // whether its response has been read
-	transcriptions, completions int  // requests to OpenAI before the job
+	s              *stack
+	programs       []string // to kill; none means all
+	client         client
+	callID         string
+	followUp       bool // whether its response has been read
+	transcriptions int  // transcription requests that OpenAI had received before
+	completions    int  // chat completion requests likewise
 }
 
-// moment is a moment of the main job at which the platform is killed. kill does the main job up to it and kills.
+// moment is when the platform is killed: kill runs the main use case up to there, and kills the platform.
 type moment struct {
 	name string
 	kill func(v *killedJob)
 }
 
-// TestKillAtAnyMoment kills the platform with SIGKILL at many moments of the main job and starts it again with the same data.
-// Nothing may be lost or done twice. The moments of a group use the same platform.
+// TestKillAtAnyMoment kills the platform with kill -9 at many moments of the main use case and restarts it on the same data.
+// Nothing is lost and nothing happens twice. Each group is one platform that is killed again and again.
 func TestKillAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	for name, moments := range map[string][]moment{
@@ -85,7 +86,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 	}
 }
 
-// TestKillOneService does the same with one of five processes while the others continue.
+// TestKillOneService does the same to one of five processes, while the others continue.
 func TestKillOneService(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
@@ -105,7 +106,7 @@ func TestKillOneService(t *testing.T) {
 	}
 }
 
-// run does the main job with a kill at the moment, finishes it after a restart, and checks the result.
+// run runs the main use case with a kill at the moment.
 func (m moment) run(s *stack, admin *agent, programs ...string) {
 	v := &killedJob{
 		agent: s.newAgent(), s: s, programs: programs,
@@ -139,7 +140,7 @@ func (v *killedJob) killDuring(q *script.Queue, key string, job func()) {
 	v.kill()
 }
 
-// killAfter kills right after the response to a request of the platform was sent.
+// killAfter kills right after a request of the platform has got its response.
 func (v *killedJob) killAfter(q *script.Queue, key string, job func()) {
 	answered := make(chan struct{})
 	q.Script(key, func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
@@ -151,12 +152,12 @@ func (v *killedJob) killAfter(q *script.Queue, key string, job func()) {
 	select {
 	case <-answered:
 	case <-time.After(script.Timeout):
-		v.t.Fatalf("no request arrived at %s", key)
+		v.t.Fatalf("no request came to %s", key)
 	}
 	v.kill()
 }
 
-// killInUpload kills after half of a recording has been sent.
+// killInUpload kills when half of a recording has been sent.
 func killInUpload(v *killedJob) {
 	audio := salesCall(v.t)
 	rest, send := io.Pipe()
@@ -172,7 +173,7 @@ func killInUpload(v *killedJob) {
 	v.kill()
 	_ = send.CloseWithError(io.ErrUnexpectedEOF)
 	require.Error(v.t, <-failed)
-	// A recording without a call is removed after AUDIO_ORPHAN_AGE, an hour: until then it may be an upload in progress.
+	// The file that the upload left may belong to a running upload until AUDIO_ORPHAN_AGE, an hour, has passed.
 	for _, file := range v.s.files() {
 		if !slices.Contains(before, file) {
 			past := time.Now().Add(-2 * time.Hour)
@@ -183,8 +184,7 @@ func killInUpload(v *killedJob) {
 	}
 }
 
-// killTwiceDuringStart kills during the job, then the first start after its database has started, then the second before it is
-// ready.
+// killTwiceDuringStart kills the platform, then the first start when its database is up, then the second before it is ready.
 func killTwiceDuringStart(v *killedJob) {
 	v.uploadCall()
 	v.kill()
@@ -194,19 +194,19 @@ func killTwiceDuringStart(v *killedJob) {
 	}
 }
 
-// killInFollowUp kills during the request that creates the follow-up, so that the client does not know whether it exists.
+// killInFollowUp kills during the request that creates the follow-up, whose result the client then does not know.
 func (v *killedJob) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
 	v.uploadCall()
 	v.completed(v.callID)
 	request := v.request(http.MethodPost, "/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up")
 	request = request.WithContext(httptrace.WithClientTrace(request.Context(), when(func() { v.kill() })))
-	// Without the contract: it does not apply to a truncated response.
+	// Without the contract's transport: a truncated response does not match the contract.
 	if response, err := (&http.Client{Transport: &http.Transport{}}).Do(request); err == nil {
 		_ = response.Body.Close()
 	}
 }
 
-// finish does the rest of the main job, as an app that retries.
+// finish does the rest of the main use case, as an app that retries does.
 func (v *killedJob) finish() {
 	v.t.Helper()
 	if v.callID == "" {
@@ -224,7 +224,7 @@ func (v *killedJob) check(admin *agent) {
 	got := v.call(v.callID)
 	require.Equal(t, openai.DefaultTranscript().Text(), got.RawTranscript)
 	require.Equal(t, openai.DefaultInsights()["summary"], got.Summary)
-	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.transcriptions, 2, "a transcription is requested once, and at most once more after the kill")
+	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Transcriptions))-v.transcriptions, 2, "a transcription is paid for once, and once more at worst")
 	require.LessOrEqual(t, len(v.s.openai.Requests(openai.Chat))-v.completions, 2)
 	require.Equal(t, []string{v.callID}, v.ids("/calls"))
 	require.Len(t, v.ids("/followups"), 1)
@@ -252,7 +252,7 @@ func (v *killedJob) check(admin *agent) {
 	}
 }
 
-// webhooks returns the webhooks about the call.
+// webhooks returns the webhooks of the call.
 func (v *killedJob) webhooks(event string) (mine []pabbly.Delivery) {
 	for _, d := range v.s.pabbly.Deliveries() {
 		var body struct {

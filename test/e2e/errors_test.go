@@ -18,11 +18,11 @@ const missingID = "019abf00-0000-7000-8000-000000000000"
 // operation is an operation of the contract, with a valid request.
 type operation struct {
 	*openapi3.Operation
-	method, path string // path with {id}
-	sends        any    // smallest valid body, nil for none
+	method, path string // the path with {id}
+	sends        any    // the least that is accepted, nil for none
 }
 
-// body returns a body to send. A form can be read only once, so it is a new one.
+// body returns a new body to send: a form can be read only once.
 func (o operation) body() any {
 	if _, isForm := o.sends.(*form); isForm {
 		return recording("x.ogg", strings.NewReader("x"), 1, nil)
@@ -32,7 +32,7 @@ func (o operation) body() any {
 
 func (o operation) access() string { return fmt.Sprint(o.Extensions["x-access"]) }
 
-// at returns the path with the id, if it has one.
+// at returns the path with an id, if it has one.
 func (o operation) at(id string) string {
 	if !o.hasID() {
 		return o.path
@@ -82,8 +82,8 @@ func operations(t *testing.T) (all []operation) {
 	return all
 }
 
-// TestErrors sends invalid requests to every operation. The transport of the agents checks that each response has the error
-// format, matches the contract and shows nothing internal.
+// TestErrors calls every operation with every kind of client error. The transport of the agents validates each response against
+// the common error schema and the contract, and requires that it reveals nothing internal.
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
@@ -103,7 +103,7 @@ func TestErrors(t *testing.T) {
 			return session
 		case strings.HasPrefix(op.path, "/followups/") && op.method != http.MethodPost:
 			return planned.ID
-		default: // POST /followups/{id} has the id of a call
+		default: // the id of POST /followups/{id} is the call's too
 			return theirs.ID
 		}
 	}
@@ -127,7 +127,7 @@ func TestErrors(t *testing.T) {
 			if op.hasID() {
 				for _, id := range []string{missingID, "not-a-uuid"} {
 					got := admin.do(op.method, op.at(id), op.body()).must(http.StatusNotFound)
-					require.NotContains(t, string(got.body), `"not_found"`, "the code says what is missing")
+					require.NotContains(t, string(got.body), `"not_found"`, "the code names what is missing")
 				}
 			}
 			if op.access() == "agent" && policies[op.OperationID].agent[1] == http.StatusForbidden && op.hasID() {
@@ -143,14 +143,14 @@ func TestErrors(t *testing.T) {
 	t.Run("a path that does not exist", func(t *testing.T) {
 		s.in(t).as(admin).get("/nothing/here").refused(http.StatusNotFound, "not_found")
 	})
-	t.Run("all wrong fields at once", func(t *testing.T) { wrongFields(t, s.in(t), s.in(t).as(owner)) })
+	t.Run("every wrong field at once", func(t *testing.T) { wrongFields(t, s.in(t), s.in(t).as(owner)) })
 	t.Run("conflicts", func(t *testing.T) { conflicts(t, s, s.in(t).as(owner), who, theirs) })
 }
 
 func wrongBodies(t *testing.T, s *stack, a *agent, op operation) {
 	t.Helper()
 	path := op.at(missingID)
-	a.do(op.method, path, strings.NewReader("not JSON"), "Content-Type", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_content_type")
+	a.do(op.method, path, strings.NewReader("what is this"), "Content-Type", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_content_type")
 	switch op.sends.(type) {
 	case *form:
 		a.do(op.method, path, strings.NewReader("no parts"), "Content-Type", "multipart/form-data; boundary=x").must(http.StatusBadRequest)

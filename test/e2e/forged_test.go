@@ -33,17 +33,17 @@ type object = map[string]any
 
 var base64URL = base64.RawURLEncoding
 
-// TestTokens sends forged and invalid tokens to the gateway and to each service. All except auth also trust a key of the test,
-// so that tokens can be correctly signed and have one wrong claim.
+// TestTokens tries tokens that are forged or flawed on the gateway and on each service behind it. All but auth trust a key of
+// the test beside those of auth, so that a token can be valid except for one claim.
 func TestTokens(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
 	s := newServices(t, f, f.settings()...)
 	trusted := newIssuer(t)
-	proxied := proxyAuth(t, s.unit("auth").url, trusted)
+	published := proxyAuth(t, s.unit("auth").url, trusted)
 	for _, u := range s.units {
 		if u.name != "auth" {
-			u.environ = append(u.environ, "AUTH_URL="+proxied)
+			u.environ = append(u.environ, "AUTH_URL="+published)
 		}
 	}
 	s.start()
@@ -58,7 +58,7 @@ func TestTokens(t *testing.T) {
 		path, from := "/clients", trusted
 		switch u.name {
 		case "auth":
-			path, from = "/auth/me", newOutsider(t, proxied, header, claims, c.admin.token)
+			path, from = "/auth/me", newOutsider(t, published, header, claims, c.admin.token)
 		case "calls":
 			path = "/calls"
 		case "notify":
@@ -85,14 +85,14 @@ func (u *unit) serves(all []operation) []operation {
 	return slices.DeleteFunc(all, func(op operation) bool { return u.name != "gateway" && !strings.HasPrefix(op.OperationID, u.name+".") })
 }
 
-// issuer creates tokens.
+// issuer makes tokens.
 type issuer struct {
 	t              *testing.T
 	kid            string
 	key            ed25519.PrivateKey
-	public         string // key that the tokens are verified with, in base64url; not the public part of key for an outsider
+	public         string // what the tokens are verified with, in base64url; not that of key if the issuer is a stranger
 	header, claims object // of a valid token
-	good           string // a valid token
+	good           string // a right token
 }
 
 func newIssuer(t *testing.T) *issuer {
@@ -102,7 +102,7 @@ func newIssuer(t *testing.T) *issuer {
 	return &issuer{t: t, kid: "test", key: key, public: base64URL.EncodeToString(public)}
 }
 
-// newOutsider returns an issuer that knows everything about auth except its private key.
+// newOutsider returns an issuer that knows everything about auth except its key.
 func newOutsider(t *testing.T, auth string, header, claims object, good string) *issuer {
 	i := newIssuer(t)
 	i.header, i.claims, i.good, i.kid = header, claims, good, header["kid"].(string)
@@ -116,7 +116,7 @@ func newOutsider(t *testing.T, auth string, header, claims object, good string) 
 	return i
 }
 
-// proxyAuth serves auth, and publishes the key of an issuer with its own.
+// proxyAuth serves auth, with the key of an issuer besides its own.
 func proxyAuth(t *testing.T, auth string, i *issuer) string {
 	t.Helper()
 	target, err := url.Parse(auth)
@@ -124,7 +124,7 @@ func proxyAuth(t *testing.T, auth string, i *issuer) string {
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) },
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) {
-			w.WriteHeader(http.StatusServiceUnavailable) // auth has not started yet
+			w.WriteHeader(http.StatusServiceUnavailable) // auth is not up yet
 		},
 	}
 	mux := http.NewServeMux()
@@ -154,13 +154,13 @@ func (i *issuer) token(header, claims object) string {
 	return signed(i.t, changed(i.header, header), changed(i.claims, claims), i.key)
 }
 
-// signedWith is token with another signature.
+// signedWith returns token with another signature.
 func (i *issuer) signedWith(sign func(text []byte) []byte, header, claims object) string {
 	text := encoded(i.t, changed(i.header, header)) + "." + encoded(i.t, changed(i.claims, claims))
 	return text + "." + base64URL.EncodeToString(sign([]byte(text)))
 }
 
-// raw returns a signed token with these JSON texts.
+// raw returns a token with exactly these JSON texts.
 func (i *issuer) raw(header, claims string) string {
 	text := base64URL.EncodeToString([]byte(header)) + "." + base64URL.EncodeToString([]byte(claims))
 	return text + "." + base64URL.EncodeToString(ed25519.Sign(i.key, []byte(text)))
@@ -189,7 +189,7 @@ func signed(t testing.TB, header, claims object, key ed25519.PrivateKey) string 
 	return text + "." + base64URL.EncodeToString(ed25519.Sign(key, []byte(text)))
 }
 
-// decoded returns the content of a token.
+// decoded returns the header and claims of a token.
 func decoded(t testing.TB, token string) (header, claims object) {
 	t.Helper()
 	parts := strings.Split(token, ".")
@@ -202,7 +202,7 @@ func decoded(t testing.TB, token string) (header, claims object) {
 	return header, claims
 }
 
-// requireTokensRefused requires that a program accepts a valid token and refuses all others with a 401.
+// requireTokensRefused requires that a program accepts a valid token and refuses all others, with the JSON error and never with a 5xx.
 func requireTokensRefused(t *testing.T, a *agent, path string, from *issuer) {
 	t.Helper()
 	if from.good == "" {
@@ -218,11 +218,11 @@ func requireTokensRefused(t *testing.T, a *agent, path string, from *issuer) {
 		defer func() { _ = response.Body.Close() }()
 		return response.StatusCode, response.Header.Get("WWW-Authenticate")
 	}
-	requireAccepted := func(t *testing.T) {
+	right := func(t *testing.T) {
 		status, _ := send(t, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+from.good) })
-		require.Equal(t, http.StatusOK, status, "the valid token is accepted")
+		require.Equal(t, http.StatusOK, status, "what the forged ones start from is right")
 	}
-	requireAccepted(t)
+	right(t)
 	tries := forgedRequests(from.good)
 	for name, token := range forgedTokens(t, from) {
 		tries[name] = func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+token) }
@@ -235,34 +235,34 @@ func requireTokensRefused(t *testing.T, a *agent, path string, from *issuer) {
 			require.NotEmpty(t, challenge, "WWW-Authenticate")
 		})
 	}
-	requireAccepted(t)
+	right(t)
 }
 
-// forgedRequests returns wrong ways to send a valid token, or none.
+// forgedRequests are invalid ways to send a valid token, or none.
 func forgedRequests(good string) map[string]func(r *http.Request) {
 	header := func(values ...string) func(r *http.Request) {
 		return func(r *http.Request) { r.Header["Authorization"] = values }
 	}
 	return map[string]func(r *http.Request){
-		"no token":               func(*http.Request) {},
-		"empty header":           header(""),
-		"scheme only":            header("Bearer"),
-		"no scheme":              header(good),
-		"Basic":                  header("Basic " + good),
-		"Token":                  header("Token " + good),
-		"Bearer twice":           header("Bearer Bearer " + good),
-		"two spaces":             header("Bearer  " + good),
-		"a tab":                  header("Bearer\t" + good),
-		"a no-break space":       header("Bearer\u00a0" + good),
-		"a colon":                header("Bearer: " + good),
-		"two headers":            header("Bearer "+good, "Bearer "+good),
-		"two headers, one empty": header("Bearer "+good, ""),
-		"two in one header":      header("Bearer " + good + ", Bearer " + good),
-		"a comma":                header("Bearer " + good + ","),
-		"a parameter":            header("Bearer token=" + good),
-		"in quotes":              header(`Bearer "` + good + `"`),
-		"in the query":           func(r *http.Request) { r.URL.RawQuery = "access_token=" + good + "&token=" + good },
-		"in a cookie":            func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "access_token", Value: good}) },
+		"no token":                    func(*http.Request) {},
+		"empty header":                header(""),
+		"scheme only":                 header("Bearer"),
+		"no scheme":                   header(good),
+		"Basic":                       header("Basic " + good),
+		"Token":                       header("Token " + good),
+		"Bearer twice":                header("Bearer Bearer " + good),
+		"two spaces":                  header("Bearer  " + good),
+		"a tab":                       header("Bearer\t" + good),
+		"a space that does not break": header("Bearer\u00a0" + good),
+		"a colon":                     header("Bearer: " + good),
+		"two headers":                 header("Bearer "+good, "Bearer "+good),
+		"two headers, one empty":      header("Bearer "+good, ""),
+		"two in one header":           header("Bearer " + good + ", Bearer " + good),
+		"a comma":                     header("Bearer " + good + ","),
+		"a parameter":                 header("Bearer token=" + good),
+		"in quotes":                   header(`Bearer "` + good + `"`),
+		"in the query":                func(r *http.Request) { r.URL.RawQuery = "access_token=" + good + "&token=" + good },
+		"in a cookie":                 func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "access_token", Value: good}) },
 		"in a header of another name": func(r *http.Request) {
 			r.Header.Set("X-Access-Token", good)
 			r.Header.Set("Proxy-Authorization", "Bearer "+good)
@@ -279,7 +279,7 @@ func identityHeaders(r *http.Request) {
 	r.Header.Set("X-User-Role", "admin")
 }
 
-// forgedTokens returns tokens that are wrong in one way each.
+// forgedTokens are invalid in one way each.
 func forgedTokens(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	all := map[string]string{}
@@ -293,7 +293,7 @@ func forgedTokens(t *testing.T, i *issuer) map[string]string {
 	return all
 }
 
-// algorithms returns tokens with another algorithm.
+// algorithms are tokens that claim another signature algorithm, and are signed with it.
 func algorithms(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	rsaKey, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -341,8 +341,8 @@ func algorithms(t *testing.T, i *issuer) map[string]string {
 		"PS256":                            i.signedWith(withRSA, object{"alg": "PS256"}, nil),
 		"ES256":                            i.signedWith(withEC, object{"alg": "ES256"}, nil),
 		"ES256 with its key":               i.signedWith(withEC, object{"alg": "ES256", "jwk": object{"kty": "EC", "crv": "P-256"}}, nil),
-		"EdDSA by name, ES256 in fact":     i.signedWith(withEC, nil, nil),
-		"RS256 by name, EdDSA in fact":     i.signedWith(own, object{"alg": "RS256"}, nil),
+		"EdDSA by name, ES256 in truth":    i.signedWith(withEC, nil, nil),
+		"RS256 by name, EdDSA in truth":    i.signedWith(own, object{"alg": "RS256"}, nil),
 		"an encrypted token by its header": i.signedWith(own, object{"alg": "dir", "enc": "A256GCM"}, nil),
 	}
 	for _, none := range []string{"none", "None", "NONE", "nOnE", "none ", " none"} {
@@ -352,7 +352,7 @@ func algorithms(t *testing.T, i *issuer) map[string]string {
 	return out
 }
 
-// headers returns tokens with wrong headers, such as one that names its own key.
+// headers are tokens whose header names a key to use, or critical extensions.
 func headers(i *issuer) map[string]string {
 	_, key, _ := ed25519.GenerateKey(rand.Reader)
 	own := func(text []byte) []byte { return ed25519.Sign(key, text) }
@@ -361,9 +361,9 @@ func headers(i *issuer) map[string]string {
 		"another key, the same kid":  i.signedWith(own, nil, nil),
 		"jwk":                        i.signedWith(own, object{"jwk": jwk}, nil),
 		"jwk and no kid":             i.signedWith(own, object{"jwk": jwk, "kid": nil}, nil),
-		"jwk, correctly signed":      i.token(object{"jwk": jwk}, nil),
+		"jwk, though well signed":    i.token(object{"jwk": jwk}, nil),
 		"jku":                        i.signedWith(own, object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
-		"jku, correctly signed":      i.token(object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
+		"jku, though well signed":    i.token(object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
 		"x5u":                        i.token(object{"x5u": "http://127.0.0.1:1/cert.pem"}, nil),
 		"x5c":                        i.token(object{"x5c": []string{"MIIB"}}, nil),
 		"crit":                       i.token(object{"crit": []string{"exp"}}, nil),
@@ -378,8 +378,8 @@ func headers(i *issuer) map[string]string {
 		"typ JWT":                    i.token(object{"typ": "JWT"}, nil),
 		"typ of a refresh token":     i.token(object{"typ": "rt+jwt"}, nil),
 		"typ a list":                 i.token(object{"typ": []string{"at+jwt"}}, nil),
-		"alg twice":                  i.raw(`{"alg":"EdDSA","alg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
-		"kid twice":                  i.raw(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`","kid":"x"}`, i.claimsText()),
+		"header twice alg":           i.raw(`{"alg":"EdDSA","alg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header twice kid":           i.raw(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`","kid":"x"}`, i.claimsText()),
 		"header alg none in escapes": i.raw(`{"alg":"\u006eone","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
 		"header name in escapes":     i.raw(`{"\u0061lg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
 		"header in capitals":         i.raw(`{"ALG":"EdDSA","TYP":"at+jwt","KID":"`+i.kid+`"}`, i.claimsText()),
@@ -404,7 +404,7 @@ func (i *issuer) claimsText() string {
 	return string(raw)
 }
 
-// wrongClaims returns correctly signed tokens with wrong claims.
+// wrongClaims are correctly signed tokens with other claims than an access token of auth.
 func wrongClaims(i *issuer) map[string]string {
 	now := time.Now()
 	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
@@ -426,25 +426,25 @@ func wrongClaims(i *issuer) map[string]string {
 	claims("jti", nil, "", "x", 1)
 	claims("role", nil, "", "root", "Admin", "admin ", []string{"admin"}, true, 1, object{"admin": true})
 	claims("exp", nil, "", "never", "9999999999", true, []int64{at(time.Hour)}, 0, 1, -1, -1<<53, at(-time.Minute))
-	claims("nbf", nil, "", "now", true, at(time.Hour), at(24*time.Hour)) // an hour: the tokens are sent minutes later on a busy machine
+	claims("nbf", nil, "", "now", true, at(time.Hour), at(24*time.Hour)) // an hour: on a busy machine the tokens are sent minutes later
 	claims("iat", nil, "", "now", true, at(time.Hour), at(24*time.Hour))
 	text := i.claimsText()
 	tail := func(members string) string { return strings.TrimSuffix(text, "}") + "," + members + "}" }
 	for name, spelling := range map[string]string{
-		"exp twice, the last expired": tail(`"exp":1`),
-		"aud twice, the last another": tail(`"aud":["another"]`),
-		"role twice, the last root":   tail(`"role":"root"`),
-		"exp null":                    tail(`"exp":null`),
-		"exp far too large":           tail(`"exp":1e400`),
-		"exp in escapes, expired":     tail(`"\u0065xp":1`),
-		"claims a list":               `[` + text + `]`,
-		"claims null":                 `null`,
-		"claims empty":                ``,
-		"claims not JSON":             strings.TrimSuffix(text, "}"),
-		"claims with a tail":          text + text,
-		"claims text in a text":       `"` + strings.ReplaceAll(text, `"`, `\"`) + `"`,
-		"claims very deep":            strings.Repeat("[", 2000) + strings.Repeat("]", 2000),
-		"claims with invalid UTF-8":   strings.Replace(text, i.claims["sub"].(string), "\xff\xfe", 1),
+		"exp twice, the last over":          tail(`"exp":1`),
+		"aud twice, the last another":       tail(`"aud":["another"]`),
+		"role twice, the last root":         tail(`"role":"root"`),
+		"exp null":                          tail(`"exp":null`),
+		"exp far too large":                 tail(`"exp":1e400`),
+		"exp in escapes, over":              tail(`"\u0065xp":1`),
+		"claims a list":                     `[` + text + `]`,
+		"claims null":                       `null`,
+		"claims empty":                      ``,
+		"claims not JSON":                   strings.TrimSuffix(text, "}"),
+		"claims with a tail":                text + text,
+		"claims text in a text":             `"` + strings.ReplaceAll(text, `"`, `\"`) + `"`,
+		"claims very deep":                  strings.Repeat("[", 2000) + strings.Repeat("]", 2000),
+		"claims with a text that is no UTF": strings.Replace(text, i.claims["sub"].(string), "\xff\xfe", 1),
 	} {
 		out[name] = i.raw(i.headerText(), spelling)
 	}
@@ -462,7 +462,7 @@ func (i *issuer) headerText() string {
 	return string(raw)
 }
 
-// encodings returns other texts of a valid token.
+// encodings are other encodings of a valid token.
 func encodings(i *issuer) map[string]string {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	good := i.good
@@ -496,7 +496,7 @@ func encodings(i *issuer) map[string]string {
 	}
 }
 
-// signatures returns valid tokens with a wrong signature.
+// signatures are valid tokens with a wrong signature.
 func signatures(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	parts := strings.Split(i.good, ".")
@@ -536,7 +536,7 @@ func signatures(t *testing.T, i *issuer) map[string]string {
 	return out
 }
 
-// nonCanonical returns the signature with the group order added to its second half: the equation still holds, but RFC 8032
+// nonCanonical returns the signature with the order of the group added to its second half: the equation holds, but RFC 8032
 // forbids it.
 func nonCanonical(signature []byte) []byte {
 	order := []byte{

@@ -21,14 +21,14 @@ import (
 )
 
 const (
-	requestsPerOperation = 38 // 1,500 in all
+	requestsPerOperation = 38 // requests per operation: 1,500 in all
 	megabyte             = 1 << 20
 	defaultSeed          = 20261124
 )
 
-// fuzz sends invalid and unusual requests to every operation: wrong types, limits, strange texts, broken bodies. Every response
-// must match the contract and never be a 5xx, which the transport of the agents checks. The same FUZZ_SEED, an integer, sends the
-// same requests except for ids.
+// fuzz sends invalid and unusual requests to every operation: wrong types, bounds, strange texts, malformed bodies. The
+// response is always one of the contract, and never a 5xx: the transport of the agents verifies it. The same FUZZ_SEED, an
+// integer, sends the same requests, except for ids.
 func fuzz(t *testing.T, s *stack, c users) {
 	t.Helper()
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("FUZZ_SEED"), strconv.Itoa(defaultSeed)), 10, 64)
@@ -43,7 +43,7 @@ func fuzz(t *testing.T, s *stack, c users) {
 	var targets []target
 	all := operations(t)
 	slices.SortFunc(all, func(a, b operation) int { return cmp.Compare(a.OperationID, b.OperationID) })
-	for _, op := range all { // all agents log in first: wrong passwords delay later logins from this address
+	for _, op := range all { // everyone logs in first: wrong passwords delay logins from our address
 		caller, owner := c.owner, c.owner
 		if op.access() == "admin" {
 			caller, owner = c.admin, c.other
@@ -69,8 +69,8 @@ func fuzz(t *testing.T, s *stack, c users) {
 				rng.Shuffle(len(group), func(i, j int) { group[i], group[j] = group[j], group[i] })
 			}
 			at := it.caller.as(t, it.caller.token)
-			transport := at.http.Transport.(*contract)
-			transport.lenient = true
+			held := at.http.Transport.(*contract)
+			held.anything = true
 			for n := range requestsPerOperation {
 				x := newExchange(t, it.operation, it.id, it.body)
 				group := groups[n%len(groups)]
@@ -84,36 +84,36 @@ func fuzz(t *testing.T, s *stack, c users) {
 					m.change(x, rng)
 					names = append(names, m.name)
 				}
-				transport.t = named{t, fmt.Sprintf("seed %d, request %d: %s", seed, n, strings.Join(names, ", "))}
+				held.t = named{t, fmt.Sprintf("seed %d, request %d: %s", seed, n, strings.Join(names, ", "))}
 				statuses[x.send(at)]++
 			}
 		})
 	}
 	t.Logf("statuses: %v", statuses)
-	require.True(t, s.isReady(), "the platform is ready afterwards")
+	require.True(t, s.isReady(), "the platform is well after all that")
 	require.NotContains(t, s.log(), "panic")
 }
 
-// named is a test that adds a description to every error.
+// named is a test that adds to every error what it was doing.
 type named struct {
 	testing.TB
-	description string
+	doing string
 }
 
 func (n named) Errorf(format string, args ...any) {
 	n.Helper()
-	n.TB.Errorf("%s\n"+format, append([]any{n.description}, args...)...)
+	n.TB.Errorf("%s\n"+format, append([]any{n.doing}, args...)...)
 }
 
-// exchange is a request that mutations change before it is sent.
+// exchange is a request that mutations change.
 type exchange struct {
 	op          operation
 	id          string // in the path, not escaped
 	query       []string
 	header      http.Header
 	contentType string
-	fields      map[string]string // of the body: JSON values, or texts of a form
-	raw         []byte            // the whole body, if not nil
+	fields      map[string]string // of a body: JSON texts, or texts of a form
+	raw         []byte            // the body as a whole, if not nil
 }
 
 func newExchange(t testing.TB, op operation, id string, body any) *exchange {
@@ -165,7 +165,7 @@ func (x *exchange) send(a *agent) int {
 	return response.StatusCode
 }
 
-// boundary is the boundary of the forms.
+// boundary is the boundary of all forms.
 const boundary = "fuzz"
 
 func (x *exchange) composed(t testing.TB) []byte {
@@ -199,7 +199,7 @@ type mutation struct {
 	change func(x *exchange, rng *rand.Rand)
 }
 
-// mutationsOf returns the mutations for an operation in groups. Requests use the groups in turn.
+// mutationsOf returns the mutations in groups, each of which is used.
 func mutationsOf(op operation) [][]mutation {
 	all := everywhere()
 	for _, p := range op.Parameters {
@@ -228,7 +228,7 @@ func mutationsOf(op operation) [][]mutation {
 	return all
 }
 
-// propertiesOf returns the properties of a schema and of the schemas in its allOf.
+// propertiesOf returns the properties of a schema and its parts.
 func propertiesOf(s *openapi3.Schema) openapi3.Schemas {
 	out := maps.Clone(s.Properties)
 	for _, part := range s.AllOf {
@@ -252,7 +252,7 @@ func parameterMutations(p *openapi3.Parameter) (all []mutation) {
 				x.query = append(x.query, pair...)
 			}})
 		case "header":
-			if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) { // clients cannot send those
+			if !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' }) { // no client can send those
 				all = append(all, mutation{name, func(x *exchange, _ *rand.Rand) { x.header.Set(p.Name, text) }})
 			}
 		}
@@ -260,7 +260,7 @@ func parameterMutations(p *openapi3.Parameter) (all []mutation) {
 	return all
 }
 
-// texts returns values for parameters and forms.
+// texts are for parameters and forms.
 func texts() []string {
 	return []string{
 		"", " ", "0", "-0", "+1", "-1", "007", "1.5", ".5", "1e3", "1e400", "0x10", "1_000", "NaN", "Infinity", "500", "501", "100001",
@@ -276,7 +276,7 @@ func texts() []string {
 	}
 }
 
-// jsons returns values for members of JSON bodies.
+// jsons are for members of JSON bodies.
 func jsons() []string {
 	quoted := func(s string) string { return strconv.QuoteToASCII(s) }
 	out := []string{
@@ -304,7 +304,7 @@ func nested(open, end string, depth int) string {
 	return strings.Repeat(open, depth) + middle + strings.Repeat(end, depth)
 }
 
-// everywhere returns the mutations for any request.
+// everywhere are the mutations of any request.
 func everywhere() [][]mutation {
 	var queries, headers, types []mutation
 	for _, query := range []string{
@@ -340,7 +340,7 @@ func everywhere() [][]mutation {
 	return [][]mutation{queries, headers, types}
 }
 
-// bodies returns the mutations that replace the whole body.
+// bodies replace the whole body.
 func bodies() [][]mutation {
 	var whole, members []mutation
 	for _, body := range []string{
@@ -365,7 +365,7 @@ func bodies() [][]mutation {
 	return [][]mutation{whole, members}
 }
 
-// multiparts returns the mutations that replace a form with a file.
+// multiparts are broken forms with a file.
 func multiparts() [][]mutation {
 	var forms, files []mutation
 	part := func(disposition, content string) string {

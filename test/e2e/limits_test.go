@@ -17,9 +17,9 @@ import (
 )
 
 const (
-	maxAudio  = 100 << 20 // bytes: the default of MAX_AUDIO_SIZE_MB
-	maxMemory = 32 << 20  // bytes that such an upload may add to the process
-	// beforeStall is shorter than the 30 s after which the gateway ends a stalled request.
+	mostAudio  = 100 << 20 // bytes: MAX_AUDIO_SIZE_MB is 100 unless set
+	mostMemory = 32 << 20  // bytes that an upload of that size may add to the process
+	// beforeStall is less than the 30 s after which the gateway ends a request whose client stalls.
 	beforeStall = 20 * time.Second
 )
 
@@ -31,67 +31,68 @@ func TestLimitsOfUploads(t *testing.T) {
 	s.start()
 	a := s.newAgent()
 
-	t.Run("the largest recording is not held in memory", func(t *testing.T) {
+	t.Run("the largest recording takes no memory", func(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
 		a.completed(a.upload(nil).ID)
-		s.stop() // memory that was used and freed before would hide what the upload needs
+		s.stop() // memory that was used before and is free again would hide what the upload needs
 		s.start()
 		resetPeak(t, s.pid())
-		memory := peak(t, s.pid())
-		a.post("/calls/upload", noise(maxAudio, nil)).must(http.StatusAccepted)
-		grown := peak(t, s.pid()) - memory
-		t.Logf("100 MiB raised the peak of the process by %.1f MiB, from %.1f MiB", mebibytes(grown), mebibytes(memory))
-		require.Less(t, grown, int64(maxMemory))
+		before := peak(t, s.pid())
+		a.post("/calls/upload", noise(mostAudio, nil)).must(http.StatusAccepted)
+		grown := peak(t, s.pid()) - before
+		t.Logf("100 MB raised the peak of the process by %.1f MB, from %.1f MB", mebibytes(grown), mebibytes(before))
+		require.Less(t, grown, int64(mostMemory))
 	})
 	before := len(s.files())
 
-	t.Run("one more byte is refused", func(t *testing.T) {
-		s.in(t).as(a).post("/calls/upload", noise(maxAudio+1, nil)).refused(http.StatusRequestEntityTooLarge, "audio_too_large")
+	t.Run("one byte more is refused", func(t *testing.T) {
+		s.in(t).as(a).post("/calls/upload", noise(mostAudio+1, nil)).refused(http.StatusRequestEntityTooLarge, "audio_too_large")
 	})
-	t.Run("a much larger Content-Length is refused before the body is sent", func(t *testing.T) {
+	t.Run("so is a body that says that it is far larger, before it is sent", func(t *testing.T) {
 		raw := dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", a.token, 10*maxAudio)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", a.token, 10*mostAudio)
 		require.Equal(t, http.StatusRequestEntityTooLarge, raw.status())
 	})
-	t.Run("a text file named mp3 is refused", func(t *testing.T) {
-		text := strings.Repeat("This is not audio. ", 1000)
+	t.Run("text named mp3 is refused", func(t *testing.T) {
+		text := strings.Repeat("This is no sound at all. ", 1000)
 		got := s.in(t).as(a).post("/calls/upload", recording("call.mp3", strings.NewReader(text), int64(len(text)), nil))
 		got.refused(http.StatusUnprocessableEntity, "validation_error")
 		require.Equal(t, []string{"body.audio"}, got.fields())
 	})
 	t.Run("a request without a token is refused before the body is sent", func(t *testing.T) {
 		raw := dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", maxAudio)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", mostAudio)
 		require.Equal(t, http.StatusUnauthorized, raw.status(), "and not 100")
 		raw = dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", maxAudio)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nContent-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n", mostAudio)
 		require.Equal(t, http.StatusUnauthorized, raw.status())
 	})
-	t.Run("a truncated upload leaves no recording", func(t *testing.T) {
+	t.Run("an upload that is cut leaves nothing", func(t *testing.T) {
 		a := s.in(t).as(a)
 		rows := len(a.ids("/calls"))
-		truncated := noise(8<<20, nil)
+		cut := noise(8<<20, nil)
 		raw := dial(t, s)
-		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, truncated.contentType, truncated.length)
-		_, err := io.CopyN(raw.Conn, truncated, truncated.length/2)
+		raw.send("POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.token, cut.contentType, cut.length)
+		_, err := io.CopyN(raw.Conn, cut, cut.length/2)
 		require.NoError(t, err)
 		poll(t, beforeStall, "the recording is being written", func() bool { return len(s.files()) > before })
 		require.NoError(t, raw.Close())
-		poll(t, beforeStall, "the recording is removed", func() bool { return len(s.files()) == before })
+		poll(t, beforeStall, "the recording has been removed", func() bool { return len(s.files()) == before })
 		require.Len(t, a.ids("/calls"), rows)
 	})
-	require.Len(t, s.files(), before, "refused uploads left no recording")
+	require.Len(t, s.files(), before, "what was refused left nothing")
 }
 
-// as returns an agent of another test, with a new trace.
+// as returns a user of another test, with a trace of its own.
 func (s *stack) as(a *agent) *agent {
 	here := s.anonymous()
 	here.name, here.email, here.password, here.token = a.name, a.email, a.password, a.token
 	return here
 }
 
-// noise returns the form of an upload of a WAV file of size bytes: 192 kHz, 32 bit, stereo, so that it is large but short.
+// noise returns the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
+// large but short.
 func noise(size int64, fields map[string]string) *form {
 	const rate, channels, depth = 192_000, 2, 4
 	header := make([]byte, 0, 44)
@@ -110,7 +111,7 @@ func noise(size int64, fields map[string]string) *form {
 	return recording("noise.wav", io.MultiReader(bytes.NewReader(header), rand.NewChaCha8([32]byte{})), size, fields)
 }
 
-// rawConn is a connection to the gateway without an HTTP client.
+// rawConn is a connection to a gateway, byte by byte.
 type rawConn struct {
 	net.Conn
 	t testing.TB

@@ -1,6 +1,6 @@
-// Package e2e tests complete Convoflow installations from outside: the platform in one process, and the five services as
-// separate processes. It uses the binaries, their settings and the HTTP contract of the gateway, and imports no service.
-// OpenAI, Pabbly Connect and the trace collector are the fakes of this module. Everything else is real.
+// Package e2e tests whole Convoflows from outside: the platform in one process, and the five services as processes of their
+// own. It knows the binaries, their settings and the HTTP contract at the gateway, and imports no service. OpenAI, Pabbly
+// Connect and the trace collector are the fakes of this module; everything else is real.
 package e2e
 
 import (
@@ -27,7 +27,7 @@ func TestMain(m *testing.M) {
 	}
 	built.dir = dir
 	flag.Parse()
-	// These tests mostly wait: for leases to expire and for processes to start.
+	// These tests mostly wait: for leases to expire and processes to start.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
@@ -55,7 +55,7 @@ type binaries struct {
 	made map[string]error
 }
 
-// platform returns the path of the binary with all services. With race it is built with the race detector.
+// platform returns the binary of the whole platform. With race it has the race detector.
 func (b *binaries) platform(t testing.TB, race bool) string {
 	if race {
 		return b.build(t, "convoflow-race", "", "./platform/cmd/convoflow", "-race")
@@ -63,7 +63,7 @@ func (b *binaries) platform(t testing.TB, race bool) string {
 	return b.build(t, "convoflow", "", "./platform/cmd/convoflow")
 }
 
-// service returns the path of the binary of one service, built as for its image: without the workspace.
+// service returns the binary of one service, built as for its image: without the workspace.
 func (b *binaries) service(t testing.TB, name string) string {
 	dir := filepath.Join("services", name)
 	if name == "gateway" {

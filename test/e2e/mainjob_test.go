@@ -24,8 +24,8 @@ const (
 	followUpScheduled      = "followup.scheduled"
 )
 
-// TestMainJob does the main job of the product on one process and on five: a recording becomes a transcript, insights, a
-// follow-up and two signed webhooks, in one trace, and logs, spans and metrics contain no personal data.
+// TestMainJob tests the main use case, in both forms: a recording becomes a transcript, insights, a follow-up and two signed
+// webhooks, in one trace, without personal data in logs, spans and metrics.
 func TestMainJob(t *testing.T) {
 	t.Parallel()
 	for name, form := range map[string]func(testing.TB, fakes, ...string) *stack{
@@ -79,7 +79,7 @@ func checkCall(t *testing.T, got call, who client) {
 	require.Equal(t, 1, got.Attempts)
 }
 
-// schedule creates the follow-up. It sends the request twice, as a phone that lost the first response.
+// schedule creates the follow-up, twice, like a phone that did not receive the first response.
 func schedule(a *agent, c call) (made followUp) {
 	a.t.Helper()
 	first := a.post("/followups", followUpBody(c.ID), "Idempotency-Key", "once").must(http.StatusCreated)
@@ -96,7 +96,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	scheduled := s.pabbly.WaitFor(t, followUpScheduled, 1)[0]
 	s.pabbly.RequireValid(t)
 	require.Len(t, s.pabbly.Deliveries(), 2)
-	t.Logf("the first webhook arrived %s after the call was completed", completed.Time.Sub(c.CompletedAt))
+	t.Logf("the first webhook came %s after the call was completed", completed.Time.Sub(c.CompletedAt))
 
 	insights := openai.DefaultInsights()
 	requireFields(t, completed, map[string]any{
@@ -118,7 +118,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	}
 }
 
-// requireFields compares a payload with want. Generated ids and times only have to be there.
+// requireFields compares a payload with want; ids and times that cannot be predicted are only required to exist.
 func requireFields(t *testing.T, d pabbly.Delivery, want map[string]any) {
 	t.Helper()
 	var got map[string]any
@@ -170,7 +170,7 @@ func (a *agent) ids(path string) []string {
 	return ids
 }
 
-// checkTrace requires a span of every step of the main job in the trace that the client started, each with its parent.
+// checkTrace looks for every step of the main use case in the one trace that the client began, without a missing parent.
 func checkTrace(t *testing.T, s *stack, a *agent) {
 	t.Helper()
 	want := [][3]string{ // service, kind, part of the name
@@ -213,7 +213,7 @@ func checkTrace(t *testing.T, s *stack, a *agent) {
 	}
 }
 
-// orphans returns the spans of a trace without their parent. The parents of the gateway's server spans are in the client.
+// orphans returns the spans of a trace whose parent was not received. The parents of the gateway's server spans are in the client.
 func orphans(spans []otlp.Span, traceID string) (lost []otlp.Span) {
 	known := map[string]bool{}
 	for _, span := range spans {
@@ -228,7 +228,7 @@ func orphans(spans []otlp.Span, traceID string) (lost []otlp.Span) {
 	return lost
 }
 
-// checkPrivacy requires that logs, spans and metrics contain no personal data and no secrets.
+// checkPrivacy searches logs, spans and metrics for personal data and secrets.
 func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 	t.Helper()
 	var spans strings.Builder

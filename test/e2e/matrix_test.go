@@ -15,17 +15,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// none is for operations without an object.
+// none is in the table if the operation has no object.
 var none = [3]int{}
 
-// policy has the statuses of an operation: without a valid token, and for an agent and an admin with an object of their own, of
-// another agent, and one that does not exist. Operations without an object have only the first of the three.
+// policy is the status of an operation: without a valid token, and for an agent and an admin with an object of their own, of
+// another agent, and one that does not exist. Without an object, only the first number is set.
 type policy struct {
 	unauthenticated int
 	agent, admin    [3]int
 }
 
-// policies has a row for each operation. An operation without a row fails the test.
+// policies say who may do what. The test fails for an operation without a row here.
 var policies = map[string]policy{
 	//                                no token   agent: own, other's, missing       admin
 	"auth.register":        {201, [3]int{201}, [3]int{201}},
@@ -78,14 +78,14 @@ var policies = map[string]policy{
 // takesObject reports whether the operation has an object that belongs to an agent.
 func (p policy) takesObject() bool { return p.admin[1] != 0 }
 
-// TestOperations calls every operation of the contract as every kind of caller, and with invalid requests.
+// TestOperations calls every operation of the contract as every kind of caller, and with invalid requests of every kind.
 func TestOperations(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
 	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	c := newUsers(s)
-	t.Run("a row for each operation", func(t *testing.T) { requireARowPerOperation(t) })
+	t.Run("a row for each operation", func(t *testing.T) { everyOperationHasARow(t) })
 	t.Run("policy", func(t *testing.T) {
 		for _, op := range operations(t) {
 			t.Run(op.OperationID, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestOperations(t *testing.T) {
 	t.Run("fuzz", func(t *testing.T) { fuzz(t, s.in(t), c.in(t)) })
 }
 
-func requireARowPerOperation(t *testing.T) {
+func everyOperationHasARow(t *testing.T) {
 	t.Helper()
 	described := map[string]bool{}
 	for _, op := range operations(t) {
@@ -115,15 +115,15 @@ func requireARowPerOperation(t *testing.T) {
 		}
 	}
 	for id := range policies {
-		require.True(t, described[id], "%s is not an operation", id)
+		require.True(t, described[id], "%s is no operation", id)
 	}
 }
 
-// users are an admin and two agents, each with an object of every kind.
+// users are the callers: an admin and two agents, each with an object of every kind.
 type users struct {
 	t                   testing.TB
 	admin, owner, other user
-	deactivated         string // token of an agent that was deactivated
+	deactivated         string // the token of an agent who has been deactivated since
 }
 
 // user is an agent with its objects.
@@ -155,12 +155,12 @@ func newUsers(s *stack) users {
 	return c
 }
 
-// deactivate deactivates an agent and returns its token when it is refused everywhere.
+// deactivate deactivates an agent and returns its token once every service refuses it.
 func (c users) deactivate(a *agent) string {
 	c.t.Helper()
 	c.admin.do(http.MethodPatch, "/agents/"+a.me(), map[string]any{"is_active": false}).must(http.StatusOK)
-	for _, path := range []string{"/auth/me", "/calls"} { // auth refuses it at once, the gateway after an event
-		poll(c.t, jobTimeout, "the token is refused", func() bool { return a.get(path).status == http.StatusUnauthorized })
+	for _, path := range []string{"/auth/me", "/calls"} { // auth refuses it at once, the gateway a moment later
+		poll(c.t, jobTimeout, "the agent is shut out", func() bool { return a.get(path).status == http.StatusUnauthorized })
 	}
 	return a.token
 }
@@ -196,14 +196,14 @@ func (a *agent) as(t testing.TB, token string) *agent {
 	return &here
 }
 
-// loggedInAgain returns the agent in a new session.
+// loggedInAgain returns the agent with a new session.
 func (a *agent) loggedInAgain() *agent {
 	again := a.as(a.t, "")
 	again.login()
 	return again
 }
 
-// checkPolicy calls an operation as every kind of caller with every kind of object.
+// checkPolicy calls an operation as every caller on every object.
 func (c users) checkPolicy(op operation, row policy) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
@@ -241,8 +241,8 @@ func (c users) checkPolicy(op operation, row policy) {
 	}
 }
 
-// status calls an operation with an object of a user, or with a missing one if the user is zero, and returns the status. If the
-// call is expected to succeed and uses up its object, the object is a new one.
+// status calls an operation on an object of a user, or on one that does not exist, and returns the status. A call that is to
+// succeed gets a new object if success uses it up.
 func (p user) status(op operation, of user, want int) int {
 	p.t.Helper()
 	object := missingID
@@ -256,7 +256,7 @@ func (p user) status(op operation, of user, want int) int {
 	return caller.do(op.method, op.at(object), p.body(op, object)).status
 }
 
-// object returns an object of the user for the operation, a new one if the call uses it up.
+// object returns an object of the user for the operation. It is a new one if it will be used up.
 func (p user) object(op string, usedUp bool) string {
 	p.t.Helper()
 	switch op {
@@ -300,7 +300,7 @@ func (p user) object(op string, usedUp bool) string {
 	return p.call
 }
 
-// body returns a valid body for the operation, which can be sent repeatedly.
+// body returns a request body of the user for the operation, valid any number of times.
 func (p user) body(op operation, object string) any {
 	p.t.Helper()
 	switch op.OperationID {
@@ -326,7 +326,7 @@ func (p user) body(op operation, object string) any {
 	}
 }
 
-// newColleague registers another agent and returns its id.
+// newColleague registers an agent without any other role in the test and returns its id.
 func (p user) newColleague() string {
 	p.t.Helper()
 	var made struct{ ID string }
@@ -342,13 +342,13 @@ var (
 	teamLists = []string{"auth.list_agents"}
 )
 
-// checkLists requires that no query of a list returns an object of another agent.
+// checkLists requires that a list, with any filter, has no object of another agent.
 func (c users) checkLists(all []operation) {
 	owns := func(p user) []string {
 		_, claims := decoded(c.t, p.token)
 		return []string{p.id, p.client, p.call, p.followUp, p.delivery, claims["sid"].(string)}
 	}
-	checked := map[string]bool{}
+	seen := map[string]bool{}
 	for _, op := range all {
 		if ok := op.Responses.Status(http.StatusOK); op.method != http.MethodGet || op.hasID() || ok == nil || ok.Value.Content.Get("application/json") == nil ||
 			!ok.Value.Content.Get("application/json").Schema.Value.Type.Is("array") {
@@ -374,28 +374,28 @@ func (c users) checkLists(all []operation) {
 		teams := c.admin.ids(op.path + "?limit=500")
 		for _, p := range []user{c.admin, c.owner, c.other} {
 			has := slices.ContainsFunc(owns(p), func(id string) bool { return slices.Contains(teams, id) })
-			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(ownLists, op.OperationID), has, "%s as the admin with objects of %s", op.path, p.id)
+			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(ownLists, op.OperationID), has, "%s as the admin has what is %s's", op.path, p.id)
 		}
-		checked[op.OperationID] = true
+		seen[op.OperationID] = true
 	}
-	require.Len(c.t, checked, 6, "lists: %v", checked)
+	require.Len(c.t, seen, 6, "lists: %v", seen)
 }
 
-// checkIdempotencyKeys requires that an Idempotency-Key applies only to the agent that sent it.
+// checkIdempotencyKeys requires that an Idempotency-Key has no effect for any agent but the one that sent it.
 func (c users) checkIdempotencyKeys(all []operation) {
-	second := c.admin // another admin, for what only admins create
+	second := c.admin // another admin, for objects that only admins create
 	made := map[string]any{"email": rand.Text() + "@agents.example.com", "password": rand.Text(), "full_name": "Second", "role": "admin"}
 	c.admin.post("/agents", made).must(http.StatusCreated)
 	second.agent = c.admin.as(c.t, "")
 	second.email, second.password = made["email"].(string), made["password"].(string)
 	second.login()
 
-	var checked int
+	var seen int
 	for _, op := range all {
 		if op.Parameters.GetByInAndName("header", "Idempotency-Key") == nil {
 			continue
 		}
-		checked++
+		seen++
 		first, other := c.owner, c.other
 		object := c.owner.object(op.OperationID, false)
 		want := http.StatusForbidden // the object is the owner's
@@ -419,18 +419,18 @@ func (c users) checkIdempotencyKeys(all []operation) {
 		first.do(op.method, op.at(object), body, "Idempotency-Key", key).into(&one)
 		require.NotEmpty(c.t, one.ID, op.OperationID)
 		first.do(op.method, op.at(object), again(), "Idempotency-Key", key).into(&same)
-		require.Equal(c.t, one.ID, same.ID, "%s: the same key returns the same object", op.OperationID)
+		require.Equal(c.t, one.ID, same.ID, "%s: the same key is the same thing", op.OperationID)
 		got := other.do(op.method, op.at(object), again(), "Idempotency-Key", key).must(want)
 		require.NotContains(c.t, string(got.body), one.ID, op.OperationID)
 		got.into(&theirs)
 		require.Equal(c.t, want == http.StatusCreated, theirs.ID != "", op.OperationID)
 		require.Equal(c.t, http.StatusUnauthorized, first.as(c.t, "").do(op.method, op.at(object), again(), "Idempotency-Key", key).status)
 	}
-	require.Equal(c.t, 5, checked, "operations with an Idempotency-Key")
+	require.Equal(c.t, 5, seen, "operations with an Idempotency-Key")
 }
 
-// checkInvalidTokens calls the operations at an address with tokens of a trusted key that are expired or for another audience,
-// and with one of an unknown key.
+// checkInvalidTokens calls the operations at that address with tokens that a trusted key has signed for others or that have expired,
+// and with one that another key has signed.
 func (c users) checkInvalidTokens(all []operation, at string, trusted func(header, claims object) string) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
@@ -459,7 +459,7 @@ func (c users) checkInvalidTokens(all []operation, at string, trusted func(heade
 			}
 		}
 	}
-	for _, p := range []user{c.admin, c.owner} { // nothing was changed
+	for _, p := range []user{c.admin, c.owner} { // and nothing was created
 		p.get("/clients/" + p.client).must(http.StatusOK)
 		p.get("/calls/" + p.call).must(http.StatusOK)
 		p.get("/followups/" + p.followUp).must(http.StatusOK)

@@ -85,7 +85,7 @@ func TestAddressInUse(t *testing.T) {
 	requireNothingStarted(t, dir)
 }
 
-// requireNothingStarted requires that a data directory contains at most the log, and that nothing runs in it.
+// requireNothingStarted requires that there is at most a log.
 func requireNothingStarted(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -98,8 +98,8 @@ func requireNothingStarted(t *testing.T, dir string) {
 	require.Empty(t, processesOf(t, dir))
 }
 
-// TestLifeOfAPlatform starts a platform, a second one beside it, a third with the same data, stops it during a job, kills it,
-// and requires that the data is there each time.
+// TestLifeOfAPlatform starts a platform, a second one besides it and a third one on its data, stops it during work, kills it,
+// and requires its data after each restart.
 func TestLifeOfAPlatform(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
@@ -107,7 +107,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	t.Logf("the first start took %s", s.start())
 	a := s.newAgent()
 
-	t.Run("a second one with the same data is refused", func(t *testing.T) {
+	t.Run("a second on the same data is refused", func(t *testing.T) {
 		s := s.in(t)
 		code, _, stderr := command(t, s.units[0].environ, built.platform(t, false), "up", "--data-dir", s.dir, "--listen", freeAddress(t))
 		require.Equal(t, exitFailed, code, stderr)
@@ -115,14 +115,14 @@ func TestLifeOfAPlatform(t *testing.T) {
 		require.True(t, s.isReady())
 		s.as(a).login()
 	})
-	t.Run("a second one with its own data is independent", func(t *testing.T) {
+	t.Run("a second on its own data is another world", func(t *testing.T) {
 		second := newPlatform(t, f, false, f.settings()...)
 		second.start()
 		second.as(a).post("/auth/login", url.Values{"username": {a.email}, "password": {a.password}}).refused(http.StatusUnauthorized, "invalid_credentials")
 		require.NotEmpty(t, second.newAgent().newClient().ID)
 		s.in(t).as(a).login()
 	})
-	t.Run("Ctrl-C finishes requests", func(t *testing.T) {
+	t.Run("Ctrl-C drains", func(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
 		working := s.openai.Block(openai.Transcriptions)
@@ -154,17 +154,17 @@ func TestLifeOfAPlatform(t *testing.T) {
 		require.Empty(t, processesOf(t, s.dir))
 
 		t.Logf("the second start took %s", s.start())
-		require.Equal(t, 2, s.as(a).completed(first.ID).Attempts, "the job was handed back")
+		require.Equal(t, 2, s.as(a).completed(first.ID).Attempts, "the work was handed back")
 		s.as(a).completed(second.ID)
 	})
-	t.Run("kill -9 leaves no process and loses no data", func(t *testing.T) {
+	t.Run("kill -9 leaves no process and all data", func(t *testing.T) {
 		s := s.in(t)
 		s.kill()
-		poll(t, stopTimeout, "PostgreSQL has exited too", func() bool { return len(processesOf(t, s.dir)) == 0 })
+		poll(t, stopTimeout, "PostgreSQL has ended too", func() bool { return len(processesOf(t, s.dir)) == 0 })
 		t.Logf("the start after it took %s", s.start())
 		require.Len(t, s.as(a).ids("/calls"), 2)
 	})
-	t.Run("kill -9 of the platform and of PostgreSQL", func(t *testing.T) {
+	t.Run("kill -9 of it and of PostgreSQL at once", func(t *testing.T) {
 		s := s.in(t)
 		postmaster := s.postmaster()
 		s.kill()
@@ -174,7 +174,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	})
 }
 
-// TestDemo runs the demo without a running platform and without settings: everything is embedded and temporary.
+// TestDemo runs the demo as a new user does: nothing is running or configured, so everything is embedded and temporary.
 func TestDemo(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
@@ -187,7 +187,7 @@ func TestDemo(t *testing.T) {
 	t.Log(stdout)
 }
 
-// requireNothingLeft requires that a directory for temporary files is empty and nothing runs in it.
+// requireNothingLeft requires that a directory for temporary files is empty and no process runs in it.
 func requireNothingLeft(t *testing.T, dir string) {
 	t.Helper()
 	entries, err := os.ReadDir(dir)
@@ -241,7 +241,7 @@ func TestAFailedDemoLeavesItsLogs(t *testing.T) {
 	require.Empty(t, processesOf(t, temp))
 }
 
-// TestSettingsFromFiles passes secrets in files, as Kubernetes and Compose do.
+// TestSettingsFromFiles passes secrets as Kubernetes and Compose do.
 func TestSettingsFromFiles(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)

@@ -12,13 +12,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killWithParent makes the kernel kill a child when the test binary exits.
+// killWithParent makes the kernel kill a child when the test binary dies, for any reason.
 func killWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// processesOf lists the processes that use a data directory: those with its path in their arguments and those whose working
-// directory is in it.
+// processesOf lists the processes that work for a data directory: those that name it in their arguments and those that work
+// in it.
 func processesOf(t testing.TB, dir string) []string {
 	t.Helper()
 	entries, err := os.ReadDir("/proc")
@@ -29,7 +29,7 @@ func processesOf(t testing.TB, dir string) []string {
 			continue
 		}
 		proc := filepath.Join("/proc", entry.Name())
-		arguments, _ := os.ReadFile(filepath.Join(proc, "cmdline")) // fails if the process has exited meanwhile
+		arguments, _ := os.ReadFile(filepath.Join(proc, "cmdline")) // a process that has ended has none
 		cwd, _ := os.Readlink(filepath.Join(proc, "cwd"))
 		if strings.Contains(string(arguments), dir) || strings.HasPrefix(cwd, dir) {
 			found = append(found, entry.Name()+" "+strings.ReplaceAll(string(arguments), "\x00", " "))

@@ -12,10 +12,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// killWithParent does nothing on this kernel: a test binary that is killed leaves its children running.
+// killWithParent does nothing: this kernel does not support it, so a killed test binary leaves its children.
 func killWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// processesOf lists the processes with the path of a data directory in their arguments.
+// processesOf lists the processes that name a data directory in their arguments.
 func processesOf(t testing.TB, dir string) []string {
 	t.Helper()
 	var found []string
@@ -29,7 +29,7 @@ func processesOf(t testing.TB, dir string) []string {
 
 func resetPeak(testing.TB, int) {}
 
-// peak returns the current memory of a process, in bytes: this kernel has no peak.
+// peak is the memory that a process has now, in bytes: this kernel does not report the peak.
 func peak(t testing.TB, pid int) int64 {
 	t.Helper()
 	var kB int64

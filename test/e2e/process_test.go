@@ -21,12 +21,12 @@ import (
 const (
 	// stopTimeout is how long a process may take to stop. On an idle machine it takes 10 s at most.
 	stopTimeout = 2 * time.Minute
-	// commandTimeout is how long a command may run. The longest is a demo with the offline recognizer.
+	// commandTimeout is how long a program may run that ends by itself. The longest is a demo, which transcribes without a network.
 	commandTimeout = 20 * time.Minute
 )
 
-// process is a running program. On Linux the kernel kills it when the test binary exits. The caller of launch must end it in a
-// cleanup.
+// process is one running program. On Linux it dies with the test binary, however that ends; the launching test must stop it in
+// a cleanup.
 type process struct {
 	name   string
 	cmd    *exec.Cmd
@@ -34,7 +34,7 @@ type process struct {
 	done   chan struct{}
 }
 
-// launch starts a program with exactly this environment.
+// launch starts a program with exactly these settings as its environment.
 func launch(t testing.TB, name string, argv, environ []string) *process {
 	t.Helper()
 	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
@@ -43,14 +43,14 @@ func launch(t testing.TB, name string, argv, environ []string) *process {
 	p.cmd.WaitDelay = time.Second
 	started := make(chan error)
 	go func() {
-		// The kernel sends the parent death signal when the thread that created the child exits.
+		// The death signal of a child is bound to the thread that created it.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(p.done)
 		err := p.cmd.Start()
 		started <- err
 		if err == nil {
-			_ = p.cmd.Wait() // ProcessState has the result
+			_ = p.cmd.Wait() // its state says how it ended
 		}
 	}()
 	require.NoError(t, <-started, "start %s", name)
@@ -59,34 +59,34 @@ func launch(t testing.TB, name string, argv, environ []string) *process {
 
 func (p *process) pid() int { return p.cmd.Process.Pid }
 
-// kill sends SIGKILL and waits until the process has exited.
+// kill is kill -9.
 func (p *process) kill() {
 	_ = p.cmd.Process.Kill()
 	<-p.done
 }
 
-// stop sends a signal, waits until the process has exited and returns its exit code, or -1 if a signal killed it.
+// stop sends a signal, waits for the end and returns the exit code, -1 when a signal ended it.
 func (p *process) stop(t testing.TB, signal syscall.Signal) int {
 	t.Helper()
 	_ = p.cmd.Process.Signal(signal)
 	return p.wait(t)
 }
 
-// wait waits until the process has exited and returns its exit code.
+// wait waits for the end and returns the exit code.
 func (p *process) wait(t testing.TB) int {
 	t.Helper()
 	select {
 	case <-p.done:
 		return p.cmd.ProcessState.ExitCode()
 	case <-time.After(stopTimeout):
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // Go prints the stacks of all goroutines
+		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // Go prints where it hangs
 		<-p.done
-		t.Errorf("%s did not exit within %s:\n%s", p.name, stopTimeout, p.output.String())
+		t.Errorf("%s did not end within %s:\n%s", p.name, stopTimeout, p.output.String())
 		return -1
 	}
 }
 
-// hasEnded reports whether the process has exited.
+// hasEnded reports whether the process has ended.
 func (p *process) hasEnded() bool {
 	select {
 	case <-p.done:
@@ -96,7 +96,7 @@ func (p *process) hasEnded() bool {
 	}
 }
 
-// await waits until the output contains text. It fails the test if the process exits first.
+// await returns once the output contains text, and fails the test when the process ends before that.
 func (p *process) await(t testing.TB, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), script.Timeout)
@@ -110,18 +110,18 @@ func (p *process) await(t testing.TB, text string) {
 	}()
 	_, err := p.output.lines.Wait(ctx, func([]string) bool { return strings.Contains(p.output.String(), text) })
 	if err != nil {
-		t.Fatalf("%s did not write %q: %v\n%s", p.name, text, err, tail(p.output.String()))
+		t.Fatalf("%s did not say %q: %v\n%s", p.name, text, err, tail(p.output.String()))
 	}
 }
 
-// output collects what a process writes.
+// output is the output of a process so far.
 type output struct {
 	mu    sync.Mutex
 	text  bytes.Buffer
-	lines script.Log[string] // wakes the callers of await
+	lines script.Log[string] // notifies waiters
 }
 
-// Write implements io.Writer.
+// Write implements io.Writer for the process.
 func (o *output) Write(b []byte) (int, error) {
 	o.mu.Lock()
 	o.text.Write(b)
@@ -130,21 +130,21 @@ func (o *output) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// String returns everything written so far.
+// String returns all output.
 func (o *output) String() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.text.String()
 }
 
-// tail returns the last lines of a log, for the message of a failed test.
+// tail returns the end of a log that a failed test shows.
 func tail(log string) string {
 	const lines = 60
 	all := strings.Split(strings.TrimRight(log, "\n"), "\n")
 	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }
 
-// command runs a program and returns its exit code, standard output and standard error.
+// command runs a program to its end and returns its exit code, standard output and standard error.
 func command(t testing.TB, environ []string, argv ...string) (code int, stdout, stderr string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), commandTimeout)
@@ -164,7 +164,7 @@ func command(t testing.TB, environ []string, argv ...string) (code int, stdout, 
 	return cmd.ProcessState.ExitCode(), out.String(), errs.String()
 }
 
-// poll waits until done returns true. It fails the test after d.
+// poll waits until done returns true, and fails the test after d.
 func poll(t testing.TB, d time.Duration, what string, done func() bool) {
 	t.Helper()
 	deadline := time.NewTimer(d)

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadmeCommandsWork runs the README's curl commands unchanged, on a platform with everything embedded.
+// TestReadmeCommandsWork runs the README's curl commands as they stand there, against an all-embedded platform.
 func TestReadmeCommandsWork(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
@@ -20,13 +20,13 @@ func TestReadmeCommandsWork(t *testing.T) {
 
 	s := newPlatform(t, fakes{}, false)
 	s.start()
-	commands := strings.Replace(string(blocks[1]), "http://127.0.0.1:8000", s.url, 1)
-	command := exec.CommandContext(t.Context(), "bash", "-c", commands)
+	walk := strings.Replace(string(blocks[1]), "http://127.0.0.1:8000", s.url, 1)
+	command := exec.CommandContext(t.Context(), "bash", "-c", walk)
 	command.Dir = "../.."
 	out, err := command.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	for _, want := range []string{`"role":"admin"`, `"status":"completed"`, "offline-pocketsphinx", "\n206\n", `"task":"Send the proposal"`, `"event":"followup.scheduled"`, `"event":"transcription.completed"`, `"x_pabbly_signature":true,"webhook_signature":true`} {
 		require.Contains(t, string(out), want)
 	}
-	require.NotContains(t, string(out), `"detail"`, "no response is an error")
+	require.NotContains(t, string(out), `"detail"`, "no command got an error")
 }

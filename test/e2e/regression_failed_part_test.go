@@ -10,8 +10,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAFailedPartEndsThePlatform covers a bug: after PostgreSQL had exited, the platform's process went on without any running
-// service until Ctrl-C, so that a supervisor did not restart it.
+// TestAFailedPartEndsThePlatform: after PostgreSQL had ended, the process once remained alive with nothing running in it,
+// until Ctrl-C, so a supervisor did not notice.
 func TestAFailedPartEndsThePlatform(t *testing.T) {
 	t.Parallel()
 	s := newPlatform(t, fakes{}, false)
@@ -19,7 +19,7 @@ func TestAFailedPartEndsThePlatform(t *testing.T) {
 	require.NoError(t, syscall.Kill(s.postmaster(), syscall.SIGKILL))
 	p := s.units[0].runs[0]
 	// River resigns its leadership before it stops, and retries for a while without the database.
-	poll(t, startTimeout, "the process has exited", p.hasEnded)
+	poll(t, startTimeout, "the process has ended", p.hasEnded)
 	require.Equal(t, exitFailed, p.wait(t))
 	require.Contains(t, p.output.String(), "PostgreSQL exited")
 	require.Contains(t, p.output.String(), filepath.Join(s.dir, "convoflow.log"))

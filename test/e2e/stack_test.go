@@ -28,14 +28,14 @@ import (
 )
 
 const (
-	// startTimeout is how long a stack may take to become ready. A new stack creates a PostgreSQL cluster, and other tests run at
-	// the same time.
+	// startTimeout is how long a stack may take to become ready. A new one creates a PostgreSQL cluster, and the tests run in
+	// parallel, possibly on a busy machine.
 	startTimeout = 5 * time.Minute
-	// maxStarting is how many stacks start at the same time. A start is mostly CPU time, so more would only take longer each.
+	// maxStarting is how many stacks start at the same time: a start is mostly CPU time, and more of them take as long together.
 	maxStarting = 2
 )
 
-// starting limits the number of stacks that start at the same time.
+// starting has an element for each stack that is starting.
 var starting = make(chan struct{}, maxStarting)
 
 // hookSecret signs the webhooks of every stack.
@@ -60,23 +60,23 @@ func (f fakes) settings() []string {
 	}
 }
 
-// stack is a running Convoflow, as one process or several, with its external systems. Tests use it through the gateway.
+// stack is one Convoflow, in either form, with its external systems. Tests use it through HTTP at the gateway.
 type stack struct {
 	fakes
-	t          testing.TB // the test or subtest that uses the stack
+	t          testing.TB // that uses it now, and fails if it does not work
 	url        string     // of the gateway
-	dir        string     // data directory
-	recordings string     // directory
+	dir        string     // of all its data
+	recordings string     // a directory
 	units      []*unit
 }
 
-// unit is one program of a stack. It may be stopped.
+// unit is one program of a stack, running or not.
 type unit struct {
 	name    string
 	argv    []string
 	environ []string
 	url     string // of its own API
-	admin   string // address; empty if the program chooses it
+	admin   string // address, "" where the program chooses it
 	runs    []*process
 }
 
@@ -87,7 +87,7 @@ func (u *unit) running() *process {
 	return u.runs[len(u.runs)-1]
 }
 
-// newPlatform returns a stack of one process. Everything is embedded except what settings replace.
+// newPlatform returns a stack of one process with everything embedded except what settings configure.
 func newPlatform(t testing.TB, f fakes, race bool, settings ...string) *stack {
 	t.Helper()
 	s := &stack{fakes: f, t: t, dir: filepath.Join(t.TempDir(), "data")}
@@ -101,7 +101,7 @@ func newPlatform(t testing.TB, f fakes, race bool, settings ...string) *stack {
 	return s
 }
 
-// newServices returns a stack of five processes with an external PostgreSQL and broker.
+// newServices returns a stack of five processes with a PostgreSQL and a broker.
 func newServices(t testing.TB, f fakes, settings ...string) *stack {
 	t.Helper()
 	s := &stack{fakes: f, t: t, dir: t.TempDir()}
@@ -128,8 +128,7 @@ func newServices(t testing.TB, f fakes, settings ...string) *stack {
 	return s
 }
 
-// environ returns the environment of a program: the variables that every program needs, and settings. It includes no other
-// variable of the developer's environment.
+// environ returns the environment of a program: what it needs to run at all, and settings, without the developer's own environment.
 func environ(settings ...string) []string {
 	var out []string
 	for _, name := range []string{"PATH", "HOME", "TMPDIR", "POSTGRES_BIN"} {
@@ -141,12 +140,12 @@ func environ(settings ...string) []string {
 	return append(out, settings...)
 }
 
-// unlimited turns off the rate limits. Tests of the limits set their own.
+// unlimited disables the rate limits; the tests of the limits set their own.
 var unlimited = []string{
 	"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0", "RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
 }
 
-// freeAddress returns an unused loopback address, outside the kernel's range of ephemeral ports.
+// freeAddress returns an address on which nothing listens, outside the kernel's range of ephemeral ports.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
@@ -160,7 +159,8 @@ func freeAddress(t testing.TB) string {
 	return ""
 }
 
-// start starts the programs that do not run, waits until the gateway reports ready, and returns how long that took.
+// start starts the programs that are not running and returns once the gateway reports that everything is ready, with the time
+// that took.
 func (s *stack) start() time.Duration {
 	s.t.Helper()
 	starting <- struct{}{}
@@ -174,7 +174,7 @@ func (s *stack) start() time.Duration {
 	poll(s.t, startTimeout, "ready", func() bool {
 		for _, u := range s.units {
 			if u.running() == nil {
-				s.t.Fatalf("%s exited while starting", u.name)
+				s.t.Fatalf("%s ended during the start", u.name)
 			}
 		}
 		return s.isReady()
@@ -191,7 +191,7 @@ func (s *stack) isReady() bool {
 	return response.StatusCode == http.StatusOK
 }
 
-// launchOnly starts the first program and does not wait until it is ready.
+// launchOnly starts the first program and does not wait for it.
 func (s *stack) launchOnly() *process {
 	s.t.Helper()
 	u := s.units[0]
@@ -199,7 +199,7 @@ func (s *stack) launchOnly() *process {
 	return u.running()
 }
 
-// kill sends SIGKILL to the named programs, or to all.
+// kill is kill -9 of the programs of that name, or of all.
 func (s *stack) kill(names ...string) {
 	for _, u := range s.units {
 		if p := u.running(); p != nil && (len(names) == 0 || slices.Contains(names, u.name)) {
@@ -208,7 +208,7 @@ func (s *stack) kill(names ...string) {
 	}
 }
 
-// stop sends SIGTERM to every program, the gateway first, and requires that each exits with 0.
+// stop stops every program, the gateway first, and requires that each exits without an error.
 func (s *stack) stop() {
 	s.t.Helper()
 	for _, u := range slices.Backward(s.units) {
@@ -221,7 +221,7 @@ func (s *stack) stop() {
 // pid returns the process id of the first program.
 func (s *stack) pid() int { return s.units[0].running().pid() }
 
-// log returns everything that the programs have written since the stack was created.
+// log returns everything that the programs have logged since the stack was created.
 func (s *stack) log() string {
 	var all strings.Builder
 	for _, u := range s.units {
@@ -237,7 +237,7 @@ func (s *stack) log() string {
 	return all.String()
 }
 
-// metrics returns the metrics of all services.
+// metrics returns the metrics of all admin ports.
 func (s *stack) metrics() string {
 	s.t.Helper()
 	var pages []string
@@ -248,7 +248,7 @@ func (s *stack) metrics() string {
 		}
 		pages = append(pages, regexp.MustCompile(`http://\S+/metrics`).FindAllString(u.running().output.String(), -1)...)
 	}
-	require.Len(s.t, pages, 5, "one metrics page per service")
+	require.Len(s.t, pages, 5, "one page of metrics per service")
 	var all strings.Builder
 	for _, page := range pages {
 		all.Write(get(s.t, page))
@@ -256,7 +256,7 @@ func (s *stack) metrics() string {
 	return all.String()
 }
 
-// files returns all files in the directory of recordings.
+// files returns the stored recordings, and any other files in their directory.
 func (s *stack) files() []string {
 	s.t.Helper()
 	var files []string
@@ -265,7 +265,7 @@ func (s *stack) files() []string {
 			files = append(files, path)
 		}
 		if errors.Is(err, os.ErrNotExist) {
-			return nil // removed meanwhile, or not created yet
+			return nil // removed meanwhile, or not made yet
 		}
 		return err
 	})
@@ -280,11 +280,11 @@ func (s *stack) in(t testing.TB) *stack {
 	return &here
 }
 
-// cleanUp stops the programs that still run, requires that no process is left, and logs the end of the log if the test failed.
+// cleanUp stops all running programs, requires that no process remains, and shows the log of a failed test.
 func (s *stack) cleanUp() {
 	s.stop()
 	poll(s.t, stopTimeout, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
 	if s.t.Failed() {
-		s.t.Logf("end of the log:\n%s", tail(s.log()))
+		s.t.Logf("the end of the log:\n%s", tail(s.log()))
 	}
 }

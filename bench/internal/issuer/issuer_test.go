@@ -22,7 +22,7 @@ func TestTokensCanBeVerifiedWithThePublishedKey(t *testing.T) {
 	require.NoError(t, err)
 	server := httptest.NewServer(i)
 	t.Cleanup(server.Close)
-	keys := token.Fetch(server.URL+"/.well-known/jwks.json", http.DefaultClient, telemetry.Nop())
+	keys := token.Fetch(server.URL+"/.well-known/jwks.json", http.DefaultClient, clock.System{}, telemetry.Nop())
 	go func() { _ = keys.Run(t.Context()) }()
 	require.Eventually(t, func() bool { return keys.Ready(t.Context()) == nil }, time.Minute, 10*time.Millisecond)
 

@@ -19,7 +19,7 @@ const timeout = time.Minute // of virtual time: the tests run in bubbles of sync
 // pipes is a listener whose connections are pipes.
 type pipes struct {
 	accepted chan net.Conn
-	closed   context.Context //nolint:containedctx // Accept has no argument for it
+	closed   context.Context // Accept has no argument for it
 	end      context.CancelFunc
 }
 
@@ -44,7 +44,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (dial func() net.Conn) {
 	t.Helper()
 	p := &pipes{accepted: make(chan net.Conn)}
 	p.closed, p.end = context.WithCancel(context.WithoutCancel(t.Context()))
-	server := &http.Server{Handler: Deadlines(timeout, handler)} //nolint:gosec // Deadlines is the subject
+	server := &http.Server{Handler: Deadlines(timeout, handler)}
 	go func() { _ = server.Serve(p) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return func() net.Conn {

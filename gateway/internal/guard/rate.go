@@ -19,7 +19,7 @@ import (
 
 // The rate limit headers of draft-ietf-httpapi-ratelimit-headers-07.
 const (
-	rateLimit     = "Ratelimit-Limit"     // requests per minute, and at once
+	rateLimit     = "Ratelimit-Limit"     // requests per minute, and the largest burst
 	rateRemaining = "Ratelimit-Remaining" // requests that are allowed now
 	rateReset     = "Ratelimit-Reset"     // seconds until the full limit is available again
 )
@@ -31,12 +31,12 @@ type Rate struct {
 	class             string
 }
 
-// NewRate makes a limit of requests per minute; 0 is no limit. limited counts refusals by class and by kind of limit.
+// NewRate returns a limit of requests per minute; 0 is no limit. limited counts refusals by class and by kind of limit.
 func NewRate(class string, perAgent, perAddress int, limited *prometheus.CounterVec, c clock.Clock) *Rate {
 	return &Rate{agents: newBuckets(perAgent, c), addresses: newBuckets(perAddress, c), limited: limited, class: class}
 }
 
-// NewLimited makes the counter of refusals.
+// NewLimited returns the counter of refusals.
 func NewLimited() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "convoflow_gateway_rate_limited_total", Help: "Requests refused with 429 by class of the operation and by whose limit: agent or address.",

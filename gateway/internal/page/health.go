@@ -33,15 +33,15 @@ const readyCache = 250 * time.Millisecond
 // Ready reports the readiness of each service by name, and responds 200 only when all are ready. It checks them
 // concurrently. The log says why one is not ready.
 func Ready(services map[string]run.Ready, tel telemetry.Set) http.Handler {
-	var mu sync.Mutex // one request checks, the others wait for its result
-	var checked time.Time
+	var mu sync.Mutex            // one request checks, the others wait for its result
+	var age func() time.Duration // of the result, nil before the first
 	var status int
 	var body readiness
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		mu.Lock()
-		if now := (clock.System{}).Now(); now.Sub(checked) > readyCache {
+		if age == nil || age() > readyCache {
 			status, body = check(context.WithoutCancel(r.Context()), services, tel)
-			checked = clock.System{}.Now()
+			age = clock.Stopwatch()
 		}
 		status, body := status, body
 		mu.Unlock()
@@ -97,5 +97,5 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Cache-Control", "no-store")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(body) // fails only when the client has left
+	_ = json.NewEncoder(w).Encode(body) // fails only if the client has disconnected
 }

@@ -72,7 +72,7 @@ func (u *Upstream) forward(w http.ResponseWriter, res *http.Response) {
 	buffer := u.buffers.Get()
 	defer u.buffers.Put(buffer)
 	if _, err := io.CopyBuffer(w, res.Body, buffer); err != nil {
-		panic(http.ErrAbortHandler) // makes net/http cut a response that has started
+		panic(http.ErrAbortHandler) // makes net/http truncate a response that has started
 	}
 }
 

@@ -52,7 +52,7 @@ type Options struct {
 	MaxStreams  int      // concurrent uploads, recordings and event streams
 }
 
-// New makes the upstream of the service that listens at address, such as http://calls:8080.
+// New returns the upstream of the service that listens at address, such as http://calls:8080.
 func New(name, address string, o Options, metrics *Metrics, tel telemetry.Set) (*Upstream, error) {
 	base, err := url.Parse(address)
 	if err != nil {

@@ -19,7 +19,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// timeout is how long a request of a test may take whose subject is no timeout.
+// timeout is the timeout of requests in tests that do not test timeouts.
 const timeout = time.Minute
 
 // newPipedUpstream is an upstream whose service handles each connection with serve, over pipes: in a bubble of synctest, time
@@ -159,7 +159,7 @@ func TestATruncatedResponseIsCut(t *testing.T) {
 	require.Empty(t, u.bufferedSlots.taken)
 }
 
-// A client does not wait for the rest of a response whose time is over.
+// A client does not wait for the rest of a response whose deadline has passed.
 func TestAResponseBodyThatTakesTooLongIsCut(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -96,14 +96,14 @@ func (u *Upstream) send(via client, req *http.Request, deadline time.Time) (*htt
 		body = &requestBody{ReadCloser: req.Body}
 		req.Body = body
 		if deadline.IsZero() {
-			// As the half-open probe, a long upload would block every other request until it finished. A connection is
-			// success enough.
+			// As the half-open probe, a long upload would block every other request until it finished. A connection counts as
+			// success.
 			var once sync.Once
 			report := done
 			done = func(err error) { once.Do(func() { report(err) }) }
 			p.onConnected = func() { done(nil) }
 		} else {
-			body.complete.Store(true) // it is in memory: the client cannot make it fail
+			body.complete.Store(true) // the body is in memory, so the client cannot make it fail
 		}
 	}
 	res, err := via.do(req, deadline, &p)
@@ -175,7 +175,7 @@ func isDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// incomplete is the error for a client whose body could not be read: cut off, malformed or stalled.
+// incomplete returns the error for a client whose body could not be read: truncated, malformed or stalled.
 func incomplete(err error) error {
 	var refused *fault.Error
 	if errors.As(err, &refused) {

@@ -24,7 +24,7 @@ func (u *Upstream) Stream() http.Handler {
 		ModifyResponse: cleanResponse,
 		ErrorHandler:   fail,
 		FlushInterval:  -1,
-		// The request's log line has what matters: whether the client left, whether the response was cut.
+		// The request's log line says whether the client disconnected or the response was truncated.
 		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

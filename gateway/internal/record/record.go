@@ -29,15 +29,17 @@ const unrouted = "gateway.unrouted" // no such path or method, or refused before
 
 // Recorder records requests.
 type Recorder struct {
+	clock    clock.Clock
 	tel      telemetry.Set
 	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
 }
 
-// New makes a recorder and registers its metrics.
-func New(tel telemetry.Set) (*Recorder, error) {
+// New returns a recorder, with its metrics registered.
+func New(c clock.Clock, tel telemetry.Set) (*Recorder, error) {
 	r := &Recorder{
+		clock:  c,
 		tel:    tel,
 		tracer: tel.Tracer(),
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
@@ -95,7 +97,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	rpc.WriteError(w, r, err)
 }
 
-// ClientLeft records that the client closed the connection before there was a response.
+// ClientLeft records that the client disconnected before there was a response.
 func ClientLeft(w http.ResponseWriter, err error) {
 	entryOf(w).err = err
 	w.WriteHeader(StatusClientClosedRequest)
@@ -115,14 +117,14 @@ func (rec *Recorder) Handler(next http.Handler) http.Handler {
 			rec.inFlight.Dec()
 			rec.end(ctx, span, r, recorded, took())
 			if cut {
-				panic(http.ErrAbortHandler) // makes net/http cut a response that has started
+				panic(http.ErrAbortHandler) // makes net/http truncate a response that has started
 			}
 		}()
 		next.ServeHTTP(recorded, r)
 	})
 }
 
-// recovered responds to a panic if there is no response yet, and otherwise reports that the response must be cut.
+// recovered responds to a panic if there is no response yet, and otherwise reports that the response must be truncated.
 // http.ErrAbortHandler is no bug: the proxy panics with it when a service's response is truncated.
 func (rec *Recorder) recovered(w *writer, r *http.Request, p any) (cut bool) {
 	thrown, _ := p.(error)
@@ -167,7 +169,7 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 	}
 	// Not through the Logger, which would look up the source line of this call for every request.
 	if log := rec.tel.Log.Handler(); log.Enabled(ctx, level) {
-		line := slog.NewRecord(clock.System{}.Now(), level, "request", 0)
+		line := slog.NewRecord(rec.clock.Now(), level, "request", 0)
 		line.AddAttrs(slog.String("op", w.op), slog.Int("status", status), slog.Float64("took_seconds", took.Seconds()), slog.Int64("bytes", w.bytes),
 			slog.String("request_id", w.Header().Get(rpc.RequestIDHeader)))
 		if code != "" {

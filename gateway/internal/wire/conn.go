@@ -138,7 +138,7 @@ func (c *conn) write(req *http.Request, host string) error {
 			return errors.Join(err, fmt.Errorf("the request body has %d of %d bytes", n, req.ContentLength))
 		}
 	}
-	// Goroutines that are ready run first: requests written back to back reach a service that is still awake, and waking
+	// Goroutines that are ready run first: requests written back to back reach a service whose core is not idle yet, and waking
 	// an idle core is a sixth of the cost of a request.
 	runtime.Gosched()
 	return out.Flush()

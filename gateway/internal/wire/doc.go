@@ -23,6 +23,6 @@
 // Timeouts: Options.Dialer has that of dialing. The deadline of a request covers the rest, up to the end of the response
 // body. Idle connections are closed after Options.IdleTimeout. A response header is limited to 1 MiB.
 //
-// When a client leaves, the context of its request is cancelled. The exchange then ends within clientCheckInterval and closes
-// its connection, so that the service notices as well.
+// When a client disconnects, the context of its request is cancelled. The exchange then ends within clientCheckInterval and
+// closes its connection, so that the service notices as well.
 package wire

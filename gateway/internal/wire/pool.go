@@ -23,7 +23,7 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 type Options struct {
 	Dial        Dial          // with its own timeout
 	MaxIdle     int           // idle connections
-	IdleTimeout time.Duration // after which an idle connection is closed; less than the service's own
+	IdleTimeout time.Duration // after which an idle connection is closed; less than the service's idle timeout
 }
 
 // Pool sends requests to one service. It is safe for concurrent use.
@@ -38,7 +38,7 @@ type Pool struct {
 	sweep  *time.Timer // fires when the first idle connection has timed out
 }
 
-// New makes a pool for the service at base, such as http://calls:8080. Its scheme must be http.
+// New returns a pool for the service at base, such as http://calls:8080. Its scheme must be http.
 func New(base *url.URL, o Options) *Pool {
 	p := &Pool{host: base.Host, address: base.Host, options: o}
 	if base.Port() == "" {

@@ -82,7 +82,7 @@ func newPool(t *testing.T, host string) *Pool {
 	return p
 }
 
-// timeout is how long a request of a test may take whose subject is no timeout.
+// timeout is the timeout of requests in tests that do not test timeouts.
 const timeout = time.Minute
 
 // request makes a request as net/http's server does.

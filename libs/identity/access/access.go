@@ -44,11 +44,11 @@ type Access struct {
 
 // New returns an Access. It fetches nothing before the group that it joins runs.
 func New(cfg Config, feed Feed, kafka *bus.Kafka, c clock.Clock, tel telemetry.Set) *Access {
-	keys := token.Fetch(strings.TrimSuffix(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, tel)
+	keys := token.Fetch(strings.TrimSuffix(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, c, tel)
 	a := &Access{
 		keys:    keys,
 		cache:   NewCache(token.NewVerifier(keys.Key, c).Authenticate, c),
-		watcher: bus.NewWatcher(kafka, feed.Topic, cfg.tokenTTL()+margin, tel),
+		watcher: bus.NewWatcher(kafka, feed.Topic, cfg.tokenTTL()+margin, c, tel),
 		ended:   newEnded(cfg.tokenTTL()+margin, c),
 	}
 	feed.Watch(a.watcher, a.ended.onSessionEnded, a.ended.onAgentChanged)

@@ -20,9 +20,7 @@ func Defaults() Config { return Config{TokenMinutes: 24 * 60} }
 
 // Check lists the problems with the configuration.
 func (c Config) Check() (problems []string) {
-	if !conf.IsOrigin(c.AuthURL) {
-		problems = append(problems, "AUTH_URL must be where auth listens, such as http://auth:8080")
-	}
+	problems = conf.CheckOrigin("AUTH_URL", c.AuthURL, "http://auth:8080")
 	if c.TokenMinutes < 1 || c.TokenMinutes > maxTokenMinutes {
 		problems = append(problems, fmt.Sprintf("ACCESS_TOKEN_EXPIRE_MINUTES must be 1 to %d, and what auth has", maxTokenMinutes))
 	}

@@ -63,8 +63,8 @@ const (
 )
 
 // Fetch returns the keys served at url (…/.well-known/jwks.json). Run it as an actor; there are no keys until the first fetch.
-func Fetch(url string, client *http.Client, tel telemetry.Set) *Remote {
-	return &Remote{url: url, client: client, tel: tel, clock: clock.System{}, wake: make(chan struct{}, 1)}
+func Fetch(url string, client *http.Client, c clock.Clock, tel telemetry.Set) *Remote {
+	return &Remote{url: url, client: client, tel: tel, clock: c, wake: make(chan struct{}, 1)}
 }
 
 // Run fetches the keys periodically until ctx ends.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -69,7 +70,7 @@ func runKeys(t *testing.T, a *auth, test func(t *testing.T, keys *token.Remote))
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
-		keys := token.Fetch("http://auth/.well-known/jwks.json", &http.Client{Transport: a}, telemetry.Nop())
+		keys := token.Fetch("http://auth/.well-known/jwks.json", &http.Client{Transport: a}, clock.System{}, telemetry.Nop())
 		go func() { _ = keys.Run(ctx) }()
 		synctest.Wait()
 		test(t, keys)
@@ -192,7 +193,7 @@ func TestKeysAreFetchedOverHTTP(t *testing.T) {
 	body := keySet(t, "a")
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, body) }))
 	t.Cleanup(server.Close)
-	keys := token.Fetch(server.URL, server.Client(), telemetry.Nop())
+	keys := token.Fetch(server.URL, server.Client(), clock.System{}, telemetry.Nop())
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- keys.Run(ctx) }()

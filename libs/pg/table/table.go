@@ -224,6 +224,7 @@ func (t *Table[T]) lock() string {
 // List reads one page of the rows that match the conditions. It fails with an Invalid fault for a cursor of another list.
 func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T], error) {
 	order := t.spec.Order
+	r.Limit = max(r.Limit, 1)
 	if r.Cursor != "" {
 		if err := order.after(&w, r.Cursor); err != nil {
 			return page.Of[T]{}, err

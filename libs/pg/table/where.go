@@ -18,15 +18,11 @@ type Where struct {
 
 // And adds a condition. Each ? in it stands for one of the values, in order.
 func (w *Where) And(condition string, values ...any) {
-	var b strings.Builder
-	for i, part := range strings.Split(condition, "?") {
-		if i > 0 {
-			w.args = append(w.args, values[i-1])
-			b.WriteString("$" + strconv.Itoa(len(w.args)))
-		}
-		b.WriteString(part)
+	for _, value := range values {
+		w.args = append(w.args, value)
+		condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(w.args)), 1)
 	}
-	w.all = append(w.all, "("+b.String()+")")
+	w.all = append(w.all, "("+condition+")")
 }
 
 // If adds a condition if present is true, such as for an optional filter.

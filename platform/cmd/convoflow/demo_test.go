@@ -183,7 +183,7 @@ func TestOtherUsersMayEnterTheTemporaryDirectory(t *testing.T) {
 	require.Equal(t, os.FileMode(0o711), info.Mode().Perm())
 }
 
-func TestOnlyTheLogsOfAFailedDemoAreKept(t *testing.T) {
+func TestOnlyTheLogsOfAFailedDemoRemain(t *testing.T) {
 	t.Parallel()
 	broken := errors.New("broken")
 	for name, tt := range map[string]struct {

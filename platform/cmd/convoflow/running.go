@@ -16,7 +16,7 @@ import (
 
 const (
 	readyTimeout = 2 * time.Minute // a busy machine takes a while
-	logLimit     = 50 << 20 // bytes; a start renames a larger log and begins a new one
+	logLimit     = 50 << 20        // bytes; a start renames a larger log and begins a new one
 )
 
 // running is a platform in this process.

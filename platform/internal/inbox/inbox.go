@@ -29,7 +29,7 @@ import (
 )
 
 const (
-	maxKept = 200      // deliveries that are stored
+	maxKept = 200      // deliveries that are stored, the newest ones
 	maxBody = 64 << 10 // bytes; a payload of notify has at most 20 kB
 )
 
@@ -69,7 +69,7 @@ type Inbox struct {
 }
 
 // Open reads the inbox from file, or creates it. token is the secret part of its URL, and secret is the key of the signatures.
-func Open(file, token, secret string) (*Inbox, error) {
+func Open(file, token, secret string, c clock.Clock) (*Inbox, error) {
 	verifier, err := standardwebhooks.NewWebhookRaw([]byte(secret))
 	if err != nil {
 		return nil, fmt.Errorf("create the signature verifier: %w", err)
@@ -82,7 +82,7 @@ func Open(file, token, secret string) (*Inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inbox{secret: secret, token: token, verifier: verifier, page: page, clock: clock.System{}, deliveries: deliveries}
+	in := &Inbox{secret: secret, token: token, verifier: verifier, page: page, clock: c, deliveries: deliveries}
 	if in.file, err = rewrite(file, deliveries); err != nil {
 		return nil, err
 	}

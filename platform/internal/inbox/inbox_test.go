@@ -17,6 +17,7 @@ import (
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/platform/internal/inbox"
 )
 
@@ -24,7 +25,7 @@ const secret, token = "a secret of the inbox", "token"
 
 func open(t *testing.T, file string) *inbox.Inbox {
 	t.Helper()
-	in, err := inbox.Open(file, token, secret)
+	in, err := inbox.Open(file, token, secret, clock.System{})
 	require.NoError(t, err)
 	t.Cleanup(in.Close)
 	return in

@@ -14,7 +14,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// chatRequest has the fields of a request that the fake reads.
+// chatRequest are the fields of a request that the fake reads.
 type chatRequest struct {
 	Model    string
 	Stream   bool
@@ -55,29 +55,29 @@ func DefaultInsights() map[string]any {
 	})
 }
 
-// AnswerInsights answers a chat completion with the default insights, of which values replaces some by name. A value that does
-// not match the schema of the request is a mistake of the test: the response is a 500 with the reason.
+// AnswerInsights responds to a chat completion with the default insights, overridden by values. A value that the schema of the
+// request forbids is an error of the test, and gets a 500 that says so.
 func AnswerInsights(values map[string]any) script.Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { writeInsights(w, r, normal(values)) }
 }
 
-// AnswerText answers a chat completion with content, whether or not it matches the schema.
+// AnswerText responds to a chat completion with content as it is, regardless of the schema.
 func AnswerText(content string) script.Step {
 	return answerMessage(map[string]any{"content": content, "refusal": nil}, "stop")
 }
 
-// Refuse answers a chat completion with a refusal of the model.
+// Refuse responds to a chat completion with a refusal of the model.
 func Refuse(reason string) script.Step {
 	return answerMessage(map[string]any{"content": nil, "refusal": reason}, "stop")
 }
 
-// TruncatedByLength answers a chat completion whose content is truncated because the token limit was reached.
+// TruncatedByLength responds with a chat completion that is truncated by the token limit.
 func TruncatedByLength(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	answerMessage(map[string]any{"content": `{"summary":"Maria liked the demo but fou`, "refusal": nil}, "length")(w, r, nil)
 }
 
-// WrongSchema answers with JSON that does not match the schema: content with other keys, or a transcription whose text has the
-// wrong type.
+// WrongSchema responds with JSON that does not match the request: content with other keys, or a transcription with a text of
+// the wrong type.
 func WrongSchema(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	if r.URL.Path == Transcriptions {
 		reply(w, map[string]any{"text": 42})
@@ -130,7 +130,7 @@ func checkChat(request chatRequest) *apiError {
 	return nil
 }
 
-// validName reports whether OpenAI accepts the name of a schema: letters, digits, _ and -, at most 64.
+// validName reports whether OpenAI accepts a name: letters, digits, _ and -, at most 64.
 func validName(name string) bool {
 	odd := func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-", r)
@@ -161,7 +161,7 @@ func writeInsights(w http.ResponseWriter, r *http.Request, values map[string]any
 	writeMessage(w, request, map[string]any{"content": content, "refusal": nil}, "stop")
 }
 
-// insights returns the content of a response. It is prose if the request does not ask for JSON.
+// insights returns the content of a response: prose if no JSON was requested.
 func insights(request chatRequest, values map[string]any) (string, error) {
 	all := DefaultInsights()
 	maps.Copy(all, values)
@@ -234,7 +234,7 @@ func writeMessage(w http.ResponseWriter, request chatRequest, message map[string
 	})
 }
 
-// decodeChat decodes the request. Its body can be read again afterwards.
+// decodeChat decodes the request and restores its body.
 func decodeChat(r *http.Request) (chatRequest, error) {
 	var raw json.RawMessage
 	var request chatRequest
@@ -248,7 +248,7 @@ func decodeChat(r *http.Request) (chatRequest, error) {
 	return request, nil
 }
 
-// normal converts values to the types that encoding/json decodes to. It returns nil if they have no JSON form.
+// normal converts values to those that encoding/json decodes to; a value without JSON becomes nil, which the schema refuses.
 func normal(values map[string]any) map[string]any {
 	var decoded map[string]any
 	raw, err := json.Marshal(values)

@@ -11,7 +11,7 @@ import (
 
 const invalidRequest = "invalid_request_error"
 
-// apiError is the "error" object of a response: https://platform.openai.com/docs/guides/error-codes.
+// apiError is the member "error" of OpenAI's error responses: https://platform.openai.com/docs/guides/error-codes.
 type apiError struct {
 	Message string  `json:"message"`
 	Type    string  `json:"type"`
@@ -19,9 +19,9 @@ type apiError struct {
 	Code    *string `json:"code"`
 }
 
-// Status answers with an error in OpenAI's format with the HTTP status and code: 401 invalid_api_key, 429 rate_limit_exceeded,
-// 429 insufficient_quota, 500 server_error, 400 invalid_request_error, or any other. retryAfter is the value of the Retry-After
-// header, in seconds or as an HTTP date; empty sends none.
+// Status responds with an error of the given HTTP status and code in OpenAI's format: 401 invalid_api_key, 429
+// rate_limit_exceeded, 429 insufficient_quota, 500 server_error, 400 invalid_request_error, or any other. retryAfter is the
+// header's text, seconds or an HTTP date, and empty for none.
 func Status(httpStatus int, code, retryAfter string) script.Step {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		if retryAfter != "" {
@@ -31,7 +31,7 @@ func Status(httpStatus int, code, retryAfter string) script.Step {
 	}
 }
 
-// scripted returns the real API's error for a code. server_error and invalid_request_error are types of errors without a code.
+// scripted returns the real API's error of that code. server_error and invalid_request_error are types of errors without a code.
 func scripted(code string) apiError {
 	switch code {
 	case "invalid_api_key":
@@ -70,7 +70,7 @@ func unknownModel(model string) apiError {
 	return apiError{Message: "The model `" + model + "` does not exist or you do not have access to it.", Type: invalidRequest, Code: &code}
 }
 
-// refusal returns the error of a 400 about one parameter. code may be empty.
+// refusal returns a 400 about one parameter; code may be empty.
 func refusal(param, code, message string) *apiError {
 	e := &apiError{Message: message, Type: invalidRequest, Param: &param}
 	if code != "" {

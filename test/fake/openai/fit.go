@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// fitter creates values that match a schema which passed checkStrict, as close to a sample as the schema allows.
+// fitter builds a value that is valid for a schema that passed checkStrict, as close to a sample as the schema allows.
 type fitter struct{ root map[string]any }
 
 func (f fitter) fit(schema map[string]any, sample any) any {
@@ -82,7 +82,7 @@ func (f fitter) fitArray(schema map[string]any, sample any) any {
 	return array
 }
 
-// branch returns the first schema of anyOf that allows the sample's type, or else the first one.
+// branch returns the first of anyOf with the sample's type, else the first.
 func (f fitter) branch(branches []any, sample any) map[string]any {
 	for _, b := range branches {
 		branch := b.(map[string]any)

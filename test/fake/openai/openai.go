@@ -1,7 +1,7 @@
-// Package openai is a fake of the OpenAI API: models, transcriptions and chat completions, with the real API's error format,
-// input checks and rules for strict schemas. Tests script how each endpoint misbehaves and read the log of requests. It does not
-// process audio or prompts: transcript and insights are scripted, and by default those of a short sales call. It refuses
-// streaming, subtitles and word timestamps with a 400.
+// Package openai is a fake OpenAI: models, transcriptions and chat completions like those of the real API, including the format
+// of its errors, what it refuses and the rules of its strict schemas. Its failures can be scripted, per endpoint, and it logs
+// all requests. It uses no models: transcript and insights are scripted, and by default those of a short sales call. Streaming,
+// subtitles and word timestamps are refused with a 400.
 package openai
 
 import (
@@ -18,36 +18,36 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// Key is the only API key that the fake accepts.
+// Key is the accepted API key.
 const Key = "sk-fake-openai-key"
 
-// The endpoints, which are the keys of Script, Always and Block.
+// The endpoints, as Script, Always, Block and WaitFor name them.
 const (
 	Transcriptions = "/v1/audio/transcriptions"
 	Chat           = "/v1/chat/completions"
 	Models         = "/v1/models"
 )
 
-// Request is a request as it arrived, before it was checked or answered.
+// Request is one request as received, before it was validated.
 type Request struct {
 	Time     time.Time
 	Endpoint string // path
 	Header   http.Header
-	Bytes    int // size of the body
+	Bytes    int // of the whole body
 	Model    string
-	Body     []byte // nil for transcriptions
-	Audio    Audio  // for transcriptions
+	Body     []byte // of anything but a transcription
+	Audio    Audio  // of a transcription
 }
 
-// Audio describes the file part of a transcription. It is zero if there was none.
+// Audio is the file part of a transcription; its fields are zero if there was none.
 type Audio struct {
 	Filename string
 	Bytes    int
 	SHA256   string // hex
 }
 
-// Server is the fake. It is safe for concurrent use. Steps run only for requests that the real API would accept: a wrong key or
-// a body that is not audio gets its error, whatever is scripted.
+// Server is the fake. It is safe for concurrent use. Steps are only used up by requests that the real API would accept: a wrong
+// key or a body that is no audio gets its error regardless of the script.
 type Server struct {
 	script.Queue
 	clock    clock.Clock
@@ -76,20 +76,20 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// URL returns the base URL, with /v1, for OPENAI_BASE_URL. It is empty for a fake from New.
+// URL returns the base URL, with /v1, for OPENAI_BASE_URL. It is empty for a fake of New.
 func (s *Server) URL() string { return s.url }
 
-// Requests returns all requests of an endpoint so far, in order of arrival.
+// Requests returns all requests to an endpoint so far, in order of arrival.
 func (s *Server) Requests(endpoint string) []Request { return of(endpoint, s.requests.All()) }
 
-// WaitFor waits until at least n requests of an endpoint have arrived and returns them. It fails the test after script.Timeout.
-// The requests may not have been answered yet.
+// WaitFor returns the requests of an endpoint once at least n have arrived, and fails the test after script.Timeout. Their
+// responses may not be sent yet; Block returns a gate that delays one.
 func (s *Server) WaitFor(t testing.TB, endpoint string, n int) []Request {
 	t.Helper()
 	return of(endpoint, s.requests.WaitFor(t, atLeast(n, endpoint)))
 }
 
-// Wait is WaitFor until ctx ends.
+// Wait is WaitFor, but waits until ctx ends.
 func (s *Server) Wait(ctx context.Context, endpoint string, n int) ([]Request, error) {
 	all, err := s.requests.Wait(ctx, atLeast(n, endpoint))
 	return of(endpoint, all), err
@@ -99,7 +99,7 @@ func (s *Server) Wait(ctx context.Context, endpoint string, n int) ([]Request, e
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the client has disconnected
+		return // truncated by a client that has disconnected
 	}
 	w.Header().Set("X-Request-Id", "req_"+id())
 	w.Header().Set("Openai-Version", "2020-10-01")

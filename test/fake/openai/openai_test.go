@@ -49,8 +49,8 @@ func TestEveryFormatOfAudioIsTranscribedAndLogged(t *testing.T) {
 func TestVerboseTranscriptsHaveSegments(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
-	transcript := openai.Transcript{Language: "german", Duration: 3.2, Segments: []openai.Segment{{0, 1.5, "Guten Tag."}, {1.5, 3.2, "Hallo."}}}
-	fake.Script(openai.Transcriptions, openai.AnswerTranscript(transcript))
+	german := openai.Transcript{Language: "german", Duration: 3.2, Segments: []openai.Segment{{0, 1.5, "Guten Tag."}, {1.5, 3.2, "Hallo."}}}
+	fake.Script(openai.Transcriptions, openai.AnswerTranscript(german))
 	request := recording(t, "tone.ogg")
 	request.Model, request.Format = goopenai.Whisper1, goopenai.AudioResponseFormatVerboseJSON
 	request.TimestampGranularities = []goopenai.TranscriptionTimestampGranularity{goopenai.TranscriptionTimestampGranularitySegment}
@@ -74,7 +74,7 @@ func TestTranscriptsAsText(t *testing.T) {
 	require.Equal(t, openai.DefaultTranscript().Text()+"\n", response.Text)
 }
 
-func TestInvalidTranscriptionsAreRefusedAsByOpenAI(t *testing.T) {
+func TestTranscriptionsAreRefusedAsOpenAIDoes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*goopenai.AudioRequest)
@@ -102,12 +102,12 @@ func TestInvalidTranscriptionsAreRefusedAsByOpenAI(t *testing.T) {
 
 			response, err := client(fake).CreateTranscription(t.Context(), recording(t, "tone.mp3"))
 			require.NoError(t, err)
-			require.Empty(t, response.Text, "the step is still queued for a valid request")
+			require.Empty(t, response.Text, "the step remained queued for a valid request")
 		})
 	}
 }
 
-func TestTheAPIKeyIsChecked(t *testing.T) {
+func TestKeysAreChecked(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	config := goopenai.DefaultConfig("sk-other")
@@ -137,7 +137,7 @@ func TestModelsAreListed(t *testing.T) {
 	require.Subset(t, names, []string{"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe", "gpt-4o-mini"})
 }
 
-func TestUnknownPathsGetAnError(t *testing.T) {
+func TestUnknownPathsHaveAnErrorToo(t *testing.T) {
 	t.Parallel()
 	_, err := client(openai.Start(t)).CreateEmbeddings(t.Context(), goopenai.EmbeddingRequest{Model: "text-embedding-3-small", Input: "x"})
 	require.Contains(t, apiError(t, err).Message, "Invalid URL (POST /v1/embeddings)")
@@ -159,7 +159,7 @@ const salesSchema = `{"type":"object","additionalProperties":false,
 	"$defs":{"money":{"type":"object","additionalProperties":false,"required":["amount","currency"],
 		"properties":{"amount":{"type":"integer","minimum":1},"currency":{"const":"EUR"}}}}}`
 
-func TestInsightsMatchTheSchema(t *testing.T) {
+func TestInsightsFitTheSchema(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	response, err := client(fake).CreateChatCompletion(t.Context(), chat(salesSchema))
@@ -205,7 +205,7 @@ func TestInsightsCanBeScripted(t *testing.T) {
 	}
 }
 
-func TestASchemaGeneratedByTheClientIsAccepted(t *testing.T) {
+func TestTheClientsOwnSchemasFit(t *testing.T) {
 	t.Parallel()
 	var insights struct {
 		Summary     string   `json:"summary"`
@@ -222,7 +222,7 @@ func TestASchemaGeneratedByTheClientIsAccepted(t *testing.T) {
 	require.Len(t, insights.ActionItems, 2)
 }
 
-func TestOtherResponseFormats(t *testing.T) {
+func TestLooserFormatsAreAnsweredToo(t *testing.T) {
 	t.Parallel()
 	summary := openai.DefaultInsights()["summary"].(string)
 	for name, c := range map[string]struct {
@@ -282,7 +282,7 @@ func TestSchemasMustBeStrict(t *testing.T) {
 	}
 }
 
-func TestInvalidChatsAreRefusedAsByOpenAI(t *testing.T) {
+func TestChatsAreRefusedAsOpenAIDoes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		change func(*goopenai.ChatCompletionRequest)
@@ -307,7 +307,7 @@ func TestInvalidChatsAreRefusedAsByOpenAI(t *testing.T) {
 	}
 }
 
-func TestErrorsHaveOpenAIsFormat(t *testing.T) {
+func TestErrorsHaveTheShapeOfOpenAI(t *testing.T) {
 	t.Parallel()
 	const null = 0 // how go-openai decodes "code": null
 	for _, c := range []struct {
@@ -329,7 +329,7 @@ func TestErrorsHaveOpenAIsFormat(t *testing.T) {
 			fake := openai.Start(t)
 			fake.Script(openai.Transcriptions, openai.Status(c.status, c.code, c.retryAfter))
 			var header http.Header
-			_, err := clientWithHeader(fake, &header).CreateTranscription(t.Context(), recording(t, "tone.ogg"))
+			_, err := clientThat(fake, &header).CreateTranscription(t.Context(), recording(t, "tone.ogg"))
 			problem := apiError(t, err)
 			require.Equal(t, c.status, problem.HTTPStatusCode)
 			require.Equal(t, c.kind, problem.Type)
@@ -342,11 +342,11 @@ func TestErrorsHaveOpenAIsFormat(t *testing.T) {
 	}
 }
 
-func TestMisbehavioursAsSeenByTheClient(t *testing.T) {
+func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
-		leaves bool // whether the client stops waiting once its request has arrived
+		leaves bool // whether the client disconnects once its request has arrived
 		want   string
 	}{
 		"hang":         {script.Hang, true, context.Canceled.Error()},
@@ -372,26 +372,26 @@ func TestMisbehavioursAsSeenByTheClient(t *testing.T) {
 	}
 }
 
-func TestMisbehavioursOfTheModel(t *testing.T) {
+func TestAnswersOfAModelThatMisbehaves(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	fake.Script(openai.Chat, openai.Refuse("I can't help with that."), openai.TruncatedByLength, openai.WrongSchema, openai.AnswerText("Sure! Here it is:"))
-	complete := func() goopenai.ChatCompletionChoice {
+	ask := func() goopenai.ChatCompletionChoice {
 		response, err := client(fake).CreateChatCompletion(t.Context(), chat(salesSchema))
 		require.NoError(t, err)
 		return response.Choices[0]
 	}
-	refused := complete()
+	refused := ask()
 	require.Equal(t, "I can't help with that.", refused.Message.Refusal)
 	require.Empty(t, refused.Message.Content)
-	cut := complete()
+	cut := ask()
 	require.Equal(t, goopenai.FinishReasonLength, cut.FinishReason)
 	require.False(t, json.Valid([]byte(cut.Message.Content)))
-	require.JSONEq(t, `{"answer":{"unexpected":[1,2,3]}}`, complete().Message.Content)
-	require.Equal(t, "Sure! Here it is:", complete().Message.Content)
+	require.JSONEq(t, `{"answer":{"unexpected":[1,2,3]}}`, ask().Message.Content)
+	require.Equal(t, "Sure! Here it is:", ask().Message.Content)
 }
 
-func TestTheSecondRequestCanBeBlocked(t *testing.T) {
+func TestTheSecondRequestCanBeHeld(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	fake.Script(openai.Transcriptions, script.Pass)
@@ -407,16 +407,16 @@ func TestTheSecondRequestCanBeBlocked(t *testing.T) {
 	gate.Wait(t)
 	requests := fake.WaitFor(t, openai.Transcriptions, 2)
 	require.Equal(t, requests[0].Audio, requests[1].Audio)
-	ended, cancel := context.WithCancel(t.Context())
+	soon, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err = fake.Wait(ended, openai.Transcriptions, 3)
+	_, err = fake.Wait(soon, openai.Transcriptions, 3)
 	require.ErrorIs(t, err, context.Canceled)
 	require.Empty(t, answered)
 	gate.Release()
 	require.NoError(t, <-answered)
 }
 
-func TestNewWithoutStart(t *testing.T) {
+func TestItServesWithoutStart(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 	fake := openai.New(clock.At(now))
@@ -427,22 +427,22 @@ func TestNewWithoutStart(t *testing.T) {
 	require.Equal(t, now, fake.Requests(openai.Models)[0].Time)
 }
 
-func client(fake *openai.Server) *goopenai.Client { return clientWithHeader(fake, new(http.Header)) }
+func client(fake *openai.Server) *goopenai.Client { return clientThat(fake, new(http.Header)) }
 
-// clientWithHeader stores the header of the last response in header, because go-openai's errors have none.
-func clientWithHeader(fake *openai.Server, header *http.Header) *goopenai.Client {
+// clientThat stores the header of the last response in header, because go-openai's errors have none.
+func clientThat(fake *openai.Server, header *http.Header) *goopenai.Client {
 	config := goopenai.DefaultConfig(openai.Key)
 	config.BaseURL = fake.URL()
-	config.HTTPClient = &http.Client{Transport: headerRecorder{header}}
+	config.HTTPClient = &http.Client{Transport: tap{header}}
 	return goopenai.NewClientWithConfig(config)
 }
 
-type headerRecorder struct{ header *http.Header }
+type tap struct{ header *http.Header }
 
-func (h headerRecorder) RoundTrip(r *http.Request) (*http.Response, error) {
+func (t tap) RoundTrip(r *http.Request) (*http.Response, error) {
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err == nil {
-		*h.header = response.Header
+		*t.header = response.Header
 	}
 	return response, err
 }

@@ -7,12 +7,13 @@ import (
 	"strings"
 )
 
-// maxDepth is the deepest nesting of objects that OpenAI accepts.
+// maxDepth is the maximum nesting of objects that OpenAI allows.
 const maxDepth = 10
 
-// checkStrict checks a schema against the rules of strict Structured Outputs, https://platform.openai.com/docs/guides/structured-outputs:
-// only documented keywords, an object at the root, additionalProperties false and every property required in each object.
-// It returns the first problem in OpenAI's words, or "".
+// checkStrict validates a schema by the rules of strict Structured Outputs,
+// https://platform.openai.com/docs/guides/structured-outputs: only documented keywords, an object at the root,
+// additionalProperties false and every property required in each object. It returns the problem in OpenAI's words, empty if
+// there is none.
 func checkStrict(schema map[string]any) string {
 	if schema["type"] != "object" {
 		return fmt.Sprintf("schema must be a JSON Schema of 'type: \"object\"', got 'type: %q'.", fmt.Sprint(schema["type"]))
@@ -58,7 +59,7 @@ func checkObject(schema, properties map[string]any, where string) string {
 	}
 	for _, name := range required {
 		if _, ok := properties[fmt.Sprint(name)]; !ok {
-			return fmt.Sprintf("%s'required' names '%v', which is not a property.", where, name)
+			return fmt.Sprintf("%s'required' names '%v', which is no property.", where, name)
 		}
 	}
 	return ""
@@ -100,7 +101,7 @@ func checkChild(child any, at []string, depth int) string {
 	return position(at) + "schema must have a 'type' key."
 }
 
-// position describes a place in a schema as OpenAI does: In context=('properties', 'name').
+// position formats a location as OpenAI does: In context=('properties', 'name').
 func position(at []string) string {
 	quoted := make([]string, len(at))
 	for i, step := range at {
@@ -125,7 +126,7 @@ func types(schema map[string]any) []string {
 	return nil
 }
 
-// keywords returns the documented keywords.
+// keywords are the documented keywords.
 func keywords() []string {
 	return []string{"$defs", "$ref", "additionalProperties", "anyOf", "const", "description", "enum", "exclusiveMaximum",
 		"exclusiveMinimum", "format", "items", "maxItems", "maximum", "minItems", "minimum", "multipleOf", "pattern",

@@ -17,7 +17,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// maxUpload is OpenAI's limit for requests with audio, in bytes.
+// maxUpload is OpenAI's limit for a request with audio, in bytes.
 const maxUpload = 25 << 20
 
 // Transcript is the result of a transcription.
@@ -27,7 +27,7 @@ type Transcript struct {
 	Segments []Segment
 }
 
-// Segment is one utterance. Times are in seconds from the start.
+// Segment is one utterance; times are seconds from the start.
 type Segment struct {
 	Start, End float64
 	Text       string
@@ -42,7 +42,7 @@ func (t Transcript) Text() string {
 	return strings.Join(texts, " ")
 }
 
-// DefaultTranscript returns the transcript of every recording unless AnswerTranscript changes it.
+// DefaultTranscript returns the transcript of every recording unless AnswerTranscript sets another.
 func DefaultTranscript() Transcript {
 	return Transcript{Language: "english", Duration: 24, Segments: []Segment{
 		{0, 4, "Hello Maria, this is Daniel from Convoflow, thanks for taking my call."},
@@ -53,7 +53,7 @@ func DefaultTranscript() Transcript {
 	}}
 }
 
-// AnswerTranscript answers a transcription with t.
+// AnswerTranscript responds to a transcription with t.
 func AnswerTranscript(t Transcript) script.Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { writeTranscript(w, r, t) }
 }
@@ -100,7 +100,7 @@ func checkFormat(r *http.Request) *apiError {
 	return nil
 }
 
-// checkAudio requires a known extension, as the real API does, and content in a supported format.
+// checkAudio requires a known extension, as the real API does, and the bytes of one of its formats.
 func checkAudio(r *http.Request) *apiError {
 	_, file, err := r.FormFile("file")
 	if err != nil {
@@ -116,7 +116,7 @@ func checkAudio(r *http.Request) *apiError {
 	return nil
 }
 
-// isAudio checks the first bytes for a supported format: ogg, wav, flac, m4a and mp4, webm, mp3 with and without a tag.
+// isAudio checks the first bytes: ogg, wav, flac, m4a and mp4, webm, mp3 with and without a tag.
 func isAudio(b []byte) bool {
 	if len(b) < 12 {
 		return false
@@ -159,7 +159,7 @@ func verbose(segments []Segment) []any {
 	return list
 }
 
-// usage returns seconds for whisper-1 and tokens for the other models.
+// usage bills whisper-1 by the second and the others by the token.
 func usage(r *http.Request, t Transcript) map[string]any {
 	if r.FormValue("model") == "whisper-1" {
 		return map[string]any{"type": "duration", "seconds": int(math.Ceil(t.Duration))}
@@ -171,21 +171,21 @@ func usage(r *http.Request, t Transcript) map[string]any {
 
 func tokens(text string) int { return len(text)/4 + 1 }
 
-// describe returns the log entry of a request, which may be invalid.
+// describe returns the log entry of a request, valid or not.
 func describe(r *http.Request, body []byte, now time.Time) Request {
-	seen := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
+	described := Request{Time: now, Endpoint: r.URL.Path, Header: r.Header.Clone(), Bytes: len(body)}
 	if r.URL.Path != Transcriptions {
 		var named struct{ Model string }
 		_ = json.Unmarshal(body, &named)
-		seen.Model, seen.Body = named.Model, body
-		return seen
+		described.Model, described.Body = named.Model, body
+		return described
 	}
-	seen.Model = r.FormValue("model")
+	described.Model = r.FormValue("model")
 	if audio, err := readAudio(r); err == nil {
 		sum := sha256.Sum256(audio)
-		seen.Audio = Audio{Filename: r.MultipartForm.File["file"][0].Filename, Bytes: len(audio), SHA256: hex.EncodeToString(sum[:])}
+		described.Audio = Audio{Filename: r.MultipartForm.File["file"][0].Filename, Bytes: len(audio), SHA256: hex.EncodeToString(sum[:])}
 	}
-	return seen
+	return described
 }
 
 func readAudio(r *http.Request) ([]byte, error) {

@@ -1,5 +1,5 @@
-// Package otlp is a fake OpenTelemetry collector: it receives traces over OTLP/HTTP (OTLP 1.x, binary protobuf, plain or
-// gzip) and stores the spans for tests. It refuses JSON, metrics and logs.
+// Package otlp is a fake OpenTelemetry collector: it receives traces over OTLP/HTTP (OTLP 1.x, binary protobuf, plain or gzip)
+// and stores the spans for tests. It refuses JSON, metrics and logs.
 package otlp
 
 import (
@@ -24,7 +24,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// maxBody is the largest uncompressed request body, in bytes.
+// maxBody is the maximum size of an uncompressed request, in bytes.
 const maxBody = 64 << 20
 
 const contentType = "application/x-protobuf"
@@ -37,7 +37,7 @@ type Span struct {
 	Name     string
 	Kind     string // internal, server, client, producer, consumer, unspecified
 	Service  string // service.name of the resource
-	// Attributes are those of the span, without the resource's. Values that are not strings are in JSON form.
+	// Attributes are the span's own; a value that is no string is written as JSON.
 	Attributes map[string]string
 }
 
@@ -58,13 +58,13 @@ func Start(t testing.TB) *Server {
 	return s
 }
 
-// URL returns the base URL, for OTEL_EXPORTER_OTLP_ENDPOINT. It is empty for a collector from New.
+// URL returns the base URL, for OTEL_EXPORTER_OTLP_ENDPOINT. It is empty for a collector of New.
 func (s *Server) URL() string { return s.url }
 
-// Spans returns all spans so far, in order of arrival.
+// Spans returns all spans received so far, in order of arrival.
 func (s *Server) Spans() []Span { return s.spans.All() }
 
-// WaitFor waits until done returns true for the spans so far and returns them. It fails the test after script.Timeout.
+// WaitFor returns the spans once done returns true, and fails the test after script.Timeout.
 func (s *Server) WaitFor(t testing.TB, done func([]Span) bool) []Span {
 	t.Helper()
 	return s.spans.WaitFor(t, done)
@@ -73,7 +73,7 @@ func (s *Server) WaitFor(t testing.TB, done func([]Span) bool) []Span {
 // ServeHTTP serves POST /v1/traces.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.URL.Path != "/v1/traces" {
-		refuse(w, http.StatusNotFound, code.Code_NOT_FOUND, "only /v1/traces exists")
+		refuse(w, http.StatusNotFound, code.Code_NOT_FOUND, "only /v1/traces is here")
 		return
 	}
 	if r.Method != http.MethodPost {
@@ -101,13 +101,13 @@ func read(w http.ResponseWriter, r *http.Request, export proto.Message) error {
 	switch encoding := r.Header.Get("Content-Encoding"); encoding {
 	case "", "identity":
 	case "gzip":
-		decompressed, err := gzip.NewReader(r.Body)
+		unpacked, err := gzip.NewReader(r.Body)
 		if err != nil {
-			return fmt.Errorf("decompress the body: %w", err)
+			return fmt.Errorf("unpack the body: %w", err)
 		}
-		body = decompressed
+		body = unpacked
 	default:
-		return fmt.Errorf("unknown content encoding %q", encoding)
+		return fmt.Errorf("content encoding %q is not known", encoding)
 	}
 	raw, err := io.ReadAll(http.MaxBytesReader(w, io.NopCloser(body), maxBody))
 	if err != nil {
@@ -160,7 +160,7 @@ func text(v *common.AnyValue) string {
 	return protojson.Format(v)
 }
 
-// refuse answers with a google.rpc.Status, as OTLP/HTTP requires.
+// refuse responds with the google.rpc.Status that OTLP/HTTP requires.
 func refuse(w http.ResponseWriter, httpStatus int, c code.Code, message string) {
 	answer(w, httpStatus, &status.Status{Code: int32(c), Message: message})
 }

@@ -52,7 +52,7 @@ func TestSpansOfTheSDKArrive(t *testing.T) {
 	}
 }
 
-func TestInvalidRequestsAreRefusedAsSpecified(t *testing.T) {
+func TestWhatIsNoTraceIsRefusedAsTheSpecSays(t *testing.T) {
 	t.Parallel()
 	collector := otlp.Start(t)
 	for name, c := range map[string]struct {
@@ -77,9 +77,9 @@ func TestInvalidRequestsAreRefusedAsSpecified(t *testing.T) {
 			body, err := io.ReadAll(response.Body)
 			require.NoError(t, err)
 			require.Equal(t, c.want, response.StatusCode)
-			var refusal status.Status
-			require.NoError(t, proto.Unmarshal(body, &refusal))
-			require.NotEmpty(t, refusal.GetMessage())
+			var why status.Status
+			require.NoError(t, proto.Unmarshal(body, &why))
+			require.NotEmpty(t, why.GetMessage())
 			require.Empty(t, collector.Spans())
 		})
 	}

@@ -10,10 +10,10 @@ import (
 	"strings"
 )
 
-// maxBody is the largest payload that events.md allows, in bytes.
+// maxBody is the largest payload that events.md promises, in bytes.
 const maxBody = 20_000
 
-// shape lists the keys of the first delivery of an event type. Pabbly users map fields of that delivery.
+// shape is the keys of the first delivery of an event type, from which Pabbly maps fields.
 type shape []string
 
 func checkHeader(h http.Header) []string {
@@ -33,7 +33,7 @@ func checkHeader(h http.Header) []string {
 	return problems
 }
 
-// checkBody checks the body of d against the contract of its profile and sets its EventID.
+// checkBody validates the body of d against the contract of its profile and sets its EventID.
 func (s *Server) checkBody(d *Delivery) []string {
 	var fields map[string]any
 	if err := json.Unmarshal(d.Body, &fields); err != nil {
@@ -58,7 +58,7 @@ func (s *Server) checkBody(d *Delivery) []string {
 	return problems
 }
 
-// checkFlat checks the pabbly profile: scalars and arrays of scalars, and a text for each array.
+// checkFlat validates the pabbly profile: scalars and arrays of scalars, and each array also as text.
 func checkFlat(fields map[string]any, event string) []string {
 	var problems []string
 	for _, required := range []string{"event_id", "timestamp"} {
@@ -76,7 +76,7 @@ func checkFlat(fields map[string]any, event string) []string {
 		case !isArray && !scalar(fields[key]):
 			problems = append(problems, key+" is an object")
 		case slices.ContainsFunc(array, func(v any) bool { return !scalar(v) }):
-			problems = append(problems, key+" contains more than scalars")
+			problems = append(problems, key+" holds more than scalars")
 		case isArray && !hasText:
 			problems = append(problems, key+" has no "+key+"_text")
 		}
@@ -84,7 +84,7 @@ func checkFlat(fields map[string]any, event string) []string {
 	return problems
 }
 
-// checkStandard checks the standard profile: type, timestamp, data.
+// checkStandard validates the standard profile: type, timestamp, data.
 func checkStandard(fields map[string]any, event string) []string {
 	if keys := slices.Sorted(maps.Keys(fields)); !slices.Equal(keys, []string{"data", "timestamp", "type"}) {
 		return problem("keys are %v", keys)
@@ -108,8 +108,8 @@ func (s *Server) checkKeys(fields map[string]any, event string) []string {
 	return nil
 }
 
-// checkCanonical checks that there are no spaces between tokens, and that keys are in byte order and unique. It does not check
-// how strings are escaped.
+// checkCanonical reports spaces between tokens and keys that are not in byte order or are duplicates. Strings may be escaped in
+// any way.
 func checkCanonical(body []byte) []string {
 	var problems []string
 	var compact bytes.Buffer
@@ -122,7 +122,7 @@ func checkCanonical(body []byte) []string {
 	return problems
 }
 
-// sorted reads one value and returns an error for the first key that is out of order.
+// sorted reads one value and reports a key that is out of order.
 func sorted(d *json.Decoder) error {
 	token, err := d.Token()
 	if err != nil {

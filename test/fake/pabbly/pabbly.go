@@ -1,6 +1,6 @@
-// Package pabbly is a fake of Pabbly Connect: it receives webhooks at a secret URL, answers as Pabbly does, records every
-// delivery and lists what is wrong with it: signatures, canonical form, nested values, keys that change. Tests script how it
-// misbehaves per event type. It never refuses a delivery for its content, because Pabbly does not.
+// Package pabbly is a fake Pabbly Connect: it receives webhooks on a secret URL, responds as Pabbly does, stores every delivery
+// and lists its problems: signatures, canonical form, flatness, keys that change. Its failures can be scripted, per event type.
+// It never retries and never refuses a delivery for its content, because Pabbly does neither.
 package pabbly
 
 import (
@@ -20,17 +20,17 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// Any is the key for all event types, in Script, Always, Block and WaitFor. A step for the event's own type has priority.
+// Any stands for every event type, in Script, Always, Block and WaitFor. A step for the event's own type has priority.
 const Any = "*"
 
-// Delivery is a request as it arrived, before it was answered.
+// Delivery is one request as received, before its response.
 type Delivery struct {
 	Time     time.Time
 	Event    string // X-Pabbly-Event
-	EventID  string // event_id of the body; webhook-id for the standard profile, which has none
+	EventID  string // event_id of the body; of the standard profile, which has none, webhook-id
 	Header   http.Header
 	Body     []byte   // the exact bytes
-	Problems []string // what violates the contract of events.md; empty if it is valid
+	Problems []string // violations of the contract in events.md
 }
 
 // Server is the receiver. It is safe for concurrent use.
@@ -46,8 +46,8 @@ type Server struct {
 	ids    map[string]string // webhook-id by event id
 }
 
-// New returns a receiver for the caller to serve at Path. With an empty secret, signatures are not checked. now is the clock for
-// the age of signatures.
+// New returns a receiver for the caller to serve at Path. With an empty secret, signatures are not verified; now determines the
+// age of a signature.
 func New(secret string, now clock.Clock) *Server {
 	return &Server{
 		clock:  now,
@@ -66,23 +66,23 @@ func Start(t testing.TB, secret string) *Server {
 	return s
 }
 
-// URL returns the webhook's URL, whose path is secret. It is empty for a receiver from New.
+// URL returns the webhook's URL; its path is the secret. It is empty for a receiver of New.
 func (s *Server) URL() string { return s.url }
 
 // Path returns the secret path of the URL.
 func (s *Server) Path() string { return s.path }
 
-// SetSecret changes the secret that signatures are checked with.
+// SetSecret changes the secret with which later signatures are verified.
 func (s *Server) SetSecret(secret string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.secret = secret
 }
 
-// Deliveries returns all deliveries so far, in order of arrival.
+// Deliveries returns all requests so far, in order of arrival.
 func (s *Server) Deliveries() []Delivery { return s.deliveries.All() }
 
-// ByEventID groups the deliveries by event. A group of two is a duplicate or a retry.
+// ByEventID groups the deliveries: a group of two is a duplicate or a retry.
 func (s *Server) ByEventID() map[string][]Delivery {
 	groups := map[string][]Delivery{}
 	for _, d := range s.Deliveries() {
@@ -91,20 +91,20 @@ func (s *Server) ByEventID() map[string][]Delivery {
 	return groups
 }
 
-// WaitFor waits until at least n deliveries of an event type have arrived and returns them. It fails the test after
-// script.Timeout. The deliveries may not have been answered yet.
+// WaitFor returns the deliveries of an event type once at least n have arrived, and fails the test after script.Timeout. Their
+// responses may not be sent yet.
 func (s *Server) WaitFor(t testing.TB, event string, n int) []Delivery {
 	t.Helper()
 	return of(event, s.deliveries.WaitFor(t, atLeast(n, event)))
 }
 
-// Wait is WaitFor until ctx ends.
+// Wait is WaitFor, but waits until ctx ends.
 func (s *Server) Wait(ctx context.Context, event string, n int) ([]Delivery, error) {
 	all, err := s.deliveries.Wait(ctx, atLeast(n, event))
 	return of(event, all), err
 }
 
-// RequireValid fails the test if a delivery so far violates the contract.
+// RequireValid fails the test if any delivery so far violates the contract.
 func (s *Server) RequireValid(t testing.TB) {
 	t.Helper()
 	for i, d := range s.Deliveries() {
@@ -127,7 +127,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the sender has disconnected: nothing was delivered
+		return // truncated by the sender: nothing was delivered and no one reads the response
 	}
 	d := s.record(r.Header.Clone(), body)
 	s.Serve(w, r, accept, d.Event, Any)
@@ -144,8 +144,7 @@ func (s *Server) record(header http.Header, body []byte) Delivery {
 	return d
 }
 
-// Status answers with an HTTP status. retryAfter is the value of the Retry-After header, in seconds or as an HTTP date; empty
-// sends none.
+// Status responds with an HTTP status; retryAfter is the header's text, seconds or an HTTP date, and empty for none.
 func Status(httpStatus int, retryAfter string) script.Step {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 		if retryAfter != "" {

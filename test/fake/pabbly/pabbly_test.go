@@ -33,7 +33,7 @@ func encodedSecret() string {
 	return "whsec_" + base64.StdEncoding.EncodeToString([]byte("a secret of thirty-two characters"))
 }
 
-func TestAValidDeliveryIsAcceptedAndRecorded(t *testing.T) {
+func TestAValidDeliveryIsAcceptedAndStored(t *testing.T) {
 	t.Parallel()
 	for name, secret := range map[string]string{"encoded": encodedSecret(), "raw": "plain secret, not base64"} {
 		t.Run(name, func(t *testing.T) {
@@ -54,7 +54,7 @@ func TestAValidDeliveryIsAcceptedAndRecorded(t *testing.T) {
 	}
 }
 
-func TestADeliveryInTheStandardProfile(t *testing.T) {
+func TestTheStandardProfileIsKnown(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, encodedSecret())
 	deliver(t, receiver.URL(), signed(t, encodedSecret(), `{"data":{"a":{"b":1}},"timestamp":"2026-01-02T10:00:00Z","type":"transcription.completed"}`))
@@ -62,7 +62,7 @@ func TestADeliveryInTheStandardProfile(t *testing.T) {
 	receiver.RequireValid(t)
 }
 
-func TestEachViolationOfTheContractIsReported(t *testing.T) {
+func TestEachBreachOfTheContractIsNamed(t *testing.T) {
 	t.Parallel()
 	secret := encodedSecret()
 	header := func(name, value string) func(*message) { return func(m *message) { m.header.Set(name, value) } }
@@ -73,9 +73,9 @@ func TestEachViolationOfTheContractIsReported(t *testing.T) {
 	}{
 		"body changed":      {good, func(m *message) { m.body = strings.Replace(m.body, "call", "ball", 2) }, "X-Pabbly-Signature"},
 		"hex signature":     {good, header("X-Pabbly-Signature", strings.Repeat("0", 64)), "X-Pabbly-Signature"},
-		"base64 signature":  {good, header("Webhook-Signature", "v1,AAAA"), "no valid v1 signature"},
-		"other version":     {good, func(m *message) { m.replace("Webhook-Signature", "v1,", "v2,") }, "no valid v1 signature"},
-		"another id":        {good, header("Webhook-Id", "msg_2"), "no valid v1 signature"},
+		"base64 signature":  {good, header("Webhook-Signature", "v1,AAAA"), "no v1 signature"},
+		"other version":     {good, func(m *message) { m.replace("Webhook-Signature", "v1,", "v2,") }, "no v1 signature"},
+		"another id":        {good, header("Webhook-Id", "msg_2"), "no v1 signature"},
 		"no id":             {good, header("Webhook-Id", ""), "webhook-id"},
 		"no timestamp":      {good, header("Webhook-Timestamp", ""), "webhook-timestamp"},
 		"old timestamp":     {good, header("Webhook-Timestamp", "1700000000"), "webhook-timestamp is"},
@@ -126,7 +126,7 @@ func TestKeysAndIDsMustNotChange(t *testing.T) {
 	require.Len(t, receiver.ByEventID()["e1"], 3)
 }
 
-func TestOneValidSignatureIsEnoughDuringARotation(t *testing.T) {
+func TestOneOfTwoSignaturesIsEnoughDuringARotation(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "old")
 	m, old := signed(t, "new", good), signed(t, "old", good)
@@ -151,7 +151,7 @@ func TestOnlyPostsToTheSecretPathAreDeliveries(t *testing.T) {
 	require.Empty(t, receiver.Deliveries())
 }
 
-func TestStepsArePerEventType(t *testing.T) {
+func TestScriptsAreByEvent(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "")
 	receiver.Script(scheduled, pabbly.Status(http.StatusGone, ""))
@@ -167,13 +167,13 @@ func TestStepsArePerEventType(t *testing.T) {
 	require.Equal(t, http.StatusOK, response.StatusCode)
 	require.Len(t, receiver.WaitFor(t, scheduled, 2), 2)
 	require.Len(t, receiver.WaitFor(t, pabbly.Any, 3), 3)
-	ended, cancel := context.WithCancel(t.Context())
+	soon, cancel := context.WithCancel(t.Context())
 	cancel()
-	_, err := receiver.Wait(ended, scheduled, 3)
+	_, err := receiver.Wait(soon, scheduled, 3)
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-func TestADeliveryCanBeBlocked(t *testing.T) {
+func TestADeliveryCanBeHeld(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "")
 	gate := receiver.Block(completed)
@@ -187,11 +187,11 @@ func TestADeliveryCanBeBlocked(t *testing.T) {
 	require.NoError(t, <-answered)
 }
 
-func TestMisbehavioursAsSeenByTheClient(t *testing.T) {
+func TestMisbehaviourAsAClientSeesIt(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		step   script.Step
-		leaves bool // whether the client stops waiting a while after its request has arrived
+		leaves bool // whether the client disconnects after its request has arrived
 		want   error
 	}{
 		"hang":        {script.Hang, true, context.Canceled},
@@ -217,7 +217,7 @@ func TestMisbehavioursAsSeenByTheClient(t *testing.T) {
 	}
 }
 
-func TestNewWithoutStart(t *testing.T) {
+func TestItServesWithoutStart(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 1, 2, 10, 0, 0, 0, time.UTC)
 	receiver := pabbly.New("", clock.At(now))
@@ -236,7 +236,7 @@ func (m *message) replace(name, old, text string) {
 	m.header.Set(name, strings.Replace(m.header.Get(name), old, text, 1))
 }
 
-// signed returns a delivery as the product sends it, signed by the reference library of Standard Webhooks.
+// signed returns a delivery like the product's; the reference library of Standard Webhooks signs it.
 func signed(t *testing.T, secret, body string) message {
 	webhook, err := standardwebhooks.NewWebhookRaw([]byte(secret))
 	if strings.HasPrefix(secret, "whsec_") {

@@ -12,12 +12,12 @@ import (
 	"time"
 )
 
-// tolerance is how far the timestamp of a signature may be in the past or the future, as in the reference libraries of Standard
-// Webhooks.
+// tolerance is how old, or how far ahead, the timestamp of a signature may be. It is that of the reference libraries of
+// Standard Webhooks.
 const tolerance = 5 * time.Minute
 
-// checkSignatures checks a delivery by both schemes. X-Pabbly-Signature is the hex HMAC-SHA256 of the body, with the bytes of the
-// secret's text as the key.
+// checkSignatures verifies a delivery by both schemes. X-Pabbly-Signature is the hex HMAC-SHA256 of the body with the secret's
+// text as key.
 func checkSignatures(secret string, h http.Header, body []byte, now time.Time) []string {
 	if secret == "" {
 		return nil
@@ -32,8 +32,9 @@ func checkSignatures(secret string, h http.Header, body []byte, now time.Time) [
 	return problems
 }
 
-// verifyStandard checks the symmetric signature of https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md:
-// base64 of the HMAC-SHA256 of "id.timestamp.body". During a rotation the header lists several, of which one must be valid.
+// verifyStandard checks the symmetric signature of
+// https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md: base64 of the HMAC-SHA256 of
+// "id.timestamp.body"; the header lists several during a rotation, and one valid signature is enough.
 func verifyStandard(secret string, h http.Header, body []byte, now time.Time) error {
 	id, stamp := h.Get("webhook-id"), h.Get("webhook-timestamp")
 	if id == "" || strings.Contains(id, ".") {
@@ -58,10 +59,10 @@ func verifyStandard(secret string, h http.Header, body []byte, now time.Time) er
 			return nil
 		}
 	}
-	return fmt.Errorf("webhook-signature has no valid v1 signature")
+	return fmt.Errorf("webhook-signature has no v1 signature that holds")
 }
 
-// standardKey returns the decoded bytes after whsec_, or the bytes of a secret in another form.
+// standardKey returns the decoded base64 after whsec_, or the bytes of a secret in another form.
 func standardKey(secret string) ([]byte, error) {
 	encoded, ok := strings.CutPrefix(secret, "whsec_")
 	if !ok {

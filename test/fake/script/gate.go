@@ -7,11 +7,12 @@ import (
 	"time"
 )
 
-// Timeout is how long Wait and WaitFor wait before they fail the test. It is long enough for a busy machine.
+// Timeout is how long waits with a test as argument wait before they fail it. It is long enough for a busy machine. Waits with
+// a context have no other limit.
 const Timeout = 2 * time.Minute
 
-// Gate blocks requests until the test releases it, so that the test can do something, such as kill -9, while a request is in
-// progress. Several requests may use the same gate.
+// Gate blocks requests until a test releases them, so that the test can do something, such as kill -9, at exactly that moment.
+// It may block several requests.
 type Gate struct {
 	arrive, release sync.Once
 	arrived, open   chan struct{}
@@ -20,7 +21,7 @@ type Gate struct {
 // NewGate returns a closed gate.
 func NewGate() *Gate { return &Gate{arrived: make(chan struct{}), open: make(chan struct{})} }
 
-// Step blocks the request until the gate is released, then answers. It does not answer a client that has disconnected.
+// Step returns the gate as a step: the response follows once the gate is open, unless the client has disconnected.
 func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	g.arrive.Do(func() { close(g.arrived) })
 	select {
@@ -30,10 +31,10 @@ func (g *Gate) Step(w http.ResponseWriter, r *http.Request, answer http.HandlerF
 	}
 }
 
-// Arrived returns a channel that is closed when the first request reaches the gate.
+// Arrived returns a channel that is closed once a request waits at the gate.
 func (g *Gate) Arrived() <-chan struct{} { return g.arrived }
 
-// Wait waits until a request has reached the gate.
+// Wait returns once a request waits at the gate, and fails the test after Timeout.
 func (g *Gate) Wait(t testing.TB) {
 	t.Helper()
 	timer := time.NewTimer(Timeout)
@@ -41,7 +42,7 @@ func (g *Gate) Wait(t testing.TB) {
 	select {
 	case <-g.arrived:
 	case <-timer.C:
-		t.Fatalf("no request reached the gate within %s", Timeout)
+		t.Fatalf("no request came to the gate within %s", Timeout)
 	}
 }
 

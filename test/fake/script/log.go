@@ -8,14 +8,14 @@ import (
 	"testing"
 )
 
-// Log records what a fake has received, in order. The zero value is ready to use. It is safe for concurrent use.
+// Log is what a fake has received, in order. The zero value is an empty log. It is safe for concurrent use.
 type Log[T any] struct {
 	mu      sync.Mutex
 	items   []T
-	changed chan struct{} // closed at the next Add; nil if nothing waits
+	changed chan struct{} // closed at the next Add; nil without waiters
 }
 
-// Add appends items and wakes the waiters.
+// Add appends an item and notifies waiters.
 func (l *Log[T]) Add(items ...T) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -26,28 +26,28 @@ func (l *Log[T]) Add(items ...T) {
 	}
 }
 
-// All returns a copy of all items so far.
+// All returns a copy of what has been received so far.
 func (l *Log[T]) All() []T {
-	items, _ := l.snapshot()
+	items, _ := l.look()
 	return items
 }
 
-// Wait waits until done returns true for the items so far, and returns them. It fails when ctx ends first.
+// Wait returns what has been received once done returns true, or an error if ctx ends before that.
 func (l *Log[T]) Wait(ctx context.Context, done func([]T) bool) ([]T, error) {
 	for {
-		items, changed := l.snapshot()
+		items, changed := l.look()
 		if done(items) {
 			return items, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return items, fmt.Errorf("wait for more than %d items: %w", len(items), ctx.Err())
+			return items, fmt.Errorf("wait for more than %d received: %w", len(items), ctx.Err())
 		}
 	}
 }
 
-// WaitFor is Wait with Timeout as its limit; it fails the test.
+// WaitFor is Wait for a test: it fails the test after Timeout.
 func (l *Log[T]) WaitFor(t testing.TB, done func([]T) bool) []T {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), Timeout)
@@ -59,7 +59,7 @@ func (l *Log[T]) WaitFor(t testing.TB, done func([]T) bool) []T {
 	return items
 }
 
-func (l *Log[T]) snapshot() ([]T, <-chan struct{}) {
+func (l *Log[T]) look() ([]T, <-chan struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.changed == nil {

@@ -1,5 +1,5 @@
-// Package script has the common parts of the fakes: a queue of behaviours for the next requests, gates that block a request
-// until the test releases it, a log that tests can wait for, and a loopback server. It knows no protocol but HTTP.
+// Package script is the common part of the fakes: a queue of behaviors for the next requests, gates that block a request until
+// a test releases it, a log to wait for, and a loopback server. It knows no protocol but HTTP.
 package script
 
 import (
@@ -11,20 +11,19 @@ import (
 	"testing"
 )
 
-// Step is the behaviour of a fake for one request. answer writes the default response; a step may call it, change what it
-// writes, or not call it. A step that waits stops when the request's context ends: when the client disconnects or the fake
-// closes.
+// A Step is how a fake behaves for one request. answer is the fake's default response; a step may call it, change its response,
+// or not call it. A step that waits stops when the request's context ends: the client has disconnected, or the fake is closing.
 type Step func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc)
 
-// Queue stores the steps of a fake by key. The fake defines its keys: endpoints or event types. The zero value is ready to
-// use. It is safe for concurrent use.
+// Queue has the steps of a fake by key: an endpoint or an event type, as the fake defines. The zero value is an empty queue. It
+// is safe for concurrent use.
 type Queue struct {
 	mu     sync.Mutex
 	next   map[string][]Step
 	always map[string]Step
 }
 
-// Script appends steps for the next requests of key, one per request. After the last one, the fake answers normally again.
+// Script appends steps for the next requests of key, one each. After the last one the fake responds by default again.
 func (q *Queue) Script(key string, steps ...Step) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -34,7 +33,7 @@ func (q *Queue) Script(key string, steps ...Step) {
 	q.next[key] = append(q.next[key], steps...)
 }
 
-// Always sets the step for every request of key for which no step is queued. Pass removes it.
+// Always sets the step of every request of key for which no step is queued, until it is set again; Pass resets it.
 func (q *Queue) Always(key string, step Step) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -51,8 +50,7 @@ func (q *Queue) Block(key string) *Gate {
 	return g
 }
 
-// Serve runs the next queued step of the first key that has one. If none has, it runs the step that Always set for the first
-// key that has one, and otherwise answer.
+// Serve runs the next step of the first of keys that has one queued, else of the first that has one set by Always, else answer.
 func (q *Queue) Serve(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc, keys ...string) {
 	q.take(keys)(w, r, answer)
 }
@@ -74,8 +72,8 @@ func (q *Queue) take(keys []string) Step {
 	return Pass
 }
 
-// Start serves h on a loopback port until the test ends and returns the base URL, without a trailing slash. The contexts of all
-// requests end with the test's, so no handler outlives it.
+// Start serves h on a loopback port until the test ends and returns the base URL, without a trailing slash. The context of
+// every request ends with the test's, so no blocked request outlives it.
 func Start(t testing.TB, h http.Handler) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(h)

@@ -13,29 +13,29 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-func TestStepsRunInOrderAndThenTheFakeAnswersNormally(t *testing.T) {
+func TestStepsAreUsedUpInOrderAndThenTheFakeAnswers(t *testing.T) {
 	t.Parallel()
 	var q script.Queue
 	url := serve(t, &q)
-	q.Script("a", respond("first"), script.Pass)
-	q.Script("b", respond("only b"))
-	q.Script("a", respond("third"))
-	for _, want := range []string{"first", "normal", "third", "only b", "normal"} {
+	q.Script("a", say("first"), script.Pass)
+	q.Script("b", say("only b"))
+	q.Script("a", say("third"))
+	for _, want := range []string{"first", "itself", "third", "only b", "itself"} {
 		require.Equal(t, want, get(t, url))
 	}
 }
 
-func TestAlwaysAppliesUntilItIsRemoved(t *testing.T) {
+func TestAlwaysAppliesUntilItIsReset(t *testing.T) {
 	t.Parallel()
 	var q script.Queue
 	url := serve(t, &q)
-	q.Always("b", respond("always b"))
-	q.Script("a", respond("once"))
+	q.Always("b", say("always b"))
+	q.Script("a", say("once"))
 	for _, want := range []string{"once", "always b", "always b"} {
 		require.Equal(t, want, get(t, url))
 	}
 	q.Always("b", script.Pass)
-	require.Equal(t, "normal", get(t, url))
+	require.Equal(t, "itself", get(t, url))
 }
 
 func TestAGateBlocksARequestUntilItIsReleased(t *testing.T) {
@@ -50,16 +50,16 @@ func TestAGateBlocksARequestUntilItIsReleased(t *testing.T) {
 	require.Empty(t, answered)
 	gate.Release()
 	gate.Release()
-	require.Equal(t, "normal", <-answered)
+	require.Equal(t, "itself", <-answered)
 }
 
-func TestAClientThatDisconnectedAtTheGateIsNotAnswered(t *testing.T) {
+func TestAGateSendsNoResponseAfterTheClientDisconnects(t *testing.T) {
 	t.Parallel()
 	var q script.Queue
 	url := serve(t, &q)
-	gate, disconnected := script.NewGate(), make(chan struct{})
+	gate, gone := script.NewGate(), make(chan struct{})
 	q.Script("a", func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
-		defer close(disconnected)
+		defer close(gone)
 		gate.Step(w, r, func(http.ResponseWriter, *http.Request) { t.Error("answered") })
 	})
 	ctx, leave := context.WithCancel(t.Context())
@@ -68,8 +68,8 @@ func TestAClientThatDisconnectedAtTheGateIsNotAnswered(t *testing.T) {
 	gate.Wait(t)
 	leave()
 	require.ErrorIs(t, <-left, context.Canceled)
-	<-disconnected
-	require.Equal(t, "normal", get(t, url))
+	<-gone
+	require.Equal(t, "itself", get(t, url))
 }
 
 func TestThenWaitsBeforeTheSecondStep(t *testing.T) {
@@ -77,12 +77,12 @@ func TestThenWaitsBeforeTheSecondStep(t *testing.T) {
 	var q script.Queue
 	url := serve(t, &q)
 	began := clock.System{}.Now()
-	q.Script("a", script.Then(script.Slow(20*time.Millisecond), respond("late")))
+	q.Script("a", script.Then(script.Slow(20*time.Millisecond), say("late")))
 	require.Equal(t, "late", get(t, url))
 	require.GreaterOrEqual(t, clock.System{}.Now().Sub(began), 20*time.Millisecond)
 }
 
-func TestALogWakesItsWaiters(t *testing.T) {
+func TestLogWakesThoseWhoWait(t *testing.T) {
 	t.Parallel()
 	var l script.Log[int]
 	got := make(chan []int, 1)
@@ -99,7 +99,7 @@ func TestALogWakesItsWaiters(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3}, l.All())
 }
 
-func TestALogStopsWaitingWhenTheContextEnds(t *testing.T) {
+func TestLogStopsWaitingWithItsContext(t *testing.T) {
 	t.Parallel()
 	var l script.Log[int]
 	l.Add(7)
@@ -112,15 +112,15 @@ func TestALogStopsWaitingWhenTheContextEnds(t *testing.T) {
 
 func serve(t *testing.T, q *script.Queue) string {
 	return script.Start(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		q.Serve(w, r, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "normal") }, "a", "b")
+		q.Serve(w, r, func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "itself") }, "a", "b")
 	}))
 }
 
-func respond(text string) script.Step {
+func say(text string) script.Step {
 	return func(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) { _, _ = io.WriteString(w, text) }
 }
 
-// get is also called outside the test's goroutine, so it must not call FailNow.
+// get is also called outside the test's goroutine, so it must not end the test.
 func get(t *testing.T, url string) string {
 	r, err := http.Get(url)
 	if err != nil {

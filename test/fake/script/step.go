@@ -8,20 +8,20 @@ import (
 	"time"
 )
 
-// Pass answers normally.
+// Pass is the fake's default response.
 func Pass(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) { answer(w, r) }
 
-// Then combines two steps: second is the answer that first may call. Then(Slow(d), TruncateBody) waits and truncates.
+// Then combines two steps: second is the response that first may call. Then(Slow(d), TruncateBody) waits and truncates.
 func Then(first, second Step) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		first(w, r, func(w http.ResponseWriter, r *http.Request) { second(w, r, answer) })
 	}
 }
 
-// Hang never answers. It waits until the client disconnects or the fake closes.
+// Hang never responds: it waits until the client disconnects or the fake closes.
 func Hang(_ http.ResponseWriter, r *http.Request, _ http.HandlerFunc) { <-r.Context().Done() }
 
-// Slow waits d before it answers.
+// Slow waits d before the response.
 func Slow(d time.Duration) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		if pause(r, d) {
@@ -30,7 +30,7 @@ func Slow(d time.Duration) Step {
 	}
 }
 
-// TruncateBody declares the length of the answer, sends half of it and closes the connection.
+// TruncateBody declares the length of the response, sends half of it and closes the connection.
 func TruncateBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	whole := httptest.NewRecorder()
 	answer(whole, r)
@@ -38,23 +38,23 @@ func TruncateBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFun
 	copyHeader(w, whole.Header())
 	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(whole.Code)
-	_, _ = w.Write(body[:len(body)/2]) // net/http closes the connection because less was written than declared
+	_, _ = w.Write(body[:len(body)/2]) // net/http closes a connection that got less than was declared
 }
 
-// NotJSON answers 200 with an HTML page, as a broken proxy may.
+// NotJSON responds with 200 and the HTML page of a proxy.
 func NotJSON(w http.ResponseWriter, _ *http.Request, _ http.HandlerFunc) {
 	w.Header().Set("Content-Type", "text/html")
 	_, _ = io.WriteString(w, "<html><body><h1>502 Bad Gateway</h1></body></html>")
 }
 
-// Redirect answers 302 with the location.
+// Redirect responds with 302 to location.
 func Redirect(location string) Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		http.Redirect(w, r, location, http.StatusFound)
 	}
 }
 
-// EndlessBody answers 200 and sends bytes until the client disconnects.
+// EndlessBody responds with 200 and sends bytes until the client disconnects.
 func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	chunk := make([]byte, 32<<10)
 	for r.Context().Err() == nil {
@@ -64,7 +64,7 @@ func EndlessBody(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	}
 }
 
-// SlowLoris sends one byte of the response header per interval and never finishes it.
+// SlowLoris sends one byte of the response header per interval and never completes it.
 func SlowLoris(interval time.Duration) Step {
 	return func(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 		conn, _, err := http.NewResponseController(w).Hijack()

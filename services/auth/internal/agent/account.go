@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// RegisterRequest is what a new agent sends.
+// RegisterRequest is the request of a new agent.
 type RegisterRequest struct {
 	Email    string `json:"email"`
 	Password string `json:"password"`
@@ -17,7 +17,7 @@ type RegisterRequest struct {
 	Name     string `json:"name"` // the name of FullName in older apps
 }
 
-// Register makes an account. The first one of the platform is its admin.
+// Register creates an account. The first one of the platform becomes an admin.
 func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error) {
 	if !s.Open {
 		return Agent{}, fault.New(fault.Forbidden, "registration_closed", "Registration is closed: ask your admin for an account")
@@ -41,7 +41,7 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 // MeRequest is empty: the account is the caller's.
 type MeRequest struct{}
 
-// Me is the caller's own account.
+// Me returns the caller's own account.
 func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -51,7 +51,7 @@ func (s *Service) Me(ctx context.Context, _ MeRequest) (Agent, error) {
 	return a, own(err)
 }
 
-// own is the error of an operation on the caller's own account, which may have been deleted since the request was admitted.
+// own converts the error of an operation on the caller's own account, which may have been deleted since the request was admitted.
 func own(err error) error {
 	if fault.Is(err, fault.NotFound) {
 		return sessionEnded()
@@ -87,9 +87,9 @@ type ChangePasswordRequest struct {
 	New     string `json:"new_password"`
 }
 
-// ChangePassword gives the caller a new password and ends all its other sessions. A wrong current password is the Forbidden
-// fault wrong_password. Wrong ones cause delays as at the login, but are counted separately, so that a stranger who tries to log
-// in cannot keep the owner from changing the password.
+// ChangePassword gives the caller a new password and ends all its other sessions. It fails with the Forbidden fault
+// wrong_password. Wrong passwords cause delays as at login, but are counted separately, so that a stranger's login attempts
+// cannot prevent the owner from changing the password.
 func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (struct{}, error) {
 	none := struct{}{}
 	caller, err := identity.From(ctx)
@@ -123,7 +123,7 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 	}))
 }
 
-// authenticate returns the agent if the password is right.
+// authenticate returns the agent if the password is correct.
 func (s *Service) authenticate(ctx context.Context, agentID, password string) (Agent, error) {
 	attempt, err := s.attempt(ctx, "password", agentID)
 	if err != nil {
@@ -150,7 +150,7 @@ func wrongPassword() error {
 	return fault.New(fault.Forbidden, "wrong_password", "The current password is wrong")
 }
 
-// clearFailures resets the counts of wrong passwords after the right one.
+// clearFailures resets the counts of wrong passwords after a correct one.
 func (s *Service) clearFailures(ctx context.Context, a Attempt) error {
 	if !a.Known {
 		return nil

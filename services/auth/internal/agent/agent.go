@@ -1,6 +1,6 @@
-// Package agent is who uses the platform: sales reps and their admins, how they register, log in, stay logged in and lose
-// access. It owns what an agent, a session and a failed login are; it refuses to know how passwords are hashed, tokens signed
-// and rows stored.
+// Package agent owns the users of the platform, sales reps and admins, their sessions and their failed logins: how they
+// register, log in, renew a session and lose access. It refuses to know how passwords are hashed, tokens signed and rows
+// stored.
 package agent
 
 import (
@@ -16,18 +16,18 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// Limits of what an agent may choose.
+// Limits of the fields of an account.
 const (
 	maxEmail    = 254 // bytes, RFC 5321 with the erratum 1690 of RFC 3696
 	minPassword = 8   // characters
-	maxPassword = 128 // characters, every byte of which counts
+	maxPassword = 128 // characters, of which every byte is hashed
 	maxFullName = 200 // characters
 )
 
 // Agent is a user of the platform.
 type Agent struct {
 	ID            string    // UUIDv7
-	Version       int64     // grows by one with each change that others see
+	Version       int64     // increases by one with each change that others see
 	Email         string    // lower case, unique
 	PasswordHash  string    // never shown
 	PasswordSetAt time.Time // when the password was chosen; a new hash of the same password does not change it
@@ -36,10 +36,10 @@ type Agent struct {
 	IsActive      bool // an inactive agent cannot log in and has no sessions
 	CreatedAt     time.Time
 	UpdatedAt     time.Time
-	DeletedAt     *time.Time // nil unless deleted; stores return no deleted agent, but its e-mail stays taken
+	DeletedAt     *time.Time // nil unless deleted; stores return no deleted agent, but its e-mail remains taken
 }
 
-// IsActiveAdmin reports whether the agent can manage the others.
+// IsActiveAdmin reports whether the agent can manage other agents.
 func (a Agent) IsActiveAdmin() bool { return a.IsActive && a.Role == identity.Admin }
 
 // draft is a new account, cleaned and checked.
@@ -49,7 +49,7 @@ type draft struct {
 	inactive                      bool
 }
 
-// create makes a new agent.
+// create returns a new agent.
 func create(d draft, now time.Time) (Agent, []event.Event) {
 	a := Agent{
 		ID: event.NewID(), Version: 1, Email: d.email, PasswordHash: d.passwordHash, PasswordSetAt: now, FullName: d.fullName,
@@ -88,7 +88,7 @@ func or[T any](sent *T, otherwise T) T {
 	return *sent
 }
 
-// remove deletes the agent: it is inactive for good.
+// remove deletes the agent: it remains inactive.
 func (a *Agent) remove(now time.Time) []event.Event {
 	a.IsActive, a.DeletedAt = false, &now
 	a.Version++
@@ -108,7 +108,7 @@ func (a *Agent) payload() events.Agent {
 	}
 }
 
-// normalize is the form in which e-mail addresses are stored and compared.
+// normalize returns the form in which e-mail addresses are stored and compared.
 func normalize(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
 // checkEmail accepts a bare address with one @.
@@ -136,7 +136,7 @@ func checkName(fullName, name string) []fault.Field {
 
 func pickName(fullName, name string) string { return strings.TrimSpace(cmp.Or(fullName, name)) }
 
-// pickNewName is the name that an update sends as full_name or name; nil when it sends neither.
+// pickNewName returns the name that an update sends as full_name or name; nil if it sends neither.
 func pickNewName(fullName, name *string) *string {
 	sent := cmp.Or(fullName, name)
 	if sent == nil {

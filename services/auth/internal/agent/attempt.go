@@ -17,11 +17,11 @@ const (
 	freeFailures = 5                // wrong passwords without a delay; after the 6th there is one
 	longestDelay = 15 * time.Minute // the longest time that an account can be locked
 	// FailureWindow is how long after the last wrong password the count starts again at zero. It is longer than the longest
-	// delay, so that somebody who guesses cannot reset the count by waiting for it.
+	// delay, so that an attacker cannot reset the count by waiting for it.
 	FailureWindow = time.Hour
 )
 
-// Delays is how long the next attempt must wait, indexed by the number of wrong passwords in a row: nothing up to 5 of them,
+// Delays are how long the next attempt must wait, indexed by the number of wrong passwords in a row: nothing up to 5 of them,
 // then 2 s, 4 s, 8 s up to 15 min. The last one also holds for every higher number.
 func Delays() []time.Duration {
 	delays := make([]time.Duration, freeFailures+1)
@@ -31,18 +31,18 @@ func Delays() []time.Duration {
 	return append(delays, longestDelay)
 }
 
-// Attempt is one try of a password. Its keys stand for an account and an address, but only this service can compute them.
+// Attempt is one attempt to authenticate with a password. Its keys are HMACs of an account and an address.
 type Attempt struct {
 	Account []byte // key of the account
 	Address []byte // key of the client's address; nil when unknown
 	At      time.Time
 
-	Wait    time.Duration // until an attempt may begin; 0 when this one has begun
-	Known   bool          // whether one of the keys has wrong passwords
+	Wait    time.Duration // until an attempt may begin; 0 if this one has begun
+	Known   bool          // whether one of the keys has failures
 	Counted [][]byte      // keys that have counted this attempt as wrong in advance, so that concurrent ones have to wait
 }
 
-// Keys are the keys that are known.
+// Keys returns the keys that are not nil.
 func (a Attempt) Keys() [][]byte {
 	if a.Address == nil {
 		return [][]byte{a.Account}
@@ -50,8 +50,8 @@ func (a Attempt) Keys() [][]byte {
 	return [][]byte{a.Account, a.Address}
 }
 
-// attempt begins to try a password. While the account or address has to wait, it is a Limited fault that says for how long.
-// kind and name say what the password is for; accounts that do not exist are counted in the same way.
+// attempt begins an attempt. While the account or address has to wait, it fails with a Limited fault that says for how long.
+// kind and name identify what the password is for; accounts that do not exist are counted too.
 func (s *Service) attempt(ctx context.Context, kind, name string) (Attempt, error) {
 	a := Attempt{Account: s.attemptKey(kind, name), At: s.Clock.Now()}
 	if network := networkOf(deviceOf(ctx).IP); network != "" {
@@ -71,7 +71,7 @@ func (s *Service) attemptKey(kind, name string) []byte {
 	return mac.Sum(nil)
 }
 
-// networkOf is the network that counts as one address: an IPv4 address, or an IPv6 /64, which is what one subscriber gets.
+// networkOf returns the network that counts as one address: an IPv4 address, or the IPv6 /64 of one subscriber.
 func networkOf(ip string) string {
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {

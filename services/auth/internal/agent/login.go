@@ -16,7 +16,7 @@ type LoginRequest struct {
 	Password string `json:"password"`
 }
 
-// AccessToken is the answer to a login or a renewal, RFC 6749 section 5.1.
+// AccessToken is the response to a login or a renewal, RFC 6749 section 5.1.
 type AccessToken struct {
 	AccessToken  string `json:"access_token"`
 	TokenType    string `json:"token_type"`
@@ -24,8 +24,8 @@ type AccessToken struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// Login begins a session. An unknown e-mail, a wrong password and an inactive agent are the same Unauthenticated fault after
-// the same time. After too many of them it is the Limited fault too_many_attempts.
+// Login begins a session. It fails with the same Unauthenticated fault after the same time for an unknown e-mail, a wrong
+// password and an inactive agent, and with the Limited fault too_many_attempts after too many of them.
 func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error) {
 	began := s.Clock.Now()
 	attempt, err := s.attempt(ctx, "account", normalize(r.Username))
@@ -67,7 +67,7 @@ func invalidCredentials() error {
 	return fault.New(fault.Unauthenticated, "invalid_credentials", "Invalid credentials")
 }
 
-// rehash replaces a hash of the former system, or one with a lower cost. Only at a login is the password known.
+// rehash replaces a hash of the former system, or one with a lower cost. The password is only known at login.
 func (s *Service) rehash(ctx context.Context, a Agent, password string) error {
 	if !s.Passwords.Outdated(a.PasswordHash) {
 		return nil
@@ -98,9 +98,9 @@ type RefreshRequest struct {
 	RefreshToken string `json:"refresh_token"`
 }
 
-// Refresh spends a refresh token and returns a new pair. A token that was spent within the last 30 s returns the same
-// successor again, as long as the successor is unused. Any other token that was ever issued to the session ends the session:
-// somebody else may have a copy. Every token that returns no pair is the Unauthenticated fault invalid_refresh_token.
+// Refresh spends a refresh token and returns a new pair. A token that was spent within the last 30 s returns the same successor
+// again, as long as the successor is unused. Any other token that was ever issued to the session ends it, because it may have
+// been stolen. In all other cases it fails with the Unauthenticated fault invalid_refresh_token.
 func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (AccessToken, error) {
 	refused := fault.New(fault.Unauthenticated, "invalid_refresh_token", "The refresh token is not valid: log in again")
 	spent, ok := parseRefreshToken(r.RefreshToken)
@@ -127,8 +127,8 @@ func (s *Service) Refresh(ctx context.Context, r RefreshRequest) (AccessToken, e
 	return s.answer(session.ID, session.Owner, successor)
 }
 
-// Admit checks that the session of a verified token has not ended, and returns the caller with the role that it has now. A
-// session that has ended is the Unauthenticated fault session_ended.
+// Admit checks that the session of a verified token has not ended, and returns the caller with its current role. It fails with
+// the Unauthenticated fault session_ended.
 func (s *Service) Admit(ctx context.Context, c identity.Caller) (identity.Caller, error) {
 	session, err := s.Sessions.Find(ctx, c.SessionID)
 	if fault.Is(err, fault.NotFound) || err == nil && (session.AgentID != c.AgentID || !session.Owner.IsActive) {
@@ -185,7 +185,7 @@ type ListedSession struct {
 // ListSessionsRequest is the query of the caller's sessions.
 type ListSessionsRequest struct{ page.Request }
 
-// ListSessions is where the caller is logged in, newest first.
+// ListSessions returns a page of the caller's sessions, newest first.
 func (s *Service) ListSessions(ctx context.Context, r ListSessionsRequest) (page.Of[ListedSession], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -202,7 +202,7 @@ type RemoveSessionRequest struct {
 	ID string `path:"id"`
 }
 
-// RemoveSession ends one of the caller's sessions; an admin may end anybody's.
+// RemoveSession ends one of the caller's sessions; an admin may end any session.
 func (s *Service) RemoveSession(ctx context.Context, r RemoveSessionRequest) (struct{}, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {

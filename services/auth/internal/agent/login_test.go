@@ -163,7 +163,7 @@ func TestOldHashesAreReplacedAtTheLogin(t *testing.T) {
 	require.Len(t, f.events(t), 1)
 }
 
-// changing runs while in the middle of verifying a password.
+// changing runs while during the verification of a password.
 type changing struct {
 	*plain
 	while func()

@@ -15,8 +15,8 @@ import (
 // refreshToken renews a session: the session's id, a dot, and 48 bytes in base64url. Only hashes of the bytes are stored.
 type refreshToken struct {
 	sessionID string
-	// family is the same in all tokens of the session. It proves that an older token was really issued: a stranger who only
-	// knows the session's id cannot end the session with a made-up token.
+	// family is the same in all tokens of the session. It proves that an older token was issued: a stranger who only knows the
+	// session's id cannot end the session with an invented token.
 	family [16]byte
 	secret [32]byte // new with each renewal
 }
@@ -34,7 +34,7 @@ func newNonce() []byte {
 	return nonce
 }
 
-// parseRefreshToken reads what String returns.
+// parseRefreshToken parses the output of String.
 func parseRefreshToken(text string) (t refreshToken, ok bool) {
 	id, rest, _ := strings.Cut(text, ".")
 	raw, err := base64.RawURLEncoding.DecodeString(rest)
@@ -43,7 +43,7 @@ func parseRefreshToken(text string) (t refreshToken, ok bool) {
 	}
 	t.sessionID = id
 	copy(t.secret[:], raw[copy(t.family[:], raw):])
-	return t, t.String() == text // the same bytes have more than one spelling in base64
+	return t, t.String() == text // base64 can encode the same bytes in several ways
 }
 
 func (t refreshToken) String() string {
@@ -57,8 +57,8 @@ func (t refreshToken) secretIs(hash []byte) bool {
 	return subtle.ConstantTimeCompare(sum(t.secret[:]), hash) == 1
 }
 
-// successor is the token after t. It is derived from the secret, which only the phone has, and the nonce, which only the
-// database has: a phone that asks twice gets the same one, and neither place stores anything that opens a session.
+// successor returns the token after t. It is derived from the secret, which only the phone has, and the nonce, which only the
+// database has: a phone that retries gets the same one, and neither place stores anything that opens a session.
 func (t refreshToken) successor(nonce []byte) refreshToken {
 	mac := hmac.New(sha256.New, t.secret[:])
 	mac.Write(nonce)

@@ -15,27 +15,27 @@ import (
 // Agents stores agents. One that does not exist or was deleted is the fault NotFound, with a zero Agent; an e-mail that
 // another account has is the fault EmailTaken.
 type Agents interface {
-	// Create stores the agent that fn makes, with its events. first is true for exactly one agent of the platform.
+	// Create stores the agent that fn returns, with its events. first is true for exactly one agent of the platform.
 	Create(ctx context.Context, fn func(first bool) (Agent, []event.Event)) (Agent, error)
 	Find(ctx context.Context, id string) (Agent, error)
 	FindByEmail(ctx context.Context, email string) (Agent, error)
 	List(ctx context.Context, r ListRequest) (page.Of[Agent], error)
-	// Change lets fn change the agent under a lock, and saves it with the events that fn returns. A change after which no active
-	// admin would be left is the fault LastAdmin.
+	// Change lets fn change the agent under a lock, and saves it with the events that fn returns. It fails with LastAdmin if no
+	// active admin would be left.
 	Change(ctx context.Context, id string, fn func(*Agent) ([]event.Event, error)) (Agent, error)
 }
 
 // Sessions stores sessions. One that does not exist is the fault SessionNotFound.
 type Sessions interface {
-	// Create stores a session that a password opened. When the agent has been deactivated since it was read, or has a newer
-	// password than that of passwordSetAt, it is the fault SessionNotFound.
+	// Create stores a session that a password opened. It fails with SessionNotFound if the agent has been deactivated since it
+	// was read, or has a newer password than that of passwordSetAt.
 	Create(ctx context.Context, s Session, passwordSetAt time.Time) error
 	Find(ctx context.Context, id string) (Session, error)
 	List(ctx context.Context, agentID string, r page.Request) (page.Of[Session], error)
 	// Change lets fn change the session under a lock on its agent and on it, and saves it with the events that fn returns. A
 	// session that fn has ended is deleted.
 	Change(ctx context.Context, id string, fn func(*Session) ([]event.Event, error)) (Session, error)
-	// Remove deletes all sessions of an agent but the one with the id except, with the event that fn makes of each id.
+	// Remove deletes all sessions of an agent but the one with the id except, with the event that fn returns for each id.
 	Remove(ctx context.Context, agentID, except string, fn func(id string) event.Event) error
 }
 
@@ -46,19 +46,19 @@ type Attempts interface {
 	Create(ctx context.Context, a Attempt) (Attempt, error)
 	// Change counts an attempt whose password was wrong.
 	Change(ctx context.Context, a Attempt) error
-	// Remove deletes the count of the account, and takes back what this attempt added to the count of the address.
+	// Remove deletes the count of the account, and subtracts what this attempt added to the count of the address.
 	Remove(ctx context.Context, a Attempt) error
 }
 
-// Passwords hashes passwords. When too many requests wait to hash, Hash and Verify are the Unavailable fault busy.
+// Passwords hashes passwords. Hash and Verify fail with the Unavailable fault busy if too many requests are waiting.
 type Passwords interface {
 	Hash(ctx context.Context, password string) (string, error)
-	// Verify compares a password with its hash. The empty hash stands for an account that does not exist: the result is false,
-	// after the same time.
+	// Verify compares a password with its hash. The empty hash means an account that does not exist: the result is false, after
+	// the same time.
 	Verify(ctx context.Context, hash, password string) (bool, error)
-	// Outdated reports whether a hash should be replaced the next time that the password is known.
+	// Outdated reports whether a hash should be replaced at the next login.
 	Outdated(hash string) bool
-	// Common reports whether a password is one of those that are guessed first.
+	// Common reports whether a password is one of the most common ones.
 	Common(password string) bool
 }
 
@@ -72,8 +72,8 @@ type Tx interface {
 	InTx(ctx context.Context, fn func(ctx context.Context) error) error
 }
 
-// Service is what agents do with their own account, and admins with everybody's. Every field is required. It is safe for
-// concurrent use.
+// Service implements the operations of agents on their own account, and of admins on all accounts. Every field is required. It
+// is safe for concurrent use.
 type Service struct {
 	Agents        Agents
 	Sessions      Sessions
@@ -82,10 +82,10 @@ type Service struct {
 	Tokens        Tokens
 	Tx            Tx
 	Clock         clock.Clock
-	Open          bool          // whether anybody may register
+	Open          bool          // whether anyone may register
 	TokenTTL      time.Duration // lifetime of the access tokens that Tokens signs
 	AttemptSecret []byte        // the HMAC key of the keys of attempts
-	FailedLogin   time.Duration // the least time that a failed login takes, so that its time says nothing about the account
+	FailedLogin   time.Duration // the minimum duration of a failed login, so that its timing reveals nothing about the account
 }
 
 func fields(wrong ...[]fault.Field) error {

@@ -74,7 +74,7 @@ func newFixture(t *testing.T) fixture {
 	}, db, p, c}
 }
 
-// events are those in the outbox, oldest first.
+// events returns the events in the outbox, oldest first.
 func (f fixture) events(t *testing.T) []event.Event {
 	t.Helper()
 	rows, err := f.db.Conn(t.Context()).Query(t.Context(), `select type, data from outbox order by id`)
@@ -95,7 +95,7 @@ func (f fixture) register(t *testing.T, email string) agent.Agent {
 	return a
 }
 
-// from is a context of a request from that address.
+// from returns the context of a request from that address.
 func from(t *testing.T, ip string) context.Context {
 	t.Helper()
 	return agent.WithDevice(t.Context(), agent.Device{UserAgent: "phone", IP: ip})
@@ -108,7 +108,7 @@ func (f fixture) login(t *testing.T, email string) agent.AccessToken {
 	return got
 }
 
-// as is a context of a request with that access token, or the fault that refuses it.
+// as returns the context of a request with that access token, or the fault that refuses it.
 func (f fixture) as(t *testing.T, token string) (context.Context, error) {
 	t.Helper()
 	parts := strings.Split(token, " ")
@@ -130,7 +130,7 @@ func (f fixture) sessions(t *testing.T, a agent.Agent) []agent.Session {
 	return found.Items
 }
 
-// ends is why sessions ended, in order.
+// ends returns why sessions ended, in order.
 func (f fixture) ends(t *testing.T) (reasons []string) {
 	t.Helper()
 	for _, e := range f.events(t) {
@@ -251,7 +251,7 @@ func TestMeAndUpdate(t *testing.T) {
 	require.EqualValues(t, 2, updated.Data.Version)
 }
 
-func TestNobodyIsRefused(t *testing.T) {
+func TestARequestWithoutACallerIsRefused(t *testing.T) {
 	t.Parallel()
 	f, ctx := newFixture(t), t.Context()
 	for name, call := range map[string]func() error{

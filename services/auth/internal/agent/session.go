@@ -14,10 +14,11 @@ import (
 const maxUserAgent = 200 // characters
 
 const (
-	// MaxLife is for how long a session can be renewed after the login, MaxIdle after the last renewal.
+	// MaxLife is how long after the login a session can be renewed, MaxIdle how long after the last renewal.
 	MaxLife = 30 * 24 * time.Hour
 	MaxIdle = 14 * 24 * time.Hour
-	// grace is for how long a spent refresh token returns the same successor again, for a phone that lost the first answer.
+	// grace is how long a spent refresh token returns the same successor again, for a phone that did not receive the first
+	// response.
 	grace = 30 * time.Second
 )
 
@@ -28,12 +29,12 @@ type Session struct {
 	CreatedAt   time.Time
 	LastUsedAt  time.Time // when it began or was last renewed
 	UserAgent   string    // at that time; at most 200 characters
-	IP          string    // of the client at that time; empty when unknown
+	IP          string    // of the client at that time; empty if unknown
 	FamilyHash  []byte    // SHA-256 of the part that all its refresh tokens share
 	RefreshHash []byte    // SHA-256 of the newest refresh token's secret
 	SpentHash   []byte    // of the one before; nil until the first renewal
 	Nonce       []byte    // derives the newest secret from the one before
-	EndedAt     time.Time // zero while it lasts
+	EndedAt     time.Time // zero while it is active
 	Owner       Agent     // the agent with AgentID as it is now; stores fill it in
 }
 
@@ -66,8 +67,8 @@ func begin(d Device, agentID string, now time.Time) (Session, refreshToken) {
 	}, t
 }
 
-// renew spends a refresh token that was issued to the session and returns its successor. ok is false when the session must
-// end: a token was used twice, by its owner and by a thief, and the two cannot be told apart.
+// renew spends a refresh token that was issued to the session and returns its successor. ok is false when the session must end:
+// a token was used twice, by its owner and by a thief, who cannot be distinguished.
 func (s *Session) renew(t refreshToken, d Device, now time.Time) (successor refreshToken, ok bool) {
 	switch {
 	case t.secretIs(s.RefreshHash):
@@ -88,7 +89,7 @@ func (s *Session) renewable(now time.Time) bool {
 	return now.Sub(s.CreatedAt) < MaxLife && now.Sub(s.LastUsedAt) < MaxIdle
 }
 
-// Why a session ended: the reason in session.revoked.
+// The reasons in session.revoked.
 const (
 	endedByLogout       = "logout"
 	endedByReuse        = "refresh_reused"

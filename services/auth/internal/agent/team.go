@@ -13,13 +13,13 @@ import (
 
 // ListRequest is the query of a list of agents.
 type ListRequest struct {
-	Q        string        `query:"q"`         // part of the e-mail or the name, whatever the case
+	Q        string        `query:"q"`         // part of the e-mail or name, regardless of case
 	Role     identity.Role `query:"role"`      // empty for both
 	IsActive *bool         `query:"is_active"` // nil for both
 	page.Request
 }
 
-// List is the agents of the platform, newest first. Every agent sees them, because leads are assigned by name.
+// List returns a page of the platform's agents, newest first. Every agent may see them, because leads are assigned by name.
 func (s *Service) List(ctx context.Context, r ListRequest) (page.Of[Agent], error) {
 	return s.Agents.List(ctx, r)
 }
@@ -29,12 +29,12 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Get is one agent.
+// Get returns an agent. It fails with NotFound.
 func (s *Service) Get(ctx context.Context, r IDRequest) (Agent, error) {
 	return s.Agents.Find(ctx, r.ID)
 }
 
-// CreateRequest makes an account for somebody else.
+// CreateRequest is an admin's request for a new account.
 type CreateRequest struct {
 	Email    string        `json:"email"`
 	FullName string        `json:"full_name"`
@@ -50,8 +50,8 @@ type Created struct {
 	Password string
 }
 
-// Create makes an account for somebody else. It is for admins, which the contract says and the router enforces, like
-// everything below.
+// Create creates an account for another user. Like all operations below, it is for admins: the contract says so and the router
+// enforces it.
 func (s *Service) Create(ctx context.Context, r CreateRequest) (Created, error) {
 	generated := ""
 	if r.Password == nil {
@@ -73,7 +73,7 @@ func (s *Service) Create(ctx context.Context, r CreateRequest) (Created, error) 
 	return Created{a, generated}, err
 }
 
-// UpdateAgentRequest changes somebody's account: nil leaves a field as it is.
+// UpdateAgentRequest changes any account: nil leaves a field as it is.
 type UpdateAgentRequest struct {
 	ID       string         `path:"id"`
 	Email    *string        `json:"email"`
@@ -105,8 +105,8 @@ func (r UpdateAgentRequest) edit() edit {
 	return e
 }
 
-// UpdateAgent changes somebody's account. Deactivating it, taking away its admin role and setting a new password end all its
-// sessions in the same transaction. When no active admin would be left it is the fault LastAdmin.
+// UpdateAgent changes any account. Deactivating it, removing its admin role and setting a new password end all its sessions in
+// the same transaction. It fails with LastAdmin if no active admin would be left.
 func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agent, err error) {
 	if err := s.checkUpdate(r); err != nil {
 		return Agent{}, err
@@ -140,7 +140,7 @@ func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agen
 	return a, nil
 }
 
-// endReason is why a change ends the sessions of an agent; empty when they go on. Their tokens still carry the old role.
+// endReason returns why a change ends the sessions of an agent, whose tokens still have the old role; empty if they continue.
 func endReason(before, after Agent) string {
 	switch {
 	case before.IsActive && !after.IsActive:
@@ -154,8 +154,8 @@ func endReason(before, after Agent) string {
 	}
 }
 
-// Delete removes somebody's account, which may be the caller's own: its sessions end in the same transaction, and from then on
-// it is NotFound for everybody. When no active admin would be left it is the fault LastAdmin.
+// Delete deletes any account, also the caller's own. Its sessions end in the same transaction, and from then on it is NotFound
+// for everyone. It fails with LastAdmin if no active admin would be left.
 func (s *Service) Delete(ctx context.Context, r IDRequest) (struct{}, error) {
 	now := s.Clock.Now()
 	return struct{}{}, s.Tx.InTx(ctx, func(ctx context.Context) error {
@@ -167,14 +167,14 @@ func (s *Service) Delete(ctx context.Context, r IDRequest) (struct{}, error) {
 	})
 }
 
-// CreateAdminRequest makes or promotes an admin.
+// CreateAdminRequest creates or promotes an admin.
 type CreateAdminRequest struct {
 	Email    string
 	FullName string                 // of a new account
 	Password func() (string, error) // called only for a new account
 }
 
-// CreateAdmin makes an account an active admin, or creates the account when there is none with the address.
+// CreateAdmin makes an account an active admin, or creates the account if none has the address.
 func (s *Service) CreateAdmin(ctx context.Context, r CreateAdminRequest) (Agent, error) {
 	if err := fields(checkEmail(r.Email)); err != nil {
 		return Agent{}, err

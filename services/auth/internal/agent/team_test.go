@@ -290,5 +290,5 @@ func TestTheLastAdminCannotBeDeleted(t *testing.T) {
 	require.Equal(t, "last_admin", fault.Of(err).Code, "a deleted admin does not count")
 }
 
-// errorOf is the error of a call.
+// errorOf returns the error of a call.
 func errorOf[T any](_ T, err error) error { return err }

@@ -1,6 +1,6 @@
 // Package key owns the keys that access tokens are signed with. They are stored sealed in the database. One signs; the next one
-// is published before it signs its first token, and an old one until its last token has expired. It refuses to make new keys
-// when it cannot open the old ones: that would end every login.
+// is published before it signs its first token, and an old one until its last token has expired. It refuses to create new keys
+// when it cannot open the old ones: that would invalidate every token.
 package key
 
 import (
@@ -19,19 +19,19 @@ import (
 	"github.com/convoflow/convoflow/libs/seal"
 )
 
-// ErrSealed says that the signing keys were sealed with another secret.
+// ErrSealed means that the signing keys were sealed with another secret.
 var ErrSealed = errors.New("SECRET_KEY does not open the signing keys in the database: set the one they were made with, here or as SECRET_KEY_PREVIOUS")
 
-// ErrTooSoon says that the next key has not been published for long enough to sign.
+// ErrTooSoon means that the next key has not been published for long enough to sign.
 var ErrTooSoon = errors.New("the next signing key was made a moment ago and is not known to every service yet: try again later")
 
 const (
 	// RefreshEvery is how often a process reads the keys in the database.
 	RefreshEvery = 30 * time.Second
-	// PublishedAhead is the least time that a key is published before it signs: the other replicas of auth publish it after
+	// PublishedAhead is the minimum time that a key is published before it signs: the other replicas of auth publish it after
 	// RefreshEvery, caches store the older set for a minute, and the services fetch it once a minute.
 	PublishedAhead = 5 * time.Minute
-	// lag is how long a replica may go on signing with a key that is old already, and how far clocks differ.
+	// lag is how long a replica may still sign with a key that is already old, including clock skew.
 	lag = 5 * time.Minute
 )
 
@@ -41,7 +41,7 @@ const purpose = "convoflow auth signing keys v1"
 // State is what a key is used for.
 type State string
 
-// The states of a key, in their order. All keys are published.
+// The states of a key, in order. All keys are published.
 const (
 	Next    State = "next"    // exactly one; signs after a rotation
 	Signing State = "signing" // exactly one
@@ -55,20 +55,20 @@ type Key struct {
 	Public    ed25519.PublicKey
 	Sealed    []byte // the private key's seed
 	CreatedAt time.Time
-	Since     time.Time     // when it came into its state
-	TokenTTL  time.Duration // the longest life of a token that it has signed
+	Since     time.Time     // when it entered its state
+	TokenTTL  time.Duration // the longest lifetime of a token that it has signed
 }
 
 // Store stores the keys.
 type Store interface {
-	// Change gives all keys to fn, oldest first, under a lock that all replicas share, and stores exactly those that fn returns.
+	// Change passes all keys to fn, oldest first, under a lock that all replicas share, and stores exactly those that fn returns.
 	Change(ctx context.Context, fn func(keys []Key) ([]Key, error)) ([]Key, error)
 }
 
 // Policy is how keys are sealed and rotated. Every field but Previous is required.
 type Policy struct {
 	Secret   string        // seals the keys
-	Previous string        // opens keys that were sealed with the secret before; empty for none
+	Previous string        // opens keys that were sealed with the previous secret; empty for none
 	Rotation time.Duration // for how long a key signs
 	TokenTTL time.Duration // lifetime of the tokens that this process signs
 }
@@ -82,14 +82,14 @@ type Ring struct {
 	opened atomic.Pointer[opened]
 }
 
-// opened is the opened keys at one moment.
+// opened is a snapshot of the opened keys.
 type opened struct {
 	signer token.Signer
 	public map[string]ed25519.PublicKey
 	set    token.JWKS
 }
 
-// Load opens the keys in the store. The very first replica makes them. When neither secret opens them, it is ErrSealed.
+// Load opens the keys in the store. The first replica creates them. It fails with ErrSealed if neither secret opens them.
 func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, error) {
 	r := &Ring{store: store, policy: p, clock: c}
 	for _, secret := range []string{p.Secret, p.Previous} {
@@ -105,8 +105,8 @@ func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, err
 	return r, r.Refresh(ctx)
 }
 
-// Refresh reads the keys in the store: it seals them again after a change of the secret, rotates them when it is time, deletes
-// expired ones, and follows the changes of other replicas. Call it every RefreshEvery.
+// Refresh reads the keys in the store: it reseals them after a change of the secret, rotates them when due, deletes expired
+// ones, and adopts the changes of other replicas. Call it every RefreshEvery.
 func (r *Ring) Refresh(ctx context.Context) error {
 	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
 		signing, next := find(keys, Signing), find(keys, Next)
@@ -117,7 +117,7 @@ func (r *Ring) Refresh(ctx context.Context) error {
 	})
 }
 
-// Rotate lets the next key sign from now on. When that key is not known to every service yet, it is ErrTooSoon.
+// Rotate makes the next key the signing key. It fails with ErrTooSoon if not every service may know that key yet.
 func (r *Ring) Rotate(ctx context.Context) error {
 	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
 		if now.Sub(find(keys, Next).Since) < PublishedAhead {
@@ -127,7 +127,7 @@ func (r *Ring) Rotate(ctx context.Context) error {
 	})
 }
 
-// change lets fn change the keys, does what is due in any case, and opens the result.
+// change applies fn and all due changes to the keys, and opens the result.
 func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([]Key, error)) error {
 	keys, err := r.store.Change(ctx, func(keys []Key) ([]Key, error) {
 		now := r.clock.Now()
@@ -153,7 +153,7 @@ func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([
 	return nil
 }
 
-// complete makes missing keys, seals keys again when the secret changed, and records how long the tokens of this process live.
+// complete creates missing keys, reseals keys after a change of the secret, and records the lifetime of this process's tokens.
 func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 	if len(keys) == 0 {
 		first, err := r.generate(Signing, now)
@@ -196,7 +196,7 @@ func (r *Ring) rotate(keys []Key, now time.Time) ([]Key, error) {
 			keys[i].State, keys[i].Since = Old, now
 		case Next:
 			keys[i].State, keys[i].Since, keys[i].TokenTTL = Signing, now, r.policy.TokenTTL
-		case Old: // stays old
+		case Old: // remains old
 		}
 	}
 	next, err := r.generate(Next, now)
@@ -252,7 +252,7 @@ func find(keys []Key, s State) Key {
 	return keys[i]
 }
 
-// Sign makes an access token for the caller. It lives as long as the policy says.
+// Sign returns an access token for the caller, with the lifetime of the policy.
 func (r *Ring) Sign(c identity.Caller) (string, error) {
 	return r.opened.Load().signer.Sign(c, r.policy.TokenTTL)
 }

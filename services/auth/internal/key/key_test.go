@@ -26,7 +26,7 @@ var now = time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// stored is the keys in a fresh schema.
+// stored has the keys in a fresh schema.
 type stored struct {
 	key.Store
 	db *pg.DB
@@ -38,7 +38,7 @@ func empty(t *testing.T) stored {
 	return stored{store.Keys(db), db}
 }
 
-// keys are the stored keys, the oldest first.
+// keys returns the stored keys, the oldest first.
 func (s stored) keys(t *testing.T) (keys []key.Key) {
 	t.Helper()
 	_, err := s.Change(t.Context(), func(all []key.Key) ([]key.Key, error) {
@@ -57,7 +57,7 @@ func (s stored) states(t *testing.T) (states []key.State) {
 	return states
 }
 
-// corrupt changes the table behind the store's back.
+// corrupt changes the table without the store.
 func (s stored) corrupt(t *testing.T, sql string) {
 	t.Helper()
 	tag, err := s.db.Conn(t.Context()).Exec(t.Context(), sql)
@@ -222,7 +222,7 @@ func TestANewSecretSealsAnew(t *testing.T) {
 	load(t, keys, clock.At(now), p)
 	require.ErrorIs(t, old.Refresh(t.Context()), key.ErrSealed)
 	_, err = token.NewVerifier(ring.Public, clock.At(now)).Verify(sign(t, old))
-	require.NoError(t, err, "a replica with the old secret goes on until it is replaced")
+	require.NoError(t, err, "a replica with the old secret continues until it is replaced")
 }
 
 func TestKeysThatWereChangedAreRefused(t *testing.T) {

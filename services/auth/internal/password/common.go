@@ -7,7 +7,7 @@ import (
 	"github.com/trustelem/zxcvbn/frequency"
 )
 
-// shortestCommon leaves out texts that are too short for a password anyway.
+// shortestCommon excludes texts that are too short for a password anyway.
 const shortestCommon = 8 // characters
 
 // commonPasswords are the passwords that people choose most, in lower case: the list of zxcvbn, 30,000 from leaks.
@@ -21,5 +21,5 @@ func commonPasswords() map[string]bool {
 	return common
 }
 
-// Common reports whether a password is one of those that are guessed first, whatever the case.
+// Common reports whether a password is one of the most common ones, regardless of case.
 func (h *Hasher) Common(password string) bool { return h.common[strings.ToLower(password)] }

@@ -1,6 +1,5 @@
-// Package password hashes passwords with Argon2id, verifies the bcrypt hashes of the former system too, and has the list of
-// passwords that are guessed first. It owns the cost of a hash and how many run at once; it refuses work that would wait too
-// long.
+// Package password hashes passwords with Argon2id, verifies the bcrypt hashes of the former system too, and has the list of the
+// most common passwords. It owns the cost of a hash and how many run at once; it refuses work that would wait too long.
 package password
 
 import (
@@ -30,7 +29,7 @@ const (
 
 const (
 	maxWaiting = 64          // requests: on two cores the last of them waits for a second
-	retryAfter = time.Second // how long a full queue takes
+	retryAfter = time.Second // the time to work off a full queue
 )
 
 // Hasher hashes passwords, one per core at a time. It is safe for concurrent use.
@@ -40,13 +39,13 @@ type Hasher struct {
 	common   map[string]bool
 }
 
-// NewHasher makes a hasher that uses that many cores.
+// NewHasher returns a hasher that uses that many cores.
 func NewHasher(cores int) *Hasher {
 	return &Hasher{admitted: make(chan struct{}, cores+maxWaiting), cores: make(chan struct{}, cores), common: commonPasswords()}
 }
 
-// Hash returns the hash of a password in PHC string format. Every byte of the password counts. When 64 requests wait already,
-// it is the Unavailable fault busy.
+// Hash returns the hash of a password in PHC string format. Every byte of the password counts. It fails with the Unavailable
+// fault busy if 64 requests are already waiting.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // never fails, see its documentation
@@ -58,8 +57,8 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	return d.String(), nil
 }
 
-// Verify reports whether the hash is that of the password. The empty hash is that of no password: the result is false, after
-// the time that an Argon2id hash takes.
+// Verify reports whether the hash is that of the password. The empty hash matches no password: the result is false, after the
+// time that an Argon2id hash takes.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
 	if isBcrypt(hash) {
 		return h.verifyBcrypt(ctx, hash, password)
@@ -83,7 +82,7 @@ func isBcrypt(hash string) bool {
 	return strings.HasPrefix(hash, "$2a$") || strings.HasPrefix(hash, "$2b$") || strings.HasPrefix(hash, "$2y$")
 }
 
-// verifyBcrypt counts the first 72 bytes of the password, as bcrypt does everywhere.
+// verifyBcrypt uses the first 72 bytes of the password, as all bcrypt implementations do.
 func (h *Hasher) verifyBcrypt(ctx context.Context, hash, password string) (bool, error) {
 	var compared error
 	if err := h.onCore(ctx, func() { compared = bcrypt.CompareHashAndPassword([]byte(hash), []byte(password)) }); err != nil {
@@ -95,13 +94,13 @@ func (h *Hasher) verifyBcrypt(ctx context.Context, hash, password string) (bool,
 	return compared == nil, nil
 }
 
-// Outdated reports whether a hash is not what Hash makes today.
+// Outdated reports whether a hash has another algorithm or other parameters than Hash uses.
 func (h *Hasher) Outdated(hash string) bool {
 	d, err := parse(hash)
 	return err != nil || d.memory != memory || d.passes != passes || d.threads != threads
 }
 
-// onCore runs work when a core is free.
+// onCore runs work once a core is free.
 func (h *Hasher) onCore(ctx context.Context, work func()) error {
 	select {
 	case h.admitted <- struct{}{}:
@@ -132,13 +131,13 @@ func (d digest) of(password string, length int) []byte {
 	return argon2.IDKey([]byte(password), d.salt, d.passes, d.memory, d.threads, uint32(length))
 }
 
-// String is the PHC string format, https://github.com/P-H-C/phc-string-format.
+// String returns the PHC string format, https://github.com/P-H-C/phc-string-format.
 func (d digest) String() string {
 	return fmt.Sprintf("$argon2id$v=%d$m=%d,t=%d,p=%d$%s$%s", argon2.Version, d.memory, d.passes, d.threads,
 		base64.RawStdEncoding.EncodeToString(d.salt), base64.RawStdEncoding.EncodeToString(d.sum))
 }
 
-// parse reads what String returns. Its errors do not contain the hash.
+// parse parses the output of String. Its errors do not contain the hash.
 func parse(text string) (digest, error) {
 	parts := strings.Split(text, "$")
 	if len(parts) != 6 || parts[0] != "" || parts[1] != "argon2id" || parts[2] != fmt.Sprintf("v=%d", argon2.Version) {

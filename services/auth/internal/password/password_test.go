@@ -64,7 +64,7 @@ func TestVerifyHonoursTheParametersOfTheHash(t *testing.T) {
 	require.False(t, right)
 }
 
-func TestNobodysHash(t *testing.T) {
+func TestTheEmptyHashMatchesNoPassword(t *testing.T) {
 	t.Parallel()
 	right, err := NewHasher(1).Verify(t.Context(), "", "password")
 	require.NoError(t, err)

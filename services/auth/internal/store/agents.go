@@ -13,13 +13,13 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-// agents is the table agents, an agent.Agents. A deleted agent has a row for as long as its e-mail stays taken.
+// agents implements agent.Agents on the table agents. A deleted agent has a row as long as its e-mail remains taken.
 type agents struct {
 	*table.Table[agent.Agent]
 	db *pg.DB
 }
 
-// Agents makes the store of agents.
+// Agents returns the store of agents.
 func Agents(db *pg.DB, out *outbox.Outbox) agent.Agents {
 	return agents{db: db, Table: table.New(db, out, table.Spec[agent.Agent]{
 		Name:    "agents",
@@ -44,8 +44,8 @@ func agentColumns(a *agent.Agent) table.Columns {
 	}
 }
 
-// requireAdmin is the fault LastAdmin when the transaction leaves no active admin. Transactions that take away two admins at
-// the same time run one after the other: both lock the one row of founding.
+// requireAdmin returns the fault LastAdmin if the transaction leaves no active admin. Concurrent transactions that remove an
+// admin are serialized: each locks the single row of founding.
 func requireAdmin(ctx context.Context, db *pg.DB) error {
 	conn := db.Conn(ctx)
 	if _, err := conn.Exec(ctx, `select done from founding for update`); err != nil {
@@ -61,7 +61,7 @@ func requireAdmin(ctx context.Context, db *pg.DB) error {
 	return nil
 }
 
-// emailTaken turns a violation of the unique e-mail into the fault EmailTaken.
+// emailTaken converts a violation of the unique e-mail to the fault EmailTaken.
 func emailTaken(err error) error {
 	if pg.Unique(err, "agents_email_key") {
 		return agent.EmailTaken()
@@ -69,8 +69,8 @@ func emailTaken(err error) error {
 	return err
 }
 
-// Create writes a new agent with its events. The agent is the first when no other was ever created; of several that are created
-// at the same time, the others wait until that is certain.
+// Create writes a new agent with its events. The agent is the first if no other was ever created; concurrent first creations
+// wait for its transaction.
 func (s agents) Create(ctx context.Context, fn func(first bool) (agent.Agent, []event.Event)) (a agent.Agent, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		founded, err := s.db.Conn(ctx).Exec(ctx, `insert into founding (done) values (true) on conflict do nothing`)
@@ -99,7 +99,7 @@ func (s agents) FindByEmail(ctx context.Context, email string) (agent.Agent, err
 	return s.FindWhere(ctx, w)
 }
 
-// existing leaves out deleted agents.
+// existing excludes deleted agents.
 func existing() (w table.Where) {
 	w.And("deleted_at is null")
 	return w

@@ -213,7 +213,7 @@ func TestAListOfAgentsIsFilteredAndNewestFirst(t *testing.T) {
 	}
 }
 
-func TestTheLastActiveAdminStaysOne(t *testing.T) {
+func TestTheLastActiveAdminRemainsOne(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	one, other := createAdmin(t, s, "asha@example.com"), createAdmin(t, s, "ben@example.com")
@@ -225,7 +225,7 @@ func TestTheLastActiveAdminStaysOne(t *testing.T) {
 	deactivate := func(a *agent.Agent) { a.IsActive = false }
 	admins := []agent.Agent{one, other}
 	changed := race(2, func(i int) bool { return change(admins[i], demote) == nil })
-	require.Equal(t, 1, changed, "of two that give up the role at the same time one stays an admin")
+	require.Equal(t, 1, changed, "of two that lose the role concurrently, one remains an admin")
 	left, err := s.agents.List(t.Context(), agent.ListRequest{Role: identity.Admin, Request: page.All()})
 	require.NoError(t, err)
 	require.Len(t, left.Items, 1)
@@ -258,7 +258,7 @@ func TestAFailedTransactionIsRolledBack(t *testing.T) {
 	require.Equal(t, []string{"agent.registered"}, s.published(t))
 }
 
-func TestADeletedAgentIsFoundByNobodyAndKeepsItsAddress(t *testing.T) {
+func TestADeletedAgentIsNotFoundAndItsAddressRemainsTaken(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	a, other := createAgent(t, s, "asha@example.com"), createAgent(t, s, "ben@example.com")
@@ -279,7 +279,7 @@ func TestADeletedAgentIsFoundByNobodyAndKeepsItsAddress(t *testing.T) {
 	require.Equal(t, "session_not_found", fault.Of(s.sessions.Create(t.Context(), newSession(a), a.PasswordSetAt)).Code)
 	left, err := s.sessions.Find(t.Context(), session.ID)
 	require.NoError(t, err)
-	require.False(t, left.Owner.IsActive, "a session that is left admits nobody")
+	require.False(t, left.Owner.IsActive, "a remaining session admits no one")
 
 	_, err = s.agents.Create(t.Context(), func(bool) (agent.Agent, []event.Event) { return sample(a.Email) })
 	require.Equal(t, "email_taken", fault.Of(err).Code)

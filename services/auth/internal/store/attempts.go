@@ -11,14 +11,14 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-// attempts is the table login_failures, an agent.Attempts. Each method is one statement that locks its rows in the order of
-// their keys, so that attempts cannot deadlock.
+// attempts implements agent.Attempts on the table login_failures. Each method is one statement that locks its rows in the order
+// of their keys, so that attempts cannot deadlock.
 type attempts struct {
 	db     *pg.DB
 	delays []float64 // seconds after 0, 1, 2 … failures; PostgreSQL counts elements from 1
 }
 
-// Attempts makes the store of failed logins.
+// Attempts returns the store of failed logins.
 func Attempts(db *pg.DB) agent.Attempts {
 	s := attempts{db: db}
 	for _, d := range agent.Delays() {
@@ -70,8 +70,8 @@ func (s attempts) Change(ctx context.Context, a agent.Attempt) error {
 	return nil
 }
 
-// Remove deletes the count of the account and takes back what this attempt added to the count of the address, so that the next
-// attempt from there need not wait for it.
+// Remove deletes the count of the account and subtracts what this attempt added to the count of the address, so that it does
+// not delay the next attempt from there.
 func (s attempts) Remove(ctx context.Context, a agent.Attempt) error {
 	var address []byte
 	if a.HasCounted(a.Address) {

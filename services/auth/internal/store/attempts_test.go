@@ -80,7 +80,7 @@ func TestARefusedAttemptCountsForNoKey(t *testing.T) {
 	fail(t, s, agent.Attempt{Account: []byte("account")}, 6)
 	begin(t, s, agent.Attempt{Account: []byte("account")}, now.Add(2*time.Second)) // 7 now
 	fail(t, s, agent.Attempt{Account: []byte("other"), Address: []byte("address")}, 6)
-	later := now.Add(3 * time.Second) // the address is free, the account is not
+	later := now.Add(3 * time.Second) // the address has no delay left, the account has one
 	require.Equal(t, 3*time.Second, begin(t, s, attempt, later).Wait)
 	begun := begin(t, s, agent.Attempt{Account: []byte("third"), Address: []byte("address")}, later)
 	require.Zero(t, begun.Wait)
@@ -125,7 +125,7 @@ func TestFailuresExpireAfterAnHour(t *testing.T) {
 	require.Empty(t, begun.Counted)
 }
 
-func TestFailedLoginsNameNobody(t *testing.T) {
+func TestFailedLoginsContainNoNames(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	require.NoError(t, s.attempts.Change(t.Context(), agent.Attempt{Account: []byte("one"), Address: []byte("other"), At: now}))

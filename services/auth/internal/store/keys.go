@@ -12,14 +12,14 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
 
-// keys is the table signing_keys, a key.Store.
+// keys implements key.Store on the table signing_keys.
 type keys struct{ db *pg.DB }
 
-// Keys makes the store of the signing keys.
+// Keys returns the store of the signing keys.
 func Keys(db *pg.DB) key.Store { return keys{db} }
 
-// Change gives all keys to fn, oldest first, and stores exactly those that fn returns. The whole table is locked meanwhile: of
-// several replicas one makes or rotates the keys, and the others find them.
+// Change passes all keys to fn, oldest first, and stores exactly those that fn returns. It locks the whole table: one of
+// several replicas creates or rotates the keys, and the others find them.
 func (s keys) Change(ctx context.Context, fn func(keys []key.Key) ([]key.Key, error)) (changed []key.Key, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		conn := s.db.Conn(ctx)
@@ -42,7 +42,7 @@ func (s keys) Change(ctx context.Context, fn func(keys []key.Key) ([]key.Key, er
 	return changed, err
 }
 
-// save writes the difference.
+// save writes only the changes.
 func (s keys) save(ctx context.Context, before, after []key.Key) error {
 	batch := &pgx.Batch{}
 	for _, k := range before {

@@ -15,15 +15,15 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-// sessions is the table sessions joined with the agents whose they are, an agent.Sessions. Every change locks the agent before
-// the session: locks that are always taken in the same order cannot deadlock.
+// sessions implements agent.Sessions on the table sessions joined with agents. Every change locks the agent before the session:
+// locks in a fixed order cannot deadlock.
 type sessions struct {
 	*table.Table[agent.Session]
 	db     *pg.DB
 	outbox *outbox.Outbox
 }
 
-// Sessions makes the store of sessions.
+// Sessions returns the store of sessions.
 func Sessions(db *pg.DB, out *outbox.Outbox) agent.Sessions {
 	type s = agent.Session
 	return sessions{db: db, outbox: out, Table: table.New(db, out, table.Spec[s]{
@@ -55,8 +55,8 @@ func Sessions(db *pg.DB, out *outbox.Outbox) agent.Sessions {
 	})}
 }
 
-// Create writes a session. It shares the lock of the agent with other logins: whoever deactivates the agent or changes its
-// password either finds the session, or is seen here.
+// Create writes a session. It takes a shared lock on the agent: a concurrent transaction that deactivates the agent or changes
+// its password either finds the session, or has committed before it is checked here.
 func (s sessions) Create(ctx context.Context, session agent.Session, passwordSetAt time.Time) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		tag, err := s.db.Conn(ctx).Exec(ctx, `select from agents where id = $1 and is_active and password_set_at = $2 for share`, session.AgentID, passwordSetAt)
@@ -95,7 +95,7 @@ func (s sessions) Change(ctx context.Context, id string, fn func(*agent.Session)
 func (s sessions) Remove(ctx context.Context, agentID, except string, fn func(id string) event.Event) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		conn := s.db.Conn(ctx)
-		// The lock of the agent keeps its events in order, and makes new sessions wait.
+		// The lock on the agent orders its events and blocks new sessions.
 		if _, err := conn.Exec(ctx, `select from agents where id = $1 for no key update`, agentID); err != nil {
 			return fmt.Errorf("lock agent %s: %w", agentID, err)
 		}

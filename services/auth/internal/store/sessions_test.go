@@ -38,7 +38,7 @@ func sessions(t *testing.T, s stores, a agent.Agent) []agent.Session {
 	return found.Items
 }
 
-// revoked makes the event of a session that ended.
+// revoked returns the event of a session that ended.
 func revoked(id string) event.Event {
 	return events.SessionRevoked.New(now, events.SessionEnd{SessionID: id})
 }
@@ -154,7 +154,7 @@ func TestNoSessionIsCreatedWhileItsAgentIsDeactivated(t *testing.T) {
 	require.Empty(t, sessions(t, s, a))
 }
 
-// A renewal and a deactivation that meet each other: both end, one after the other.
+// A concurrent renewal and deactivation do not deadlock: both end, one after the other.
 func TestChangesOfASessionAndItsAgentDoNotDeadlock(t *testing.T) {
 	t.Parallel()
 	s := open(t)

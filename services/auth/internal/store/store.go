@@ -1,5 +1,5 @@
-// Package store stores agents, sessions, failed logins and sealed signing keys in PostgreSQL. Nothing here decides what a
-// change is: that comes from the domain, and a change and its events are one transaction.
+// Package store stores agents, sessions, failed logins and sealed signing keys in PostgreSQL. It has no business rules: the
+// domain decides what changes. A change and its events are one transaction.
 package store
 
 import (
@@ -12,14 +12,14 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/store/migrations"
 )
 
-// Migrations makes the tables of auth.
+// Migrations returns the migrations of auth.
 func Migrations() pg.Migrations { return pg.Migrations{Name: "auth", FS: migrations.Files} }
 
 // batch is how many rows one statement of Sweep deletes at most, so that it holds its locks for milliseconds only.
 const batch = 1000
 
-// Sweep deletes rows that have no effect any more: sessions that cannot be renewed and whose last access token, which lived for
-// tokenTTL, has expired; and failed logins that no longer count.
+// Sweep deletes rows that no longer have an effect: sessions that cannot be renewed and whose last access token, which lived
+// for tokenTTL, has expired; and failed logins that no longer count.
 func Sweep(ctx context.Context, db *pg.DB, now time.Time, tokenTTL time.Duration) error {
 	for _, expired := range []struct {
 		what, sql string

@@ -42,13 +42,13 @@ func open(t *testing.T) stores {
 	return stores{db, store.Agents(db, out), store.Sessions(db, out), store.Attempts(db)}
 }
 
-// published are the types of the events in the outbox, oldest first.
+// published returns the types of the events in the outbox, oldest first.
 func (s stores) published(t *testing.T) []string {
 	t.Helper()
 	return pgtest.Column[string](t, s.db, `select type from outbox order by id`)
 }
 
-// race runs do n times concurrently and returns how often it was true.
+// race runs do n times concurrently and returns how often it returned true.
 func race(n int, do func(i int) bool) int {
 	var wins atomic.Int64
 	var all sync.WaitGroup
@@ -209,7 +209,7 @@ func TestKeysThroughTheirLife(t *testing.T) {
 	require.Equal(t, []time.Duration{time.Hour, time.Hour}, pgtest.Column[time.Duration](t, s.db, `select token_ttl from signing_keys`))
 }
 
-func TestTheVersionBeforeGoesOnWorking(t *testing.T) {
+func TestThePreviousVersionStillWorks(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	conn := s.db.Conn(t.Context())

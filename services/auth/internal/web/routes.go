@@ -10,7 +10,7 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/auth.yaml.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/auth.yaml.
 func Routes(r *rpc.Router, agents *agent.Service, keys *key.Ring) {
 	created, noContent := rpc.Status(http.StatusCreated), rpc.Status(http.StatusNoContent)
 	view, secret := rpc.View(viewAgent), cached[agent.AccessToken]("no-store")
@@ -19,7 +19,7 @@ func Routes(r *rpc.Router, agents *agent.Service, keys *key.Ring) {
 	rpc.Handle(r, "POST /auth/login", "auth.login", agents.Login, secret)
 	rpc.Handle(r, "POST /auth/refresh", "auth.refresh", agents.Refresh, secret)
 	rpc.Handle(r, "POST /auth/logout", "auth.logout", agents.Logout, noContent)
-	// No version as its ETag: the same path is another agent's account after another login.
+	// The version is no ETag here: after another login the same path is another agent's account.
 	rpc.Handle(r, "GET /auth/me", "auth.me", agents.Me, view)
 	rpc.Handle(r, "PATCH /auth/me", "auth.update", agents.Update, view)
 	rpc.Handle(r, "POST /auth/me/password", "auth.change_password", agents.ChangePassword, noContent)

@@ -36,7 +36,7 @@ type createdAgent struct {
 
 func viewCreated(c agent.Created) any { return createdAgent{agentOf(c.Agent), c.Password} }
 
-// withoutPassword is the answer that is stored for repeated requests: a generated password is shown once and stored nowhere.
+// withoutPassword is the response that is stored for repeated requests: a generated password is shown once and stored nowhere.
 func withoutPassword(c createdAgent) any { return c.agentView }
 
 // session is the schema Session of the contract.
@@ -53,7 +53,7 @@ func viewSession(s agent.ListedSession) any {
 	return session{ID: s.ID, CreatedAt: s.CreatedAt, LastUsedAt: s.LastUsedAt, UserAgent: s.UserAgent, IP: s.IP, Current: s.Current}
 }
 
-// cached answers with JSON and its own Cache-Control.
+// cached responds with JSON and its own Cache-Control.
 func cached[Res any](control string) rpc.Option {
 	return rpc.Respond(func(w http.ResponseWriter, _ *http.Request, answer Res) error {
 		raw, err := json.Marshal(answer)
@@ -62,7 +62,7 @@ func cached[Res any](control string) rpc.Option {
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Header().Set("Cache-Control", control)
-		_, _ = w.Write(raw) // fails only when the client has left
+		_, _ = w.Write(raw) // fails only if the client has disconnected
 		return nil
 	})
 }

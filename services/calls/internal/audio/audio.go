@@ -1,6 +1,6 @@
 // Package audio prepares recordings of any accepted format for speech recognition. It runs ffmpeg as a process, which measures
-// a recording by decoding it, converts it to 16 kHz mono Opus and splits it at pauses. It decides by the bytes what a file is,
-// and refuses to trust its name, declared type or claimed duration.
+// a recording by decoding it, converts it to 16 kHz mono Opus and splits it at pauses. It detects a file's format from its
+// bytes, and refuses to trust its name, declared type or claimed duration.
 package audio
 
 import (
@@ -20,22 +20,22 @@ import (
 )
 
 const (
-	bitrate     = "24k"            // bit/s of Opus: speech stays clear, and 24 MB are 2.3 hours
+	bitrate     = "24k"            // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
 	maxDuration = 8 * 60 * 60      // seconds of a recording; a small file can claim to be years of silence
 	maxTime     = 15 * time.Minute // of one run of ffmpeg, which decodes an hour in about 20 s
 )
 
-// ChunkBytes is the largest file that a provider accepts: OpenAI's limit is 25 MB with everything around it.
+// ChunkBytes is the largest file that a provider accepts: OpenAI's limit of 25 MB includes the rest of the request.
 const ChunkBytes = 24 << 20
 
-// Preparer is a call.Preparer. It works in temporary directories of its own.
+// Preparer implements call.Preparer. It works in temporary directories of its own.
 type Preparer struct {
 	space      *space
 	chunkBytes int64
 }
 
-// Open makes a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
-// killed processes. Chunks have chunkBytes at most. A missing program is an error that says what to install.
+// Open returns a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
+// killed processes. Chunks have at most chunkBytes. If a program is missing, the error says what to install.
 func Open(dir string, chunkBytes int64) (*Preparer, error) {
 	for _, program := range []string{"ffmpeg", "ffprobe"} {
 		if _, err := exec.LookPath(program); err != nil {
@@ -55,7 +55,7 @@ func Open(dir string, chunkBytes int64) (*Preparer, error) {
 // Close removes all temporary files.
 func (p *Preparer) Close() { p.space.release() }
 
-// Prepare decodes a recording. One that cannot be decoded is an Invalid fault audio_unreadable or audio_too_long.
+// Prepare decodes a recording. It fails with the Invalid fault audio_unreadable or audio_too_long if it cannot be decoded.
 func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string) (prepared call.PreparedAudio, err error) {
 	dir, err := p.space.directory()
 	if err != nil {
@@ -92,7 +92,7 @@ func store(path string, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// normalize makes speech.ogg out of the first audio track of the recording, without its tags and pictures.
+// normalize converts the first audio track of the recording to speech.ogg, without its tags and pictures.
 func normalize(ctx context.Context, dir, contentType string) error {
 	demuxer, ok := demuxers()[contentType]
 	if !ok {
@@ -108,7 +108,7 @@ func normalize(ctx context.Context, dir, contentType string) error {
 	return nil
 }
 
-// measure is the duration of what was decoded, in seconds.
+// measure returns the decoded duration in seconds.
 func measure(ctx context.Context, dir string) (float64, error) {
 	out, err := execute(ctx, dir, "ffprobe", "-v", "error", "-protocol_whitelist", "file", "-f", "ogg",
 		"-show_entries", "format=duration", "-of", "csv=p=0", "speech.ogg")
@@ -122,7 +122,7 @@ func measure(ctx context.Context, dir string) (float64, error) {
 	return seconds, nil
 }
 
-// undecodable distinguishes a damaged file from a worker that had to stop and a machine that cannot run ffmpeg.
+// undecodable distinguishes a damaged file from a worker that must stop and a machine that cannot run ffmpeg.
 func undecodable(ctx context.Context, err error) error {
 	var exit *exec.ExitError
 	if ctx.Err() != nil {

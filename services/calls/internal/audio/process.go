@@ -10,13 +10,13 @@ import (
 	"time"
 )
 
-// maxOutput is how much of a program's output is read, in bytes.
+// maxOutput is the maximum of a program's output that is read, in bytes.
 const maxOutput = 1 << 20
 
 type output struct{ stdout, stderr string }
 
 // execute runs a program in a directory, without the environment of this process. When ctx ends, or after maxTime, the program
-// and everything that it started are killed.
+// and all its child processes are killed.
 func execute(ctx context.Context, dir, program string, args ...string) (output, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
@@ -38,7 +38,7 @@ func execute(ctx context.Context, dir, program string, args ...string) (output, 
 	return output{stdout.String(), stderr.String()}, nil
 }
 
-// capped is a buffer that drops what follows the first maxOutput bytes.
+// capped is a buffer that discards what follows the first maxOutput bytes.
 type capped struct{ bytes.Buffer }
 
 func (c *capped) Write(p []byte) (int, error) {

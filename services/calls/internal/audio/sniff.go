@@ -14,8 +14,8 @@ func demuxers() map[string]string {
 	}
 }
 
-// Sniff names the content type of a recording by the first bytes of its file. It is false for what is not accepted:
-// mp3, mp4, m4a, mpeg, mpga, wav, webm, ogg and opus, flac, aac, amr, 3gp.
+// Sniff detects the content type of a recording from the first bytes of its file. It returns false unless the format is
+// accepted: mp3, mp4, m4a, mpeg, mpga, wav, webm, ogg and opus, flac, aac, amr, 3gp.
 func Sniff(head []byte) (contentType string, ok bool) {
 	name, _, _ := strings.Cut(mimetype.Detect(head).String(), ";")
 	switch name {

@@ -10,7 +10,7 @@ import (
 )
 
 // space is a directory of temporary files that belongs to this process, which holds a lock in it. The kernel releases the lock
-// however the process ends.
+// however the process terminates.
 type space struct {
 	dir  string
 	lock *os.File
@@ -18,7 +18,7 @@ type space struct {
 
 const lockName = "lock"
 
-// claim makes a space below root and removes those of dead processes.
+// claim creates a space below root and removes those of dead processes.
 func claim(root string) (*space, error) {
 	if err := os.MkdirAll(root, 0o700); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func removeDead(root string) error {
 func removeIfDead(dir string) error {
 	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil // another process is making it now, or it is another user's
+		return nil // another process is creating it now, or it is another user's
 	}
 	if err != nil {
 		return err

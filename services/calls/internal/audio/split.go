@@ -11,10 +11,10 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// silence is what counts as a pause to cut at.
+// silence defines a pause, in which a cut may be made.
 const silence = "silencedetect=noise=-35dB:d=0.4"
 
-// split returns speech.ogg as it is, or in chunks that a provider accepts, cut in pauses where there are any.
+// split returns speech.ogg as it is, or in chunks that a provider accepts, cut at pauses if there are any.
 func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]call.Chunk, error) {
 	whole := filepath.Join(dir, "speech.ogg")
 	info, err := os.Stat(whole)
@@ -28,7 +28,7 @@ func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]c
 	if err != nil {
 		return nil, fmt.Errorf("look for pauses: %w", err)
 	}
-	// A tenth below the limit, because the bit rate is not the same everywhere.
+	// A tenth below the limit, because the bit rate varies.
 	longest := 0.9 * duration * float64(p.chunkBytes) / float64(info.Size())
 	cuts := chooseCuts(pauses(out.stderr), duration, longest)
 	chunks := make([]call.Chunk, len(cuts)-1)
@@ -46,7 +46,7 @@ func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]c
 
 func seconds(s float64) string { return strconv.FormatFloat(s, 'f', 3, 64) }
 
-// pauses reads the middles of the silences that ffmpeg reports, in seconds.
+// pauses returns the midpoints of the silences that ffmpeg reports, in seconds.
 func pauses(report string) []float64 {
 	var middles []float64
 	found := regexp.MustCompile(`silence_end: ([0-9.]+) \| silence_duration: ([0-9.]+)`)
@@ -61,7 +61,7 @@ func pauses(report string) []float64 {
 }
 
 // chooseCuts returns the borders, from 0 to duration, of chunks that are no longer than longest. Each is at the last pause in
-// the second half of the longest possible chunk, or at its end when nobody pauses there.
+// the second half of the longest possible chunk, or at its end if there is no pause.
 func chooseCuts(pauses []float64, duration, longest float64) []float64 {
 	cuts := []float64{0}
 	for at := 0.0; duration-at > longest; cuts = append(cuts, at) {

@@ -1,6 +1,6 @@
-// Package bucket stores recordings wherever gocloud.dev/blob can: in a directory, S3 and what is compatible with it, Google
-// Cloud Storage or Azure. A recording is stored whole and durable or not at all. It refuses what is not audio, and to be
-// called inside of a database transaction.
+// Package bucket stores recordings in any storage of gocloud.dev/blob: a directory, S3 and compatible stores, Google Cloud
+// Storage or Azure. A recording is stored completely and durably or not at all. It refuses files that are not audio, and calls
+// inside a database transaction.
 package bucket
 
 import (
@@ -30,14 +30,14 @@ import (
 
 const (
 	bufferSize = 256 << 10 // bytes: fewer, larger writes; one per upload
-	sniffSize  = 3 << 10   // bytes at the start of a file from which its format is known
-	pageSize   = 500       // keys of one page of List
+	sniffSize  = 3 << 10   // bytes at the start of a file from which its format is detected
+	pageSize   = 500       // keys per page of List
 )
 
-// Sniff names the content type of a file by its first bytes. It is false for what is not accepted.
+// Sniff detects the content type of a file from its first bytes. It returns false unless the format is accepted.
 type Sniff func(head []byte) (contentType string, ok bool)
 
-// Bucket is a call.Recordings.
+// Bucket implements call.Recordings.
 type Bucket struct {
 	blobs    *blob.Bucket
 	sniff    Sniff
@@ -51,7 +51,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 		return nil, errors.New("STORAGE_URL is not a URL")
 	}
 	if u.Scheme == fileblob.Scheme {
-		// Temporary files are in the bucket too, where Sweep finds those of killed processes; the type is in the database.
+		// Temporary files are in the bucket too, so that Sweep finds those of killed processes. The type is in the database.
 		query := u.Query()
 		query.Set("create_dir", "true")
 		query.Set("no_tmp_dir", "true")
@@ -69,7 +69,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 // Close closes the bucket.
 func (b *Bucket) Close() { _ = b.blobs.Close() }
 
-// Store stores what r yields under key, while it arrives.
+// Store streams r into the object key.
 func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recording, error) {
 	if err := network.Check(ctx); err != nil {
 		return call.Recording{}, err
@@ -105,7 +105,7 @@ func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recor
 	return call.Recording{Key: key, ContentType: contentType, SizeBytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
 
-// copy writes the head that is in the buffer and the rest of r.
+// copy writes the start of the file, which is in the buffer, and the rest of r.
 func (b *Bucket) copy(w io.Writer, r io.Reader, buffer []byte, head int) (size int64, sum hash.Hash, err error) {
 	sum = sha256.New()
 	for n, more := head, true; ; {
@@ -172,7 +172,7 @@ func (w *writer) finish() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// Open reads a recording for as long as ctx lives.
+// Open opens a recording, which can be read until ctx ends.
 func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error) {
 	if err := network.Check(ctx); err != nil {
 		return nil, err
@@ -187,7 +187,7 @@ func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error
 	return r, nil
 }
 
-// Remove deletes a recording. One that does not exist is no error.
+// Remove deletes a recording. It succeeds if there is none.
 func (b *Bucket) Remove(ctx context.Context, key string) error {
 	if err := network.Check(ctx); err != nil {
 		return err

@@ -118,7 +118,7 @@ func TestAStorageThatIsDownIsUnavailable(t *testing.T) {
 	t.Parallel()
 	b, dir := open(t)
 	require.NoError(t, os.RemoveAll(dir))
-	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // a file where the directory was
+	require.NoError(t, os.WriteFile(dir, nil, 0o600)) // a file in place of the directory
 	_, err := b.Store(t.Context(), "2026/11/x", bytes.NewReader([]byte("a")))
 	require.Equal(t, "storage_unavailable", fault.Of(err).Code)
 	require.NotContains(t, fault.Of(err).Detail, dir)

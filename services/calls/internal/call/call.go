@@ -1,6 +1,6 @@
-// Package call owns recorded sales calls from the upload to the insights. It decides which status may follow which, who may
-// see a call and which failures are retried. It refuses to know where recordings are stored, who transcribes them and what a
-// database is: those are ports, declared here and implemented by adapters.
+// Package call owns recorded sales calls from the upload to the insights. It decides which status transitions are legal, who
+// may see a call and which failures are retried. It refuses to know where recordings are stored, who transcribes them and which
+// database there is: those are ports, declared here and implemented by adapters.
 package call
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/convoflow/convoflow/libs/lease"
 )
 
-// Status is exactly pending → transcribing → completed | failed. A retry by hand goes back to pending.
+// Status is exactly pending → transcribing → completed | failed. A manual retry resets it to pending.
 type Status string
 
 // The statuses.
@@ -30,34 +30,34 @@ const (
 	OutcomeTooShort = "too_short"
 )
 
-// Defaults of what an uploader leaves out.
+// Defaults of fields that an uploader omits.
 const (
 	defaultType = "default"
 	defaultTag  = "connected"
 )
 
-// maxAttempts ends a call whose worker dies each time. Failures that a worker lives to record end it much earlier.
+// maxAttempts limits the attempts of a call whose worker dies each time. Failures that a worker records end it much earlier.
 const maxAttempts = 25
 
-// Progress of a call, 0 to 1, at the ends of its steps.
+// Progress of a call, 0 to 1, at the end of each step.
 const (
 	progressBegun       = 0.05
 	progressPrepared    = 0.2
 	progressTranscribed = 0.7
 )
 
-// Call is one recording and what is known about it. Nil is unknown.
+// Call is one recording and what is known about it. Nil means unknown.
 type Call struct {
 	ID              string
 	AgentID         string
-	Version         int64 // grows with each change that an answer shows
+	Version         int64 // increases with each change that a response shows
 	Status          Status
 	Outcome         *string
 	Problem         *Problem // of a failed one
 	Progress        float64
 	Details         Details
 	Recording       Recording
-	DurationSeconds *float64 // measured by decoding; before that what the uploader claims
+	DurationSeconds *float64 // measured by decoding; until then the uploader's claim
 	Transcript      *Transcript
 	Insights        Insights
 	Models          Models
@@ -73,24 +73,24 @@ type Details struct {
 	LeadID     *string
 	CallType   string    // default, discovery, followup, demo
 	CallTag    string    // connected, no_answer, wrong_number
-	Language   *string   // ISO 639-1, lower case; found by the models when the uploader did not say
+	Language   *string   // ISO 639-1, lower case; detected by the models if the uploader does not name it
 	RecordedAt time.Time // when the call took place
 }
 
 // Recording is a stored file.
 type Recording struct {
 	Key         string  // in the bucket
-	Filename    *string // of the uploader, without its path
-	ContentType string  // decided by the bytes
+	Filename    *string // as uploaded, without its path
+	ContentType string  // detected from the bytes
 	SizeBytes   int64
 	SHA256      string // hex
 }
 
-// Transcript is what was said.
+// Transcript is the transcribed speech of a call.
 type Transcript struct {
 	Text     string
-	Segments []Segment // nil when the model gives no times
-	Language *string   // ISO 639-1, when the model reports one; stored with the call's details
+	Segments []Segment // nil if the model returns no times
+	Language *string   // ISO 639-1, if the model returns one; stored with the call's details
 }
 
 // Segment is one utterance. Times are seconds from the start of the recording.
@@ -127,10 +127,10 @@ type Models struct {
 type Problem struct {
 	Code      string `json:"code"`
 	Message   string `json:"message"`
-	Retryable bool   `json:"retryable"` // whether POST /calls/{id}/retry can help
+	Retryable bool   `json:"retryable"` // whether POST /calls/{id}/retry may succeed
 }
 
-// New makes a pending call.
+// New returns a pending call.
 func New(id, agentID string, details Details, duration *float64, recording Recording, now time.Time) (Call, []event.Event) {
 	c := Call{
 		ID: id, AgentID: agentID, Status: Pending, Details: details, DurationSeconds: duration, Recording: recording,
@@ -169,7 +169,7 @@ func (c *Call) SetDuration(epoch int64, seconds float64, now time.Time) error {
 	return nil
 }
 
-// SetTranscript stores the transcript, so that nothing that happens later pays for it again.
+// SetTranscript stores the transcript, so that a later failure does not make us pay for it again.
 func (c *Call) SetTranscript(epoch int64, t Transcript, model string, now time.Time) error {
 	if err := c.Lease.Check(epoch); err != nil {
 		return err
@@ -203,8 +203,8 @@ func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]event.Event, er
 	return c.emit(events.TranscriptionCompleted, now), nil
 }
 
-// Fail records a failure. A transient one is retried after the next of waits, or after the provider's Retry-After when that is
-// longer; any other, and the one after the last wait, ends the call.
+// Fail records a failure. A transient one is retried after the next of waits, or after the provider's Retry-After if that is
+// longer. A permanent one, and the one after the last wait, ends the call.
 func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Time) ([]event.Event, error) {
 	wait, again := nextWait(cause, c.Lease.Failures+1, waits)
 	if err := c.Lease.Fail(epoch, wait, again); err != nil {
@@ -217,7 +217,7 @@ func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Ti
 	return c.fail(problemOf(cause), now), nil
 }
 
-// HandBack gives up the lease of a worker that has to stop. Another one goes on at once.
+// HandBack releases the lease of a worker that must stop, so that another one can continue at once.
 func (c *Call) HandBack(epoch int64, now time.Time) error {
 	if err := c.Lease.HandBack(epoch); err != nil {
 		return err
@@ -226,8 +226,8 @@ func (c *Call) HandBack(epoch int64, now time.Time) error {
 	return nil
 }
 
-// Reclaim takes the lease from a worker that did not renew it in time. After maxAttempts of them the call fails.
-// A call whose lease has not expired stays as it is; then changed is false.
+// Reclaim revokes an expired lease. After maxAttempts the call fails. If the lease has not expired, the call does not change
+// and changed is false.
 func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	if !c.Lease.Reclaim() {
 		return nil, false
@@ -240,7 +240,7 @@ func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	return nil, true
 }
 
-// Requeue queues again the job of that epoch, which a process took out of the queue and never began.
+// Requeue requeues the job of that epoch, which a process fetched and never began.
 func (c *Call) Requeue(epoch int64) error {
 	if c.Ended() || !c.Lease.Requeue(epoch) {
 		return lease.ErrSuperseded
@@ -248,8 +248,8 @@ func (c *Call) Requeue(epoch int64) error {
 	return nil
 }
 
-// Retry starts an ended call over, with another type or language if they are given. An existing transcript is reused when
-// only the insights failed.
+// Retry restarts an ended call, with another type or language if given. An existing transcript is reused if only the insights
+// failed.
 func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, error) {
 	if !c.Ended() {
 		return nil, fault.New(fault.Conflict, "call_busy", "The call is still "+string(c.Status)+": only a completed or failed one can be retried")
@@ -270,7 +270,7 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 	return c.emit(events.CallUpdated, now), nil
 }
 
-// Delete returns the event of a call that is removed. It holds nothing that was said.
+// Delete returns the event of a deleted call. It has no transcript and no insights.
 func (c *Call) Delete(now time.Time) []event.Event {
 	c.Insights, c.Transcript = Insights{}, nil
 	c.touch(now)

@@ -23,7 +23,7 @@ const (
 	ttl    = 15 * time.Second
 )
 
-// expire lets the time of a lease be over.
+// expire makes a lease expire.
 func expire(c *call.Call) { c.Lease.Left = new(time.Duration(0)) }
 
 func fresh(now time.Time) (call.Call, []event.Event) {
@@ -32,9 +32,9 @@ func fresh(now time.Time) (call.Call, []event.Event) {
 
 var errDown = fault.New(fault.Unavailable, call.CodeUnavailable, "down")
 
-// Whatever happens in whatever order, the status takes only legal steps, versions never go back, what is refused changes
+// In any sequence of operations, all status transitions are legal, versions never decrease, a refused operation changes
 // nothing, each event has the state of the call, and a call that has not ended has a worker or a job.
-func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
+func TestAllStatusTransitionsAreLegal(t *testing.T) {
 	t.Parallel()
 	legal := map[call.Status][]call.Status{
 		call.Pending:      {call.Pending, call.Transcribing},
@@ -47,7 +47,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 		clk := clock.At(noon())
 		c, _ := fresh(clk.Now())
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
-			c.Lease.Job = nil // as the store loads it
+			c.Lease.Job = nil // as loaded from the store
 			before := c
 			clk.Advance(time.Duration(rapid.IntRange(0, 40).Draw(t, "seconds")) * time.Second)
 			if c.Lease.Holder != nil && rapid.Bool().Draw(t, "silent") {
@@ -114,7 +114,7 @@ func TestWhateverHappensTheStatusTakesLegalSteps(t *testing.T) {
 				require.Nil(t, c.Lease.Left)
 				require.Nil(t, c.Lease.Job)
 			} else {
-				require.NotEqual(t, c.Lease.Holder != nil, c.Lease.Job != nil, "who gives up a lease asks for a job")
+				require.NotEqual(t, c.Lease.Holder != nil, c.Lease.Job != nil, "a call has either a worker or a job")
 			}
 		}
 	})
@@ -153,19 +153,19 @@ func TestFailuresAreTriedAgainBySchedule(t *testing.T) {
 	require.Equal(t, 4, c.Lease.Attempts)
 }
 
-func TestAProviderMayAskForMoreTime(t *testing.T) {
+func TestAProviderMayRequestMoreTime(t *testing.T) {
 	t.Parallel()
 	for requested, want := range map[time.Duration]time.Duration{time.Second: 2 * time.Second, time.Minute: time.Minute, 10 * time.Hour: 30 * time.Minute} {
 		clk := clock.At(noon())
 		c, epoch := begun(t, clk)
 		_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeUnavailable, "busy").After(requested), []time.Duration{2 * time.Second}, clk.Now())
 		require.NoError(t, err)
-		require.Equal(t, want, c.Lease.Job.In, "asked for %s", requested)
+		require.Equal(t, want, c.Lease.Job.In, "requested %s", requested)
 		require.Greater(t, c.Lease.Epoch, epoch)
 		waiting := c
 		events, changed := c.Reclaim(clk.Now())
 		require.Empty(t, events)
-		require.False(t, changed, "a job that waits is nobody's to take over")
+		require.False(t, changed, "a waiting job has no lease to reclaim")
 		require.Equal(t, waiting, c)
 	}
 }
@@ -184,7 +184,7 @@ func TestPermanentFailuresEndACallAtOnce(t *testing.T) {
 	}
 }
 
-func TestAJobThatWaitsIsOnlyAskedForAgainWhenItWasAbandoned(t *testing.T) {
+func TestAWaitingJobIsOnlyRequeuedIfItWasAbandoned(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	c, _ := fresh(clk.Now())
@@ -201,7 +201,7 @@ func TestAJobThatWaitsIsOnlyAskedForAgainWhenItWasAbandoned(t *testing.T) {
 	require.ErrorIs(t, err, lease.ErrSuperseded, "the first job does nothing should it still begin")
 	_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 	require.NoError(t, err)
-	require.ErrorIs(t, c.Requeue(c.Lease.Epoch), lease.ErrSuperseded, "somebody works")
+	require.ErrorIs(t, c.Requeue(c.Lease.Epoch), lease.ErrSuperseded, "a worker holds the lease")
 }
 
 func TestAWorkerThatDiesEachTimeEndsTheCall(t *testing.T) {

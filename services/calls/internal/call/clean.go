@@ -13,21 +13,21 @@ import (
 )
 
 const (
-	// erasureAge is how long an erasure waits for its job before Sweep does it: a process may have died with the job.
+	// erasureAge is the age at which Sweep does an erasure whose job has not run: the job may have been lost with its process.
 	erasureAge  = 10 * time.Minute
 	erasureSize = 100 // per sweep
 )
 
-// Cleaner removes recordings that no call has any more, or never had.
+// Cleaner removes recordings without a call.
 type Cleaner struct {
 	Calls      Store
 	Erasures   Erasures
 	Recordings Recordings
 	Clock      clock.Clock
-	OrphanAge  time.Duration // of a file without a call when it is removed
+	OrphanAge  time.Duration // age at which a file without a call is removed
 }
 
-// Erase does the job of a deleted call: it removes the recording. An error means that it has to be tried again.
+// Erase runs the job of a deleted call: it removes the recording. After an error it must be retried.
 func (c *Cleaner) Erase(ctx context.Context, id string) error {
 	e, ok, err := c.Erasures.Find(ctx, id)
 	if err != nil || !ok {
@@ -43,8 +43,8 @@ func (c *Cleaner) erase(ctx context.Context, e Erasure) error {
 	return c.Erasures.Remove(ctx, e.ID)
 }
 
-// Sweep finishes erasures whose jobs were lost. It also removes files of this month and the last that no call has, which a
-// process leaves that dies between storing a recording and storing its call. Only names that the service made are touched.
+// Sweep finishes erasures whose jobs were lost. It also removes this and last month's files without a call, which remain if a
+// process dies between storing a recording and storing its call. It removes only files whose names the service generated.
 func (c *Cleaner) Sweep(ctx context.Context) error {
 	late, err := c.Erasures.List(ctx, erasureAge, erasureSize)
 	if err != nil {
@@ -66,7 +66,7 @@ func (c *Cleaner) Sweep(ctx context.Context) error {
 }
 
 func (c *Cleaner) removeOrphans(ctx context.Context, keys []string) error {
-	// A killed upload leaves the same name with an ending in a directory.
+	// In a directory, a killed upload leaves the same name with a suffix.
 	name := regexp.MustCompile(`^([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(\.[0-9a-f]+\.tmp)?$`)
 	ours := map[string]bool{}
 	var ids []string

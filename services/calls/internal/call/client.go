@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Client is the copy of a client that crm owns. The JSON is crm's, when the copy is fetched.
+// Client is the copy of a client that crm owns. Its JSON is that of crm's API, from which it may be fetched.
 type Client struct {
 	ID      string `json:"id"`
 	Version int64  `json:"-"` // of crm's client

@@ -18,52 +18,52 @@ type Store interface {
 	// List reads calls without their transcripts, newest first.
 	List(ctx context.Context, f Filter) (page.Of[Call], error)
 	// Change lets fn change the call under a lock, and saves it with the events that fn returns and the job that its lease
-	// asks for. fn may run more than once.
+	// requests. fn may run more than once.
 	Change(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) (Call, error)
-	// Remove deletes the call with its transcript and the events that fn returns, and leaves an Erasure of its recording with
-	// a job. fn runs under the lock and may run more than once.
+	// Remove deletes the call with its transcript and the events that fn returns, and stores an Erasure of its recording with a
+	// job. fn runs under the lock and may run more than once.
 	Remove(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) error
 }
 
-// Filter chooses a page of calls. What is empty or nil does not filter.
+// Filter selects a page of calls. Empty and nil fields do not filter.
 type Filter struct {
 	AgentID string
 	IDs     []string
 	ListRequest
 }
 
-// Revisions reads what shows whether a call has changed. It is cheap: no transcript is loaded.
+// Revisions reads the versions of calls. It is cheap: it loads no transcript.
 type Revisions interface {
 	// Find returns the fault NotFound for a call that does not exist.
 	Find(ctx context.Context, id string) (Revision, error)
 }
 
-// Revision is the version of a call, and whose call it is.
+// Revision is the version of a call, and its agent.
 type Revision struct {
 	ID      string
 	AgentID string
 	Version int64
 }
 
-// Leases is what workers do with the leases of calls outside of changes. It loads no transcripts.
+// Leases accesses the leases of calls outside of changes. It loads no transcripts.
 type Leases interface {
-	// Renew gives the worker of that epoch ttl from now, by the database's clock. It fails with lease.ErrSuperseded.
+	// Renew extends the lease of that epoch to ttl from now, by the database's clock. It fails with lease.ErrSuperseded.
 	Renew(ctx context.Context, id string, epoch int64, ttl time.Duration) error
-	// ListExpired returns up to limit calls whose workers lost their leases, the longest expired first.
+	// ListExpired returns up to limit calls whose leases have expired, the longest expired first.
 	ListExpired(ctx context.Context, limit int) (ids []string, err error)
-	// ListAbandoned returns up to limit jobs that a process took out of the queue some time ago and may never have begun.
+	// ListAbandoned returns up to limit jobs that a process fetched some time ago and may never have begun.
 	ListAbandoned(ctx context.Context, limit int) ([]Job, error)
 }
 
 // Job is a job to transcribe a call.
 type Job struct {
 	CallID string
-	Epoch  int64 // of the lease that asked for it
+	Epoch  int64 // of the lease that requested it
 }
 
-// Erasures stores which recordings of deleted calls still have to be removed.
+// Erasures stores which recordings of deleted calls must still be removed.
 type Erasures interface {
-	// Find is false when the recording has been removed.
+	// Find returns false if the recording has been removed.
 	Find(ctx context.Context, id string) (e Erasure, ok bool, err error)
 	// List returns up to limit erasures that are older than age, by the database's clock, the oldest first.
 	List(ctx context.Context, age time.Duration, limit int) ([]Erasure, error)
@@ -77,22 +77,22 @@ type Erasure struct {
 	AudioKey string
 }
 
-// Recordings stores the files. None of its methods may be called inside of a transaction.
+// Recordings stores the files. None of its methods may be called inside a transaction.
 type Recordings interface {
-	// Store stores what r yields under key if it is audio of an accepted format. It fails with Invalid and the field if it is
-	// not, TooLarge over the limit, Unavailable without the bucket, and with r's errors as they are. Then nothing is stored.
+	// Store streams r into key if it is audio of an accepted format. It fails with Invalid and the field if it is not, TooLarge
+	// over the limit, Unavailable if the bucket is, and with r's errors unchanged. Then nothing is stored.
 	Store(ctx context.Context, key string, r io.Reader) (Recording, error)
-	// Open reads a recording for as long as ctx lives. It fails with NotFound if there is none.
+	// Open opens a recording, which can be read until ctx ends. It fails with NotFound if there is none.
 	Open(ctx context.Context, key string) (io.ReadSeekCloser, error)
-	// Remove deletes a recording. One that does not exist is no error.
+	// Remove deletes a recording. It succeeds if there is none.
 	Remove(ctx context.Context, key string) error
-	// List calls page with the keys under a prefix that were last written before that time, some at a time.
+	// List calls page with the keys under a prefix that were last written before that time, page by page.
 	List(ctx context.Context, prefix string, before time.Time, page func(keys []string) error) error
 }
 
 // Preparer prepares recordings for transcription.
 type Preparer interface {
-	// Prepare decodes a recording. One that cannot be decoded is an Invalid fault with a code of a failed call.
+	// Prepare decodes a recording. It fails with an Invalid fault, with a code of a failed call, if it cannot be decoded.
 	Prepare(ctx context.Context, r io.Reader, contentType string) (PreparedAudio, error)
 }
 
@@ -109,21 +109,20 @@ type Chunk struct {
 	Start float64 // seconds from the start of the recording
 }
 
-// Transcriber turns speech into text. Its faults carry the codes of a failed call, and a kind that says whether they are
-// transient. It must not be called inside of a transaction.
+// Transcriber converts speech to text. Its faults have the codes of a failed call, and a kind that says whether they are
+// transient. It must not be called inside a transaction.
 type Transcriber interface {
 	Transcribe(ctx context.Context, path string, language *string) (t Transcript, model string, err error)
 }
 
-// Analyst finds insights in a transcript. Its faults are like those of a Transcriber. It must not be called inside of a
-// transaction.
+// Analyst finds insights in a transcript. Its faults are like those of a Transcriber. It must not be called inside a transaction.
 type Analyst interface {
 	Analyse(ctx context.Context, q Question) (in Insights, model string, err error)
 }
 
-// Question is what an analyst is given.
+// Question is the input of an analyst.
 type Question struct {
 	Transcript string
 	CallType   string
-	At         time.Time // of the call, so that "next Tuesday" is a date
+	At         time.Time // of the call, to resolve "next Tuesday"
 }

@@ -15,24 +15,24 @@ import (
 	"github.com/convoflow/convoflow/libs/text"
 )
 
-// minDuration is how long a call must be to have words in it, in seconds. Providers refuse less than a tenth of it.
+// minDuration is the shortest duration that is transcribed, in seconds. Providers refuse less than a tenth of it.
 const minDuration = 1.0
 
 const (
 	leaseTTL = 15 * time.Second
 	// RenewEvery is how often a worker renews its lease.
 	RenewEvery = 5 * time.Second
-	// reclaimSize is how many calls, and how many jobs, one round of Reclaim takes over.
+	// reclaimSize is the maximum number of calls, and of jobs, that one Reclaim takes over.
 	reclaimSize = 100
 )
 
 const (
-	saveTimeout = 3 * time.Second        // of a save that also a worker that has to stop still does
-	saveWait    = 500 * time.Millisecond // between tries while the database is away
+	saveTimeout = 3 * time.Second        // of a save, also while the process stops
+	saveWait    = 500 * time.Millisecond // between tries while the database is unavailable
 )
 
-// Processor turns recordings into transcripts and insights. Each Transcribe works on one call; any number of them may run at
-// once, in this process and in others.
+// Processor turns recordings into transcripts and insights. Each Transcribe processes one call; any number of them may run
+// concurrently, in this process and in others.
 type Processor struct {
 	Calls       Store
 	Leases      Leases
@@ -47,8 +47,8 @@ type Processor struct {
 	RenewEvery  time.Duration
 }
 
-// Transcribe does the job of a call with that epoch. A superseded job is no error: somebody else does the work, or nobody has
-// to. An error means that the call could not be saved.
+// Transcribe runs the job of a call with that epoch. It returns nil for a superseded job: another worker processes the call, or
+// it needs no processing. An error means that the call could not be saved.
 func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) error {
 	began := clock.Stopwatch()
 	c, err := p.Calls.Change(ctx, id, func(c *Call) ([]event.Event, error) {
@@ -79,8 +79,8 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 	}
 }
 
-// process makes a transcript of the recording and insights of the transcript. Every paid-for result is stored before the next
-// step.
+// process transcribes the recording and finds insights in the transcript. It stores the whole transcript before it requests
+// insights; the transcripts of single chunks are only in memory until then.
 func (p *Processor) process(ctx context.Context, c Call) error {
 	result := Result{Outcome: OutcomeOK}
 	if c.Transcript == nil {
@@ -120,8 +120,8 @@ func (p *Processor) process(ctx context.Context, c Call) error {
 	return nil
 }
 
-// saveResult saves a paid-for result, also when the worker has to stop meanwhile. While the database is away it retries for
-// as long as the lease lasts.
+// saveResult saves a paid-for result, even if the worker must stop. While the database is unavailable it retries until the
+// lease expires.
 func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
 	for {
 		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
@@ -138,7 +138,7 @@ func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]ev
 	}
 }
 
-// transcribe makes a transcript of the recording. short reports that there is too little of it to try.
+// transcribe transcribes the recording. short reports that it is shorter than minDuration.
 func (p *Processor) transcribe(ctx context.Context, c Call) (t Transcript, model string, short bool, err error) {
 	file, err := p.Recordings.Open(ctx, c.Recording.Key)
 	if err != nil {
@@ -189,7 +189,7 @@ func (p *Processor) transcribeChunks(ctx context.Context, chunks []Chunk, langua
 	return whole, model, nil
 }
 
-// fail records a failure. Its cause goes to the log only.
+// fail records a failure. Its cause is only logged.
 func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
@@ -207,7 +207,7 @@ func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
 	return nil
 }
 
-// handBack lets another worker, or this one after its restart, go on at once.
+// handBack lets another worker, or this one after its restart, continue at once.
 func (p *Processor) handBack(ctx context.Context, c Call) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 	defer cancel()
@@ -225,13 +225,13 @@ func (p *Processor) change(ctx context.Context, c Call, fn func(*Call) ([]event.
 	return err
 }
 
-// superseded reports whether the call is somebody else's work now, or was deleted.
+// superseded reports whether another worker processes the call now, or it was deleted.
 func superseded(err error) bool {
 	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) && fault.Of(err).Code == codeNotFound
 }
 
-// Reclaim takes over the calls whose workers lost their leases, and queues again the jobs that a dead process had taken out of
-// the queue. A call that cannot be saved does not delay the others.
+// Reclaim takes over the calls whose leases have expired, and requeues the jobs that a dead process had fetched. A call that
+// cannot be saved does not delay the others.
 func (p *Processor) Reclaim(ctx context.Context) error {
 	var failed []error
 	expired, err := p.Leases.ListExpired(ctx, reclaimSize)
@@ -239,7 +239,7 @@ func (p *Processor) Reclaim(ctx context.Context) error {
 		return err
 	}
 	for _, id := range expired {
-		failed = append(failed, p.takeOver(ctx, id, "a call is taken over from a silent worker", func(c *Call) ([]event.Event, error) {
+		failed = append(failed, p.takeOver(ctx, id, "the lease of its worker has expired", func(c *Call) ([]event.Event, error) {
 			events, changed := c.Reclaim(p.Clock.Now())
 			if !changed {
 				return nil, lease.ErrSuperseded

@@ -16,8 +16,8 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -43,12 +43,7 @@ func open(t *testing.T) *fixture {
 	t.Helper()
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
-	chain, err := op.NewChain(tel, pg.Classify)
-	require.NoError(t, err)
-	jobs := job.New(db, chain, tel)
-	for _, kind := range []job.Kind{store.Transcribe, store.Erase} {
-		jobs.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
-	}
+	jobs := jobtest.Queue(t, db, store.Transcribe, store.Erase)
 	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}}
 	f.processor = &call.Processor{
 		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: f.provider, Analyst: f.provider,
@@ -57,11 +52,11 @@ func open(t *testing.T) *fixture {
 	return f
 }
 
-// bucket has every recording, until it fails.
+// bucket has every recording, unless it fails.
 type bucket struct {
 	err     error
 	removed []string
-	keys    []string // that List gives
+	keys    []string // that List returns
 }
 
 func (b *bucket) Store(context.Context, string, io.Reader) (call.Recording, error) {
@@ -87,14 +82,14 @@ func (b *bucket) List(_ context.Context, _ string, _ time.Time, page func([]stri
 	return page(b.keys)
 }
 
-// preparer makes two chunks of anything.
+// preparer returns two chunks for any file.
 type preparer struct{}
 
 func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio, error) {
 	return call.PreparedAudio{Duration: 20, Chunks: []call.Chunk{{Path: "a"}, {Path: "b", Start: 10}}, Close: func() {}}, nil
 }
 
-// provider answers at once unless a test says otherwise, and counts.
+// provider responds at once unless a test changes it, and counts requests.
 type provider struct {
 	transcribed, analysed   atomic.Int64
 	onTranscribe, onAnalyse func(context.Context) error
@@ -135,13 +130,13 @@ func (f *fixture) find(t *testing.T, id string) call.Call {
 	return c
 }
 
-// transcribe does the newest job of a call.
+// transcribe runs the newest job of a call.
 func (f *fixture) transcribe(t *testing.T, ctx context.Context, id string) error {
 	t.Helper()
 	return f.processor.Transcribe(ctx, id, f.find(t, id).Lease.Epoch)
 }
 
-// expire ends the lease of a call, as time does.
+// expire makes the lease of a call expire.
 func (f *fixture) expire(t *testing.T, id string) {
 	t.Helper()
 	f.exec(t, `update calls set lease_until = now() - interval '1 second' where id = $1 and lease_holder is not null`, id)
@@ -153,7 +148,7 @@ func (f *fixture) exec(t *testing.T, sql string, args ...any) {
 	require.NoError(t, err)
 }
 
-// priorities are those of the jobs of a call with that epoch.
+// priorities returns the priorities of the jobs of a call with that epoch.
 func (f *fixture) priorities(t *testing.T, id string, epoch int64) []int {
 	t.Helper()
 	return pgtest.Column[int](t, f.db, `select priority from river_job where args->>'id' = $1 and (args->>'epoch')::bigint = $2`, id, epoch)
@@ -195,7 +190,7 @@ func TestACrashAfterTheTranscriptPaysForItOnce(t *testing.T) {
 		require.NotNil(t, f.find(t, id).Transcript)
 		close(died)
 		<-ctx.Done()
-		return lease.ErrSuperseded // a killed process writes nothing any more
+		return lease.ErrSuperseded // a killed process writes nothing
 	}
 	done := make(chan error, 1)
 	go func() { done <- f.transcribe(t, dying, id) }()
@@ -210,7 +205,7 @@ func TestACrashAfterTheTranscriptPaysForItOnce(t *testing.T) {
 	f.expire(t, id)
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	require.Equal(t, before.Epoch+1, f.find(t, id).Lease.Epoch)
-	require.Equal(t, []int{first}, f.priorities(t, id, before.Epoch+1), "it goes on before other work")
+	require.Equal(t, []int{first}, f.priorities(t, id, before.Epoch+1), "it continues before other work")
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	require.Len(t, f.priorities(t, id, before.Epoch+1), 1, "once")
 
@@ -220,7 +215,7 @@ func TestACrashAfterTheTranscriptPaysForItOnce(t *testing.T) {
 	require.Equal(t, int64(2), f.provider.transcribed.Load(), "two chunks, each once")
 }
 
-// A worker that was stopped for a while (SIGSTOP) comes back after its lease was given to somebody else.
+// A worker that was stopped for a while (SIGSTOP) continues after another worker got its lease.
 func TestALateResultIsRefused(t *testing.T) {
 	t.Parallel()
 	f := open(t)
@@ -337,7 +332,7 @@ func TestAWorkerThatHasToStopHandsBack(t *testing.T) {
 	require.Equal(t, []int{first}, f.priorities(t, id, c.Lease.Epoch))
 }
 
-// expiring is a context whose deadline has passed once expired is closed.
+// expiring is a context whose deadline passes when expired is closed.
 type expiring struct {
 	context.Context
 	expired chan struct{}

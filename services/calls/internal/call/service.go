@@ -18,7 +18,7 @@ import (
 // codeNotFound distinguishes a call that does not exist from other faults of that kind.
 const codeNotFound = "call_not_found"
 
-// TooLarge is the fault of a recording over that many bytes.
+// TooLarge is the fault of a recording with more than that many bytes.
 func TooLarge(maxBytes int64) error {
 	return fault.New(fault.TooLarge, "audio_too_large", fmt.Sprintf("The recording is over %d MB", maxBytes>>20))
 }
@@ -26,7 +26,7 @@ func TooLarge(maxBytes int64) error {
 // NotFound is the fault of a call that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, codeNotFound, "Call not found") }
 
-// Service is what agents do with their calls.
+// Service implements the operations on calls.
 type Service struct {
 	Calls      Store
 	Revisions  Revisions
@@ -40,7 +40,7 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Get is one call: call_not_found, call_forbidden.
+// Get returns a call. It fails with call_not_found or call_forbidden.
 func (s *Service) Get(ctx context.Context, req IDRequest) (Call, error) {
 	c, err := s.Calls.Find(ctx, req.ID)
 	if err != nil {
@@ -49,7 +49,7 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (Call, error) {
 	return c, checkAccess(ctx, c.AgentID)
 }
 
-// Version is the version of what Get returns. It fails as Get does, and loads no transcript.
+// Version returns the version of what Get returns. It fails as Get does, and loads no transcript.
 func (s *Service) Version(ctx context.Context, req IDRequest) (int64, error) {
 	r, err := s.Revisions.Find(ctx, req.ID)
 	if err != nil {
@@ -70,7 +70,7 @@ func checkAccess(ctx context.Context, agentID string) error {
 	return nil
 }
 
-// ListRequest is the query of a list. What is empty or nil does not filter.
+// ListRequest is the query of a list. Empty and nil fields do not filter.
 type ListRequest struct {
 	Status    string     `query:"status"`
 	ClientID  string     `query:"client_id"`
@@ -82,7 +82,7 @@ type ListRequest struct {
 	page.Request
 }
 
-// List is the caller's calls, or everybody's for an admin, newest first and without transcripts.
+// List returns a page of the caller's calls, or of all calls for an admin, newest first and without transcripts.
 func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Call], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -91,7 +91,7 @@ func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Call], err
 	return s.Calls.List(ctx, Filter{AgentID: caller.Scope(), ListRequest: req})
 }
 
-// Audio is a recording to be played.
+// Audio is an open recording with its call.
 type Audio struct {
 	Call    Call
 	Content io.ReadSeekCloser
@@ -107,14 +107,14 @@ func (s *Service) Audio(ctx context.Context, req IDRequest) (Audio, error) {
 	return Audio{c, content}, err
 }
 
-// RetryRequest starts a call over.
+// RetryRequest restarts a call.
 type RetryRequest struct {
 	ID       string  `path:"id" json:"-"`
 	CallType *string `json:"call_type"`
 	Language *string `json:"language"` // ISO 639-1, in any case
 }
 
-// Retry makes an ended call pending again: call_not_found, call_forbidden, call_busy.
+// Retry makes an ended call pending again. It fails with call_not_found, call_forbidden or call_busy.
 func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 	return s.Calls.Change(ctx, req.ID, func(c *Call) ([]event.Event, error) {
 		if err := checkAccess(ctx, c.AgentID); err != nil {
@@ -124,7 +124,7 @@ func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 	})
 }
 
-// Delete removes a call with its transcript, whatever its status. A job removes the recording.
+// Delete deletes a call with its transcript, in any status. A job removes the recording.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	return struct{}{}, s.Calls.Remove(ctx, req.ID, func(c *Call) ([]event.Event, error) {
 		if err := checkAccess(ctx, c.AgentID); err != nil {
@@ -134,7 +134,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	})
 }
 
-// lower is a text in lower case: codes and ids are stored so.
+// lower returns a text in lower case, in which codes and ids are stored.
 func lower(text *string) *string {
 	if text == nil {
 		return nil

@@ -19,7 +19,7 @@ import (
 
 const maxFilename = 255 // characters
 
-// UploadRequest is an uploaded recording and what the uploader says about it. The contract checks the fields.
+// UploadRequest is an uploaded recording and what the uploader says about it. The fields are validated against the contract.
 type UploadRequest struct {
 	ClientID        *string    `json:"client_id"`
 	LeadID          *string    `json:"lead_id"`
@@ -31,10 +31,10 @@ type UploadRequest struct {
 	Recording       Recording  `json:"-"` // stored by StoreRecording
 }
 
-// prefixOf is where the recordings of a month are stored.
+// prefixOf returns the prefix of the keys of a month's recordings.
 func prefixOf(t time.Time) string { return t.Format("2006/01/") }
 
-// StoreRecording stores the recording of an upload while it arrives. The fingerprint identifies its content.
+// StoreRecording streams the recording of an upload into the bucket. The fingerprint identifies its content.
 func (s *Service) StoreRecording(ctx context.Context, req *UploadRequest, filename string, content io.Reader) (fingerprint string, err error) {
 	// The call gets the same id, so that Sweep finds the call of a file.
 	key := prefixOf(s.Clock.Now()) + event.NewID()
@@ -45,7 +45,7 @@ func (s *Service) StoreRecording(ctx context.Context, req *UploadRequest, filena
 	return req.Recording.SHA256, nil
 }
 
-// DiscardRecording removes the recording of an upload that makes no call.
+// DiscardRecording removes the recording of an upload that was refused.
 func (s *Service) DiscardRecording(ctx context.Context, req UploadRequest) error {
 	if err := s.Recordings.Remove(ctx, req.Recording.Key); err != nil {
 		return fmt.Errorf("remove the recording of a refused upload: %w", err)
@@ -53,16 +53,16 @@ func (s *Service) DiscardRecording(ctx context.Context, req UploadRequest) error
 	return nil
 }
 
-// Learn copies the client of an upload from crm when its event has not arrived yet. It goes before Upload, outside of its
-// transaction: client_not_found, client_forbidden, or Unavailable while crm does not answer.
-func (s *Service) Learn(ctx context.Context, req UploadRequest) error {
+// EnsureClient fetches and stores the client of an upload from crm if its event has not arrived yet. It must run before Upload,
+// outside its transaction. It fails with client_not_found, client_forbidden, or Unavailable if crm does not respond.
+func (s *Service) EnsureClient(ctx context.Context, req UploadRequest) error {
 	if req.ClientID == nil {
 		return nil
 	}
 	return s.Clients.Ensure(ctx, *lower(req.ClientID))
 }
 
-// Upload makes a pending call of a stored recording: client_not_found, client_forbidden, lead_not_found.
+// Upload creates a pending call of a stored recording. It fails with client_not_found, client_forbidden or lead_not_found.
 func (s *Service) Upload(ctx context.Context, req UploadRequest) (Call, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -92,8 +92,7 @@ func (r UploadRequest) details(now time.Time) Details {
 	return d
 }
 
-// baseName is the uploader's name of a file without its path and without characters that no name has. It is nil when nothing
-// is left.
+// baseName returns the uploader's name of a file without its path and invalid characters. It is nil if nothing is left.
 func baseName(name string) *string {
 	name = name[strings.LastIndexAny(name, `/\`)+1:]
 	name = strings.Map(func(r rune) rune {

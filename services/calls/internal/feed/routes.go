@@ -1,4 +1,4 @@
-// Package feed is the events that calls reads.
+// Package feed subscribes calls to events.
 package feed
 
 import (

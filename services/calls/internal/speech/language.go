@@ -2,7 +2,7 @@ package speech
 
 import "strings"
 
-// languages are those that Whisper supports, as verbose_json names them, with their ISO 639-1 codes:
+// languages are the languages that Whisper supports, as verbose_json names them, with their ISO 639-1 codes:
 // https://platform.openai.com/docs/guides/speech-to-text#supported-languages.
 const languages = `afrikaans af arabic ar armenian hy azerbaijani az belarusian be bosnian bs bulgarian bg catalan ca chinese zh
 	croatian hr czech cs danish da dutch nl english en estonian et finnish fi french fr galician gl german de greek el
@@ -11,7 +11,7 @@ const languages = `afrikaans af arabic ar armenian hy azerbaijani az belarusian 
 	portuguese pt romanian ro russian ru serbian sr slovak sk slovenian sl spanish es swahili sw swedish sv tagalog tl
 	tamil ta thai th turkish tr ukrainian uk urdu ur vietnamese vi welsh cy`
 
-// languageCode is the code of a language that a provider returns by its name or as a code. It is nil for an unknown one.
+// languageCode returns the code of a language, which a provider returns as a name or a code. It is nil for an unknown one.
 func languageCode(name string) *string {
 	words := strings.Fields(languages)
 	for i := 0; i < len(words); i += 2 {

@@ -1,7 +1,7 @@
-// Package speech transcribes speech and finds insights with any provider that offers OpenAI's API. It turns a provider's errors
-// into faults with the codes of a failed call: their kind says whether they are transient, their text is safe to show. It
-// refuses answers that do not match their schema, never treats a transcript as instructions, and refuses to be called inside of
-// a database transaction.
+// Package speech transcribes speech and finds insights with any provider that offers OpenAI's API. It converts a provider's
+// errors to faults with the codes of a failed call: their kind says whether they are transient, and their text is safe to show.
+// It refuses responses that do not match their schema, to treat a transcript as instructions, and calls inside a database
+// transaction.
 package speech
 
 import (
@@ -29,14 +29,14 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// Provider is where an API is.
+// Provider says where an API is.
 type Provider struct {
-	BaseURL string // with /v1; OpenAI's when empty
+	BaseURL string // with /v1; OpenAI's if empty
 	Key     conf.Secret
 	Model   string
 }
 
-// maxAnswer is how much of an answer is read, in bytes: the transcript of a whole day has less than a megabyte.
+// maxAnswer is the maximum of a response that is read, in bytes: the transcript of a whole day has less than a megabyte.
 const maxAnswer = 16 << 20
 
 func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client {
@@ -57,7 +57,7 @@ func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client
 	return openai.NewClientWithConfig(cfg)
 }
 
-// observer makes a span of each request, bounds the answer, and passes on Retry-After, which go-openai drops.
+// observer records a span for each request, limits the size of the response, and passes on Retry-After, which go-openai drops.
 type observer struct {
 	tel  telemetry.Set
 	next http.RoundTripper
@@ -65,7 +65,7 @@ type observer struct {
 
 type retryAfterKey struct{}
 
-// observed returns the context of one request, and where the Retry-After of its answer will be.
+// observed returns the context of one request, and a pointer to the Retry-After of its response.
 func observed(ctx context.Context) (context.Context, *string) {
 	header := new("")
 	return context.WithValue(ctx, retryAfterKey{}, header), header
@@ -94,8 +94,8 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// classify turns an error of go-openai into a fault. The codes are those of
-// https://platform.openai.com/docs/guides/error-codes, which compatible providers follow more or less.
+// classify converts an error of go-openai to a fault. The codes are those of
+// https://platform.openai.com/docs/guides/error-codes, which compatible providers approximately follow.
 func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock) error {
 	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
 		return cause
@@ -108,7 +108,7 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 	case late, status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
 		return fault.Wrap(err, fault.Timeout, call.CodeTimeout, "The AI provider did not answer in time").After(wait(retryAfter, clk))
 	case status == http.StatusServiceUnavailable && code == call.CodeUnavailable:
-		// Only our own offline server answers this, with a message that says what has to be installed. Waiting does not help.
+		// Only our own offline server responds with this; its message says what must be installed. A retry does not help.
 		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, text.First(message, 300))
 	case code == "insufficient_quota":
 		return fault.Wrap(err, fault.Conflict, call.CodeQuota, "The account at the AI provider is used up: check its plan and billing")
@@ -125,7 +125,7 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 	}
 }
 
-// details returns the HTTP status, the provider's code and its message. The status is 0 without a readable answer.
+// details returns the HTTP status, the provider's code and its message. The status is 0 without a valid response.
 func details(err error) (status int, code, message string) {
 	var api *openai.APIError
 	if errors.As(err, &api) {
@@ -142,7 +142,7 @@ func details(err error) (status int, code, message string) {
 	return 0, "", ""
 }
 
-// redacted takes a provider's answer out of an error: go-openai quotes bodies, which may quote the transcript.
+// redacted removes a provider's response from an error: go-openai quotes bodies, which may quote the transcript.
 func redacted(err error) error {
 	status, code, _ := details(err)
 	var syntax *json.SyntaxError
@@ -157,7 +157,7 @@ func redacted(err error) error {
 	}
 }
 
-// wait reads Retry-After, which is seconds or a time (RFC 9110 section 10.2.3). It is 0 without one.
+// wait parses Retry-After, which is seconds or a time (RFC 9110 section 10.2.3). It returns 0 without one.
 func wait(header string, clk clock.Clock) time.Duration {
 	if seconds, err := strconv.ParseFloat(header, 64); err == nil && seconds > 0 && seconds < 1e6 {
 		return time.Duration(seconds * float64(time.Second))

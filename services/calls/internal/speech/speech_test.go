@@ -26,7 +26,7 @@ import (
 
 func noon() time.Time { return time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC) }
 
-// provider gives recorded answers, the last of them again and again, and records the requests.
+// provider returns recorded responses, the last of them repeatedly, and records the requests.
 type provider struct {
 	url     string
 	mu      sync.Mutex
@@ -67,7 +67,7 @@ func refusal(status int, code, retryAfter string) recorded {
 	return recorded{status, `{"error":{"message":"the secret transcript","type":"t","param":null,"code":"` + code + `"}}`, map[string]string{"Retry-After": retryAfter}}
 }
 
-// Answers as api.openai.com gave them, shortened.
+// Responses of api.openai.com, shortened.
 const (
 	verbose = `{"task":"transcribe","language":"english","duration":4.2,"text":"Hello Maria.","segments":[{"id":0,"seek":0,"start":0.0,"end":4.2,"text":" Hello Maria.","tokens":[50364],"temperature":0.0,"avg_logprob":-0.2,"compression_ratio":0.9,"no_speech_prob":0.01}],"usage":{"type":"duration","seconds":5}}`
 	plain   = `{"text":"Hello Maria.","usage":{"type":"tokens","total_tokens":20}}`
@@ -100,7 +100,7 @@ func analyst(t *testing.T, p *provider) *Analyst {
 	return a
 }
 
-func TestOnlyModelsThatReturnTimesAreAskedForThem(t *testing.T) {
+func TestTimesAreOnlyRequestedFromModelsThatReturnThem(t *testing.T) {
 	t.Parallel()
 	for model, c := range map[string]struct{ answer, format string }{
 		"whisper-1": {verbose, "verbose_json"}, "offline-pocketsphinx": {verbose, "verbose_json"}, "gpt-4o-transcribe": {plain, "json"},
@@ -158,7 +158,7 @@ func TestErrorsOfAProviderBecomeFaults(t *testing.T) {
 			require.NotContains(t, err.Error(), "secret", "%s: a provider's message may quote the transcript", name)
 		}
 		_, _, err = analyst(t, p).Analyse(t.Context(), call.Question{Transcript: "x"})
-		if name != "an answer of other types" { // which is an answer without choices
+		if name != "an answer of other types" { // which is a response without choices
 			require.Equal(t, c.code, fault.Of(err).Code, "%s: chat", name)
 		}
 	}

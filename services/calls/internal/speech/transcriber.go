@@ -16,27 +16,27 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// transcribeTimeout is for one chunk of a recording, which is up to two hours long.
+// transcribeTimeout limits the request for one chunk of a recording, which is up to two hours long.
 const transcribeTimeout = 10 * time.Minute
 
-// Transcriber is a call.Transcriber. Each request holds its audio in memory.
+// Transcriber implements call.Transcriber. Each request holds its audio in memory.
 type Transcriber struct {
 	client *openai.Client
 	model  string
 	clock  clock.Clock
 }
 
-// NewTranscriber makes a transcriber that uses that provider.
+// NewTranscriber returns a transcriber that uses that provider.
 func NewTranscriber(p Provider, clk clock.Clock, tel telemetry.Set) *Transcriber {
 	return &Transcriber{client: client(p, tel, transcribeTimeout), model: p.Model, clock: clk}
 }
 
-// timed reports whether a model returns times; others reject a request for them.
+// timed reports whether a model returns timestamps; others reject a request for them.
 func timed(model string) bool {
 	return slices.Contains([]string{openai.Whisper1, "offline-pocketsphinx"}, model)
 }
 
-// Transcribe transcribes an audio file. Inside of a transaction it refuses.
+// Transcribe transcribes an audio file. It refuses to run inside a transaction.
 func (t *Transcriber) Transcribe(ctx context.Context, path string, language *string) (call.Transcript, string, error) {
 	if err := network.Check(ctx); err != nil {
 		return call.Transcript{}, "", err

@@ -19,17 +19,17 @@ import (
 // Transcribe is the kind of the jobs that transcribe a call.
 const Transcribe job.Kind = "calls.transcribe"
 
-// calls is the table calls with the transcripts, a call.Store.
+// calls implements call.Store on the tables calls and transcripts.
 type calls struct {
 	db        *pg.DB
 	jobs      *job.Queue
 	tel       telemetry.Set
 	rows      *table.Table[record]
-	summaries *table.Table[record] // without the transcripts, to list
+	summaries *table.Table[record] // without the transcripts, for lists
 	erasures  erasures
 }
 
-// record is a call as its rows have it.
+// record is a call as it is stored.
 type record struct {
 	call.Call
 	trace     map[string]string // W3C headers of the upload, so that all later work joins its trace
@@ -38,10 +38,10 @@ type record struct {
 	retryable *bool
 	text      *string // the two columns of a call.Transcript
 	segments  []call.Segment
-	rewritten bool // the transcript has to be saved
+	rewritten bool // the transcript must be saved
 }
 
-// Calls makes the store of calls.
+// Calls returns the store of calls.
 func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) call.Store {
 	s := &calls{db: db, jobs: jobs, tel: tel, erasures: newErasures(db)}
 	spec := table.Spec[record]{
@@ -82,7 +82,7 @@ func columns(r *record) table.Columns {
 	}
 }
 
-// domain is the call with what the domain has in one value and the tables in several columns.
+// domain returns the call, including the values that the tables store in several columns.
 func (r record) domain() call.Call {
 	c := r.Call
 	if r.errorCode != nil {
@@ -94,7 +94,7 @@ func (r record) domain() call.Call {
 	return c
 }
 
-// set stores a call that the domain has made or changed in r.
+// set sets r to a call that the domain has created or changed.
 func (r *record) set(c call.Call) {
 	r.Call = c
 	r.errorCode, r.message, r.retryable = nil, nil, nil
@@ -173,7 +173,7 @@ func (s *calls) insertErasure(ctx context.Context, e call.Erasure) error {
 	return s.jobs.Insert(ctx, Erase, e.ID, lease.New())
 }
 
-// save writes the transcript and what can be searched of a changed call, and inserts the job that it asks for.
+// save writes the transcript and the search index of a changed call, and inserts the job that it requests.
 func (s *calls) save(ctx context.Context, before, after *record) error {
 	if err := s.saveTranscript(ctx, after); err != nil {
 		return fmt.Errorf("save the transcript of call %s: %w", after.ID, err)
@@ -199,7 +199,7 @@ func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
 	return err
 }
 
-// saveSearch makes a completed call searchable, and no other. A tsvector holds a megabyte at most.
+// saveSearch makes completed calls searchable, and no others. A tsvector has at most a megabyte.
 func (s *calls) saveSearch(ctx context.Context, id string) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
 		update calls c set search = case when status = 'completed' then to_tsvector('simple', left(concat_ws(' ', title, summary,
@@ -208,7 +208,7 @@ func (s *calls) saveSearch(ctx context.Context, id string) error {
 	return err
 }
 
-// traced is the trace of the upload, outside of any other.
+// traced returns ctx with the trace of the upload if it has none.
 func (s *calls) traced(ctx context.Context, r *record) context.Context {
 	if telemetry.TraceID(ctx) != "" {
 		return ctx

@@ -17,10 +17,10 @@ import (
 // Erase is the kind of the jobs that remove the recording of a deleted call.
 const Erase job.Kind = "calls.erase"
 
-// erasures is the table erasures, a call.Erasures.
+// erasures implements call.Erasures on the table erasures.
 type erasures struct{ *table.Table[call.Erasure] }
 
-// Erasures makes the store of erasures.
+// Erasures returns the store of erasures.
 func Erasures(db *pg.DB) call.Erasures { return newErasures(db) }
 
 func newErasures(db *pg.DB) erasures {
@@ -52,7 +52,7 @@ func (s erasures) List(ctx context.Context, age time.Duration, limit int) ([]cal
 	return s.Query(ctx, w, fmt.Sprintf("order by created_at limit %d", limit))
 }
 
-// Remove deletes an erasure. One that does not exist is no error: another job has done it.
+// Remove deletes an erasure. It succeeds if there is none, because another job has done it.
 func (s erasures) Remove(ctx context.Context, id string) error {
 	err := s.Table.Remove(ctx, id, func(*call.Erasure) ([]event.Event, error) { return nil, nil })
 	if pg.NoRows(err) {

@@ -13,13 +13,13 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// leases are the leases of the table calls, a call.Leases.
+// leases implements call.Leases on the table calls.
 type leases struct {
 	db   *pg.DB
 	jobs *job.Queue
 }
 
-// Leases makes the access to the leases of calls.
+// Leases returns the store of the leases of calls.
 func Leases(db *pg.DB, jobs *job.Queue) call.Leases { return leases{db, jobs} }
 
 // Renew extends the lease of a worker.
@@ -48,9 +48,9 @@ func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
 	return ids, nil
 }
 
-// ListAbandoned lists the jobs that may have been abandoned.
+// ListAbandoned lists the jobs that a process fetched and did not begin, oldest first.
 func (s leases) ListAbandoned(ctx context.Context, limit int) ([]call.Job, error) {
-	found, err := s.jobs.Abandoned(ctx, Transcribe, limit)
+	found, err := s.jobs.Abandoned(ctx, Transcribe, "calls", limit)
 	abandoned := make([]call.Job, len(found))
 	for i, a := range found {
 		abandoned[i] = call.Job{CallID: a.ID, Epoch: a.Epoch}

@@ -1,5 +1,5 @@
-// Package store stores calls, their transcripts, erasures and the copies of clients in PostgreSQL. Nothing here decides
-// anything: a change, its events and its job are one transaction, and what they are comes from the domain.
+// Package store stores calls, their transcripts, erasures and the copies of clients in PostgreSQL. It has no business rules:
+// the domain decides what changes. A change, its events and its job are one transaction.
 package store
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/store/migrations"
 )
 
-// Migrations makes the tables of calls.
+// Migrations returns the migrations of calls.
 func Migrations() pg.Migrations { return pg.Migrations{Name: "calls", FS: migrations.Files} }
 
-// Clients is the table clients, copies of what crm owns.
+// Clients is the table clients: copies of the clients that crm owns.
 func Clients(db *pg.DB) *table.Copies[call.Client] {
 	type client = call.Client
 	return table.NewCopies(db, "clients", func(c *client) table.Columns {

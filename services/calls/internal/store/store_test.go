@@ -16,8 +16,8 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
-	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -45,12 +45,7 @@ func open(t *testing.T) fixture {
 func on(t *testing.T, db *pg.DB) fixture {
 	t.Helper()
 	tel := telemetry.Nop()
-	chain, err := op.NewChain(tel, pg.Classify)
-	require.NoError(t, err)
-	jobs := job.New(db, chain, tel)
-	for _, kind := range []job.Kind{store.Transcribe, store.Erase} {
-		jobs.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
-	}
+	jobs := jobtest.Queue(t, db, store.Transcribe, store.Erase)
 	return fixture{db, tel, store.Calls(db, outbox.New(db, tel), jobs, tel)}
 }
 
@@ -64,7 +59,7 @@ func create(agent string, at time.Time) (call.Call, []event.Event) {
 	return call.New(event.NewID(), agent, details, nil, call.Recording{Key: "k", Filename: new("a.ogg"), ContentType: "audio/ogg", SizeBytes: 1, SHA256: "x"}, at)
 }
 
-// add stores a call that change has changed.
+// add stores a call after change has changed it.
 func (f fixture) add(t *testing.T, agent string, at time.Time, change func(*call.Call)) call.Call {
 	t.Helper()
 	c, events := create(agent, at)
@@ -83,7 +78,7 @@ func filter(edit func(*call.Filter)) call.Filter {
 	return f
 }
 
-func TestACallComesBackAsItWas(t *testing.T) {
+func TestAllFieldsOfACallAreStored(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	agent, client, lead := event.NewID(), event.NewID(), event.NewID()
@@ -200,7 +195,7 @@ func TestPagesAreCompleteAlsoWhenTimesAreEqual(t *testing.T) {
 	require.Len(t, seen, 7)
 }
 
-func TestVeryLongTranscriptsAreKept(t *testing.T) {
+func TestVeryLongTranscriptsAreStored(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	var words strings.Builder
@@ -267,7 +262,7 @@ func TestOneOfManyWorkersBegins(t *testing.T) {
 
 func begin(c *call.Call) ([]event.Event, error) { return c.Begin(1, "w", time.Minute, noon()) }
 
-func TestWhatComesLaterJoinsTheTraceOfTheUpload(t *testing.T) {
+func TestLaterWorkJoinsTheTraceOfTheUpload(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	ctx, span := f.tel.Tracer().Start(t.Context(), "upload")
@@ -362,7 +357,7 @@ func TestCopiesOfClientsOnlyGrowNewer(t *testing.T) {
 	}
 }
 
-// What an earlier version stored goes on: a call with a worker, one with a job, and what had no date.
+// Rows of an earlier version continue: a call with a worker, one with a job, and rows that had no date.
 func TestCallsOfTheEarlierLeaseAreMigrated(t *testing.T) {
 	t.Parallel()
 	first, err := os.ReadFile("migrations/0001_calls.sql")

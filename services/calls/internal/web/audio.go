@@ -10,7 +10,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// serveAudio answers with the recording or the requested ranges of it, RFC 9110 section 14.
+// serveAudio responds with the recording or the requested ranges of it, RFC 9110 section 14.
 func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 	defer func() { _ = a.Content.Close() }()
 	disposition := map[string]string{}
@@ -31,11 +31,11 @@ func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 	return nil
 }
 
-// unsatisfiable gives a 416 the shape of all errors instead of net/http's text.
+// unsatisfiable writes a 416 as a JSON error instead of net/http's text.
 type unsatisfiable struct {
 	http.ResponseWriter
 	request  *http.Request
-	replaced bool // the answer has been written, and net/http's text is dropped
+	replaced bool // the response has been written, and net/http's text is dropped
 }
 
 func (u *unsatisfiable) WriteHeader(status int) {

@@ -8,15 +8,15 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/calls.yaml. maxBytes is
-// the largest recording.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/calls.yaml.
+// maxBytes is the largest recording.
 func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	accepted, noContent := rpc.Status(http.StatusAccepted), rpc.Status(http.StatusNoContent)
 	view, summary := rpc.View(viewCall), rpc.View(viewSummary)
 	version := rpc.Version(func(c call.Call) int64 { return c.Version })
 	audio := rpc.File[call.UploadRequest]{Field: "audio", MaxBytes: maxBytes, TooLarge: call.TooLarge(maxBytes), Store: calls.StoreRecording, Discard: calls.DiscardRecording}
 
-	rpc.HandleForm(r, "POST /calls/upload", "calls.upload", audio, calls.Upload, accepted, view, rpc.Before(calls.Learn), rpc.Idempotent())
+	rpc.HandleForm(r, "POST /calls/upload", "calls.upload", audio, calls.Upload, accepted, view, rpc.Before(calls.EnsureClient), rpc.Idempotent())
 	rpc.Handle(r, "GET /calls", "calls.list", calls.List, summary)
 	rpc.Handle(r, "GET /calls/{id}", "calls.get", calls.Get, view, version, rpc.Poll(calls.Version))
 	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", calls.Audio, rpc.Respond(serveAudio))

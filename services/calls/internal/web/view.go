@@ -38,21 +38,21 @@ type summary struct {
 	CallbackTime     *time.Time    `json:"callback_time"`
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
-	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often to be right
+	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
 	CompletedAt      *time.Time    `json:"completed_at"`
 }
 
-// full is a call by itself.
+// full is a single call with all fields.
 type full struct {
 	summary
 	RawTranscript *string        `json:"raw_transcript"`
 	Transcription *string        `json:"transcription"` // repeats raw_transcript, for the phone app
 	Segments      []call.Segment `json:"segments"`
-	Insights      map[string]any `json:"insights"` // null until call types have fields of their own
-	Evidence      []evidence     `json:"evidence"` // null until insights come with quotes
+	Insights      map[string]any `json:"insights"` // always null: call types have no fields of their own yet
+	Evidence      []evidence     `json:"evidence"` // always null: insights have no quotes yet
 }
 
 type evidence struct {

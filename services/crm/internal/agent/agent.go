@@ -1,4 +1,5 @@
-// Package agent is crm's copy of who the sales reps are. It owns nothing: auth does, and every change comes from there.
+// Package agent owns crm's copies of the agents, the sales reps. It changes them only when auth, which owns the agents,
+// publishes an event.
 package agent
 
 import (
@@ -18,14 +19,11 @@ type Agent struct {
 	Active  bool
 }
 
-// Service follows auth's events.
-type Service struct{ agents copies.Store[Agent] }
-
-// NewService makes the service.
-func NewService(agents copies.Store[Agent]) *Service { return &Service{agents} }
+// Service copies agents from auth's events.
+type Service struct{ Agents copies.Store[Agent] }
 
 // OnAgentChanged copies the state of an agent.
 func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
 	a := e.Data
-	return s.agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email, Active: a.IsActive})
+	return s.Agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email, Active: a.IsActive})
 }

@@ -13,29 +13,29 @@ import (
 	"github.com/convoflow/convoflow/libs/text"
 )
 
-// Client is a customer of one agent, also as the API shows it.
+// Client is a customer of one agent. Its JSON is that of the API.
 type Client struct {
 	ID      string `json:"id"`
 	AgentID string `json:"agent_id"`
 	Fields
-	Version   int64     `json:"-"` // grows by one with each change
+	Version   int64     `json:"-"` // increases by one with each change
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// Fields is what an agent writes about a client.
+// Fields are the fields of a client that an agent writes.
 type Fields struct {
 	Name    string  `json:"name"`
-	Email   *string `json:"email"` // unique per agent, whatever the case
-	Phone   *string `json:"phone"` // E.164 once cleaned, unique per agent
+	Email   *string `json:"email"` // unique per agent, regardless of case
+	Phone   *string `json:"phone"` // normalized to E.164, unique per agent
 	Company *string `json:"company"`
 	Notes   *string `json:"notes"`
 }
 
-// NormalizePhone turns a phone number into E.164; ok says whether there is such a number.
+// NormalizePhone converts a phone number to E.164; ok is false for an invalid number.
 type NormalizePhone func(number string) (e164 string, ok bool)
 
-// cleaned trims every field, takes a blank one for none, and normalizes the phone. All wrong fields are reported at once.
+// cleaned trims every field, turns blank ones into nil, and normalizes the phone. Its error lists all invalid fields.
 func (f Fields) cleaned(normalize NormalizePhone) (Fields, error) {
 	out := Fields{Name: strings.TrimSpace(f.Name), Email: text.Trimmed(f.Email), Phone: text.Trimmed(f.Phone), Company: text.Trimmed(f.Company), Notes: text.Trimmed(f.Notes)}
 	var wrong []fault.Field
@@ -67,7 +67,7 @@ func (c *Client) edit(f Fields, now time.Time) event.Event {
 	return events.ClientUpdated.New(now, c.state())
 }
 
-// erase returns the event that makes every other service delete the client too: it holds nothing personal.
+// erase returns the event that makes every other service delete the client too. It has no personal data.
 func (c *Client) erase(now time.Time) event.Event {
 	return events.ClientDeleted.New(now, events.Client{ClientID: c.ID, Version: c.Version + 1, AgentID: c.AgentID, CreatedAt: c.CreatedAt, UpdatedAt: now})
 }
@@ -89,7 +89,7 @@ func (c *Client) checkAccess(caller identity.Caller) error {
 // NotFound is the fault of a client that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, "client_not_found", "Client not found") }
 
-// Exists is the fault of a phone or e-mail that another client of the agent has already.
+// Exists is the fault of a phone or e-mail that another client of the agent already has.
 func Exists(clientID string) error {
 	return fault.New(fault.Conflict, "client_exists", "A client with this phone or e-mail exists already").With("client_id", clientID)
 }

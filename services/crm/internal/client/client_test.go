@@ -23,7 +23,7 @@ func ptr[T any](v T) *T { return &v }
 
 func at(minute int) time.Time { return time.Date(2026, 11, 24, 9, minute, 0, 0, time.UTC) }
 
-// plusOnly knows only numbers that begin with +.
+// plusOnly accepts only numbers that begin with +.
 func plusOnly(number string) (string, bool) {
 	return strings.ReplaceAll(number, " ", ""), strings.HasPrefix(number, "+")
 }
@@ -59,7 +59,7 @@ func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {
 	require.Equal(t, events.ClientCreated.Name, created.Type)
 	require.Equal(t, events.ClientsTopic, created.Topic)
 	require.Equal(t, c.ID, created.Key)
-	require.NotContains(t, string(created.Data), "tea", "notes are nobody else's business")
+	require.NotContains(t, string(created.Data), "tea", "events contain no notes")
 
 	updated := c.edit(Fields{Name: "Priya S"}, at(1))
 	require.Equal(t, events.ClientUpdated.Name, updated.Type)

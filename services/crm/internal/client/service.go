@@ -18,41 +18,36 @@ type Store interface {
 	List(ctx context.Context, f Filter) (page.Of[Client], error)
 	// Change lets fn change the client under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) (Client, error)
-	// Remove deletes the client with the events that fn returns. Its follow-ups stay and name no client any more.
+	// Remove deletes the client with the events that fn returns. Its follow-ups remain, without a client.
 	Remove(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) error
 }
 
-// Filter chooses a page of clients, newest first.
+// Filter selects a page of clients, newest first.
 type Filter struct {
 	AgentID string // empty for all agents
 	Q       string // part of the name, company, e-mail or phone
 	page.Request
 }
 
-// Service is what agents do with their clients.
+// Service implements the operations on clients.
 type Service struct {
-	clients   Store
-	normalize NormalizePhone
-	clock     clock.Clock
+	Clients        Store
+	NormalizePhone NormalizePhone
+	Clock          clock.Clock
 }
 
-// NewService makes the service.
-func NewService(clients Store, normalize NormalizePhone, c clock.Clock) *Service {
-	return &Service{clients, normalize, c}
-}
-
-// Create adds a client of the caller.
+// Create creates a client of the caller.
 func (s *Service) Create(ctx context.Context, req Fields) (Client, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return Client{}, err
 	}
-	fields, err := req.cleaned(s.normalize)
+	fields, err := req.cleaned(s.NormalizePhone)
 	if err != nil {
 		return Client{}, err
 	}
-	c, created := create(caller.AgentID, fields, s.clock.Now())
-	return c, s.clients.Create(ctx, c, created)
+	c, created := create(caller.AgentID, fields, s.Clock.Now())
+	return c, s.Clients.Create(ctx, c, created)
 }
 
 // ListRequest is the query of a list.
@@ -61,13 +56,13 @@ type ListRequest struct {
 	page.Request
 }
 
-// List is the caller's clients, or everybody's for an admin.
+// List returns a page of the caller's clients, or of all clients for an admin.
 func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Client], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return page.Of[Client]{}, err
 	}
-	return s.clients.List(ctx, Filter{AgentID: caller.Scope(), Q: req.Q, Request: req.Request})
+	return s.Clients.List(ctx, Filter{AgentID: caller.Scope(), Q: req.Q, Request: req.Request})
 }
 
 // IDRequest names one client.
@@ -75,20 +70,20 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Get is one client.
+// Get returns a client. It fails with client_not_found or client_forbidden.
 func (s *Service) Get(ctx context.Context, req IDRequest) (Client, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return Client{}, err
 	}
-	c, err := s.clients.Find(ctx, req.ID)
+	c, err := s.Clients.Find(ctx, req.ID)
 	if err != nil {
 		return Client{}, err
 	}
 	return c, c.checkAccess(caller)
 }
 
-// ReplaceRequest is every field of one client: what is left out becomes null.
+// ReplaceRequest has all fields of a client. An omitted field becomes null.
 type ReplaceRequest struct {
 	ID string `path:"id"`
 	Fields
@@ -99,7 +94,7 @@ func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (Client, erro
 	return s.change(ctx, req.ID, func(f *Fields) { *f = req.Fields })
 }
 
-// UpdateRequest is some fields of one client: what is left out stays, null clears.
+// UpdateRequest has the fields of a client to change. An omitted field does not change; null clears it.
 type UpdateRequest struct {
 	ID      string              `path:"id"`
 	Name    *string             `json:"name"`
@@ -127,29 +122,29 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Cl
 	if err != nil {
 		return Client{}, err
 	}
-	return s.clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
+	return s.Clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
 		fields := c.Fields
 		edit(&fields)
-		if fields, err = fields.cleaned(s.normalize); err != nil {
+		if fields, err = fields.cleaned(s.NormalizePhone); err != nil {
 			return nil, err
 		}
-		return []event.Event{c.edit(fields, s.clock.Now())}, nil
+		return []event.Event{c.edit(fields, s.Clock.Now())}, nil
 	})
 }
 
-// Delete erases a client here, and by its event everywhere.
+// Delete deletes a client; its event makes the other services erase their copies.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, s.clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
+	return struct{}{}, s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
 		if err := c.checkAccess(caller); err != nil {
 			return nil, err
 		}
-		return []event.Event{c.erase(s.clock.Now())}, nil
+		return []event.Event{c.erase(s.Clock.Now())}, nil
 	})
 }

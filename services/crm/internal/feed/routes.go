@@ -1,4 +1,4 @@
-// Package feed is the events that crm reads.
+// Package feed subscribes crm to events.
 package feed
 
 import (

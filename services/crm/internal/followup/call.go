@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Call is the copy of a call that calls owns. The JSON is that of calls, when the copy is fetched.
+// Call is the copy of a call that calls owns. Its JSON is that of calls' API, from which it may be fetched.
 type Call struct {
 	ID       string  `json:"id"`
 	Version  int64   `json:"-"` // of the call in calls
@@ -35,16 +35,16 @@ func callForbidden() error {
 	return fault.New(fault.Forbidden, "call_forbidden", "This call belongs to another agent")
 }
 
-// OnCallChanged copies the state of a call. Follow-ups keep the client and lead that they were made for.
+// OnCallChanged copies the state of a call. Follow-ups retain the client and lead that they were created for.
 func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Call]) error {
-	return s.calls.Upsert(ctx, copyOf(e.Data))
+	return s.Calls.Upsert(ctx, copyOf(e.Data))
 }
 
-// OnCallDeleted marks the copy. Follow-ups stay: what was promised to a client is still to be done.
+// OnCallDeleted marks the copy as deleted. Follow-ups remain: a promise to a client still has to be fulfilled.
 func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Call]) error {
 	c := copyOf(e.Data)
 	c.Deleted = true
-	return s.calls.Upsert(ctx, c)
+	return s.Calls.Upsert(ctx, c)
 }
 
 func copyOf(c events.Call) Call {

@@ -1,5 +1,5 @@
-// Package followup owns the dated tasks that come out of calls. It refuses a task without a call: who may see a follow-up is
-// decided by whose call it is.
+// Package followup owns the dated tasks that result from calls. It refuses a task without a call: the call's agent decides who
+// may see it.
 package followup
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/convoflow/convoflow/libs/text"
 )
 
-// Status is where a follow-up is.
+// Status is the status of a follow-up.
 type Status string
 
 // The statuses.
@@ -21,37 +21,37 @@ const (
 	Completed Status = "completed"
 )
 
-// Source is who made a follow-up.
+// Source says who created a follow-up.
 type Source string
 
-// ByAgent is a follow-up that an agent made.
+// ByAgent is the source of a follow-up that an agent created.
 const ByAgent Source = "agent"
 
-// FollowUp is a dated task from a call, also as the API shows it.
+// FollowUp is a dated task from a call. Its JSON is that of the API.
 type FollowUp struct {
 	ID          string     `json:"id"`
 	CallID      string     `json:"call_id"`
-	ClientID    *string    `json:"client_id"` // of the call when the follow-up was made; null once the client is deleted
+	ClientID    *string    `json:"client_id"` // of the call when the follow-up was created; null once the client is deleted
 	LeadID      *string    `json:"-"`
-	AgentID     string     `json:"agent_id"` // whose call it is
+	AgentID     string     `json:"agent_id"` // of the call
 	DueDate     time.Time  `json:"due_date"` // UTC, to the microsecond
 	Task        *string    `json:"task"`
 	Notes       *string    `json:"notes"`
 	Status      Status     `json:"status"`
 	Source      Source     `json:"source"`
-	Version     int64      `json:"-"` // grows by one with each change
+	Version     int64      `json:"-"` // increases by one with each change
 	CreatedAt   time.Time  `json:"created_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
 	CompletedAt *time.Time `json:"completed_at"`
 }
 
-// fields is what an agent writes about a follow-up.
+// fields are the fields of a follow-up that an agent writes.
 type fields struct {
 	DueDate     time.Time
 	Task, Notes *string
 }
 
-// schedule makes a follow-up of a call.
+// schedule returns a new follow-up of a call.
 func schedule(call Call, f fields, now time.Time) FollowUp {
 	x := FollowUp{
 		ID: event.NewID(), CallID: call.ID, ClientID: call.ClientID, LeadID: call.LeadID, AgentID: call.AgentID,
@@ -75,7 +75,7 @@ func (x *FollowUp) edit(f fields, now time.Time) []event.Event {
 	return []event.Event{events.FollowUpUpdated.New(now, x.state())}
 }
 
-// complete does nothing to a completed one: the first time is the one that counts.
+// complete changes nothing if the follow-up is completed already.
 func (x *FollowUp) complete(now time.Time) []event.Event {
 	if x.Status == Completed {
 		return nil

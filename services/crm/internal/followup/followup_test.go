@@ -49,7 +49,7 @@ func TestScheduledTakesOverTheCall(t *testing.T) {
 	}, stateOf(t, x.scheduled(), "followup.scheduled")))
 }
 
-func TestDueDateIsWhatTheDatabaseKeeps(t *testing.T) {
+func TestDueDateHasThePrecisionOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	ist := time.FixedZone("IST", 5*3600+1800)
 	x := schedule(Call{ID: aCall}, fields{DueDate: time.Date(2026, 11, 24, 15, 0, 0, 123456789, ist)}, at(0))

@@ -14,8 +14,7 @@ import (
 
 // Store stores follow-ups. One that does not exist is the fault NotFound.
 type Store interface {
-	// Create saves a follow-up with the events that fn returns of it. A client that does not exist any more is taken out
-	// of the follow-up first.
+	// Create stores a follow-up with the events that fn returns for it. A client that no longer exists is first removed from it.
 	Create(ctx context.Context, x FollowUp, fn func(*FollowUp) []event.Event) (FollowUp, error)
 	Find(ctx context.Context, id string) (FollowUp, error)
 	List(ctx context.Context, f Filter) (page.Of[FollowUp], error)
@@ -24,26 +23,21 @@ type Store interface {
 	Remove(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) error
 }
 
-// Filter chooses a page of follow-ups, by due date.
+// Filter selects a page of follow-ups, ordered by due date.
 type Filter struct {
 	AgentID string // empty for all agents
 	Now     time.Time
 	ListRequest
 }
 
-// defaultDue is when a follow-up of the phone app is due, from now, when the app leaves the date out.
+// defaultDue is how long from now a follow-up of the phone app is due when the app sends no date.
 const defaultDue = 24 * time.Hour
 
-// Service is what agents do with their follow-ups.
+// Service implements the operations on follow-ups.
 type Service struct {
-	followups Store
-	calls     copies.Of[Call]
-	clock     clock.Clock
-}
-
-// NewService makes the service.
-func NewService(followups Store, calls copies.Of[Call], c clock.Clock) *Service {
-	return &Service{followups, calls, c}
+	FollowUps Store
+	Calls     copies.Of[Call]
+	Clock     clock.Clock
 }
 
 // CreateRequest is a follow-up as the dashboard sends it.
@@ -54,10 +48,10 @@ type CreateRequest struct {
 	Notes   *string   `json:"notes"`
 }
 
-// Learn copies the call of a new follow-up from the calls service when its event has not arrived yet. It goes before Create,
-// outside of its transaction: call_not_found, call_forbidden, or Unavailable while calls does not answer.
-func (s *Service) Learn(ctx context.Context, req CreateRequest) error {
-	return s.calls.Ensure(ctx, req.CallID)
+// EnsureCall fetches and stores the call of a new follow-up from the calls service if its event has not arrived yet. It must run
+// before Create, outside its transaction. It fails with call_not_found, call_forbidden, or Unavailable if calls does not respond.
+func (s *Service) EnsureCall(ctx context.Context, req CreateRequest) error {
+	return s.Calls.Ensure(ctx, req.CallID)
 }
 
 // Create schedules a follow-up for a call.
@@ -69,17 +63,17 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (FollowUp, erro
 type CreateForCallRequest struct {
 	CallID  string     `path:"id"`
 	Task    *string    `json:"task"`
-	DueDate *time.Time `json:"due_date"` // tomorrow at this time when it is left out
+	DueDate *time.Time `json:"due_date"` // by default tomorrow at this time
 }
 
-// LearnForCall is Learn for CreateForCall.
-func (s *Service) LearnForCall(ctx context.Context, req CreateForCallRequest) error {
-	return s.calls.Ensure(ctx, req.CallID)
+// EnsureCallOfPath is EnsureCall for CreateForCall.
+func (s *Service) EnsureCallOfPath(ctx context.Context, req CreateForCallRequest) error {
+	return s.Calls.Ensure(ctx, req.CallID)
 }
 
-// CreateForCall is Create in the phone app's form.
+// CreateForCall is Create with the phone app's request.
 func (s *Service) CreateForCall(ctx context.Context, req CreateForCallRequest) (FollowUp, error) {
-	due := s.clock.Now().Add(defaultDue)
+	due := s.Clock.Now().Add(defaultDue)
 	if req.DueDate != nil {
 		due = *req.DueDate
 	}
@@ -91,14 +85,14 @@ func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp
 	if err != nil {
 		return FollowUp{}, err
 	}
-	call, err := s.calls.Get(ctx, caller, callID)
+	call, err := s.Calls.Get(ctx, caller, callID)
 	if err != nil {
 		return FollowUp{}, err
 	}
-	return s.followups.Create(ctx, schedule(call, f, s.clock.Now()), (*FollowUp).scheduled)
+	return s.FollowUps.Create(ctx, schedule(call, f, s.Clock.Now()), (*FollowUp).scheduled)
 }
 
-// ListRequest is the query of a list. What is empty or nil does not filter.
+// ListRequest is the query of a list. Empty and nil fields do not filter.
 type ListRequest struct {
 	Completed *bool      `query:"completed"`
 	CallID    string     `query:"call_id"`
@@ -109,13 +103,13 @@ type ListRequest struct {
 	page.Request
 }
 
-// List is the caller's follow-ups, or everybody's for an admin.
+// List returns a page of the caller's follow-ups, or of all follow-ups for an admin.
 func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[FollowUp], error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return page.Of[FollowUp]{}, err
 	}
-	return s.followups.List(ctx, Filter{AgentID: caller.Scope(), Now: s.clock.Now(), ListRequest: req})
+	return s.FollowUps.List(ctx, Filter{AgentID: caller.Scope(), Now: s.Clock.Now(), ListRequest: req})
 }
 
 // IDRequest names one follow-up.
@@ -123,20 +117,20 @@ type IDRequest struct {
 	ID string `path:"id"`
 }
 
-// Get is one follow-up.
+// Get returns a follow-up. It fails with followup_not_found or followup_forbidden.
 func (s *Service) Get(ctx context.Context, req IDRequest) (FollowUp, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return FollowUp{}, err
 	}
-	x, err := s.followups.Find(ctx, req.ID)
+	x, err := s.FollowUps.Find(ctx, req.ID)
 	if err != nil {
 		return FollowUp{}, err
 	}
 	return x, x.checkAccess(caller)
 }
 
-// ReplaceRequest is every field of one follow-up: what is left out becomes null.
+// ReplaceRequest has all fields of a follow-up. An omitted field becomes null.
 type ReplaceRequest struct {
 	ID      string    `path:"id"`
 	DueDate time.Time `json:"due_date"`
@@ -147,11 +141,11 @@ type ReplaceRequest struct {
 // Replace writes every field.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (FollowUp, error) {
 	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) {
-		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.clock.Now()), nil
+		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.Clock.Now()), nil
 	})
 }
 
-// UpdateRequest is some fields of one follow-up: what is left out stays, null clears.
+// UpdateRequest has the fields of a follow-up to change. An omitted field does not change; null clears it.
 type UpdateRequest struct {
 	ID      string              `path:"id"`
 	DueDate *time.Time          `json:"due_date"`
@@ -168,13 +162,13 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (FollowUp, erro
 		}
 		req.Task.Apply(&f.Task)
 		req.Notes.Apply(&f.Notes)
-		return x.edit(f, s.clock.Now()), nil
+		return x.edit(f, s.Clock.Now()), nil
 	})
 }
 
-// Complete completes a follow-up. Doing it again changes nothing.
+// Complete completes a follow-up. A repetition changes nothing.
 func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error) {
-	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) { return x.complete(s.clock.Now()), nil })
+	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) { return x.complete(s.Clock.Now()), nil })
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error) {
@@ -182,19 +176,19 @@ func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]e
 	if err != nil {
 		return FollowUp{}, err
 	}
-	return s.followups.Change(ctx, id, guarded)
+	return s.FollowUps.Change(ctx, id, guarded)
 }
 
 // Delete removes a follow-up.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
-	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.clock.Now()), nil })
+	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.Clock.Now()), nil })
 	if err != nil {
 		return struct{}{}, err
 	}
-	return struct{}{}, s.followups.Remove(ctx, req.ID, guarded)
+	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, guarded)
 }
 
-// guard lets fn only touch what the caller of ctx may change.
+// guard returns fn with a check that the caller of ctx may change the follow-up.
 func guard(ctx context.Context, fn func(*FollowUp) ([]event.Event, error)) (func(*FollowUp) ([]event.Event, error), error) {
 	caller, err := identity.From(ctx)
 	if err != nil {

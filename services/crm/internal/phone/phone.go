@@ -1,4 +1,4 @@
-// Package phone reads phone numbers as people write them, with Google's numbering plans.
+// Package phone parses phone numbers as people write them, with the numbering plans of Google's libphonenumber.
 package phone
 
 import (
@@ -7,16 +7,15 @@ import (
 	"github.com/nyaruka/phonenumbers"
 )
 
-// For returns a function that turns a number into E.164, such as +919876543210, and says whether there is such a number. A
-// number without a country code is one of that country (ISO 3166-1 alpha-2, upper case). An extension is left out: E.164
-// has none.
+// For returns a function that converts a number to E.164, such as +919876543210, and reports whether it is valid. A number
+// without a country code is one of that country (ISO 3166-1 alpha-2, upper case). Extensions are dropped: E.164 has none.
 func For(country string) (normalize func(number string) (e164 string, ok bool), err error) {
 	if !phonenumbers.GetSupportedRegions()[country] {
 		return nil, fmt.Errorf("%q is not an ISO 3166 country code such as IN", country)
 	}
 	return func(number string) (string, bool) {
 		parsed, err := phonenumbers.Parse(number, country)
-		// Parse takes "12" for a number.
+		// Parse accepts "12" as a number.
 		if err != nil || !phonenumbers.IsValidNumber(parsed) {
 			return "", false
 		}

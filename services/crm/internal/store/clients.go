@@ -13,13 +13,13 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 )
 
-// clients is the table clients, a client.Store.
+// clients implements client.Store on the table clients.
 type clients struct {
 	*table.Table[client.Client]
 	db *pg.DB
 }
 
-// Clients makes the store of clients.
+// Clients returns the store of clients.
 func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	type c = client.Client
 	return clients{db: db, Table: table.New(db, out, table.Spec[c]{
@@ -36,14 +36,14 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	})}
 }
 
-// attempts is how often a write is tried when the client in its way is deleted before it could be named.
+// attempts is how often a write is tried whose conflicting client is deleted before it can be read.
 const attempts = 3
 
 // Create writes a client with its events.
 func (s clients) Create(ctx context.Context, c client.Client, events ...event.Event) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		for range attempts {
-			// A conflict must not end the transaction: it may be the one that stores an Idempotency-Key.
+			// A conflict must not abort the transaction: it may also store an Idempotency-Key.
 			created, err := s.Table.Create(ctx, &c, "on conflict do nothing", events...)
 			if err != nil || created {
 				return err
@@ -56,7 +56,7 @@ func (s clients) Create(ctx context.Context, c client.Client, events ...event.Ev
 	})
 }
 
-// taken is the fault client.Exists when another client of the agent has the e-mail or phone of c.
+// taken returns the fault client.Exists if another client of the agent has the e-mail or phone of c.
 func (s clients) taken(ctx context.Context, c client.Client) error {
 	var first string
 	err := s.db.Conn(ctx).QueryRow(ctx, `
@@ -95,7 +95,8 @@ func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) 
 	return c, err
 }
 
-// Remove deletes a client and takes it out of its follow-ups, whose versions grow: what they show changes.
+// Remove deletes a client and removes it from its follow-ups. This changes them, so their versions increase. There is no event
+// for each: a consumer with copies of follow-ups also reads client.deleted.
 func (s clients) Remove(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		return s.Table.Remove(ctx, id, func(c *client.Client) ([]event.Event, error) {

@@ -12,13 +12,13 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 )
 
-// followups is the table followups, a followup.Store.
+// followups implements followup.Store on the table followups.
 type followups struct {
 	*table.Table[followup.FollowUp]
 	db *pg.DB
 }
 
-// FollowUps makes the store of follow-ups.
+// FollowUps returns the store of follow-ups.
 func FollowUps(db *pg.DB, out *outbox.Outbox) followup.Store {
 	type f = followup.FollowUp
 	return followups{db: db, Table: table.New(db, out, table.Spec[f]{
@@ -39,7 +39,7 @@ func FollowUps(db *pg.DB, out *outbox.Outbox) followup.Store {
 	})}
 }
 
-// Create writes a follow-up with the events that fn returns of it.
+// Create writes a follow-up with the events that fn returns for it.
 func (s followups) Create(ctx context.Context, x followup.FollowUp, fn func(*followup.FollowUp) []event.Event) (followup.FollowUp, error) {
 	err := s.db.InTx(ctx, func(ctx context.Context) error {
 		if err := s.lockClient(ctx, &x); err != nil {
@@ -51,8 +51,8 @@ func (s followups) Create(ctx context.Context, x followup.FollowUp, fn func(*fol
 	return x, err
 }
 
-// lockClient keeps the client from being deleted until the transaction ends, or takes a deleted one out of x: the copy of
-// a call may name a client whose deletion has not reached calls yet.
+// lockClient prevents the deletion of x's client until the transaction ends, or removes a deleted one from x: the copy of a
+// call may name a client whose deletion has not reached calls yet.
 func (s followups) lockClient(ctx context.Context, x *followup.FollowUp) error {
 	if x.ClientID == nil {
 		return nil
@@ -67,7 +67,7 @@ func (s followups) lockClient(ctx context.Context, x *followup.FollowUp) error {
 	return nil
 }
 
-// List reads a page of follow-ups, by due date.
+// List reads a page of follow-ups, ordered by due date.
 func (s followups) List(ctx context.Context, f followup.Filter) (page.Of[followup.FollowUp], error) {
 	var w table.Where
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)

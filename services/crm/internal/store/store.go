@@ -1,5 +1,5 @@
-// Package store stores clients, follow-ups and the copies of calls and agents in PostgreSQL. Nothing here decides anything:
-// a change and its events are one transaction, and what they are comes from the domain.
+// Package store stores clients, follow-ups and the copies of calls and agents in PostgreSQL. It has no business rules: the
+// domain decides what changes. A change and its events are one transaction.
 package store
 
 import (
@@ -10,10 +10,10 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/store/migrations"
 )
 
-// Migrations makes the tables of crm.
+// Migrations returns the migrations of crm.
 func Migrations() pg.Migrations { return pg.Migrations{Name: "crm", FS: migrations.Files} }
 
-// Calls is the table calls, copies of what calls owns.
+// Calls is the table calls: copies of the calls that calls owns.
 func Calls(db *pg.DB) *table.Copies[followup.Call] {
 	type call = followup.Call
 	return table.NewCopies(db, "calls", func(c *call) table.Columns {
@@ -24,7 +24,7 @@ func Calls(db *pg.DB) *table.Copies[followup.Call] {
 	})
 }
 
-// Agents is the table agents, copies of what auth owns.
+// Agents is the table agents: copies of the agents that auth owns.
 func Agents(db *pg.DB) *table.Copies[agent.Agent] {
 	type rep = agent.Agent
 	return table.NewCopies(db, "agents", func(a *rep) table.Columns {

@@ -43,7 +43,7 @@ func open(t *testing.T) stores {
 	return stores{db, store.Clients(db, out), store.FollowUps(db, out), store.Calls(db), store.Agents(db)}
 }
 
-// published are the types in the outbox, oldest first.
+// published returns the types in the outbox, oldest first.
 func (s stores) published(t *testing.T) []string {
 	t.Helper()
 	return pgtest.Column[string](t, s.db, `select type from outbox order by id`)
@@ -78,7 +78,7 @@ func existing(t *testing.T, err error) any {
 	return f.Extra["client_id"]
 }
 
-func TestClientIsKeptWhole(t *testing.T) {
+func TestAllFieldsOfAClientAreStored(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	c := newClient(event.NewID(), "Priya", withPhone("+919876543210"), withEmail("Priya@Example.com"))
@@ -102,7 +102,7 @@ func TestSamePersonTwice(t *testing.T) {
 
 	for name, again := range map[string]client.Client{
 		"phone":                       newClient(agentID, "P", withPhone("+919876543210")),
-		"e-mail, whatever the case":   newClient(agentID, "P", withEmail("pRIYA@example.com")),
+		"e-mail, in any case":         newClient(agentID, "P", withEmail("pRIYA@example.com")),
 		"both, the phone is new":      newClient(agentID, "P", withEmail("priya@example.com"), withPhone("+16502530000")),
 		"both, the e-mail is another": newClient(agentID, "P", withEmail("other@example.com"), withPhone("+919876543210")),
 	} {
@@ -215,7 +215,7 @@ func TestARefusedChangeChangesNothing(t *testing.T) {
 	require.Empty(t, s.published(t))
 }
 
-// pages walks a list by its cursors.
+// pages reads all pages of a list by its cursors.
 func pages[T any](t *testing.T, list func(cursor string) ([]T, string, error), id func(T) string) []string {
 	t.Helper()
 	var ids []string
@@ -423,7 +423,7 @@ func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
 		return got
 	}
 	require.Equal(t, "remote", upsert(0, "remote", false).Status)
-	require.Equal(t, "remote", upsert(0, "remote again", false).Status, "the first answer stays")
+	require.Equal(t, "remote", upsert(0, "remote again", false).Status, "the first response is not replaced")
 	require.Equal(t, "pending", upsert(1, "pending", false).Status, "the first event replaces an answer")
 	require.Equal(t, "completed", upsert(3, "completed", false).Status)
 	require.Equal(t, "completed", upsert(2, "transcribing", false).Status, "an older one came late")

@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/crm.yaml.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/crm.yaml.
 func Routes(r *rpc.Router, clients *client.Service, followups *followup.Service) {
 	created, noContent, once := rpc.Status(http.StatusCreated), rpc.Status(http.StatusNoContent), rpc.Idempotent()
 
@@ -22,9 +22,9 @@ func Routes(r *rpc.Router, clients *client.Service, followups *followup.Service)
 	rpc.Handle(r, "DELETE /clients/{id}", "crm.delete_client", clients.Delete, noContent)
 
 	view, revision := rpc.View(viewFollowUp), rpc.Version(func(f followup.FollowUp) int64 { return f.Version })
-	rpc.Handle(r, "POST /followups", "crm.create_followup", followups.Create, created, view, rpc.Before(followups.Learn), once)
+	rpc.Handle(r, "POST /followups", "crm.create_followup", followups.Create, created, view, rpc.Before(followups.EnsureCall), once)
 	// The {id} of this path is the call's: OpenAPI has one name for the parameter of one path.
-	rpc.Handle(r, "POST /followups/{id}", "crm.create_followup_for_call", followups.CreateForCall, created, view, rpc.Before(followups.LearnForCall), once)
+	rpc.Handle(r, "POST /followups/{id}", "crm.create_followup_for_call", followups.CreateForCall, created, view, rpc.Before(followups.EnsureCallOfPath), once)
 	rpc.Handle(r, "GET /followups", "crm.list_followups", followups.List, view)
 	rpc.Handle(r, "GET /followups/{id}", "crm.get_followup", followups.Get, view, revision)
 	rpc.Handle(r, "PUT /followups/{id}", "crm.replace_followup", followups.Replace, view)

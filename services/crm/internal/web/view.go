@@ -2,7 +2,7 @@ package web
 
 import "github.com/convoflow/convoflow/services/crm/internal/followup"
 
-// followUp adds what the apps read beside the status.
+// followUp adds a field that the apps read besides the status.
 type followUp struct {
 	followup.FollowUp
 	Completed bool `json:"completed"`

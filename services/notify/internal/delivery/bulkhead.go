@@ -2,22 +2,23 @@ package delivery
 
 import "sync"
 
-// bulkhead keeps one slow endpoint from taking every worker of the process. An endpoint may always have a quarter of them, and
-// more as long as half of all are free. It is safe for concurrent use.
-type bulkhead struct {
+// Bulkhead prevents one slow endpoint from using every worker of the process. An endpoint may always use a quarter of them, and
+// more while half of all are free. It is safe for concurrent use.
+type Bulkhead struct {
 	quarter, half int
 
 	mu    sync.Mutex
-	busy  map[string]int // requests under way by endpoint
+	busy  map[string]int // requests in progress by endpoint
 	total int
 }
 
-func newBulkhead(workers int) *bulkhead {
-	return &bulkhead{quarter: max(1, workers/4), half: workers / 2, busy: map[string]int{}}
+// NewBulkhead returns a bulkhead for a process with that many workers.
+func NewBulkhead(workers int) *Bulkhead {
+	return &Bulkhead{quarter: max(1, workers/4), half: workers / 2, busy: map[string]int{}}
 }
 
-// acquire reports whether another request to the endpoint may begin; then release must follow.
-func (b *bulkhead) acquire(endpointID string) bool {
+// acquire reports whether another request to the endpoint may begin. If so, the caller must call release.
+func (b *Bulkhead) acquire(endpointID string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.busy[endpointID] >= b.quarter && b.total >= b.half {
@@ -28,7 +29,7 @@ func (b *bulkhead) acquire(endpointID string) bool {
 	return true
 }
 
-func (b *bulkhead) release(endpointID string) {
+func (b *Bulkhead) release(endpointID string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.total--

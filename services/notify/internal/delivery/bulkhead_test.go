@@ -8,13 +8,13 @@ import (
 
 func TestBulkhead(t *testing.T) {
 	t.Parallel()
-	b := newBulkhead(8)
+	b := NewBulkhead(8)
 	for range 4 {
-		require.True(t, b.acquire("slow"), "half of the workers are free for anybody")
+		require.True(t, b.acquire("slow"), "any endpoint may use half of the workers")
 	}
 	require.False(t, b.acquire("slow"), "the other half is for others")
 	require.True(t, b.acquire("other"))
-	require.True(t, b.acquire("other"), "a quarter is everybody's")
+	require.True(t, b.acquire("other"), "each endpoint may always use a quarter")
 	require.False(t, b.acquire("other"))
 	b.release("slow")
 	require.False(t, b.acquire("slow"))
@@ -22,7 +22,7 @@ func TestBulkhead(t *testing.T) {
 	b.release("slow")
 	require.True(t, b.acquire("slow"))
 
-	one := newBulkhead(1)
+	one := NewBulkhead(1)
 	require.True(t, one.acquire("a"))
 	require.False(t, one.acquire("a"))
 	one.release("a")

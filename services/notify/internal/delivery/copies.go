@@ -3,6 +3,7 @@ package delivery
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
@@ -28,36 +29,36 @@ type Client struct {
 // OnAgentChanged copies the state of an agent.
 func (s *Service) OnAgentChanged(ctx context.Context, e event.Received[events.Agent]) error {
 	a := e.Data
-	return s.agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email})
+	return s.Agents.Upsert(ctx, Agent{ID: a.AgentID, Version: a.Version, Name: a.FullName, Email: a.Email})
 }
 
 // OnClientChanged copies the state of a client.
 func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.Client]) error {
 	c := e.Data
-	return s.clients.Upsert(ctx, Client{ID: c.ClientID, Version: c.Version, Name: &c.Name, Phone: c.Phone, Email: c.Email})
+	return s.Clients.Upsert(ctx, Client{ID: c.ClientID, Version: c.Version, Name: &c.Name, Phone: c.Phone, Email: c.Email})
 }
 
 // OnClientDeleted erases the copy.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
-	return s.clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
+	return s.Clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
 }
 
-// people is the agent and client that an event is about. Either is nil without a copy.
+// people are the agent and client that an event is about. Either is nil if it has no copy.
 type people struct {
 	agent  *Agent
 	client *Client
 }
 
-// people finds the agent and client of a delivery. complete is false while the copy of one that the event names is missing.
+// people finds the agent and client of a delivery. complete is false if the event names one that has no copy.
 func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
 	var about struct {
 		AgentID  string  `json:"agent_id"`
 		ClientID *string `json:"client_id"`
 	}
 	if err := json.Unmarshal(d.Data, &about); err != nil {
-		return who, false, err
+		return who, false, fmt.Errorf("%w: read who delivery %s is about: %w", errPayload, d.ID, err)
 	}
-	agent, hasAgent, err := s.agents.Find(ctx, about.AgentID)
+	agent, hasAgent, err := s.Agents.Find(ctx, about.AgentID)
 	if err != nil {
 		return who, false, err
 	}
@@ -67,7 +68,7 @@ func (s *Service) people(ctx context.Context, d Delivery) (who people, complete 
 	if about.ClientID == nil {
 		return who, hasAgent, nil
 	}
-	client, hasClient, err := s.clients.Find(ctx, *about.ClientID)
+	client, hasClient, err := s.Clients.Find(ctx, *about.ClientID)
 	if err != nil {
 		return who, false, err
 	}

@@ -1,6 +1,6 @@
-// Package delivery owns the webhooks on their way: one delivery per event and endpoint, from the moment the event arrives
-// until it is delivered, dead with a reason, or held because its endpoint is disabled. It refuses to drop a
-// delivery, to send different bytes on a later attempt, and to record the result of a worker that has lost its lease.
+// Package delivery owns the delivery of webhooks: one delivery per event and endpoint, from the event's arrival until it is
+// delivered, dead with a reason, or held because its endpoint is disabled. It refuses to drop a delivery, to send different
+// bytes on a later attempt, and to record the result of a worker whose lease has expired.
 package delivery
 
 import (
@@ -15,19 +15,19 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// Status is where a delivery is.
+// Status is the status of a delivery.
 type Status string
 
-// The statuses. A delivery that was delivered or is dead does not change any more.
+// The statuses. A delivered or dead delivery no longer changes.
 const (
-	Pending   Status = "pending"   // not tried yet
-	Retrying  Status = "retrying"  // tried, to be tried again
-	Delivered Status = "delivered" // the receiver answered 2xx
+	Pending   Status = "pending"   // not attempted yet
+	Retrying  Status = "retrying"  // attempted without success, to be retried
+	Delivered Status = "delivered" // the receiver responded with 2xx
 	Held      Status = "held"      // its endpoint is disabled
 	Dead      Status = "dead"      // every attempt of the schedule failed
 )
 
-// Delivery is one event on its way to one endpoint.
+// Delivery is the delivery of one event to one endpoint.
 type Delivery struct {
 	ID            string     `json:"id"`
 	EndpointID    string     `json:"webhook_id"`
@@ -35,7 +35,7 @@ type Delivery struct {
 	EventID       string     `json:"event_id"` // the same on every attempt, for receivers to deduplicate by
 	CallID        *string    `json:"call_id"`
 	Status        Status     `json:"status"`
-	NextAttemptAt *time.Time `json:"next_attempt_at"` // as it was read from the store; NextAttemptIn decides it
+	NextAttemptAt *time.Time `json:"next_attempt_at"` // as read from the store; to change it, set NextAttemptIn
 	Reason        *string    `json:"reason"`          // of the last failure
 	CreatedAt     time.Time  `json:"created_at"`
 	DeliveredAt   *time.Time `json:"delivered_at"`
@@ -43,20 +43,20 @@ type Delivery struct {
 
 	EventTime time.Time         `json:"-"`
 	Data      json.RawMessage   `json:"-"` // the event's payload
-	Body      []byte            `json:"-"` // what is sent, rendered at the first attempt and the same ever after
+	Body      []byte            `json:"-"` // what is sent: rendered at the first attempt, and then unchanged
 	Trace     map[string]string `json:"-"` // W3C headers of the event, which every attempt continues; set by the store
 
-	// Lease says which worker sends the delivery, and numbers its jobs. Its Attempts include requests without a result,
-	// which a stop or a crash cut off; Requests does not.
+	// Lease says which worker sends the delivery, and numbers its jobs. Its Attempts include requests without a result, which a
+	// stop or a crash interrupted; Requests does not.
 	lease.Lease `json:"-"`
-	// NextAttemptIn is how long it is until the next attempt of an open delivery, by the database's clock.
+	// NextAttemptIn is the time until the next attempt of an open delivery, by the database's clock.
 	NextAttemptIn *time.Duration `json:"-"`
 
-	// Log is the recorded attempts. Find reads it; Change begins without and saves what was added.
+	// Log is the recorded attempts. Find reads it; Change starts with an empty one and saves what was added.
 	Log []Attempt `json:"-"`
 }
 
-// Requests is how many requests have been recorded.
+// Requests returns how many requests have been recorded.
 func (d Delivery) Requests() int {
 	if d.Status == Delivered {
 		return d.Failures + 1
@@ -72,11 +72,12 @@ type Attempt struct {
 	Answer
 }
 
-// Answer is what a receiver answered, or why there is no answer.
+// Answer is a receiver's response, or why there is none.
 type Answer struct {
-	StatusCode *int          `json:"status_code"` // of HTTP; null without an answer
-	Error      *string       `json:"error"`       // timeout, dns, connect, tls, address_refused, connection_lost, secret_invalid; null with an answer
-	Excerpt    string        `json:"answer"`      // its first kilobyte
+	StatusCode *int `json:"status_code"` // of HTTP; null without a response
+	// Error is timeout, dns, connect, tls, address_refused, connection_lost or secret_invalid; null with a response.
+	Error      *string       `json:"error"`
+	Excerpt    string        `json:"answer"` // first kilobyte of the body
 	TraceID    string        `json:"trace_id"`
 	RetryAfter time.Duration `json:"-"` // of a 429 or 503
 	Took       time.Duration `json:"-"`
@@ -94,7 +95,7 @@ func (a Answer) ok() bool { return a.status() >= 200 && a.status() < 300 }
 // gone reports whether the receiver has been removed for good: 410 Gone.
 func (a Answer) gone() bool { return a.status() == 410 }
 
-// problem is a short stable code for why an attempt failed.
+// problem returns a short stable code for why an attempt failed.
 func (a Answer) problem() string {
 	if a.Error != nil {
 		return *a.Error
@@ -102,8 +103,8 @@ func (a Answer) problem() string {
 	return fmt.Sprintf("status_%d", a.status())
 }
 
-// leaseTTL is how long a worker may have a delivery. It is longer than a request may take (pabbly.Timeout) and its result
-// takes to be written, so it needs no renewal. What a killed worker was sending is sent again after it.
+// leaseTTL is how long a worker holds the lease of a delivery. It exceeds the longest request (pabbly.Timeout) plus the time to
+// record its result, so it needs no renewal. After it, what a killed worker was sending is sent again.
 const leaseTTL = 20 * time.Second
 
 func create(endpointID string, e event.Event, callID *string, now time.Time) Delivery {
@@ -125,7 +126,7 @@ func (d *Delivery) checkJob(epoch int64) error {
 	return nil
 }
 
-// queued notes when the job that the lease asks for is due.
+// queued sets when the job that the lease requests is due.
 func (d *Delivery) queued(now time.Time) {
 	in := d.Job.In
 	d.NextAttemptIn, d.UpdatedAt = &in, now
@@ -143,7 +144,7 @@ func (d *Delivery) begin(epoch int64, holder string, body []byte, now time.Time)
 	return nil
 }
 
-// postpone moves the job of that epoch, without an attempt.
+// postpone delays the job of that epoch, without an attempt.
 func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) error {
 	if err := d.checkJob(epoch); err != nil {
 		return err
@@ -194,6 +195,17 @@ func (d *Delivery) record(epoch int64, a Attempt, jitter float64, now time.Time)
 		d.queued(now)
 		return nil, nil
 	}
+}
+
+// reject ends the delivery of the job of that epoch before its first attempt: it has no payload that can be sent.
+func (d *Delivery) reject(epoch int64, now time.Time) ([]event.Event, error) {
+	if err := d.checkJob(epoch); err != nil {
+		return nil, err
+	}
+	reason := "payload_invalid"
+	d.Stop()
+	d.finish(Dead, &reason, now)
+	return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
 }
 
 // hold stops an open delivery that no worker is sending.

@@ -24,7 +24,7 @@ func TestAnOpenDeliveryAlwaysHasAJobOrAWorker(t *testing.T) {
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			before := d
-			d.Job = nil // as it is read from the store
+			d.Job = nil // as read from the store
 			var err error
 			switch step := rapid.SampledFrom([]string{"begin", "postpone", "hand back", "succeed", "fail", "gone", "hold", "resume", "expire", "requeue"}).Draw(t, "step"); step {
 			case "begin":
@@ -78,7 +78,7 @@ func TestAnOpenDeliveryAlwaysHasAJobOrAWorker(t *testing.T) {
 	})
 }
 
-// epochOf is the delivery's epoch, or that of a job or worker that was superseded.
+// epochOf returns the delivery's epoch, or that of a superseded job or worker.
 func epochOf(t *rapid.T, d Delivery) int64 {
 	return d.Epoch - rapid.SampledFrom([]int64{0, 0, 0, 1}).Draw(t, "superseded")
 }

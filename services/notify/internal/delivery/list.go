@@ -8,7 +8,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 )
 
-// Filter chooses a page of deliveries, newest first. What is nil does not filter.
+// Filter selects a page of deliveries, newest first. Nil fields do not filter.
 type Filter struct {
 	Status     *Status    `query:"status"`
 	Event      *string    `query:"event"`
@@ -19,9 +19,9 @@ type Filter struct {
 	page.Request
 }
 
-// List is a page of deliveries. The route decides who may see them: an admin.
+// List returns a page of deliveries. The route allows admins only.
 func (s *Service) List(ctx context.Context, f Filter) (page.Of[Delivery], error) {
-	return s.deliveries.List(ctx, f)
+	return s.Deliveries.List(ctx, f)
 }
 
 // IDRequest names one delivery.
@@ -36,16 +36,16 @@ type Detail struct {
 	Log     []Attempt       `json:"attempt_log"`
 }
 
-// Get is one delivery.
+// Get returns a delivery. It fails with NotFound.
 func (s *Service) Get(ctx context.Context, req IDRequest) (Detail, error) {
-	d, err := s.deliveries.Find(ctx, req.ID)
+	d, err := s.Deliveries.Find(ctx, req.ID)
 	if err != nil {
 		return Detail{}, err
 	}
 	return Detail{Delivery: d, Payload: d.Body, Log: d.Log}, nil
 }
 
-// Backlog is how many deliveries have one status other than delivered.
+// Backlog is the number of deliveries with one status other than delivered.
 type Backlog struct {
 	Status Status
 	Count  int64

@@ -3,6 +3,7 @@ package delivery
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"math"
@@ -20,8 +21,8 @@ const (
 	maxBody       = 20_000 // bytes, as the webhook contract promises
 )
 
-// limits are the longest texts, in bytes, that each try to stay under maxBody allows. The summary is what people read, so it is
-// cut last. The last line fits whatever is in the texts, also when JSON writes six bytes for one.
+// limits are the maximum lengths of texts, in bytes, in each try to stay under maxBody. The summary is what people read, so it
+// is shortened last. The last line always fits, even if JSON escapes every byte as six.
 var limits = []limit{
 	{text: 1 << 30, summary: 1 << 30},
 	{text: 4000, summary: 1 << 30},
@@ -34,18 +35,21 @@ var limits = []limit{
 
 type limit struct{ text, summary int }
 
-// links makes the addresses in payloads.
+// links builds the URLs in payloads.
 type links struct{ public string }
 
 func (l links) to(kind, id string) string {
 	return strings.TrimRight(l.public, "/") + "/" + kind + "/" + url.PathEscape(id)
 }
 
-// facts are the fields of a payload by key. Every key of an event type is always there.
+// facts are the fields of a payload by key. An event type always has all its keys.
 type facts map[string]any
 
+// errPayload is the cause of every error of a payload. It is permanent: the data of an event never changes.
+var errPayload = errors.New("the payload cannot be made")
+
 // render makes the exact bytes that are signed and sent: canonical JSON, that is UTF-8 with sorted keys and no spaces.
-// Only what JSON demands is escaped (quotes, backslashes, control characters), and U+2028 and U+2029; <, > and & are not.
+// Only what JSON requires is escaped (quotes, backslashes, control characters), and U+2028 and U+2029; <, > and & are not.
 func render(p endpoint.Profile, d Delivery, who people, l links) ([]byte, error) {
 	for _, m := range limits {
 		f, err := m.facts(d, who, l)
@@ -54,13 +58,13 @@ func render(p endpoint.Profile, d Delivery, who people, l links) ([]byte, error)
 		}
 		body, err := canonical(f.inProfile(p, d))
 		if err != nil {
-			return nil, fmt.Errorf("encode the payload: %w", err)
+			return nil, fmt.Errorf("%w: %w", errPayload, err)
 		}
 		if len(body) <= maxBody {
 			return body, nil
 		}
 	}
-	return nil, fmt.Errorf("the payload of delivery %s does not fit into %d bytes", d.ID, maxBody)
+	return nil, fmt.Errorf("%w: delivery %s does not fit into %d bytes", errPayload, d.ID, maxBody)
 }
 
 func canonical(v any) ([]byte, error) {
@@ -73,7 +77,7 @@ func canonical(v any) ([]byte, error) {
 	return bytes.TrimRight(b.Bytes(), "\n"), nil
 }
 
-// inProfile is the facts in the shape of a profile.
+// inProfile returns the facts in the shape of a profile.
 func (f facts) inProfile(p endpoint.Profile, d Delivery) map[string]any {
 	f["event_id"], f["schema_version"], f["is_test"] = d.EventID, schemaVersion, false
 	if p == endpoint.Standard {
@@ -88,17 +92,17 @@ func (m limit) facts(d Delivery, who people, l links) (facts, error) {
 	case events.TranscriptionCompleted.Name:
 		var call events.Call
 		if err := json.Unmarshal(d.Data, &call); err != nil {
-			return nil, fmt.Errorf("read the call of delivery %s: %w", d.ID, err)
+			return nil, fmt.Errorf("%w: read the call of delivery %s: %w", errPayload, d.ID, err)
 		}
 		return m.call(call, who, l), nil
 	case events.FollowUpScheduled.Name:
 		var f events.FollowUp
 		if err := json.Unmarshal(d.Data, &f); err != nil {
-			return nil, fmt.Errorf("read the follow-up of delivery %s: %w", d.ID, err)
+			return nil, fmt.Errorf("%w: read the follow-up of delivery %s: %w", errPayload, d.ID, err)
 		}
 		return m.followUp(f, who, l), nil
 	default:
-		return nil, fmt.Errorf("event %s has no payload", d.Event)
+		return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 	}
 }
 
@@ -133,7 +137,7 @@ func (m limit) followUp(x events.FollowUp, who people, l links) facts {
 	return f
 }
 
-// who is the fields about the agent and client that every event has.
+// who returns the fields about the agent and client that every event has.
 func (m limit) who(agentID string, who people) facts {
 	f := facts{"agent_id": agentID, "agent_name": nil, "agent_email": nil, "client_name": nil, "client_phone": nil}
 	if who.agent != nil {
@@ -145,7 +149,7 @@ func (m limit) who(agentID string, who people) facts {
 	return f
 }
 
-// list is the first items that fit into the limit together; the last of them may be cut.
+// list returns the first items that fit into the limit together; the last of them may be truncated.
 func (m limit) list(items []string) []string {
 	listed, room := []string{}, m.text
 	for _, item := range items {
@@ -162,7 +166,7 @@ func (m limit) lines(items []string) string { return strings.Join(m.list(items),
 
 const ellipsis = "…"
 
-// clip cuts a text to at most that many bytes, never inside a character, and marks that it did.
+// clip truncates a text to at most that many bytes, never inside a character, and marks the truncation.
 func clip(text *string, most int) *string {
 	if text == nil || len(*text) <= most {
 		return text
@@ -175,7 +179,7 @@ func clip(text *string, most int) *string {
 	return &short
 }
 
-// rfc3339 is a time as RFC 3339 in UTC.
+// rfc3339 formats a time as RFC 3339 in UTC.
 func rfc3339(t *time.Time) *string {
 	if t == nil {
 		return nil

@@ -22,7 +22,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// keys are those that the webhook contract promises; receivers have mapped them.
+// keys are the keys that the webhook contract promises; receivers have mapped them.
 var keys = map[string]string{
 	"transcription.completed": `event, event_id, schema_version, timestamp, is_test, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, client_email, lead_id, lead_name, lead_phone,
 		call_type, duration_seconds, language, summary, action_items, action_items_text, action_items_count, sentiment, key_topics, key_topics_text, next_step, intent_category,

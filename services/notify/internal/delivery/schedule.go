@@ -2,7 +2,7 @@ package delivery
 
 import "time"
 
-// schedule is how long after the one before each attempt is made. It spans about three days: long enough for a receiver that
+// schedule is how long after the previous one each attempt is made. It spans about three days: long enough for a receiver that
 // is down over a weekend, short enough that the event still matters.
 var schedule = [...]time.Duration{
 	0,                //  1  at once
@@ -14,17 +14,17 @@ var schedule = [...]time.Duration{
 	3 * time.Hour,    //  7
 	6 * time.Hour,    //  8
 	12 * time.Hour,   //  9
-	24 * time.Hour,   // 10  a day without anybody looking
+	24 * time.Hour,   // 10  an outage that nobody noticed for a day
 	24 * time.Hour,   // 11  the last
 }
 
 const (
-	jitterShare   = 0.1            // of the wait, to both sides, so that a receiver that comes back is not hit by all at once
+	jitterShare   = 0.1            // of the wait, in both directions, so that a receiver that recovers does not get all at once
 	maxRetryAfter = 24 * time.Hour // a receiver may not delay a delivery for longer
 )
 
-// backoff is how long to wait after that many attempts; ok is false when there is no further one. jitter is 0 to 1. A
-// Retry-After lengthens a wait and never shortens it: otherwise a receiver would use up its attempts within minutes.
+// backoff returns how long to wait after that many attempts; ok is false if there is no further one. jitter is 0 to 1. A
+// Retry-After lengthens a wait and never shortens it: otherwise the attempts would be used up within minutes.
 func backoff(attempts int, retryAfter time.Duration, jitter float64) (wait time.Duration, ok bool) {
 	if attempts >= len(schedule) {
 		return 0, false

@@ -24,7 +24,7 @@ func TestBackoff(t *testing.T) {
 	require.False(t, ok, "there is an end")
 
 	longer, _ := backoff(1, time.Hour, 0.5)
-	require.Equal(t, time.Hour, longer, "a receiver that asks for more time gets it")
+	require.Equal(t, time.Hour, longer, "a receiver may request a longer wait")
 	shorter, _ := backoff(3, time.Second, 0.5)
 	require.Equal(t, schedule[3], shorter)
 	capped, _ := backoff(1, 1000*time.Hour, 0.5)

@@ -33,8 +33,7 @@ func TestMain(m *testing.M) { pgtest.Main(m) }
 
 const secretKey = "0123456789abcdefghijklmnopqrstuvwxyz-test"
 
-// rig is the service with its real store, a clock that stands still and a receiver that answers by script. The database's own
-// clock decides leases.
+// rig is the service with its real store, a stopped clock and a scripted receiver. Leases use the database's own clock.
 type rig struct {
 	*delivery.Service
 	t          *testing.T
@@ -76,7 +75,7 @@ type nobody struct{}
 
 func (nobody) Attempted(context.Context, delivery.Delivery, delivery.Attempt) {}
 
-// watched is the real store; it remembers how long each delivery was to wait after its last change.
+// watched is the real store; it records how long each delivery had to wait after its last change.
 type watched struct {
 	delivery.Store
 	mu    sync.Mutex
@@ -103,11 +102,11 @@ func start(t *testing.T) *rig {
 		t: t, db: db, endpoints: endpoints, deliveries: &watched{Store: deliveries, waits: map[string]*time.Duration{}},
 		clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), receiver: &receiver{answer: status(http.StatusOK)},
 	}
-	r.Service = delivery.NewService(delivery.Parts{
+	r.Service = &delivery.Service{
 		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Sender: r.receiver,
-		Observer: nobody{}, Clock: r.clock, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Workers: 4,
-	})
-	r.seeding = endpoint.NewService(endpoints, r.Service, r.clock)
+		Observer: nobody{}, Clock: r.clock, Log: tel.Log, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Bulkhead: delivery.NewBulkhead(4),
+	}
+	r.seeding = &endpoint.Service{Endpoints: endpoints, Deliveries: r.Service, Clock: r.clock}
 	require.NoError(t, r.OnAgentChanged(t.Context(), event.Received[events.Agent]{Data: events.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
 	return r
 }
@@ -129,7 +128,7 @@ func (r *rig) event(clientID *string) event.Received[events.Call] {
 	return received
 }
 
-// deliver hands an event in and returns its delivery.
+// deliver passes an event to the service and returns its delivery.
 func (r *rig) deliver(clientID *string) string {
 	r.t.Helper()
 	e := r.event(clientID)
@@ -147,7 +146,7 @@ func (r *rig) find(id string) delivery.Delivery {
 	return d
 }
 
-// doJob does the current job of a delivery.
+// doJob runs the current job of a delivery.
 func (r *rig) doJob(id string) delivery.Delivery {
 	r.t.Helper()
 	require.NoError(r.t, r.Attempt(r.t.Context(), id, r.find(id).Epoch))
@@ -160,12 +159,13 @@ func (r *rig) answers(with func(context.Context) delivery.Answer) {
 	r.receiver.answer = with
 }
 
-// jobs are the epochs of the jobs of a delivery, in the order they were inserted.
+// jobs returns the epochs of the jobs of a delivery, in the order in which they were inserted.
 func (r *rig) jobs(id string) []int64 {
 	return query[int64](r, `select (args->>'epoch')::bigint from river_job where args->>'id' = $1 order by id`, id)
 }
 
-// wait is how long a delivery was to wait after its last change. The row and the newest job agree about when it is due.
+// wait returns how long a delivery had to wait after its last change. It requires that the row and the newest job are due at
+// the same time.
 func (r *rig) wait(id string) time.Duration {
 	r.t.Helper()
 	require.Equal(r.t, []bool{true}, query[bool](r, `
@@ -175,7 +175,7 @@ func (r *rig) wait(id string) time.Duration {
 	return *r.deliveries.waits[id]
 }
 
-// expire lets the lease of a delivery have ended a moment ago.
+// expire makes the lease of a delivery expire a moment ago.
 func (r *rig) expire(id string) {
 	r.t.Helper()
 	_, err := r.db.Pool().Exec(r.t.Context(), `update deliveries set lease_until = now() - interval '1 millisecond' where id = $1 and lease_holder is not null`, id)
@@ -289,6 +289,33 @@ func TestADeliveryWhoseEndpointIsDisabledMeanwhileIsHeld(t *testing.T) {
 	require.Empty(t, r.receiver.got)
 }
 
+// The endpoint was read before it was enabled, and the delivery is held after its deliveries were resumed.
+func TestADeliveryThatIsHeldTooLateIsResumed(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	id := r.deliver(nil)
+	_, err := r.db.Pool().Exec(t.Context(), `update deliveries set status = 'held', reason = 'endpoint_gone', next_attempt_at = null`)
+	require.NoError(t, err)
+	require.NoError(t, r.Rescue(t.Context()))
+	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
+}
+
+func TestADeliveryWhoseEventCannotBeReadIsDead(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	id := r.deliver(nil)
+	_, err := r.db.Pool().Exec(t.Context(), `update deliveries set data = '[]'`)
+	require.NoError(t, err)
+	d := r.doJob(id)
+	require.Equal(t, delivery.Dead, d.Status)
+	require.Equal(t, "payload_invalid", *d.Reason)
+	require.Nil(t, d.NextAttemptAt)
+	require.Equal(t, []string{"webhook.dead"}, r.events())
+	require.Empty(t, r.receiver.got)
+}
+
 func TestAnUnsetURLHoldsAndASetOneResumes(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -336,7 +363,7 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id := r.deliver(nil)
 	crashed := make(chan struct{})
-	// The process dies while it sends: nothing after the send happens any more.
+	// The process dies while it sends: nothing after the send happens.
 	sending := make(chan struct{})
 	r.answers(func(ctx context.Context) delivery.Answer {
 		close(sending)
@@ -347,7 +374,7 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	old.Go(func() { _ = r.Attempt(context.WithoutCancel(t.Context()), id, 1) })
 	<-sending
 	require.NoError(t, r.Rescue(t.Context()))
-	require.Equal(t, "test/1", *r.find(id).Holder, "a lease that has not expired is not taken away")
+	require.Equal(t, "test/1", *r.find(id).Holder, "a lease that has not expired is not revoked")
 	require.Equal(t, []int64{1}, r.jobs(id))
 
 	r.expire(id)
@@ -366,7 +393,7 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	close(crashed) // the old worker was only stopped: its late result is refused
 	old.Wait()
 	after := r.find(id)
-	d.NextAttemptIn, after.NextAttemptIn = nil, nil // time goes on
+	d.NextAttemptIn, after.NextAttemptIn = nil, nil // these change with time
 	require.Equal(t, d, after)
 	require.Empty(t, r.events())
 }

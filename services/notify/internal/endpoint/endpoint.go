@@ -1,5 +1,5 @@
-// Package endpoint owns where webhooks go: the receivers, which events each wants, and whether it is enabled. It refuses to show
-// a URL or a secret: whoever has one can send events in our name.
+// Package endpoint owns the receivers of webhooks: their URLs, which events each wants, and whether it is enabled. It refuses
+// to show a URL or a secret: with one, anyone can send events in our name.
 package endpoint
 
 import (
@@ -19,7 +19,7 @@ const (
 	Standard Profile = "standard"
 )
 
-// Origin is who made an endpoint.
+// Origin says who created an endpoint.
 type Origin string
 
 // The origins. There is at most one endpoint from the environment.
@@ -28,9 +28,9 @@ const (
 	API         Origin = "api"
 )
 
-// Why an endpoint is disabled.
+// The reasons why an endpoint is disabled.
 const (
-	Gone          = "gone"           // it answered 410
+	Gone          = "gone"           // it responded with 410
 	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is no longer set
 )
 
@@ -41,7 +41,7 @@ const Everything = "*"
 type Endpoint struct {
 	ID             string
 	URL            string   // its path is a secret: never logged, never shown
-	Secrets        []string // newest first; every one of them signs
+	Secrets        []string // newest first; each of them signs
 	Events         []string // types, or Everything
 	Profile        Profile
 	Enabled        bool
@@ -51,12 +51,12 @@ type Endpoint struct {
 	UpdatedAt      time.Time
 }
 
-// Wants reports whether an event of that type is to be delivered here.
+// Wants reports whether events of that type are delivered to the endpoint.
 func (e Endpoint) Wants(event string) bool {
 	return e.Enabled && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
 }
 
-// Disable stops deliveries to the endpoint. One that is already disabled keeps its reason.
+// Disable disables the endpoint. One that is already disabled retains its reason.
 func (e *Endpoint) Disable(reason string, now time.Time) {
 	if !e.Enabled {
 		return
@@ -71,8 +71,8 @@ func fromEnvironment(url, secret string, now time.Time) Endpoint {
 	}
 }
 
-// configure sets the environment's URL and secret. A new URL is a new receiver and enables the endpoint; a receiver that answered
-// 410 stays disabled.
+// configure sets the environment's URL and secret. A new URL is a new receiver and enables the endpoint; a receiver that
+// responded with 410 remains disabled.
 func (e *Endpoint) configure(url, secret string, now time.Time) {
 	moved := e.URL != url
 	returned := e.DisabledReason != nil && *e.DisabledReason == NotConfigured

@@ -10,9 +10,9 @@ import (
 
 // Store stores endpoints. One that does not exist is the fault NotFound.
 type Store interface {
-	// Create does nothing for a second endpoint from the environment: replicas that start together have the same one.
+	// Create ignores a second endpoint from the environment: replicas that start concurrently have the same one.
 	Create(ctx context.Context, e Endpoint) error
-	// List is all endpoints, oldest first. There are few.
+	// List returns all endpoints, oldest first. There are few.
 	List(ctx context.Context) ([]Endpoint, error)
 	// Change lets fn change the endpoint under a lock, and saves it.
 	Change(ctx context.Context, id string, fn func(*Endpoint) error) (Endpoint, error)
@@ -20,28 +20,23 @@ type Store interface {
 
 // Deliveries are the deliveries to an endpoint.
 type Deliveries interface {
-	// Hold stops the open ones.
+	// Hold holds the open ones.
 	Hold(ctx context.Context, endpointID, reason string) error
-	// Resume sends the held ones. It is safe to repeat.
+	// Resume resumes the held ones. It is idempotent.
 	Resume(ctx context.Context, endpointID string) error
 }
 
 // Service manages the endpoint of the environment.
 type Service struct {
-	endpoints  Store
-	deliveries Deliveries
-	clock      clock.Clock
+	Endpoints  Store
+	Deliveries Deliveries
+	Clock      clock.Clock
 }
 
-// NewService makes the service.
-func NewService(endpoints Store, deliveries Deliveries, c clock.Clock) *Service {
-	return &Service{endpoints, deliveries, c}
-}
-
-// Seed makes, updates or disables the endpoint of the environment, as long as nobody has made one with the API. An empty URL
-// is none. It returns how many endpoints are enabled then.
+// Seed creates, updates or disables the endpoint of the environment, unless one was created with the API. An empty URL means
+// none. It returns how many endpoints are enabled afterwards.
 func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, err error) {
-	all, err := s.endpoints.List(ctx)
+	all, err := s.Endpoints.List(ctx)
 	if err != nil {
 		return 0, err
 	}
@@ -49,7 +44,7 @@ func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, er
 		if err := s.apply(ctx, all, url, secret); err != nil {
 			return 0, fmt.Errorf("apply the endpoint of the environment: %w", err)
 		}
-		if all, err = s.endpoints.List(ctx); err != nil {
+		if all, err = s.Endpoints.List(ctx); err != nil {
 			return 0, err
 		}
 	}
@@ -61,16 +56,16 @@ func (s *Service) Seed(ctx context.Context, url, secret string) (enabled int, er
 	return enabled, nil
 }
 
-// apply makes the endpoint of the environment what the environment says; existing is that endpoint or empty.
+// apply configures the endpoint of the environment from the environment; existing is that endpoint or empty.
 func (s *Service) apply(ctx context.Context, existing []Endpoint, url, secret string) error {
-	now := s.clock.Now()
+	now := s.Clock.Now()
 	if len(existing) == 0 {
 		if url == "" {
 			return nil
 		}
-		return s.endpoints.Create(ctx, fromEnvironment(url, secret, now))
+		return s.Endpoints.Create(ctx, fromEnvironment(url, secret, now))
 	}
-	e, err := s.endpoints.Change(ctx, existing[0].ID, func(e *Endpoint) error {
+	e, err := s.Endpoints.Change(ctx, existing[0].ID, func(e *Endpoint) error {
 		if url == "" {
 			e.Disable(NotConfigured, now)
 		} else {
@@ -82,7 +77,7 @@ func (s *Service) apply(ctx context.Context, existing []Endpoint, url, secret st
 		return err
 	}
 	if e.Enabled {
-		return s.deliveries.Resume(ctx, e.ID)
+		return s.Deliveries.Resume(ctx, e.ID)
 	}
-	return s.deliveries.Hold(ctx, e.ID, *e.DisabledReason)
+	return s.Deliveries.Hold(ctx, e.ID, *e.DisabledReason)
 }

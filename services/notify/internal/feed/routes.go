@@ -1,4 +1,4 @@
-// Package feed is the events that notify reads.
+// Package feed subscribes notify to events.
 package feed
 
 import (
@@ -9,10 +9,10 @@ import (
 
 // Routes subscribes the service.
 func Routes(c *bus.Consumer, deliveries *delivery.Service) {
-	// What is delivered.
+	// Events to deliver.
 	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted)
 	bus.On(c, deliveries.OnFollowUpScheduled, events.FollowUpScheduled)
-	// The people in its payloads.
+	// The agents and clients in the payloads.
 	bus.On(c, deliveries.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
 	bus.On(c, deliveries.OnClientChanged, events.ClientCreated, events.ClientUpdated)
 	bus.On(c, deliveries.OnClientDeleted, events.ClientDeleted)

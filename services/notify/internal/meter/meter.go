@@ -23,7 +23,7 @@ type Metrics struct {
 	oldest     *prometheus.GaugeVec
 }
 
-// New makes the metrics and registers them.
+// New registers the metrics.
 func New(tel telemetry.Set) (*Metrics, error) {
 	m := &Metrics{
 		tel: tel,

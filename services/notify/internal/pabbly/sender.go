@@ -1,6 +1,6 @@
-// Package pabbly sends webhooks: one signed POST whose answer or failure it describes. It refuses to follow redirects, to use a
-// proxy, to read an endless answer, to connect to addresses that are not on the public internet, and to send inside of a
-// database transaction.
+// Package pabbly sends webhooks: one signed POST, whose response or failure it returns. It refuses to follow redirects, to use
+// a proxy, to read an endless response, to connect to addresses outside the public internet, and to send inside a database
+// transaction.
 package pabbly
 
 import (
@@ -29,7 +29,7 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Timeout is the limit of one request, from the DNS lookup to the last byte of the answer.
+// Timeout is the limit of one request, from the DNS lookup to the last byte of the response.
 const Timeout = 15 * time.Second
 
 const (
@@ -40,7 +40,7 @@ const (
 
 // Options of a sender.
 type Options struct {
-	AllowPrivate []netip.Prefix // addresses outside the public internet that may be reached nevertheless
+	AllowPrivate []netip.Prefix // allowed addresses outside the public internet
 	Timeout      time.Duration
 	Clock        clock.Clock
 }
@@ -53,7 +53,7 @@ type Sender struct {
 	tel     telemetry.Set
 }
 
-// New makes a sender.
+// New returns a sender.
 func New(o Options, tel telemetry.Set) *Sender {
 	var v4, v6 []netip.Prefix
 	for _, p := range o.AllowPrivate {
@@ -85,8 +85,8 @@ func New(o Options, tel telemetry.Set) *Sender {
 // Close closes idle connections.
 func (s *Sender) Close() { s.client.CloseIdleConnections() }
 
-// CheckURL says what is wrong with the address of a receiver, without repeating it.
-func CheckURL(text string) error {
+// CheckReceiver says what is wrong with the address of a receiver, without repeating it.
+func CheckReceiver(text string) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
@@ -97,7 +97,7 @@ func CheckURL(text string) error {
 	return nil
 }
 
-// Send posts a message. A request that fails is an answer too; the only error is network.ErrInTransaction.
+// Send posts a message. A failed request returns an Answer too; the only error is network.ErrInTransaction.
 func (s *Sender) Send(ctx context.Context, m delivery.Message) (delivery.Answer, error) {
 	if err := network.Check(ctx); err != nil {
 		return delivery.Answer{}, err
@@ -125,7 +125,7 @@ func (s *Sender) post(ctx context.Context, m delivery.Message) (a delivery.Answe
 	}
 	defer func() { _ = res.Body.Close() }()
 	a.StatusCode, a.RetryAfter = &res.StatusCode, s.retryAfter(res)
-	// The status alone decides: a body that is cut or endless changes nothing.
+	// Only the status counts: a truncated or endless body changes nothing.
 	read, _ := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
 	a.Excerpt = excerpt(read)
 	return a
@@ -144,7 +144,7 @@ func (s *Sender) request(ctx context.Context, m delivery.Message) (*http.Request
 	return req, sign(h, m.Secrets, m.EventID, s.clock.Now(), m.Body)
 }
 
-// retryAfter is how long a 429 or 503 asks to wait, in seconds or until a date (RFC 9110, 10.2.3); 0 when it does not.
+// retryAfter returns the wait that a 429 or 503 requests, in seconds or until a date (RFC 9110, 10.2.3); 0 if none.
 func (s *Sender) retryAfter(res *http.Response) time.Duration {
 	if res.StatusCode != http.StatusTooManyRequests && res.StatusCode != http.StatusServiceUnavailable {
 		return 0
@@ -159,7 +159,7 @@ func (s *Sender) retryAfter(res *http.Response) time.Duration {
 	return 0
 }
 
-// failureCode is the code of a failure by how far the request got. The error itself contains the URL, so it is not logged.
+// failureCode returns the code of a failure by how far the request got. The error itself contains the URL, so it is not logged.
 func failureCode(err error) string {
 	var dns *net.DNSError
 	var op *net.OpError
@@ -185,7 +185,7 @@ func failureCode(err error) string {
 
 func failed(problem string) delivery.Answer { return delivery.Answer{Error: &problem} }
 
-// excerpt is the beginning of an answer as text that PostgreSQL accepts.
+// excerpt returns the beginning of a response as text that PostgreSQL accepts.
 func excerpt(body []byte) string {
 	return strings.ReplaceAll(strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), ""), "\x00", "")
 }

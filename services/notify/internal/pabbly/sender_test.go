@@ -36,7 +36,7 @@ var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 const body = `{"event":"transcription.completed"}`
 
-// timeout is that of a sender in a test whose subject is no timeout.
+// timeout is the sender's timeout in tests that do not test timeouts.
 const timeout = time.Minute
 
 func sender(t *testing.T, timeout time.Duration, allow ...netip.Prefix) *pabbly.Sender {
@@ -53,7 +53,7 @@ func message(url string, secrets ...string) delivery.Message {
 	return delivery.Message{URL: url, Secrets: secrets, Event: "transcription.completed", EventID: "019abc11-0000-7000-8000-00000000000e", Body: []byte(body)}
 }
 
-// send sends a message outside of a transaction, which is always answered.
+// send sends a message outside a transaction, which always returns an Answer.
 func send(t *testing.T, s *pabbly.Sender, ctx context.Context, m delivery.Message) delivery.Answer {
 	t.Helper()
 	a, err := s.Send(ctx, m)
@@ -118,12 +118,12 @@ func TestWhatReceiversDo(t *testing.T) {
 	hang := func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
 	timeouts := map[string]time.Duration{
 		"hang":        300 * time.Millisecond,
-		"slow answer": 5 * time.Second, // far more than its header takes on a busy machine
+		"slow answer": 5 * time.Second, // far more than sending its header takes on a busy machine
 	}
 	for name, tt := range map[string]struct {
 		handler    http.HandlerFunc
 		status     int    // 0 for none
-		problem    string // empty for an answer
+		problem    string // empty for a response
 		retryAfter time.Duration
 	}{
 		"204":                   {write(204, "", ""), 204, "", 0},
@@ -164,7 +164,7 @@ func TestWhatReceiversDo(t *testing.T) {
 			t.Parallel()
 			mux := http.NewServeMux()
 			mux.HandleFunc("/hook", func(w http.ResponseWriter, r *http.Request) {
-				_, _ = io.Copy(io.Discard, r.Body) // only then does a server notice that the client has left
+				_, _ = io.Copy(io.Discard, r.Body) // only then does a server detect that the client has disconnected
 				tt.handler(w, r)
 			})
 			mux.HandleFunc("/followed", func(http.ResponseWriter, *http.Request) { followed.Store(true) })
@@ -256,7 +256,7 @@ func TestCertificatesAreVerified(t *testing.T) {
 	require.Equal(t, "tls", *send(t, sender(t, timeout, loopback...), t.Context(), message(srv.URL)).Error)
 }
 
-func TestNobodyListens(t *testing.T) {
+func TestConnectionRefused(t *testing.T) {
 	t.Parallel()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -306,11 +306,11 @@ func TestWithoutAGoodSecretNothingIsSent(t *testing.T) {
 	require.NoError(t, pabbly.CheckSecret("any text"))
 }
 
-func TestCheckURL(t *testing.T) {
+func TestCheckReceiver(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, pabbly.CheckURL("https://connect.pabbly.com/workflow/sendwebhookdata/abc"))
+	require.NoError(t, pabbly.CheckReceiver("https://connect.pabbly.com/workflow/sendwebhookdata/abc"))
 	for _, url := range []string{"", "connect.pabbly.com/x", "ftp://x/y", "https://user:password@x/y", "https://user@x/y", "http:///x", "http://%zz"} {
-		err := pabbly.CheckURL(url)
+		err := pabbly.CheckReceiver(url)
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "password@")
 	}

@@ -17,14 +17,14 @@ import (
 
 const secretPrefix = "whsec_"
 
-// CheckSecret says what is wrong with a webhook secret. The library would sign with an empty one.
+// CheckSecret validates a webhook secret. The library would sign with an empty one.
 func CheckSecret(secret string) error {
 	_, err := standardKey(secret)
 	return err
 }
 
-// standardKey is the key of a secret by Standard Webhooks: the base64 after whsec_, decoded, or the bytes of a secret in any other
-// form.
+// standardKey returns the key of a secret as Standard Webhooks defines it: the decoded base64 after whsec_, or the bytes of a
+// secret in any other form.
 func standardKey(secret string) ([]byte, error) {
 	if secret == "" {
 		return nil, errors.New("is empty")
@@ -40,8 +40,8 @@ func standardKey(secret string) ([]byte, error) {
 	return key, nil
 }
 
-// sign adds both signatures of the exact body. X-Pabbly-Signature is the hex HMAC-SHA256 under the bytes of the newest secret
-// as it is written; webhook-signature has one signature per secret, as Standard Webhooks describes for a rotation.
+// sign adds both signatures of the exact body. X-Pabbly-Signature is the hex HMAC-SHA256 with the newest secret's text as key;
+// webhook-signature has one signature per secret, as Standard Webhooks requires during a rotation.
 func sign(h http.Header, secrets []string, id string, at time.Time, body []byte) error {
 	if len(secrets) == 0 {
 		return errors.New("there is no secret to sign with")

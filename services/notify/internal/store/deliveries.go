@@ -17,10 +17,10 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Attempt is the kind of the job that makes the next attempt of a delivery.
+// Attempt is the kind of the jobs that make the next attempt of a delivery.
 const Attempt job.Kind = "notify.attempt"
 
-// deliveries is the tables deliveries and attempts, a delivery.Store and delivery.Jobs.
+// deliveries implements delivery.Store and delivery.Jobs on the tables deliveries and attempts.
 type deliveries struct {
 	*table.Table[delivery.Delivery]
 	listed   *table.Table[delivery.Delivery] // without the columns that a list does not show
@@ -35,7 +35,7 @@ type attemptRow struct {
 	delivery.Attempt
 }
 
-// Deliveries makes the store of deliveries. Attempt must be handled before the first delivery is created or changed.
+// Deliveries returns the store of deliveries. Attempt must be handled before the first delivery is created or changed.
 func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) *deliveries {
 	type d = delivery.Delivery
 	type a = attemptRow
@@ -47,7 +47,7 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Se
 				table.Fixed("id", &d.ID), table.Fixed("endpoint_id", &d.EndpointID), table.Fixed("event", &d.Event),
 				table.Fixed("event_id", &d.EventID), table.Fixed("event_time", &d.EventTime), table.Fixed("call_id", &d.CallID),
 				table.Col("status", &d.Status), table.Col("reason", &d.Reason),
-				// What is due is written by the database's clock and shown as the time that this gave.
+				// The due time is written by the database's clock, and read as the time that resulted.
 				table.Remaining("next_attempt_at", &d.NextAttemptIn), table.Joined("next_attempt_at", &d.NextAttemptAt),
 				table.Col("lease_epoch", &d.Epoch), table.Col("lease_holder", &d.Holder), table.Remaining("lease_until", &d.Left),
 				table.Col("attempts", &d.Attempts), table.Col("failures", &d.Failures), table.Fixed("created_at", &d.CreatedAt),
@@ -78,7 +78,7 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Se
 	return s
 }
 
-// save writes the attempts that a change added and inserts the job that it asks for.
+// save writes the attempts that a change added and inserts the job that it requests.
 func (s *deliveries) save(ctx context.Context, _, d *delivery.Delivery) error {
 	for _, a := range d.Log {
 		if _, err := s.attempts.Create(ctx, &attemptRow{d.ID, a}, ""); err != nil {
@@ -88,8 +88,7 @@ func (s *deliveries) save(ctx context.Context, _, d *delivery.Delivery) error {
 	return s.jobs.Insert(ctx, Attempt, d.ID, d.Lease)
 }
 
-// Create writes deliveries; one for an event and endpoint that has one already is left out. Their attempts belong to the trace of
-// ctx.
+// Create writes deliveries. It ignores one whose event and endpoint already have one. Their attempts belong to the trace of ctx.
 func (s *deliveries) Create(ctx context.Context, created ...delivery.Delivery) error {
 	trace := s.tel.Inject(ctx)
 	return s.db.InTx(ctx, func(ctx context.Context) error {
@@ -134,7 +133,7 @@ func (s *deliveries) List(ctx context.Context, f delivery.Filter) (page.Of[deliv
 	return s.listed.List(ctx, w, f.Request)
 }
 
-// changeLimit is how many deliveries one transaction changes, so that none holds locks for long.
+// changeLimit is the maximum number of deliveries that one transaction changes, so that none holds locks for long.
 const changeLimit = 200
 
 // ChangeEach changes the selected deliveries, in as many transactions as it takes.
@@ -158,12 +157,12 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 	}
 }
 
-// abandonedLimit is more jobs than the workers of a process that died may have fetched.
+// abandonedLimit is more than the number of jobs that the workers of a dead process may have fetched.
 const abandonedLimit = 1000
 
-// ListAbandoned lists jobs that a process fetched a while ago.
+// ListAbandoned lists jobs that a process fetched a while ago and never began.
 func (s *deliveries) ListAbandoned(ctx context.Context) ([]delivery.Abandoned, error) {
-	found, err := s.jobs.Abandoned(ctx, Attempt, abandonedLimit)
+	found, err := s.jobs.Abandoned(ctx, Attempt, "deliveries", abandonedLimit)
 	if err != nil {
 		return nil, err
 	}

@@ -13,21 +13,20 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// endpoints is the table endpoints, an endpoint.Store and delivery.Endpoints.
+// endpoints implements endpoint.Store and delivery.Endpoints on the table endpoints.
 type endpoints struct {
 	table *table.Table[endpointRow]
 	box   *seal.Box
 }
 
-// endpointRow is an endpoint as it is stored: its URL and secrets are sealed, and the endpoint itself has neither until they
-// are opened.
+// endpointRow is an endpoint as it is stored: its URL and secrets are sealed, and the endpoint has neither until they are opened.
 type endpointRow struct {
 	endpoint.Endpoint
 	url     []byte
 	secrets []byte // a JSON array, newest first
 }
 
-// Endpoints makes the store of endpoints.
+// Endpoints returns the store of endpoints.
 func Endpoints(db *pg.DB, box *seal.Box) *endpoints {
 	type row = endpointRow
 	return &endpoints{box: box, table: table.New(db, nil, table.Spec[row]{
@@ -47,7 +46,7 @@ func Endpoints(db *pg.DB, box *seal.Box) *endpoints {
 	})}
 }
 
-// Create writes an endpoint, unless it is a second one from the environment.
+// Create writes an endpoint. It ignores a second one from the environment.
 func (s *endpoints) Create(ctx context.Context, e endpoint.Endpoint) error {
 	r := endpointRow{Endpoint: e}
 	if err := s.seal(&r); err != nil {
@@ -96,7 +95,7 @@ func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.End
 	return r.Endpoint, err
 }
 
-// place is where a sealed column of an endpoint belongs.
+// place names a sealed column of an endpoint, to which its ciphertext is bound.
 func place(id, column string) string { return "endpoints/" + id + "/" + column }
 
 func (s *endpoints) seal(r *endpointRow) error {

@@ -1,5 +1,5 @@
-// Package store stores endpoints, deliveries and the copies of agents and clients in PostgreSQL. Nothing here decides anything:
-// a change, its events and its job are one transaction, and what they are comes from the domain.
+// Package store stores endpoints, deliveries and the copies of agents and clients in PostgreSQL. It has no business rules: the
+// domain decides what changes. A change, its events and its job are one transaction.
 package store
 
 import (
@@ -9,10 +9,10 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/store/migrations"
 )
 
-// Migrations makes the tables of notify.
+// Migrations returns the migrations of notify.
 func Migrations() pg.Migrations { return pg.Migrations{Name: "notify", FS: migrations.Files} }
 
-// Agents is the table agents, copies of what auth owns.
+// Agents is the table agents: copies of the agents that auth owns.
 func Agents(db *pg.DB) *table.Copies[delivery.Agent] {
 	type agent = delivery.Agent
 	return table.NewCopies(db, "agents", func(a *agent) table.Columns {
@@ -22,7 +22,7 @@ func Agents(db *pg.DB) *table.Copies[delivery.Agent] {
 	})
 }
 
-// Clients is the table clients, copies of what crm owns.
+// Clients is the table clients: copies of the clients that crm owns.
 func Clients(db *pg.DB) *table.Copies[delivery.Client] {
 	type client = delivery.Client
 	return table.NewCopies(db, "clients", func(c *client) table.Columns {

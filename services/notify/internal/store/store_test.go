@@ -124,14 +124,14 @@ func (s stores) begin(id string) {
 	require.NoError(s.t, s.change(id, func(d *delivery.Delivery) error { return d.Begin(d.Epoch, "worker", ttl) }))
 }
 
-// expire lets the lease of a delivery have ended that long ago.
+// expire makes the lease of a delivery expire that long ago.
 func (s stores) expire(id string, ago time.Duration) {
 	s.t.Helper()
 	_, err := s.db.Pool().Exec(s.t.Context(), `update deliveries set lease_until = now() - $2::interval where id = $1`, id, ago)
 	require.NoError(s.t, err)
 }
 
-// jobs are the epochs of the jobs of a delivery, in the order they were inserted.
+// jobs returns the epochs of the jobs of a delivery, in the order in which they were inserted.
 func (s stores) jobs(id string) []int64 {
 	s.t.Helper()
 	return pgtest.Column[int64](s.t, s.db, `select (args->>'epoch')::bigint from river_job where kind = 'notify.attempt' and args->>'id' = $1 order by id`, id)
@@ -146,10 +146,10 @@ func delivered(d delivery.Delivery) event.Event {
 	return events.WebhookDelivered.New(at(0), events.Delivery{DeliveryID: d.ID})
 }
 
-// computed are the fields that the database makes or that are not stored.
+// computed are the fields that the database computes or that are not stored.
 var computed = cmpopts.IgnoreFields(delivery.Delivery{}, "NextAttemptAt", "NextAttemptIn", "Job", "Left")
 
-func TestADeliveryIsStoredWholeWithItsAttempts(t *testing.T) {
+func TestAllFieldsOfADeliveryAreStoredWithItsAttempts(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	want := s.create()
@@ -269,7 +269,7 @@ func TestAChangeItsEventsAttemptsAndJobAreOneTransaction(t *testing.T) {
 	require.Equal(t, []string{"webhook.delivered"}, pgtest.Column[string](t, s.db, `select type from outbox`))
 	require.Equal(t, []int64{1, got.Epoch}, s.jobs(d.ID))
 
-	// An attempt that is there already makes the whole change fail.
+	// An attempt that exists already makes the whole change fail.
 	s.begin(d.ID)
 	before = s.find(d.ID)
 	_, err := s.deliveries.Change(t.Context(), d.ID, func(d *delivery.Delivery) ([]event.Event, error) {
@@ -349,7 +349,7 @@ func TestTwoWorkersRaceForOneDelivery(t *testing.T) {
 	require.Equal(t, winner, *s.find(d.ID).Holder)
 }
 
-// sweep changes each delivery of a selection and returns their ids in that order.
+// sweep changes each delivery of a selection and returns their ids in order.
 func (s stores) sweep(sel delivery.Selection, fn func(*delivery.Delivery)) (ids []string) {
 	s.t.Helper()
 	require.NoError(s.t, s.deliveries.ChangeEach(s.t.Context(), sel, func(d *delivery.Delivery) {
@@ -376,7 +376,7 @@ func TestExpiredLeasesAreReclaimedOldestFirst(t *testing.T) {
 	require.Empty(t, s.sweep(expired, reclaim), "once")
 	require.Equal(t, []int64{1, 3}, s.jobs(oldest.ID))
 	require.Nil(t, s.find(oldest.ID).Holder)
-	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not taken away")
+	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not revoked")
 	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
 }
 
@@ -396,7 +396,7 @@ func TestChangeEachChangesWhatIsSelected(t *testing.T) {
 	require.Len(t, s.jobs(held.ID), 2)
 }
 
-func TestChangeEachGoesOnToTheEnd(t *testing.T) {
+func TestChangeEachChangesAllMatchingDeliveries(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	var all []delivery.Delivery
@@ -410,7 +410,7 @@ func TestChangeEachGoesOnToTheEnd(t *testing.T) {
 	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'held'`))
 }
 
-func TestChangeEachLeavesOutWhatSomebodyElseIsChanging(t *testing.T) {
+func TestChangeEachSkipsLockedDeliveries(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	locked, free := s.create(), s.create()
@@ -444,7 +444,7 @@ func TestAbandonedJobsAreListed(t *testing.T) {
 	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
 }
 
-// list walks a list by its cursors.
+// list reads all pages of a list by its cursors.
 func (s stores) list(f delivery.Filter) (ids []string) {
 	s.t.Helper()
 	for {
@@ -547,7 +547,7 @@ func TestTheBacklogIsCounted(t *testing.T) {
 	require.InDelta(t, time.Hour.Seconds(), backlog[0].Oldest.Seconds(), 600)
 }
 
-func TestAnEndpointIsStoredWhole(t *testing.T) {
+func TestAllFieldsOfAnEndpointAreStored(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	e := newEndpoint(endpoint.Environment)

@@ -1,4 +1,4 @@
-// Package web is the HTTP API of notify. Every route is for admins: the contract says so.
+// Package web is the HTTP API of notify. Every route is for admins, as the contract says.
 package web
 
 import (
@@ -6,9 +6,9 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
-// Routes is the API on one screen. The service does not start when it differs from the contract in api/notify.yaml.
+// Routes registers all operations of the API. The service does not start when it differs from the contract in api/notify.yaml.
 func Routes(r *rpc.Router, deliveries *delivery.Service) {
-	// Every change of a delivery raises the epoch of its lease.
+	// Every change of a delivery increases the epoch of its lease.
 	version := rpc.Version(func(d delivery.Detail) int64 { return d.Epoch })
 	rpc.Handle(r, "GET /webhooks/deliveries", "notify.list_deliveries", deliveries.List, rpc.View(viewDelivery))
 	rpc.Handle(r, "GET /webhooks/deliveries/{id}", "notify.get_delivery", deliveries.Get, rpc.View(viewDetail), version)

@@ -1,5 +1,5 @@
-// Command release-contract stores the current HTTP contract as the released one, which later changes are compared with. Run it from
-// the root of the repository when VERSION is released.
+// Command release-contract makes the current HTTP contract the one with which later changes are compared. Run it when VERSION
+// is released, from the root of the repository.
 package main
 
 import (
@@ -31,12 +31,12 @@ func release() error {
 		return err
 	}
 	var out bytes.Buffer
-	if err := json.Indent(&out, merged, "", "  "); err != nil { // indented, so that reviewers can read what a release changes
+	if err := json.Indent(&out, merged, "", "  "); err != nil { // for a reviewer of the release's changes
 		return fmt.Errorf("indent the contract: %w", err)
 	}
 	out.WriteByte('\n')
 	if err := os.WriteFile(file, out.Bytes(), 0o644); err != nil {
-		return fmt.Errorf("write the contract: %w", err)
+		return fmt.Errorf("keep the contract: %w", err)
 	}
 	return nil
 }

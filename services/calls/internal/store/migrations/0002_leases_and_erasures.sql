@@ -7,6 +7,7 @@ alter table calls add column lease_holder text;
 update calls set lease_holder = 'unknown' where lease_held;
 update calls set lease_until = null where not lease_held;
 alter table calls drop column lease_held;
+alter table calls add check ((lease_holder is null) = (lease_until is null));
 drop index calls_leases;
 create index calls_leases on calls (lease_until) where lease_until is not null;
 
