@@ -22,7 +22,7 @@ const (
 	// stopTimeout is how long a process may take to stop. On an idle machine it takes 10 s at most.
 	stopTimeout = 2 * time.Minute
 	// commandTimeout is how long a program may run that ends by itself. The longest is a demo, which transcribes without a network.
-	commandTimeout = 20 * time.Minute
+	commandTimeout = 30 * time.Minute
 )
 
 // process is one running program. On Linux it dies with the test binary, however that ends; the launching test must stop it in

@@ -31,11 +31,12 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/convoflow/convoflow/libs/run"
 )
 
 const (
 	superuser      = "postgres"
-	lockName       = "lock"
 	maxConnections = 200
 	// cannotConnectNow is the SQLSTATE of a server that is still starting.
 	cannotConnectNow = "57P03"
@@ -64,7 +65,7 @@ type Options struct {
 type Server struct {
 	port     int
 	password string
-	lock     *os.File
+	unlock   func()
 	process  *os.Process
 	stopping chan struct{} // buffered: holds one token once Stop was called
 	done     chan struct{}
@@ -86,19 +87,19 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := acc.mkdir(dir); err != nil {
 		return nil, err
 	}
-	lock, err := lockDir(dir)
+	unlock, err := run.LockDir(dir)
 	if err != nil {
 		return nil, err
 	}
-	s, err := start(ctx, o, dir, acc, lock)
+	s, err := start(ctx, o, dir, acc, unlock)
 	if err != nil {
-		unlock(lock)
+		unlock()
 		return nil, fmt.Errorf("start postgres in %s: %w", dir, err)
 	}
 	return s, nil
 }
 
-func start(ctx context.Context, o Options, dir string, acc account, lock *os.File) (*Server, error) {
+func start(ctx context.Context, o Options, dir string, acc account, unlock func()) (*Server, error) {
 	data := filepath.Join(dir, "data")
 	bin, err := findBinaries(ctx, o.Bin, dataVersion(data))
 	if err != nil {
@@ -115,7 +116,7 @@ func start(ctx context.Context, o Options, dir string, acc account, lock *os.Fil
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{port: port, password: password, lock: lock, stopping: make(chan struct{}, 1), done: make(chan struct{})}
+	s := &Server{port: port, password: password, unlock: unlock, stopping: make(chan struct{}, 1), done: make(chan struct{})}
 	logFile := filepath.Join(dir, "postgres.log")
 	if err := s.launch(acc.command(context.WithoutCancel(ctx), filepath.Join(bin, "postgres"), serverArgs(data, port, o.Fast)...), logFile); err != nil {
 		return nil, err
@@ -184,7 +185,7 @@ func (s *Server) exited(err error) {
 			s.err = fmt.Errorf("postgres exited unexpectedly: %w", err)
 		}
 	}
-	unlock(s.lock)
+	s.unlock()
 	close(s.done)
 }
 
@@ -306,25 +307,6 @@ func dataVersion(data string) string {
 		return ""
 	}
 	return strings.TrimSpace(string(v))
-}
-
-// lockDir ensures that only one process uses dir. The kernel releases the lock when the process dies.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of %s: %w", dir, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s is used by another running process: stop it or choose another directory", dir)
-	}
-	return f, nil
-}
-
-// unlock releases the lock. Closing alone would not, while a child process that is being started still has a copy of the descriptor.
-func unlock(lock *os.File) {
-	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
-	_ = lock.Close()
 }
 
 // stopStale stops a server on data that a killed process left running. The caller holds the lock, so no process uses it.

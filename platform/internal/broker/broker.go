@@ -15,9 +15,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/convoflow/convoflow/libs/run"
 )
 
 // settings keep every record forever. Retention and compaction are not crash-safe in kfake: compaction deletes old segments
@@ -43,7 +44,7 @@ type Options struct {
 type Broker struct {
 	cluster *kfake.Cluster
 	addr    string
-	lock    *os.File
+	unlock  func()
 }
 
 // Start starts a broker on the data in o.Dir. Clients must create topics; they are not created on first use.
@@ -51,12 +52,12 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the broker's directory: %w", err)
 	}
-	lock, err := lockDir(o.Dir)
+	unlock, err := run.LockDir(o.Dir)
 	if err != nil {
 		return nil, err
 	}
 	if err := os.Remove(filepath.Join(o.Dir, sessionFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		unlock(lock)
+		unlock()
 		return nil, fmt.Errorf("remove the consumer sessions of the last run: %w", err)
 	}
 	cluster, err := kfake.NewCluster(
@@ -69,10 +70,10 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		kfake.WithLogger(logger{ctx: context.WithoutCancel(ctx), log: o.Log}),
 	)
 	if err != nil {
-		unlock(lock)
+		unlock()
 		return nil, fmt.Errorf("start the broker on %s: %w", o.Dir, err)
 	}
-	return &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0], lock: lock}, nil
+	return &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0], unlock: unlock}, nil
 }
 
 // Addr returns the broker's address, host:port.
@@ -85,7 +86,7 @@ func (b *Broker) Close(ctx context.Context) error {
 	go func() {
 		defer close(closed)
 		b.cluster.Close()
-		unlock(b.lock)
+		b.unlock()
 	}()
 	select {
 	case <-closed:
@@ -93,25 +94,6 @@ func (b *Broker) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		return fmt.Errorf("close the broker: %w", ctx.Err())
 	}
-}
-
-// lockDir ensures that only one process uses dir. The kernel releases the lock when the process dies.
-func lockDir(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, fmt.Errorf("open the lock of %s: %w", dir, err)
-	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		_ = f.Close()
-		return nil, fmt.Errorf("%s is used by another running process: stop it or choose another directory", dir)
-	}
-	return f, nil
-}
-
-// unlock releases the lock. Closing alone would not, while a child process that is being started still has a copy of the descriptor.
-func unlock(lock *os.File) {
-	_ = syscall.Flock(int(lock.Fd()), syscall.LOCK_UN)
-	_ = lock.Close()
 }
 
 // logger forwards kfake's log, which never contains records.

@@ -19,12 +19,10 @@ import (
 )
 
 const (
-	pollInterval = 500 * time.Millisecond
-	// The timeouts are for a busy machine. On an idle one, the 39 s of the recording are transcribed faster than real time, and the
-	// rest takes a second or two. The demo prints its progress and stops on Ctrl-C.
-	callTimeout    = 15 * time.Minute
-	webhookTimeout = 2 * time.Minute
-	readyTimeout   = 2 * time.Minute
+	pollInterval   = 500 * time.Millisecond
+	callTimeout    = 20 * time.Minute // a busy machine transcribes the 39 s slower than real time; progress is shown meanwhile
+	webhookTimeout = 5 * time.Minute
+	readyTimeout   = 5 * time.Minute
 )
 
 // demo is one run of the demo.
