@@ -22,14 +22,14 @@ import (
 )
 
 const (
-	accountCount   = 64 // each costs a hash to register
-	loginsPerCore  = 8  // at once: two hash, the others are before or after it, or wait
+	accountCount   = 64 // registering one computes a hash
+	loginsPerCore  = 8  // concurrent: two compute hashes, the others wait or do the rest of a login
 	requestTimeout = 30 * time.Second
 )
 
-// auth is the service with the PostgreSQL, broker and trace collector it needs.
+// auth is the service with its PostgreSQL, broker and trace collector.
 type auth struct {
-	outside
+	environment
 	service  *service
 	accounts []account
 	client   *http.Client
@@ -38,7 +38,7 @@ type auth struct {
 type account struct{ email, password string }
 
 func (b *bench) startAuth(ctx context.Context) (_ *auth, err error) {
-	b.say("  starting PostgreSQL, a broker and auth")
+	b.printf("  starting PostgreSQL, a broker and auth")
 	a := &auth{client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: accountCount}}}
 	defer func() {
 		if err != nil {
@@ -76,7 +76,7 @@ func (a *auth) register(ctx context.Context) error {
 	})
 }
 
-// logIn logs in for d. It counts the logins that end between two moments at which as many are under way as at any other.
+// logIn logs in for d after a warm-up. It counts the logins that end within d; some began before, and as many end after.
 func (a *auth) logIn(ctx context.Context, d time.Duration) (m report.Measure, err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
@@ -123,12 +123,12 @@ func (a *auth) logInOnce(ctx context.Context, who account) error {
 		Refresh string `json:"refresh_token"`
 	}
 	if err := json.Unmarshal(body, &tokens); err != nil || tokens.Access == "" || tokens.Refresh == "" {
-		return fmt.Errorf("a login was answered without tokens: %w", errors.Join(err, a.service.Alive()))
+		return fmt.Errorf("the response to a login has no tokens: %w", errors.Join(err, a.service.Alive()))
 	}
 	return nil
 }
 
-// concurrently calls work as often as there are logins at once, and returns the first error.
+// concurrently calls work once per concurrent login, and returns the first error.
 func (a *auth) concurrently(work func(worker, workers int) error) error {
 	workers := loginsPerCore * runtime.NumCPU()
 	failed := make(chan error, workers)
@@ -159,7 +159,7 @@ func (a *auth) post(ctx context.Context, path, contentType, body string, want in
 	defer func() { _ = response.Body.Close() }()
 	answer, err := io.ReadAll(response.Body)
 	if err == nil && response.StatusCode != want {
-		err = fmt.Errorf("POST %s was answered %d: %s", path, response.StatusCode, answer)
+		err = fmt.Errorf("POST %s returned %d: %s", path, response.StatusCode, answer)
 	}
 	return answer, err
 }

@@ -1,6 +1,6 @@
-// Package bench measures Convoflow against peers on the same machine in the same minutes. It owns the method: rounds that
-// alternate between both sides, ratios per round, their median. It refuses to judge by time: a benchmark fails only when
-// something does not work.
+// Package bench compares Convoflow with peers on the same machine at the same time. It owns the method: rounds that alternate
+// between both sides, a ratio per round, the median of the ratios. It refuses to fail because of a time: a benchmark fails only
+// when something does not work.
 package bench
 
 import (
@@ -21,19 +21,19 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// Options say what to measure.
+// Options configure a run.
 type Options struct {
-	Only    []string      // names of benchmarks; empty is all
-	Rounds  int           // of each
+	Only    []string      // names of benchmarks; empty for all
+	Rounds  int           // per benchmark
 	Length  time.Duration // of one measurement, whole seconds
-	Profile bool          // also keep CPU profiles of the gateway and the services under full load
+	Profile bool          // also store CPU profiles of the gateway and the services under full load
 	Env     []string      // settings to try, NAME=value, for the gateway and the services
 	Bin     string        // the directory of the binaries gateway, auth and crm
 	Results string        // the directory for the results
-	Commit  string        // what was built
+	Commit  string        // commit of the binaries
 }
 
-// benchmarks in the order they run.
+// benchmarks are in the order in which they run.
 var benchmarks = []struct {
 	name string
 	run  func(context.Context, *bench) ([]report.Result, error)
@@ -45,7 +45,7 @@ var benchmarks = []struct {
 	{"logins", one(logins)},
 }
 
-// one is a benchmark with one result.
+// one converts a benchmark with one result.
 func one(run func(context.Context, *bench) (report.Result, error)) func(context.Context, *bench) ([]report.Result, error) {
 	return func(ctx context.Context, b *bench) ([]report.Result, error) {
 		result, err := run(ctx, b)
@@ -53,7 +53,7 @@ func one(run func(context.Context, *bench) (report.Result, error)) func(context.
 	}
 }
 
-// Names are those of all benchmarks.
+// Names returns the names of all benchmarks.
 func Names() []string {
 	var names []string
 	for _, b := range benchmarks {
@@ -62,7 +62,7 @@ func Names() []string {
 	return names
 }
 
-// Check says what is wrong with the options.
+// Check returns what is wrong with the options.
 func (o Options) Check() error {
 	for _, name := range o.Only {
 		if !slices.Contains(Names(), name) {
@@ -70,7 +70,7 @@ func (o Options) Check() error {
 		}
 	}
 	if o.Rounds < 1 || o.Length < time.Second {
-		return fmt.Errorf("-rounds and -seconds are at least 1")
+		return fmt.Errorf("-rounds and -seconds must be at least 1")
 	}
 	return nil
 }
@@ -79,11 +79,11 @@ func (o Options) Check() error {
 type bench struct {
 	Options
 	out io.Writer
-	dir string // of everything it keeps while it runs
+	dir string // for temporary files
 	layout
 }
 
-// layout is which core does what. The side under test has one to itself.
+// layout assigns cores. The side under test has a core of its own.
 type layout struct{ test, load, upstream process.Core }
 
 func newLayout(cores int) layout {
@@ -93,7 +93,7 @@ func newLayout(cores int) layout {
 	return layout{test: 0, load: 1, upstream: process.Core(min(2, cores-1))}
 }
 
-// Run measures, writes the table to out and the results to files. What it started has ended when it returns.
+// Run runs the benchmarks, and writes a table to out and the results to files. When it returns, everything it started has stopped.
 func Run(ctx context.Context, o Options, out io.Writer) error {
 	dir, err := os.MkdirTemp("", "convoflow-bench-")
 	if err != nil {
@@ -113,20 +113,20 @@ func Run(ctx context.Context, o Options, out io.Writer) error {
 		}
 		all.Results = append(all.Results, results...)
 	}
-	b.say("")
+	b.printf("")
 	all.Table(out)
 	file, err := all.Write(o.Results)
 	if err != nil {
 		return err
 	}
-	b.say("\nMeasured in %.0f s; all rounds are in %s. Next: read docs/benchmarks.md for what the figures mean, then\n"+
-		"make bench ARGS='-profile' keeps CPU profiles that say where the time goes.", took().Seconds(), file)
+	b.printf("\nMeasured in %.0f s; all rounds are in %s. Next: docs/benchmarks.md explains the figures, and\n"+
+		"make bench ARGS='-profile' stores CPU profiles that show where the time goes.", took().Seconds(), file)
 	return nil
 }
 
-func (b *bench) say(format string, args ...any) { _, _ = fmt.Fprintf(b.out, format+"\n", args...) }
+func (b *bench) printf(format string, args ...any) { _, _ = fmt.Fprintf(b.out, format+"\n", args...) }
 
-// rounds measures round after round and sums up in the result. measure is told whether our side goes first.
+// rounds measures all rounds and returns the result with their median. measure gets whether our side runs first.
 func (b *bench) rounds(ctx context.Context, result report.Result, measure func(oursFirst bool) (report.Round, error)) (report.Result, error) {
 	var ratios []float64
 	for i := range b.Rounds {
@@ -139,14 +139,14 @@ func (b *bench) rounds(ctx context.Context, result report.Result, measure func(o
 		}
 		result.Rounds = append(result.Rounds, round)
 		ratios = append(ratios, round.Ratio)
-		b.say("  round %d of %d  Convoflow %s  peer %s %s  ratio %.2f", i+1, b.Rounds, report.Number(round.Ours.Value), report.Number(round.Peer.Value), result.Unit, round.Ratio)
+		b.printf("  round %d of %d  Convoflow %s  peer %s %s  ratio %.2f", i+1, b.Rounds, report.Number(round.Ours.Value), report.Number(round.Peer.Value), result.Unit, round.Ratio)
 	}
 	result.Ratio = report.Median(ratios)
 	return result, nil
 }
 
-// inTurn calls both, in that order or the other.
-func inTurn(oursFirst bool, ours, peer func() error) error {
+// alternate calls both, ours first if oursFirst is set.
+func alternate(oursFirst bool, ours, peer func() error) error {
 	if !oursFirst {
 		ours, peer = peer, ours
 	}
@@ -156,28 +156,28 @@ func inTurn(oursFirst bool, ours, peer func() error) error {
 	return peer()
 }
 
-// subject is whose cost is observed.
+// subject is a process whose CPU time is measured.
 type subject interface {
 	CPU() (time.Duration, error)
 	Alive() error
 }
 
-// part is one of several processes that do the work together.
+// part is one of several processes under test.
 type part struct {
 	name string
 	subject
 }
 
-// observe runs work and returns what it cost: the CPU of the subject for each request that work reports, the share of the core, or of
-// all, that was busy, and what others took of the machine. The value is requests per second.
+// observe runs work and measures it: the CPU time of the subject per request, the share of the core (or of all cores) that was
+// busy, and the CPU time of unrelated processes. The value is requests per second.
 func observe(s subject, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
 	m, err := observeParts([]part{{subject: s}}, core, work)
 	m.Parts = nil
 	return m, err
 }
 
-// observeParts is observe for several processes: it also returns the CPU of each of them, and last that of everything else the
-// benchmark runs, which is the load.
+// observeParts is observe for several processes: it also returns the CPU time of each of them, and last that of everything else
+// that the benchmark runs, which is the load.
 func observeParts(parts []part, core process.Core, work func() (requests int, took time.Duration, err error)) (report.Measure, error) {
 	before, err := readMeters(parts, core)
 	if err != nil {
@@ -205,7 +205,7 @@ func observeParts(parts []part, core process.Core, work func() (requests int, to
 	m := report.Measure{
 		Value:  float64(requests) / took.Seconds(),
 		Core:   min(1, (after.core-before.core).Seconds()/wall/float64(cores)),
-		Others: max(0, (after.machine-before.machine-(after.family-before.family)).Seconds()/wall),
+		Others: max(0, (after.machine-before.machine-(after.tree-before.tree)).Seconds()/wall),
 	}
 	each := func(cost time.Duration) float64 { return float64(cost.Microseconds()) / float64(requests) }
 	for i, p := range parts {
@@ -213,14 +213,14 @@ func observeParts(parts []part, core process.Core, work func() (requests int, to
 		m.CPU += cpu
 		m.Parts = append(m.Parts, report.Part{Name: p.name, CPU: cpu})
 	}
-	m.Parts = append(m.Parts, report.Part{Name: "load", CPU: max(0, each(after.family-before.family)-m.CPU)})
+	m.Parts = append(m.Parts, report.Part{Name: "load", CPU: max(0, each(after.tree-before.tree)-m.CPU)})
 	return m, nil
 }
 
-// meters are CPU times: of each part, of everything this benchmark runs, of a core and of all cores.
+// meters are CPU times: of each part, of this process with all its children, of a core and of all cores.
 type meters struct {
-	parts                 []time.Duration
-	family, core, machine time.Duration
+	parts               []time.Duration
+	tree, core, machine time.Duration
 }
 
 func readMeters(parts []part, core process.Core) (m meters, err error) {
@@ -232,13 +232,13 @@ func readMeters(parts []part, core process.Core) (m meters, err error) {
 		m.parts = append(m.parts, cpu)
 	}
 	var errs [3]error
-	m.family, errs[0] = process.FamilyCPU()
+	m.tree, errs[0] = process.OwnTreeCPU()
 	m.core, errs[1] = core.Busy()
 	m.machine, errs[2] = process.Any.Busy()
 	return m, errors.Join(errs[:]...)
 }
 
-// machine is what the figures depend on.
+// machine describes the machine and the versions that the figures depend on.
 func machine(ctx context.Context, commit string) map[string]string {
 	m := map[string]string{"cores": fmt.Sprint(runtime.NumCPU()), "go": runtime.Version(), "os": runtime.GOOS + "/" + runtime.GOARCH, "commit": commit}
 	if info, err := os.Open("/proc/cpuinfo"); err == nil {

@@ -15,28 +15,28 @@ import (
 )
 
 const (
-	// connections are as many as keep one core busy; more of them only wait.
+	// connections are enough to keep one core busy. More would only wait.
 	connections = 64
 )
 
-// call is the answer of the upstream, as long as that to GET /calls/{id} of a call with a summary.
+// call is the response of the upstream, as long as that to GET /calls/{id} for a call with a summary.
 const call = `{"id":"019abf00-0000-7000-8000-000000000001","agent_id":"019abf00-0000-7000-8000-000000000002","client_id":"019abf00-0000-7000-8000-000000000003","status":"completed","progress":1,"call_type":"discovery","duration_seconds":38.2,"summary":"The client likes the product and asks for a better offer; the agent gives ten percent and sends the proposal by Friday.","action_items":["Send the proposal by Friday","Schedule the demo"],"sentiment":"positive","intent":"interested","next_step":"Demo next week","created_at":"2026-11-24T09:30:00Z","completed_at":"2026-11-24T09:30:12Z","attempts":1}`
 
-// front is the gateway and nginx before the same upstream: nginx with an answer in memory, or a service in Go.
+// front is the gateway and nginx with the same upstream: an nginx that responds from memory, or a service in Go.
 type front struct {
-	outside
+	environment
 	gateway  *service
 	nginx    *nginx.Server
 	upstream *nginx.Server
 	wrk      load.Wrk
 
-	// The same request, to each of them.
+	// The same request to each of them.
 	toGateway, toNginx, toUpstream load.Target
 }
 
-// startFront starts all of it and makes sure that both sides give the right answer, and the gateway none without a token.
+// startFront starts everything and checks that both sides respond correctly, and that the gateway refuses requests without a token.
 func (b *bench) startFront(ctx context.Context, service bool) (_ *front, err error) {
-	b.say("  starting the gateway, nginx and their upstream")
+	b.printf("  starting the gateway, nginx and their upstream")
 	f := &front{}
 	defer func() {
 		if err != nil {
@@ -59,7 +59,7 @@ func (b *bench) startFront(ctx context.Context, service bool) (_ *front, err err
 	}
 	f.add(f.upstream.Stop)
 	behind := f.upstream.URL
-	if service { // as the services do, with net/http
+	if service { // with net/http, as in the services
 		behind, err = f.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, call)
@@ -89,16 +89,16 @@ func (b *bench) startFront(ctx context.Context, service bool) (_ *front, err err
 	return f, f.check(ctx)
 }
 
-// check waits until both sides give the right answer, and makes sure that the gateway gives none without a token.
+// check waits until both sides respond correctly, and checks that the gateway refuses requests without a token.
 func (f *front) check(ctx context.Context) error {
 	for _, side := range []struct {
 		*process.Process
 		load.Target
 	}{{f.upstream.Process, f.toUpstream}, {f.nginx.Process, f.toNginx}, {f.gateway.Process, f.toGateway}} {
 		err := await(ctx, side.Process, func() error {
-			status, body, err := ask(ctx, side.Target)
+			status, body, err := fetch(ctx, side.Target)
 			if err == nil && (status != http.StatusOK || string(body) != call) {
-				err = fmt.Errorf("%s answered %d: %.300s", side.URL, status, body)
+				err = fmt.Errorf("%s returned %d: %.300s", side.URL, status, body)
 			}
 			return err
 		})
@@ -106,9 +106,9 @@ func (f *front) check(ctx context.Context) error {
 			return err
 		}
 	}
-	status, _, err := ask(ctx, load.Target{URL: f.toGateway.URL})
+	status, _, err := fetch(ctx, load.Target{URL: f.toGateway.URL})
 	if err == nil && status != http.StatusUnauthorized {
-		err = fmt.Errorf("the gateway answered %d to a request without a token", status)
+		err = fmt.Errorf("the gateway returned %d for a request without a token", status)
 	}
 	return err
 }

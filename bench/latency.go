@@ -11,23 +11,23 @@ import (
 	"github.com/convoflow/convoflow/bench/internal/report"
 )
 
-// leastAdded is what a proxy adds at least, µs: on a busy machine the direct way may be the slower one for once.
-const leastAdded = 1
+// minAdded is the smallest added latency that is used, µs: on a busy machine a direct request may once take longer.
+const minAdded = 1
 
-// gatewayLatency is what the gateway adds to the 99th percentile at half its load ÷ what nginx adds at the same rate.
+// gatewayLatency compares what the gateway and nginx add to the 99th percentile, at half of the gateway's full load.
 func gatewayLatency(ctx context.Context, b *bench) (result report.Result, err error) {
-	b.say("latency: p99 that the gateway adds at half its full load ÷ p99 that nginx adds at the same rate")
+	b.printf("latency: p99 that the gateway adds at half its full load ÷ p99 that nginx adds at the same rate")
 	f, err := b.startFront(ctx, false)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	most, err := b.fullLoad(ctx, f, f.gateway.Process, f.toGateway, new(int))
+	full, err := b.fullLoad(ctx, f, f.gateway.Process, f.toGateway, new(int))
 	if err != nil {
 		return result, err
 	}
-	rate := int(most.Value / 2)
-	b.say("  the gateway takes %s requests/s, so %s are sent", report.Number(most.Value), report.Number(float64(rate)))
+	rate := int(full.Value / 2)
+	b.printf("  the gateway handles %s requests/s, so %s are sent", report.Number(full.Value), report.Number(float64(rate)))
 
 	at := func(p *process.Process, t load.Target, into *report.Measure) func() error {
 		return func() (err error) {
@@ -46,8 +46,8 @@ func gatewayLatency(ctx context.Context, b *bench) (result report.Result, err er
 		if err := at(f.upstream.Process, f.toUpstream, round.Direct)(); err != nil {
 			return round, err
 		}
-		err = inTurn(oursFirst, at(f.gateway.Process, f.toGateway, &round.Ours), at(f.nginx.Process, f.toNginx, &round.Peer))
-		added := func(m report.Measure) float64 { return max(leastAdded, m.Value-round.Direct.Value) }
+		err = alternate(oursFirst, at(f.gateway.Process, f.toGateway, &round.Ours), at(f.nginx.Process, f.toNginx, &round.Peer))
+		added := func(m report.Measure) float64 { return max(minAdded, m.Value-round.Direct.Value) }
 		round.Ratio = added(round.Ours) / added(round.Peer)
 		return round, err
 	})

@@ -14,7 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// The cost of a hash, as in services/auth/internal/password.
+// The parameters of a hash, as in services/auth/internal/password.
 const (
 	memory     = 19 * 1024 // KiB
 	passes     = 2
@@ -23,22 +23,22 @@ const (
 	sumLength  = 32 // bytes
 )
 
-// logins is the logins per second of auth ÷ the hashes per second that all cores could make. A login is a right password,
-// sent as the form and answered with a session that PostgreSQL has on its disk and a signed token.
+// logins compares the logins per second of auth with the hashes per second that all cores could compute. A login is a form with the
+// correct password; the response has a session that PostgreSQL has stored on disk and a signed token.
 func logins(ctx context.Context, b *bench) (result report.Result, err error) {
-	b.say("logins: logins/s of auth with PostgreSQL and Kafka ÷ (cores ÷ one Argon2id hash on one core)")
+	b.printf("logins: logins/s of auth with PostgreSQL and Kafka ÷ (cores ÷ one Argon2id hash on one core)")
 	a, err := b.startAuth(ctx)
 	if err != nil {
 		return result, err
 	}
 	defer func() { err = errors.Join(err, a.close()) }()
-	b.say("  registering %d accounts", accountCount)
+	b.printf("  registering %d accounts", accountCount)
 	if err := a.register(ctx); err != nil {
 		return result, err
 	}
 	result = report.Result{Name: "logins", Peer: "hashes", Unit: "logins/s", Floor: 0.80, Goal: 0.95}
 	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
-		err = inTurn(oursFirst, func() (err error) {
+		err = alternate(oursFirst, func() (err error) {
 			round.Ours, err = a.logIn(ctx, b.Length)
 			return err
 		}, func() (err error) {
@@ -51,16 +51,16 @@ func logins(ctx context.Context, b *bench) (result report.Result, err error) {
 	if err != nil {
 		return result, err
 	}
-	result.Notes = append(result.Notes, "a login is a right password that was answered with tokens; the CPU is that of auth alone, PostgreSQL and the load share the cores")
+	result.Notes = append(result.Notes, "a login has the correct password and returns tokens; the CPU time is that of auth alone, and PostgreSQL and the load use the same cores")
 	return result, b.profile(ctx, "auth", a.service.admin, func(d time.Duration) error {
 		_, err := a.logIn(ctx, d)
 		return err
 	})
 }
 
-// hashes is how many hashes per second all cores could make, by what one of them makes.
+// hashes measures the hashes per second of one core and returns those of all cores.
 func (b *bench) hashes(ctx context.Context) (m report.Measure, err error) {
-	if err := b.test.Confine(); err != nil { // the collector of garbage too: it is part of the cost
+	if err := b.test.Confine(); err != nil { // with the garbage collector, which is part of the cost
 		return m, err
 	}
 	defer func() { err = errors.Join(err, process.Any.Confine()) }()

@@ -14,25 +14,25 @@ import (
 
 const profileLength = 10 * time.Second
 
-// profile keeps a CPU profile of a service under full load, if it is wanted: in a run of its own, for it costs a little. admin
-// is the address of the service's admin port.
+// profile stores a CPU profile of a service under full load if -profile is set. It is a separate run, because profiling takes some
+// CPU time. admin is the address of the service's admin port.
 func (b *bench) profile(ctx context.Context, service, admin string, fullLoad func(time.Duration) error) error {
 	if !b.Profile {
 		return nil
 	}
-	b.say("  profiling %s for %.0f s", service, profileLength.Seconds())
+	b.printf("  profiling %s for %.0f s", service, profileLength.Seconds())
 	profiled := make(chan error, 1)
 	file := filepath.Join(b.Results, service+".pprof")
 	go func() {
-		status, body, err := ask(ctx, load.Target{URL: fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", admin, profileLength.Seconds())})
+		status, body, err := fetch(ctx, load.Target{URL: fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%.0f", admin, profileLength.Seconds())})
 		if err == nil && status != http.StatusOK {
-			err = fmt.Errorf("it answered %d: %s", status, body)
+			err = fmt.Errorf("the admin port returned %d: %s", status, body)
 		}
 		profiled <- errors.Join(err, os.MkdirAll(b.Results, 0o755), os.WriteFile(file, body, 0o600))
 	}()
 	if err := errors.Join(fullLoad(profileLength+warmUp), <-profiled); err != nil {
 		return fmt.Errorf("profile %s: %w", service, err)
 	}
-	b.say("  it is in %s: go tool pprof -top %s", file, file)
+	b.printf("  the profile is in %s: go tool pprof -top %s", file, file)
 	return nil
 }

@@ -19,17 +19,17 @@ import (
 )
 
 const (
-	// With so many agents it is clearly cheaper to read an agent's clients by their index than to filter everybody's: with 10
-	// the planner is undecided, and chooses one for crm and the other for pgbench.
+	// With this many agents, reading an agent's clients by an index is clearly cheaper than filtering all clients. With 10 agents the
+	// plans cost almost the same, and the planner chose different ones for crm and pgbench.
 	agentCount  = 40
-	clientCount = 20_000 // of all agents together, the same number of each
+	clientCount = 20_000 // in total, the same number per agent
 	listLimit   = 20
-	// databaseConnections are what crm has by default, and pgbench too.
+	// databaseConnections is crm's default, for pgbench too.
 	databaseConnections = 10
 )
 
-// The ids of agents and clients end in a decimal number from firstID on, always of 12 digits: pgbench can draw a number and
-// not a UUID.
+// The ids of agents and clients end in a decimal number of 12 digits, from firstID on: pgbench can draw random numbers but not
+// UUIDs.
 const (
 	agentPrefix  = "019abf00-0000-7000-9000-"
 	clientPrefix = "019abf00-0000-7000-8000-"
@@ -39,46 +39,46 @@ const (
 func agentID(i int) string  { return fmt.Sprintf("%s%d", agentPrefix, firstID+i) }
 func clientID(i int) string { return fmt.Sprintf("%s%d", clientPrefix, firstID+i) }
 
-// seed fills the table of clients: the i-th client is that of the agent i modulo their number, a minute younger than the last.
+// seed fills the table of clients. Client i belongs to agent i modulo the number of agents and is a minute newer than the previous.
 const seed = `
 	insert into crm.clients (id, agent_id, name, email, phone, company, notes, version, created_at, updated_at)
 	select ($1::text || ($3 + i))::uuid, ($2::text || ($3 + i % $4))::uuid, 'Asha Rao ' || i, 'asha.rao.' || i || '@clients.example.com',
 		'+9198' || (10000000 + i), 'Sunrise Traders', 'Met at the trade fair in Pune; prefers to be called after four.', 1, made, made
 	from generate_series(0, $5::bigint - 1) as i, lateral (select timestamptz '2026-11-01 09:00:00Z' + i * interval '1 minute') as t(made)`
 
-// lastRead finds the statement with which crm last read the clients.
+// lastRead finds the last statement of crm that reads clients.
 const lastRead = `
 	select query from pg_stat_activity where application_name = 'convoflow-crm' and query ~* '\mfrom\s+clients\M'
 	order by query_start desc limit 1`
 
-// usedIndexes are those by which the clients have been read.
+// usedIndexes finds the indexes that were used to read clients.
 const usedIndexes = `
 	select coalesce(string_agg(indexrelname, ', ' order by indexrelname), 'none') from pg_stat_user_indexes where relname = 'clients' and idx_scan > 0`
 
-// reader is the gateway and crm before a PostgreSQL with clients.
+// reader is the gateway and crm with a PostgreSQL that has clients.
 type reader struct {
-	outside
+	environment
 	gateway, crm *service
 	postgres     *postgres.Server
 	wrk          load.Wrk
 	dir          string
 	tokens       [agentCount]string
-	answered     int // requests
+	responses    int
 }
 
-// reading is a request, and the statement that crm answers it with.
+// reading is a request and its statement in crm.
 type reading struct {
 	name        string
 	floor, goal float64
 	targets     []load.Target
-	draw        string // what pgbench does before each statement
-	rows        int    // that the statement finds
+	draw        string // pgbench command before each statement
+	rows        int    // of the statement's result
 	check       func(context.Context) error
 }
 
-// reads is the requests per second of GET /clients/{id} and GET /clients?limit=20 ÷ the statements per second of pgbench.
+// reads compares the requests per second of GET /clients/{id} and GET /clients?limit=20 with the statements per second of pgbench.
 func reads(ctx context.Context, b *bench) (results []report.Result, err error) {
-	b.say("read: requests/s of the gateway and crm with everything on ÷ the same SQL statement with pgbench, on all cores")
+	b.printf("read: requests/s of the gateway and crm with logs and traces on ÷ the same SQL statement with pgbench, on all cores")
 	shared := *b
 	shared.layout = newLayout(1)
 	r, err := shared.startReader(ctx)
@@ -93,12 +93,12 @@ func reads(ctx context.Context, b *bench) (results []report.Result, err error) {
 		}
 		results = append(results, result)
 	}
-	if err := errors.Join(r.gateway.Stop(), r.crm.Stop()); err != nil { // they send their last spans
+	if err := errors.Join(r.gateway.Stop(), r.crm.Stop()); err != nil { // which send their last spans
 		return nil, err
 	}
 	lines, spans := r.gateway.Lines(), r.sink.Spans()
-	if len(b.Env) == 0 && (lines < int64(r.answered) || spans == 0) {
-		return nil, fmt.Errorf("the gateway wrote %d lines of log, and it and crm sent %d spans for %d requests", lines, spans, r.answered)
+	if len(b.Env) == 0 && (lines < int64(r.responses) || spans == 0) {
+		return nil, fmt.Errorf("the gateway wrote %d lines of log, and it and crm sent %d spans for %d requests", lines, spans, r.responses)
 	}
 	var indexes string
 	if err := r.sql(ctx, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, usedIndexes).Scan(&indexes) }); err != nil {
@@ -106,12 +106,12 @@ func reads(ctx context.Context, b *bench) (results []report.Result, err error) {
 	}
 	results[0].Notes = append(results[0].Notes, "both sides of both reads used the indexes "+indexes)
 	results[0].Notes = append(results[0].Notes, fmt.Sprintf("per request of both reads the gateway wrote %.2f lines of log, and %.2f spans of it and crm arrived at the collector",
-		float64(lines)/float64(r.answered), float64(spans)/float64(r.answered)))
+		float64(lines)/float64(r.responses), float64(spans)/float64(r.responses)))
 	return results, nil
 }
 
 func (b *bench) startReader(ctx context.Context) (_ *reader, err error) {
-	b.say("  starting PostgreSQL with %d clients of %d agents, a broker, crm and the gateway", clientCount, agentCount)
+	b.printf("  starting PostgreSQL with %d clients of %d agents, a broker, crm and the gateway", clientCount, agentCount)
 	r := &reader{}
 	defer func() {
 		if err != nil {
@@ -151,7 +151,7 @@ func (b *bench) startReader(ctx context.Context) (_ *reader, err error) {
 	return r, r.gateway.ready(ctx)
 }
 
-// sql calls do with a connection of its own to PostgreSQL.
+// sql calls do with a new connection to PostgreSQL.
 func (r *reader) sql(ctx context.Context, do func(*pgx.Conn) error) error {
 	conn, err := pgx.Connect(ctx, r.postgres.URL())
 	if err != nil {
@@ -190,28 +190,28 @@ func (r *reader) readings() []reading {
 	return []reading{one, list}
 }
 
-// client is what is checked of an answer.
+// client has the fields of a response that are checked.
 type client struct {
 	ID      string `json:"id"`
 	AgentID string `json:"agent_id"`
 }
 
-// get asks the gateway as the agent and reads the answer.
+// get sends a request to the gateway as the agent and decodes the response.
 func (r *reader) get(ctx context.Context, agent int, path string, into any) error {
-	status, body, err := ask(ctx, load.Target{URL: r.gateway.url + path, Token: r.tokens[agent]})
+	status, body, err := fetch(ctx, load.Target{URL: r.gateway.url + path, Token: r.tokens[agent]})
 	if err == nil && status != http.StatusOK {
-		err = fmt.Errorf("%s was answered %d: %.300s", path, status, body)
+		err = fmt.Errorf("%s returned %d: %.300s", path, status, body)
 	}
 	if err != nil {
 		return err
 	}
 	if err := json.Unmarshal(body, into); err != nil {
-		return fmt.Errorf("read the answer to %s: %w", path, err)
+		return fmt.Errorf("decode the response to %s: %w", path, err)
 	}
 	return nil
 }
 
-// checkOne makes sure that some clients are the right ones, and that there are none without a token.
+// checkOne checks the responses for some clients, and that requests without a token are refused.
 func (r *reader) checkOne(ctx context.Context) error {
 	for i := 0; i < clientCount; i += clientCount/agentCount + 1 {
 		var got client
@@ -219,13 +219,13 @@ func (r *reader) checkOne(ctx context.Context) error {
 			return err
 		}
 		if want := (client{clientID(i), agentID(i % agentCount)}); got != want {
-			return fmt.Errorf("the answer is %v and should be %v", got, want)
+			return fmt.Errorf("the response is %v and should be %v", got, want)
 		}
 	}
 	for _, s := range []*service{r.gateway, r.crm} {
-		status, _, err := ask(ctx, load.Target{URL: s.url + "/clients/" + clientID(0)})
+		status, _, err := fetch(ctx, load.Target{URL: s.url + "/clients/" + clientID(0)})
 		if err == nil && status != http.StatusUnauthorized {
-			err = fmt.Errorf("%s answered %d to a request without a token", s.url, status)
+			err = fmt.Errorf("%s returned %d for a request without a token", s.url, status)
 		}
 		if err != nil {
 			return err
@@ -234,7 +234,7 @@ func (r *reader) checkOne(ctx context.Context) error {
 	return nil
 }
 
-// checkList makes sure that each agent gets its newest clients in order.
+// checkList checks that each agent gets its newest clients in order.
 func (r *reader) checkList(ctx context.Context) error {
 	for agent := range agentCount {
 		var got []client
@@ -253,7 +253,7 @@ func (r *reader) checkList(ctx context.Context) error {
 	return nil
 }
 
-// peer is pgbench with the statement that crm has just run.
+// peer returns pgbench with the statement that crm has just executed.
 func (r *reader) peer(ctx context.Context, x reading) (*postgres.Pgbench, error) {
 	var statement string
 	err := r.sql(ctx, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, lastRead).Scan(&statement) })
@@ -261,8 +261,8 @@ func (r *reader) peer(ctx context.Context, x reading) (*postgres.Pgbench, error)
 		return nil, fmt.Errorf("find the statement of crm: %w", err)
 	}
 	statement, err = postgres.WithVariables(strings.TrimSpace(statement), map[string]string{
-		// pgbench sends the number as text, and PostgreSQL makes the UUID of it once per statement. This costs no more than a text
-		// that is the whole UUID, which pgbench could not draw.
+		// pgbench sends the number as text, and PostgreSQL converts it to a UUID once per statement. That costs no more than a text
+		// with the whole UUID, which pgbench cannot draw.
 		"id":       "('" + clientPrefix + "' || :client)::uuid",
 		"agent_id": "('" + agentPrefix + "' || :agent)::uuid",
 		"limit":    ":rows",
@@ -284,7 +284,7 @@ func (r *reader) peer(ctx context.Context, x reading) (*postgres.Pgbench, error)
 }
 
 func (b *bench) read(ctx context.Context, r *reader, x reading) (result report.Result, err error) {
-	b.say("  %s", x.name)
+	b.printf("  %s", x.name)
 	if err := x.check(ctx); err != nil {
 		return result, err
 	}
@@ -298,14 +298,14 @@ func (b *bench) read(ctx context.Context, r *reader, x reading) (result report.R
 	}
 	request := func(d time.Duration) (int, time.Duration, error) {
 		requests, took, err := r.wrk.RunMix(ctx, mix, d)
-		r.answered += requests
+		r.responses += requests
 		return requests, took, err
 	}
 	query := func(d time.Duration) (int, time.Duration, error) { return pgbench.Run(ctx, d) }
 	database := part{"PostgreSQL", r.postgres}
 	result = report.Result{Name: x.name, Peer: "pgbench", Unit: "requests/s", Floor: x.floor, Goal: x.goal}
 	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
-		err = inTurn(oursFirst, func() (err error) {
+		err = alternate(oursFirst, func() (err error) {
 			round.Ours, err = b.warmed(request, part{"gateway", r.gateway}, part{"crm", r.crm}, database)
 			return err
 		}, func() (err error) {
@@ -333,7 +333,7 @@ func (b *bench) read(ctx context.Context, r *reader, x reading) (result report.R
 	return result, nil
 }
 
-// warmed observes work on all cores after a second of it that does not count.
+// warmed observes work on all cores after a warm-up.
 func (b *bench) warmed(work func(time.Duration) (int, time.Duration, error), parts ...part) (report.Measure, error) {
 	if _, _, err := work(warmUp); err != nil {
 		return report.Measure{}, err

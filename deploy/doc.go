@@ -1,3 +1,3 @@
-// Package deploy is how Convoflow runs elsewhere: images, Compose, Kubernetes. It has no code of its own; its tests hold the
+// Package deploy has the files to run Convoflow in production: images, Compose, Kubernetes. It has no code; its tests check the
 // files against the services, without a container engine or a cluster.
 package deploy

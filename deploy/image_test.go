@@ -20,7 +20,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dockerfile is the one Dockerfile, by stage.
+// dockerfile returns the stages of a Dockerfile by name.
 func dockerfile(t *testing.T, file string) map[string]instructions.Stage {
 	text, err := os.Open(filepath.Join(root, file))
 	require.NoError(t, err)
@@ -54,7 +54,7 @@ func TestImagesRunUnprivilegedFromPinnedBases(t *testing.T) {
 				healthcheck = c.Health.Test
 			case *instructions.EntrypointCommand:
 				entrypoint = c.CmdLine
-				require.False(t, c.PrependShell, "there is no shell")
+				require.False(t, c.PrependShell, "the image has no shell")
 			}
 		}
 		require.Equal(t, "65532:65532", user, name)
@@ -63,9 +63,9 @@ func TestImagesRunUnprivilegedFromPinnedBases(t *testing.T) {
 	}
 }
 
-// replay does on this machine what an engine does for a stage: copies from the context what COPY names, and runs what RUN
-// says, with a directory as the root of the file system. It knows the instructions that the stage uses and no others. A build gets
-// two cores at most: other tests run at the same time.
+// replay runs a stage on this machine, with a directory as the root of the file system: it copies the files of COPY from the build
+// context and runs the commands of RUN. It fails for instructions that the stage does not use today. A build uses two cores at
+// most, because other tests run at the same time.
 func replay(t *testing.T, stage instructions.Stage, args map[string]string) (rootfs string) {
 	rootfs = t.TempDir()
 	variables := map[string]string{}
@@ -104,7 +104,7 @@ func replay(t *testing.T, stage instructions.Stage, args map[string]string) (roo
 			out, err := run.CombinedOutput()
 			require.NoError(t, err, "%s\n%s", strings.Join(c.CmdLine, " "), out)
 		default:
-			t.Fatalf("nobody replays %s", c.Name())
+			t.Fatalf("replay does not support %s", c.Name())
 		}
 	}
 	return rootfs
@@ -121,7 +121,7 @@ func untilDeadline(t *testing.T) context.Context {
 	return ctx
 }
 
-// copyFromContext copies a directory's content, or the files that match a pattern, as COPY does.
+// copyFromContext copies the content of a directory, or the files that match a pattern, as COPY does.
 func copyFromContext(t *testing.T, source, workdir, dest string) {
 	copied := 0
 	for _, file := range contextFiles(t) {
@@ -142,10 +142,10 @@ func copyFromContext(t *testing.T, source, workdir, dest string) {
 		require.NoError(t, os.WriteFile(target, content, 0o644))
 		copied++
 	}
-	require.Positive(t, copied, "COPY %s finds nothing", source)
+	require.Positive(t, copied, "COPY %s matches no file", source)
 }
 
-// contextFiles are the files of the repository that .dockerignore lets through.
+// contextFiles returns the files of the repository that .dockerignore does not exclude.
 func contextFiles(t *testing.T) (files []string) {
 	raw, err := os.ReadFile(filepath.Join(root, ".dockerignore"))
 	require.NoError(t, err)
@@ -166,7 +166,7 @@ func contextFiles(t *testing.T) (files []string) {
 		case err != nil:
 			return err
 		case skip && entry.IsDir() && !strings.Contains(rel, "/"):
-			return fs.SkipDir // no pattern lets through what is below it
+			return fs.SkipDir // no pattern includes files below it
 		case !skip && entry.Type().IsRegular():
 			files = append(files, filepath.ToSlash(rel))
 		}
@@ -175,7 +175,7 @@ func contextFiles(t *testing.T) (files []string) {
 	return files
 }
 
-func TestContextHoldsNoSecretsAndNoData(t *testing.T) {
+func TestTheBuildContextHasNoSecretsAndNoData(t *testing.T) {
 	t.Parallel()
 	for _, file := range contextFiles(t) {
 		top, _, _ := strings.Cut(file, "/")

@@ -26,7 +26,7 @@ const overlay = "k8s/overlays/example"
 
 var services = []string{"auth", "calls", "crm", "gateway", "notify"}
 
-// manifests are what one folder renders to, by name.
+// manifests are the rendered objects of a folder, by name.
 type manifests struct {
 	deployments map[string]*appsv1.Deployment
 	services    map[string]*corev1.Service
@@ -37,7 +37,7 @@ type manifests struct {
 	namespaces  map[string]*corev1.Namespace
 }
 
-// render builds a folder as kubectl apply -k does. A field that the API types do not have is an error.
+// render renders a folder as kubectl apply -k does. It fails for fields that the API types do not have.
 func render(t *testing.T, folder string) manifests {
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{appsv1.AddToScheme, corev1.AddToScheme, policyv1.AddToScheme} {
@@ -71,13 +71,13 @@ func render(t *testing.T, folder string) manifests {
 		case *corev1.Namespace:
 			m.namespaces[o.Name] = o
 		default:
-			t.Fatalf("nobody checks a %T", o)
+			t.Fatalf("no test checks a %T", o)
 		}
 	}
 	return m
 }
 
-// container is the one that serves.
+// container returns the container of the service.
 func container(t *testing.T, d *appsv1.Deployment) corev1.Container {
 	require.Len(t, d.Spec.Template.Spec.Containers, 1)
 	return d.Spec.Template.Spec.Containers[0]
@@ -90,7 +90,7 @@ func TestKubernetesBaseOfEachServiceRendersAlone(t *testing.T) {
 		for _, names := range [][]string{slices.Collect(maps.Keys(m.deployments)), slices.Collect(maps.Keys(m.services)), slices.Collect(maps.Keys(m.accounts)), slices.Collect(maps.Keys(m.budgets))} {
 			require.Equal(t, []string{service}, names)
 		}
-		require.Empty(t, m.secrets, "a base holds no secret")
+		require.Empty(t, m.secrets, "a base has no secret")
 	}
 }
 
@@ -119,7 +119,7 @@ func TestKubernetesPodsAreRestricted(t *testing.T) {
 	}
 }
 
-func TestKubernetesPodsAreProbedAndDrained(t *testing.T) {
+func TestKubernetesPodsHaveProbesAndDrain(t *testing.T) {
 	t.Parallel()
 	for name, d := range render(t, overlay).deployments {
 		c := container(t, d)
@@ -128,7 +128,7 @@ func TestKubernetesPodsAreProbedAndDrained(t *testing.T) {
 			require.Equal(t, path, probe.HTTPGet.Path, name)
 			require.Equal(t, "admin", probe.HTTPGet.Port.String(), name)
 		}
-		require.Equal(t, "/health", c.StartupProbe.HTTPGet.Path, "%s: what is not ready yet is not to be restarted", name)
+		require.Equal(t, "/health", c.StartupProbe.HTTPGet.Path, "%s: a pod that is not ready yet must not be restarted", name)
 		require.EqualValues(t, 5, c.Lifecycle.PreStop.Sleep.Seconds, name)
 		require.EqualValues(t, 45, *d.Spec.Template.Spec.TerminationGracePeriodSeconds, name)
 		require.Zero(t, d.Spec.Strategy.RollingUpdate.MaxUnavailable.IntValue(), name)
@@ -170,10 +170,10 @@ func TestKubernetesReferencesExist(t *testing.T) {
 				require.EqualValues(t, 0o440, *v.Secret.DefaultMode, name)
 			}
 		}
-		selects(t, name, d.Spec.Selector, pod.Labels)
-		selects(t, name, m.budgets[name].Spec.Selector, pod.Labels)
-		selects(t, name, pod.Spec.TopologySpreadConstraints[0].LabelSelector, pod.Labels)
-		selects(t, name, &metav1.LabelSelector{MatchLabels: m.services[name].Spec.Selector}, pod.Labels)
+		requireSelects(t, name, d.Spec.Selector, pod.Labels)
+		requireSelects(t, name, m.budgets[name].Spec.Selector, pod.Labels)
+		requireSelects(t, name, pod.Spec.TopologySpreadConstraints[0].LabelSelector, pod.Labels)
+		requireSelects(t, name, &metav1.LabelSelector{MatchLabels: m.services[name].Spec.Selector}, pod.Labels)
 		for _, label := range []string{"name", "component", "part-of", "managed-by"} {
 			require.NotEmpty(t, pod.Labels["app.kubernetes.io/"+label], "%s has no label %s", name, label)
 		}
@@ -183,8 +183,8 @@ func TestKubernetesReferencesExist(t *testing.T) {
 	}
 }
 
-// selects requires that a selector picks the pods of its own service and of no other.
-func selects(t *testing.T, service string, selector *metav1.LabelSelector, pod map[string]string) {
+// requireSelects requires that a selector matches the pods of its service and of no other.
+func requireSelects(t *testing.T, service string, selector *metav1.LabelSelector, pod map[string]string) {
 	s, err := metav1.LabelSelectorAsSelector(selector)
 	require.NoError(t, err)
 	require.True(t, s.Matches(labels.Set(pod)), service)
@@ -193,7 +193,7 @@ func selects(t *testing.T, service string, selector *metav1.LabelSelector, pod m
 	require.False(t, s.Matches(labels.Set(other)), service)
 }
 
-func TestKubernetesAddressesLeadToServices(t *testing.T) {
+func TestKubernetesAddressesAreThoseOfServices(t *testing.T) {
 	t.Parallel()
 	m := render(t, overlay)
 	for name, d := range m.deployments {
@@ -209,7 +209,7 @@ func TestKubernetesAddressesLeadToServices(t *testing.T) {
 	}
 }
 
-// environment is what a container of the deployment gets from its config maps.
+// environment returns the variables that the container of a deployment gets from its config maps.
 func environment(t *testing.T, m manifests, d *appsv1.Deployment) map[string]string {
 	env := map[string]string{}
 	for _, from := range container(t, d).EnvFrom {

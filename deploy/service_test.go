@@ -28,9 +28,9 @@ import (
 
 const mib = 1 << 20
 
-// TestServicesFromTheirImages builds each service by the steps of its image and lets the binary judge what Compose and
-// Kubernetes give it: every setting is one it knows, all of them together are accepted, and the database role that Compose
-// makes for it is enough to migrate.
+// TestServicesFromTheirImages builds each service with the steps of its image and checks with the binary that it knows every
+// setting of Compose and Kubernetes, that it accepts all of them together, and that its database role in Compose is sufficient
+// to migrate. It builds one image at a time.
 func TestServicesFromTheirImages(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
@@ -50,7 +50,7 @@ func TestServicesFromTheirImages(t *testing.T) {
 		app := filepath.Join(replay(t, build["build"], args), "src/app")
 
 		t.Run(name, func(t *testing.T) {
-			isStatic(t, app)
+			requireStatic(t, app)
 			version, err := exec.CommandContext(t.Context(), app, "version").Output()
 			require.NoError(t, err)
 			require.Equal(t, name+" 1.2.3\n", string(version))
@@ -64,7 +64,7 @@ func TestServicesFromTheirImages(t *testing.T) {
 					require.Contains(t, example, setting, ".env.example does not have it")
 					require.Contains(t, known, setting, "%s does not know it", name)
 				}
-				accepts(t, app, environ)
+				requireAccepted(t, app, environ)
 			}
 			if name == "gateway" {
 				return
@@ -73,13 +73,13 @@ func TestServicesFromTheirImages(t *testing.T) {
 			compose["DATABASE_URL"] = urls[name]
 			out, err := command(t, app, compose, "migrate").CombinedOutput()
 			require.NoError(t, err, "%s", out)
-			reachesOnlyItsSchema(t, urls[name], name)
+			requireOnlyItsSchema(t, urls[name], name)
 		})
 	}
 }
 
-// isStatic requires a binary that runs on an empty image.
-func isStatic(t *testing.T, app string) {
+// requireStatic requires a binary that runs in an empty image.
+func requireStatic(t *testing.T, app string) {
 	binary, err := elf.Open(app)
 	require.NoError(t, err)
 	defer func() { _ = binary.Close() }()
@@ -93,7 +93,7 @@ func isStatic(t *testing.T, app string) {
 
 var settingLine = regexp.MustCompile(`(?m)^  ([A-Z][A-Z0-9_]+) `)
 
-// settingsOf are the settings that a binary lists, and OpenTelemetry's, which its SDK reads.
+// settingsOf returns the settings that a binary lists, and that of OpenTelemetry, which its SDK reads.
 func settingsOf(t *testing.T, app string) []string {
 	help, err := exec.CommandContext(t.Context(), app, "--help").Output()
 	require.NoError(t, err)
@@ -113,7 +113,7 @@ func names(pattern *regexp.Regexp, text []byte) (found []string) {
 	return found
 }
 
-// composeEnvironment is what Compose gives a service, with the secrets where they are on this machine.
+// composeEnvironment returns the environment of a service in Compose, with the secrets in a directory of this machine.
 func composeEnvironment(service types.ServiceConfig, secrets string) map[string]string {
 	environ := map[string]string{}
 	for name, value := range service.Environment {
@@ -124,7 +124,7 @@ func composeEnvironment(service types.ServiceConfig, secrets string) map[string]
 	return environ
 }
 
-// kubernetesEnvironment is what Kubernetes gives a service, with the secrets in a directory of this machine.
+// kubernetesEnvironment returns the environment of a service in Kubernetes, with the secrets in a directory of this machine.
 func kubernetesEnvironment(t *testing.T, m manifests, service string) map[string]string {
 	d := m.deployments[service]
 	environ := environment(t, m, d)
@@ -134,7 +134,7 @@ func kubernetesEnvironment(t *testing.T, m manifests, service string) map[string
 		}
 		dir := t.TempDir()
 		for key, value := range m.secrets[volume.Secret.SecretName].Data {
-			if strings.HasSuffix(key, "SECRET") || key == "SECRET_KEY" { // the example's are refused, as they must be
+			if strings.HasSuffix(key, "SECRET") || key == "SECRET_KEY" { // services refuse those of the example
 				value = []byte(conf.NewSecret())
 			}
 			require.NoError(t, os.WriteFile(filepath.Join(dir, key), value, 0o600))
@@ -162,29 +162,29 @@ func command(t *testing.T, app string, environ map[string]string, args ...string
 	return cmd
 }
 
-// accepts requires that the service starts with the settings; it is killed as soon as it says so.
-func accepts(t *testing.T, app string, environ map[string]string) {
+// requireAccepted requires that the service starts with the settings. It is killed when it logs that it is starting.
+func requireAccepted(t *testing.T, app string, environ map[string]string) {
 	environ = maps.Clone(environ)
 	environ["HTTP_ADDR"], environ["ADMIN_ADDR"] = "127.0.0.1:0", "127.0.0.1:0"
 	cmd := command(t, app, environ)
 	stderr, err := cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	var said []string
+	var logged []string
 	for lines := bufio.NewScanner(stderr); lines.Scan(); {
-		said = append(said, lines.Text())
+		logged = append(logged, lines.Text())
 		if strings.Contains(lines.Text(), `"msg":"starting"`) {
 			require.NoError(t, cmd.Process.Kill())
 			_ = cmd.Wait() // it was killed
 			return
 		}
 	}
-	_ = cmd.Wait() // what it said tells more
-	t.Fatal(strings.Join(said, "\n"))
+	_ = cmd.Wait() // the log has the reason
+	t.Fatal(strings.Join(logged, "\n"))
 }
 
-// initDatabase runs docker/postgres-init.sh as the image of PostgreSQL does at its first start. It returns the URL of each
-// service on the server that it started.
+// initDatabase starts a PostgreSQL server and runs docker/postgres-init.sh as its image does at the first start. It returns the
+// database URL of each service.
 func initDatabase(t *testing.T, secrets string) map[string]string {
 	server, err := pgserver.Start(t.Context(), pgserver.Options{Dir: filepath.Join(t.TempDir(), "postgres"), Log: slog.New(slog.DiscardHandler), Fast: true})
 	require.NoError(t, err)
@@ -218,7 +218,8 @@ func initDatabase(t *testing.T, secrets string) map[string]string {
 	return urls
 }
 
-func reachesOnlyItsSchema(t *testing.T, databaseURL, service string) {
+// requireOnlyItsSchema requires that the role of a service can access its own schema, which has tables, and no other.
+func requireOnlyItsSchema(t *testing.T, databaseURL, service string) {
 	conn, err := pgx.Connect(t.Context(), databaseURL)
 	require.NoError(t, err)
 	defer func() { require.NoError(t, conn.Close(t.Context())) }()

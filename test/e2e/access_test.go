@@ -21,8 +21,8 @@ const endTimeout = 30 * time.Second
 // TestEndOfAccess tests what ends the access of an agent, at the gateway and at each service behind it, and what does not.
 func TestEndOfAccess(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newServices(t, o, append(o.settings(), "UPSTREAM_PROTOCOL=h2c")...) // the other stacks have HTTP/1.1 between their services
+	f := startFakes(t)
+	s := newServices(t, f, append(f.settings(), "UPSTREAM_PROTOCOL=h2c")...) // the other stacks have HTTP/1.1 between their services
 	s.start()
 	admin := s.newAgent()
 	admin.completed(admin.upload(nil).ID)
@@ -118,11 +118,11 @@ func TestEndOfAccess(t *testing.T) {
 		s.start()
 		poll(t, jobTimeout, "auth is found again", func() bool { return one.get("/auth/me").status == http.StatusOK })
 	})
-	t.Run("another key signs", func(t *testing.T) { s.in(t).rotatesKeysUnderLoad() })
+	t.Run("another key signs", func(t *testing.T) { s.in(t).rotateKeysUnderLoad() })
 }
 
-// rotatesKeysUnderLoad rotates the keys while agents log in and send requests. No request is refused.
-func (s *stack) rotatesKeysUnderLoad() {
+// rotateKeysUnderLoad rotates the keys while agents log in and send requests. No request is refused.
+func (s *stack) rotateKeysUnderLoad() {
 	s.t.Helper()
 	auth := s.unit("auth")
 	var database string
@@ -137,7 +137,7 @@ func (s *stack) rotatesKeysUnderLoad() {
 	_, err = conn.Exec(s.t.Context(), `update auth.signing_keys set since = since - interval '1 hour'`) // it has been published for long
 	require.NoError(s.t, err)
 	kid := func(a *agent) any {
-		header, _ := opened(a.t, a.token)
+		header, _ := decoded(a.t, a.token)
 		return header["kid"]
 	}
 	before := s.newAgent()

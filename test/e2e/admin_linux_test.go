@@ -14,10 +14,10 @@ import (
 // TestAdminTypesThePassword uses a terminal: it does not echo the password, and echoes again afterwards, also after Ctrl-C.
 func TestAdminTypesThePassword(t *testing.T) {
 	t.Parallel()
-	s := newPlatform(t, outside{}, false)
+	s := newPlatform(t, fakes{}, false)
 	s.start()
 	s.stop()
-	a := s.nobody()
+	a := s.anonymous()
 
 	code, shown := s.adminOnTerminal(a.email, a.password+"\n")
 	require.Zero(t, code, shown)

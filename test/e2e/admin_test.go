@@ -22,7 +22,7 @@ func (s *stack) createAdmin(password string, settings []string, arguments ...str
 // newAdmin creates an admin from the shell and logs in.
 func (s *stack) newAdmin() *agent {
 	s.t.Helper()
-	a := s.nobody()
+	a := s.anonymous()
 	code, stdout, stderr := s.createAdmin(a.password, nil, "--email", a.email, "--name", a.name)
 	require.Zero(s.t, code, stderr)
 	require.Equal(s.t, a.email+" is an admin\n", stdout)
@@ -40,8 +40,8 @@ func (s *stack) requireAdmin(a *agent) {
 
 func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, append(o.settings(), "REGISTRATION=closed")...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, append(f.settings(), "REGISTRATION=closed")...)
 	code, _, stderr := s.createAdmin("violet heron", nil, "--email", "early@example.com")
 	require.Equal(t, exitUsage, code, stderr)
 	require.Contains(t, stderr, s.dir)
@@ -60,7 +60,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	})
 	t.Run("an agent is promoted and keeps the password", func(t *testing.T) {
 		s := s.in(t)
-		admin, b := s.as(a), s.nobody()
+		admin, b := s.as(a), s.anonymous()
 		admin.login()
 		admin.post("/agents", map[string]any{"email": b.email, "password": b.password, "full_name": b.name}).must(http.StatusCreated)
 		b.login()
@@ -114,8 +114,8 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 
 func TestAdminWithTheRealPostgreSQL(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, append(o.settings(), "DATABASE_URL="+pgtest.Database(t))...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, append(f.settings(), "DATABASE_URL="+pgtest.Database(t))...)
 	code, _, stderr := s.createAdmin("violet heron", nil, "--email", "early@example.com")
 	require.Equal(t, exitUsage, code, "without a SECRET_KEY there is nothing to begin with")
 	require.Contains(t, stderr, "no platform was ever started")

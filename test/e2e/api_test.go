@@ -34,8 +34,8 @@ type agent struct {
 	http               *http.Client
 }
 
-// nobody returns an anonymous user, with a trace of its own.
-func (s *stack) nobody() *agent {
+// anonymous returns an anonymous user, with a trace of its own.
+func (s *stack) anonymous() *agent {
 	trace := make([]byte, 16)
 	_, _ = rand.Read(trace)
 	return &agent{
@@ -47,7 +47,7 @@ func (s *stack) nobody() *agent {
 // newAgent registers an agent and logs in.
 func (s *stack) newAgent() *agent {
 	s.t.Helper()
-	a := s.nobody()
+	a := s.anonymous()
 	a.post("/auth/register", map[string]any{"email": a.email, "password": a.password, "full_name": a.name}).must(http.StatusCreated)
 	a.login()
 	return a

@@ -30,7 +30,7 @@ const (
 func TestPagesInTheBrowser(t *testing.T) {
 	t.Parallel()
 	ai := openai.Start(t)
-	s := newPlatform(t, outside{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
+	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
 	s.start()
 	a := s.newAgent()
 	t.Run("the reference", func(t *testing.T) { reference(t, s.in(t).as(a)) })
@@ -43,7 +43,7 @@ func reference(t *testing.T, a *agent) {
 	require.Equal(t, "API reference · Convoflow", valueOf(b, chromedp.Title()))
 
 	b.do(b.click(".opblock.is-open .execute"), b.visible(operationBody))
-	b.answers("401", `"code": "not_authenticated"`)
+	b.requireResponse("401", `"code": "not_authenticated"`)
 	problems := b.newProblems()
 	require.Len(t, problems, 1, "the browser notes the 401 and nothing else: %s", problems)
 	require.Contains(t, problems[0], "401")
@@ -53,15 +53,15 @@ func reference(t *testing.T, a *agent) {
 	b.do(chromedp.SendKeys(chromedp.CSS("#oauth_username"), a.email), chromedp.SendKeys(chromedp.CSS("#oauth_password"), a.password+"\r"), b.visible(".authorize.locked"), b.click(".close-modal"))
 
 	b.do(b.click(".opblock.is-open .execute"))
-	b.answers("200", a.email)
+	b.requireResponse("200", a.email)
 	b.do(b.click(".opblock.is-open .opblock-summary-control"), b.click(`[id$="crm\\.create_client"] .opblock-summary-control`), b.visible(".opblock.is-open .execute"))
 	b.do(b.click(".opblock.is-open .execute"))
-	b.answers("201", `"agent_id"`)
+	b.requireResponse("201", `"agent_id"`)
 	require.Len(t, a.ids("/clients"), 1)
 
-	b.narrow()
+	b.requireFitsPhone()
 	b.do(b.click("[data-do=register]"), b.visible(`[id$="auth\\.register"].is-open .execute`))
-	b.narrow()
+	b.requireFitsPhone()
 	require.Empty(t, b.newProblems())
 }
 
@@ -75,7 +75,7 @@ func inbox(t *testing.T, a *agent) {
 	for _, part := range []string{transcriptionCompleted, "signatures valid", a.email} {
 		require.Contains(t, shown, part)
 	}
-	b.narrow()
+	b.requireFitsPhone()
 	require.Empty(t, b.newProblems())
 }
 
@@ -101,7 +101,7 @@ func newBrowser(t testing.TB) *browser {
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
-	require.NoError(t, chromedp.Listen(ctx, b.watch), "start Chromium")
+	require.NoError(t, chromedp.Listen(ctx, b.onEvent), "start Chromium")
 	go b.watchConsole(chromedp.Console(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -122,16 +122,16 @@ func findChromium(t testing.TB) string {
 	return ""
 }
 
-// watch records requests that fail or go to another host.
-func (b *browser) watch(event any) {
+// onEvent records requests that fail or go to another host.
+func (b *browser) onEvent(event any) {
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
 		if u, err := url.Parse(e.Request.URL); err != nil || u.Scheme != "data" && u.Scheme != "blob" && u.Hostname() != "127.0.0.1" {
-			b.note("a request to another host: %s", e.Request.URL)
+			b.record("a request to another host: %s", e.Request.URL)
 		}
 	case *network.EventLoadingFailed:
 		if !e.Canceled {
-			b.note("a request failed: %s %s", e.ErrorText, e.BlockedReason)
+			b.record("a request failed: %s %s", e.ErrorText, e.BlockedReason)
 		}
 	}
 }
@@ -144,12 +144,12 @@ func (b *browser) watchConsole(console iter.Seq2[chromedp.ConsoleMessage, error]
 		case err != nil:
 			return // the browser has ended
 		case m.Type == chromedp.ConsoleError || m.Type == chromedp.ConsoleWarning || m.IsException():
-			b.note("%s", m)
+			b.record("%s", m)
 		}
 	}
 }
 
-func (b *browser) note(format string, args ...any) {
+func (b *browser) record(format string, args ...any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.problems = append(b.problems, fmt.Sprintf(format, args...))
@@ -217,8 +217,8 @@ func (b *browser) visible(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.WaitVisible(chromedp.CSS(selector))
 }
 
-// answers waits until the open operation of the reference shows a response with that status and text.
-func (b *browser) answers(status, text string) {
+// requireResponse waits until the open operation of the reference shows a response with that status and text.
+func (b *browser) requireResponse(status, text string) {
 	b.t.Helper()
 	var shown string
 	poll(b.t, pageTimeout, "the answer is "+status, func() bool {
@@ -228,8 +228,8 @@ func (b *browser) answers(status, text string) {
 	require.Contains(b.t, shown, text)
 }
 
-// narrow requires that the page is not wider than a phone's screen.
-func (b *browser) narrow() {
+// requireFitsPhone requires that the page is not wider than a phone's screen.
+func (b *browser) requireFitsPhone() {
 	b.t.Helper()
 	b.do(chromedp.EmulateViewport(phone, 844))
 	require.LessOrEqual(b.t, valueOf(b, chromedp.Evaluate[int](`document.documentElement.scrollWidth`)), phone)

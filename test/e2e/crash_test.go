@@ -21,8 +21,8 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// victim is one run of the main use case that is killed at some moment.
-type victim struct {
+// killedJob is one run of the main use case that is killed at some moment.
+type killedJob struct {
 	*agent
 	s              *stack
 	programs       []string // to kill; none means all
@@ -36,7 +36,7 @@ type victim struct {
 // moment is when the platform is killed: kill runs the main use case up to there, and kills the platform.
 type moment struct {
 	name string
-	kill func(v *victim)
+	kill func(v *killedJob)
 }
 
 // TestKillAtAnyMoment kills the platform with kill -9 at many moments of the main use case and restarts it on the same data.
@@ -45,38 +45,38 @@ func TestKillAtAnyMoment(t *testing.T) {
 	t.Parallel()
 	for name, moments := range map[string][]moment{
 		"upload": {
-			{"right after the client was created", func(v *victim) { v.kill() }},
+			{"right after the client was created", func(v *killedJob) { v.kill() }},
 			{"in the middle of the upload's body", killInUpload},
-			{"right after 202", func(v *victim) { v.uploadCall(); v.kill() }},
-			{"twice while it starts", killTwiceInStart},
-			{"while a webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+			{"right after 202", func(v *killedJob) { v.uploadCall(); v.kill() }},
+			{"twice while it starts", killTwiceDuringStart},
+			{"while a webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"transcription": {
-			{"while the transcription is requested", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
-			{"right after the transcription was answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
-			{"right after a webhook was answered", func(v *victim) { v.killAnswered(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+			{"while the transcription is requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"right after the transcription was answered", func(v *killedJob) { v.killAfter(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+			{"right after a webhook was answered", func(v *killedJob) { v.killAfter(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"insights": {
-			{"while the insights are requested", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
-			{"right after the insights were answered", func(v *victim) { v.killAnswered(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
-			{"right after the call was completed", func(v *victim) { v.uploadCall(); v.completed(v.callID); v.kill() }},
+			{"while the insights are requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"right after the insights were answered", func(v *killedJob) { v.killAfter(&v.s.openai.Queue, openai.Chat, v.uploadCall) }},
+			{"right after the call was completed", func(v *killedJob) { v.uploadCall(); v.completed(v.callID); v.kill() }},
 		},
 		"follow-up": {
-			{"when the follow-up's request was written", func(v *victim) {
+			{"when the follow-up's request was written", func(v *killedJob) {
 				v.killInFollowUp(func(kill func()) *httptrace.ClientTrace {
 					return &httptrace.ClientTrace{WroteRequest: func(httptrace.WroteRequestInfo) { kill() }}
 				})
 			}},
-			{"when the follow-up's answer begins to arrive", func(v *victim) {
+			{"when the follow-up's answer begins to arrive", func(v *killedJob) {
 				v.killInFollowUp(func(kill func()) *httptrace.ClientTrace { return &httptrace.ClientTrace{GotFirstResponseByte: kill} })
 			}},
-			{"while the follow-up's webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, followUpScheduled, v.scheduleIt) }},
+			{"while the follow-up's webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, followUpScheduled, v.scheduleIt) }},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := startOutside(t)
-			s := newPlatform(t, o, false, o.settings()...)
+			f := startFakes(t)
+			s := newPlatform(t, f, false, f.settings()...)
 			s.start()
 			admin := s.newAgent()
 			for _, m := range moments {
@@ -89,18 +89,18 @@ func TestKillAtAnyMoment(t *testing.T) {
 // TestKillOneService does the same to one of five processes, while the others continue.
 func TestKillOneService(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newServices(t, o, o.settings()...)
+	f := startFakes(t)
+	s := newServices(t, f, f.settings()...)
 	s.start()
 	admin := s.newAgent()
 	for service, m := range map[string]moment{
 		"gateway": {"in the middle of the upload's body", killInUpload},
-		"calls":   {"while the transcription is requested", func(v *victim) { v.killHeld(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
-		"crm": {"when the follow-up's answer begins to arrive", func(v *victim) {
+		"calls":   {"while the transcription is requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
+		"crm": {"when the follow-up's answer begins to arrive", func(v *killedJob) {
 			v.killInFollowUp(func(kill func()) *httptrace.ClientTrace { return &httptrace.ClientTrace{GotFirstResponseByte: kill} })
 		}},
-		"notify": {"while a webhook is being received", func(v *victim) { v.killHeld(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
-		"auth":   {"right after the client was created", func(v *victim) { v.kill(); v.uploadCall(); v.completed(v.callID) }},
+		"notify": {"while a webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
+		"auth":   {"right after the client was created", func(v *killedJob) { v.kill(); v.uploadCall(); v.completed(v.callID) }},
 	} {
 		t.Run(service+" "+m.name, func(t *testing.T) { m.run(s.in(t), admin, service) })
 	}
@@ -108,7 +108,7 @@ func TestKillOneService(t *testing.T) {
 
 // run runs the main use case with a kill at the moment.
 func (m moment) run(s *stack, admin *agent, programs ...string) {
-	v := &victim{
+	v := &killedJob{
 		agent: s.newAgent(), s: s, programs: programs,
 		transcriptions: len(s.openai.Requests(openai.Transcriptions)), completions: len(s.openai.Requests(openai.Chat)),
 	}
@@ -119,29 +119,29 @@ func (m moment) run(s *stack, admin *agent, programs ...string) {
 	v.check(s.as(admin))
 }
 
-func (v *victim) kill() { v.s.kill(v.programs...) }
+func (v *killedJob) kill() { v.s.kill(v.programs...) }
 
-func (v *victim) uploadCall() {
+func (v *killedJob) uploadCall() {
 	v.callID = v.upload(map[string]string{"client_id": v.client.ID}, "Idempotency-Key", "upload").ID
 }
 
-func (v *victim) scheduleIt() {
+func (v *killedJob) scheduleIt() {
 	v.uploadCall()
 	v.completed(v.callID)
 	v.post("/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up").must(http.StatusCreated)
 	v.followUp = true
 }
 
-// killHeld kills while a request of the platform waits for its response.
-func (v *victim) killHeld(q *script.Queue, key string, job func()) {
-	gate := q.Hold(key)
+// killDuring kills while a request of the platform waits for its response.
+func (v *killedJob) killDuring(q *script.Queue, key string, job func()) {
+	gate := q.Block(key)
 	job()
 	gate.Wait(v.t)
 	v.kill()
 }
 
-// killAnswered kills right after a request of the platform has got its response.
-func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
+// killAfter kills right after a request of the platform has got its response.
+func (v *killedJob) killAfter(q *script.Queue, key string, job func()) {
 	answered := make(chan struct{})
 	q.Script(key, func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		answer(w, r)
@@ -158,7 +158,7 @@ func (v *victim) killAnswered(q *script.Queue, key string, job func()) {
 }
 
 // killInUpload kills when half of a recording has been sent.
-func killInUpload(v *victim) {
+func killInUpload(v *killedJob) {
 	audio := salesCall(v.t)
 	rest, send := io.Pipe()
 	content := io.MultiReader(bytes.NewReader(audio[:len(audio)/2]), rest)
@@ -184,8 +184,8 @@ func killInUpload(v *victim) {
 	}
 }
 
-// killTwiceInStart kills the platform, then the first start when its database is up, then the second before it is ready.
-func killTwiceInStart(v *victim) {
+// killTwiceDuringStart kills the platform, then the first start when its database is up, then the second before it is ready.
+func killTwiceDuringStart(v *killedJob) {
 	v.uploadCall()
 	v.kill()
 	for _, part := range []string{"PostgreSQL", "calls"} {
@@ -195,7 +195,7 @@ func killTwiceInStart(v *victim) {
 }
 
 // killInFollowUp kills during the request that creates the follow-up, whose result the client then does not know.
-func (v *victim) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
+func (v *killedJob) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
 	v.uploadCall()
 	v.completed(v.callID)
 	request := v.request(http.MethodPost, "/followups", followUpBody(v.callID), "Idempotency-Key", "follow-up")
@@ -207,7 +207,7 @@ func (v *victim) killInFollowUp(when func(kill func()) *httptrace.ClientTrace) {
 }
 
 // finish does the rest of the main use case, as an app that retries does.
-func (v *victim) finish() {
+func (v *killedJob) finish() {
 	v.t.Helper()
 	if v.callID == "" {
 		v.uploadCall()
@@ -218,7 +218,7 @@ func (v *victim) finish() {
 	}
 }
 
-func (v *victim) check(admin *agent) {
+func (v *killedJob) check(admin *agent) {
 	t := v.t
 	t.Helper()
 	got := v.call(v.callID)
@@ -241,7 +241,7 @@ func (v *victim) check(admin *agent) {
 			require.Equal(t, string(same[0].Body), string(d.Body), event)
 		}
 	}
-	v.s.pabbly.RequireSound(t)
+	v.s.pabbly.RequireValid(t)
 
 	// The admin sees all calls: each has its recording, and there are no other files.
 	calls := admin.ids("/calls?limit=500")
@@ -253,7 +253,7 @@ func (v *victim) check(admin *agent) {
 }
 
 // webhooks returns the webhooks of the call.
-func (v *victim) webhooks(event string) (mine []pabbly.Delivery) {
+func (v *killedJob) webhooks(event string) (mine []pabbly.Delivery) {
 	for _, d := range v.s.pabbly.Deliveries() {
 		var body struct {
 			CallID string `json:"call_id"`

@@ -86,8 +86,8 @@ func operations(t *testing.T) (all []operation) {
 // the common error schema and the contract, and requires that it reveals nothing internal.
 func TestErrors(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	admin, owner, other := s.newAgent(), s.newAgent(), s.newAgent()
 	who := owner.newClient()
@@ -111,16 +111,16 @@ func TestErrors(t *testing.T) {
 	for _, op := range operations(t) {
 		t.Run(op.method+" "+op.path, func(t *testing.T) {
 			s := s.in(t)
-			nobody, other, admin := s.nobody(), s.as(other), s.as(admin)
+			anonymous, other, admin := s.anonymous(), s.as(other), s.as(admin)
 			switch op.access() {
 			case "anyone":
 			case "admin":
-				nobody.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
+				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 				other.do(op.method, op.at(missingID), op.body()).must(http.StatusForbidden)
 			case "agent":
-				require.NotEmpty(t, nobody.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
-				nobody.token = "eyJhbGciOiJub25lIn0.e30."
-				nobody.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
+				require.NotEmpty(t, anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
+				anonymous.token = "eyJhbGciOiJub25lIn0.e30."
+				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 			default:
 				t.Fatalf("x-access is %q", op.access())
 			}
@@ -202,7 +202,7 @@ func conflicts(t *testing.T, s *stack, a *agent, who client, c call) {
 	a.post("/followups", map[string]any{"call_id": c.ID, "due_date": "2032-01-01T00:00:00Z"}, "Idempotency-Key", "one").refused(http.StatusConflict, "idempotency_key_reused")
 	a.post("/followups", followUpBody(missingID)).refused(http.StatusNotFound, "call_not_found")
 
-	gate := s.openai.Hold("/v1/audio/transcriptions")
+	gate := s.openai.Block("/v1/audio/transcriptions")
 	busy := a.upload(map[string]string{"client_id": who.ID})
 	gate.Wait(t)
 	a.post("/calls/"+busy.ID+"/retry", map[string]any{}).refused(http.StatusConflict, "call_busy")

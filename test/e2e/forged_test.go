@@ -37,40 +37,40 @@ var base64URL = base64.RawURLEncoding
 // the test beside those of auth, so that a token can be valid except for one claim.
 func TestTokens(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newServices(t, o, o.settings()...)
-	ours := newIssuer(t)
-	published := publish(t, s.unit("auth").url, ours)
+	f := startFakes(t)
+	s := newServices(t, f, f.settings()...)
+	trusted := newIssuer(t)
+	published := proxyAuth(t, s.unit("auth").url, trusted)
 	for _, u := range s.units {
 		if u.name != "auth" {
 			u.environ = append(u.environ, "AUTH_URL="+published)
 		}
 	}
 	s.start()
-	c := newCast(s)
-	header, claims := opened(t, c.admin.token)
-	ours.header, ours.claims = maps.Clone(header), claims
-	ours.header["kid"] = ours.kid
+	c := newUsers(s)
+	header, claims := decoded(t, c.admin.token)
+	trusted.header, trusted.claims = maps.Clone(header), claims
+	trusted.header["kid"] = trusted.kid
 
 	for _, u := range s.units {
 		at := c.in(t).admin.agent
 		at.url = u.url
-		path, from := "/clients", ours
+		path, from := "/clients", trusted
 		switch u.name {
 		case "auth":
-			path, from = "/auth/me", stranger(t, published, header, claims, c.admin.token)
+			path, from = "/auth/me", newOutsider(t, published, header, claims, c.admin.token)
 		case "calls":
 			path = "/calls"
 		case "notify":
 			path = "/webhooks/deliveries"
 		}
-		t.Run(u.name, func(t *testing.T) { refuses(t, at, path, from) })
+		t.Run(u.name, func(t *testing.T) { requireTokensRefused(t, at, path, from) })
 	}
 	t.Run("every operation", func(t *testing.T) {
 		for _, u := range s.units {
 			t.Run(u.name, func(t *testing.T) {
 				c := c.in(t)
-				c.flawedCallers(u.serves(operations(t)), u.url, func(_, claims object) string { return ours.token(nil, claims) })
+				c.checkInvalidTokens(u.serves(operations(t)), u.url, func(_, claims object) string { return trusted.token(nil, claims) })
 			})
 		}
 	})
@@ -102,8 +102,8 @@ func newIssuer(t *testing.T) *issuer {
 	return &issuer{t: t, kid: "test", key: key, public: base64URL.EncodeToString(public)}
 }
 
-// stranger returns an issuer that knows everything about auth except its key.
-func stranger(t *testing.T, auth string, header, claims object, good string) *issuer {
+// newOutsider returns an issuer that knows everything about auth except its key.
+func newOutsider(t *testing.T, auth string, header, claims object, good string) *issuer {
 	i := newIssuer(t)
 	i.header, i.claims, i.good, i.kid = header, claims, good, header["kid"].(string)
 	var set struct{ Keys []object }
@@ -116,8 +116,8 @@ func stranger(t *testing.T, auth string, header, claims object, good string) *is
 	return i
 }
 
-// publish serves auth, with the key of an issuer besides its own.
-func publish(t *testing.T, auth string, i *issuer) string {
+// proxyAuth serves auth, with the key of an issuer besides its own.
+func proxyAuth(t *testing.T, auth string, i *issuer) string {
 	t.Helper()
 	target, err := url.Parse(auth)
 	require.NoError(t, err)
@@ -154,14 +154,14 @@ func (i *issuer) token(header, claims object) string {
 	return signed(i.t, changed(i.header, header), changed(i.claims, claims), i.key)
 }
 
-// by returns token with another signature.
-func (i *issuer) by(sign func(text []byte) []byte, header, claims object) string {
+// signedWith returns token with another signature.
+func (i *issuer) signedWith(sign func(text []byte) []byte, header, claims object) string {
 	text := encoded(i.t, changed(i.header, header)) + "." + encoded(i.t, changed(i.claims, claims))
 	return text + "." + base64URL.EncodeToString(sign([]byte(text)))
 }
 
-// spelled returns a token with exactly these JSON texts.
-func (i *issuer) spelled(header, claims string) string {
+// raw returns a token with exactly these JSON texts.
+func (i *issuer) raw(header, claims string) string {
 	text := base64URL.EncodeToString([]byte(header)) + "." + base64URL.EncodeToString([]byte(claims))
 	return text + "." + base64URL.EncodeToString(ed25519.Sign(i.key, []byte(text)))
 }
@@ -189,8 +189,8 @@ func signed(t testing.TB, header, claims object, key ed25519.PrivateKey) string 
 	return text + "." + base64URL.EncodeToString(ed25519.Sign(key, []byte(text)))
 }
 
-// opened returns the header and claims of a token.
-func opened(t testing.TB, token string) (header, claims object) {
+// decoded returns the header and claims of a token.
+func decoded(t testing.TB, token string) (header, claims object) {
 	t.Helper()
 	parts := strings.Split(token, ".")
 	require.Len(t, parts, 3)
@@ -202,8 +202,8 @@ func opened(t testing.TB, token string) (header, claims object) {
 	return header, claims
 }
 
-// refuses requires that a program accepts a valid token and refuses all others, with the JSON error and never with a 5xx.
-func refuses(t *testing.T, a *agent, path string, from *issuer) {
+// requireTokensRefused requires that a program accepts a valid token and refuses all others, with the JSON error and never with a 5xx.
+func requireTokensRefused(t *testing.T, a *agent, path string, from *issuer) {
 	t.Helper()
 	if from.good == "" {
 		from.good = from.token(nil, nil)
@@ -283,7 +283,7 @@ func identityHeaders(r *http.Request) {
 func forgedTokens(t *testing.T, i *issuer) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, more := range []map[string]string{algorithms(t, i), headers(i), claimed(i), spellings(i), signatures(t, i)} {
+	for _, more := range []map[string]string{algorithms(t, i), headers(i), wrongClaims(i), encodings(i), signatures(t, i)} {
 		for name, token := range more {
 			require.NotContains(t, all, name)
 			require.NotEqual(t, i.good, token, name)
@@ -331,22 +331,22 @@ func algorithms(t *testing.T, i *issuer) map[string]string {
 		"alg in lower case":                i.token(object{"alg": "eddsa"}, nil),
 		"alg Ed25519":                      i.token(object{"alg": "Ed25519"}, nil),
 		"alg Ed448":                        i.token(object{"alg": "Ed448"}, nil),
-		"HS256 with the public key":        i.by(mac(sha256.New, public), object{"alg": "HS256"}, nil),
-		"HS384 with the public key":        i.by(mac(sha512.New384, public), object{"alg": "HS384"}, nil),
-		"HS512 with the public key":        i.by(mac(sha512.New, public), object{"alg": "HS512"}, nil),
-		"HS256 with the text of it":        i.by(mac(sha256.New, []byte(i.public)), object{"alg": "HS256"}, nil),
-		"HS256 with no secret":             i.by(mac(sha256.New, nil), object{"alg": "HS256"}, nil),
-		"EdDSA by name, HS512 with it":     i.by(mac(sha512.New, public), nil, nil),
-		"RS256":                            i.by(withRSA, object{"alg": "RS256"}, nil),
-		"PS256":                            i.by(withRSA, object{"alg": "PS256"}, nil),
-		"ES256":                            i.by(withEC, object{"alg": "ES256"}, nil),
-		"ES256 with its key":               i.by(withEC, object{"alg": "ES256", "jwk": object{"kty": "EC", "crv": "P-256"}}, nil),
-		"EdDSA by name, ES256 in truth":    i.by(withEC, nil, nil),
-		"RS256 by name, EdDSA in truth":    i.by(own, object{"alg": "RS256"}, nil),
-		"an encrypted token by its header": i.by(own, object{"alg": "dir", "enc": "A256GCM"}, nil),
+		"HS256 with the public key":        i.signedWith(mac(sha256.New, public), object{"alg": "HS256"}, nil),
+		"HS384 with the public key":        i.signedWith(mac(sha512.New384, public), object{"alg": "HS384"}, nil),
+		"HS512 with the public key":        i.signedWith(mac(sha512.New, public), object{"alg": "HS512"}, nil),
+		"HS256 with the text of it":        i.signedWith(mac(sha256.New, []byte(i.public)), object{"alg": "HS256"}, nil),
+		"HS256 with no secret":             i.signedWith(mac(sha256.New, nil), object{"alg": "HS256"}, nil),
+		"EdDSA by name, HS512 with it":     i.signedWith(mac(sha512.New, public), nil, nil),
+		"RS256":                            i.signedWith(withRSA, object{"alg": "RS256"}, nil),
+		"PS256":                            i.signedWith(withRSA, object{"alg": "PS256"}, nil),
+		"ES256":                            i.signedWith(withEC, object{"alg": "ES256"}, nil),
+		"ES256 with its key":               i.signedWith(withEC, object{"alg": "ES256", "jwk": object{"kty": "EC", "crv": "P-256"}}, nil),
+		"EdDSA by name, ES256 in truth":    i.signedWith(withEC, nil, nil),
+		"RS256 by name, EdDSA in truth":    i.signedWith(own, object{"alg": "RS256"}, nil),
+		"an encrypted token by its header": i.signedWith(own, object{"alg": "dir", "enc": "A256GCM"}, nil),
 	}
 	for _, none := range []string{"none", "None", "NONE", "nOnE", "none ", " none"} {
-		out["alg "+none+", not signed"] = i.by(unsigned, object{"alg": none}, nil)
+		out["alg "+none+", not signed"] = i.signedWith(unsigned, object{"alg": none}, nil)
 		out["alg "+none+", signed"] = i.token(object{"alg": none}, nil)
 	}
 	return out
@@ -358,11 +358,11 @@ func headers(i *issuer) map[string]string {
 	own := func(text []byte) []byte { return ed25519.Sign(key, text) }
 	jwk := object{"kty": "OKP", "crv": "Ed25519", "kid": i.kid, "x": base64URL.EncodeToString(key.Public().(ed25519.PublicKey)), "use": "sig", "alg": "EdDSA"}
 	out := map[string]string{
-		"another key, the same kid":  i.by(own, nil, nil),
-		"jwk":                        i.by(own, object{"jwk": jwk}, nil),
-		"jwk and no kid":             i.by(own, object{"jwk": jwk, "kid": nil}, nil),
+		"another key, the same kid":  i.signedWith(own, nil, nil),
+		"jwk":                        i.signedWith(own, object{"jwk": jwk}, nil),
+		"jwk and no kid":             i.signedWith(own, object{"jwk": jwk, "kid": nil}, nil),
 		"jwk, though well signed":    i.token(object{"jwk": jwk}, nil),
-		"jku":                        i.by(own, object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
+		"jku":                        i.signedWith(own, object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
 		"jku, though well signed":    i.token(object{"jku": "http://127.0.0.1:1/jwks.json"}, nil),
 		"x5u":                        i.token(object{"x5u": "http://127.0.0.1:1/cert.pem"}, nil),
 		"x5c":                        i.token(object{"x5c": []string{"MIIB"}}, nil),
@@ -370,7 +370,7 @@ func headers(i *issuer) map[string]string {
 		"crit empty":                 i.token(object{"crit": []string{}}, nil),
 		"crit b64":                   i.token(object{"crit": []string{"b64"}, "b64": false}, nil),
 		"no kid":                     i.token(object{"kid": nil}, nil),
-		"kid null":                   i.spelled(`{"alg":"EdDSA","typ":"at+jwt","kid":null}`, i.claimsText()),
+		"kid null":                   i.raw(`{"alg":"EdDSA","typ":"at+jwt","kid":null}`, i.claimsText()),
 		"kid a number":               i.token(object{"kid": 0}, nil),
 		"kid a list":                 i.token(object{"kid": []string{i.kid}}, nil),
 		"kid an object":              i.token(object{"kid": object{"$ne": ""}}, nil),
@@ -378,16 +378,16 @@ func headers(i *issuer) map[string]string {
 		"typ JWT":                    i.token(object{"typ": "JWT"}, nil),
 		"typ of a refresh token":     i.token(object{"typ": "rt+jwt"}, nil),
 		"typ a list":                 i.token(object{"typ": []string{"at+jwt"}}, nil),
-		"header twice alg":           i.spelled(`{"alg":"EdDSA","alg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
-		"header twice kid":           i.spelled(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`","kid":"x"}`, i.claimsText()),
-		"header alg none in escapes": i.spelled(`{"alg":"\u006eone","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
-		"header name in escapes":     i.spelled(`{"\u0061lg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
-		"header in capitals":         i.spelled(`{"ALG":"EdDSA","TYP":"at+jwt","KID":"`+i.kid+`"}`, i.claimsText()),
-		"header a list":              i.spelled(`["EdDSA"]`, i.claimsText()),
-		"header null":                i.spelled(`null`, i.claimsText()),
-		"header not JSON":            i.spelled(`{alg:EdDSA}`, i.claimsText()),
-		"header with a tail":         i.spelled(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`"}{}`, i.claimsText()),
-		"header very deep":           i.spelled(strings.Repeat(`{"a":`, 400)+"1"+strings.Repeat("}", 400), i.claimsText()),
+		"header twice alg":           i.raw(`{"alg":"EdDSA","alg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header twice kid":           i.raw(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`","kid":"x"}`, i.claimsText()),
+		"header alg none in escapes": i.raw(`{"alg":"\u006eone","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header name in escapes":     i.raw(`{"\u0061lg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
+		"header in capitals":         i.raw(`{"ALG":"EdDSA","TYP":"at+jwt","KID":"`+i.kid+`"}`, i.claimsText()),
+		"header a list":              i.raw(`["EdDSA"]`, i.claimsText()),
+		"header null":                i.raw(`null`, i.claimsText()),
+		"header not JSON":            i.raw(`{alg:EdDSA}`, i.claimsText()),
+		"header with a tail":         i.raw(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`"}{}`, i.claimsText()),
+		"header very deep":           i.raw(strings.Repeat(`{"a":`, 400)+"1"+strings.Repeat("}", 400), i.claimsText()),
 	}
 	for _, kid := range []string{
 		"", " ", "../../../../dev/null", "..%2f..%2fkeys", "/proc/self/environ", "' or 1=1 --", "x' union select 'key", "*", "${jndi:ldap://x}", "\x00",
@@ -404,8 +404,8 @@ func (i *issuer) claimsText() string {
 	return string(raw)
 }
 
-// claimed are correctly signed tokens with other claims than an access token of auth.
-func claimed(i *issuer) map[string]string {
+// wrongClaims are correctly signed tokens with other claims than an access token of auth.
+func wrongClaims(i *issuer) map[string]string {
 	now := time.Now()
 	at := func(d time.Duration) int64 { return now.Add(d).Unix() }
 	out := map[string]string{}
@@ -426,7 +426,7 @@ func claimed(i *issuer) map[string]string {
 	claims("jti", nil, "", "x", 1)
 	claims("role", nil, "", "root", "Admin", "admin ", []string{"admin"}, true, 1, object{"admin": true})
 	claims("exp", nil, "", "never", "9999999999", true, []int64{at(time.Hour)}, 0, 1, -1, -1<<53, at(-time.Minute))
-	claims("nbf", nil, "", "now", true, at(time.Hour), at(24*time.Hour))
+	claims("nbf", nil, "", "now", true, at(time.Hour), at(24*time.Hour)) // an hour: on a busy machine the tokens are sent minutes later
 	claims("iat", nil, "", "now", true, at(time.Hour), at(24*time.Hour))
 	text := i.claimsText()
 	tail := func(members string) string { return strings.TrimSuffix(text, "}") + "," + members + "}" }
@@ -446,7 +446,7 @@ func claimed(i *issuer) map[string]string {
 		"claims very deep":                  strings.Repeat("[", 2000) + strings.Repeat("]", 2000),
 		"claims with a text that is no UTF": strings.Replace(text, i.claims["sub"].(string), "\xff\xfe", 1),
 	} {
-		out[name] = i.spelled(i.headerText(), spelling)
+		out[name] = i.raw(i.headerText(), spelling)
 	}
 	for _, name := range []string{"iss", "aud", "sub", "sid", "jti", "role", "exp", "nbf", "iat"} {
 		out["claim "+name+" in capitals"] = i.token(nil, object{name: nil, strings.ToUpper(name): i.claims[name]})
@@ -462,8 +462,8 @@ func (i *issuer) headerText() string {
 	return string(raw)
 }
 
-// spellings are other encodings of a valid token.
-func spellings(i *issuer) map[string]string {
+// encodings are other encodings of a valid token.
+func encodings(i *issuer) map[string]string {
 	const digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	good := i.good
 	parts := strings.Split(good, ".")
@@ -509,7 +509,7 @@ func signatures(t *testing.T, i *issuer) map[string]string {
 		return out
 	}
 	other := strings.Split(i.token(nil, object{"jti": missingID}), ".")
-	_, claims := opened(t, i.good)
+	_, claims := decoded(t, i.good)
 	raised := encoded(t, changed(claims, object{"sub": missingID}))
 	out := map[string]string{
 		"signature stripped":             body,
@@ -521,7 +521,7 @@ func signatures(t *testing.T, i *issuer) map[string]string {
 		"signature twice":                with(append(slices.Clone(signature), signature...)),
 		"signature of zeros":             with(make([]byte, 64)),
 		"signature with a byte more":     with(append(slices.Clone(signature), 0)),
-		"signature with the order added": with(malleated(signature)),
+		"signature with the order added": with(nonCanonical(signature)),
 		"signature of the claims only":   with(ed25519.Sign(i.key, []byte(parts[1]))),
 		"header and claims swapped":      parts[1] + "." + parts[0] + "." + parts[2],
 	}
@@ -536,9 +536,9 @@ func signatures(t *testing.T, i *issuer) map[string]string {
 	return out
 }
 
-// malleated returns the signature with the order of the group added to its second half: the equation holds, but RFC 8032
+// nonCanonical returns the signature with the order of the group added to its second half: the equation holds, but RFC 8032
 // forbids it.
-func malleated(signature []byte) []byte {
+func nonCanonical(signature []byte) []byte {
 	order := []byte{
 		0xed, 0xd3, 0xf5, 0x5c, 0x1a, 0x63, 0x12, 0x58, 0xd6, 0x9c, 0xf7, 0xa2, 0xde, 0xf9, 0xde, 0x14,
 		0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x10,

@@ -21,15 +21,15 @@ import (
 )
 
 const (
-	fuzzed      = 38 // requests per operation: 1,500 in all
-	megabyte    = 1 << 20
-	defaultSeed = 20261124
+	requestsPerOperation = 38 // requests per operation: 1,500 in all
+	megabyte             = 1 << 20
+	defaultSeed          = 20261124
 )
 
 // fuzz sends invalid and unusual requests to every operation: wrong types, bounds, strange texts, malformed bodies. The
 // response is always one of the contract, and never a 5xx: the transport of the agents verifies it. The same FUZZ_SEED, an
 // integer, sends the same requests, except for ids.
-func fuzz(t *testing.T, s *stack, c cast) {
+func fuzz(t *testing.T, s *stack, c users) {
 	t.Helper()
 	seed, err := strconv.ParseUint(cmp.Or(os.Getenv("FUZZ_SEED"), strconv.Itoa(defaultSeed)), 10, 64)
 	require.NoError(t, err, "FUZZ_SEED")
@@ -50,7 +50,7 @@ func fuzz(t *testing.T, s *stack, c cast) {
 		}
 		switch op.OperationID {
 		case "auth.logout", "auth.change_password", "auth.remove_session": // these end sessions
-			caller = player{agent: s.newAgent()}
+			caller = user{agent: s.newAgent()}
 			owner = caller
 		}
 		it := target{operation: op, caller: caller.agent, id: missingID}
@@ -71,7 +71,7 @@ func fuzz(t *testing.T, s *stack, c cast) {
 			at := it.caller.as(t, it.caller.token)
 			held := at.http.Transport.(*contract)
 			held.anything = true
-			for n := range fuzzed {
+			for n := range requestsPerOperation {
 				x := newExchange(t, it.operation, it.id, it.body)
 				group := groups[n%len(groups)]
 				chosen := []mutation{group[n/len(groups)%len(group)]}

@@ -26,8 +26,8 @@ const (
 // TestLimitsOfUploads uploads recordings that are too large, not audio, truncated, or without a token.
 func TestLimitsOfUploads(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	a := s.newAgent()
 
@@ -41,7 +41,7 @@ func TestLimitsOfUploads(t *testing.T) {
 		before := peak(t, s.pid())
 		a.post("/calls/upload", noise(mostAudio, nil)).must(http.StatusAccepted)
 		grown := peak(t, s.pid()) - before
-		t.Logf("100 MB raised the peak of the process by %.1f MB, from %.1f MB", mega(grown), mega(before))
+		t.Logf("100 MB raised the peak of the process by %.1f MB, from %.1f MB", mebibytes(grown), mebibytes(before))
 		require.Less(t, grown, int64(mostMemory))
 	})
 	before := len(s.files())
@@ -86,7 +86,7 @@ func TestLimitsOfUploads(t *testing.T) {
 
 // as returns a user of another test, with a trace of its own.
 func (s *stack) as(a *agent) *agent {
-	here := s.nobody()
+	here := s.anonymous()
 	here.name, here.email, here.password, here.token = a.name, a.email, a.password, a.token
 	return here
 }
@@ -111,29 +111,29 @@ func noise(size int64, fields map[string]string) *form {
 	return recording("noise.wav", io.MultiReader(bytes.NewReader(header), rand.NewChaCha8([32]byte{})), size, fields)
 }
 
-// wire is a connection to a gateway, byte by byte.
-type wire struct {
+// rawConn is a connection to a gateway, byte by byte.
+type rawConn struct {
 	net.Conn
 	t testing.TB
 }
 
-func dial(t testing.TB, s *stack) wire {
+func dial(t testing.TB, s *stack) rawConn {
 	t.Helper()
 	conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.url, "http://"), beforeStall)
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = conn.Close() })
 	require.NoError(t, conn.SetDeadline(time.Now().Add(beforeStall)))
-	return wire{conn, t}
+	return rawConn{conn, t}
 }
 
-func (w wire) send(format string, args ...any) {
+func (w rawConn) send(format string, args ...any) {
 	w.t.Helper()
 	_, err := fmt.Fprintf(w, format, args...)
 	require.NoError(w.t, err)
 }
 
 // status returns the status of the first response.
-func (w wire) status() int {
+func (w rawConn) status() int {
 	w.t.Helper()
 	response, err := http.ReadResponse(bufio.NewReader(w), nil)
 	require.NoError(w.t, err)
@@ -141,4 +141,4 @@ func (w wire) status() int {
 	return response.StatusCode
 }
 
-func mega(bytes int64) float64 { return float64(bytes) / (1 << 20) }
+func mebibytes(bytes int64) float64 { return float64(bytes) / (1 << 20) }

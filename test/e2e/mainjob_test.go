@@ -28,14 +28,14 @@ const (
 // webhooks, in one trace, without personal data in logs, spans and metrics.
 func TestMainJob(t *testing.T) {
 	t.Parallel()
-	for name, form := range map[string]func(testing.TB, outside, ...string) *stack{
-		"one process":   func(t testing.TB, o outside, settings ...string) *stack { return newPlatform(t, o, true, settings...) },
+	for name, form := range map[string]func(testing.TB, fakes, ...string) *stack{
+		"one process":   func(t testing.TB, f fakes, settings ...string) *stack { return newPlatform(t, f, true, settings...) },
 		"five services": newServices,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := startOutside(t)
-			s := form(t, o, append(o.settings(), "LOG_LEVEL=debug")...)
+			f := startFakes(t)
+			s := form(t, f, append(f.settings(), "LOG_LEVEL=debug")...)
 			t.Logf("ready after %s", s.start())
 			mainJob(t, s)
 		})
@@ -94,7 +94,7 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	t.Helper()
 	completed := s.pabbly.WaitFor(t, transcriptionCompleted, 1)[0]
 	scheduled := s.pabbly.WaitFor(t, followUpScheduled, 1)[0]
-	s.pabbly.RequireSound(t)
+	s.pabbly.RequireValid(t)
 	require.Len(t, s.pabbly.Deliveries(), 2)
 	t.Logf("the first webhook came %s after the call was completed", completed.Time.Sub(c.CompletedAt))
 

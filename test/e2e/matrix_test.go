@@ -21,13 +21,13 @@ var none = [3]int{}
 // policy is the status of an operation: without a valid token, and for an agent and an admin with an object of their own, of
 // another agent, and one that does not exist. Without an object, only the first number is set.
 type policy struct {
-	stranger     int
-	agent, admin [3]int
+	unauthenticated int
+	agent, admin    [3]int
 }
 
 // policies say who may do what. The test fails for an operation without a row here.
 var policies = map[string]policy{
-	//                                stranger   agent: own, other's, missing       admin
+	//                                no token   agent: own, other's, missing       admin
 	"auth.register":        {201, [3]int{201}, [3]int{201}},
 	"auth.login":           {200, [3]int{200}, [3]int{200}},
 	"auth.refresh":         {200, [3]int{200}, [3]int{200}},
@@ -81,10 +81,10 @@ func (p policy) takesObject() bool { return p.admin[1] != 0 }
 // TestOperations calls every operation of the contract as every kind of caller, and with invalid requests of every kind.
 func TestOperations(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
-	c := newCast(s)
+	c := newUsers(s)
 	t.Run("a row for each operation", func(t *testing.T) { everyOperationHasARow(t) })
 	t.Run("policy", func(t *testing.T) {
 		for _, op := range operations(t) {
@@ -92,12 +92,12 @@ func TestOperations(t *testing.T) {
 				if strings.HasPrefix(op.OperationID, "calls.") {
 					t.Parallel() // these wait for transcriptions
 				}
-				c.in(t).holdTo(op, policies[op.OperationID])
+				c.in(t).checkPolicy(op, policies[op.OperationID])
 			})
 		}
 	})
-	t.Run("lists", func(t *testing.T) { c.in(t).lists(operations(t)) })
-	t.Run("idempotency keys", func(t *testing.T) { c.in(t).keys(operations(t)) })
+	t.Run("lists", func(t *testing.T) { c.in(t).checkLists(operations(t)) })
+	t.Run("idempotency keys", func(t *testing.T) { c.in(t).checkIdempotencyKeys(operations(t)) })
 	t.Run("fuzz", func(t *testing.T) { fuzz(t, s.in(t), c.in(t)) })
 }
 
@@ -108,7 +108,7 @@ func everyOperationHasARow(t *testing.T) {
 		described[op.OperationID] = true
 		row, ok := policies[op.OperationID]
 		require.True(t, ok, "%s has no row", op.OperationID)
-		require.Equal(t, op.access() != "anyone", row.stranger == http.StatusUnauthorized, "%s is for %s", op.OperationID, op.access())
+		require.Equal(t, op.access() != "anyone", row.unauthenticated == http.StatusUnauthorized, "%s is for %s", op.OperationID, op.access())
 		require.Equal(t, op.access() == "admin", row.agent[0] == http.StatusForbidden, "%s is for %s", op.OperationID, op.access())
 		if op.hasID() {
 			require.True(t, row.takesObject(), "%s takes an id", op.OperationID)
@@ -119,28 +119,28 @@ func everyOperationHasARow(t *testing.T) {
 	}
 }
 
-// cast are the callers: an admin and two agents, each with an object of every kind.
-type cast struct {
+// users are the callers: an admin and two agents, each with an object of every kind.
+type users struct {
 	t                   testing.TB
-	admin, owner, other player
-	dismissed           string // the token of an agent who has been deactivated since
+	admin, owner, other user
+	deactivated         string // the token of an agent who has been deactivated since
 }
 
-// player is an agent with its objects.
-type player struct {
+// user is an agent with its objects.
+type user struct {
 	*agent
 	id, client, call, followUp, delivery string
 }
 
-func newCast(s *stack) cast {
+func newUsers(s *stack) users {
 	s.t.Helper()
-	c := cast{t: s.t}
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} { // the first agent of a platform is its admin
-		*p = player{agent: s.newAgent()}
+	c := users{t: s.t}
+	for _, p := range []*user{&c.admin, &c.owner, &c.other} { // the first agent of a platform is its admin
+		*p = user{agent: s.newAgent()}
 		p.id = p.me()
 		p.client = p.newClient().ID
 	}
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
+	for _, p := range []*user{&c.admin, &c.owner, &c.other} {
 		p.call = p.completed(p.upload(map[string]string{"client_id": p.client}).ID).ID
 		p.followUp = p.newFollowUp()
 		poll(s.t, jobTimeout, "a delivery about the call", func() bool {
@@ -151,12 +151,12 @@ func newCast(s *stack) cast {
 			return len(ids) > 0
 		})
 	}
-	c.dismissed = c.dismiss(s.newAgent())
+	c.deactivated = c.deactivate(s.newAgent())
 	return c
 }
 
-// dismiss deactivates an agent and returns its token once every service refuses it.
-func (c cast) dismiss(a *agent) string {
+// deactivate deactivates an agent and returns its token once every service refuses it.
+func (c users) deactivate(a *agent) string {
 	c.t.Helper()
 	c.admin.do(http.MethodPatch, "/agents/"+a.me(), map[string]any{"is_active": false}).must(http.StatusOK)
 	for _, path := range []string{"/auth/me", "/calls"} { // auth refuses it at once, the gateway a moment later
@@ -172,17 +172,17 @@ func (a *agent) me() string {
 	return me.ID
 }
 
-func (p player) newFollowUp() string {
+func (p user) newFollowUp() string {
 	p.t.Helper()
 	var made followUp
 	p.post("/followups", followUpBody(p.call)).must(http.StatusCreated).into(&made)
 	return made.ID
 }
 
-// in returns the cast for a subtest.
-func (c cast) in(t testing.TB) cast {
+// in returns the users for a subtest.
+func (c users) in(t testing.TB) users {
 	c.t = t
-	for _, p := range []*player{&c.admin, &c.owner, &c.other} {
+	for _, p := range []*user{&c.admin, &c.owner, &c.other} {
 		p.agent = p.as(t, p.token)
 	}
 	return c
@@ -203,28 +203,28 @@ func (a *agent) loggedInAgain() *agent {
 	return again
 }
 
-// holdTo calls an operation as every caller on every object.
-func (c cast) holdTo(op operation, row policy) {
+// checkPolicy calls an operation as every caller on every object.
+func (c users) checkPolicy(op operation, row policy) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
-	header, claims := opened(c.t, c.admin.token)
+	header, claims := decoded(c.t, c.admin.token)
 	forged := c.admin
 	forged.agent = c.admin.as(c.t, signed(c.t, header, claims, key))
-	nobody := c.owner
-	nobody.agent = c.owner.as(c.t, "")
-	dismissed := c.owner
-	dismissed.agent = c.owner.as(c.t, c.dismissed)
-	strangers := [3]int{row.stranger, row.stranger, row.stranger}
+	anonymous := c.owner
+	anonymous.agent = c.owner.as(c.t, "")
+	deactivated := c.owner
+	deactivated.agent = c.owner.as(c.t, c.deactivated)
+	unauthenticated := [3]int{row.unauthenticated, row.unauthenticated, row.unauthenticated}
 	for _, who := range []struct {
 		name   string
-		caller player
-		own    player // has what is the caller's own, and not
-		others player
+		caller user
+		own    user // owner of the object for the first status
+		others user // owner of the object for the second
 		want   [3]int
 	}{
-		{"nobody", nobody, c.owner, c.other, strangers},
-		{"forged", forged, c.admin, c.other, strangers},
-		{"deactivated agent", dismissed, c.owner, c.other, strangers},
+		{"without a token", anonymous, c.owner, c.other, unauthenticated},
+		{"forged", forged, c.admin, c.other, unauthenticated},
+		{"deactivated agent", deactivated, c.owner, c.other, unauthenticated},
 		{"owner", c.owner, c.owner, c.other, row.agent},
 		{"other agent", c.other, c.other, c.owner, row.agent},
 		{"admin", c.admin, c.admin, c.owner, row.admin},
@@ -233,7 +233,7 @@ func (c cast) holdTo(op operation, row policy) {
 		got[0] = who.caller.status(op, who.own, want[0])
 		if row.takesObject() {
 			got[1] = who.caller.status(op, who.others, want[1])
-			got[2] = who.caller.status(op, player{}, want[2])
+			got[2] = who.caller.status(op, user{}, want[2])
 		} else {
 			want = [3]int{want[0]}
 		}
@@ -241,9 +241,9 @@ func (c cast) holdTo(op operation, row policy) {
 	}
 }
 
-// status calls an operation on an object of a player, or on one that does not exist, and returns the status. A call that is to
+// status calls an operation on an object of a user, or on one that does not exist, and returns the status. A call that is to
 // succeed gets a new object if success uses it up.
-func (p player) status(op operation, of player, want int) int {
+func (p user) status(op operation, of user, want int) int {
 	p.t.Helper()
 	object := missingID
 	if of.agent != nil {
@@ -256,8 +256,8 @@ func (p player) status(op operation, of player, want int) int {
 	return caller.do(op.method, op.at(object), p.body(op, object)).status
 }
 
-// object returns an object of the player for the operation. It is a new one if it will be used up.
-func (p player) object(op string, usedUp bool) string {
+// object returns an object of the user for the operation. It is a new one if it will be used up.
+func (p user) object(op string, usedUp bool) string {
 	p.t.Helper()
 	switch op {
 	case "auth.get_agent", "auth.update_agent":
@@ -268,7 +268,7 @@ func (p player) object(op string, usedUp bool) string {
 		}
 		return p.id
 	case "auth.remove_session":
-		_, claims := opened(p.t, p.loggedInAgain().token)
+		_, claims := decoded(p.t, p.loggedInAgain().token)
 		return claims["sid"].(string)
 	case "notify.get_delivery":
 		return p.delivery
@@ -300,8 +300,8 @@ func (p player) object(op string, usedUp bool) string {
 	return p.call
 }
 
-// body returns a request body of the player for the operation, valid any number of times.
-func (p player) body(op operation, object string) any {
+// body returns a request body of the user for the operation, valid any number of times.
+func (p user) body(op operation, object string) any {
 	p.t.Helper()
 	switch op.OperationID {
 	case "auth.register":
@@ -327,7 +327,7 @@ func (p player) body(op operation, object string) any {
 }
 
 // newColleague registers an agent without any other role in the test and returns its id.
-func (p player) newColleague() string {
+func (p user) newColleague() string {
 	p.t.Helper()
 	var made struct{ ID string }
 	body := map[string]any{"email": rand.Text() + "@example.com", "password": rand.Text(), "full_name": "Colleague"}
@@ -335,16 +335,17 @@ func (p player) newColleague() string {
 	return made.ID
 }
 
-// mine are the lists that show an admin no more than an agent, ours those that show an agent the whole team.
 var (
-	mine = []string{"auth.list_sessions"}
-	ours = []string{"auth.list_agents"}
+	// ownLists show an admin only its own objects.
+	ownLists = []string{"auth.list_sessions"}
+	// teamLists show every agent the whole team.
+	teamLists = []string{"auth.list_agents"}
 )
 
-// lists requires that a list, with any filter, has no object of another agent.
-func (c cast) lists(all []operation) {
-	owns := func(p player) []string {
-		_, claims := opened(c.t, p.token)
+// checkLists requires that a list, with any filter, has no object of another agent.
+func (c users) checkLists(all []operation) {
+	owns := func(p user) []string {
+		_, claims := decoded(c.t, p.token)
 		return []string{p.id, p.client, p.call, p.followUp, p.delivery, claims["sid"].(string)}
 	}
 	seen := map[string]bool{}
@@ -364,24 +365,24 @@ func (c cast) lists(all []operation) {
 		for _, query := range queries {
 			got := c.other.get(op.path + "?" + query).must(policies[op.OperationID].agent[0])
 			for _, id := range owns(c.owner) {
-				if id == c.owner.id && slices.Contains(ours, op.OperationID) {
+				if id == c.owner.id && slices.Contains(teamLists, op.OperationID) {
 					continue
 				}
 				require.NotContains(c.t, string(got.body), id, "%s?%s as the other agent", op.path, query)
 			}
 		}
 		teams := c.admin.ids(op.path + "?limit=500")
-		for _, p := range []player{c.admin, c.owner, c.other} {
+		for _, p := range []user{c.admin, c.owner, c.other} {
 			has := slices.ContainsFunc(owns(p), func(id string) bool { return slices.Contains(teams, id) })
-			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(mine, op.OperationID), has, "%s as the admin has what is %s's", op.path, p.id)
+			require.Equal(c.t, p.id == c.admin.id || !slices.Contains(ownLists, op.OperationID), has, "%s as the admin has what is %s's", op.path, p.id)
 		}
 		seen[op.OperationID] = true
 	}
 	require.Len(c.t, seen, 6, "lists: %v", seen)
 }
 
-// keys requires that an Idempotency-Key has no effect for any agent but the one that sent it.
-func (c cast) keys(all []operation) {
+// checkIdempotencyKeys requires that an Idempotency-Key has no effect for any agent but the one that sent it.
+func (c users) checkIdempotencyKeys(all []operation) {
 	second := c.admin // another admin, for objects that only admins create
 	made := map[string]any{"email": rand.Text() + "@agents.example.com", "password": rand.Text(), "full_name": "Second", "role": "admin"}
 	c.admin.post("/agents", made).must(http.StatusCreated)
@@ -428,12 +429,12 @@ func (c cast) keys(all []operation) {
 	require.Equal(c.t, 5, seen, "operations with an Idempotency-Key")
 }
 
-// flawedCallers calls the operations at that address with tokens that a trusted key has signed for others or that have expired,
+// checkInvalidTokens calls the operations at that address with tokens that a trusted key has signed for others or that have expired,
 // and with one that another key has signed.
-func (c cast) flawedCallers(all []operation, at string, trusted func(header, claims object) string) {
+func (c users) checkInvalidTokens(all []operation, at string, trusted func(header, claims object) string) {
 	_, key, err := ed25519.GenerateKey(rand.Reader)
 	require.NoError(c.t, err)
-	header, claims := opened(c.t, c.admin.token)
+	header, claims := decoded(c.t, c.admin.token)
 	with := func(name string, value any) object {
 		changed := maps.Clone(claims)
 		changed[name] = value
@@ -450,15 +451,15 @@ func (c cast) flawedCallers(all []operation, at string, trusted func(header, cla
 		caller.url = at
 		for _, op := range all {
 			row := policies[op.OperationID]
-			for _, of := range []player{c.admin, c.owner, {}} {
-				require.Equal(c.t, row.stranger, caller.status(op, of, row.stranger), "%s %s with a token that is %s", op.method, op.path, name)
+			for _, of := range []user{c.admin, c.owner, {}} {
+				require.Equal(c.t, row.unauthenticated, caller.status(op, of, row.unauthenticated), "%s %s with a token that is %s", op.method, op.path, name)
 				if !row.takesObject() {
 					break
 				}
 			}
 		}
 	}
-	for _, p := range []player{c.admin, c.owner} { // and nothing was created
+	for _, p := range []user{c.admin, c.owner} { // and nothing was created
 		p.get("/clients/" + p.client).must(http.StatusOK)
 		p.get("/calls/" + p.call).must(http.StatusOK)
 		p.get("/followups/" + p.followUp).must(http.StatusOK)

@@ -102,8 +102,8 @@ func requireNothingStarted(t *testing.T, dir string) {
 // and requires its data after each restart.
 func TestLifeOfAPlatform(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	t.Logf("the first start took %s", s.start())
 	a := s.newAgent()
 
@@ -116,7 +116,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 		s.as(a).login()
 	})
 	t.Run("a second on its own data is another world", func(t *testing.T) {
-		second := newPlatform(t, o, false, o.settings()...)
+		second := newPlatform(t, f, false, f.settings()...)
 		second.start()
 		second.as(a).post("/auth/login", url.Values{"username": {a.email}, "password": {a.password}}).refused(http.StatusUnauthorized, "invalid_credentials")
 		require.NotEmpty(t, second.newAgent().newClient().ID)
@@ -125,7 +125,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 	t.Run("Ctrl-C drains", func(t *testing.T) {
 		s := s.in(t)
 		a := s.as(a)
-		working := s.openai.Hold(openai.Transcriptions)
+		working := s.openai.Block(openai.Transcriptions)
 		first := a.upload(nil)
 		working.Wait(t)
 
@@ -198,8 +198,8 @@ func requireNothingLeft(t *testing.T, dir string) {
 
 func TestDemoOnARunningPlatform(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	s := newPlatform(t, o, false, o.settings()...)
+	f := startFakes(t)
+	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	temp := t.TempDir()
 	code, stdout, stderr := command(t, environ("TMPDIR="+temp), built.platform(t, false), "demo", "--url", s.url)
@@ -216,10 +216,10 @@ func TestDemoOnARunningPlatform(t *testing.T) {
 
 func TestCtrlCStopsTheDemoAndRemovesItsData(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
-	working := o.openai.Hold(openai.Transcriptions)
+	f := startFakes(t)
+	working := f.openai.Block(openai.Transcriptions)
 	temp := t.TempDir()
-	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(o.settings(), "TMPDIR="+temp)...))
+	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(f.settings(), "TMPDIR="+temp)...))
 	t.Cleanup(p.kill)
 	working.Wait(t)
 	require.NotEmpty(t, processesOf(t, temp))
@@ -244,19 +244,19 @@ func TestAFailedDemoLeavesItsLogs(t *testing.T) {
 // TestSettingsFromFiles passes secrets as Kubernetes and Compose do.
 func TestSettingsFromFiles(t *testing.T) {
 	t.Parallel()
-	o := startOutside(t)
+	f := startFakes(t)
 	dir := t.TempDir()
 	var settings []string
-	for _, pair := range append(o.settings(), "SECRET_KEY="+conf.NewSecret()) {
+	for _, pair := range append(f.settings(), "SECRET_KEY="+conf.NewSecret()) {
 		name, value, _ := strings.Cut(pair, "=")
 		file := filepath.Join(dir, name)
 		require.NoError(t, os.WriteFile(file, []byte(value+"\n"), 0o600))
 		settings = append(settings, name+"_FILE="+file)
 	}
-	s := newPlatform(t, o, false, settings...)
+	s := newPlatform(t, f, false, settings...)
 	s.start()
 	a := s.newAgent()
 	a.completed(a.upload(nil).ID)
 	s.pabbly.WaitFor(t, transcriptionCompleted, 1)
-	s.pabbly.RequireSound(t)
+	s.pabbly.RequireValid(t)
 }

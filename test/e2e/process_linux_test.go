@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dieTogether makes the kernel kill a child when the test binary dies, for any reason.
-func dieTogether() *syscall.SysProcAttr {
+// killWithParent makes the kernel kill a child when the test binary dies, for any reason.
+func killWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 

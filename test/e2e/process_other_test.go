@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// dieTogether does nothing: this kernel does not support it, so a killed test binary leaves its children.
-func dieTogether() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
+// killWithParent does nothing: this kernel does not support it, so a killed test binary leaves its children.
+func killWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // processesOf lists the processes that name a data directory in their arguments.
 func processesOf(t testing.TB, dir string) []string {

@@ -22,7 +22,7 @@ const (
 	// stopTimeout is how long a process may take to stop. On an idle machine it takes 10 s at most.
 	stopTimeout = 2 * time.Minute
 	// commandTimeout is how long a program may run that ends by itself. The longest is a demo, which transcribes without a network.
-	commandTimeout = 10 * time.Minute
+	commandTimeout = 30 * time.Minute
 )
 
 // process is one running program. On Linux it dies with the test binary, however that ends; the launching test must stop it in
@@ -39,7 +39,7 @@ func launch(t testing.TB, name string, argv, environ []string) *process {
 	t.Helper()
 	p := &process{name: name, cmd: exec.Command(argv[0], argv[1:]...), done: make(chan struct{})}
 	p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = environ, &p.output, &p.output
-	p.cmd.SysProcAttr = dieTogether()
+	p.cmd.SysProcAttr = killWithParent()
 	p.cmd.WaitDelay = time.Second
 	started := make(chan error)
 	go func() {
@@ -152,7 +152,7 @@ func command(t testing.TB, environ []string, argv ...string) (code int, stdout, 
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	var out, errs bytes.Buffer
 	cmd.Env, cmd.Stdout, cmd.Stderr = environ, io.Writer(&out), io.Writer(&errs)
-	cmd.SysProcAttr = dieTogether()
+	cmd.SysProcAttr = killWithParent()
 	cmd.WaitDelay = time.Second
 	runtime.LockOSThread() // as in launch
 	defer runtime.UnlockOSThread()

@@ -10,15 +10,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestReadmeWalkWorksWhenPasted runs the README's curl commands as they stand there, against an all-embedded platform.
-func TestReadmeWalkWorksWhenPasted(t *testing.T) {
+// TestReadmeCommandsWork runs the README's curl commands as they stand there, against an all-embedded platform.
+func TestReadmeCommandsWork(t *testing.T) {
 	t.Parallel()
 	readme, err := os.ReadFile("../../README.md")
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?s)```bash\n(API=.*?)```").FindSubmatch(readme)
 	require.NotNil(t, blocks, "the README has a block of curl commands that begins with API=")
 
-	s := newPlatform(t, outside{}, false)
+	s := newPlatform(t, fakes{}, false)
 	s.start()
 	walk := strings.Replace(string(blocks[1]), "http://127.0.0.1:8000", s.url, 1)
 	command := exec.CommandContext(t.Context(), "bash", "-c", walk)

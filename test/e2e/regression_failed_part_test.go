@@ -10,11 +10,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAPartThatFailsEndsThePlatform: after PostgreSQL had ended, the process once remained alive with nothing running in it,
+// TestAFailedPartEndsThePlatform: after PostgreSQL had ended, the process once remained alive with nothing running in it,
 // until Ctrl-C, so a supervisor did not notice.
-func TestAPartThatFailsEndsThePlatform(t *testing.T) {
+func TestAFailedPartEndsThePlatform(t *testing.T) {
 	t.Parallel()
-	s := newPlatform(t, outside{}, false)
+	s := newPlatform(t, fakes{}, false)
 	s.start()
 	require.NoError(t, syscall.Kill(s.postmaster(), syscall.SIGKILL))
 	p := s.units[0].runs[0]

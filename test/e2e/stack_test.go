@@ -41,28 +41,28 @@ var starting = make(chan struct{}, maxStarting)
 // hookSecret signs the webhooks of every stack.
 const hookSecret = "whsec_ZTJlLXRlc3RzLXNpZ24td2l0aC10aGlzLTEyMw=="
 
-// outside are the external systems of a stack.
-type outside struct {
+// fakes are the external systems of a stack.
+type fakes struct {
 	openai *openai.Server
 	pabbly *pabbly.Server
 	otlp   *otlp.Server
 }
 
-func startOutside(t testing.TB) outside {
-	return outside{openai: openai.Start(t), pabbly: pabbly.Start(t, hookSecret), otlp: otlp.Start(t)}
+func startFakes(t testing.TB) fakes {
+	return fakes{openai: openai.Start(t), pabbly: pabbly.Start(t, hookSecret), otlp: otlp.Start(t)}
 }
 
-func (o outside) settings() []string {
+func (f fakes) settings() []string {
 	return []string{
-		"OPENAI_BASE_URL=" + o.openai.URL(), "OPENAI_API_KEY=" + openai.Key,
-		"PABBLY_WEBHOOK_URL=" + o.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
-		"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.otlp.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+		"OPENAI_BASE_URL=" + f.openai.URL(), "OPENAI_API_KEY=" + openai.Key,
+		"PABBLY_WEBHOOK_URL=" + f.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
+		"OTEL_EXPORTER_OTLP_ENDPOINT=" + f.otlp.URL(), "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 	}
 }
 
 // stack is one Convoflow, in either form, with its external systems. Tests use it through HTTP at the gateway.
 type stack struct {
-	outside
+	fakes
 	t          testing.TB // that uses it now, and fails if it does not work
 	url        string     // of the gateway
 	dir        string     // of all its data
@@ -88,23 +88,23 @@ func (u *unit) running() *process {
 }
 
 // newPlatform returns a stack of one process with everything embedded except what settings configure.
-func newPlatform(t testing.TB, o outside, race bool, settings ...string) *stack {
+func newPlatform(t testing.TB, f fakes, race bool, settings ...string) *stack {
 	t.Helper()
-	s := &stack{outside: o, t: t, dir: filepath.Join(t.TempDir(), "data")}
+	s := &stack{fakes: f, t: t, dir: filepath.Join(t.TempDir(), "data")}
 	address := freeAddress(t)
 	s.url, s.recordings = "http://"+address, filepath.Join(s.dir, "recordings")
 	s.units = []*unit{{
 		name: "platform", environ: environ(settings...), url: s.url,
 		argv: []string{built.platform(t, race), "up", "--data-dir", s.dir, "--listen", address},
 	}}
-	t.Cleanup(s.end)
+	t.Cleanup(s.cleanUp)
 	return s
 }
 
 // newServices returns a stack of five processes with a PostgreSQL and a broker.
-func newServices(t testing.TB, o outside, settings ...string) *stack {
+func newServices(t testing.TB, f fakes, settings ...string) *stack {
 	t.Helper()
-	s := &stack{outside: o, t: t, dir: t.TempDir()}
+	s := &stack{fakes: f, t: t, dir: t.TempDir()}
 	s.recordings = filepath.Join(s.dir, "recordings")
 	shared := append(slices.Clone(settings),
 		"DATABASE_URL="+pgtest.Database(t), "KAFKA_BROKERS="+strings.Join(bustest.Broker(t), ","),
@@ -124,7 +124,7 @@ func newServices(t testing.TB, o outside, settings ...string) *stack {
 		})
 	}
 	s.url = "http://" + addresses["gateway"]
-	t.Cleanup(s.end)
+	t.Cleanup(s.cleanUp)
 	return s
 }
 
@@ -280,8 +280,8 @@ func (s *stack) in(t testing.TB) *stack {
 	return &here
 }
 
-// end stops all running programs, requires that no process remains, and shows the log of a failed test.
-func (s *stack) end() {
+// cleanUp stops all running programs, requires that no process remains, and shows the log of a failed test.
+func (s *stack) cleanUp() {
 	s.stop()
 	poll(s.t, stopTimeout, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
 	if s.t.Failed() {

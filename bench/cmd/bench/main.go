@@ -1,4 +1,4 @@
-// Command bench measures Convoflow against its peers. scripts/bench builds what it needs and starts it.
+// Command bench compares Convoflow with peers. scripts/bench builds the binaries and starts it.
 package main
 
 import (
@@ -15,17 +15,17 @@ import (
 	"github.com/convoflow/convoflow/bench"
 )
 
-const usage = `Measures Convoflow against nginx, pgbench and the machine's own limits: make bench ARGS='-only gateway -rounds 5 -seconds 4'
+const usage = `Compares Convoflow with nginx, pgbench and the limits of the machine: make bench ARGS='-only gateway -rounds 5 -seconds 4'
 
-Writes a table to the terminal and all rounds to bench/results. The exit code is not 0 when something does not work, never
-because it is slow. How to read the figures: docs/benchmarks.md
+Writes a table to the terminal and all rounds to bench/results. The exit code is not 0 if something does not work, but never
+because it is slow. docs/benchmarks.md explains the figures.
 
 `
 
 const (
 	exitFailed      = 1
 	exitUsage       = 2
-	exitInterrupted = 130 // as a shell reports a program that SIGINT ended
+	exitInterrupted = 130 // the shell's exit code for a program ended by SIGINT: 128 + 2
 )
 
 func main() { os.Exit(run()) }
@@ -39,12 +39,12 @@ func run() int {
 	}
 	only := flags.String("only", "", "benchmarks, comma-separated, of "+strings.Join(bench.Names(), ",")+" (default all)")
 	seconds := flags.Int("seconds", 4, "length of one measurement")
-	env := flags.String("env", "", "settings of the gateway and the services to try, such as GOGC=400,LOG_LEVEL=WARN")
+	env := flags.String("env", "", "settings for the gateway and the services to try, such as GOGC=400,LOG_LEVEL=WARN")
 	flags.IntVar(&o.Rounds, "rounds", 7, "rounds of each benchmark")
-	flags.BoolVar(&o.Profile, "profile", false, "also keep CPU profiles of the gateway and the services under full load, in the directory of results")
+	flags.BoolVar(&o.Profile, "profile", false, "also store CPU profiles of the gateway and the services under full load, in the directory of results")
 	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway, auth and crm")
 	flags.StringVar(&o.Results, "results", "bench/results", "directory for the results")
-	flags.StringVar(&o.Commit, "commit", "", "what was built, for the results")
+	flags.StringVar(&o.Commit, "commit", "", "commit of the binaries, for the results")
 	err := flags.Parse(os.Args[1:])
 	if errors.Is(err, flag.ErrHelp) {
 		return 0
@@ -69,7 +69,7 @@ func run() int {
 	err = bench.Run(ctx, o, os.Stdout)
 	switch {
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
-		fmt.Fprintln(os.Stderr, "bench: interrupted; everything it started has ended")
+		fmt.Fprintln(os.Stderr, "bench: interrupted; everything it started has stopped")
 		return exitInterrupted
 	case err != nil:
 		fmt.Fprintln(os.Stderr, "bench:", err)

@@ -1,5 +1,4 @@
-// Package issuer stands in for auth where a benchmark needs only its keys: it signs access tokens, and publishes the public
-// key for who verifies them.
+// Package issuer replaces auth in benchmarks that need only its keys: it signs access tokens and publishes the public key.
 package issuer
 
 import (
@@ -18,7 +17,7 @@ import (
 
 const (
 	keyID    = "bench"
-	lifetime = time.Hour // of a token, longer than a run
+	tokenTTL = time.Hour // longer than a run
 )
 
 // Issuer signs tokens with one key. It serves GET /.well-known/jwks.json and GET /ready, and is safe for concurrent use.
@@ -27,7 +26,7 @@ type Issuer struct {
 	signer token.Signer
 }
 
-// New makes an issuer with a new key.
+// New returns an issuer with a new key.
 func New() (*Issuer, error) {
 	public, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
@@ -43,7 +42,7 @@ func New() (*Issuer, error) {
 	return &Issuer{mux, token.Signer{KeyID: keyID, Key: private, Clock: clock.System{}}}, nil
 }
 
-// Token is a token of a new session of the agent, valid for an hour.
+// Token returns a token of a new session of the agent, valid for an hour.
 func (i *Issuer) Token(agentID string) (string, error) {
-	return i.signer.Sign(identity.Caller{AgentID: agentID, SessionID: event.NewID(), Role: identity.Agent}, lifetime)
+	return i.signer.Sign(identity.Caller{AgentID: agentID, SessionID: event.NewID(), Role: identity.Agent}, tokenTTL)
 }

@@ -16,7 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-func TestTheTokensAreThoseOfThePublishedKey(t *testing.T) {
+func TestTokensCanBeVerifiedWithThePublishedKey(t *testing.T) {
 	t.Parallel()
 	i, err := issuer.New()
 	require.NoError(t, err)

@@ -18,17 +18,18 @@ import (
 )
 
 const (
-	answerTimeout = 30 * time.Second // of the last answers; a busy machine takes seconds
-	answerSize    = 16 << 10         // bytes, head and body
+	responseTimeout = 30 * time.Second // for the last responses; a busy machine takes seconds
+	responseSize    = 16 << 10         // bytes, with the header
 )
 
-var errStalled = fmt.Errorf("not all requests were answered within %s", answerTimeout)
+var errStalled = fmt.Errorf("not all responses arrived within %s", responseTimeout)
 
-// Steady sends rate requests per second for d, whether those before were answered or not, and returns the 99th percentile of the
-// time to the answer. A time begins when its request was due: a server that stalls is not spared the requests that wait meanwhile.
+// Steady sends rate requests per second for d, whether or not the earlier ones have been answered, and returns the 99th percentile
+// of the response times. A response time starts when its request is due, so that the requests that wait while a server stalls count
+// too.
 //
-// It is one thread with an epoll and a timerfd, which wake it within microseconds of when a request is due. Go's own timers may be a
-// millisecond late, so that libraries that sleep between requests send them in bursts and measure those: docs/adr/0010.
+// It uses one thread with an epoll and a timerfd, which wake it within microseconds of the time when a request is due. Go's timers
+// may be a millisecond late, so that libraries that sleep between requests measure bursts: docs/adr/0010.
 func Steady(ctx context.Context, t Target, connections, rate int, d time.Duration) (p99 time.Duration, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -57,11 +58,11 @@ type steady struct {
 	took        []time.Duration
 }
 
-// connection carries one request at a time.
+// connection has at most one request in flight.
 type connection struct {
-	fd     int
-	due    time.Duration // when the request that is under way was
-	answer []byte
+	fd       int
+	due      time.Duration // of the request in flight
+	response []byte
 }
 
 func (s *steady) open(t Target, connections int) (err error) {
@@ -89,7 +90,7 @@ func (s *steady) open(t Target, connections int) (err error) {
 		if err != nil {
 			return fmt.Errorf("make a socket: %w", err)
 		}
-		c := &connection{fd: fd, answer: make([]byte, 0, answerSize)}
+		c := &connection{fd: fd, response: make([]byte, 0, responseSize)}
 		s.connections[int32(fd)] = c
 		s.idle = append(s.idle, c)
 		err = errors.Join(
@@ -142,17 +143,17 @@ func (s *steady) run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case s.elapsed() > s.due(s.total)+answerTimeout:
+		case s.elapsed() > s.due(s.total)+responseTimeout:
 			return errStalled
 		}
 	}
 	return nil
 }
 
-// due is when the i-th request is.
+// due returns when request i is due.
 func (s *steady) due(i int) time.Duration { return time.Duration(i) * s.interval }
 
-// send sends what is due, as far as connections are idle, and sets the timer for the next.
+// send sends the requests that are due while there are idle connections, and sets the timer for the next one.
 func (s *steady) send() error {
 	now := s.elapsed()
 	for s.sent < s.total && s.due(s.sent) <= now && len(s.idle) > 0 {
@@ -166,7 +167,7 @@ func (s *steady) send() error {
 	}
 	next := s.due(s.sent)
 	if s.sent == s.total || len(s.idle) == 0 {
-		next = now + answerTimeout // an answer comes before that
+		next = now + responseTimeout // a response arrives before that
 	}
 	until := unix.NsecToTimespec(int64(max(1, next-s.elapsed())))
 	if err := unix.TimerfdSettime(s.timer, 0, &unix.ItimerSpec{Value: until}, nil); err != nil {
@@ -175,20 +176,20 @@ func (s *steady) send() error {
 	return nil
 }
 
-// receive reads what has come of an answer.
+// receive reads the available bytes of a response.
 func (s *steady) receive(c *connection) error {
-	n, err := unix.Read(c.fd, c.answer[len(c.answer):cap(c.answer)])
+	n, err := unix.Read(c.fd, c.response[len(c.response):cap(c.response)])
 	if errors.Is(err, unix.EAGAIN) {
 		return nil
 	}
 	if err != nil || n == 0 {
-		return fmt.Errorf("read an answer: %d bytes: %w", n, err)
+		return fmt.Errorf("read a response: %d bytes: %w", n, err)
 	}
-	c.answer = c.answer[:len(c.answer)+n]
-	whole, err := complete(c.answer)
-	if whole {
+	c.response = c.response[:len(c.response)+n]
+	done, err := complete(c.response)
+	if done {
 		s.took = append(s.took, s.elapsed()-c.due)
-		c.answer = c.answer[:0]
+		c.response = c.response[:0]
 		s.idle = append(s.idle, c)
 	}
 	return err
@@ -200,9 +201,9 @@ var (
 	length   = []byte("\r\nContent-Length: ")
 )
 
-// complete reports whether an answer is there to its end. It is an error if it is no 200 with a length.
-func complete(answer []byte) (bool, error) {
-	head, body, ok := bytes.Cut(answer, headEnd)
+// complete reports whether a response is complete. It fails if the response is not a 200 with a Content-Length.
+func complete(response []byte) (bool, error) {
+	head, body, ok := bytes.Cut(response, headEnd)
 	if !ok {
 		return false, nil
 	}
@@ -210,7 +211,7 @@ func complete(answer []byte) (bool, error) {
 	value, _, _ := bytes.Cut(after, []byte("\r"))
 	n, err := strconv.Atoi(string(value))
 	if !found || err != nil || !bytes.HasPrefix(head, okStatus) {
-		return false, fmt.Errorf("the answer is no 200 with a length: %.300s", head)
+		return false, fmt.Errorf("the response is not a 200 with a Content-Length: %.300s", head)
 	}
 	return len(body) >= n, nil
 }

@@ -36,8 +36,8 @@ func TestSteadySendsAllRequests(t *testing.T) {
 	require.EqualValues(t, 500, got.Load())
 }
 
-// With one connection the requests that are due meanwhile wait, and their time counts from when they were due.
-func TestSteadyDoesNotSpareAServerThatStalls(t *testing.T) {
+// With one connection, the requests that are due during the stall wait, and their times start when they are due.
+func TestSteadyCountsTheRequestsThatWaitDuringAStall(t *testing.T) {
 	t.Parallel()
 	const stall = 300 * time.Millisecond
 	var first atomic.Bool
@@ -48,7 +48,7 @@ func TestSteadyDoesNotSpareAServerThatStalls(t *testing.T) {
 	})
 	p99, err := load.Steady(t.Context(), target, 1, 100, time.Second)
 	require.NoError(t, err)
-	require.Greater(t, p99, stall/2, "a closed loop would have seen one slow answer in a hundred")
+	require.Greater(t, p99, stall/2, "a closed loop would have measured one slow response in a hundred")
 }
 
 func TestSteadyFails(t *testing.T) {
@@ -59,7 +59,7 @@ func TestSteadyFails(t *testing.T) {
 
 	cutting := serve(t, func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	_, err = load.Steady(t.Context(), cutting, 2, 100, time.Second)
-	require.ErrorContains(t, err, "read an answer")
+	require.ErrorContains(t, err, "read a response")
 
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()

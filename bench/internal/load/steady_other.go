@@ -10,5 +10,5 @@ import (
 
 // Steady needs Linux.
 func Steady(context.Context, Target, int, int, time.Duration) (time.Duration, error) {
-	return 0, errors.New("a steady load needs epoll and timerfd: it needs Linux")
+	return 0, errors.New("a steady load needs epoll and timerfd, which only Linux has")
 }

@@ -1,5 +1,5 @@
-// Package load sends requests again and again and counts the answers: as many as a server can take (Wrk), or a constant rate
-// (Steady). Any answer but a 2xx fails the whole run, for a proxy that refuses is fast.
+// Package load sends many requests and counts the responses: as many as a server can handle (Wrk), or at a constant rate
+// (Steady). Any response other than a 2xx fails the whole run, because refusals are fast.
 package load
 
 import (
@@ -21,13 +21,13 @@ var done string
 //go:embed mix.lua
 var mix string
 
-// Target is the request.
+// Target is a request.
 type Target struct {
 	URL   string
 	Token string
 }
 
-// Wrk is the load generator wrk: closed loop, the next request on a connection follows the answer to the last.
+// Wrk is the load generator wrk. It is a closed loop: a connection sends its next request after the response to the last.
 type Wrk struct {
 	dir         string
 	connections int
@@ -40,7 +40,7 @@ const (
 	mixFile  = "mix.lua"
 )
 
-// NewWrk makes a wrk that runs on a core and keeps its scripts in dir.
+// NewWrk returns a wrk that runs on a core. Its scripts are stored in dir.
 func NewWrk(dir string, connections int, core process.Core) (Wrk, error) {
 	for name, script := range map[string]string{doneFile: done, mixFile: mix + done} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o600); err != nil {
@@ -50,15 +50,15 @@ func NewWrk(dir string, connections int, core process.Core) (Wrk, error) {
 	return Wrk{dir: dir, connections: connections, core: core}, nil
 }
 
-// Run sends for d, in whole seconds, and returns how many requests were answered and how long that took.
+// Run sends requests for d, in whole seconds, and returns the number of responses and how long that took.
 func (w Wrk) Run(ctx context.Context, t Target, d time.Duration) (requests int, took time.Duration, err error) {
 	return w.run(ctx, d, doneFile, "-H", "Authorization: Bearer "+t.Token, t.URL)
 }
 
-// Mix is several requests to one server, which Wrk.RunMix sends in random order.
+// Mix is a set of requests to one server, which Wrk.RunMix sends in random order.
 type Mix struct{ server, file string }
 
-// NewMix makes a mix of targets, of which there must be one or more, all of one server. It is for this wrk alone.
+// NewMix creates a mix of one or more targets, all on the same server. Only this Wrk can run it.
 func (w Wrk) NewMix(name string, targets []Target) (Mix, error) {
 	server, err := url.Parse(targets[0].URL)
 	if err != nil {
@@ -71,7 +71,7 @@ func (w Wrk) NewMix(name string, targets []Target) (Mix, error) {
 			return Mix{}, fmt.Errorf("read the URL: %w", err)
 		}
 		if u.Host != server.Host {
-			return Mix{}, fmt.Errorf("%s is not a URL of %s", t.URL, server.Host)
+			return Mix{}, fmt.Errorf("%s is not on the server %s", t.URL, server.Host)
 		}
 		_, _ = fmt.Fprintf(&lines, "%s %s\n", t.Token, u.RequestURI())
 	}
@@ -82,7 +82,7 @@ func (w Wrk) NewMix(name string, targets []Target) (Mix, error) {
 	return m, nil
 }
 
-// RunMix is Run with one of several requests each time.
+// RunMix is Run with the requests of a mix.
 func (w Wrk) RunMix(ctx context.Context, m Mix, d time.Duration) (requests int, took time.Duration, err error) {
 	return w.run(ctx, d, mixFile, m.server, "--", m.file)
 }

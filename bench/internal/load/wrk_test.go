@@ -38,10 +38,10 @@ func TestWrkSendsEachRequestOfAMix(t *testing.T) {
 	require.InDelta(t, 1, float64(got["Bearer first "+host+"/clients/1"])/float64(got["Bearer second "+host+"/clients?limit=2"]), 0.5)
 }
 
-func TestAMixIsOfOneServer(t *testing.T) {
+func TestTheTargetsOfAMixAreOnOneServer(t *testing.T) {
 	t.Parallel()
 	wrk, err := load.NewWrk(t.TempDir(), 2, process.Any)
 	require.NoError(t, err)
 	_, err = wrk.NewMix("two", []load.Target{{URL: "http://127.0.0.1:1/a"}, {URL: "http://127.0.0.1:2/a"}})
-	require.ErrorContains(t, err, "http://127.0.0.1:2/a is not a URL of 127.0.0.1:1")
+	require.ErrorContains(t, err, "http://127.0.0.1:2/a is not on the server 127.0.0.1:1")
 }

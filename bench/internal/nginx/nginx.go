@@ -1,5 +1,5 @@
-// Package nginx runs nginx as the peer of the gateway, and as the cheap upstream behind both. It uses the machine's binary
-// and nothing of its configuration.
+// Package nginx runs nginx as the peer of the gateway, and as the cheap upstream of both. It uses the installed binary without its
+// configuration.
 package nginx
 
 import (
@@ -25,18 +25,18 @@ type Server struct {
 	URL string
 }
 
-// settings are what differs between two servers: one has an Upstream, the other a Body.
+// settings configure a server, which has either an Upstream or a Body.
 type settings struct {
 	Addr, Upstream, Body string
 	Workers              int
 }
 
-// Upstream answers every request with body, as JSON. The body must not contain ', \ or $.
+// Upstream starts a server that responds to every request with body, as JSON. The body must not contain ', \ or $.
 func Upstream(ctx context.Context, dir, body string, core process.Core) (*Server, error) {
 	return start(ctx, filepath.Join(dir, "upstream"), settings{Body: body}, core)
 }
 
-// Proxy passes every request on to the upstream at that URL over connections that it keeps.
+// Proxy starts a server that forwards every request to the upstream over persistent connections.
 func Proxy(ctx context.Context, dir, upstream string, core process.Core) (*Server, error) {
 	return start(ctx, filepath.Join(dir, "proxy"), settings{Upstream: strings.TrimPrefix(upstream, "http://")}, core)
 }

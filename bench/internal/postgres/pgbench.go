@@ -28,11 +28,11 @@ type Script struct {
 	Constants map[string]int // variables that stay the same
 }
 
-// parameter is a parameter of a statement, with the word that says what it is: id = $1, limit $2.
+// parameter matches a parameter of a statement with the word before it: id = $1, limit $2.
 var parameter = regexp.MustCompile(`(\w+)(\s*=\s*|\s+)\$\d+`)
 
-// WithVariables puts expressions in the place of a statement's parameters, by the word before them: {"id": ":client"} makes
-// "where id = :client" of "where id = $1".
+// WithVariables replaces the parameters of a statement by expressions, by the word before them: {"id": ":client"} turns
+// "where id = $1" into "where id = :client".
 func WithVariables(statement string, expressions map[string]string) (string, error) {
 	replaced := parameter.ReplaceAllStringFunc(statement, func(found string) string {
 		part := parameter.FindStringSubmatch(found)
@@ -43,26 +43,26 @@ func WithVariables(statement string, expressions map[string]string) (string, err
 		return part[1] + part[2] + expression
 	})
 	if strings.Contains(replaced, "$") {
-		return "", fmt.Errorf("pgbench cannot run the statement, a parameter of it is unknown: %s", replaced)
+		return "", fmt.Errorf("pgbench cannot run the statement, which has an unknown parameter: %s", replaced)
 	}
 	return replaced, nil
 }
 
-// run is the text for pgbench.
+// run returns the script for a measurement.
 func (s Script) run() string {
 	return strings.Join(append(slices.Clone(s.Draw), s.Statement+";"), "\n") + "\n"
 }
 
-// check is the text of a script that ends with an error unless the statement finds so many rows.
+// check returns a script that fails unless the statement returns that many rows.
 func (s Script) check(rows int) string {
 	return strings.Join(append(slices.Clone(s.Draw),
 		`select count(*) as found from (`+s.Statement+`) as answer \gset`,
 		fmt.Sprintf(`\if :found != %d`, rows),
-		"select 'not the rows that were expected'::int;",
+		"select 'not the expected number of rows'::int;",
 		`\endif`), "\n") + "\n"
 }
 
-// Pgbench is pgbench with one script, on connections of its own that prepare the statement once.
+// Pgbench is pgbench with one script. Each of its connections prepares the statement once.
 type Pgbench struct {
 	program     process.Program
 	constants   []string
@@ -71,7 +71,7 @@ type Pgbench struct {
 	dir         string
 }
 
-// Pgbench makes a pgbench that finds tables in schema, and keeps its scripts in dir.
+// Pgbench returns a pgbench whose search_path is schema. Its scripts are stored in dir.
 func (s *Server) Pgbench(dir, schema string, connections int, script Script) (*Pgbench, error) {
 	u, err := url.Parse(s.URL())
 	if err != nil {
@@ -94,14 +94,14 @@ func (s *Server) Pgbench(dir, schema string, connections int, script Script) (*P
 	return p, nil
 }
 
-// Check fails unless the statement finds so many rows, whatever is drawn for it.
+// Check fails unless the statement returns that many rows for any random values.
 func (p *Pgbench) Check(ctx context.Context, rows int) error {
 	_, err := p.start(ctx, p.script.check(rows), "-c", "1", "-t", strconv.Itoa(checks))
 	return err
 }
 
-// Run runs the statement on all connections for d, in whole seconds. It returns how many were answered and how long that
-// took, without the time to connect.
+// Run runs the statement on all connections for d, in whole seconds. It returns the number of executions and how long they took,
+// without the time to connect.
 func (p *Pgbench) Run(ctx context.Context, d time.Duration) (statements int, took time.Duration, err error) {
 	out, err := p.start(ctx, p.script.run(), "-c", strconv.Itoa(p.connections), "-j", strconv.Itoa(min(p.connections, runtime.NumCPU())),
 		"-T", strconv.Itoa(int(d.Seconds())))
@@ -127,7 +127,7 @@ var (
 	rate      = regexp.MustCompile(`(?m)^tps = ([\d.]+) \(without initial connection time\)`)
 )
 
-// parse reads what pgbench prints at its end.
+// parse reads the summary of pgbench.
 func parse(out string) (statements int, took time.Duration, err error) {
 	perSecond := 0.0
 	if found := processed.FindStringSubmatch(out); found != nil {

@@ -49,7 +49,7 @@ func TestWithVariables(t *testing.T) {
 		require.Equal(t, want, got)
 	}
 	_, err := WithVariables("select id from clients where name ilike $1", expressions)
-	require.ErrorContains(t, err, "a parameter of it is unknown: select id from clients where name ilike $1")
+	require.ErrorContains(t, err, "which has an unknown parameter: select id from clients where name ilike $1")
 }
 
 func TestScript(t *testing.T) {
@@ -59,12 +59,12 @@ func TestScript(t *testing.T) {
 	require.Equal(t, `\set i random(1, 9)
 select count(*) as found from (select :i) as answer \gset
 \if :found != 1
-select 'not the rows that were expected'::int;
+select 'not the expected number of rows'::int;
 \endif
 `, s.check(1))
 }
 
-// A real server: what the statement finds is checked, its rate is counted, and the CPU of backends that have ended is not lost.
+// With a real server: the rows of the statement are checked, and the CPU time of backends that have exited is counted.
 func TestPgbench(t *testing.T) {
 	t.Parallel()
 	server, err := Start(t.Context(), t.TempDir())
@@ -74,11 +74,11 @@ func TestPgbench(t *testing.T) {
 		Draw: []string{`\set i random(1, 9)`}, Statement: "select x from generate_series(1, :rows) as x where x > :i", Constants: map[string]int{"rows": 10},
 	})
 	require.NoError(t, err)
-	require.ErrorContains(t, p.Check(t.Context(), 1), "not the rows that were expected")
+	require.ErrorContains(t, p.Check(t.Context(), 1), "not the expected number of rows")
 
 	before, err := server.CPU()
 	require.NoError(t, err)
-	for total := 0; total < 10_000; { // once on a quiet machine
+	for total := 0; total < 10_000; { // one run on an idle machine
 		statements, took, err := p.Run(t.Context(), time.Second)
 		require.NoError(t, err)
 		require.Positive(t, statements)

@@ -1,4 +1,4 @@
-// Package postgres runs PostgreSQL for a benchmark, tells what it costs, and runs pgbench on it.
+// Package postgres runs PostgreSQL for a benchmark, measures its CPU time, and runs pgbench on it.
 package postgres
 
 import (
@@ -15,18 +15,18 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgserver"
 )
 
-// database is the one that every cluster has.
+// database exists in every cluster.
 const database = "postgres"
 
-// Server is a running PostgreSQL that writes to the disk as in production.
+// Server is a running PostgreSQL with durable writes, as in production.
 type Server struct {
 	server *pgserver.Server
 	pid    int
 	bin    string // directory of its programs
 }
 
-// Start makes a cluster in dir, which must be new or empty, and starts a server on it. POSTGRES_BIN names the directory of
-// another version.
+// Start creates a cluster in dir, which must be new or empty, and starts a server. POSTGRES_BIN is the directory of another
+// version.
 func Start(ctx context.Context, dir string) (*Server, error) {
 	server, err := pgserver.Start(ctx, pgserver.Options{Dir: dir, Log: slog.New(slog.DiscardHandler), Bin: os.Getenv("POSTGRES_BIN")})
 	if err != nil {
@@ -40,7 +40,7 @@ func Start(ctx context.Context, dir string) (*Server, error) {
 	return s, nil
 }
 
-// inspect finds the server's process, and by that its programs.
+// inspect finds the server's process and the directory of its programs.
 func (s *Server) inspect(pidFile string) error {
 	content, err := os.ReadFile(pidFile)
 	if err != nil {
@@ -61,17 +61,17 @@ func (s *Server) inspect(pidFile string) error {
 // Stop shuts the server down and waits for it.
 func (s *Server) Stop(ctx context.Context) error { return s.server.Stop(ctx) }
 
-// URL is the superuser's connection string.
+// URL returns the superuser's connection string.
 func (s *Server) URL() string { return s.server.URL(database) }
 
-// CPU is the time that the server and all its backends have computed, those that have ended included.
+// CPU returns the CPU time of the server and all its backends, including those that have exited.
 func (s *Server) CPU() (time.Duration, error) { return process.TreeCPU(s.pid) }
 
-// Alive is an error once the server has ended.
+// Alive returns an error if the server has exited.
 func (s *Server) Alive() error {
 	select {
 	case <-s.server.Done():
-		return fmt.Errorf("PostgreSQL ended: %w", s.server.Err())
+		return fmt.Errorf("PostgreSQL exited: %w", s.server.Err())
 	default:
 		return nil
 	}

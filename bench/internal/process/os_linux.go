@@ -18,28 +18,28 @@ import (
 // tick is the unit of CPU times in proc(5): USER_HZ is 100 on every architecture that Go runs on.
 const tick = 10 * time.Millisecond
 
-// attributes give a child its own process group, so that a Ctrl-C reaches this process alone, and have the kernel end it with
-// this process. SIGTERM and not SIGKILL: nginx has workers to take along.
+// attributes give a child its own process group, so that Ctrl-C reaches only this process, and make the kernel stop the child when
+// this process exits. The signal is SIGTERM, so that nginx stops its workers too.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
 }
 
-// widen gives a pipe pipeSize, if the system lets it; the smaller one works too.
+// widen enlarges a pipe to pipeSize if the system allows it. A smaller one works too.
 func widen(pipe *os.File) {
 	if conn, err := pipe.SyscallConn(); err == nil {
 		_ = conn.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, pipeSize) })
 	}
 }
 
-// cpuTime is the time of a process and its children, living and waited for. A child that ends while this reads could be missed
-// in both groups, so everything is read again when the time of those waited for has changed.
+// cpuTime returns the CPU time of a process and its children, both running and waited for. A child that exits meanwhile could be
+// missed in both groups, so everything is read again if the time of those waited for has changed.
 func cpuTime(pid int) (time.Duration, error) {
 	for {
 		own, waited, err := ownTime(pid)
 		if err != nil {
 			return 0, err
 		}
-		living, err := childrenTime(pid)
+		running, err := childrenTime(pid)
 		if err != nil {
 			return 0, err
 		}
@@ -48,12 +48,12 @@ func cpuTime(pid int) (time.Duration, error) {
 			return 0, err
 		}
 		if later == waited {
-			return own + waited + living, nil
+			return own + waited + running, nil
 		}
 	}
 }
 
-// ownTime is the time of a process, and of its children that have ended and been waited for.
+// ownTime returns the CPU time of a process, and that of its children that have exited and been waited for.
 func ownTime(pid int) (own, waited time.Duration, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
@@ -71,7 +71,7 @@ func ownTime(pid int) (own, waited time.Duration, err error) {
 	return own, waited, err
 }
 
-// childrenTime is the time of the living children of a process, and of theirs.
+// childrenTime returns the CPU time of the running children of a process, and of their children.
 func childrenTime(pid int) (total time.Duration, err error) {
 	// Each thread has its own children.
 	lists, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
@@ -81,7 +81,7 @@ func childrenTime(pid int) (total time.Duration, err error) {
 	for _, list := range lists {
 		children, err := os.ReadFile(list)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ESRCH) {
-			continue // the thread has ended
+			continue // the thread has exited
 		}
 		if err != nil {
 			return 0, fmt.Errorf("list the children: %w", err)
@@ -92,7 +92,7 @@ func childrenTime(pid int) (total time.Duration, err error) {
 				return 0, fmt.Errorf("list the children: %w", err)
 			}
 			time, err := cpuTime(id)
-			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // one that has ended is among those waited for
+			if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, unix.ESRCH) { // a child that has exited is among those waited for
 				return 0, err
 			}
 			total += time
@@ -112,11 +112,11 @@ func ticks(fields []string) (total time.Duration, err error) {
 	return total, nil
 }
 
-// Busy is the time that a core, or with Any all of them together, has not been idle since the machine started.
+// Busy returns how long a core, or with Any all cores in total, has not been idle since the machine started.
 func (c Core) Busy() (time.Duration, error) {
 	stat, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, fmt.Errorf("read the time of the cores: %w", err)
+		return 0, fmt.Errorf("read the CPU time of the cores: %w", err)
 	}
 	name := "cpu"
 	if c != Any {
@@ -128,7 +128,7 @@ func (c Core) Busy() (time.Duration, error) {
 			return ticks([]string{f[1], f[2], f[3], f[6], f[7], f[8]})
 		}
 	}
-	return 0, fmt.Errorf("read the time of the cores: no %s", name)
+	return 0, fmt.Errorf("read the CPU time of the cores: no %s", name)
 }
 
 // Confine moves this process to a core, or with Any back to all.
@@ -148,7 +148,7 @@ func (c Core) Confine() error {
 		if err != nil {
 			return fmt.Errorf("list this process's threads: %w", err)
 		}
-		// A thread that is made later inherits from the one that makes it.
+		// New threads inherit from the thread that creates them.
 		if err := unix.SchedSetaffinity(id, &set); err != nil && !errors.Is(err, unix.ESRCH) {
 			return fmt.Errorf("move to a core: %w", err)
 		}

@@ -1,5 +1,5 @@
-// Package process runs the programs of a benchmark, each on the cores it is given and with nothing of the developer's own
-// environment, and tells what they cost. A program does not outlive this process, however that ends.
+// Package process runs the programs of a benchmark and measures their CPU time. Each program runs on the given cores, without the
+// developer's environment variables, and does not outlive this process.
 package process
 
 import (
@@ -20,27 +20,27 @@ import (
 )
 
 const (
-	stopPatience = 20 * time.Second // the services drain for up to 8 s
-	// drainEvery is how long output may lie in its pipe. Reading each line as it comes would wake this process for each
-	// request, on the core that makes the load.
-	drainEvery = 2 * time.Millisecond
-	// pipeSize is room for what a program writes while this process waits for that core, bytes.
+	stopTimeout = 20 * time.Second // the services finish requests for up to 8 s
+	// readInterval is how often output is read. Reading each line as it arrives would wake this process for each request, on the core
+	// that generates the load.
+	readInterval = 2 * time.Millisecond
+	// pipeSize is enough for what a program writes while this process waits for that core, bytes.
 	pipeSize = 1 << 20
-	tailSize = 4 << 10 // bytes of output that an error shows
+	tailSize = 4 << 10 // bytes of output in an error
 )
 
-// Program is what to run.
+// Program is a program to run.
 type Program struct {
 	Name string
 	Argv []string
-	Env  []string // beside PATH, HOME and TMPDIR
+	Env  []string // in addition to PATH, HOME and TMPDIR
 	Core Core
 }
 
-// Core is a core by its number, or Any.
+// Core is the number of a core, or Any.
 type Core int
 
-// Any leaves it to the kernel where a program runs.
+// Any lets the kernel choose the cores.
 const Any Core = -1
 
 // Process is a running program.
@@ -51,7 +51,7 @@ type Process struct {
 	output output
 }
 
-// command is the program, ready to start.
+// command returns the command, ready to start.
 func (p Program) command(ctx context.Context) *exec.Cmd {
 	argv := p.Argv
 	if p.Core != Any {
@@ -68,7 +68,7 @@ func (p Program) command(ctx context.Context) *exec.Cmd {
 	return cmd
 }
 
-// Run runs a program to its end and returns what it wrote. It is killed when ctx ends.
+// Run runs a program until it exits and returns its output. The program is killed when ctx ends.
 func Run(ctx context.Context, p Program) (string, error) {
 	runtime.LockOSThread() // as in Start
 	defer runtime.UnlockOSThread()
@@ -82,7 +82,7 @@ func Run(ctx context.Context, p Program) (string, error) {
 	return string(out), nil
 }
 
-// Start starts a program, which runs until Stop and not until ctx ends.
+// Start starts a program, which runs until Stop. The end of ctx does not stop it.
 func Start(ctx context.Context, p Program) (*Process, error) {
 	read, write, err := os.Pipe()
 	if err != nil {
@@ -90,12 +90,13 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 	}
 	defer func() { _ = write.Close() }()
 	widen(read)
-	cmd := p.command(context.WithoutCancel(ctx)) // Stop ends it in order
+	cmd := p.command(context.WithoutCancel(ctx)) // Stop stops it
 	cmd.Stdout, cmd.Stderr = write, write
 	started := &Process{name: p.Name, cmd: cmd, ended: make(chan struct{})}
 	failed := make(chan error)
 	go func() {
-		// The death signal of a child is tied to the thread that made it, so that thread stays until the child has ended.
+		// The kernel sends the parent death signal when the thread that created the child exits, so the thread stays until the child has
+		// exited.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		defer close(started.ended)
@@ -110,9 +111,9 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 			defer close(drained)
 			started.output.drain(read)
 		}()
-		_ = cmd.Wait() // its state says how it ended
+		_ = cmd.Wait() // ProcessState has the result
 
-		// Children it left behind would keep the pipe open.
+		// Children that are still running would keep the pipe open.
 		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		<-drained
 	}()
@@ -122,36 +123,36 @@ func Start(ctx context.Context, p Program) (*Process, error) {
 	return started, nil
 }
 
-// Stop asks the program to end and waits for it. Further calls do nothing.
+// Stop sends SIGTERM and waits until the program has exited. Further calls do nothing.
 func (p *Process) Stop() error {
 	_ = p.cmd.Process.Signal(syscall.SIGTERM)
 	select {
 	case <-p.ended:
 		return nil
-	case <-time.After(stopPatience):
+	case <-time.After(stopTimeout):
 		_ = p.cmd.Process.Kill()
 		<-p.ended
-		return fmt.Errorf("%s did not stop within %s and was killed", p.name, stopPatience)
+		return fmt.Errorf("%s did not stop within %s and was killed", p.name, stopTimeout)
 	}
 }
 
-// Alive is an error with the end of the output once the program has ended.
+// Alive returns an error with the end of the output if the program has exited.
 func (p *Process) Alive() error {
 	select {
 	case <-p.ended:
-		return fmt.Errorf("%s ended (%s):\n%s", p.name, p.cmd.ProcessState, p.output.last())
+		return fmt.Errorf("%s exited (%s):\n%s", p.name, p.cmd.ProcessState, p.output.last())
 	default:
 		return nil
 	}
 }
 
-// CPU is the time that the program and its children have computed, to 10 ms.
+// CPU returns the CPU time of the program and its children, with a resolution of 10 ms.
 func (p *Process) CPU() (time.Duration, error) { return cpuTime(p.cmd.Process.Pid) }
 
-// Self is this process, without what it has started.
+// Self is this process without its children.
 type Self struct{}
 
-// CPU is the time that this process has computed.
+// CPU returns the CPU time of this process.
 func (Self) CPU() (time.Duration, error) {
 	var usage syscall.Rusage
 	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &usage); err != nil {
@@ -160,19 +161,19 @@ func (Self) CPU() (time.Duration, error) {
 	return time.Duration(usage.Utime.Nano() + usage.Stime.Nano()), nil
 }
 
-// Alive is nil.
+// Alive returns nil.
 func (Self) Alive() error { return nil }
 
-// TreeCPU is the CPU time of any process and its children, for one that was not started here.
+// TreeCPU returns the CPU time of a process and its children, for a process that was not started by Start.
 func TreeCPU(pid int) (time.Duration, error) { return cpuTime(pid) }
 
-// FamilyCPU is the time that this process and everything it has started have computed.
-func FamilyCPU() (time.Duration, error) { return cpuTime(os.Getpid()) }
+// OwnTreeCPU returns the CPU time of this process and all its children.
+func OwnTreeCPU() (time.Duration, error) { return cpuTime(os.Getpid()) }
 
-// Lines is how many lines the program has written; all of them are counted once it has stopped.
+// Lines returns how many lines the program has written. The number is complete after it has stopped.
 func (p *Process) Lines() int64 { return p.output.count() }
 
-// output counts what a program writes and keeps the end of it.
+// output counts the lines of a program and stores the end of its output.
 type output struct {
 	mu    sync.Mutex
 	lines int64
@@ -181,7 +182,7 @@ type output struct {
 
 func (o *output) drain(from io.ReadCloser) {
 	defer func() { _ = from.Close() }()
-	tick := time.NewTicker(drainEvery)
+	tick := time.NewTicker(readInterval)
 	defer tick.Stop()
 	buffer := make([]byte, 64<<10)
 	for {
@@ -214,7 +215,7 @@ func (o *output) last() string {
 	return string(bytes.TrimSpace(o.tail))
 }
 
-// FreeAddress is one of loopback that nobody listens on, outside the range from which the kernel takes ports by itself.
+// FreeAddress returns an unused loopback address, outside the kernel's range of ephemeral ports.
 func FreeAddress() (string, error) {
 	for range 100 {
 		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))

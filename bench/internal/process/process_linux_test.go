@@ -15,9 +15,9 @@ const (
 	timeout      = time.Minute
 )
 
-func TestAProgramsCostIncludesItsChildren(t *testing.T) {
+func TestTheCPUTimeOfAProgramIncludesItsChildren(t *testing.T) {
 	t.Parallel()
-	// The child computes and stays, the parent waits for it.
+	// The child uses CPU time and goes on, and the parent waits for it.
 	p, err := process.Start(t.Context(), process.Program{Name: "sh", Core: process.Any, Argv: []string{
 		"sh", "-c", "sh -c 'i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done; echo done; sleep 60' & wait",
 	}})
@@ -28,7 +28,7 @@ func TestAProgramsCostIncludesItsChildren(t *testing.T) {
 	require.Positive(t, cpu)
 	require.NoError(t, p.Alive())
 	require.NoError(t, p.Stop())
-	require.ErrorContains(t, p.Alive(), "sh ended (signal: terminated):\ndone")
+	require.ErrorContains(t, p.Alive(), "sh exited (signal: terminated):\ndone")
 }
 
 func TestRun(t *testing.T) {

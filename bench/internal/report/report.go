@@ -1,4 +1,4 @@
-// Package report makes a table and a file of what was measured.
+// Package report writes the results of benchmarks as a table and as files.
 package report
 
 import (
@@ -18,29 +18,29 @@ import (
 // Measure is one side of a round.
 type Measure struct {
 	Value  float64 `json:"value"`           // in the unit of the benchmark
-	CPU    float64 `json:"cpu_us"`          // that the process under test computed per request, µs
-	Parts  []Part  `json:"parts,omitempty"` // of CPU, by process, and last the load, which is no part of CPU
-	Core   float64 `json:"core"`            // share of its core, or of all it may use, that was busy with anything, 0 to 1
-	Others float64 `json:"others"`          // cores' worth of computing that had nothing to do with the benchmark
+	CPU    float64 `json:"cpu_us"`          // CPU time of the process under test per request, µs
+	Parts  []Part  `json:"parts,omitempty"` // CPU by process, and last that of the load, which is not part of CPU
+	Core   float64 `json:"core"`            // busy share of its core, or of all that it may use, 0 to 1
+	Others float64 `json:"others"`          // CPU time of unrelated processes, in cores
 }
 
-// Part is what one of several processes computed.
+// Part is the CPU time of one of several processes.
 type Part struct {
 	Name string  `json:"name"`
 	CPU  float64 `json:"cpu_us"` // per request, µs
 }
 
-// tolerated is how much of a core others may take: the kernel's own threads, and what ticks of 10 ms round.
-const tolerated = 0.1
+// maxOthers is how much of a core other processes may use: kernel threads, and the rounding of ticks of 10 ms.
+const maxOthers = 0.1
 
-// disturbed reports whether others computed meanwhile.
-func (m Measure) disturbed() bool { return m.Others > tolerated }
+// disturbed reports whether other processes used the machine meanwhile.
+func (m Measure) disturbed() bool { return m.Others > maxOthers }
 
 // Round is a measurement of both sides, one right after the other.
 type Round struct {
 	Ours   Measure  `json:"ours"`
 	Peer   Measure  `json:"peer"`
-	Direct *Measure `json:"direct,omitempty"` // neither of them, to be subtracted
+	Direct *Measure `json:"direct,omitempty"` // without either of them, to be subtracted
 	Ratio  float64  `json:"ratio"`
 }
 
@@ -50,7 +50,7 @@ type Result struct {
 	Peer   string   `json:"peer"`
 	Unit   string   `json:"unit"`
 	Floor  float64  `json:"floor"`
-	Goal   float64  `json:"goal"` // below Floor where less is better
+	Goal   float64  `json:"goal"` // less than Floor if less is better
 	Rounds []Round  `json:"rounds"`
 	Ratio  float64  `json:"ratio"` // median of the rounds
 	Notes  []string `json:"notes"`
@@ -63,7 +63,7 @@ const (
 	Goal       = "goal"
 )
 
-// disturbed is how many rounds others disturbed.
+// disturbed returns the number of disturbed rounds.
 func (r Result) disturbed() (n int) {
 	for _, round := range r.Rounds {
 		if round.Ours.disturbed() || round.Peer.disturbed() || round.Direct != nil && round.Direct.disturbed() {
@@ -73,7 +73,7 @@ func (r Result) disturbed() (n int) {
 	return n
 }
 
-// Verdict says what the result reaches.
+// Verdict returns what the result reaches.
 func (r Result) Verdict() string {
 	reaches := func(limit float64) bool {
 		if r.Goal < r.Floor {
@@ -91,13 +91,13 @@ func (r Result) Verdict() string {
 	}
 }
 
-// Median is the middle one of values, or of an even number the lower of the two; there must be some.
+// Median returns the middle value, or the lower one of two. values must not be empty.
 func Median[T cmp.Ordered](values []T) T {
 	sorted := slices.Sorted(slices.Values(values))
 	return sorted[(len(sorted)-1)/2]
 }
 
-// of is the median of something of each round.
+// of returns the median of a value of each round.
 func (r Result) of(what func(Round) float64) float64 {
 	var values []float64
 	for _, round := range r.Rounds {
@@ -110,7 +110,7 @@ func (r Result) of(what func(Round) float64) float64 {
 type Report struct {
 	At       time.Time         `json:"at"`
 	Machine  map[string]string `json:"machine"`
-	Settings []string          `json:"settings,omitempty"` // that were tried
+	Settings []string          `json:"settings,omitempty"` // that differ from the defaults
 	Results  []Result          `json:"results"`
 }
 
@@ -134,7 +134,7 @@ func (r Report) Table(w io.Writer) {
 	}
 	_, _ = fmt.Fprintln(w)
 	if len(r.Settings) > 0 {
-		_, _ = fmt.Fprintf(w, "- not as it is shipped, but with %s\n", strings.Join(r.Settings, " "))
+		_, _ = fmt.Fprintf(w, "- not with the default settings, but with %s\n", strings.Join(r.Settings, " "))
 	}
 	for _, result := range r.Results {
 		if len(result.Rounds) > 0 && len(result.Rounds[0].Ours.Parts) > 0 {
@@ -145,13 +145,13 @@ func (r Report) Table(w io.Writer) {
 			_, _ = fmt.Fprintf(w, "- %s: %s\n", result.Name, note)
 		}
 		if n := result.disturbed(); n > 0 {
-			_, _ = fmt.Fprintf(w, "- %s: in %d of %d rounds others used the machine: measure again on a quiet machine\n",
+			_, _ = fmt.Fprintf(w, "- %s: in %d of %d rounds other processes used the machine: measure again on an idle machine\n",
 				result.Name, n, len(result.Rounds))
 		}
 	}
 }
 
-// parts lists the CPU of each process of a side, the medians of the rounds.
+// parts lists the median CPU time of each process of a side.
 func (r Result) parts(side func(Round) Measure) string {
 	var list []string
 	for i, part := range side(r.Rounds[0]).Parts {
@@ -193,7 +193,7 @@ func (r Result) row() []string {
 	}
 }
 
-// Number is a number with three significant digits or all before the point, and commas between thousands.
+// Number formats a number with at least three significant digits and commas between thousands.
 func Number(x float64) string {
 	digits := 0
 	if x != 0 {
@@ -209,7 +209,7 @@ func Number(x float64) string {
 	return whole
 }
 
-// Write keeps the report in dir: as a file of its own and as latest.json.
+// Write stores the report in dir, as a new file and as latest.json.
 func (r Report) Write(dir string) (file string, err error) {
 	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {

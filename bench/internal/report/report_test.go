@@ -47,7 +47,7 @@ func TestTable(t *testing.T) {
 | gateway   | 4,000 requests/s | nginx 8,000 | 0.50  | 0.50 to 0.50 | 50.0 ÷ 25.0 | 100 % ÷ 99 % | 0.35  | 0.60 | floor, disturbed |
 
 - gateway: a note
-- gateway: in 1 of 1 rounds others used the machine: measure again on a quiet machine
+- gateway: in 1 of 1 rounds other processes used the machine: measure again on an idle machine
 `, out.String())
 }
 

@@ -1,5 +1,5 @@
-// Package sink is where the traces of a benchmark go: an OTLP/HTTP receiver that counts spans and keeps none. It does not
-// decode them, for it works on the core that makes the load.
+// Package sink receives the traces of a benchmark: an OTLP/HTTP receiver that counts spans. It does not decode or store them,
+// because it runs on the core that generates the load.
 package sink
 
 import (
@@ -11,19 +11,19 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Sink counts spans. The zero Sink is ready; it serves POST /v1/traces with uncompressed protobuf.
+// Sink counts spans. The zero value is ready to use. It serves POST /v1/traces with uncompressed protobuf.
 type Sink struct{ spans atomic.Int64 }
 
-// Spans is how many have arrived.
+// Spans returns how many spans have arrived.
 func (s *Sink) Spans() int64 { return s.spans.Load() }
 
-// The way to the spans in an ExportTraceServiceRequest, as numbers of fields: resource_spans, scope_spans, spans.
+// path has the field numbers from an ExportTraceServiceRequest to its spans: resource_spans, scope_spans, spans.
 var path = []protowire.Number{1, 2, 2}
 
 func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
-		return // the sender has left
+		return // the sender has disconnected
 	}
 	n, err := count(body, path)
 	if err != nil {
@@ -31,10 +31,10 @@ func (s *Sink) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.spans.Add(n)
-	w.Header().Set("Content-Type", "application/x-protobuf") // of an empty answer
+	w.Header().Set("Content-Type", "application/x-protobuf") // of an empty response
 }
 
-// count is how many messages lie at the end of the path.
+// count returns the number of messages at the end of the path.
 func count(message []byte, path []protowire.Number) (n int64, err error) {
 	if len(path) == 0 {
 		return 1, nil

@@ -12,7 +12,7 @@ import (
 	"github.com/convoflow/convoflow/bench/internal/sink"
 )
 
-// message is one with these fields, each of them bytes.
+// message returns a message with these fields, which are bytes.
 func message(number protowire.Number, fields ...[]byte) (m []byte) {
 	for _, field := range fields {
 		m = protowire.AppendBytes(protowire.AppendTag(m, number, protowire.BytesType), field)

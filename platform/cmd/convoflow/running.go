@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	readyTimeout = 30 * time.Second
-	logLimit     = 50 << 20 // bytes; a start renames a larger log and begins a new one
+	readyTimeout = 2 * time.Minute // a busy machine takes a while
+	logLimit     = 50 << 20        // bytes; a start renames a larger log and begins a new one
 )
 
 // running is a platform in this process.

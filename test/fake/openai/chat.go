@@ -71,8 +71,8 @@ func Refuse(reason string) script.Step {
 	return answerMessage(map[string]any{"content": nil, "refusal": reason}, "stop")
 }
 
-// CutByLength responds with a chat completion that is truncated by the token limit.
-func CutByLength(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
+// TruncatedByLength responds with a chat completion that is truncated by the token limit.
+func TruncatedByLength(w http.ResponseWriter, r *http.Request, _ http.HandlerFunc) {
 	answerMessage(map[string]any{"content": `{"summary":"Maria liked the demo but fou`, "refusal": nil}, "length")(w, r, nil)
 }
 

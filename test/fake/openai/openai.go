@@ -21,7 +21,7 @@ import (
 // Key is the accepted API key.
 const Key = "sk-fake-openai-key"
 
-// The endpoints, as Script, Always, Hold and WaitFor name them.
+// The endpoints, as Script, Always, Block and WaitFor name them.
 const (
 	Transcriptions = "/v1/audio/transcriptions"
 	Chat           = "/v1/chat/completions"
@@ -83,7 +83,7 @@ func (s *Server) URL() string { return s.url }
 func (s *Server) Requests(endpoint string) []Request { return of(endpoint, s.requests.All()) }
 
 // WaitFor returns the requests of an endpoint once at least n have arrived, and fails the test after script.Timeout. Their
-// responses may not be sent yet; Hold returns a gate that delays one.
+// responses may not be sent yet; Block returns a gate that delays one.
 func (s *Server) WaitFor(t testing.TB, endpoint string, n int) []Request {
 	t.Helper()
 	return of(endpoint, s.requests.WaitFor(t, atLeast(n, endpoint)))

@@ -351,7 +351,7 @@ func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 	}{
 		"hang":         {script.Hang, true, context.Canceled.Error()},
 		"slow":         {script.Slow(time.Hour), true, context.Canceled.Error()},
-		"cut body":     {script.CutBody, false, io.ErrUnexpectedEOF.Error()},
+		"cut body":     {script.TruncateBody, false, io.ErrUnexpectedEOF.Error()},
 		"not JSON":     {script.NotJSON, false, "invalid character '<'"},
 		"wrong schema": {openai.WrongSchema, false, "cannot unmarshal number"},
 	} {
@@ -375,7 +375,7 @@ func TestMisbehaviourAsTheClientSeesIt(t *testing.T) {
 func TestAnswersOfAModelThatMisbehaves(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
-	fake.Script(openai.Chat, openai.Refuse("I can't help with that."), openai.CutByLength, openai.WrongSchema, openai.AnswerText("Sure! Here it is:"))
+	fake.Script(openai.Chat, openai.Refuse("I can't help with that."), openai.TruncatedByLength, openai.WrongSchema, openai.AnswerText("Sure! Here it is:"))
 	ask := func() goopenai.ChatCompletionChoice {
 		response, err := client(fake).CreateChatCompletion(t.Context(), chat(salesSchema))
 		require.NoError(t, err)
@@ -395,7 +395,7 @@ func TestTheSecondRequestCanBeHeld(t *testing.T) {
 	t.Parallel()
 	fake := openai.Start(t)
 	fake.Script(openai.Transcriptions, script.Pass)
-	gate := fake.Hold(openai.Transcriptions)
+	gate := fake.Block(openai.Transcriptions)
 	_, err := client(fake).CreateTranscription(t.Context(), recording(t, "tone.ogg"))
 	require.NoError(t, err)
 	second := recording(t, "tone.ogg")

@@ -20,7 +20,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// Any stands for every event type, in Script, Always, Hold and WaitFor. A step for the event's own type has priority.
+// Any stands for every event type, in Script, Always, Block and WaitFor. A step for the event's own type has priority.
 const Any = "*"
 
 // Delivery is one request as received, before its response.
@@ -104,8 +104,8 @@ func (s *Server) Wait(ctx context.Context, event string, n int) ([]Delivery, err
 	return of(event, all), err
 }
 
-// RequireSound fails the test if any delivery so far breaks the contract.
-func (s *Server) RequireSound(t testing.TB) {
+// RequireValid fails the test if any delivery so far violates the contract.
+func (s *Server) RequireValid(t testing.TB) {
 	t.Helper()
 	for i, d := range s.Deliveries() {
 		if len(d.Problems) > 0 {

@@ -49,7 +49,7 @@ func TestAValidDeliveryIsAcceptedAndStored(t *testing.T) {
 			require.NotEmpty(t, d.Header.Get("traceparent"))
 			require.WithinDuration(t, clock.System{}.Now(), d.Time, time.Minute)
 			require.Empty(t, d.Problems)
-			receiver.RequireSound(t)
+			receiver.RequireValid(t)
 		})
 	}
 }
@@ -59,7 +59,7 @@ func TestTheStandardProfileIsKnown(t *testing.T) {
 	receiver := pabbly.Start(t, encodedSecret())
 	deliver(t, receiver.URL(), signed(t, encodedSecret(), `{"data":{"a":{"b":1}},"timestamp":"2026-01-02T10:00:00Z","type":"transcription.completed"}`))
 	require.Equal(t, "msg_1", receiver.Deliveries()[0].EventID)
-	receiver.RequireSound(t)
+	receiver.RequireValid(t)
 }
 
 func TestEachBreachOfTheContractIsNamed(t *testing.T) {
@@ -133,10 +133,10 @@ func TestOneOfTwoSignaturesIsEnoughDuringARotation(t *testing.T) {
 	m.header.Set("X-Pabbly-Signature", old.header.Get("X-Pabbly-Signature"))
 	m.header.Set("webhook-signature", m.header.Get("webhook-signature")+" "+old.header.Get("webhook-signature"))
 	deliver(t, receiver.URL(), m)
-	receiver.RequireSound(t)
+	receiver.RequireValid(t)
 	receiver.SetSecret("new")
 	deliver(t, receiver.URL(), signed(t, "new", good))
-	receiver.RequireSound(t)
+	receiver.RequireValid(t)
 }
 
 func TestOnlyPostsToTheSecretPathAreDeliveries(t *testing.T) {
@@ -176,7 +176,7 @@ func TestScriptsAreByEvent(t *testing.T) {
 func TestADeliveryCanBeHeld(t *testing.T) {
 	t.Parallel()
 	receiver := pabbly.Start(t, "")
-	gate := receiver.Hold(completed)
+	gate := receiver.Block(completed)
 	answered := make(chan error, 1)
 	request := signed(t, "", good)
 	go func() { answered <- try(t.Context(), receiver.URL(), request) }()
@@ -197,7 +197,7 @@ func TestMisbehaviourAsAClientSeesIt(t *testing.T) {
 		"hang":        {script.Hang, true, context.Canceled},
 		"slow loris":  {script.SlowLoris(time.Millisecond), true, context.Canceled},
 		"endless":     {script.EndlessBody, true, context.Canceled},
-		"cut body":    {script.CutBody, false, io.ErrUnexpectedEOF},
+		"cut body":    {script.TruncateBody, false, io.ErrUnexpectedEOF},
 		"redirection": {script.Redirect("http://127.0.0.1:1/"), false, errRedirected},
 	} {
 		t.Run(name, func(t *testing.T) {

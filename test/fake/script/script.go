@@ -43,8 +43,8 @@ func (q *Queue) Always(key string, step Step) {
 	q.always[key] = step
 }
 
-// Hold queues a gate for the next request of key.
-func (q *Queue) Hold(key string) *Gate {
+// Block queues a gate for the next request of key.
+func (q *Queue) Block(key string) *Gate {
 	g := NewGate()
 	q.Script(key, g.Step)
 	return g

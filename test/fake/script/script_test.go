@@ -25,7 +25,7 @@ func TestStepsAreUsedUpInOrderAndThenTheFakeAnswers(t *testing.T) {
 	}
 }
 
-func TestAlwaysHoldsUntilItIsUndone(t *testing.T) {
+func TestAlwaysAppliesUntilItIsReset(t *testing.T) {
 	t.Parallel()
 	var q script.Queue
 	url := serve(t, &q)
@@ -38,11 +38,11 @@ func TestAlwaysHoldsUntilItIsUndone(t *testing.T) {
 	require.Equal(t, "itself", get(t, url))
 }
 
-func TestGateHoldsARequestUntilItIsReleased(t *testing.T) {
+func TestAGateBlocksARequestUntilItIsReleased(t *testing.T) {
 	t.Parallel()
 	var q script.Queue
 	url := serve(t, &q)
-	gate := q.Hold("a")
+	gate := q.Block("a")
 	answered := make(chan string, 1)
 	go func() { answered <- get(t, url) }()
 	<-gate.Arrived()

@@ -11,7 +11,7 @@ import (
 // Pass is the fake's default response.
 func Pass(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) { answer(w, r) }
 
-// Then combines two steps: second is the response that first may call. Then(Slow(d), CutBody) waits and cuts.
+// Then combines two steps: second is the response that first may call. Then(Slow(d), TruncateBody) waits and truncates.
 func Then(first, second Step) Step {
 	return func(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 		first(w, r, func(w http.ResponseWriter, r *http.Request) { second(w, r, answer) })
@@ -30,8 +30,8 @@ func Slow(d time.Duration) Step {
 	}
 }
 
-// CutBody declares the length of the response, sends half of it and closes the connection.
-func CutBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
+// TruncateBody declares the length of the response, sends half of it and closes the connection.
+func TruncateBody(w http.ResponseWriter, r *http.Request, answer http.HandlerFunc) {
 	whole := httptest.NewRecorder()
 	answer(whole, r)
 	body := whole.Body.Bytes()

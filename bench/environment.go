@@ -25,18 +25,18 @@ import (
 )
 
 const (
-	startPatience = 30 * time.Second
-	pollInterval  = 50 * time.Millisecond
-	// unlimited is a rate limit that counts and never refuses.
+	startTimeout = 30 * time.Second
+	pollInterval = 50 * time.Millisecond
+	// unlimited is a rate limit that is checked and never reached.
 	unlimited = "100000000"
 )
 
-// cleanup is what has to end after a benchmark.
+// cleanup has the steps that stop what a benchmark started.
 type cleanup struct{ steps []func() error }
 
 func (c *cleanup) add(step func() error) { c.steps = append(c.steps, step) }
 
-// close ends everything, the last first.
+// close runs the steps, the last one first.
 func (c *cleanup) close() (err error) {
 	for i := len(c.steps) - 1; i >= 0; i-- {
 		err = errors.Join(err, c.steps[i]())
@@ -45,9 +45,9 @@ func (c *cleanup) close() (err error) {
 	return err
 }
 
-// outside is what a service of the platform needs around it: a broker and a trace collector, and auth's keys unless it is auth.
-// All of it runs in this process.
-type outside struct {
+// environment has what a service of the platform needs: a broker, a trace collector, and auth's keys. All of them run in this
+// process.
+type environment struct {
 	cleanup
 	issuer *issuer.Issuer
 	sink   sink.Sink
@@ -55,23 +55,23 @@ type outside struct {
 	broker string // address
 }
 
-func (o *outside) start() (err error) {
-	if o.issuer, err = issuer.New(); err != nil {
+func (e *environment) start() (err error) {
+	if e.issuer, err = issuer.New(); err != nil {
 		return err
 	}
 	mux := http.NewServeMux()
-	mux.Handle("/", o.issuer)
-	mux.Handle("POST /v1/traces", &o.sink)
-	if o.url, err = o.serve(mux); err != nil {
+	mux.Handle("/", e.issuer)
+	mux.Handle("POST /v1/traces", &e.sink)
+	if e.url, err = e.serve(mux); err != nil {
 		return err
 	}
-	// The topics that auth writes and the gateway reads; a service creates those that are missing.
+	// The topic that auth writes and the gateway reads. Services create the topics that are missing.
 	broker, err := kfake.NewCluster(kfake.NumBrokers(1), kfake.SeedTopics(6, events.AgentsTopic))
 	if err != nil {
 		return fmt.Errorf("start a broker: %w", err)
 	}
-	o.add(func() error { broker.Close(); return nil })
-	o.broker = broker.ListenAddrs()[0]
+	e.add(func() error { broker.Close(); return nil })
+	e.broker = broker.ListenAddrs()[0]
 	return nil
 }
 
@@ -82,9 +82,8 @@ type service struct {
 	admin string // address
 }
 
-// startService starts the binary of a service with everything on: its traces and its log are taken, and it knows the keys of
-// the issuer.
-func (o *outside) startService(ctx context.Context, b *bench, name string, core process.Core, settings ...string) (*service, error) {
+// startService starts the binary of a service with logs and traces on. The service uses the keys of the issuer.
+func (e *environment) startService(ctx context.Context, b *bench, name string, core process.Core, settings ...string) (*service, error) {
 	addr, err := process.FreeAddress()
 	if err != nil {
 		return nil, err
@@ -96,33 +95,33 @@ func (o *outside) startService(ctx context.Context, b *bench, name string, core 
 	p, err := process.Start(ctx, process.Program{
 		Name: name, Argv: []string{filepath.Join(b.Bin, name)}, Core: core,
 		Env: slices.Concat([]string{
-			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + admin, "AUTH_URL=" + o.url, "KAFKA_BROKERS=" + o.broker,
-			"OTEL_EXPORTER_OTLP_ENDPOINT=" + o.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
+			"HTTP_ADDR=" + addr, "ADMIN_ADDR=" + admin, "AUTH_URL=" + e.url, "KAFKA_BROKERS=" + e.broker,
+			"OTEL_EXPORTER_OTLP_ENDPOINT=" + e.url, "OTEL_EXPORTER_OTLP_PROTOCOL=http/protobuf",
 		}, settings, b.Env),
 	})
 	if err != nil {
 		return nil, err
 	}
-	o.add(p.Stop)
+	e.add(p.Stop)
 	return &service{Process: p, url: "http://" + addr, admin: admin}, nil
 }
 
-// startGateway starts the gateway before a service that answers everything.
-func (o *outside) startGateway(ctx context.Context, b *bench, behind string) (*service, error) {
+// startGateway starts the gateway. behind is the URL of all its upstream services.
+func (e *environment) startGateway(ctx context.Context, b *bench, behind string) (*service, error) {
 	cores := "1"
 	if b.test == process.Any {
 		cores = strconv.Itoa(runtime.NumCPU())
 	}
-	return o.startService(ctx, b, "gateway", b.test,
+	return e.startService(ctx, b, "gateway", b.test,
 		"GOMAXPROCS="+cores, "CALLS_URL="+behind, "CRM_URL="+behind, "NOTIFY_URL="+behind,
 		"RATE_LIMIT_LOGIN_PER_MINUTE="+unlimited, "RATE_LIMIT_UPLOAD_PER_MINUTE="+unlimited, "RATE_LIMIT_READ_PER_MINUTE="+unlimited,
 		"RATE_LIMIT_WRITE_PER_MINUTE="+unlimited, "RATE_LIMIT_ANALYTICS_PER_MINUTE="+unlimited)
 }
 
-// ready waits until a service says that it can do its work.
+// ready waits until the service reports that it is ready.
 func (s *service) ready(ctx context.Context) error {
 	return await(ctx, s.Process, func() error {
-		status, body, err := ask(ctx, load.Target{URL: s.url + "/ready"})
+		status, body, err := fetch(ctx, load.Target{URL: s.url + "/ready"})
 		if err == nil && status != http.StatusOK {
 			err = fmt.Errorf("%s/ready answered %d: %s", s.url, status, body)
 		}
@@ -132,7 +131,7 @@ func (s *service) ready(ctx context.Context) error {
 
 // startPostgres starts a PostgreSQL.
 func (c *cleanup) startPostgres(ctx context.Context) (*postgres.Server, error) {
-	// Not below the directory of the others: postgres is another user where this process is root, and may not enter it.
+	// Not below the benchmark's directory: if this process is root, postgres runs as another user, which may not enter that.
 	dir, err := os.MkdirTemp("", "convoflow-bench-postgres-")
 	if err != nil {
 		return nil, fmt.Errorf("make a directory for postgres: %w", err)
@@ -143,28 +142,28 @@ func (c *cleanup) startPostgres(ctx context.Context) (*postgres.Server, error) {
 		return nil, err
 	}
 	c.add(func() error {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startPatience)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startTimeout)
 		defer cancel()
 		return server.Stop(ctx)
 	})
 	return server, nil
 }
 
-// serve serves handler on loopback and returns the URL.
+// serve serves a handler on loopback and returns its URL.
 func (c *cleanup) serve(handler http.Handler) (url string, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", fmt.Errorf("listen: %w", err)
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: startPatience}
-	go func() { _ = server.Serve(l) }() // ends with an error that says that it was closed
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: startTimeout}
+	go func() { _ = server.Serve(l) }() // returns http.ErrServerClosed
 	c.add(server.Close)
 	return "http://" + l.Addr().String(), nil
 }
 
-// await tries until it works, and gives up after startPatience or when p has ended.
+// await calls try until it succeeds. It fails after startTimeout or when p has exited.
 func await(ctx context.Context, p *process.Process, try func() error) error {
-	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
@@ -184,8 +183,8 @@ func await(ctx context.Context, p *process.Process, try func() error) error {
 	}
 }
 
-// ask sends a GET request once.
-func ask(ctx context.Context, t load.Target) (status int, body []byte, err error) {
+// fetch sends one GET request.
+func fetch(ctx context.Context, t load.Target) (status int, body []byte, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, t.URL, nil)
 	if err != nil {
 		return 0, nil, fmt.Errorf("build the request: %w", err)
