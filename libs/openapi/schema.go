@@ -161,13 +161,13 @@ func describe(k jsonschema.ErrorKind) (typ, msg string) {
 		name := names[want[0]]
 		return name[0], name[1]
 	case *kind.MinLength:
-		return "string_too_short", fmt.Sprintf("String should have at least %d characters", k.Want)
+		return "string_too_short", "String should have at least " + count(k.Want, "character")
 	case *kind.MaxLength:
-		return "string_too_long", fmt.Sprintf("String should have at most %d characters", k.Want)
+		return "string_too_long", "String should have at most " + count(k.Want, "character")
 	case *kind.MinItems:
-		return "too_short", fmt.Sprintf("List should have at least %d items", k.Want)
+		return "too_short", "List should have at least " + count(k.Want, "item")
 	case *kind.MaxItems:
-		return "too_long", fmt.Sprintf("List should have at most %d items", k.Want)
+		return "too_long", "List should have at most " + count(k.Want, "item")
 	case *kind.MinProperties:
 		return "too_short", fmt.Sprintf("Send at least %d of the fields", k.Want)
 	case *kind.Minimum:
@@ -307,4 +307,12 @@ func parts(schemas []*jsonschema.Schema) (out []*jsonschema.Schema) {
 		out = append(out, parts(slices.Concat(s.AllOf, s.AnyOf, s.OneOf))...)
 	}
 	return out
+}
+
+// count returns "1 item" or "2 items".
+func count(n int, what string) string {
+	if n != 1 {
+		what += "s"
+	}
+	return fmt.Sprintf("%d %s", n, what)
 }
