@@ -13,7 +13,7 @@ import (
 	"strconv"
 	"syscall"
 
-	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/lockdir"
 )
 
 // account is the user that PostgreSQL runs as. The zero value is the user of this process.
@@ -107,7 +107,7 @@ func (a account) mkdir(dir string) error {
 	if err != nil {
 		return fmt.Errorf("read the directory of postgres: %w", err)
 	}
-	ours := func(e fs.DirEntry) bool { return e.Name() == run.LockName }
+	ours := func(e fs.DirEntry) bool { return e.Name() == lockdir.Name }
 	if len(entries) > 0 && !slices.ContainsFunc(entries, ours) {
 		return fmt.Errorf("%s holds other things: PostgreSQL needs a new or empty directory", dir)
 	}

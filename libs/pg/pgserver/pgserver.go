@@ -32,7 +32,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/lockdir"
 )
 
 const (
@@ -87,7 +87,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 	if err := acc.mkdir(dir); err != nil {
 		return nil, err
 	}
-	unlock, err := run.LockDir(dir)
+	unlock, err := lockdir.Lock(dir)
 	if err != nil {
 		return nil, err
 	}

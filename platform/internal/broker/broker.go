@@ -18,7 +18,7 @@ import (
 
 	"github.com/twmb/franz-go/pkg/kfake"
 
-	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/lockdir"
 )
 
 // settings keep every record forever. Retention and compaction are not crash-safe in kfake: compaction deletes old segments
@@ -52,7 +52,7 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the broker's directory: %w", err)
 	}
-	unlock, err := run.LockDir(o.Dir)
+	unlock, err := lockdir.Lock(o.Dir)
 	if err != nil {
 		return nil, err
 	}

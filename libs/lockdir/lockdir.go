@@ -1,4 +1,5 @@
-package run
+// Package lockdir ensures that only one process uses a directory.
+package lockdir
 
 import (
 	"fmt"
@@ -7,12 +8,12 @@ import (
 	"syscall"
 )
 
-// LockName is the name of the file in a directory that LockDir locks.
-const LockName = "lock"
+// Name is the name of the file in a directory that Lock locks.
+const Name = "lock"
 
-// LockDir ensures that only one process uses dir, until unlock is called or the process dies. It fails if another one does.
-func LockDir(dir string) (unlock func(), err error) {
-	f, err := os.OpenFile(filepath.Join(dir, LockName), os.O_CREATE|os.O_RDWR, 0o600)
+// Lock ensures that only one process uses dir, until unlock is called or the process dies. It fails if another one does.
+func Lock(dir string) (unlock func(), err error) {
+	f, err := os.OpenFile(filepath.Join(dir, Name), os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, fmt.Errorf("open the lock of %s: %w", dir, err)
 	}
