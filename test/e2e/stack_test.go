@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -145,11 +146,21 @@ var unlimited = []string{
 	"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0", "RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
 }
 
-// freeAddress returns an address on which nothing listens, outside the kernel's range of ephemeral ports.
+// The ports of freeAddress are below the kernel's range of ephemeral ports, which begins at 32768. They are handed out in order,
+// from a random one, for test runs that are concurrent.
+const firstPort, ports = 20_000, 12_000
+
+var (
+	portOffset = rand.Int64N(ports)
+	portsTaken atomic.Int64
+)
+
+// freeAddress returns an address on which nothing listens. No two calls return the same one: a stack that is being restarted
+// does not listen, and another stack must not get its address meanwhile.
 func freeAddress(t testing.TB) string {
 	t.Helper()
 	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 20_000+rand.IntN(12_000)))
+		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+(portOffset+portsTaken.Add(1))%ports))
 		if err == nil {
 			require.NoError(t, l.Close())
 			return l.Addr().String()
