@@ -52,7 +52,7 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	a := s.newAdmin()
 	s.requireAdmin(a)
 
-	t.Run("the services hear of it", func(t *testing.T) {
+	t.Run("the services receive the event", func(t *testing.T) {
 		a := s.in(t).as(a)
 		a.login()
 		a.completed(a.upload(nil).ID)
