@@ -31,9 +31,9 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	client := event.NewID()
-	a.crm.clients.Store(client, a.agent.AgentID)
+	a.crm.clients.Store(client, a.Agent.AgentID)
 
-	up := a.upload(a.agent, recording(t, 3), map[string]string{
+	up := a.upload(a.Agent, recording(t, 3), map[string]string{
 		"client_id": strings.ToUpper(client), "call_type": "demo", "call_tag": "no_answer", "recorded_at": "2026-11-24T09:30:00", "duration_seconds": "2.5",
 	}).Is(http.StatusAccepted)
 	require.Equal(t, "pending", up.Text("status"))
@@ -47,7 +47,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 		delete(got, volatile)
 	}
 	want := map[string]any{
-		"id": id, "agent_id": a.agent.AgentID, "client_id": client, "lead_id": nil, "title": "Yearly plan", "call_type": "demo", "call_tag": "no_answer",
+		"id": id, "agent_id": a.Agent.AgentID, "client_id": client, "lead_id": nil, "title": "Yearly plan", "call_type": "demo", "call_tag": "no_answer",
 		"status": "completed", "error": nil, "outcome": "ok", "progress": 1.0, "audio_filename": "call.ogg", "audio_url": "/calls/" + id + "/audio",
 		"content_type": "audio/ogg", "duration_seconds": 3.0, "language": "en", "raw_transcript": transcript, "transcription": transcript,
 		"segments": []any{map[string]any{"start": 0.5, "end": 2.5, "speaker": nil, "text": transcript}},
@@ -72,27 +72,27 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	require.NotEqual(t, 3.0, *last.DurationSeconds, "events have fractions")
 	require.Equal(t, []string{"call.uploaded 1", "call.transcribing 2", "transcription.completed 5"}, a.Published(events.CallsTopic, 3)[id])
 
-	list := a.Get(a.agent, "/calls?status=completed&q=yearly+plan&client_id="+client).Is(http.StatusOK)
+	list := a.Get(a.Agent, "/calls?status=completed&q=yearly+plan&client_id="+client).Is(http.StatusOK)
 	var items []map[string]any
 	require.NoError(t, json.Unmarshal([]byte(list.Body), &items))
 	require.Len(t, items, 1)
 	for _, name := range []string{"raw_transcript", "segments", "insights", "evidence", "transcription"} {
 		require.NotContains(t, items[0], name)
 	}
-	require.Equal(t, "[]", a.Get(a.agent, "/calls?q=bicycle").Body)
+	require.Equal(t, "[]", a.Get(a.Agent, "/calls?q=bicycle").Body)
 }
 
 func TestWhatAnUploadLeavesOutHasDefaults(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	got := a.upload(a.agent, recording(t, 2), map[string]string{"client_id": "", "language": " ", "call_tag": ""}).Is(http.StatusAccepted).Object()
+	got := a.upload(a.Agent, recording(t, 2), map[string]string{"client_id": "", "language": " ", "call_tag": ""}).Is(http.StatusAccepted).Object()
 	require.Equal(t, "default", got["call_type"])
 	require.Equal(t, "connected", got["call_tag"])
 	require.Equal(t, got["created_at"], got["recorded_at"])
 	for _, name := range []string{"client_id", "lead_id", "language", "duration_seconds"} {
 		require.Nil(t, got[name], name)
 	}
-	upper := a.upload(a.agent, recording(t, 2), map[string]string{"language": "DE"}).Is(http.StatusAccepted)
+	upper := a.upload(a.Agent, recording(t, 2), map[string]string{"language": "DE"}).Is(http.StatusAccepted)
 	require.Equal(t, "de", upper.Text("language"))
 }
 
@@ -102,23 +102,23 @@ func TestOnlyTheOwnerAndAdminsSeeACall(t *testing.T) {
 	id := a.call(recording(t, 2))
 	a.ended(id)
 	for _, path := range []string{"/calls/" + id, "/calls/" + id + "/audio"} {
-		a.Get(a.agent, path).Is(http.StatusOK)
-		a.Get(a.admin, path).Is(http.StatusOK)
-		a.Get(a.other, path).Fails(http.StatusForbidden, "call_forbidden")
+		a.Get(a.Agent, path).Is(http.StatusOK)
+		a.Get(a.Admin, path).Is(http.StatusOK)
+		a.Get(a.Other, path).Fails(http.StatusForbidden, "call_forbidden")
 	}
-	a.Get(a.agent, "/calls/"+event.NewID()).Fails(http.StatusNotFound, "call_not_found")
-	a.Get(a.agent, "/calls/7").Fails(http.StatusNotFound, "call_not_found")
-	require.Equal(t, "[]", a.Get(a.other, "/calls").Body)
-	require.Equal(t, []string{id}, a.Get(a.admin, "/calls").IDs())
+	a.Get(a.Agent, "/calls/"+event.NewID()).Fails(http.StatusNotFound, "call_not_found")
+	a.Get(a.Agent, "/calls/7").Fails(http.StatusNotFound, "call_not_found")
+	require.Equal(t, "[]", a.Get(a.Other, "/calls").Body)
+	require.Equal(t, []string{id}, a.Get(a.Admin, "/calls").IDs())
 
-	a.Do(a.other, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusForbidden, "call_forbidden")
-	a.Do(a.other, http.MethodDelete, "/calls/"+id, "").Fails(http.StatusForbidden, "call_forbidden")
+	a.Do(a.Other, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusForbidden, "call_forbidden")
+	a.Do(a.Other, http.MethodDelete, "/calls/"+id, "").Fails(http.StatusForbidden, "call_forbidden")
 	require.Len(t, a.files(), 1)
-	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
+	a.Do(a.Agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
 	for _, path := range []string{"/calls/" + id, "/calls/" + id + "/audio"} {
-		a.Get(a.agent, path).Fails(http.StatusNotFound, "call_not_found")
+		a.Get(a.Agent, path).Fails(http.StatusNotFound, "call_not_found")
 	}
-	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Fails(http.StatusNotFound, "call_not_found")
+	a.Do(a.Agent, http.MethodDelete, "/calls/"+id, "").Fails(http.StatusNotFound, "call_not_found")
 	a.Await("the recording is removed", func() bool { return len(a.files()) == 0 })
 	a.AwaitRow(`select not exists (select from erasures)`)
 }
@@ -130,23 +130,23 @@ func TestPollingACallLoadsNoTranscript(t *testing.T) {
 	id := a.call(recording(t, 2))
 	a.ended(id)
 	path := "/calls/" + id
-	read := a.Get(a.agent, path).Is(http.StatusOK)
+	read := a.Get(a.Agent, path).Is(http.StatusOK)
 	tag := read.Header.Get("ETag")
 	require.NotEmpty(t, tag)
 	require.NoError(t, a.DB.InTx(t.Context(), func(ctx context.Context) error {
 		if _, err := a.DB.Conn(ctx).Exec(ctx, `lock table transcripts in access exclusive mode`); err != nil {
 			return err
 		}
-		poll := a.Get(a.agent, path, "If-None-Match", tag).Is(http.StatusNotModified)
+		poll := a.Get(a.Agent, path, "If-None-Match", tag).Is(http.StatusNotModified)
 		require.Empty(t, poll.Body)
 		require.Equal(t, tag, poll.Header.Get("ETag"))
-		a.Get(a.admin, path, "If-None-Match", tag).Is(http.StatusNotModified)
-		a.Get(a.other, path, "If-None-Match", tag).Fails(http.StatusForbidden, "call_forbidden")
-		a.Get(a.agent, "/calls/"+event.NewID(), "If-None-Match", tag).Fails(http.StatusNotFound, "call_not_found")
+		a.Get(a.Admin, path, "If-None-Match", tag).Is(http.StatusNotModified)
+		a.Get(a.Other, path, "If-None-Match", tag).Fails(http.StatusForbidden, "call_forbidden")
+		a.Get(a.Agent, "/calls/"+event.NewID(), "If-None-Match", tag).Fails(http.StatusNotFound, "call_not_found")
 		return nil
 	}))
-	a.Do(a.agent, http.MethodPost, path+"/retry", "").Is(http.StatusAccepted)
-	changed := a.Get(a.agent, path, "If-None-Match", tag).Is(http.StatusOK)
+	a.Do(a.Agent, http.MethodPost, path+"/retry", "").Is(http.StatusAccepted)
+	changed := a.Get(a.Agent, path, "If-None-Match", tag).Is(http.StatusOK)
 	require.NotEqual(t, tag, changed.Header.Get("ETag"))
 }
 
@@ -156,21 +156,21 @@ func TestTheRecordingIsServedInRanges(t *testing.T) {
 	audio := recording(t, 2)
 	path := "/calls/" + a.call(audio) + "/audio"
 
-	whole := a.Get(a.agent, path).Is(http.StatusOK)
+	whole := a.Get(a.Agent, path).Is(http.StatusOK)
 	require.Equal(t, string(audio), whole.Body)
 	require.Equal(t, "audio/ogg", whole.Header.Get("Content-Type"))
 	require.Equal(t, `inline; filename=call.ogg`, whole.Header.Get("Content-Disposition"))
 
-	part := a.Get(a.agent, path, "Range", "bytes=10-19").Is(http.StatusPartialContent)
+	part := a.Get(a.Agent, path, "Range", "bytes=10-19").Is(http.StatusPartialContent)
 	require.Equal(t, string(audio[10:20]), part.Body)
-	tail := a.Get(a.agent, path, "Range", "bytes=-5")
+	tail := a.Get(a.Agent, path, "Range", "bytes=-5")
 	require.Equal(t, string(audio[len(audio)-5:]), tail.Body)
 
-	beyond := a.Get(a.agent, path, "Range", "bytes=99999999-").Fails(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
+	beyond := a.Get(a.Agent, path, "Range", "bytes=99999999-").Fails(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
 	require.Equal(t, "application/json", beyond.Header.Get("Content-Type"))
 	require.Empty(t, beyond.Header.Get("Content-Disposition"))
 	require.NotEmpty(t, beyond.Header.Get("Content-Range"))
-	a.Get(a.agent, path, "If-None-Match", whole.Header.Get("ETag")).Is(http.StatusNotModified)
+	a.Get(a.Agent, path, "If-None-Match", whole.Header.Get("ETag")).Is(http.StatusNotModified)
 }
 
 func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
@@ -180,7 +180,7 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 	a.crm.clients.Store(stranger, event.NewID())
 	ogg := recording(t, 2)
 
-	refused := a.upload(a.agent, []byte("just a text, named call.mp3"), map[string]string{
+	refused := a.upload(a.Agent, []byte("just a text, named call.mp3"), map[string]string{
 		"client_id": "7", "call_type": "chat", "call_tag": "x", "language": "english", "duration_seconds": "-1", "recorded_at": "yesterday",
 	}).Fails(http.StatusUnprocessableEntity, "validation_error")
 	var problem struct {
@@ -199,7 +199,7 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 		"greater_than_equal body.duration_seconds", "value_error body.language", "datetime_parsing body.recorded_at",
 	}, wrong)
 	for name, value := range map[string]string{"language": "xx", "duration_seconds": "86401", "recorded_at": "24.11.2026"} {
-		require.Equal(t, []string{name}, a.upload(a.agent, ogg, map[string]string{name: value}).Wrong())
+		require.Equal(t, []string{name}, a.upload(a.Agent, ogg, map[string]string{name: value}).Wrong())
 	}
 
 	for name, c := range map[string]struct {
@@ -223,44 +223,44 @@ func TestUploadsWithWrongFieldsAreRefusedAllAtOnce(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := a.in(t)
-			a.upload(a.agent, c.audio, c.fields, c.header...).Fails(c.status, c.code)
+			a.upload(a.Agent, c.audio, c.fields, c.header...).Fails(c.status, c.code)
 		})
 	}
 	require.Empty(t, a.files(), "nothing of a refused upload remains")
-	require.Equal(t, "[]", a.Get(a.agent, "/calls").Body)
+	require.Equal(t, "[]", a.Get(a.Agent, "/calls").Body)
 }
 
 func TestWhoseClientItIsIsLearnedOnceAndFollowsTheEvents(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	audio, mine, early := recording(t, 0.3), event.NewID(), event.NewID()
-	a.crm.clients.Store(mine, a.agent.AgentID)
+	a.crm.clients.Store(mine, a.Agent.AgentID)
 	for range 2 {
-		a.upload(a.agent, audio, map[string]string{"client_id": mine}, "Idempotency-Key", event.NewID()).Is(http.StatusAccepted)
+		a.upload(a.Agent, audio, map[string]string{"client_id": mine}, "Idempotency-Key", event.NewID()).Is(http.StatusAccepted)
 	}
 	require.Equal(t, int64(1), a.crm.requests.Load(), "then there is a copy")
 
-	changed := events.Client{ClientID: early, Version: 1, AgentID: a.agent.AgentID, Name: "Priya"}
+	changed := events.Client{ClientID: early, Version: 1, AgentID: a.Agent.AgentID, Name: "Priya"}
 	a.Publish(events.ClientCreated.New(a.now(), changed))
 	a.AwaitRow(`select exists (select from clients where id = $1)`, early)
 	a.crm.status.Store(http.StatusInternalServerError)
-	a.upload(a.agent, audio, map[string]string{"client_id": early}).Is(http.StatusAccepted)
-	a.upload(a.other, audio, map[string]string{"client_id": early}).Fails(http.StatusForbidden, "client_forbidden")
-	a.upload(a.admin, audio, map[string]string{"client_id": early}).Is(http.StatusAccepted)
+	a.upload(a.Agent, audio, map[string]string{"client_id": early}).Is(http.StatusAccepted)
+	a.upload(a.Other, audio, map[string]string{"client_id": early}).Fails(http.StatusForbidden, "client_forbidden")
+	a.upload(a.Admin, audio, map[string]string{"client_id": early}).Is(http.StatusAccepted)
 
-	deleted := events.Client{ClientID: mine, Version: 2, AgentID: a.agent.AgentID}
+	deleted := events.Client{ClientID: mine, Version: 2, AgentID: a.Agent.AgentID}
 	a.Publish(events.ClientDeleted.New(a.now(), deleted))
 	a.AwaitRow(`select deleted from clients where id = $1`, mine)
-	a.upload(a.agent, audio, map[string]string{"client_id": mine}).Fails(http.StatusNotFound, "client_not_found")
+	a.upload(a.Agent, audio, map[string]string{"client_id": mine}).Fails(http.StatusNotFound, "client_not_found")
 	require.Equal(t, int64(1), a.crm.requests.Load())
 
 	a.crm.status.Store(http.StatusForbidden)
-	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusForbidden, "client_forbidden")
+	a.upload(a.Agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusForbidden, "client_forbidden")
 	a.crm.status.Store(http.StatusInternalServerError)
 	files := len(a.files())
-	a.upload(a.agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusServiceUnavailable, "service_unavailable")
+	a.upload(a.Agent, audio, map[string]string{"client_id": event.NewID()}).Fails(http.StatusServiceUnavailable, "service_unavailable")
 	require.Len(t, a.files(), files, "an upload that was not tried leaves no file")
-	require.Empty(t, pgtest.Column[string](t, a.DB, `select id::text from calls where agent_id = $1`, a.other.AgentID))
+	require.Empty(t, pgtest.Column[string](t, a.DB, `select id::text from calls where agent_id = $1`, a.Other.AgentID))
 }
 
 // A transaction that waits for another system would hold a connection and locks.
@@ -275,7 +275,7 @@ func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
 	require.NoError(t, err)
 	file := filepath.Join(t.TempDir(), "speech.ogg")
 	require.NoError(t, os.WriteFile(file, recording(t, 1), 0o600))
-	require.NoError(t, a.DB.InTx(identity.With(t.Context(), a.agent), func(ctx context.Context) error {
+	require.NoError(t, a.DB.InTx(identity.With(t.Context(), a.Agent), func(ctx context.Context) error {
 		_, stored := recordings.Store(ctx, "2026/11/x", bytes.NewReader(recording(t, 1)))
 		_, opened := recordings.Open(ctx, "2026/11/x")
 		_, _, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Transcribe(ctx, file, nil)

@@ -53,7 +53,7 @@ func Defaults() Config {
 
 // Check returns all problems of the settings.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckURL("CRM_URL", c.CRMURL, "http://crm:8080"))
+	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckOrigin("CRM_URL", c.CRMURL, "http://crm:8080"))
 	if u, err := url.Parse(c.StorageURL); err != nil || u.Scheme == "" {
 		problems = append(problems, "STORAGE_URL is not set to a bucket: file:///a/directory, s3://bucket?region=…, gs://bucket or azblob://container")
 	}

@@ -33,22 +33,20 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// app is the running service, three users, and fakes of the provider and of crm.
+// app is the running service, and fakes of the provider and of crm.
 type app struct {
 	*servicetest.World
-	agent, other, admin identity.Caller
-	cfg                 calls.Config
-	ai                  *fakeAI
-	crm                 *fakeCRM
-	storage             string
+	cfg     calls.Config
+	ai      *fakeAI
+	crm     *fakeCRM
+	storage string
 }
 
 func start(t *testing.T, change ...func(*calls.Config)) *app {
 	t.Helper()
 	w := servicetest.New(t, "calls", events.Topics())
 	a := &app{
-		World: w, agent: w.Caller(identity.Agent), other: w.Caller(identity.Agent), admin: w.Caller(identity.Admin),
-		cfg: calls.Defaults(), ai: newFakeAI(t), crm: newFakeCRM(t), storage: t.TempDir(),
+		World: w, cfg: calls.Defaults(), ai: newFakeAI(t), crm: newFakeCRM(t), storage: t.TempDir(),
 	}
 	a.cfg.Config = w.Config
 	a.cfg.SecretKey = "7Qm2xV9pLr4TzW8kYb3NcF6hJd1SgA5e"
@@ -108,7 +106,7 @@ func form(t testing.TB, name string, audio []byte, fields map[string]string) (*b
 // call uploads a recording of the agent and returns the call's id.
 func (a *app) call(audio []byte) string {
 	a.T.Helper()
-	return a.upload(a.agent, audio, nil).Is(http.StatusAccepted).Text("id")
+	return a.upload(a.Agent, audio, nil).Is(http.StatusAccepted).Text("id")
 }
 
 // ended waits for the end of a call of the agent.
@@ -116,7 +114,7 @@ func (a *app) ended(id string) map[string]any {
 	a.T.Helper()
 	var last servicetest.Answer
 	a.Await("the call "+id+" ends", func() bool {
-		last = a.Get(a.agent, "/calls/"+id).Is(http.StatusOK)
+		last = a.Get(a.Agent, "/calls/"+id).Is(http.StatusOK)
 		return slices.Contains([]string{"completed", "failed"}, last.Text("status"))
 	})
 	return last.Object()

@@ -93,17 +93,17 @@ func TestARetryOfFailedInsightsReusesTheTranscript(t *testing.T) {
 
 	a.ai.onChat.Store(nil)
 	retry := "/calls/" + id + "/retry"
-	require.Equal(t, "pending", a.Do(a.agent, http.MethodPost, retry, "").Is(http.StatusAccepted).Text("status"))
+	require.Equal(t, "pending", a.Do(a.Agent, http.MethodPost, retry, "").Is(http.StatusAccepted).Text("status"))
 	require.Equal(t, "completed", a.ended(id)["status"])
 	require.Equal(t, int64(1), a.ai.transcriptions.Load())
 
-	again := a.Do(a.agent, http.MethodPost, retry, `{"call_type":"demo","language":"DE"}`).Is(http.StatusAccepted)
+	again := a.Do(a.Agent, http.MethodPost, retry, `{"call_type":"demo","language":"DE"}`).Is(http.StatusAccepted)
 	require.Nil(t, again.Object()["raw_transcript"])
 	done := a.ended(id)
 	require.Equal(t, "demo", done["call_type"])
 	require.Equal(t, "de", done["language"])
 	require.Equal(t, int64(2), a.ai.transcriptions.Load())
-	require.Equal(t, []string{"language"}, a.Do(a.agent, http.MethodPost, retry, `{"language":"xx"}`).Wrong())
+	require.Equal(t, []string{"language"}, a.Do(a.Agent, http.MethodPost, retry, `{"language":"xx"}`).Wrong())
 }
 
 // hang is a provider that never responds: the worker holds the call until something else happens.
@@ -129,7 +129,7 @@ func TestARestartContinuesTheWork(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	id := a.working(&a.ai.onChat)
-	a.Do(a.agent, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusConflict, "call_busy")
+	a.Do(a.Agent, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusConflict, "call_busy")
 	a.Stop()
 	require.Equal(t, []bool{true}, pgtest.Column[bool](t, a.DB, `select lease_holder is null and lease_until is null from calls where id = $1`, id),
 		"the lease was released, so that no worker waits for its expiry")
@@ -159,8 +159,8 @@ func TestACallCanBeDeletedWhileItIsTranscribed(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	id := a.working(&a.ai.onTranscribe)
-	a.Do(a.agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
-	a.Get(a.agent, "/calls/"+id).Fails(http.StatusNotFound, "call_not_found")
+	a.Do(a.Agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
+	a.Get(a.Agent, "/calls/"+id).Fails(http.StatusNotFound, "call_not_found")
 	a.Await("the recording is removed", func() bool { return len(a.files()) == 0 })
 	messages := bustest.Read(t, a.cfg.Kafka.Brokers, events.CallsTopic, 3)
 	var last events.Call
@@ -179,13 +179,13 @@ func TestListsArePagedNewestFirst(t *testing.T) {
 	}
 	var listed []string
 	for path := "/calls?limit=2"; path != ""; {
-		page := a.Get(a.agent, path).Is(http.StatusOK)
+		page := a.Get(a.Agent, path).Is(http.StatusOK)
 		listed = append(listed, page.IDs()...)
 		path = page.Next()
 	}
 	require.Equal(t, ids, listed)
-	require.Equal(t, ids[3:4], a.Get(a.agent, "/calls?limit=1&skip=3").IDs())
+	require.Equal(t, ids[3:4], a.Get(a.Agent, "/calls?limit=1&skip=3").IDs())
 	for _, wrong := range []string{"limit=501", "limit=0", "cursor=x", "status=done", "from=yesterday", "client_id=1", "sentiment=angry"} {
-		a.Get(a.agent, "/calls?"+wrong).Fails(http.StatusUnprocessableEntity, "validation_error")
+		a.Get(a.Agent, "/calls?"+wrong).Fails(http.StatusUnprocessableEntity, "validation_error")
 	}
 }

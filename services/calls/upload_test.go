@@ -58,7 +58,7 @@ func TestEveryAcceptedFormatIsTranscribed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			a := a.in(t)
-			up := a.upload(a.agent, c.audio, nil).Is(http.StatusAccepted)
+			up := a.upload(a.Agent, c.audio, nil).Is(http.StatusAccepted)
 			require.Equal(t, c.contentType, up.Text("content_type"))
 			got := a.ended(up.Text("id"))
 			require.Equal(t, "completed", got["status"], got["error"])
@@ -74,9 +74,9 @@ func TestTheSizeLimitCountsTheRecordingOnly(t *testing.T) {
 	a := start(t, func(c *calls.Config) { c.MaxAudioSizeMB = 1 })
 	sound := wav(t, 2)
 	exact := append(bytes.Clone(sound), make([]byte, 1<<20-len(sound))...)
-	a.upload(a.agent, exact[:len(exact)-1], nil).Is(http.StatusAccepted)
-	a.upload(a.agent, exact, map[string]string{"call_type": "demo"}).Is(http.StatusAccepted)
-	a.upload(a.agent, append(exact, 0), nil).Fails(http.StatusRequestEntityTooLarge, "audio_too_large")
+	a.upload(a.Agent, exact[:len(exact)-1], nil).Is(http.StatusAccepted)
+	a.upload(a.Agent, exact, map[string]string{"call_type": "demo"}).Is(http.StatusAccepted)
+	a.upload(a.Agent, append(exact, 0), nil).Fails(http.StatusRequestEntityTooLarge, "audio_too_large")
 	require.Len(t, a.files(), 2)
 }
 
@@ -88,12 +88,12 @@ func TestAnUploadThatIsCutLeavesNothing(t *testing.T) {
 	for _, at := range []int{0, 50, 300, 100_000, len(whole) - 120, len(whole) - 100, len(whole) - 80, len(whole) - 68, len(whole) - 40, len(whole) - 4, len(whole) - 3} {
 		// The body ends too early, though the sender says that it is complete.
 		t.Logf("cut at %d of %d", at, len(whole))
-		a.Send(a.agent, http.MethodPost, "/calls/upload", bytes.NewReader(whole[:at]), "Content-Type", contentType).Fails(http.StatusBadRequest, "malformed_form")
+		a.Send(a.Agent, http.MethodPost, "/calls/upload", bytes.NewReader(whole[:at]), "Content-Type", contentType).Fails(http.StatusBadRequest, "malformed_form")
 
 		// The connection ends.
 		conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 		require.NoError(t, err)
-		_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", a.Token(a.agent), contentType, len(whole), whole[:at])
+		_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", a.Token(a.Agent), contentType, len(whole), whole[:at])
 		require.NoError(t, err)
 		require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
@@ -103,7 +103,7 @@ func TestAnUploadThatIsCutLeavesNothing(t *testing.T) {
 		require.NoError(t, conn.Close())
 	}
 	require.Empty(t, a.files())
-	require.Equal(t, "[]", a.Get(a.agent, "/calls").Body)
+	require.Equal(t, "[]", a.Get(a.Agent, "/calls").Body)
 }
 
 func TestAnIdempotencyKeyMakesOneCall(t *testing.T) {
@@ -111,13 +111,13 @@ func TestAnIdempotencyKeyMakesOneCall(t *testing.T) {
 	a := start(t)
 	audio := recording(t, 2)
 	demo := map[string]string{"call_type": "demo"}
-	first := a.upload(a.agent, audio, demo, "Idempotency-Key", "one").Is(http.StatusAccepted)
+	first := a.upload(a.Agent, audio, demo, "Idempotency-Key", "one").Is(http.StatusAccepted)
 	a.ended(first.Text("id"))
 
-	again := a.upload(a.agent, audio, demo, "Idempotency-Key", "one").Is(http.StatusAccepted)
+	again := a.upload(a.Agent, audio, demo, "Idempotency-Key", "one").Is(http.StatusAccepted)
 	require.Equal(t, first.Body, again.Body)
-	a.upload(a.agent, audio, map[string]string{"call_type": "followup"}, "Idempotency-Key", "one").Fails(http.StatusConflict, "idempotency_key_reused")
-	a.upload(a.agent, recording(t, 3), demo, "Idempotency-Key", "one").Fails(http.StatusConflict, "idempotency_key_reused")
+	a.upload(a.Agent, audio, map[string]string{"call_type": "followup"}, "Idempotency-Key", "one").Fails(http.StatusConflict, "idempotency_key_reused")
+	a.upload(a.Agent, recording(t, 3), demo, "Idempotency-Key", "one").Fails(http.StatusConflict, "idempotency_key_reused")
 	require.Len(t, a.files(), 1, "the recordings of the other three were removed")
 	require.Equal(t, int64(1), a.ai.transcriptions.Load())
 }
@@ -143,7 +143,7 @@ func TestPartsInAnyOrder(t *testing.T) {
 			part(w, name, "demo")
 		}
 		require.NoError(t, w.Close())
-		return a.Send(a.agent, http.MethodPost, "/calls/upload", &body, "Content-Type", w.FormDataContentType())
+		return a.Send(a.Agent, http.MethodPost, "/calls/upload", &body, "Content-Type", w.FormDataContentType())
 	}
 	require.Equal(t, "demo", send("call_type", "audio").Is(http.StatusAccepted).Text("call_type"))
 	require.Equal(t, "demo", send("audio", "unknown", "call_type").Is(http.StatusAccepted).Text("call_type"))
@@ -158,14 +158,14 @@ func TestAClientThatLeavesAfterTheLastByteGetsItsCall(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	client := event.NewID()
-	a.crm.clients.Store(client, a.agent.AgentID)
+	a.crm.clients.Store(client, a.Agent.AgentID)
 	body, contentType := form(t, "a.ogg", recording(t, 0.3), map[string]string{"client_id": client})
 	conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
 	require.NoError(t, err)
-	_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", a.Token(a.agent), contentType, body.Len(), body)
+	_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s", a.Token(a.Agent), contentType, body.Len(), body)
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	a.Await("the call is listed", func() bool { return len(a.Get(a.agent, "/calls?client_id="+client).IDs()) == 1 })
+	a.Await("the call is listed", func() bool { return len(a.Get(a.Agent, "/calls?client_id="+client).IDs()) == 1 })
 }
 
 func TestTimesOfUploads(t *testing.T) {
@@ -173,7 +173,7 @@ func TestTimesOfUploads(t *testing.T) {
 	a := start(t)
 	audio := recording(t, 0.3)
 	send := func(at string) servicetest.Answer {
-		return a.upload(a.agent, audio, map[string]string{"recorded_at": at})
+		return a.upload(a.Agent, audio, map[string]string{"recorded_at": at})
 	}
 	for _, at := range []string{"2026-11-24T09:30:00Z", "2026-11-24T10:30:00+01:00", "2026-11-24T09:30:00", "2026-11-24 09:30:00", "2026-11-24T09:30:00.0000001"} {
 		require.Equal(t, "2026-11-24T09:30:00Z", send(at).Is(http.StatusAccepted).Text("recorded_at"), at)
@@ -205,9 +205,9 @@ func TestPathsInFilenamesAreDropped(t *testing.T) {
 		_, err = part.Write(audio)
 		require.NoError(t, err)
 		require.NoError(t, form.Close())
-		got := a.Send(a.agent, http.MethodPost, "/calls/upload", &body, "Content-Type", form.FormDataContentType()).Is(http.StatusAccepted)
+		got := a.Send(a.Agent, http.MethodPost, "/calls/upload", &body, "Content-Type", form.FormDataContentType()).Is(http.StatusAccepted)
 		require.Equal(t, want, got.Object()["audio_filename"], sent)
-		a.Get(a.agent, got.Text("audio_url")).Is(http.StatusOK)
+		a.Get(a.Agent, got.Text("audio_url")).Is(http.StatusOK)
 	}
 }
 
@@ -249,7 +249,7 @@ func TestAnEndlessUploadIsCutAtTheLimit(t *testing.T) {
 	head := "--b\r\nContent-Disposition: form-data; name=\"audio\"; filename=\"a.wav\"\r\n\r\n" + string(wav(t, 1))
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/calls/upload", io.MultiReader(strings.NewReader(head), endless))
 	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer "+a.Token(a.agent))
+	req.Header.Set("Authorization", "Bearer "+a.Token(a.Agent))
 	req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
 	res, err := http.DefaultClient.Do(req)
 	if err == nil {
@@ -271,7 +271,7 @@ func TestLargeUploadsTakeLittleMemory(t *testing.T) {
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, a.URL+"/calls/upload",
 		io.MultiReader(strings.NewReader(head), io.LimitReader(&zeros{}, size), strings.NewReader("\r\n--b--\r\n")))
 	require.NoError(t, err)
-	req.Header.Set("Authorization", "Bearer "+a.Token(a.agent))
+	req.Header.Set("Authorization", "Bearer "+a.Token(a.Agent))
 	req.Header.Set("Content-Type", "multipart/form-data; boundary=b")
 
 	var before, now runtime.MemStats

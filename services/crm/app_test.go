@@ -21,11 +21,10 @@ import (
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// app is the running service, three users, and a fake calls service.
+// app is the running service and a fake calls service.
 type app struct {
 	*servicetest.World
-	agent, other, admin identity.Caller
-	calls               atomic.Pointer[http.HandlerFunc]
+	calls atomic.Pointer[http.HandlerFunc]
 }
 
 // callsAnswers sets the responses of the calls service.
@@ -34,7 +33,7 @@ func (a *app) callsAnswers(h http.HandlerFunc) { a.calls.Store(&h) }
 func start(t *testing.T) *app {
 	t.Helper()
 	w := servicetest.New(t, "crm", events.Topics())
-	a := &app{World: w, agent: w.Caller(identity.Agent), other: w.Caller(identity.Agent), admin: w.Caller(identity.Admin)}
+	a := &app{World: w}
 	a.callsAnswers(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, `{"detail":"Call not found","code":"call_not_found"}`, http.StatusNotFound)
 	})

@@ -20,7 +20,7 @@ func Defaults() Config { return Config{Config: service.Defaults(), DefaultCountr
 
 // Check returns all problems of the settings.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Config.Check(), conf.CheckURL("CALLS_URL", c.CallsURL, "http://calls:8080"))
+	problems := slices.Concat(c.Config.Check(), conf.CheckOrigin("CALLS_URL", c.CallsURL, "http://calls:8080"))
 	if _, err := phone.For(c.DefaultCountry); err != nil {
 		problems = append(problems, "DEFAULT_COUNTRY: "+err.Error())
 	}

@@ -51,30 +51,30 @@ func golden(t *testing.T, name, body string, values map[string]string) {
 func TestClientLife(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	created := a.Do(a.agent, "POST", "/clients", `{"name":" Priya Sharma ","email":"Priya@example.com","phone":"98765 43210","company":"","role":"admin"}`).Is(201)
+	created := a.Do(a.Agent, "POST", "/clients", `{"name":" Priya Sharma ","email":"Priya@example.com","phone":"98765 43210","company":"","role":"admin"}`).Is(201)
 	id := created.Text("id")
-	golden(t, "client", created.Body, map[string]string{"id": id, "agent_id": a.agent.AgentID})
+	golden(t, "client", created.Body, map[string]string{"id": id, "agent_id": a.Agent.AgentID})
 
-	got := a.Do(a.agent, "GET", "/clients/"+id, "").Is(200)
+	got := a.Do(a.Agent, "GET", "/clients/"+id, "").Is(200)
 	require.JSONEq(t, created.Body, got.Body)
 	tag := got.Header.Get("ETag")
 	require.NotEmpty(t, tag)
-	a.Do(a.agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(304)
+	a.Do(a.Agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(304)
 
-	patched := a.Do(a.agent, "PATCH", "/clients/"+id, `{"company":"Acme","email":null}`).Is(200).Object()
+	patched := a.Do(a.Agent, "PATCH", "/clients/"+id, `{"company":"Acme","email":null}`).Is(200).Object()
 	require.Equal(t, "Acme", patched["company"])
 	require.Nil(t, patched["email"], "null clears")
 	require.Equal(t, "+919876543210", patched["phone"], "an omitted field does not change")
-	a.Do(a.agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(200)
+	a.Do(a.Agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(200)
 
-	replaced := a.Do(a.agent, "PUT", "/clients/"+id, `{"name":"Priya","notes":"likes tea"}`).Is(200).Object()
+	replaced := a.Do(a.Agent, "PUT", "/clients/"+id, `{"name":"Priya","notes":"likes tea"}`).Is(200).Object()
 	require.Nil(t, replaced["phone"], "left out is null")
 	require.Equal(t, "likes tea", replaced["notes"])
-	require.JSONEq(t, a.Do(a.agent, "GET", "/clients/"+id, "").Is(200).Body, mustJSON(t, replaced))
+	require.JSONEq(t, a.Do(a.Agent, "GET", "/clients/"+id, "").Is(200).Body, mustJSON(t, replaced))
 
-	require.Empty(t, a.Do(a.agent, "DELETE", "/clients/"+id, "").Is(204).Body)
-	a.Do(a.agent, "GET", "/clients/"+id, "").Fails(404, "client_not_found")
-	a.Do(a.agent, "DELETE", "/clients/"+id, "").Fails(404, "client_not_found")
+	require.Empty(t, a.Do(a.Agent, "DELETE", "/clients/"+id, "").Is(204).Body)
+	a.Do(a.Agent, "GET", "/clients/"+id, "").Fails(404, "client_not_found")
+	a.Do(a.Agent, "DELETE", "/clients/"+id, "").Fails(404, "client_not_found")
 
 	require.Equal(t, []string{"client.created 1", "client.updated 2", "client.updated 3", "client.deleted 4"}, a.Published(events.ClientsTopic, 4)[id])
 	for _, m := range bustest.Read(t, a.Config.Kafka.Brokers, events.ClientsTopic, 4)[3:] {
@@ -92,37 +92,37 @@ func mustJSON(t *testing.T, v any) string {
 func TestSamePersonTwiceNamesTheFirst(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	first := a.client(a.agent, `{"name":"Priya","phone":"+919876543210","email":"priya@example.com"}`)
-	require.Equal(t, first, a.Do(a.agent, "POST", "/clients", `{"name":"P","phone":"098765 43210"}`).Fails(409, "client_exists").Text("client_id"))
-	second := a.client(a.agent, `{"name":"Ravi"}`)
-	require.Equal(t, first, a.Do(a.agent, "PATCH", "/clients/"+second, `{"email":"PRIYA@example.com"}`).Fails(409, "client_exists").Text("client_id"))
-	require.Equal(t, first, a.Do(a.agent, "PUT", "/clients/"+second, `{"name":"R","phone":"9876543210"}`).Fails(409, "client_exists").Text("client_id"))
-	require.Equal(t, first, a.Do(a.agent, "POST", "/clients", `{"name":"P","phone":"9876543210"}`, "Idempotency-Key", "k").Fails(409, "client_exists").Text("client_id"), "also inside the transaction of a key")
-	a.client(a.other, `{"name":"Priya","phone":"+919876543210"}`)
-	a.Do(a.agent, "PATCH", "/clients/"+first, `{"email":"priya@EXAMPLE.com"}`).Is(200) // no conflict with itself
+	first := a.client(a.Agent, `{"name":"Priya","phone":"+919876543210","email":"priya@example.com"}`)
+	require.Equal(t, first, a.Do(a.Agent, "POST", "/clients", `{"name":"P","phone":"098765 43210"}`).Fails(409, "client_exists").Text("client_id"))
+	second := a.client(a.Agent, `{"name":"Ravi"}`)
+	require.Equal(t, first, a.Do(a.Agent, "PATCH", "/clients/"+second, `{"email":"PRIYA@example.com"}`).Fails(409, "client_exists").Text("client_id"))
+	require.Equal(t, first, a.Do(a.Agent, "PUT", "/clients/"+second, `{"name":"R","phone":"9876543210"}`).Fails(409, "client_exists").Text("client_id"))
+	require.Equal(t, first, a.Do(a.Agent, "POST", "/clients", `{"name":"P","phone":"9876543210"}`, "Idempotency-Key", "k").Fails(409, "client_exists").Text("client_id"), "also inside the transaction of a key")
+	a.client(a.Other, `{"name":"Priya","phone":"+919876543210"}`)
+	a.Do(a.Agent, "PATCH", "/clients/"+first, `{"email":"priya@EXAMPLE.com"}`).Is(200) // no conflict with itself
 }
 
 func TestClientLists(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	require.JSONEq(t, "[]", a.Do(a.agent, "GET", "/clients", "").Is(200).Body)
+	require.JSONEq(t, "[]", a.Do(a.Agent, "GET", "/clients", "").Is(200).Body)
 	var mine []string
 	for i := range 5 {
-		mine = append([]string{a.client(a.agent, fmt.Sprintf(`{"name":"Client %d","company":"100%%"}`, i))}, mine...)
+		mine = append([]string{a.client(a.Agent, fmt.Sprintf(`{"name":"Client %d","company":"100%%"}`, i))}, mine...)
 	}
-	foreign := a.client(a.other, `{"name":"Foreign"}`)
-	require.Equal(t, mine, a.Do(a.agent, "GET", "/clients/", "").Is(200).IDs())
-	require.Equal(t, append([]string{foreign}, mine...), a.Do(a.admin, "GET", "/clients", "").Is(200).IDs())
-	require.Equal(t, mine[3:], a.Do(a.agent, "GET", "/clients?skip=3", "").Is(200).IDs())
-	require.Equal(t, mine[2:3], a.Do(a.agent, "GET", "/clients?q=cLIENT+2", "").Is(200).IDs())
-	require.Equal(t, mine, a.Do(a.agent, "GET", "/clients?q=100%25", "").Is(200).IDs())
-	require.Empty(t, a.Do(a.agent, "GET", "/clients?q=C%25t", "").Is(200).IDs(), "a percent sign is only that")
+	foreign := a.client(a.Other, `{"name":"Foreign"}`)
+	require.Equal(t, mine, a.Do(a.Agent, "GET", "/clients/", "").Is(200).IDs())
+	require.Equal(t, append([]string{foreign}, mine...), a.Do(a.Admin, "GET", "/clients", "").Is(200).IDs())
+	require.Equal(t, mine[3:], a.Do(a.Agent, "GET", "/clients?skip=3", "").Is(200).IDs())
+	require.Equal(t, mine[2:3], a.Do(a.Agent, "GET", "/clients?q=cLIENT+2", "").Is(200).IDs())
+	require.Equal(t, mine, a.Do(a.Agent, "GET", "/clients?q=100%25", "").Is(200).IDs())
+	require.Empty(t, a.Do(a.Agent, "GET", "/clients?q=C%25t", "").Is(200).IDs(), "a percent sign is only that")
 
-	page := a.Get(a.agent, "/clients?limit=2&q=client").Is(200)
+	page := a.Get(a.Agent, "/clients?limit=2&q=client").Is(200)
 	require.Equal(t, mine[:2], page.IDs())
-	page = a.Get(a.agent, page.Next()).Is(200)
+	page = a.Get(a.Agent, page.Next()).Is(200)
 	require.Equal(t, mine[2:4], page.IDs())
-	page = a.Get(a.agent, page.Next()).Is(200)
+	page = a.Get(a.Agent, page.Next()).Is(200)
 	require.Equal(t, mine[4:], page.IDs())
 	require.Empty(t, page.Next())
 }
@@ -130,57 +130,57 @@ func TestClientLists(t *testing.T) {
 func TestFollowUpLife(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	clientID := a.client(a.agent, `{"name":"Priya"}`)
-	callID := a.call(a.agent, func(c *events.Call) { c.ClientID = &clientID })
-	created := a.Do(a.agent, "POST", "/followups", `{"call_id":"`+callID+`","due_date":"2026-11-25T09:00:00+05:30","task":"Send the quote"}`).Is(201)
+	clientID := a.client(a.Agent, `{"name":"Priya"}`)
+	callID := a.call(a.Agent, func(c *events.Call) { c.ClientID = &clientID })
+	created := a.Do(a.Agent, "POST", "/followups", `{"call_id":"`+callID+`","due_date":"2026-11-25T09:00:00+05:30","task":"Send the quote"}`).Is(201)
 	id := created.Text("id")
-	golden(t, "followup", created.Body, map[string]string{"id": id, "agent_id": a.agent.AgentID, "call_id": callID, "client_id": clientID})
-	require.JSONEq(t, created.Body, a.Do(a.agent, "GET", "/followups/"+id, "").Is(200).Body)
+	golden(t, "followup", created.Body, map[string]string{"id": id, "agent_id": a.Agent.AgentID, "call_id": callID, "client_id": clientID})
+	require.JSONEq(t, created.Body, a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Body)
 
-	patched := a.Do(a.agent, "PATCH", "/followups/"+id, `{"due_date":"2026-11-26 10:00","notes":"by phone"}`).Is(200).Object()
-	require.Nil(t, a.Do(a.agent, "PATCH", "/followups/"+id, `{"notes":null}`).Is(200).Object()["notes"], "null clears")
+	patched := a.Do(a.Agent, "PATCH", "/followups/"+id, `{"due_date":"2026-11-26 10:00","notes":"by phone"}`).Is(200).Object()
+	require.Nil(t, a.Do(a.Agent, "PATCH", "/followups/"+id, `{"notes":null}`).Is(200).Object()["notes"], "null clears")
 	require.Equal(t, "2026-11-26T10:00:00Z", patched["due_date"], "without a zone it is UTC")
 	require.Equal(t, "Send the quote", patched["task"])
-	replaced := a.Do(a.agent, "PUT", "/followups/"+id, `{"due_date":"2026-11-27T10:00:00Z"}`).Is(200).Object()
+	replaced := a.Do(a.Agent, "PUT", "/followups/"+id, `{"due_date":"2026-11-27T10:00:00Z"}`).Is(200).Object()
 	require.Nil(t, replaced["task"])
 	require.Nil(t, replaced["notes"])
 
-	completed := a.Do(a.agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
+	completed := a.Do(a.Agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
 	require.Equal(t, "completed", completed.Text("status"))
 	require.Equal(t, true, completed.Object()["completed"])
 	require.NotEmpty(t, completed.Text("completed_at"))
-	again := a.Do(a.agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
+	again := a.Do(a.Agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
 	require.JSONEq(t, completed.Body, again.Body, "completed_at does not change")
 
-	a.Do(a.agent, "DELETE", "/clients/"+clientID, "").Is(204)
-	require.Nil(t, a.Do(a.agent, "GET", "/followups/"+id, "").Is(200).Object()["client_id"])
+	a.Do(a.Agent, "DELETE", "/clients/"+clientID, "").Is(204)
+	require.Nil(t, a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Object()["client_id"])
 
-	a.Do(a.agent, "DELETE", "/followups/"+id, "").Is(204)
-	a.Do(a.agent, "GET", "/followups/"+id, "").Fails(404, "followup_not_found")
+	a.Do(a.Agent, "DELETE", "/followups/"+id, "").Is(204)
+	a.Do(a.Agent, "GET", "/followups/"+id, "").Fails(404, "followup_not_found")
 	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 7"}, a.Published(events.FollowUpsTopic, 6)[id], "the deletion of its client was 6")
 }
 
 func TestFollowUpInThePhoneAppsForm(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	callID := a.call(a.agent)
-	made := a.Do(a.agent, "POST", "/followups/"+callID, `{"task":"Send the quote"}`).Is(201)
+	callID := a.call(a.Agent)
+	made := a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Send the quote"}`).Is(201)
 	require.Equal(t, callID, made.Text("call_id"))
 	due, err := time.Parse(time.RFC3339Nano, made.Text("due_date"))
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(24*time.Hour), due, time.Minute)
-	require.Equal(t, "2026-11-25T09:00:00Z", a.Do(a.agent, "POST", "/followups/"+callID, `{"task":"Call","due_date":"2026-11-25T09:00:00"}`).Is(201).Text("due_date"))
+	require.Equal(t, "2026-11-25T09:00:00Z", a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Call","due_date":"2026-11-25T09:00:00"}`).Is(201).Text("due_date"))
 }
 
 func TestFollowUpLists(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	callID, otherCall := a.call(a.agent), a.call(a.agent)
-	third := a.followUp(a.agent, callID, "2100-01-03T00:00:00Z")
-	first := a.followUp(a.agent, callID, "2001-01-01T00:00:00Z")
-	second := a.followUp(a.agent, otherCall, "2100-01-02T00:00:00Z")
-	foreign := a.followUp(a.other, a.call(a.other), "2000-01-01T00:00:00Z")
-	a.Do(a.agent, "PATCH", "/followups/"+third+"/complete", "").Is(200)
+	callID, otherCall := a.call(a.Agent), a.call(a.Agent)
+	third := a.followUp(a.Agent, callID, "2100-01-03T00:00:00Z")
+	first := a.followUp(a.Agent, callID, "2001-01-01T00:00:00Z")
+	second := a.followUp(a.Agent, otherCall, "2100-01-02T00:00:00Z")
+	foreign := a.followUp(a.Other, a.call(a.Other), "2000-01-01T00:00:00Z")
+	a.Do(a.Agent, "PATCH", "/followups/"+third+"/complete", "").Is(200)
 	for query, want := range map[string][]string{
 		"":                                {first, second, third},
 		"completed=true":                  {third},
@@ -194,15 +194,15 @@ func TestFollowUpLists(t *testing.T) {
 		"due_before=2100-01-02":           {first},
 		"limit=1&skip=1":                  {second},
 	} {
-		require.Equal(t, want, a.Do(a.agent, "GET", "/followups?"+query, "").Is(200).IDs(), query)
+		require.Equal(t, want, a.Do(a.Agent, "GET", "/followups?"+query, "").Is(200).IDs(), query)
 	}
-	require.Equal(t, []string{foreign, first, second, third}, a.Do(a.admin, "GET", "/followups", "").Is(200).IDs())
+	require.Equal(t, []string{foreign, first, second, third}, a.Do(a.Admin, "GET", "/followups", "").Is(200).IDs())
 }
 
 func TestWhoMayWhat(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	call := a.call(a.agent)
+	call := a.call(a.Agent)
 	nobody, missing := identity.Caller{}, event.NewID()
 	due := `"due_date":"2026-11-25T09:00:00Z"`
 	for _, tt := range []struct{ method, path, noun, body string }{
@@ -222,24 +222,24 @@ func TestWhoMayWhat(t *testing.T) {
 			own := call
 			switch tt.noun {
 			case "client":
-				own = a.client(a.agent, `{"name":"Priya"}`)
+				own = a.client(a.Agent, `{"name":"Priya"}`)
 			case "followup":
-				own = a.followUp(a.agent, call, "2026-11-25T09:00:00Z")
+				own = a.followUp(a.Agent, call, "2026-11-25T09:00:00Z")
 			}
 			send := func(as identity.Caller, id string) servicetest.Answer {
 				return a.Do(as, tt.method, strings.ReplaceAll(tt.path, "%s", id), strings.ReplaceAll(tt.body, "%s", id))
 			}
 			send(nobody, own).Fails(401, "not_authenticated")
-			send(a.other, own).Fails(403, tt.noun+"_forbidden")
-			send(a.agent, missing).Fails(404, tt.noun+"_not_found")
+			send(a.Other, own).Fails(403, tt.noun+"_forbidden")
+			send(a.Agent, missing).Fails(404, tt.noun+"_not_found")
 			if !strings.Contains(tt.body, "%s") { // in a body it is an invalid field
-				send(a.agent, "7").Fails(404, tt.noun+"_not_found")
+				send(a.Agent, "7").Fails(404, tt.noun+"_not_found")
 			}
 			// The other tests cover the owner.
-			ok := send(a.admin, own)
+			ok := send(a.Admin, own)
 			require.Contains(t, []int{200, 201, 204}, ok.Status, ok.Body)
 			if tt.method == "POST" {
-				require.Equal(t, a.agent.AgentID, ok.Text("agent_id"), "it belongs to the agent whose call it is")
+				require.Equal(t, a.Agent.AgentID, ok.Text("agent_id"), "it belongs to the agent whose call it is")
 			}
 		})
 	}
@@ -252,7 +252,7 @@ func TestWhoMayWhat(t *testing.T) {
 func TestWrongRequests(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	id := a.client(a.agent, `{"name":"Priya"}`)
+	id := a.client(a.Agent, `{"name":"Priya"}`)
 	type wrong = map[string]string // the last part of loc, to type
 	for _, tt := range []struct {
 		method, path, body string
@@ -278,7 +278,7 @@ func TestWrongRequests(t *testing.T) {
 		{"GET", "/followups?overdue=maybe&due_before=soon", "", wrong{"overdue": "bool_parsing", "due_before": "datetime_parsing"}},
 	} {
 		got := wrong{}
-		for _, field := range a.Do(a.agent, tt.method, tt.path, tt.body).Fails(422, "validation_error").Object()["errors"].([]any) {
+		for _, field := range a.Do(a.Agent, tt.method, tt.path, tt.body).Fails(422, "validation_error").Object()["errors"].([]any) {
 			f := field.(map[string]any)
 			loc := f["loc"].([]any)
 			got[loc[len(loc)-1].(string)] = f["type"].(string)
@@ -286,30 +286,30 @@ func TestWrongRequests(t *testing.T) {
 		}
 		require.Equal(t, tt.want, got, "%s %s %s", tt.method, tt.path, tt.body)
 	}
-	a.Do(a.agent, "POST", "/clients", `{"name"`).Fails(400, "malformed_json")
-	a.Do(a.agent, "POST", "/clients", `name=Priya`, "Content-Type", "application/x-www-form-urlencoded").Fails(415, "unsupported_content_type")
-	a.Do(a.agent, "POST", "/clients", `{"name":"`+strings.Repeat("x", 1<<20)+`"}`).Fails(413, "body_too_large")
-	a.Do(a.agent, "DELETE", "/clients", "").Fails(405, "method_not_allowed")
-	a.Do(a.agent, "GET", "/nothing", "").Fails(404, "not_found")
+	a.Do(a.Agent, "POST", "/clients", `{"name"`).Fails(400, "malformed_json")
+	a.Do(a.Agent, "POST", "/clients", `name=Priya`, "Content-Type", "application/x-www-form-urlencoded").Fails(415, "unsupported_content_type")
+	a.Do(a.Agent, "POST", "/clients", `{"name":"`+strings.Repeat("x", 1<<20)+`"}`).Fails(413, "body_too_large")
+	a.Do(a.Agent, "DELETE", "/clients", "").Fails(405, "method_not_allowed")
+	a.Do(a.Agent, "GET", "/nothing", "").Fails(404, "not_found")
 }
 
 func TestTheSameKeyHappensOnce(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	callID := a.call(a.agent)
+	callID := a.call(a.Agent)
 	for _, tt := range []struct{ path, body, other string }{
 		{"/clients", `{"name":"Priya","phone":"9876543210"}`, `{"name":"Ravi"}`},
 		{"/followups", `{"call_id":"` + callID + `","due_date":"2026-11-25T09:00:00Z"}`, `{"call_id":"` + callID + `","due_date":"2026-11-26T09:00:00Z"}`},
 		{"/followups/" + callID, `{"task":"Send the quote"}`, `{"task":"Call"}`},
 	} {
-		first := a.Do(a.agent, "POST", tt.path, tt.body, "Idempotency-Key", "k1").Is(201)
-		again := a.Do(a.agent, "POST", tt.path, tt.body, "Idempotency-Key", "k1").Is(201)
+		first := a.Do(a.Agent, "POST", tt.path, tt.body, "Idempotency-Key", "k1").Is(201)
+		again := a.Do(a.Agent, "POST", tt.path, tt.body, "Idempotency-Key", "k1").Is(201)
 		require.JSONEq(t, first.Body, again.Body)
-		a.Do(a.agent, "POST", tt.path, tt.other, "Idempotency-Key", "k1").Fails(409, "idempotency_key_reused")
-		require.NotEqual(t, first.Text("id"), a.Do(a.agent, "POST", tt.path, tt.other, "Idempotency-Key", "k2").Is(201).Text("id"))
+		a.Do(a.Agent, "POST", tt.path, tt.other, "Idempotency-Key", "k1").Fails(409, "idempotency_key_reused")
+		require.NotEqual(t, first.Text("id"), a.Do(a.Agent, "POST", tt.path, tt.other, "Idempotency-Key", "k2").Is(201).Text("id"))
 	}
-	require.Len(t, a.Do(a.agent, "GET", "/clients", "").Is(200).IDs(), 2)
-	require.Len(t, a.Do(a.agent, "GET", "/followups", "").Is(200).IDs(), 4)
+	require.Len(t, a.Do(a.Agent, "GET", "/clients", "").Is(200).IDs(), 2)
+	require.Len(t, a.Do(a.Agent, "GET", "/followups", "").Is(200).IDs(), 4)
 	total := 0
 	for _, published := range a.Published(events.FollowUpsTopic, 4) {
 		total += len(published)
@@ -317,14 +317,14 @@ func TestTheSameKeyHappensOnce(t *testing.T) {
 	require.Equal(t, 4, total)
 
 	// A refused request stores nothing: its key can be reused for a valid request.
-	a.Do(a.agent, "POST", "/clients", `{"name":"Once more","phone":"9876543210"}`, "Idempotency-Key", "k3").Fails(409, "client_exists")
-	a.Do(a.agent, "POST", "/clients", `{"name":"Once more"}`, "Idempotency-Key", "k3").Is(201)
+	a.Do(a.Agent, "POST", "/clients", `{"name":"Once more","phone":"9876543210"}`, "Idempotency-Key", "k3").Fails(409, "client_exists")
+	a.Do(a.Agent, "POST", "/clients", `{"name":"Once more"}`, "Idempotency-Key", "k3").Is(201)
 }
 
 func TestACallWhoseEventHasNotArrived(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	callID, clientID := event.NewID(), a.client(a.agent, `{"name":"Priya"}`)
+	callID, clientID := event.NewID(), a.client(a.Agent, `{"name":"Priya"}`)
 	body := `{"call_id":"` + callID + `","due_date":"2026-11-25T09:00:00Z"}`
 	requests := make(chan *http.Request, 100)
 	answers := func(status int, body string) {
@@ -336,11 +336,11 @@ func TestACallWhoseEventHasNotArrived(t *testing.T) {
 	}
 
 	answers(404, `{"code":"call_not_found","detail":"Call not found"}`)
-	a.Do(a.agent, "POST", "/followups", body).Fails(404, "call_not_found")
+	a.Do(a.Agent, "POST", "/followups", body).Fails(404, "call_not_found")
 	answers(403, `{"code":"call_forbidden","detail":"not yours"}`)
-	a.Do(a.agent, "POST", "/followups", body).Fails(403, "call_forbidden")
+	a.Do(a.Agent, "POST", "/followups", body).Fails(403, "call_forbidden")
 	answers(401, `{"code":"token_revoked","detail":"log in"}`)
-	a.Do(a.agent, "POST", "/followups", body).Fails(503, "service_unavailable") // crm has admitted the caller
+	a.Do(a.Agent, "POST", "/followups", body).Fails(503, "service_unavailable") // crm has admitted the caller
 	for _, broken := range []func(){
 		func() { answers(500, `oops, 10.0.0.7 is down`) },
 		func() { answers(200, `not JSON`) },
@@ -349,29 +349,29 @@ func TestACallWhoseEventHasNotArrived(t *testing.T) {
 		},
 	} {
 		broken()
-		refused := a.Do(a.agent, "POST", "/followups", body).Fails(503, "service_unavailable")
+		refused := a.Do(a.Agent, "POST", "/followups", body).Fails(503, "service_unavailable")
 		require.NotEmpty(t, refused.Header.Get("Retry-After"))
 		require.NotContains(t, refused.Body, "10.0.0.7")
 	}
-	require.Empty(t, a.Do(a.agent, "GET", "/followups", "").Is(200).IDs())
+	require.Empty(t, a.Do(a.Agent, "GET", "/followups", "").Is(200).IDs())
 
-	answers(200, `{"id":"`+callID+`","agent_id":"`+a.agent.AgentID+`","client_id":"`+clientID+`","lead_id":null,"status":"pending"}`)
+	answers(200, `{"id":"`+callID+`","agent_id":"`+a.Agent.AgentID+`","client_id":"`+clientID+`","lead_id":null,"status":"pending"}`)
 	for len(requests) > 0 {
 		<-requests
 	}
-	made := a.Do(a.agent, "POST", "/followups", body, "X-Request-ID", "request-0815").Is(201)
+	made := a.Do(a.Agent, "POST", "/followups", body, "X-Request-ID", "request-0815").Is(201)
 	require.Equal(t, clientID, made.Text("client_id"))
 	question := <-requests
 	require.Equal(t, "/calls/"+callID, question.URL.Path)
 	require.True(t, strings.HasPrefix(question.Header.Get("Authorization"), "Bearer ey"), "with the caller's token")
 	require.Equal(t, "request-0815", question.Header.Get("X-Request-ID"))
 
-	a.Do(a.agent, "POST", "/followups", body).Is(201)
+	a.Do(a.Agent, "POST", "/followups", body).Is(201)
 	require.Empty(t, requests, "once")
-	a.Do(a.other, "POST", "/followups", body).Fails(403, "call_forbidden")
+	a.Do(a.Other, "POST", "/followups", body).Fails(403, "call_forbidden")
 
 	// The first event of the call replaces the fetched copy.
-	a.Publish(events.CallUploaded.New(time.Now(), events.Call{CallID: callID, Version: 1, AgentID: a.agent.AgentID, Status: "pending"}))
+	a.Publish(events.CallUploaded.New(time.Now(), events.Call{CallID: callID, Version: 1, AgentID: a.Agent.AgentID, Status: "pending"}))
 	a.AwaitRow(`select version = 1 and client_id is null from calls where id = $1`, callID)
 }
 
@@ -385,14 +385,14 @@ func TestNoTransactionIsOpenDuringARequestToAnotherService(t *testing.T) {
 		_, _ = w.Write([]byte(`{"code":"call_not_found","detail":"Call not found"}`))
 	})
 	body := `{"call_id":"` + event.NewID() + `","due_date":"2026-11-25T09:00:00Z"}`
-	a.Do(a.agent, "POST", "/followups", body, "Idempotency-Key", "k1").Fails(404, "call_not_found")
+	a.Do(a.Agent, "POST", "/followups", body, "Idempotency-Key", "k1").Fails(404, "call_not_found")
 	require.Equal(t, []int{0}, open, "a calls service that hangs would hold a connection of the pool")
 }
 
 func TestCopiesFollowTheirEvents(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	call := events.Call{CallID: event.NewID(), AgentID: a.agent.AgentID, Status: "pending"}
+	call := events.Call{CallID: event.NewID(), AgentID: a.Agent.AgentID, Status: "pending"}
 	at := func(version int64, status string) events.Call {
 		c := call
 		c.Version, c.Status = version, status
@@ -403,14 +403,14 @@ func TestCopiesFollowTheirEvents(t *testing.T) {
 	// Twice, and in the wrong order.
 	a.Publish(uploaded, completed, events.CallTranscribing.New(now, at(2, "transcribing")), uploaded, completed)
 	a.AwaitRow(`select status = 'completed' and version = 3 from calls where id = $1`, call.CallID)
-	a.followUp(a.agent, call.CallID, "2026-11-25T09:00:00Z")
+	a.followUp(a.Agent, call.CallID, "2026-11-25T09:00:00Z")
 
 	a.Publish(events.CallDeleted.New(now, at(4, "completed")), events.CallUpdated.New(now, at(3, "failed")))
 	a.AwaitRow(`select deleted from calls where id = $1`, call.CallID)
-	a.Do(a.agent, "POST", "/followups/"+call.CallID, `{"task":"Call"}`).Fails(404, "call_not_found")
-	require.Len(t, a.Do(a.agent, "GET", "/followups?call_id="+call.CallID, "").Is(200).IDs(), 1, "what was promised stays")
+	a.Do(a.Agent, "POST", "/followups/"+call.CallID, `{"task":"Call"}`).Fails(404, "call_not_found")
+	require.Len(t, a.Do(a.Agent, "GET", "/followups?call_id="+call.CallID, "").Is(200).IDs(), 1, "what was promised stays")
 
-	agent := events.Agent{AgentID: a.agent.AgentID, Version: 1, Email: "asha@example.com", FullName: "Asha", Role: "agent", IsActive: true}
+	agent := events.Agent{AgentID: a.Agent.AgentID, Version: 1, Email: "asha@example.com", FullName: "Asha", Role: "agent", IsActive: true}
 	inactive := agent
 	inactive.Version, inactive.IsActive = 2, false
 	a.Publish(events.AgentRegistered.New(now, agent), events.AgentDeactivated.New(now, inactive), events.AgentUpdated.New(now, agent))

@@ -39,8 +39,7 @@ const (
 // world is a running notify with a receiver of its webhooks.
 type world struct {
 	*servicetest.World
-	cfg   notify.Config
-	admin identity.Caller
+	cfg notify.Config
 
 	mu     sync.Mutex
 	got    []request
@@ -56,7 +55,6 @@ func build(t *testing.T) *world {
 	t.Helper()
 	w := &world{World: servicetest.New(t, "notify", events.Topics()), answer: func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte(`{"status":"success"}`)) }}
 	w.Tel.Version = "1.2.3"
-	w.admin = w.Caller(identity.Admin)
 	w.cfg = notify.Defaults()
 	w.cfg.Config, w.cfg.SecretKey, w.cfg.PublicURL = w.Config, "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE", "https://crm.example.com"
 	w.cfg.WebhookURL, w.cfg.WebhookSecret = conf.Secret(servicetest.Serve(t, w.receive)+"/workflow/hush-hush"), secret
@@ -156,7 +154,7 @@ func into[T any](w *world, a servicetest.Answer) (v T) {
 
 func (w *world) list(query string) []delivered {
 	w.T.Helper()
-	return into[[]delivered](w, w.Get(w.admin, "/webhooks/deliveries?"+query).Is(http.StatusOK))
+	return into[[]delivered](w, w.Get(w.Admin, "/webhooks/deliveries?"+query).Is(http.StatusOK))
 }
 
 // awaitStatus waits until the delivery of a call has a status.
@@ -203,10 +201,10 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	w.awaitStatus(c.CallID+"&event=followup.scheduled", "delivered")
 	first := w.awaitStatus(c.CallID+"&event=transcription.completed", "delivered")
 	require.Len(t, w.list("status=delivered"), 2)
-	shown := w.Get(w.admin, "/webhooks/deliveries/"+first.ID).Is(http.StatusOK)
+	shown := w.Get(w.Admin, "/webhooks/deliveries/"+first.ID).Is(http.StatusOK)
 	d := into[delivered](w, shown)
 	require.Equal(t, 1, d.Attempts)
-	w.Get(w.admin, "/webhooks/deliveries/"+first.ID, "If-None-Match", shown.Header.Get("ETag")).Is(http.StatusNotModified)
+	w.Get(w.Admin, "/webhooks/deliveries/"+first.ID, "If-None-Match", shown.Header.Get("ETag")).Is(http.StatusNotModified)
 	require.Equal(t, completed.ID, d.EventID)
 	require.Equal(t, fields, d.Payload)
 	require.Len(t, d.Log, 1)
@@ -296,7 +294,7 @@ func TestAnswers(t *testing.T) {
 	w.cfg.WebhookURL = ""
 	w.start()
 	require.Equal(t, 1, strings.Count(w.Log.String(), "no webhook endpoint is enabled"))
-	nobody, agent := identity.Caller{}, w.Caller(identity.Agent)
+	nobody, agent := identity.Caller{}, w.Agent
 	unknown := "/webhooks/deliveries/" + event.NewID()
 	for _, tt := range []struct {
 		path string
@@ -306,18 +304,18 @@ func TestAnswers(t *testing.T) {
 	}{
 		{"/webhooks/deliveries", nobody, 401, "not_authenticated"},
 		{"/webhooks/deliveries", agent, 403, "admin_only"},
-		{"/webhooks/deliveries", w.admin, 200, ""},
-		{"/webhooks/deliveries/?limit=500&skip=3&from=2026-01-01&to=2026-12-31T00:00:00Z&status=dead&event=x&webhook_id=" + event.NewID(), w.admin, 200, ""},
-		{"/webhooks/deliveries?limit=501", w.admin, 422, "validation_error"},
-		{"/webhooks/deliveries?status=lost", w.admin, 422, "validation_error"},
-		{"/webhooks/deliveries?call_id=1", w.admin, 422, "validation_error"},
-		{"/webhooks/deliveries?from=yesterday", w.admin, 422, "validation_error"},
-		{"/webhooks/deliveries?cursor=rubbish", w.admin, 422, "validation_error"},
+		{"/webhooks/deliveries", w.Admin, 200, ""},
+		{"/webhooks/deliveries/?limit=500&skip=3&from=2026-01-01&to=2026-12-31T00:00:00Z&status=dead&event=x&webhook_id=" + event.NewID(), w.Admin, 200, ""},
+		{"/webhooks/deliveries?limit=501", w.Admin, 422, "validation_error"},
+		{"/webhooks/deliveries?status=lost", w.Admin, 422, "validation_error"},
+		{"/webhooks/deliveries?call_id=1", w.Admin, 422, "validation_error"},
+		{"/webhooks/deliveries?from=yesterday", w.Admin, 422, "validation_error"},
+		{"/webhooks/deliveries?cursor=rubbish", w.Admin, 422, "validation_error"},
 		{unknown, nobody, 401, "not_authenticated"},
 		{unknown, agent, 403, "admin_only"},
-		{unknown, w.admin, 404, "delivery_not_found"},
-		{"/webhooks/deliveries/1", w.admin, 404, "delivery_not_found"},
-		{"/webhooks", w.admin, 404, "not_found"},
+		{unknown, w.Admin, 404, "delivery_not_found"},
+		{"/webhooks/deliveries/1", w.Admin, 404, "delivery_not_found"},
+		{"/webhooks", w.Admin, 404, "not_found"},
 		{"/health", nobody, 200, ""},
 		{"/ready", nobody, 200, ""},
 	} {
@@ -329,7 +327,7 @@ func TestAnswers(t *testing.T) {
 			require.Empty(t, a.IDs(), tt.path)
 		}
 	}
-	require.Equal(t, []string{"limit", "status"}, w.Get(w.admin, "/webhooks/deliveries?limit=0&status=lost").Wrong())
+	require.Equal(t, []string{"limit", "status"}, w.Get(w.Admin, "/webhooks/deliveries?limit=0&status=lost").Wrong())
 }
 
 func TestWrongSettings(t *testing.T) {

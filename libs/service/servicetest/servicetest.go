@@ -48,6 +48,8 @@ type World struct {
 	DB     *pg.DB // the service's schema; set by Start
 	Signer token.Signer
 
+	Agent, Other, Admin identity.Caller // who calls the service: two agents and an admin
+
 	topics []event.Topic
 	kafka  *bus.Kafka
 	stop   func()
@@ -59,6 +61,7 @@ func New(t testing.TB, name string, topics []event.Topic) *World {
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
 	w := &World{T: t, Config: service.Defaults(), Log: &telemetrytest.Log{}, topics: topics, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
+	w.Agent, w.Other, w.Admin = w.Caller(identity.Agent), w.Caller(identity.Agent), w.Caller(identity.Admin)
 	w.Tel = telemetry.Nop()
 	w.Tel.Service = name
 	w.Tel.Log = slog.New(slog.NewJSONHandler(w.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
