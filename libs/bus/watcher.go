@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type Watcher struct {
 }
 
 const partitionInterval = 30 * time.Second // how often the watcher checks for new partitions
+
+const forever = time.Duration(math.MaxInt64)
 
 // ErrBehind means that a watcher has not read its backlog yet.
 var ErrBehind = errors.New("the backlog of a topic has not been read yet")
@@ -78,6 +81,15 @@ func (w *Watcher) Ready(context.Context) error {
 
 // CaughtUp reports whether Ready succeeds.
 func (w *Watcher) CaughtUp() bool { return w.caughtUp.Load() }
+
+// Stale returns for how long the watcher may have missed events: zero while it follows the topic, and forever before it has
+// caught up for the first time.
+func (w *Watcher) Stale() time.Duration {
+	if !w.CaughtUp() {
+		return forever
+	}
+	return 0
+}
 
 // Run watches until ctx ends. It retries while Kafka is unavailable.
 func (w *Watcher) Run(ctx context.Context) error {
