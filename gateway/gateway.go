@@ -37,7 +37,7 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	if err != nil {
 		return nil, err
 	}
-	kafka, err := bus.Connect(cfg.Kafka, events.Topics())
+	kafka, err := bus.Connect(cfg.Kafka, "gateway", events.Topics())
 	if err != nil {
 		return nil, err
 	}

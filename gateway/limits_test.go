@@ -31,14 +31,14 @@ func (f *fixture) publish(t *testing.T, published ...event.Event) {
 	t.Helper()
 	cfg := bus.Defaults()
 	cfg.Brokers = f.brokers
-	kafka, err := bus.Connect(cfg, events.Topics())
+	kafka, err := bus.Connect(cfg, "gateway", events.Topics())
 	require.NoError(t, err)
 	defer kafka.Close()
 	var messages []outbox.Message
 	for _, e := range published {
 		messages = append(messages, outbox.Message{Event: e})
 	}
-	require.NoError(t, kafka.Publish(t.Context(), messages))
+	require.NoError(t, kafka.Publish(t.Context(), events.AgentsTopic, messages))
 }
 
 func sign(t *testing.T, f *fixture, c identity.Caller) string {

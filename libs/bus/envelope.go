@@ -24,11 +24,12 @@ func encode(m outbox.Message) kafka.Message {
 	for name, value := range m.Trace {
 		headers = append(headers, kafka.Header{Key: name, Value: []byte(value)})
 	}
-	return kafka.Message{Topic: m.Topic, Key: []byte(m.Key), Value: m.Data, Headers: headers}
+	return kafka.Message{Key: []byte(m.Key), Value: m.Data, Headers: headers}
 }
 
 // decode is the inverse of encode. It fails with an Invalid fault when the message is not a CloudEvent.
 func decode(m kafka.Message) (outbox.Message, error) {
+	m = original(m)
 	h := map[string]string{}
 	for _, header := range m.Headers {
 		h[header.Key] = string(header.Value)

@@ -5,156 +5,89 @@ package bus
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/sasl"
-	"github.com/segmentio/kafka-go/sasl/plain"
-	"github.com/segmentio/kafka-go/sasl/scram"
+	"github.com/segmentio/kafka-go/protocol"
 
-	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
-	"github.com/convoflow/convoflow/libs/outbox"
 )
 
-// Config says how to connect to Kafka.
-type Config struct {
-	Brokers    []string    `env:"KAFKA_BROKERS"`        // host:port, comma-separated
-	Partitions int         `env:"KAFKA_PARTITIONS"`     // of the topics that Ensure creates
-	TLS        bool        `env:"KAFKA_TLS"`            // verified with the system's root certificates
-	Mechanism  string      `env:"KAFKA_SASL_MECHANISM"` // none, plain, scram-sha-256, scram-sha-512
-	User       string      `env:"KAFKA_SASL_USER"`
-	Password   conf.Secret `env:"KAFKA_SASL_PASSWORD"`
-}
-
-// Defaults has 6 partitions per topic: at most that many replicas of a service can share its work.
-func Defaults() Config { return Config{Partitions: 6, Mechanism: "none"} }
-
-// Check lists the problems with the configuration.
-func (c Config) Check() []string {
-	var problems []string
-	if len(c.Brokers) == 0 {
-		problems = append(problems, "KAFKA_BROKERS is not set: host:port, comma-separated")
-	}
-	for _, b := range c.Brokers {
-		if _, _, err := net.SplitHostPort(b); err != nil {
-			problems = append(problems, "KAFKA_BROKERS must be host:port, comma-separated: "+b)
-		}
-	}
-	if c.Partitions < 1 {
-		problems = append(problems, "KAFKA_PARTITIONS must be 1 or more")
-	}
-	if _, err := c.mechanism(); err != nil {
-		problems = append(problems, "KAFKA_SASL_MECHANISM: "+err.Error())
-	}
-	return problems
-}
-
-func (c Config) mechanism() (sasl.Mechanism, error) {
-	switch strings.ToLower(c.Mechanism) {
-	case "none":
-		return nil, nil
-	case "plain":
-		return plain.Mechanism{Username: c.User, Password: c.Password.Reveal()}, nil
-	case "scram-sha-256":
-		return scram.Mechanism(scram.SHA256, c.User, c.Password.Reveal())
-	case "scram-sha-512":
-		return scram.Mechanism(scram.SHA512, c.User, c.Password.Reveal())
-	default:
-		return nil, errors.New("must be none, plain, scram-sha-256 or scram-sha-512")
-	}
-}
-
-// Kafka is one service's connection to Kafka: one writer, one set of credentials. It is safe for concurrent use.
+// Kafka is one service's connection to Kafka: one pool of connections, one set of credentials. It is safe for concurrent use.
+//
+// Topics and groups have a prefix in Kafka (Config.Prefix). Everywhere else in this package a topic is named without it.
 type Kafka struct {
 	cfg       Config
 	topics    []event.Topic
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
-	writer    *kafka.Writer
-	ensured   atomic.Bool
+	client    *kafka.Client
+	exists    atomic.Bool // whether the topics existed at the last look; a lost topic resets it
 }
 
-// Limits of one batch for one partition. A broker accepts 1 MB by default.
 const (
-	batchMessages = 500
-	batchBytes    = 1_000_000
+	dialTimeout    = 3 * time.Second
+	requestTimeout = 8 * time.Second // of every request that does not wait for messages
 )
 
-// Connect prepares the connection. It does not wait for the broker, because a service keeps accepting writes while Kafka is
-// unavailable. topics are all topics of the platform: Ensure creates the missing ones, and events of other topics are not
-// consumed.
-func Connect(cfg Config, topics []event.Topic) (*Kafka, error) {
+// Connect prepares the connection of the named service. It does not wait for the broker, because a service keeps accepting
+// writes while Kafka is unavailable. topics are all topics of the platform: Ensure creates the missing ones, and events of other
+// topics are not consumed.
+func Connect(cfg Config, service string, topics []event.Topic) (*Kafka, error) {
 	mechanism, err := cfg.mechanism()
 	if err != nil {
 		return nil, fmt.Errorf("configure SASL: %w", err)
 	}
-	var secure *tls.Config
-	if cfg.TLS {
-		secure = &tls.Config{MinVersion: tls.VersionTLS12}
+	secure, err := cfg.tls()
+	if err != nil {
+		return nil, err
 	}
-	transport := &kafka.Transport{DialTimeout: 3 * time.Second, MetadataTTL: 5 * time.Second, TLS: secure, SASL: mechanism}
+	clientID := "convoflow-" + service
+	transport := &kafka.Transport{ClientID: clientID, DialTimeout: dialTimeout, MetadataTTL: 5 * time.Second, TLS: secure, SASL: mechanism}
 	return &Kafka{
 		cfg:       cfg,
 		topics:    topics,
 		transport: transport,
-		dialer:    &kafka.Dialer{Timeout: 3 * time.Second, DualStack: true, TLS: secure, SASLMechanism: mechanism},
-		// A zero Writer does not wait for acknowledgements and holds each batch for a second.
-		writer: &kafka.Writer{
-			Addr:         kafka.TCP(cfg.Brokers...),
-			Transport:    transport,
-			Balancer:     &kafka.Hash{},
-			RequiredAcks: kafka.RequireAll,
-			BatchSize:    batchMessages,
-			BatchBytes:   batchBytes,
-			BatchTimeout: 5 * time.Millisecond,
-			MaxAttempts:  3,
-			WriteTimeout: 10 * time.Second,
-			ReadTimeout:  10 * time.Second,
-		},
+		dialer:    &kafka.Dialer{ClientID: clientID, Timeout: dialTimeout, DualStack: true, TLS: secure, SASLMechanism: mechanism},
+		client:    &kafka.Client{Addr: kafka.TCP(cfg.Brokers...), Transport: transport},
 	}, nil
 }
 
-// Close flushes the writer and closes the connections.
-func (k *Kafka) Close() {
-	_ = k.writer.Close()
-	k.transport.CloseIdleConnections()
-}
+// Close closes the connections.
+func (k *Kafka) Close() { k.transport.CloseIdleConnections() }
 
-// Ensure creates the platform's topics that do not exist yet.
-func (k *Kafka) Ensure(ctx context.Context) error {
-	if k.ensured.Load() {
-		return nil
-	}
-	var configs []kafka.TopicConfig
-	for _, t := range k.topics {
-		configs = append(configs, k.topicConfig(t))
-	}
-	if err := k.create(ctx, configs...); err != nil {
+// name returns the name in Kafka of a topic or consumer group.
+func (k *Kafka) name(topic string) string { return k.cfg.Prefix + topic }
+
+// Ensure creates the platform's topics that do not exist. Without Config.CreateTopics it fails and names them. It costs no
+// request to Kafka while they exist: the cluster's metadata is cached for up to 5 s.
+func (k *Kafka) Ensure(ctx context.Context) error { return k.ensure(ctx, k.topics...) }
+
+func (k *Kafka) ensure(ctx context.Context, topics ...event.Topic) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	existing, err := k.partitions(ctx, topics...)
+	if err != nil {
 		return err
 	}
-	k.ensured.Store(true)
-	return nil
-}
-
-func (k *Kafka) topicConfig(t event.Topic) kafka.TopicConfig {
-	entry := kafka.ConfigEntry{ConfigName: "retention.ms", ConfigValue: fmt.Sprint(t.Retention.Milliseconds())}
-	if t.Compacted {
-		entry = kafka.ConfigEntry{ConfigName: "cleanup.policy", ConfigValue: "compact"}
+	var missing []kafka.TopicConfig
+	var names []string
+	for _, t := range topics {
+		if existing[t.Name] == 0 {
+			missing, names = append(missing, k.topicConfig(t)), append(names, k.name(t.Name))
+		}
 	}
-	// -1 means the brokers' default replication factor.
-	return kafka.TopicConfig{Topic: t.Name, NumPartitions: k.cfg.Partitions, ReplicationFactor: -1, ConfigEntries: []kafka.ConfigEntry{entry}}
-}
-
-func (k *Kafka) create(ctx context.Context, configs ...kafka.TopicConfig) error {
-	client := &kafka.Client{Addr: k.writer.Addr, Transport: k.transport, Timeout: 10 * time.Second}
-	res, err := client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: configs})
+	if len(missing) == 0 {
+		return nil
+	}
+	if !k.cfg.CreateTopics {
+		return fmt.Errorf("KAFKA_CREATE_TOPICS is false and there is no topic %s", strings.Join(names, ", "))
+	}
+	res, err := k.client.CreateTopics(ctx, &kafka.CreateTopicsRequest{Topics: missing})
 	if err != nil {
 		return fmt.Errorf("create topics: %w", err)
 	}
@@ -166,47 +99,120 @@ func (k *Kafka) create(ctx context.Context, configs ...kafka.TopicConfig) error 
 	return nil
 }
 
-// Publish writes messages to Kafka, in order per key. It returns nil when every in-sync replica has all of them.
-func (k *Kafka) Publish(ctx context.Context, messages []outbox.Message) error {
-	if err := k.Ensure(ctx); err != nil {
-		return err
+func (k *Kafka) topicConfig(t event.Topic) kafka.TopicConfig {
+	c := kafka.TopicConfig{Topic: k.name(t.Name), NumPartitions: k.cfg.Partitions, ReplicationFactor: -1} // the brokers' default
+	if t.Partitions > 0 {
+		c.NumPartitions = t.Partitions
 	}
-	var out []kafka.Message
-	size := 0
-	for _, m := range messages {
-		next := encode(m)
-		bytes := sizeOf(next)
-		// Messages beyond one writer batch are written in a separate call: the writer continues with the second batch of a
-		// partition when the first has failed, and the second would then precede the first.
-		if len(out) == batchMessages || size+bytes > batchBytes {
-			if err := k.write(ctx, out...); err != nil {
-				return err
-			}
-			out, size = nil, 0
-		}
-		out, size = append(out, next), size+bytes
+	set := func(name string, value any) {
+		c.ConfigEntries = append(c.ConfigEntries, kafka.ConfigEntry{ConfigName: name, ConfigValue: fmt.Sprint(value)})
 	}
-	return k.write(ctx, out...)
+	if t.Compacted {
+		set("cleanup.policy", "compact")
+		set("max.compaction.lag.ms", compactionLag.Milliseconds())
+	} else {
+		set("retention.ms", t.Retention.Milliseconds())
+	}
+	if k.cfg.Replication > 0 {
+		c.ReplicationFactor = k.cfg.Replication
+	}
+	// A write is acknowledged when all in-sync replicas have it. With two of three, one broker may fail without loss.
+	if k.cfg.Replication >= 3 {
+		set("min.insync.replicas", 2)
+	}
+	return c
 }
 
-// sizeOf is an upper bound of the bytes that a message takes in a batch.
-func sizeOf(m kafka.Message) int {
-	n := 64 + len(m.Key) + len(m.Value)
-	for _, h := range m.Headers {
-		n += 16 + len(h.Key) + len(h.Value)
+// compactionLag is how long a compacted topic retains an old state of an aggregate at most, such as one that has been erased.
+const compactionLag = 24 * time.Hour
+
+// partitions returns how many partitions each of the topics has; none if it does not exist.
+func (k *Kafka) partitions(ctx context.Context, topics ...event.Topic) (map[string]int, error) {
+	var names []string
+	for _, t := range topics {
+		names = append(names, k.name(t.Name))
 	}
-	return n
+	meta, err := k.client.Metadata(ctx, &kafka.MetadataRequest{Topics: names})
+	if err != nil {
+		return nil, fmt.Errorf("read the topics: %w", err)
+	}
+	found := map[string]int{}
+	for _, t := range meta.Topics {
+		found[strings.TrimPrefix(t.Name, k.cfg.Prefix)] = len(t.Partitions)
+	}
+	return found, nil
 }
 
-func (k *Kafka) write(ctx context.Context, messages ...kafka.Message) error {
-	err := k.writer.WriteMessages(ctx, messages...)
-	var each kafka.WriteErrors
-	if errors.As(err, &each) {
-		for _, e := range each {
-			if e != nil {
-				return fmt.Errorf("%d of %d messages were not written: %w", each.Count(), len(messages), e)
-			}
-		}
+// lost reports whether err means that a topic does not exist.
+func lost(err error) bool {
+	return errors.Is(err, kafka.UnknownTopicOrPartition) || errors.Is(err, protocol.ErrNoTopic) || errors.Is(err, protocol.ErrNoPartition)
+}
+
+// offsets returns the first or the last offset of each partition, or that of the first message since a time, which is -1 if there
+// is none. It fails if the topic does not exist.
+func (k *Kafka) offsets(ctx context.Context, topic string, at func(partition int) kafka.OffsetRequest) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	count, err := k.partitions(ctx, event.Topic{Name: topic})
+	if err != nil {
+		return nil, err
 	}
-	return err
+	if count[topic] == 0 {
+		return nil, fmt.Errorf("read the offsets of %s: %w", topic, kafka.UnknownTopicOrPartition)
+	}
+	var requests []kafka.OffsetRequest
+	for p := range count[topic] {
+		requests = append(requests, at(p))
+	}
+	res, err := k.client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{k.name(topic): requests}})
+	if err != nil {
+		return nil, fmt.Errorf("read the offsets of %s: %w", topic, err)
+	}
+	found := map[int]int64{}
+	for _, p := range res.Topics[k.name(topic)] {
+		if p.Error != nil {
+			return nil, fmt.Errorf("read the offsets of %s: %w", topic, p.Error)
+		}
+		found[p.Partition] = max(p.FirstOffset, p.LastOffset, newest(p.Offsets))
+	}
+	if len(found) != count[topic] {
+		return nil, fmt.Errorf("read the offsets of %s: %d of %d partitions answered", topic, len(found), count[topic])
+	}
+	return found, nil
+}
+
+// committed returns the offsets that a consumer group has committed, by partition; -1 where it has none.
+func (k *Kafka) committed(ctx context.Context, group, topic string, partitions []int) (map[int]int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	res, err := k.client.OffsetFetch(ctx, &kafka.OffsetFetchRequest{GroupID: k.name(group), Topics: map[string][]int{k.name(topic): partitions}})
+	if err == nil {
+		err = res.Error
+	}
+	found := map[int]int64{}
+	if errors.Is(err, kafka.GroupIdNotFound) { // it has never committed
+		for _, p := range partitions {
+			found[p] = -1
+		}
+		return found, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read the committed offsets of %s: %w", topic, err)
+	}
+	for _, p := range res.Topics[k.name(topic)] {
+		if p.Error != nil {
+			return nil, fmt.Errorf("read the committed offsets of %s: %w", topic, p.Error)
+		}
+		found[p.Partition] = p.CommittedOffset
+	}
+	return found, nil
+}
+
+// newest returns the offset in the answer to a request by time: there is one, which is -1 if no message is that recent.
+func newest(offsets map[int64]time.Time) int64 {
+	result := int64(-1)
+	for offset := range offsets {
+		result = max(result, offset)
+	}
+	return result
 }

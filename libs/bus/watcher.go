@@ -5,9 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -28,15 +26,20 @@ type Watcher struct {
 	tel      telemetry.Set
 	clock    clock.Clock
 	handlers map[string]func(event.Event) error // by event type
-	behind   atomic.Int64                       // partitions whose backlog has not been read
-	caughtUp atomic.Bool
+	outage   *outage
 	delay    prometheus.Gauge
-	polled   prometheus.Gauge
+
+	mu        sync.Mutex
+	positions map[int]int64        // by partition: the offset of the next message
+	current   func() time.Duration // time since a moment up to which every event has been handled; nil before there is one
 }
 
-const partitionInterval = 30 * time.Second // how often the watcher checks for new partitions
-
-const forever = time.Duration(math.MaxInt64)
+const (
+	// checkInterval is how often the watcher compares its positions with the ends of the partitions.
+	checkInterval = time.Second
+	endsExpire    = 5 * time.Second // the ends may be those of a topic that was lost meanwhile
+	forever       = time.Duration(math.MaxInt64)
+)
 
 // ErrBehind means that a watcher has not read its backlog yet.
 var ErrBehind = errors.New("the backlog of a topic has not been read yet")
@@ -46,14 +49,10 @@ var ErrBehind = errors.New("the backlog of a topic has not been read yet")
 func NewWatcher(k *Kafka, topic string, lookback time.Duration, c clock.Clock, tel telemetry.Set) *Watcher {
 	return &Watcher{
 		kafka: k, topic: topic, lookback: lookback, tel: tel, clock: c, handlers: map[string]func(event.Event) error{},
+		outage: newOutage(tel.Log, "watching "+topic), positions: map[int]int64{},
 		delay: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name:        "convoflow_watcher_delay_seconds",
 			Help:        "Age of the newest watched event when this process handled it.",
-			ConstLabels: prometheus.Labels{"service": tel.Service, "topic": topic},
-		}),
-		polled: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name:        "convoflow_watcher_seen_timestamp_seconds",
-			Help:        "Unix time of the last successful partition check of the watched topic: every 30 s unless Kafka is unavailable.",
 			ConstLabels: prometheus.Labels{"service": tel.Service, "topic": topic},
 		}),
 	}
@@ -80,88 +79,156 @@ func (w *Watcher) Ready(context.Context) error {
 }
 
 // CaughtUp reports whether Ready succeeds.
-func (w *Watcher) CaughtUp() bool { return w.caughtUp.Load() }
+func (w *Watcher) CaughtUp() bool { return w.Stale() < forever }
 
-// Stale returns for how long the watcher may have missed events: zero while it follows the topic, and forever before it has
-// caught up for the first time.
+// Stale returns for how long the watcher may have missed events: every event that was published before that time has been handled.
+// It is 1 to 2 s while the watcher follows the topic, and grows while the topic cannot be read or does not exist. Before the watcher
+// has caught up for the first time it is the longest duration.
 func (w *Watcher) Stale() time.Duration {
-	if !w.CaughtUp() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.current == nil {
 		return forever
 	}
-	return 0
+	return w.current()
 }
 
 // Run watches until ctx ends. It retries while Kafka is unavailable.
 func (w *Watcher) Run(ctx context.Context) error {
-	if err := errors.Join(w.tel.Metrics.Register(w.delay), w.tel.Metrics.Register(w.polled)); err != nil {
+	started := clock.Stopwatch()
+	stale := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "convoflow_watcher_stale_seconds",
+		Help:        "For how long this process may have missed events of the watched topic.",
+		ConstLabels: prometheus.Labels{"service": w.tel.Service, "topic": w.topic},
+	}, func() float64 { return min(w.Stale(), started()).Seconds() })
+	if err := errors.Join(w.tel.Metrics.Register(w.delay), w.tel.Metrics.Register(stale)); err != nil {
 		return fmt.Errorf("register the watcher's metrics: %w", err)
 	}
 	var readers sync.WaitGroup
 	defer readers.Wait()
-	for watched := 0; ; {
-		var spans []span
-		err := retryForever(ctx, w.tel.Log, "list the partitions of "+w.topic, func(ctx context.Context) (err error) {
-			if err = w.kafka.Ensure(ctx); err == nil {
-				spans, err = w.kafka.spans(ctx, w.topic, w.clock.Now().Add(-w.lookback))
-			}
-			return err
-		})
-		if err != nil {
+	var begins map[int]int64
+	err := w.outage.forever(ctx, "start", func(ctx context.Context) (err error) {
+		if err = w.kafka.Ensure(ctx); err == nil {
+			begins, err = w.begins(ctx)
+		}
+		return err
+	})
+	if err != nil {
+		return nil // only when ctx has ended
+	}
+	followed := 0
+	for ; ; followed = max(followed, len(begins)) {
+		for p := followed; p < len(begins); p++ {
+			w.reached(p, begins[p])
+			readers.Go(func() { w.follow(ctx, p, begins[p]) })
+		}
+		if begins, err = w.await(ctx, len(begins)); err != nil {
 			return nil // only when ctx has ended
-		}
-		w.polled.SetToCurrentTime()
-		first := watched == 0
-		if first {
-			w.behind.Store(int64(len(spans)))
-		}
-		for _, s := range spans[min(watched, len(spans)):] {
-			readers.Go(func() { w.follow(ctx, s, first) })
-		}
-		watched = max(watched, len(spans))
-		if wait(ctx, partitionInterval) != nil {
-			return nil
 		}
 	}
 }
 
-// follow reads one partition from the beginning of the span. backlog says whether readiness waits for this partition.
-func (w *Watcher) follow(ctx context.Context, s span, backlog bool) {
-	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: w.kafka.cfg.Brokers, Topic: w.topic, Partition: s.partition, Dialer: w.kafka.dialer,
-		MinBytes: 1, MaxBytes: 1 << 20, MaxWait: 500 * time.Millisecond, // also how long Close takes
-	})
-	defer func() { _ = reader.Close() }()
-	_ = reader.SetOffset(s.begin) // fails only for a closed reader or a consumer group's
-	reached := func(next int64) {
-		if backlog && next >= s.end {
-			backlog = false
-			if w.behind.Add(-1) == 0 {
-				w.caughtUp.Store(true)
-			}
+// begins returns the offset of the first event in the lookback period, by partition.
+func (w *Watcher) begins(ctx context.Context) (map[int]int64, error) {
+	since := w.clock.Now().Add(-w.lookback)
+	// In this order, so that no event falls between the two.
+	ends, err := w.kafka.offsets(ctx, w.topic, kafka.LastOffsetOf)
+	if err != nil {
+		return nil, err
+	}
+	begins, err := w.kafka.offsets(ctx, w.topic, func(p int) kafka.OffsetRequest { return kafka.TimeOffsetOf(p, since) })
+	if err != nil {
+		return nil, err
+	}
+	for p, begin := range begins {
+		if begin < 0 { // nothing is that recent
+			begins[p] = ends[p]
 		}
 	}
-	reached(s.begin)
-	for warned := false; ; {
-		m, err := reader.FetchMessage(ctx)
-		if ctx.Err() != nil {
-			return
-		}
-		if err != nil {
-			if !warned {
-				w.tel.Log.WarnContext(ctx, "watch a topic, retrying", "topic", w.topic, "partition", s.partition, "error", err)
+	return begins, nil
+}
+
+// await returns when the topic has more than n partitions, with the offsets to begin them at. Until then it measures how stale
+// the watcher is. Its error is ctx.Err().
+func (w *Watcher) await(ctx context.Context, n int) (begins map[int]int64, err error) {
+	var ends map[int]int64
+	var asked func() time.Duration
+	for {
+		if ends == nil || asked() > endsExpire {
+			asked = clock.Stopwatch()
+			if err = w.kafka.Ensure(ctx); err == nil {
+				ends, err = w.kafka.offsets(ctx, w.topic, kafka.LastOffsetOf)
 			}
-			warned = true
-			_ = wait(ctx, retryFirst) // the reader has its own backoff too
+			if err != nil {
+				w.outage.fails(ctx, "check", err)
+			} else {
+				w.outage.works(ctx, "check")
+			}
+		}
+		if len(ends) > n {
+			begins, err = w.kafka.offsets(ctx, w.topic, kafka.FirstOffsetOf)
+			if err == nil {
+				return begins, nil
+			}
+		} else if ends != nil && w.handled(ends, asked) {
+			ends = nil
+			if wait(ctx, checkInterval) != nil {
+				return nil, ctx.Err()
+			}
 			continue
 		}
-		warned = false
-		w.handle(ctx, m)
-		reached(m.Offset + 1)
+		if wait(ctx, retryFirst) != nil {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// handled reports whether every event before the ends has been handled. Then the watcher was current when the ends were asked.
+func (w *Watcher) handled(ends map[int]int64, asked func() time.Duration) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for p, end := range ends {
+		if w.positions[p] < end {
+			return false
+		}
+	}
+	w.current = asked
+	return true
+}
+
+// reached records that every event of a partition before an offset has been handled.
+func (w *Watcher) reached(partition int, offset int64) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.positions[partition] = offset
+}
+
+// follow reads one partition from an offset on.
+func (w *Watcher) follow(ctx context.Context, partition int, begin int64) {
+	r := &reader{kafka: w.kafka, topic: w.topic, partition: partition, next: begin}
+	for ctx.Err() == nil {
+		var messages []kafka.Message
+		err := w.outage.forever(ctx, r.name(), func(ctx context.Context) (err error) {
+			if messages, err = r.fetch(ctx); err != nil && r.next == kafka.FirstOffset {
+				w.reached(partition, kafka.FirstOffset) // the topic was lost: the offsets start again
+			}
+			return err
+		})
+		if err != nil {
+			return // only when ctx has ended
+		}
+		for _, m := range messages {
+			w.handle(ctx, m)
+		}
+		w.reached(partition, r.next)
 	}
 }
 
 // handle passes a message to its handler. It skips one that cannot be decoded: the consumers of the topic dead-letter it.
 func (w *Watcher) handle(ctx context.Context, m kafka.Message) {
+	if m.Value == nil {
+		return // a tombstone
+	}
 	e, err := decode(m)
 	h := w.handlers[e.Type]
 	if err == nil && h == nil {
@@ -175,67 +242,4 @@ func (w *Watcher) handle(ctx context.Context, m kafka.Message) {
 		return
 	}
 	w.delay.Set(w.clock.Now().Sub(e.Time).Seconds())
-}
-
-// span is the range of offsets of a partition since some time, end excluded.
-type span struct {
-	partition  int
-	begin, end int64
-}
-
-// spans lists the spans of a topic's partitions, sorted by partition.
-func (k *Kafka) spans(ctx context.Context, topic string, since time.Time) ([]span, error) {
-	client := &kafka.Client{Addr: k.writer.Addr, Transport: k.transport, Timeout: 10 * time.Second}
-	meta, err := client.Metadata(ctx, &kafka.MetadataRequest{Topics: []string{topic}})
-	if err != nil {
-		return nil, fmt.Errorf("list the partitions of %s: %w", topic, err)
-	}
-	var first, last []kafka.OffsetRequest
-	for _, t := range meta.Topics {
-		if t.Error != nil {
-			return nil, fmt.Errorf("list the partitions of %s: %w", topic, t.Error)
-		}
-		for _, p := range t.Partitions {
-			first, last = append(first, kafka.TimeOffsetOf(p.ID, since)), append(last, kafka.LastOffsetOf(p.ID))
-		}
-	}
-	if len(first) == 0 {
-		return nil, fmt.Errorf("list the partitions of %s: there are none", topic)
-	}
-	// Begin offsets are fetched first, so that the span includes events published meanwhile. Kafka rejects a request for both.
-	begins, err := offsets(ctx, client, topic, first)
-	if err != nil {
-		return nil, err
-	}
-	ends, err := offsets(ctx, client, topic, last)
-	if err != nil {
-		return nil, err
-	}
-	var spans []span
-	for _, p := range ends {
-		s := span{partition: p.Partition, begin: p.LastOffset, end: p.LastOffset}
-		for _, b := range begins {
-			for offset := range b.Offsets { // there is one; -1 when nothing has been published since
-				if b.Partition == p.Partition && offset >= 0 {
-					s.begin = offset
-				}
-			}
-		}
-		spans = append(spans, s)
-	}
-	slices.SortFunc(spans, func(a, b span) int { return a.partition - b.partition })
-	return spans, nil
-}
-
-func offsets(ctx context.Context, client *kafka.Client, topic string, requests []kafka.OffsetRequest) ([]kafka.PartitionOffsets, error) {
-	res, err := client.ListOffsets(ctx, &kafka.ListOffsetsRequest{Topics: map[string][]kafka.OffsetRequest{topic: requests}})
-	if err != nil {
-		return nil, fmt.Errorf("list the offsets of %s: %w", topic, err)
-	}
-	for _, p := range res.Topics[topic] {
-		if p.Error != nil {
-			return nil, fmt.Errorf("list the offsets of %s: %w", topic, p.Error)
-		}
-	}
-	return res.Topics[topic], nil
 }

@@ -32,6 +32,7 @@ const (
 	Unavailable                  // a dependency is down; the same request may succeed later
 	Timeout                      // a dependency did not answer in time
 	BadGateway                   // a dependency's response violates its protocol
+	Defect                       // a bug on our side that a retry only repeats: a panic, data that the database refuses
 )
 
 var statuses = map[Kind]int{
@@ -50,6 +51,7 @@ var statuses = map[Kind]int{
 	Unavailable:      http.StatusServiceUnavailable,
 	Timeout:          http.StatusGatewayTimeout,
 	BadGateway:       http.StatusBadGateway,
+	Defect:           http.StatusInternalServerError,
 }
 
 // Field is one invalid field of a request, in FastAPI's format, which the apps parse.

@@ -45,8 +45,8 @@ func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
 	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, classify: classify}, nil
 }
 
-// Wrap returns the middleware for an operation. Its span has the given kind and joins the trace of ctx. A panic becomes an
-// Internal fault, except http.ErrAbortHandler, which is re-panicked.
+// Wrap returns the middleware for an operation. Its span has the given kind and joins the trace of ctx. A panic becomes a
+// Defect, except http.ErrAbortHandler, which is re-panicked.
 func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 	return func(next endpoint.Endpoint) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (response any, err error) {
@@ -62,7 +62,7 @@ func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 				}
 				if p != nil {
 					c.tel.Log.ErrorContext(ctx, "panic", "op", op, "panic", fmt.Sprint(p), "stack", string(debug.Stack()))
-					err = fault.New(fault.Internal, "internal_error", "Something went wrong on our side")
+					err = fault.New(fault.Defect, "internal_error", "Something went wrong on our side")
 				}
 				c.end(ctx, span, op, took(), err)
 			}()

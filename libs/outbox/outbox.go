@@ -36,8 +36,9 @@ func New(db *pg.DB, tel telemetry.Set) *Outbox {
 const maxData = 900_000
 
 // Append writes events in the transaction of ctx, and wakes the relay after the commit. Events of one aggregate are published in
-// commit order if the caller holds the lock on the aggregate's row, as a store's Change does. It fails for a payload over
-// 900,000 bytes.
+// commit order if the caller holds the lock on the aggregate's row, as a store's Change does. An event without data is a tombstone:
+// compaction removes its key. Append fails for an event without a key, which Kafka refuses on compacted topics, and for a payload
+// over 900,000 bytes.
 func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	if len(events) == 0 {
 		return nil
@@ -48,6 +49,9 @@ func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	}
 	batch := &pgx.Batch{}
 	for _, e := range events {
+		if e.Key == "" {
+			return fmt.Errorf("event %s has no key", e.Type)
+		}
 		if len(e.Data) > maxData {
 			return fmt.Errorf("event %s of %s has %d bytes, over the %d that Kafka takes", e.Type, e.Key, len(e.Data), maxData)
 		}

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -43,10 +45,15 @@ type publisher struct {
 	results chan error
 }
 
-func (p publisher) Publish(ctx context.Context, messages []outbox.Message) error {
+func (p publisher) Publish(ctx context.Context, _ string, messages []outbox.Message) error {
 	select {
 	case p.batches <- messages:
-		return <-p.results
+		select {
+		case err := <-p.results:
+			return err
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 	case <-ctx.Done():
 		return ctx.Err()
 	}
@@ -162,4 +169,98 @@ func TestALongOutboxIsPublishedInOrder(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 	require.Eventually(t, func() bool { return left(t, db) == 0 }, time.Minute, 5*time.Millisecond)
+}
+
+// perTopic publishes to every topic but the broken ones.
+type perTopic struct {
+	broken    func(topic string) error
+	published chan string // "topic n"
+}
+
+func (p perTopic) Publish(_ context.Context, topic string, messages []outbox.Message) error {
+	if err := p.broken(topic); err != nil {
+		return err
+	}
+	for _, m := range messages {
+		p.published <- topic + " " + m.Type
+	}
+	return nil
+}
+
+func TestATopicThatFailsBlocksOnlyItself(t *testing.T) {
+	t.Parallel()
+	db, o, tel := start(t)
+	var repaired atomic.Bool
+	p := perTopic{published: make(chan string, 10), broken: func(topic string) error {
+		if topic == "a.broken" && !repaired.Load() {
+			return errors.New("unknown topic")
+		}
+		return nil
+	}}
+	on := func(topic, typ string) event.Event {
+		e := thing(1)
+		e.Topic, e.Type = topic, typ
+		return e
+	}
+	require.NoError(t, o.Append(t.Context(), on("a.broken", "1"), on("healthy", "1"), on("a.broken", "2")))
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	ended := make(chan error, 1)
+	go func() { ended <- o.Relay(p).Run(ctx) }()
+	stop := sync.OnceFunc(func() { cancel(); require.NoError(t, <-ended) })
+	t.Cleanup(stop)
+	require.Equal(t, "healthy 1", <-p.published)
+	require.NoError(t, o.Append(t.Context(), on("healthy", "2")))
+	require.Equal(t, "healthy 2", <-p.published)
+	require.Eventually(t, func() bool { return left(t, db) == 2 }, time.Minute, time.Millisecond)
+	age := func() []float64 {
+		families, err := tel.Metrics.Gather()
+		require.NoError(t, err)
+		for _, f := range families {
+			if f.GetName() == "convoflow_outbox_oldest_seconds" {
+				return []float64{f.GetMetric()[0].GetGauge().GetValue()}
+			}
+		}
+		return nil
+	}
+	require.Eventually(t, func() bool { return age()[0] > 0.5 }, time.Minute, time.Millisecond)
+	repaired.Store(true)
+	require.Equal(t, "a.broken 1", <-p.published)
+	require.Equal(t, "a.broken 2", <-p.published)
+	require.Eventually(t, func() bool { return age()[0] == 0 }, time.Minute, time.Millisecond)
+	stop()
+	require.Empty(t, age(), "it no longer leads")
+}
+
+func TestTheLeadersBacklogIsRightFromTheFirstLook(t *testing.T) {
+	t.Parallel()
+	db, o, tel := start(t)
+	require.NoError(t, o.Append(t.Context(), thing(1)))
+	_, err := db.Pool().Exec(t.Context(), `update outbox set created_at = now() - interval '1 hour'`)
+	require.NoError(t, err)
+	p := relay(t, o)
+	<-p.batches // and no answer yet
+	families, err := tel.Metrics.Gather()
+	require.NoError(t, err)
+	for _, f := range families {
+		if f.GetName() == "convoflow_outbox_oldest_seconds" {
+			require.GreaterOrEqual(t, f.GetMetric()[0].GetGauge().GetValue(), 3600.0)
+			p.results <- nil
+			return
+		}
+	}
+	t.Fatal("no metric")
+}
+
+func TestAnEventWithoutAKeyIsRefusedAndATombstoneIsNot(t *testing.T) {
+	t.Parallel()
+	_, o, _ := start(t)
+	keyless := thing(1)
+	keyless.Key = ""
+	require.ErrorContains(t, o.Append(t.Context(), keyless), "has no key")
+	tombstone := thing(2)
+	tombstone.Data = nil
+	require.NoError(t, o.Append(t.Context(), tombstone))
+	p := relay(t, o)
+	require.Nil(t, (<-p.batches)[0].Data)
+	p.results <- nil
 }

@@ -5,13 +5,16 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
 // Message is an event with its trace.
@@ -20,35 +23,39 @@ type Message struct {
 	Trace map[string]string // W3C traceparent and tracestate
 }
 
-// Publisher publishes messages to Kafka in order per key. Publish returns nil only when the broker has acknowledged all of them.
+// Publisher publishes messages of one topic to Kafka, in order per key. Publish returns nil only when the broker has acknowledged
+// all of them.
 type Publisher interface {
-	Publish(ctx context.Context, messages []Message) error
+	Publish(ctx context.Context, topic string, messages []Message) error
 }
 
 const (
-	batchSize = 500                    // messages per poll: about 0.5 MB
-	idlePoll  = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
-	busyPoll  = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
-	retryWait = 500 * time.Millisecond // after a failure, doubled up to retryMax
-	retryMax  = 10 * time.Second
+	batchSize      = 500                    // messages of one topic per poll: about 0.5 MB
+	idlePoll       = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
+	busyPoll       = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
+	publishTimeout = 10 * time.Second       // of one batch
+	retryFirst     = 100 * time.Millisecond // after a failure, doubled up to retryMax
+	retryMax       = 2 * time.Second
 )
 
 // Relay returns the actor that publishes the events of the outbox. An advisory lock elects one replica of the service as the
-// leader: several relays that share the rows with SKIP LOCKED would publish out of order.
+// leader: several relays that share the rows with SKIP LOCKED would publish out of order. A topic that cannot be written to
+// does not delay the others.
 func (o *Outbox) Relay(to Publisher) run.Actor {
 	published := prometheus.NewCounter(prometheus.CounterOpts{Name: "convoflow_outbox_published_total", Help: "Events published to Kafka.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
-	age := prometheus.NewGauge(prometheus.GaugeOpts{Name: "convoflow_outbox_oldest_seconds", Help: "Age of the oldest event that is not published yet, as measured by the leading replica.", ConstLabels: prometheus.Labels{"service": o.tel.Service}})
+	backlog := newBacklog(o.tel.Service)
 	return run.Func(func(ctx context.Context) error {
-		if err := errors.Join(o.tel.Metrics.Register(published), o.tel.Metrics.Register(age)); err != nil {
+		if err := errors.Join(o.tel.Metrics.Register(published), o.tel.Metrics.Register(backlog)); err != nil {
 			return fmt.Errorf("register the relay's metrics: %w", err)
 		}
-		for wait := retryWait; ctx.Err() == nil; {
-			progress, err := o.lead(ctx, to, published, age)
+		for wait := retryFirst; ctx.Err() == nil; {
+			led := clock.Stopwatch()
+			err := o.lead(ctx, to, published, backlog)
 			if ctx.Err() != nil {
 				return nil
 			}
-			if progress {
-				wait = retryWait
+			if led() > retryMax {
+				wait = retryFirst
 			}
 			o.tel.Log.WarnContext(ctx, "the outbox relay failed, restarting", "error", err, "wait", wait)
 			select {
@@ -61,37 +68,75 @@ func (o *Outbox) Relay(to Publisher) run.Actor {
 	})
 }
 
-// lead publishes while this process is the leader. All its statements run on the connection that holds the lock, so a former
+// leader publishes the outbox while this process leads. All its statements run on the connection that holds the lock, so a former
 // leader cannot delete rows that the next leader is publishing.
-func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Counter, age prometheus.Gauge) (progress bool, err error) {
+type leader struct {
+	to        Publisher
+	conn      *pgx.Conn
+	tel       telemetry.Set
+	published prometheus.Counter
+	backlog   *backlog
+	topics    map[string]topic // those whose events are being published, or could not be
+	results   chan result
+	publishes sync.WaitGroup
+}
+
+// topic is the state of a topic whose events are being published, or could not be.
+type topic struct {
+	publishing bool
+	wait       time.Duration        // before the next attempt
+	failed     func() time.Duration // time since the last attempt failed
+}
+
+type result struct {
+	topic string
+	ids   []int64
+	err   error
+}
+
+func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Counter, b *backlog) error {
 	conn, release, err := o.db.Lead(ctx, "outbox")
 	if err != nil {
-		return false, err
+		return err
 	}
 	defer release()
+	b.lead(true)
+	defer b.lead(false)
+	l := &leader{to: to, conn: conn, tel: o.tel, published: published, backlog: b, topics: map[string]topic{}, results: make(chan result)}
+	publishing, cancel := context.WithCancel(ctx)
+	defer l.publishes.Wait()
+	defer cancel()
 	for poll := idlePoll; ; {
-		n, oldest, err := o.publishBatch(ctx, conn, to)
+		found, err := l.publish(publishing)
 		if err != nil {
-			age.Set(oldest.Seconds())
-			return progress, err
-		}
-		progress = true
-		published.Add(float64(n))
-		age.Set(0)
-		if n == batchSize {
-			continue
+			return err
 		}
 		poll = min(2*poll, idlePoll)
-		if n > 0 {
+		if found {
 			poll = busyPoll
 		}
 		select {
 		case <-ctx.Done():
-			return progress, ctx.Err()
+			return ctx.Err()
+		case r := <-l.results:
+			if err := l.finish(ctx, r); err != nil {
+				return err
+			}
 		case <-o.wake:
-		case <-time.After(poll):
+		case <-time.After(min(poll, l.retryIn())):
 		}
 	}
+}
+
+// retryIn returns the time until the events of a topic that failed are due.
+func (l *leader) retryIn() time.Duration {
+	in := idlePoll
+	for _, t := range l.topics {
+		if !t.publishing {
+			in = min(in, max(0, t.wait-t.failed()))
+		}
+	}
+	return in
 }
 
 type row struct {
@@ -106,33 +151,79 @@ type row struct {
 	Age     time.Duration
 }
 
-// publishBatch publishes the oldest events and returns how many, and the age of the oldest. It uses no cursor: ids are assigned
-// before the commit, and a cursor would skip a row that commits late.
-func (o *Outbox) publishBatch(ctx context.Context, conn *pgx.Conn, to Publisher) (n int, oldest time.Duration, err error) {
-	rows, err := conn.Query(ctx, `select id, event_id::text, topic, key, type, time, data, trace, now() - created_at as age from outbox order by id limit $1`, batchSize)
-	if err != nil {
-		return 0, 0, fmt.Errorf("read the outbox: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
-	if err != nil {
-		return 0, 0, fmt.Errorf("read the outbox: %w", err)
-	}
-	if len(found) == 0 {
-		return 0, 0, nil
-	}
-	messages, ids := make([]Message, len(found)), make([]int64, len(found))
-	for i, r := range found {
-		ids[i] = r.ID
-		messages[i] = Message{Event: event.Event{ID: r.EventID, Type: r.Type, Topic: r.Topic, Key: r.Key, Source: "/convoflow/" + o.tel.Service, Time: r.Time.UTC(), Data: r.Data}}
-		if err := json.Unmarshal(r.Trace, &messages[i].Trace); err != nil {
-			return 0, found[0].Age, fmt.Errorf("read the trace of event %s: %w", r.EventID, err)
+// oldest reads the oldest events of each topic but those of $1. The recursion finds the topics by their index. There is no
+// cursor: ids are assigned before the commit, and a cursor would skip a row that commits late.
+const oldest = `
+	with recursive topics as (
+		(select topic from outbox order by topic limit 1)
+		union all
+		select (select o.topic from outbox o where o.topic > t.topic order by o.topic limit 1) from topics t where t.topic is not null
+	)
+	select o.id, o.event_id::text, o.topic, o.key, o.type, o.time, o.data, o.trace, now() - o.created_at as age
+	from topics t cross join lateral (select * from outbox where topic = t.topic order by id limit $2) o
+	where t.topic <> all($1)
+	order by o.topic, o.id`
+
+// publish starts to publish the oldest events of each topic whose turn it is, and reports whether there are any.
+func (l *leader) publish(ctx context.Context) (found bool, err error) {
+	blocked := []string{}
+	for name, t := range l.topics {
+		if t.publishing || t.failed() < t.wait {
+			blocked = append(blocked, name)
 		}
 	}
-	if err := to.Publish(ctx, messages); err != nil {
-		return 0, found[0].Age, fmt.Errorf("publish: %w", err)
+	rows, err := l.conn.Query(ctx, oldest, blocked, batchSize)
+	if err != nil {
+		return false, fmt.Errorf("read the outbox: %w", err)
 	}
-	if _, err := conn.Exec(ctx, `delete from outbox where id = any($1)`, ids); err != nil {
-		return 0, found[0].Age, fmt.Errorf("delete published events from the outbox: %w", err)
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[row])
+	if err != nil {
+		return false, fmt.Errorf("read the outbox: %w", err)
 	}
-	return len(found), found[0].Age, nil
+	batches, ids := map[string][]Message{}, map[string][]int64{}
+	for _, r := range events {
+		m := Message{Event: event.Event{ID: r.EventID, Type: r.Type, Topic: r.Topic, Key: r.Key, Source: "/convoflow/" + l.tel.Service, Time: r.Time.UTC(), Data: r.Data}}
+		if err := json.Unmarshal(r.Trace, &m.Trace); err != nil {
+			return false, fmt.Errorf("read the trace of event %s: %w", r.EventID, err)
+		}
+		if batches[r.Topic] == nil {
+			l.backlog.set(r.Topic, r.Age)
+		}
+		batches[r.Topic], ids[r.Topic] = append(batches[r.Topic], m), append(ids[r.Topic], r.ID)
+	}
+	for name, messages := range batches {
+		l.topics[name] = topic{publishing: true, wait: l.topics[name].wait}
+		l.publishes.Go(func() {
+			sending, cancel := context.WithTimeout(ctx, publishTimeout)
+			defer cancel()
+			r := result{topic: name, ids: ids[name], err: l.to.Publish(sending, name, messages)}
+			select {
+			case l.results <- r:
+			case <-ctx.Done(): // it no longer leads; the next leader publishes the events again
+			}
+		})
+	}
+	return len(events) > 0, nil
+}
+
+// finish deletes the events that were published. After a failure it delays the topic's next attempt.
+func (l *leader) finish(ctx context.Context, r result) error {
+	before := l.topics[r.topic].wait
+	if r.err != nil {
+		if before == 0 {
+			l.tel.Log.WarnContext(ctx, "events were not published, retrying until they are", "topic", r.topic, "error", r.err)
+		}
+		l.topics[r.topic] = topic{wait: min(max(2*before, retryFirst), retryMax), failed: clock.Stopwatch()}
+		return nil
+	}
+	if before > 0 {
+		l.tel.Log.InfoContext(ctx, "events are published again", "topic", r.topic)
+	}
+	if _, err := l.conn.Exec(ctx, `delete from outbox where topic = $1 and id = any($2)`, r.topic, r.ids); err != nil {
+		return fmt.Errorf("delete published events from the outbox: %w", err)
+	}
+	delete(l.topics, r.topic)
+	l.backlog.clear(r.topic)
+	l.published.Add(float64(len(r.ids)))
+	return nil
 }

@@ -22,10 +22,15 @@ const (
 	deadlockDetected     = "40P01"
 	lockNotAvailable     = "55P03"
 	queryCanceled        = "57014"
+
+	undefinedTable        = "42P01"
+	undefinedColumn       = "42703"
+	insufficientPrivilege = "42501"
 )
 
-// Classify turns a database error into a fault: a database that is down or overloaded is Unavailable, with a RetryAfter of
-// one second. Faults and all other errors are returned unchanged.
+// Classify turns a database error into a fault. A database that is down, overloaded, not ready for this service or refuses its
+// login is Unavailable, with a RetryAfter of one second. Data that it refuses is a Defect: a retry cannot succeed. Faults and all
+// other errors are returned unchanged.
 func Classify(err error) error {
 	var already *fault.Error
 	if err == nil || errors.As(err, &already) || errors.Is(err, context.Canceled) {
@@ -33,6 +38,9 @@ func Classify(err error) error {
 	}
 	if unavailable(err) {
 		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "The database is not available right now, try again").After(time.Second)
+	}
+	if refused(err) {
+		return fault.Wrap(err, fault.Defect, "data_refused", "Something went wrong on our side")
 	}
 	return err
 }
@@ -54,8 +62,23 @@ func conflicted(err error) bool {
 // transient reports whether a SQLSTATE is in a class of server trouble: connection exception, insufficient resources (such as
 // a full disk), operator intervention or system error.
 func transient(code string) bool {
-	return slices.Contains([]string{"08", "53", "57", "58"}, code[:min(len(code), 2)])
+	return slices.Contains([]string{"08", "53", "57", "58"}, class(code))
 }
+
+// notReady reports whether a SQLSTATE means that the database is not as this service needs it, which an operator or a migration
+// corrects: the role cannot log in, the database or schema does not exist, or the role may not use it.
+func notReady(code string) bool {
+	return slices.Contains([]string{"28", "3D", "3F"}, class(code)) || slices.Contains([]string{undefinedTable, undefinedColumn, insufficientPrivilege}, code)
+}
+
+// refused reports whether the database refuses the data itself: a data exception, a violated constraint or an exceeded limit.
+func refused(err error) bool {
+	var e *pgconn.PgError
+	return errors.As(err, &e) && slices.Contains([]string{"22", "23", "54"}, class(e.Code))
+}
+
+// class returns the class of a SQLSTATE.
+func class(code string) string { return code[:min(len(code), 2)] }
 
 func unavailable(err error) bool {
 	var e *pgconn.PgError
@@ -64,7 +87,7 @@ func unavailable(err error) bool {
 		case serializationFailure, deadlockDetected, lockNotAvailable, queryCanceled:
 			return true
 		}
-		return transient(e.Code) || e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; read-only standby
+		return transient(e.Code) || notReady(e.Code) || e.Code == "25P03" || e.Code == "25006" // idle in transaction for too long; read-only standby
 	}
 	var connect *pgconn.ConnectError
 	var network net.Error

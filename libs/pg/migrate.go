@@ -55,6 +55,7 @@ func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 	// Building an index may take longer than the statement timeout of requests.
 	cc := db.pool.Config().ConnConfig.Copy()
 	delete(cc.RuntimeParams, "statement_timeout")
+	cc.ConnectTimeout = startTimeout // no request is waiting
 	sqlDB := stdlib.OpenDB(*cc)
 	defer func() { _ = sqlDB.Close() }()
 	for _, set := range sets {

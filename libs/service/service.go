@@ -75,7 +75,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	}
 	defer b.CloseIf(&err)
 	b.Wrap = func(h http.Handler) http.Handler { return h }
-	if b.kafka, err = bus.Connect(shared.Kafka, contract.Topics); err != nil {
+	if b.kafka, err = bus.Connect(shared.Kafka, contract.Name, contract.Topics); err != nil {
 		return nil, err
 	}
 	b.Defer("kafka", b.kafka.Close)

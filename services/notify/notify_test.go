@@ -102,11 +102,9 @@ func (w *world) awaitRequests(n int) []request {
 // publish publishes events to Kafka in a trace.
 func (w *world) publish(events ...event.Event) {
 	w.T.Helper()
-	var messages []outbox.Message
 	for _, e := range events {
-		messages = append(messages, outbox.Message{Event: e, Trace: map[string]string{"traceparent": "00-" + traceID + "-00f067aa0ba902b7-01"}})
+		w.PublishMessage(outbox.Message{Event: e, Trace: map[string]string{"traceparent": "00-" + traceID + "-00f067aa0ba902b7-01"}})
 	}
-	require.NoError(w.T, w.Kafka().Publish(w.T.Context(), messages))
 }
 
 func mac(content string) []byte {

@@ -76,7 +76,7 @@ func TestAuthenticationChecksKeyAndSession(t *testing.T) {
 	t.Cleanup(auth.Close)
 	cfg := bus.Defaults()
 	cfg.Brokers = bustest.Broker(t)
-	kafka, err := bus.Connect(cfg, eventtest.Topics())
+	kafka, err := bus.Connect(cfg, "test", eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(kafka.Close)
 
@@ -110,7 +110,7 @@ func TestAuthenticationChecksKeyAndSession(t *testing.T) {
 	require.Equal(t, caller.SessionID, got.SessionID)
 
 	end := eventtest.ThingChanged.New(time.Now(), eventtest.Thing{ID: caller.SessionID})
-	require.NoError(t, kafka.Publish(t.Context(), []outbox.Message{{Event: end}}))
+	require.NoError(t, kafka.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{{Event: end}}))
 	require.Eventually(t, func() bool {
 		_, err := a.Authenticate(request)
 		return fault.Is(err, fault.Unauthenticated) && fault.Of(err).Code == "session_ended"

@@ -142,7 +142,7 @@ func (w *World) Caller(role identity.Role) identity.Caller {
 func (w *World) Kafka() *bus.Kafka {
 	w.T.Helper()
 	if w.kafka == nil {
-		k, err := bus.Connect(w.Config.Kafka, w.topics)
+		k, err := bus.Connect(w.Config.Kafka, "test", w.topics)
 		require.NoError(w.T, err)
 		w.T.Cleanup(k.Close)
 		w.kafka = k
@@ -153,11 +153,15 @@ func (w *World) Kafka() *bus.Kafka {
 // Publish publishes events to Kafka, in place of the service that owns them.
 func (w *World) Publish(events ...event.Event) {
 	w.T.Helper()
-	var messages []outbox.Message
 	for _, e := range events {
-		messages = append(messages, outbox.Message{Event: e})
+		w.PublishMessage(outbox.Message{Event: e})
 	}
-	require.NoError(w.T, w.Kafka().Publish(w.T.Context(), messages))
+}
+
+// PublishMessage publishes one event in a trace.
+func (w *World) PublishMessage(m outbox.Message) {
+	w.T.Helper()
+	require.NoError(w.T, w.Kafka().Publish(w.T.Context(), m.Topic, []outbox.Message{m}))
 }
 
 // Published returns the first n events of a topic by key, each as "type version".

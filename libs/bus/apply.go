@@ -1,0 +1,130 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/segmentio/kafka-go"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
+)
+
+// handle returns when every message of a partition's batch has been applied or is in the dead-letter topic. Its error is
+// ctx.Err().
+func (c *Consumer) handle(ctx context.Context, partition string, batch []kafka.Message) error {
+	for delay := retryFirst; len(batch) > 0; {
+		failed, err := c.apply(ctx, batch)
+		if err == nil {
+			c.waiting.works(ctx, partition)
+			return nil
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if fault.Retryable(err) {
+			c.waiting.fails(ctx, partition, err)
+			if err := wait(ctx, delay); err != nil {
+				return err
+			}
+			delay = min(2*delay, retryMax)
+			continue
+		}
+		// The messages before the one that failed are applied without it.
+		if failed > 0 {
+			if err := c.handle(ctx, partition, batch[:failed]); err != nil {
+				return err
+			}
+		}
+		if failed == commit && len(batch) > 1 {
+			for i := range batch {
+				if err := c.handle(ctx, partition, batch[i:i+1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		}
+		failed = max(failed, 0)
+		if err := c.deadLetter(ctx, batch[failed], fault.Of(err)); err != nil {
+			return err
+		}
+		batch, delay = batch[failed+1:], retryFirst
+	}
+	return nil
+}
+
+// commit is the index that apply returns when the transaction failed and not one of its messages.
+const commit = -1
+
+// apply runs the handlers of the messages in one transaction, which also records the events in the inbox. On failure it returns
+// the index of the message that failed.
+func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int, err error) {
+	select {
+	case c.applying <- struct{}{}:
+		defer func() { <-c.applying }()
+	case <-ctx.Done():
+		return commit, ctx.Err()
+	}
+	events, ids := map[int]outbox.Message{}, []string{} // by index in the batch
+	results := map[[2]string]int{}                      // by topic and result
+	for i, m := range batch {
+		if m.Value == nil { // compaction removes the key
+			results[[2]string{m.Topic, "tombstone"}]++
+			continue
+		}
+		e, err := decode(m)
+		if err != nil {
+			return i, err
+		}
+		switch {
+		case c.catalog[e.Type] != e.Topic:
+			if _, warned := c.unknown.LoadOrStore(e.Type, true); !warned {
+				c.tel.Log.WarnContext(ctx, "events of an unknown type are skipped; is this service older than the producer?", "topic", e.Topic, "type", e.Type, "partition", m.Partition, "offset", m.Offset)
+			}
+			results[[2]string{e.Topic, "unknown"}]++
+		case c.handlers[e.Type] == nil:
+			results[[2]string{e.Topic, "ignored"}]++
+		default:
+			events[i], ids = e, append(ids, e.ID)
+		}
+	}
+	if len(ids) > 0 {
+		applied := map[[2]string]int{}
+		err = c.inbox.InTx(ctx, func(ctx context.Context) error {
+			failed = commit
+			clear(applied) // the transaction may be retried
+			newIDs, err := c.inbox.Mark(ctx, ids)
+			if err != nil {
+				return err
+			}
+			for i := range batch {
+				e, ok := events[i]
+				if !ok {
+					continue
+				}
+				if !newIDs[e.ID] {
+					applied[[2]string{e.Topic, "duplicate"}]++
+					continue
+				}
+				delete(newIDs, e.ID) // the batch may contain the same event twice
+				if err := c.handlers[e.Type](c.tel.Extract(ctx, e.Trace), e.Event); err != nil {
+					failed = i
+					return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
+				}
+				applied[[2]string{e.Topic, "handled"}]++
+			}
+			failed = commit
+			return nil
+		})
+		if err != nil {
+			return failed, c.chain.Classify(err)
+		}
+		for key, n := range applied {
+			results[key] += n
+		}
+	}
+	for key, n := range results {
+		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
+	}
+	return 0, nil
+}

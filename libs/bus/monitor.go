@@ -1,0 +1,188 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/segmentio/kafka-go"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/event"
+)
+
+const (
+	monitorInterval = 3 * time.Second
+	uncoveredChecks = 2 // consecutive checks that must find a partition without a member: a rebalance may be in progress
+)
+
+// monitor creates topics that were lost and measures the lag. It returns when a partition belongs to no member of the group, which
+// ends the generation, so that the group distributes its partitions anew: a member that joins while a topic does not exist is
+// assigned none of its partitions, and no later rebalance follows by itself.
+func (c *Consumer) monitor(ctx context.Context) {
+	defer c.joining.works(ctx, "monitor")
+	for uncovered := 0; uncovered < uncoveredChecks; {
+		if wait(ctx, monitorInterval) != nil {
+			return
+		}
+		covered := true
+		err := c.ensure(ctx)
+		if err == nil {
+			covered, err = c.covered(ctx)
+		}
+		if err == nil {
+			err = c.measureLag(ctx)
+		}
+		switch {
+		case err != nil:
+			c.joining.fails(ctx, "monitor", err)
+			continue
+		case covered:
+			uncovered = 0
+		default:
+			uncovered++
+		}
+		c.joining.works(ctx, "monitor")
+	}
+	c.tel.Log.WarnContext(ctx, "a partition belongs to no member of the consumer group, joining it anew")
+}
+
+// ensure creates the platform's topics and the topic of requeued messages.
+func (c *Consumer) ensure(ctx context.Context) error {
+	return errors.Join(c.kafka.Ensure(ctx), c.kafka.ensure(ctx, requeueTopic(c.group)))
+}
+
+// covered reports whether each partition belongs to a member of the group, or the group is distributing them.
+func (c *Consumer) covered(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	var topics []event.Topic
+	for _, name := range c.topics {
+		topics = append(topics, event.Topic{Name: name})
+	}
+	counts, err := c.kafka.partitions(ctx, topics...)
+	if err != nil {
+		return false, err
+	}
+	res, err := c.kafka.client.DescribeGroups(ctx, &kafka.DescribeGroupsRequest{GroupIDs: []string{c.kafka.name(c.group)}})
+	if err != nil {
+		return false, fmt.Errorf("describe the consumer group: %w", err)
+	}
+	assigned := map[string]int{} // number of partitions
+	for _, g := range res.Groups {
+		if g.Error != nil {
+			return false, fmt.Errorf("describe the consumer group: %w", g.Error)
+		}
+		if g.GroupState != "Stable" {
+			return true, nil
+		}
+		for _, member := range g.Members {
+			for _, t := range member.MemberAssignments.Topics {
+				assigned[t.Topic] += len(t.Partitions)
+			}
+		}
+	}
+	for topic, n := range counts {
+		if assigned[c.kafka.name(topic)] < n {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// measureLag measures how many messages of each topic the group has not handled, and when the oldest was published.
+func (c *Consumer) measureLag(ctx context.Context) error {
+	for _, topic := range c.topics {
+		if err := c.measureTopic(ctx, topic); err != nil {
+			return fmt.Errorf("measure the lag: %w", err)
+		}
+	}
+	return nil
+}
+
+func (c *Consumer) measureTopic(ctx context.Context, topic string) error {
+	ends, err := c.kafka.offsets(ctx, topic, kafka.LastOffsetOf)
+	if err != nil {
+		return err
+	}
+	firsts, err := c.kafka.offsets(ctx, topic, kafka.FirstOffsetOf)
+	if err != nil {
+		return err
+	}
+	committed, err := c.kafka.committed(ctx, c.group, topic, slices.Collect(maps.Keys(ends)))
+	if err != nil {
+		return err
+	}
+	var backlog int64
+	var oldest time.Time
+	for p, end := range ends {
+		next := max(committed[p], firsts[p])
+		if next >= end {
+			continue
+		}
+		backlog += end - next
+		messages, _, err := c.kafka.fetch(ctx, topic, p, next, 1, time.Second)
+		if err != nil {
+			return err
+		}
+		if len(messages) > 0 && (oldest.IsZero() || messages[0].Time.Before(oldest)) {
+			oldest = messages[0].Time
+		}
+	}
+	c.lag.set(topic, backlog, oldest)
+	return nil
+}
+
+// lag is the collector of a group's lag. While Kafka cannot be asked, the age of the oldest message continues to grow.
+type lag struct {
+	clock   clock.Clock
+	seconds *prometheus.Desc
+	count   *prometheus.Desc
+
+	mu     sync.Mutex
+	topics map[string]topicLag
+}
+
+type topicLag struct {
+	backlog int64
+	oldest  time.Time // when the oldest message that is not handled was published; zero if there is none
+}
+
+func newLag(service string, c clock.Clock) *lag {
+	labels := prometheus.Labels{"service": service}
+	return &lag{
+		clock:   c,
+		seconds: prometheus.NewDesc("convoflow_consumer_lag_seconds", "Age of the oldest message that the group has not handled. All replicas report the whole group.", []string{"topic"}, labels),
+		count:   prometheus.NewDesc("convoflow_consumer_lag_messages", "Messages that the group has not handled. All replicas report the whole group.", []string{"topic"}, labels),
+		topics:  map[string]topicLag{},
+	}
+}
+
+func (l *lag) set(topic string, backlog int64, oldest time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.topics[topic] = topicLag{backlog, oldest}
+}
+
+// Describe implements prometheus.Collector.
+func (l *lag) Describe(ch chan<- *prometheus.Desc) { ch <- l.seconds; ch <- l.count }
+
+// Collect implements prometheus.Collector.
+func (l *lag) Collect(ch chan<- prometheus.Metric) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.clock.Now()
+	for topic, t := range l.topics {
+		age := 0.0
+		if !t.oldest.IsZero() {
+			age = max(0, now.Sub(t.oldest).Seconds())
+		}
+		ch <- prometheus.MustNewConstMetric(l.seconds, prometheus.GaugeValue, age, topic)
+		ch <- prometheus.MustNewConstMetric(l.count, prometheus.GaugeValue, float64(t.backlog), topic)
+	}
+}
