@@ -204,7 +204,11 @@ func (p *Platform) startBroker(ctx context.Context, _ secrets) error {
 		return err
 	}
 	p.at.brokers = b.Addr()
+	if err := os.WriteFile(brokerFile(p.options.DataDir), []byte(b.Addr()+"\n"), 0o600); err != nil {
+		return fmt.Errorf("store the address of the broker: %w", err)
+	}
 	p.group.Defer("broker", func() {
+		_ = os.Remove(brokerFile(p.options.DataDir))
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout)
 		defer cancel()
 		if err := b.Close(stopping); err != nil {
