@@ -47,7 +47,7 @@ func open(t *testing.T) *fixture {
 	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}}
 	f.processor = &call.Processor{
 		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: f.provider, Analyst: f.provider,
-		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond,
+		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond, SaveWait: time.Microsecond,
 	}
 	return f
 }
@@ -93,6 +93,7 @@ func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio,
 type provider struct {
 	transcribed, analysed   atomic.Int64
 	onTranscribe, onAnalyse func(context.Context) error
+	dirty                   string // appended to every text
 }
 
 func (p *provider) Transcribe(ctx context.Context, path string, _ *string) (call.Transcript, string, error) {
@@ -102,7 +103,7 @@ func (p *provider) Transcribe(ctx context.Context, path string, _ *string) (call
 			return call.Transcript{}, "", err
 		}
 	}
-	return call.Transcript{Text: " part " + path + "\x00", Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, "m", nil
+	return call.Transcript{Text: "part " + path + p.dirty, Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, "m", nil
 }
 
 func (p *provider) Analyse(ctx context.Context, _ call.Question) (call.Insights, string, error) {
@@ -112,7 +113,7 @@ func (p *provider) Analyse(ctx context.Context, _ call.Question) (call.Insights,
 			return call.Insights{}, "", err
 		}
 	}
-	return call.Insights{Summary: new("good")}, "c", nil
+	return call.Insights{Summary: new("good" + p.dirty)}, "c", nil
 }
 
 // create stores a new call and returns its id.
@@ -385,6 +386,80 @@ func TestAMissingRecordingEndsTheCall(t *testing.T) {
 	id := f.create(t)
 	require.NoError(t, f.transcribe(t, t.Context(), id))
 	require.Equal(t, &call.Problem{Code: call.CodeMissing, Message: "The recording is not in the storage any more"}, f.find(t, id).Problem)
+}
+
+// flaky is a store whose saves fail with err, as often as it is told, after a call was begun.
+type flaky struct {
+	call.Store
+	err   error
+	times int
+	saves atomic.Int64
+}
+
+func (f *flaky) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
+	if n := f.saves.Add(1) - 3; n > 0 && n <= int64(f.times) { // after Begin, SetDuration and SetTranscript
+		return call.Call{}, f.err
+	}
+	return f.Store.Change(ctx, id, fn)
+}
+
+func TestASaveIsRetriedWhileTheDatabaseIsUnavailableAndNotForEver(t *testing.T) {
+	t.Parallel()
+	unavailable := fault.New(fault.Unavailable, "database_unavailable", "away")
+	for _, c := range []struct {
+		err      error
+		failures int
+		want     call.Status
+		saves    int64
+		retried  bool
+	}{
+		{unavailable, 5, call.Completed, 3 + 5 + 1, false},
+		{context.DeadlineExceeded, 5, call.Completed, 3 + 5 + 1, false},
+		{unavailable, 12, call.Transcribing, 3 + 12 + 1, true}, // the last records the failure
+	} {
+		f := open(t)
+		broken := &flaky{Store: f.calls, err: c.err, times: c.failures}
+		f.processor.Calls = broken
+		f.processor.RenewEvery = time.Hour
+		id := f.create(t)
+		require.NoError(t, f.transcribe(t, t.Context(), id))
+		got := f.find(t, id)
+		require.Equal(t, c.want, got.Status)
+		require.Equal(t, c.saves, broken.saves.Load())
+		require.Equal(t, c.retried, got.Lease.Failures == 1)
+		require.Equal(t, int64(1), f.provider.analysed.Load())
+	}
+}
+
+// A NUL in an answer once kept a call transcribing for ever: its worker renewed the lease and tried to save it every half second.
+func TestAResultThatTheDatabaseRefusesFailsTheCall(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*fixture){
+		"transcript": func(f *fixture) { f.provider.dirty = "\x00" },
+		"insights": func(f *fixture) {
+			f.provider.onAnalyse = func(context.Context) error { f.provider.dirty = "\x00"; return nil }
+		},
+	} {
+		f := open(t)
+		spoil(f)
+		id := f.create(t)
+		require.NoError(t, f.transcribe(t, t.Context(), id))
+		got := f.find(t, id)
+		require.Equal(t, call.Failed, got.Status, name)
+		require.Equal(t, &call.Problem{Code: call.CodeInternal, Message: "The result of this call cannot be stored", Retryable: true}, got.Problem, name)
+		require.Equal(t, 1, got.Lease.Failures, "%s: at once", name)
+		require.Equal(t, int64(2), f.provider.transcribed.Load(), "%s: the two chunks, once", name)
+		require.Equal(t, []string{"transcription.failed"}, pgtest.Column[string](t, f.db, `select type from outbox where key = $1 order by id desc limit 1`, id))
+	}
+}
+
+func TestAFailureThatTheDatabaseRefusesFailsTheCall(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.provider.onTranscribe = func(context.Context) error { return fault.New(fault.Conflict, call.CodeRejected, "because\x00") }
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Equal(t, call.CodeInternal, f.find(t, id).Problem.Code)
 }
 
 // A renewal that waited for the transcript would take as long as reading it.
