@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -313,6 +314,92 @@ func TestAJobThatADeadProcessNeverBeganIsQueuedAgain(t *testing.T) {
 	require.Equal(t, before.Version, after.Version)
 	require.Equal(t, []int{first}, f.priorities(t, abandoned, after.Lease.Epoch), "once")
 	require.Equal(t, working.Lease.Epoch, f.find(t, begun).Lease.Epoch, "its worker is alive")
+}
+
+// waiting inserts calls with their jobs, all older than that call, from which they are copied.
+func (f *fixture) waiting(t *testing.T, of string, n int) {
+	t.Helper()
+	var columns string
+	require.NoError(t, f.db.Conn(t.Context()).QueryRow(t.Context(), `
+		select string_agg(column_name, ',') from information_schema.columns where table_schema = current_schema() and table_name = 'calls' and column_name <> 'id'`).Scan(&columns))
+	f.exec(t, `insert into calls (id,`+columns+`) select gen_random_uuid(),`+columns+` from calls, generate_series(1, $2) where id = $1`, of, n)
+	f.exec(t, `insert into river_job (state, queue, kind, args, max_attempts, priority, scheduled_at)
+		select 'available', 'calls_transcribe', 'calls.transcribe', jsonb_build_object('id', id, 'epoch', lease_epoch), 1000, 2, now() - interval '1 day' from calls where id <> $1`, of)
+	f.exec(t, `analyze calls, river_job`)
+}
+
+// Two thousand waiting calls once hid two dead ones for minutes, because one query listed both.
+func TestTheTakeoverDoesNotDependOnWaitingCalls(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.waiting(t, f.create(t), 4000)
+	begun, fetched := f.create(t), f.create(t)
+	_, err := f.calls.Change(t.Context(), begun, func(c *call.Call) ([]event.Event, error) { return c.Begin(1, "dead", time.Minute, noon()) })
+	require.NoError(t, err)
+	f.expire(t, begun)
+	f.exec(t, `update river_job set state = 'running', attempted_at = now() - interval '1 minute' where args->>'id' = any($1)`, []string{begun, fetched})
+
+	expired, err := f.processor.Leases.ListExpired(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{begun}, expired, "the first of a list of one")
+	abandoned, err := f.processor.Leases.ListAbandoned(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, []call.Job{{CallID: fetched, Epoch: 1}}, abandoned)
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	front := pgtest.Column[string](t, f.db, `select args->>'id' from river_job where state = 'available' order by priority, scheduled_at, id limit 3`)
+	require.ElementsMatch(t, []string{begun, fetched}, front[:2], "they are next")
+	require.Equal(t, []int{4005}, pgtest.Column[int](t, f.db, `select count(*)::int from river_job`), "4,001 that wait, the two of the dead process, and one more for each of these")
+}
+
+// At whatever moment a process is killed, its call is queued again by the next Reclaim, or needs no job. River itself would look
+// for lost jobs only after the longest timeout of all kinds.
+func TestNoMomentOfAKillWaitsForRiver(t *testing.T) {
+	t.Parallel()
+	boundary := errors.New("killed")
+	for name, c := range map[string]struct {
+		saves  int64 // that succeed before the kill
+		status call.Status
+		queued int
+	}{
+		"after the job was fetched": {0, call.Pending, 1},
+		"after Begin":               {1, call.Transcribing, 1},
+		"after the decoding":        {2, call.Transcribing, 1},
+		"after the transcript":      {3, call.Transcribing, 1},
+		"after the result":          {4, call.Completed, 0},
+	} {
+		f := open(t)
+		id := f.create(t)
+		f.exec(t, `update river_job set state = 'running', attempt = 1, attempted_at = now() - interval '1 minute'`)
+		f.processor.Calls = &dying{Store: f.calls, left: c.saves, err: boundary}
+		f.processor.RenewEvery = time.Hour
+		_ = f.transcribe(t, t.Context(), id)
+		f.processor.Calls = f.calls
+		require.Equal(t, c.status, f.find(t, id).Status, name)
+		f.expire(t, id)
+		require.NoError(t, f.processor.Reclaim(t.Context()))
+		require.NoError(t, f.processor.Reclaim(t.Context()))
+		jobs := pgtest.Column[int](t, f.db, `select priority::int from river_job where state = 'available' and (args->>'epoch')::bigint = $1`, f.find(t, id).Lease.Epoch)
+		require.ElementsMatch(t, slices.Repeat([]int{first}, c.queued), jobs, name)
+		if c.queued > 0 {
+			require.NoError(t, f.transcribe(t, t.Context(), id))
+		}
+		require.Equal(t, call.Completed, f.find(t, id).Status, name)
+	}
+}
+
+// dying is the store of a process that is killed: after some saves, nothing is saved any more.
+type dying struct {
+	call.Store
+	left int64
+	err  error
+}
+
+func (d *dying) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
+	if d.left--; d.left < 0 {
+		return call.Call{}, d.err
+	}
+	return d.Store.Change(ctx, id, fn)
 }
 
 func TestAWorkerThatHasToStopHandsBack(t *testing.T) {
