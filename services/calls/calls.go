@@ -59,7 +59,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	crm := peer.New("crm", cfg.CRMURL, tel)
 	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
 	calls := &call.Service{
-		Calls: stored, Revisions: store.Revisions(base.DB), Recordings: recordings,
+		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(store.Clients(base.DB), peer.Fetch[call.Client](crm, "/clients")), Clock: base.Clock,
 	}
 	processor := &call.Processor{

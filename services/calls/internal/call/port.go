@@ -25,6 +25,12 @@ type Store interface {
 	Remove(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) error
 }
 
+// Database is what all stores of this package write to.
+type Database interface {
+	// Ping fails if the database does not respond.
+	Ping(ctx context.Context) error
+}
+
 // Filter selects a page of calls. Empty and nil fields do not filter.
 type Filter struct {
 	AgentID string

@@ -34,6 +34,19 @@ type UploadRequest struct {
 // prefixOf returns the prefix of the keys of a month's recordings.
 func prefixOf(t time.Time) string { return t.Format("2006/01/") }
 
+// readyTimeout limits the question to the database before an upload.
+const readyTimeout = 3 * time.Second
+
+// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received in vain.
+func (s *Service) ReadyToUpload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := s.Database.Ping(ctx); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "The database is not available right now, try again").After(time.Second)
+	}
+	return nil
+}
+
 // StoreRecording streams the recording of an upload into the bucket. The fingerprint identifies its content.
 func (s *Service) StoreRecording(ctx context.Context, req *UploadRequest, filename string, content io.Reader) (fingerprint string, err error) {
 	// The call gets the same id, so that Sweep finds the call of a file.
