@@ -61,6 +61,8 @@ func TestEveryAcceptedFormatIsTranscribed(t *testing.T) {
 			a := a.in(t)
 			up := a.upload(a.Agent, c.audio, nil).Is(http.StatusAccepted)
 			require.Equal(t, c.contentType, up.Text("content_type"))
+			require.Regexp(t, `^call\.[a-z0-9]{3,4}$`, up.Text("audio_filename"))
+			require.Equal(t, c.contentType == "audio/ogg", up.Text("audio_filename") == "call.ogg", "the extension is that of the content")
 			got := a.ended(up.Text("id"))
 			require.Equal(t, "completed", got["status"], got["error"])
 			require.Equal(t, "ok", got["outcome"])
@@ -196,8 +198,8 @@ func TestPathsInFilenamesAreDropped(t *testing.T) {
 	a := start(t)
 	audio := recording(t, 2)
 	for sent, want := range map[string]any{
-		"../../etc/passwd": "passwd", `C:\calls\acme.mp3`: "acme.mp3", "..": nil,
-		strings.Repeat("ä", 300): strings.Repeat("ä", 255), "Gespräch 1.ogg": "Gespräch 1.ogg",
+		"../../etc/passwd": "passwd.ogg", `C:\calls\acme.mp3`: "acme.ogg", "..": nil,
+		strings.Repeat("ä", 300): strings.Repeat("ä", 251) + ".ogg", "Gespräch 1.ogg": "Gespräch 1.ogg", "a\u202egpj.exe": "agpj.ogg",
 	} {
 		var body bytes.Buffer
 		form := multipart.NewWriter(&body)
