@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/url"
@@ -48,7 +49,7 @@ func NewProxy(t testing.TB, server string) *Proxy {
 			if err != nil {
 				return
 			}
-			running.Go(func() { p.serve(client) })
+			running.Go(func() { p.serve(t.Context(), client) })
 		}
 	})
 	t.Cleanup(func() {
@@ -88,9 +89,9 @@ func (p *Proxy) CutAt(after, text string, delivered bool) (done <-chan struct{})
 	return p.at.done
 }
 
-func (p *Proxy) serve(client net.Conn) {
+func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
-	server, err := net.Dial("tcp", p.server)
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.server)
 	if err != nil {
 		return
 	}

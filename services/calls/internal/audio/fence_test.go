@@ -68,7 +68,7 @@ func TestTheLongestRecordingFitsTheLimits(t *testing.T) {
 	p, dir := open(t, ChunkBytes)
 	minute := filepath.Join(dir, "minute")
 	require.NoError(t, os.WriteFile(minute, produce(t, "sine=440:duration=60:sample_rate=8000", "-c:a", "aac", "-b:a", "8k", "-f", "ipod"), 0o600))
-	whole, err := exec.CommandContext(t.Context(), p.ffmpeg, "-nostdin", "-v", "error", "-stream_loop", "479", "-i", minute, "-c", "copy", "-f", "ipod", filepath.Join(dir, "recording")).CombinedOutput() //nolint:gosec // our own paths
+	whole, err := exec.CommandContext(t.Context(), p.ffmpeg, "-nostdin", "-v", "error", "-stream_loop", "479", "-i", minute, "-c", "copy", "-f", "ipod", filepath.Join(dir, "recording")).CombinedOutput()
 	require.NoError(t, err, string(whole))
 	require.NoError(t, p.checkTrack(t.Context(), dir, "mov"))
 	out, err := p.run(t.Context(), dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", "28700"}, input("mov", "recording"), []string{"-f", "wav", "end.wav"})...)
@@ -122,7 +122,7 @@ func script(t *testing.T, killed string) (path, runs string) {
 	require.NoError(t, err)
 	dir := t.TempDir()
 	path, runs = filepath.Join(dir, "ffmpeg"), filepath.Join(dir, "runs")
-	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho run >> "+runs+"\n[ $(wc -l < "+runs+") -gt "+killed+" ] || kill -9 $$\nexec "+real+" \"$@\"\n"), 0o700)) //nolint:gosec // it has to be executable
+	require.NoError(t, os.WriteFile(path, []byte("#!/bin/sh\necho run >> "+runs+"\n[ $(wc -l < "+runs+") -gt "+killed+" ] || kill -9 $$\nexec "+real+" \"$@\"\n"), 0o700))
 	return path, runs
 }
 

@@ -40,7 +40,7 @@ func cleanTranscript(t call.Transcript) call.Transcript {
 
 // seconds returns a time within a recording. Whatever is not a number becomes 0.
 func seconds(s float64) float64 {
-	if !(s > 0) { //nolint:staticcheck // NaN is not greater than 0 either
+	if !(s > 0) { // NaN is not greater either
 		return 0
 	}
 	return min(s, maxSeconds)
