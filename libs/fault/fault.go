@@ -162,6 +162,10 @@ func Of(err error) *Error {
 	}
 }
 
+// ErrOutcomeUnknown is in the chain of an error after which a change may have been committed or not: the COMMIT was sent, and its
+// answer was lost. After every other error nothing was committed.
+var ErrOutcomeUnknown = errors.New("it is unknown whether the change was committed")
+
 // KindOf returns the kind of err: that of Of(err).
 func KindOf(err error) Kind { return Of(err).Kind }
 

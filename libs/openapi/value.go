@@ -5,26 +5,19 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/convoflow/convoflow/libs/language"
 )
 
 // formats are the formats that the schema compiler would not validate as the contract defines them.
 var formats = map[string]func(any) error{
 	"uuid":      text(regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`).MatchString),
 	"date-time": text(func(s string) bool { _, err := ParseTime(s); return err == nil }),
-	"language":  text(isLanguage),
+	"language":  text(func(s string) bool { return language.IsCode(strings.ToLower(s)) }),
 	"email":     text(regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`).MatchString),
-}
-
-// languages are the language codes of ISO 639-1.
-const languages = "aa ab ae af ak am an ar as av ay az ba be bg bh bi bm bn bo br bs ca ce ch co cr cs cu cv cy da de dv dz ee el en eo es et eu fa ff fi fj fo fr fy ga gd gl gn gu gv ha he hi ho hr ht hu hy hz ia id ie ig ii ik io is it iu ja jv ka kg ki kj kk kl km kn ko kr ks ku kv kw ky la lb lg li ln lo lt lu lv mg mh mi mk ml mn mr ms mt my na nb nd ne ng nl nn no nr nv ny oc oj om or os pa pi pl ps pt qu rm rn ro ru rw sa sc sd se sg si sk sl sm sn so sq sr ss st su sv sw ta te tg th ti tk tl tn to tr ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu"
-
-// isLanguage reports whether a text is an ISO 639-1 code, in upper or lower case.
-func isLanguage(code string) bool {
-	return slices.Contains(strings.Fields(languages), strings.ToLower(code))
 }
 
 func text(ok func(string) bool) func(any) error {

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/network"
 )
 
@@ -26,7 +28,7 @@ const attempts = 4
 // InTx runs fn in a transaction, and commits it when fn returns nil. The transaction is in fn's context, so that every store
 // called with that context uses it. A nested InTx joins the outer transaction. After a serialization failure or deadlock fn
 // runs again, up to 4 times in all, so fn must have no side effects outside the database. Network clients refuse to be called
-// from fn (libs/network).
+// from fn (libs/network). If the answer to the COMMIT is lost, the error has fault.ErrOutcomeUnknown in its chain.
 func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context) error) error {
 	if _, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		return fn(ctx)
@@ -61,13 +63,24 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 	if err := fn(network.Forbid(context.WithValue(ctx, txKey{db}, t))); err != nil {
 		return err
 	}
+	sent := ctx.Err() == nil && !tx.Conn().IsClosed()
 	if err := tx.Commit(ctx); err != nil {
+		if sent && !rolledBack(err) {
+			err = errors.Join(fault.ErrOutcomeUnknown, err)
+		}
 		return fmt.Errorf("commit: %w", err)
 	}
 	for _, f := range t.after {
 		f()
 	}
 	return nil
+}
+
+// rolledBack reports whether the server answered a COMMIT with a rollback. pgconn.SafeToRetry does not tell whether the COMMIT was
+// sent: pgx hides the error of a lost answer behind "conn closed", which SafeToRetry takes for a statement that was not sent.
+func rolledBack(err error) bool {
+	var refused *pgconn.PgError
+	return errors.As(err, &refused) && !transient(refused.Code) || errors.Is(err, pgx.ErrTxCommitRollback)
 }
 
 // Tx returns the transaction in ctx, for libraries that need one. It is nil outside InTx.

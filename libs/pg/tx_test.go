@@ -9,6 +9,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
 
 var errChanged = errors.New("changed my mind")
@@ -155,4 +159,36 @@ func TestRetriesAreBounded(t *testing.T) {
 	tries = 0
 	require.ErrorIs(t, db.InTx(t.Context(), func(context.Context) error { tries++; return errChanged }), errChanged)
 	require.Equal(t, 1, tries, "other errors are not retried")
+}
+
+func TestOnlyALostAnswerToTheCommitLeavesTheOutcomeUnknown(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text      string
+		delivered bool
+		unknown   bool
+		want      []int
+	}{
+		"before the statement":      {"insert", false, false, nil},
+		"before its answer":         {"insert", true, false, nil},
+		"before the commit arrived": {"commit", false, true, nil},
+		"before its answer came":    {"commit", true, true, []int{1}},
+	} {
+		direct := numbers(t)
+		proxy := pgtest.NewProxy(t, direct.Pool().Config().ConnString())
+		db := open(t, proxy.URL())
+		proxy.CutAt("insert", c.text, c.delivered)
+		err := db.InTx(t.Context(), func(ctx context.Context) error { return insert(ctx, db, 1) })
+		require.Error(t, err, name)
+		require.Equal(t, c.unknown, errors.Is(err, fault.ErrOutcomeUnknown), "%s: %v", name, err)
+		require.True(t, fault.Is(pg.Classify(err), fault.Unavailable), "%s: %v", name, err)
+		require.ElementsMatch(t, c.want, stored(t, direct), name)
+	}
+	db := numbers(t)
+	err := db.InTx(t.Context(), func(ctx context.Context) error {
+		_ = insert(ctx, db, 1)
+		_ = insert(ctx, db, 1)
+		return nil
+	})
+	require.NotErrorIs(t, err, fault.ErrOutcomeUnknown, "the server rolled back")
 }

@@ -38,6 +38,9 @@ type File[Req any] struct {
 	Field    string // name of the part
 	MaxBytes int64  // of the whole form, except formOverhead
 	TooLarge error  // the fault of a larger one
+	// Ready is called before the body is read, after the caller was authenticated. If it fails, nothing is read or stored: a client
+	// does not send a whole file for a 503.
+	Ready func(ctx context.Context) error
 	// Store stores the file, and sets the fields of req that describe it. The fingerprint identifies the content for an
 	// Idempotency-Key. A fault with fields is reported together with the other invalid fields. Read errors of content are
 	// faults and must be returned unchanged. If Store fails, it must leave nothing stored.
@@ -63,9 +66,9 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 					return method(ctx, request.(Req))
 				})(ctx, req)
 			}
-			// After a transient error of the method it is unknown whether its change was committed. Then the file stays, and the
-			// service's sweep removes it if nothing refers to it.
-			if stored && (!called || err != nil && !fault.Retryable(err)) {
+			// Only if the answer to the COMMIT was lost, it is unknown whether something refers to the file. Then it stays, and the
+			// service's sweep decides.
+			if stored && (!called || err != nil && !errors.Is(err, fault.ErrOutcomeUnknown)) {
 				err = errors.Join(err, f.discard(ctx, req))
 			}
 			return response, err
@@ -92,6 +95,9 @@ func (f form[Req]) discard(ctx context.Context, req Req) error {
 func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 	parts, err := f.open(r)
 	if err != nil {
+		return req, false, err
+	}
+	if err := f.Ready(r.Context()); err != nil {
 		return req, false, err
 	}
 	params, wrong := readParams(f.op, r)

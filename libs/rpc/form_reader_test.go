@@ -59,6 +59,7 @@ func uploadForm(t testing.TB) form[upload] {
 	require.NoError(t, err)
 	return form[upload]{op: operations["files.upload"], File: File[upload]{
 		Field: "file", MaxBytes: 1 << 20, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
+		Ready: func(context.Context) error { return nil },
 		Store: func(_ context.Context, req *upload, _ string, content io.Reader) (string, error) {
 			n, err := io.Copy(io.Discard, content)
 			req.size = int(n)

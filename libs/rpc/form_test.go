@@ -2,14 +2,20 @@ package rpc_test
 
 import (
 	"bytes"
+	"context"
+	"errors"
 	"io"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/fault"
 )
 
 // part is one part of a form: a file when it has a filename.
@@ -123,4 +129,33 @@ func TestARepeatedFormStoresOneFile(t *testing.T) {
 	require.Equal(t, 1, s.files.count())
 	s.upload(t, "key", part{"file", "a.txt", "other content"}, part{"name", "", "n"})
 	require.Equal(t, 2, s.files.count(), "the content is part of the fingerprint")
+}
+
+func TestAFileStaysOnlyIfItsChangeMayHaveBeenCommitted(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		err  error
+		want int
+	}{
+		"unavailable":    {fault.New(fault.Unavailable, "database_unavailable", "away"), 0},
+		"internal":       {errors.New("bug"), 0},
+		"timeout":        {context.DeadlineExceeded, 0},
+		"refused":        {fault.New(fault.Conflict, "no", "no"), 0},
+		"answer is lost": {fault.Wrap(errors.Join(fault.ErrOutcomeUnknown, io.EOF), fault.Unavailable, "database_unavailable", "away"), 1},
+	} {
+		s := start(t, memory{})
+		s.files.fails = c.err
+		require.NotEqual(t, 202, s.upload(t, "", part{"file", "a.txt", "content"}, part{"name", "", "n"}).Code, name)
+		require.Equal(t, c.want, s.files.count(), name)
+	}
+}
+
+func TestAFormIsNotReadWhileTheServiceIsNotReady(t *testing.T) {
+	t.Parallel()
+	s := start(t, memory{})
+	s.files.notReady = fault.New(fault.Unavailable, "database_unavailable", "away").After(time.Second)
+	w := s.do(t, request{method: "POST", target: "/upload", reader: iotest.ErrReader(errors.New("read")), header: with("Content-Type", "multipart/form-data; boundary=b")})
+	require.Equal(t, 503, w.Code, w.Body)
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	require.Zero(t, s.files.count())
 }

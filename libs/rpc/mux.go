@@ -3,25 +3,39 @@ package rpc
 import (
 	"net/http"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// Mux is a ServeMux that ignores trailing slashes, and responds to an unknown path or method in the format of all errors.
-type Mux struct{ patterns *http.ServeMux }
+// Mux is a ServeMux that ignores trailing slashes, and responds to an unknown path or method in the format of all errors. A path
+// with a pattern of its own takes only the methods of that pattern: "GET /calls/{id}" does not take GET /calls/upload if there is
+// "POST /calls/upload".
+type Mux struct {
+	patterns *http.ServeMux
+	literal  map[string][]string // methods of the paths of patterns without wildcards
+}
+
+// maxEcho is the maximum of a request's method that is repeated in a response, in bytes.
+const maxEcho = 32
 
 const unrouted = "/" // the pattern for requests that match no other pattern
 
 // NewMux returns a Mux without patterns.
 func NewMux() *Mux {
-	m := &Mux{patterns: http.NewServeMux()}
+	m := &Mux{patterns: http.NewServeMux(), literal: map[string][]string{}}
 	m.patterns.HandleFunc(unrouted, m.refuse)
 	return m
 }
 
-// Handle registers a handler for a pattern, as http.ServeMux does.
-func (m *Mux) Handle(pattern string, h http.Handler) { m.patterns.Handle(pattern, h) }
+// Handle registers a handler for a pattern, as http.ServeMux does. It must not be called after the first request.
+func (m *Mux) Handle(pattern string, h http.Handler) {
+	m.patterns.Handle(pattern, h)
+	if method, path, ok := strings.Cut(pattern, " "); ok && !strings.Contains(path, "{") {
+		m.literal[path] = append(m.literal[path], method)
+	}
+}
 
 // ServeHTTP implements http.Handler.
 func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -39,15 +53,25 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, r, fault.New(fault.NotFound, "not_found", "No such path")) // ServeMux would redirect
 		return
 	}
+	if methods, ok := m.literal[r.URL.Path]; ok && !takes(methods, r.Method) {
+		m.refuse(w, r)
+		return
+	}
 	m.patterns.ServeHTTP(w, r)
+}
+
+// takes reports whether a path with these methods takes another one. A GET also takes HEAD.
+func takes(methods []string, method string) bool {
+	return slices.Contains(methods, method) || method == http.MethodHead && slices.Contains(methods, http.MethodGet)
 }
 
 func (m *Mux) refuse(w http.ResponseWriter, r *http.Request) {
 	var allowed []string
+	literal, isLiteral := m.literal[r.URL.Path]
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		probe := *r
 		probe.Method = method
-		if _, pattern := m.patterns.Handler(&probe); pattern != unrouted {
+		if _, pattern := m.patterns.Handler(&probe); pattern != unrouted && (!isLiteral || takes(literal, method)) {
 			allowed = append(allowed, method)
 		}
 	}
@@ -56,5 +80,5 @@ func (m *Mux) refuse(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+r.Method))
+	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+r.Method[:min(len(r.Method), maxEcho)]))
 }

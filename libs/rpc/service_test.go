@@ -91,14 +91,17 @@ type uploadRequest struct {
 
 // files are the stored files of uploads by name.
 type files struct {
-	mu     sync.Mutex
-	stored map[string]string
+	mu       sync.Mutex
+	stored   map[string]string
+	notReady error
+	fails    error // of the method
 }
 
 const maxFile = 1 << 20
 
 func (f *files) file() rpc.File[uploadRequest] {
 	return rpc.File[uploadRequest]{Field: "file", MaxBytes: maxFile, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
+		Ready: func(context.Context) error { return f.notReady },
 		Store: func(_ context.Context, req *uploadRequest, filename string, content io.Reader) (string, error) {
 			raw, err := io.ReadAll(content)
 			if err != nil {
@@ -120,6 +123,11 @@ func (f *files) file() rpc.File[uploadRequest] {
 			return nil
 		},
 	}
+}
+
+// upload returns its request.
+func (f *files) upload(_ context.Context, req uploadRequest) (uploadRequest, error) {
+	return req, f.fails
 }
 
 func (f *files) count() int {
@@ -194,7 +202,7 @@ func start(t testing.TB, keeper rpc.Keeper) service {
 	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest])
 	rpc.Handle(r, "DELETE /things/{id}", "things.remove", echo[idRequest], rpc.Status(http.StatusNoContent))
 	rpc.Handle(r, "POST /login", "things.login", echo[loginRequest])
-	rpc.HandleForm(r, "POST /upload", "things.upload", s.files.file(), echo[uploadRequest], rpc.Status(http.StatusAccepted), rpc.Idempotent())
+	rpc.HandleForm(r, "POST /upload", "things.upload", s.files.file(), s.files.upload, rpc.Status(http.StatusAccepted), rpc.Idempotent())
 	rpc.Handle(r, "GET /trouble/{what}", "things.trouble", s.trouble, rpc.View(func(v any) any {
 		if v == "view panic" {
 			panic("secret of the view")

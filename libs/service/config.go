@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
@@ -19,6 +20,8 @@ type Config struct {
 	Kafka    bus.Config
 	Access   *access.Config // nil for auth, which reads sessions from its own database
 	Log      telemetry.Config
+	// Clock is the clock of the process, for a test of a replica whose clock is wrong. It is the system's if nil.
+	Clock clock.Clock `env:"-"`
 }
 
 // Defaults are the settings of a service in a container of its own.

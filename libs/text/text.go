@@ -1,7 +1,11 @@
 // Package text cleans texts from people and other programs. It owns no rule about their meaning.
 package text
 
-import "strings"
+import (
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
 
 // Trimmed returns the text without leading and trailing white space, or nil if nothing is left.
 func Trimmed(s *string) *string {
@@ -15,9 +19,27 @@ func Trimmed(s *string) *string {
 	return &t
 }
 
-// Clean makes text from another system storable: valid UTF-8, without NUL bytes, which PostgreSQL rejects, and trimmed.
+// Clean makes text from another system storable and printable: valid UTF-8, without control characters except tabs and line
+// breaks, and trimmed. PostgreSQL rejects NUL.
 func Clean(s string) string {
-	return strings.TrimSpace(strings.ReplaceAll(strings.ToValidUTF8(s, "�"), "\x00", ""))
+	s = strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(strings.ToValidUTF8(s, "�"))
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, s))
+}
+
+// Name makes a name from another system a single line of printable characters, trimmed. Characters that are invisible or change
+// the direction of the text are removed (Unicode's categories Cc, Cf, Co, Cs, Zl and Zp).
+func Name(s string) string {
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if !unicode.IsGraphic(r) || r == utf8.RuneError {
+			return -1
+		}
+		return r
+	}, s))
 }
 
 // First returns the first n characters of a text.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -170,6 +171,13 @@ func TestTheRecordingIsServedInRanges(t *testing.T) {
 	require.Equal(t, "application/json", beyond.Header.Get("Content-Type"))
 	require.Empty(t, beyond.Header.Get("Content-Disposition"))
 	require.NotEmpty(t, beyond.Header.Get("Content-Range"))
+	for _, nothing := range []string{"bytes=-0", "bytes= -00 ", "bytes=-0,-0", "bytes=-0,99999999-"} {
+		refused := a.Get(a.Agent, path, "Range", nothing).Fails(http.StatusRequestedRangeNotSatisfiable, "range_not_satisfiable")
+		require.Equal(t, fmt.Sprintf("bytes */%d", len(audio)), refused.Header.Get("Content-Range"))
+	}
+	require.Equal(t, string(audio[3:5]), a.Get(a.Agent, path, "Range", "bytes=-0,3-4").Is(http.StatusPartialContent).Body, "the other range")
+	a.Get(a.Agent, path, "Range", "bytes=-0", "If-Range", `"another"`).Is(http.StatusOK)
+	require.Equal(t, "POST", a.Get(a.Agent, "/calls/upload").Fails(http.StatusMethodNotAllowed, "method_not_allowed").Header.Get("Allow"))
 	a.Get(a.Agent, path, "If-None-Match", whole.Header.Get("ETag")).Is(http.StatusNotModified)
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -63,6 +64,30 @@ func TestHowCallsEnd(t *testing.T) {
 			require.Empty(t, a.temporary(), "temporary files")
 		})
 	}
+}
+
+// A NUL in an answer once kept a call transcribing for ever.
+func TestWhatAProviderReturnsCanAlwaysBeStored(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.ai.onTranscribe.Store(handler(func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, map[string]any{"text": "Hello\x00 \x1b[2J", "language": "Klingon", "segments": []map[string]any{{"start": -1, "end": 1e300, "text": "\x00\u2028"}}})
+	}))
+	a.ai.onChat.Store(handler(func(w http.ResponseWriter, _ *http.Request) {
+		answer := insights()
+		answer["title"], answer["summary"], answer["key_topics"], answer["language"] = "a\x00b", "c\x00\x7f", []string{"\x00", "d\x00"}, "german"
+		completion := chatAnswer(answer)
+		completion["model"] = strings.Repeat("m\x00", 300)
+		reply(w, completion)
+	}))
+	got := a.ended(a.call(recording(t, 2)))
+	require.Equal(t, "completed", got["status"], got["error"])
+	require.Equal(t, "Hello [2J", got["raw_transcript"])
+	require.Equal(t, "ab", got["title"])
+	require.Equal(t, "c", got["summary"])
+	require.Equal(t, []any{"d"}, got["key_topics"])
+	require.Equal(t, "de", got["language"], "the transcription's is unknown, that of the insights is a name")
+	require.Equal(t, map[string]any{"transcription": "whisper-1", "chat": strings.Repeat("m", 100)}, got["models"])
 }
 
 func TestAProviderThatIsDownForAMomentDelaysOnly(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
@@ -60,6 +61,8 @@ func TestEveryAcceptedFormatIsTranscribed(t *testing.T) {
 			a := a.in(t)
 			up := a.upload(a.Agent, c.audio, nil).Is(http.StatusAccepted)
 			require.Equal(t, c.contentType, up.Text("content_type"))
+			require.Regexp(t, `^call\.[a-z0-9]{3,4}$`, up.Text("audio_filename"))
+			require.Equal(t, c.contentType == "audio/ogg", up.Text("audio_filename") == "call.ogg", "the extension is that of the content")
 			got := a.ended(up.Text("id"))
 			require.Equal(t, "completed", got["status"], got["error"])
 			require.Equal(t, "ok", got["outcome"])
@@ -195,8 +198,8 @@ func TestPathsInFilenamesAreDropped(t *testing.T) {
 	a := start(t)
 	audio := recording(t, 2)
 	for sent, want := range map[string]any{
-		"../../etc/passwd": "passwd", `C:\calls\acme.mp3`: "acme.mp3", "..": nil,
-		strings.Repeat("ä", 300): strings.Repeat("ä", 255), "Gespräch 1.ogg": "Gespräch 1.ogg",
+		"../../etc/passwd": "passwd.ogg", `C:\calls\acme.mp3`: "acme.ogg", "..": nil,
+		strings.Repeat("ä", 300): strings.Repeat("ä", 251) + ".ogg", "Gespräch 1.ogg": "Gespräch 1.ogg", "a\u202egpj.exe": "agpj.ogg",
 	} {
 		var body bytes.Buffer
 		form := multipart.NewWriter(&body)
@@ -231,6 +234,80 @@ func TestFilesWithoutACallAreSweptWhenTheyAreOld(t *testing.T) {
 	left := strings.Join(a.files(), " ")
 	require.Contains(t, left, id)
 	require.Contains(t, left, "notes.txt", "what is not ours is not touched")
+}
+
+// The database is cut at each point of an upload. Only if the answer to the COMMIT is lost, a file may stay: its call may exist.
+func TestAnUploadWithoutADatabaseLeavesNoFile(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		text         string // at which the connection is cut
+		delivered    bool
+		files, calls int
+	}{
+		"at the insert":                     {"insert into calls", false, 0, 0},
+		"at the event":                      {"insert into outbox", false, 0, 0},
+		"before the COMMIT reached it":      {"commit", false, 1, 0},
+		"before the answer to the COMMIT":   {"commit", true, 1, 1},
+		"before an answer in the beginning": {"insert into calls", true, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a, proxy := behindProxy(t)
+			cut := proxy.CutAt("insert into calls", c.text, c.delivered)
+			answer := a.upload(a.Agent, recording(t, 0.3), nil).Fails(http.StatusServiceUnavailable, "database_unavailable")
+			require.NotEmpty(t, answer.Header.Get("Retry-After"))
+			<-cut
+			require.Len(t, a.files(), c.files)
+			proxy.Restore()
+			a.Await("the database is back", func() bool { return a.Get(a.Agent, "/calls").Status == http.StatusOK })
+			require.Len(t, a.Get(a.Agent, "/calls").IDs(), c.calls)
+		})
+	}
+}
+
+func behindProxy(t *testing.T) (*app, *pgtest.Proxy) {
+	t.Helper()
+	var proxy *pgtest.Proxy
+	a := start(t, func(c *calls.Config) {
+		proxy = pgtest.NewProxy(t, c.Database.URL.Reveal())
+		c.Database.URL = conf.Secret(proxy.URL())
+	})
+	return a, proxy
+}
+
+func TestTheDatabaseIsAskedBeforeARecordingIsRead(t *testing.T) {
+	t.Parallel()
+	a, proxy := behindProxy(t)
+	body, contentType := form(t, "a.ogg", recording(t, 0.3), map[string]string{"call_type": "demo", "call_tag": "connected"})
+	begin := func() net.Conn {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(a.URL, "http://"))
+		require.NoError(t, err)
+		t.Cleanup(func() { _ = conn.Close() })
+		_, err = fmt.Fprintf(conn, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n", a.Token(a.Agent), contentType, body.Len())
+		require.NoError(t, err)
+		return conn
+	}
+	unavailable := func(conn net.Conn) {
+		res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusServiceUnavailable, res.StatusCode)
+		require.NotEmpty(t, res.Header.Get("Retry-After"))
+		require.NoError(t, res.Body.Close())
+	}
+	whileUp := begin()
+	end := body.Len() - 40 // in the last field, so that the recording is complete
+	_, err := whileUp.Write(body.Bytes()[:end])
+	require.NoError(t, err)
+	a.Await("the recording is stored", func() bool { return len(a.files()) == 1 && !strings.HasSuffix(a.files()[0], ".tmp") })
+	proxy.Cut()
+	unavailable(begin()) // which sent nothing of its body
+	_, err = whileUp.Write(body.Bytes()[end:])
+	require.NoError(t, err)
+	unavailable(whileUp)
+	require.Empty(t, a.files())
+	proxy.Restore()
+	a.Await("the database is back", func() bool { return a.Get(a.Agent, "/calls").Status == http.StatusOK })
+	a.upload(a.Agent, recording(t, 0.3), nil).Is(http.StatusAccepted)
 }
 
 // zeros is an endless body that counts the bytes read from it.

@@ -1,6 +1,7 @@
 // Package table gives a store access to one table whose rows are a Go type: find a row, list a page, create, change under a
 // row lock, remove. Every write includes its events in the same transaction, so that no store can change a row without its
-// lock or publish an event without its change. It refuses to know any particular table.
+// lock or publish an event without its change. A database that is unavailable is the fault Unavailable (pg.Classify). The package
+// refuses to know any particular table.
 package table
 
 import (
@@ -170,7 +171,7 @@ func (t *Table[T]) args(row *T, update bool) []any {
 func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error) {
 	rows, err := t.db.Conn(ctx).Query(ctx, t.selected+w.String()+" "+rest, w.args...)
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.spec.Name, err)
+		return nil, fmt.Errorf("read %s: %w", t.spec.Name, pg.Classify(err))
 	}
 	// One row is bound to the columns and copied for each that is found.
 	var row T
@@ -186,7 +187,7 @@ func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error)
 		return row, err
 	})
 	if err != nil {
-		return nil, fmt.Errorf("read %s: %w", t.spec.Name, err)
+		return nil, fmt.Errorf("read %s: %w", t.spec.Name, pg.Classify(err))
 	}
 	return found, nil
 }
@@ -253,7 +254,7 @@ func (t *Table[T]) Create(ctx context.Context, row *T, conflict string, events .
 		}
 		return t.finish(ctx, nil, row, events)
 	})
-	return created, err
+	return created, pg.Classify(err)
 }
 
 // Change loads and locks a row, lets fn change it, and saves it with the events that fn returns, in one transaction. fn may run
@@ -303,7 +304,7 @@ func (t *Table[T]) ChangeEach(ctx context.Context, w Where, order string, limit 
 		}
 		return nil
 	})
-	return n, err
+	return n, pg.Classify(err)
 }
 
 func (t *Table[T]) alter(ctx context.Context, id string, fn func(*T) ([]event.Event, error), write func(context.Context, *T, *T, []event.Event) error) (row T, err error) {
@@ -320,7 +321,7 @@ func (t *Table[T]) alter(ctx context.Context, id string, fn func(*T) ([]event.Ev
 		}
 		return write(ctx, &before, &row, events)
 	})
-	return row, err
+	return row, pg.Classify(err)
 }
 
 func (t *Table[T]) write(ctx context.Context, row *T) error {

@@ -5,24 +5,28 @@ package audio
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
 const (
-	bitrate     = "24k"            // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
-	maxDuration = 8 * 60 * 60      // seconds of a recording; a small file can claim to be years of silence
-	maxTime     = 15 * time.Minute // of one run of ffmpeg, which decodes an hour in about 20 s
+	bitrate     = "24k"       // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
+	maxDuration = 8 * 60 * 60 // seconds of a recording; a small file can claim to be years of silence
+	// Bounds of a track, from telephones to studios. At 1 Hz, 20 kB are hours of sound.
+	minRate, maxRate = 4_000, 192_000 // Hz
+	maxChannels      = 16
 )
 
 // ChunkBytes is the largest file that a provider accepts: OpenAI's limit of 25 MB includes the rest of the request.
@@ -30,26 +34,33 @@ const ChunkBytes = 24 << 20
 
 // Preparer implements call.Preparer. It works in temporary directories of its own.
 type Preparer struct {
-	space      *space
-	chunkBytes int64
+	space           *space
+	chunkBytes      int64
+	ffmpeg, ffprobe string // paths
+	limits          limits
 }
 
 // Open returns a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
 // killed processes. Chunks have at most chunkBytes. If a program is missing, the error says what to install.
 func Open(dir string, chunkBytes int64) (*Preparer, error) {
-	for _, program := range []string{"ffmpeg", "ffprobe"} {
-		if _, err := exec.LookPath(program); err != nil {
+	p := &Preparer{chunkBytes: chunkBytes, limits: limits{cpu: maxCPU, memory: maxMemory}}
+	if runtime.GOOS != "linux" {
+		p.limits.memory = 0
+	}
+	for program, path := range map[string]*string{"ffmpeg": &p.ffmpeg, "ffprobe": &p.ffprobe} {
+		var err error
+		if *path, err = exec.LookPath(program); err != nil {
 			return nil, fmt.Errorf("%s is not installed: apt-get install ffmpeg", program)
 		}
 	}
 	if dir == "" {
 		dir = os.TempDir()
 	}
-	s, err := claim(filepath.Join(dir, "convoflow-calls"))
-	if err != nil {
+	var err error
+	if p.space, err = claim(filepath.Join(dir, "convoflow-calls")); err != nil {
 		return nil, fmt.Errorf("make a directory for temporary files: %w", err)
 	}
-	return &Preparer{space: s, chunkBytes: chunkBytes}, nil
+	return p, nil
 }
 
 // Close removes all temporary files.
@@ -70,10 +81,17 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	if err := store(filepath.Join(dir, "recording"), r); err != nil {
 		return prepared, fmt.Errorf("copy the recording: %w", err)
 	}
-	if err := normalize(ctx, dir, contentType); err != nil {
+	demuxer, ok := demuxers()[contentType]
+	if !ok {
+		return prepared, unreadable(fmt.Errorf("no demuxer for %s", contentType))
+	}
+	if err := p.checkTrack(ctx, dir, demuxer); err != nil {
 		return prepared, err
 	}
-	if prepared.Duration, err = measure(ctx, dir); err != nil {
+	if err := p.normalize(ctx, dir, demuxer); err != nil {
+		return prepared, err
+	}
+	if prepared.Duration, err = p.measure(ctx, dir); err != nil {
 		return prepared, err
 	}
 	if prepared.Duration > maxDuration {
@@ -92,26 +110,67 @@ func store(path string, r io.Reader) error {
 	return errors.Join(err, f.Close())
 }
 
-// normalize converts the first audio track of the recording to speech.ogg, without its tags and pictures.
-func normalize(ctx context.Context, dir, contentType string) error {
-	demuxer, ok := demuxers()[contentType]
-	if !ok {
-		return unreadable(fmt.Errorf("no demuxer for %s", contentType))
+// input returns the arguments that read a file of a container, and nothing else.
+func input(demuxer, file string) []string {
+	return []string{"-protocol_whitelist", "file,pipe", "-f", demuxer, "-i", file}
+}
+
+// run runs ffmpeg or ffprobe within the limits. A run that is killed is repeated once, because the system may have had no memory
+// for it. If it is killed again, the recording is the reason.
+func (p *Preparer) run(ctx context.Context, dir, program string, args ...string) (output, error) {
+	args = append([]string{"-max_alloc", strconv.Itoa(maxBlock)}, args...)
+	out, err := p.limits.execute(ctx, dir, program, args...)
+	if !errors.Is(err, errKilled) || ctx.Err() != nil {
+		return out, err
 	}
-	_, err := execute(ctx, dir, "ffmpeg", "-nostdin", "-v", "error", "-threads", "1",
-		"-protocol_whitelist", "file,pipe", "-f", demuxer, "-i", "recording",
-		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-t", strconv.Itoa(maxDuration+1),
-		"-threads", "1", "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", "speech.ogg")
+	again, err := p.limits.execute(ctx, dir, program, args...)
+	again.memory = max(again.memory, out.memory)
+	return again, err
+}
+
+// checkTrack refuses a first audio track with a sample rate or number of channels that no recording has.
+func (p *Preparer) checkTrack(ctx context.Context, dir, demuxer string) error {
+	args := append([]string{"-v", "error", "-select_streams", "a:0", "-show_entries", "stream=sample_rate,channels", "-of", "json"}, input(demuxer, "recording")...)
+	out, err := p.run(ctx, dir, p.ffprobe, args...)
 	if err != nil {
+		return undecodable(ctx, err)
+	}
+	var probed struct {
+		Streams []struct {
+			Rate     int `json:"sample_rate,string"`
+			Channels int `json:"channels"`
+		} `json:"streams"`
+	}
+	if err := json.Unmarshal([]byte(out.stdout), &probed); err != nil {
+		return unreadable(fmt.Errorf("read what ffprobe found: %w", err))
+	}
+	if len(probed.Streams) == 0 {
+		return unreadable(errors.New("there is no audio track"))
+	}
+	if t := probed.Streams[0]; t.Rate < minRate || t.Rate > maxRate || t.Channels < 1 || t.Channels > maxChannels {
+		return unreadable(fmt.Errorf("a track of %d Hz with %d channels", t.Rate, t.Channels))
+	}
+	return nil
+}
+
+// normalize converts the first audio track of the recording to speech.ogg, without its tags and pictures.
+func (p *Preparer) normalize(ctx context.Context, dir, demuxer string) error {
+	if _, err := p.run(ctx, dir, p.ffmpeg, decodeArgs(demuxer)...); err != nil {
 		return undecodable(ctx, err)
 	}
 	return nil
 }
 
+func decodeArgs(demuxer string) []string {
+	return slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-threads", "1"}, input(demuxer, "recording"), []string{
+		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-t", strconv.Itoa(maxDuration + 1),
+		"-threads", "1", "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", "speech.ogg",
+	})
+}
+
 // measure returns the decoded duration in seconds.
-func measure(ctx context.Context, dir string) (float64, error) {
-	out, err := execute(ctx, dir, "ffprobe", "-v", "error", "-protocol_whitelist", "file", "-f", "ogg",
-		"-show_entries", "format=duration", "-of", "csv=p=0", "speech.ogg")
+func (p *Preparer) measure(ctx context.Context, dir string) (float64, error) {
+	out, err := p.run(ctx, dir, p.ffprobe, append([]string{"-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"}, input("ogg", "speech.ogg")...)...)
 	if err != nil {
 		return 0, undecodable(ctx, err)
 	}
@@ -122,13 +181,13 @@ func measure(ctx context.Context, dir string) (float64, error) {
 	return seconds, nil
 }
 
-// undecodable distinguishes a damaged file from a worker that must stop and a machine that cannot run ffmpeg.
+// undecodable distinguishes a file that cannot be decoded from a worker that must stop and a machine that cannot run ffmpeg.
 func undecodable(ctx context.Context, err error) error {
 	var exit *exec.ExitError
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.As(err, &exit) && exit.Exited() {
+	if errors.As(err, &exit) && (exit.ExitCode() < exitFenced || exit.ExitCode() > exitFenced+2) { // and the shell's codes for a program that cannot be run
 		return unreadable(err)
 	}
 	return err

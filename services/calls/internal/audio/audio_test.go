@@ -125,7 +125,7 @@ func TestProgramsDieWithTheirWorker(t *testing.T) {
 	dir := t.TempDir()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := execute(ctx, dir, "sh", "-c", "sleep 300 & echo $! > new; mv new child; wait")
+		_, err := limits{cpu: maxCPU, memory: maxMemory}.execute(ctx, dir, "/bin/sh", "-c", "sleep 300 & echo $! > new; mv new child; wait")
 		ended <- err
 	}()
 	var raw []byte
@@ -159,7 +159,7 @@ func TestLargeRecordingsAreCutInPauses(t *testing.T) {
 		info, err := os.Stat(chunk.Path)
 		require.NoError(t, err)
 		require.LessOrEqual(t, info.Size(), int64(30_000), "chunk %d", i)
-		out, err := execute(t.Context(), filepath.Dir(chunk.Path), "ffprobe", "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
+		out, err := p.run(t.Context(), filepath.Dir(chunk.Path), p.ffprobe, "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
 		require.NoError(t, err)
 		var duration float64
 		_, err = fmt.Sscan(out.stdout, &duration)
@@ -191,7 +191,7 @@ func TestDirectoriesOfDeadProcessesAreRemoved(t *testing.T) {
 	require.NoError(t, err)
 	_, err = dead.directory()
 	require.NoError(t, err)
-	require.NoError(t, dead.lock.Close(), "which is what the kernel does with a killed process")
+	dead.unlock() // which is what the kernel does with a killed process
 
 	next, err := claim(root)
 	require.NoError(t, err)

@@ -6,21 +6,52 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"strconv"
 	"syscall"
 	"time"
 )
 
-// maxOutput is the maximum of a program's output that is read, in bytes.
-const maxOutput = 1 << 20
+// Limits of one run of ffmpeg. A file of 4 kB can claim samples for 2 GB of tables, or days of work.
+const (
+	maxTime    = 15 * time.Minute
+	maxCPU     = 10 * time.Minute // an hour of sound takes about 20 s
+	maxMemory  = 640 << 20        // bytes of address space, of which the libraries alone are 300 MB; it decodes 8 hours with 60 MB in use
+	maxBlock   = 128 << 20        // bytes of one allocation, which ffmpeg limits by itself
+	maxOutput  = 1 << 20          // bytes of a program's output that are read
+	exitFenced = 125              // exit code of the shell if it cannot set the limits
+)
 
-type output struct{ stdout, stderr string }
+// fence sets limits that the kernel enforces, and becomes the program with its arguments. The limits have to be set in the new
+// process before the program begins: Go cannot do that, and prlimit(2) from outside would be too late. Wherever ffmpeg comes from
+// a package there is a shell; prlimit(1) is not in every image. A limit that is lower already stays.
+const fence = `
+ulimit -c 0
+ulimit -t "$1" 2>/dev/null || [ "$(ulimit -t)" -le "$1" ] || exit 125
+[ "$2" = 0 ] || ulimit -v "$2" 2>/dev/null || [ "$(ulimit -v)" -le "$2" ] || exit 125
+shift 2
+exec "$@"`
 
-// execute runs a program in a directory, without the environment of this process. When ctx ends, or after maxTime, the program
-// and all its child processes are killed.
-func execute(ctx context.Context, dir, program string, args ...string) (output, error) {
+// limits are what one run of a program may use.
+type limits struct {
+	cpu    time.Duration
+	memory int64 // bytes of address space; 0 is no limit, for systems other than Linux, which have none
+}
+
+type output struct {
+	stdout, stderr string
+	memory         int64 // bytes of the largest resident set, also of a run that failed
+}
+
+// errKilled means that a program did not end by itself: it exceeded a limit, or the system had no memory for it.
+var errKilled = errors.New("the program was killed")
+
+// execute runs a program within the limits, in a directory and without the environment of this process. When ctx ends, or after
+// maxTime, the program and all its child processes are killed.
+func (l limits) execute(ctx context.Context, dir, program string, args ...string) (output, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, program, args...)
+	fenced := []string{"-c", fence, "fence", strconv.Itoa(int(l.cpu.Seconds())), strconv.FormatInt(l.memory>>10, 10), program}
+	cmd := exec.CommandContext(ctx, "/bin/sh", append(fenced, args...)...)
 	var stdout, stderr capped
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, []string{"TMPDIR=" + dir, "HOME=" + dir}, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -31,11 +62,21 @@ func execute(ctx context.Context, dir, program string, args ...string) (output, 
 		return nil
 	}
 	cmd.WaitDelay = 2 * time.Second
-	if err := cmd.Run(); err != nil {
-		text := stderr.String()
-		return output{}, fmt.Errorf("run %s: %w: %s", program, err, text[:min(len(text), 300)])
+	err := cmd.Run()
+	out := output{stdout: stdout.String(), stderr: stderr.String()}
+	if cmd.ProcessState != nil {
+		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
+			out.memory = usage.Maxrss << 10
+		}
 	}
-	return output{stdout.String(), stderr.String()}, nil
+	if err == nil {
+		return out, nil
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && !exit.Exited() {
+		err = fmt.Errorf("%w: %w", errKilled, err)
+	}
+	return out, fmt.Errorf("run %s: %w: %s", program, err, out.stderr[:min(len(out.stderr), 300)])
 }
 
 // capped is a buffer that discards what follows the first maxOutput bytes.

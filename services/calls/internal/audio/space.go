@@ -1,22 +1,23 @@
 package audio
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"syscall"
+	"strings"
+
+	"github.com/convoflow/convoflow/libs/lockdir"
 )
 
-// space is a directory of temporary files that belongs to this process, which holds a lock in it. The kernel releases the lock
-// however the process terminates.
+// space is a directory of temporary files that belongs to this process, which holds the lock of the directory. The kernel releases
+// the lock however the process terminates.
 type space struct {
-	dir  string
-	lock *os.File
+	dir    string
+	unlock func()
 }
 
-const lockName = "lock"
+// unclaimed begins the names of directories that are not locked yet, or being removed.
+const unclaimed = ".new-"
 
 // claim creates a space below root and removes those of dead processes.
 func claim(root string) (*space, error) {
@@ -26,18 +27,21 @@ func claim(root string) (*space, error) {
 	if err := removeDead(root); err != nil {
 		return nil, err
 	}
-	dir, err := os.MkdirTemp(root, "")
+	dir, err := os.MkdirTemp(root, unclaimed)
 	if err != nil {
 		return nil, err
 	}
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR|os.O_CREATE, 0o600)
+	unlock, err := lockdir.Lock(dir)
 	if err != nil {
 		return nil, err
 	}
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil, errors.Join(err, lock.Close())
+	// It gets its name only now that it is locked: otherwise another process could take it for dead before that.
+	named := filepath.Join(root, strings.TrimPrefix(filepath.Base(dir), unclaimed))
+	if err := os.Rename(dir, named); err != nil {
+		unlock()
+		return nil, err
 	}
-	return &space{dir: dir, lock: lock}, nil
+	return &space{dir: named, unlock: unlock}, nil
 }
 
 func removeDead(root string) error {
@@ -46,32 +50,33 @@ func removeDead(root string) error {
 		return err
 	}
 	for _, entry := range entries {
+		if strings.HasPrefix(entry.Name(), unclaimed) {
+			continue
+		}
 		dir := filepath.Join(root, entry.Name())
-		if err := removeIfDead(dir); err != nil {
+		if err := removeIfDead(root, dir); err != nil {
 			return fmt.Errorf("remove %s: %w", dir, err)
 		}
 	}
 	return nil
 }
 
-func removeIfDead(dir string) error {
-	lock, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
-		return nil // another process is creating it now, or it is another user's
-	}
+func removeIfDead(root, dir string) error {
+	unlock, err := lockdir.Lock(dir)
 	if err != nil {
+		return nil // its process is alive, another process removes it, or it is another user's
+	}
+	defer unlock()
+	removed := filepath.Join(root, unclaimed+filepath.Base(dir))
+	if err := os.Rename(dir, removed); err != nil {
 		return err
 	}
-	defer func() { _ = lock.Close() }()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
-		return nil // its process is alive
-	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(removed)
 }
 
 func (s *space) directory() (string, error) { return os.MkdirTemp(s.dir, "call-") }
 
 func (s *space) release() {
 	_ = os.RemoveAll(s.dir)
-	_ = s.lock.Close()
+	s.unlock()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 
 	"github.com/convoflow/convoflow/services/calls/internal/call"
@@ -24,7 +25,7 @@ func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]c
 	if info.Size() <= p.chunkBytes {
 		return []call.Chunk{{Path: whole}}, nil
 	}
-	out, err := execute(ctx, dir, "ffmpeg", "-nostdin", "-hide_banner", "-nostats", "-protocol_whitelist", "file", "-f", "ogg", "-i", "speech.ogg", "-af", silence, "-f", "null", "-")
+	out, err := p.run(ctx, dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-hide_banner", "-nostats", "-threads", "1"}, input("ogg", "speech.ogg"), []string{"-af", silence, "-f", "null", "-"})...)
 	if err != nil {
 		return nil, fmt.Errorf("look for pauses: %w", err)
 	}
@@ -34,8 +35,8 @@ func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]c
 	chunks := make([]call.Chunk, len(cuts)-1)
 	for i := range chunks {
 		name := fmt.Sprintf("chunk-%03d.ogg", i)
-		_, err := execute(ctx, dir, "ffmpeg", "-nostdin", "-v", "error", "-protocol_whitelist", "file", "-f", "ogg",
-			"-ss", seconds(cuts[i]), "-i", "speech.ogg", "-t", seconds(cuts[i+1]-cuts[i]), "-c", "copy", "-f", "ogg", name)
+		_, err := p.run(ctx, dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", seconds(cuts[i])}, input("ogg", "speech.ogg"),
+			[]string{"-t", seconds(cuts[i+1] - cuts[i]), "-c", "copy", "-f", "ogg", name})...)
 		if err != nil {
 			return nil, fmt.Errorf("cut chunk %d: %w", i, err)
 		}

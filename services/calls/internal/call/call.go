@@ -80,7 +80,7 @@ type Details struct {
 // Recording is a stored file.
 type Recording struct {
 	Key         string  // in the bucket
-	Filename    *string // as uploaded, without its path
+	Filename    *string // as uploaded, without its path and with the extension of its content
 	ContentType string  // detected from the bytes
 	SizeBytes   int64
 	SHA256      string // hex

@@ -9,7 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 )
 
-// Store stores calls. A call that does not exist is the fault NotFound.
+// Store stores calls. A call that does not exist is the fault NotFound. A database that does not respond is Unavailable.
 type Store interface {
 	// Create stores a new call with its events and its job.
 	Create(ctx context.Context, c Call, events ...event.Event) error
@@ -23,6 +23,12 @@ type Store interface {
 	// Remove deletes the call with its transcript and the events that fn returns, and stores an Erasure of its recording with a
 	// job. fn runs under the lock and may run more than once.
 	Remove(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) error
+}
+
+// Database is what all stores of this package write to.
+type Database interface {
+	// Ping fails if the database does not respond.
+	Ping(ctx context.Context) error
 }
 
 // Filter selects a page of calls. Empty and nil fields do not filter.
@@ -109,13 +115,13 @@ type Chunk struct {
 	Start float64 // seconds from the start of the recording
 }
 
-// Transcriber converts speech to text. Its faults have the codes of a failed call, and a kind that says whether they are
-// transient. It must not be called inside a transaction.
+// Transcriber converts speech to text. What it returns can be stored: it is clean and of bounded length. Its faults have the codes
+// of a failed call, and a kind that says whether they are transient. It must not be called inside a transaction.
 type Transcriber interface {
 	Transcribe(ctx context.Context, path string, language *string) (t Transcript, model string, err error)
 }
 
-// Analyst finds insights in a transcript. Its faults are like those of a Transcriber. It must not be called inside a transaction.
+// Analyst finds insights in a transcript. Its results and faults are like those of a Transcriber. It must not be called inside a transaction.
 type Analyst interface {
 	Analyse(ctx context.Context, q Question) (in Insights, model string, err error)
 }

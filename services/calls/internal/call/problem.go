@@ -16,6 +16,7 @@ const (
 	CodeRejected    = "provider_rejected"    // it refused the key, the model or the request
 	CodeInvalid     = "insights_invalid"     // its response does not match the schema
 	CodeTimeout     = "timeout"              // it did not respond in time
+	CodeInternal    = "internal_error"       // ours: an unforeseen error, or a result that the database refuses
 )
 
 // permanent are the codes for which a manual retry is useless: the same recording and settings fail again.

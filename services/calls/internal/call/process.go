@@ -12,7 +12,6 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/lease"
-	"github.com/convoflow/convoflow/libs/text"
 )
 
 // minDuration is the shortest duration that is transcribed, in seconds. Providers refuse less than a tenth of it.
@@ -27,8 +26,11 @@ const (
 )
 
 const (
-	saveTimeout = 3 * time.Second        // of a save, also while the process stops
-	saveWait    = 500 * time.Millisecond // between tries while the database is unavailable
+	// SaveWait is the usual value of Processor.SaveWait.
+	SaveWait    = 500 * time.Millisecond
+	saveTimeout = 3 * time.Second // of a save, also while the process stops
+	saveTries   = 12              // with the waits between them about 40 s, longer than a restart of the database takes
+	maxSaveWait = 10              // times SaveWait
 )
 
 // Processor turns recordings into transcripts and insights. Each Transcribe processes one call; any number of them may run
@@ -45,6 +47,7 @@ type Processor struct {
 	Holder      string          // of the leases: the name of this process
 	Waits       []time.Duration // after the first failure, the second, …; the failure after the last is final
 	RenewEvery  time.Duration
+	SaveWait    time.Duration // before the second try of a save; it doubles with each further one
 }
 
 // Transcribe runs the job of a call with that epoch. It returns nil for a superseded job: another worker processes the call, or
@@ -120,22 +123,42 @@ func (p *Processor) process(ctx context.Context, c Call) error {
 	return nil
 }
 
-// saveResult saves a paid-for result, even if the worker must stop. While the database is unavailable it retries until the
-// lease expires.
+// saveResult saves a paid-for result, even if the worker must stop. It tries again only while the database is unavailable, and
+// not for ever. A result that the database refuses for another reason would be refused each time: the call must fail.
 func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
-	for {
+	for try, wait := 1, p.SaveWait; ; try, wait = try+1, min(2*wait, maxSaveWait*p.SaveWait) {
 		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
 		err := p.change(saving, c, fn)
 		cancel()
-		if err == nil || superseded(err) || ctx.Err() != nil {
+		switch {
+		case err == nil, superseded(err):
+			if try > 1 {
+				p.Log.InfoContext(ctx, "a result was saved after further tries", "call_id", c.ID, "tries", try)
+			}
 			return err
+		case !transient(err):
+			return unstorable(err)
+		case try == saveTries, ctx.Err() != nil:
+			return err
+		case try == 1:
+			p.Log.WarnContext(ctx, "a result cannot be saved now, trying again", "call_id", c.ID, "error", err)
 		}
 		select {
 		case <-ctx.Done():
 			return err
-		case <-time.After(saveWait):
+		case <-time.After(wait):
 		}
 	}
+}
+
+// transient reports whether a save failed because the database is unavailable or slow.
+func transient(err error) bool {
+	return fault.Is(err, fault.Unavailable) || fault.Is(err, fault.Timeout) || errors.Is(err, context.DeadlineExceeded)
+}
+
+// unstorable is the fault of a result that the database refuses. Its kind says that it is permanent.
+func unstorable(cause error) error {
+	return fault.Wrap(cause, fault.Conflict, CodeInternal, "The result of this call cannot be stored")
 }
 
 // transcribe transcribes the recording. short reports that it is shorter than minDuration.
@@ -177,11 +200,11 @@ func (p *Processor) transcribeChunks(ctx context.Context, chunks []Chunk, langua
 		if whole.Language == nil {
 			whole.Language = t.Language
 		}
-		if words := text.Clean(t.Text); words != "" {
-			texts = append(texts, words)
+		if t.Text != "" {
+			texts = append(texts, t.Text)
 		}
 		for _, s := range t.Segments {
-			s.Start, s.End, s.Text = s.Start+chunk.Start, s.End+chunk.Start, text.Clean(s.Text)
+			s.Start, s.End = s.Start+chunk.Start, s.End+chunk.Start
 			whole.Segments = append(whole.Segments, s)
 		}
 	}
@@ -189,13 +212,14 @@ func (p *Processor) transcribeChunks(ctx context.Context, chunks []Chunk, langua
 	return whole, model, nil
 }
 
-// fail records a failure. Its cause is only logged.
+// fail records a failure. Its cause is only logged. If the database refuses the text of the failure, the call fails without it.
 func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
-	defer cancel()
-	saved, err := p.Calls.Change(ctx, c.ID, func(saved *Call) ([]event.Event, error) {
-		return saved.Fail(c.Lease.Epoch, cause, p.Waits, p.Clock.Now())
-	})
+	ctx = context.WithoutCancel(ctx)
+	saved, err := p.recordFailure(ctx, c, cause)
+	if err != nil && !superseded(err) && !transient(err) {
+		cause = unstorable(errors.Join(err, cause))
+		saved, err = p.recordFailure(ctx, c, cause)
+	}
 	if superseded(err) {
 		return nil
 	}
@@ -205,6 +229,14 @@ func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
 	p.Log.WarnContext(ctx, "a transcription failed", "call_id", c.ID, "code", fault.Of(cause).Code,
 		"failures", saved.Lease.Failures, "again", saved.Lease.Job != nil, "error", cause)
 	return nil
+}
+
+func (p *Processor) recordFailure(ctx context.Context, c Call, cause error) (Call, error) {
+	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
+	defer cancel()
+	return p.Calls.Change(ctx, c.ID, func(saved *Call) ([]event.Event, error) {
+		return saved.Fail(c.Lease.Epoch, cause, p.Waits, p.Clock.Now())
+	})
 }
 
 // handBack lets another worker, or this one after its restart, continue at once.

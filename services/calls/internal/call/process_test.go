@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func open(t *testing.T) *fixture {
 	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}}
 	f.processor = &call.Processor{
 		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: f.provider, Analyst: f.provider,
-		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond,
+		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond, SaveWait: time.Microsecond,
 	}
 	return f
 }
@@ -93,6 +94,7 @@ func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio,
 type provider struct {
 	transcribed, analysed   atomic.Int64
 	onTranscribe, onAnalyse func(context.Context) error
+	dirty                   string // appended to every text
 }
 
 func (p *provider) Transcribe(ctx context.Context, path string, _ *string) (call.Transcript, string, error) {
@@ -102,7 +104,7 @@ func (p *provider) Transcribe(ctx context.Context, path string, _ *string) (call
 			return call.Transcript{}, "", err
 		}
 	}
-	return call.Transcript{Text: " part " + path + "\x00", Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, "m", nil
+	return call.Transcript{Text: "part " + path + p.dirty, Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, "m", nil
 }
 
 func (p *provider) Analyse(ctx context.Context, _ call.Question) (call.Insights, string, error) {
@@ -112,7 +114,7 @@ func (p *provider) Analyse(ctx context.Context, _ call.Question) (call.Insights,
 			return call.Insights{}, "", err
 		}
 	}
-	return call.Insights{Summary: new("good")}, "c", nil
+	return call.Insights{Summary: new("good" + p.dirty)}, "c", nil
 }
 
 // create stores a new call and returns its id.
@@ -314,6 +316,92 @@ func TestAJobThatADeadProcessNeverBeganIsQueuedAgain(t *testing.T) {
 	require.Equal(t, working.Lease.Epoch, f.find(t, begun).Lease.Epoch, "its worker is alive")
 }
 
+// waiting inserts calls with their jobs, all older than that call, from which they are copied.
+func (f *fixture) waiting(t *testing.T, of string, n int) {
+	t.Helper()
+	var columns string
+	require.NoError(t, f.db.Conn(t.Context()).QueryRow(t.Context(), `
+		select string_agg(column_name, ',') from information_schema.columns where table_schema = current_schema() and table_name = 'calls' and column_name <> 'id'`).Scan(&columns))
+	f.exec(t, `insert into calls (id,`+columns+`) select gen_random_uuid(),`+columns+` from calls, generate_series(1, $2) where id = $1`, of, n)
+	f.exec(t, `insert into river_job (state, queue, kind, args, max_attempts, priority, scheduled_at)
+		select 'available', 'calls_transcribe', 'calls.transcribe', jsonb_build_object('id', id, 'epoch', lease_epoch), 1000, 2, now() - interval '1 day' from calls where id <> $1`, of)
+	f.exec(t, `analyze calls, river_job`)
+}
+
+// Two thousand waiting calls once hid two dead ones for minutes, because one query listed both.
+func TestTheTakeoverDoesNotDependOnWaitingCalls(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.waiting(t, f.create(t), 4000)
+	begun, fetched := f.create(t), f.create(t)
+	_, err := f.calls.Change(t.Context(), begun, func(c *call.Call) ([]event.Event, error) { return c.Begin(1, "dead", time.Minute, noon()) })
+	require.NoError(t, err)
+	f.expire(t, begun)
+	f.exec(t, `update river_job set state = 'running', attempted_at = now() - interval '1 minute' where args->>'id' = any($1)`, []string{begun, fetched})
+
+	expired, err := f.processor.Leases.ListExpired(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{begun}, expired, "the first of a list of one")
+	abandoned, err := f.processor.Leases.ListAbandoned(t.Context(), 1)
+	require.NoError(t, err)
+	require.Equal(t, []call.Job{{CallID: fetched, Epoch: 1}}, abandoned)
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	require.NoError(t, f.processor.Reclaim(t.Context()))
+	front := pgtest.Column[string](t, f.db, `select args->>'id' from river_job where state = 'available' order by priority, scheduled_at, id limit 3`)
+	require.ElementsMatch(t, []string{begun, fetched}, front[:2], "they are next")
+	require.Equal(t, []int{4005}, pgtest.Column[int](t, f.db, `select count(*)::int from river_job`), "4,001 that wait, the two of the dead process, and one more for each of these")
+}
+
+// At whatever moment a process is killed, its call is queued again by the next Reclaim, or needs no job. River itself would look
+// for lost jobs only after the longest timeout of all kinds.
+func TestNoMomentOfAKillWaitsForRiver(t *testing.T) {
+	t.Parallel()
+	boundary := errors.New("killed")
+	for name, c := range map[string]struct {
+		saves  int64 // that succeed before the kill
+		status call.Status
+		queued int
+	}{
+		"after the job was fetched": {0, call.Pending, 1},
+		"after Begin":               {1, call.Transcribing, 1},
+		"after the decoding":        {2, call.Transcribing, 1},
+		"after the transcript":      {3, call.Transcribing, 1},
+		"after the result":          {4, call.Completed, 0},
+	} {
+		f := open(t)
+		id := f.create(t)
+		f.exec(t, `update river_job set state = 'running', attempt = 1, attempted_at = now() - interval '1 minute'`)
+		f.processor.Calls = &dying{Store: f.calls, left: c.saves, err: boundary}
+		f.processor.RenewEvery = time.Hour
+		_ = f.transcribe(t, t.Context(), id)
+		f.processor.Calls = f.calls
+		require.Equal(t, c.status, f.find(t, id).Status, name)
+		f.expire(t, id)
+		require.NoError(t, f.processor.Reclaim(t.Context()))
+		require.NoError(t, f.processor.Reclaim(t.Context()))
+		jobs := pgtest.Column[int](t, f.db, `select priority::int from river_job where state = 'available' and (args->>'epoch')::bigint = $1`, f.find(t, id).Lease.Epoch)
+		require.ElementsMatch(t, slices.Repeat([]int{first}, c.queued), jobs, name)
+		if c.queued > 0 {
+			require.NoError(t, f.transcribe(t, t.Context(), id))
+		}
+		require.Equal(t, call.Completed, f.find(t, id).Status, name)
+	}
+}
+
+// dying is the store of a process that is killed: after some saves, nothing is saved any more.
+type dying struct {
+	call.Store
+	left int64
+	err  error
+}
+
+func (d *dying) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
+	if d.left--; d.left < 0 {
+		return call.Call{}, d.err
+	}
+	return d.Store.Change(ctx, id, fn)
+}
+
 func TestAWorkerThatHasToStopHandsBack(t *testing.T) {
 	t.Parallel()
 	f := open(t)
@@ -385,6 +473,80 @@ func TestAMissingRecordingEndsTheCall(t *testing.T) {
 	id := f.create(t)
 	require.NoError(t, f.transcribe(t, t.Context(), id))
 	require.Equal(t, &call.Problem{Code: call.CodeMissing, Message: "The recording is not in the storage any more"}, f.find(t, id).Problem)
+}
+
+// flaky is a store whose saves fail with err, as often as it is told, after a call was begun.
+type flaky struct {
+	call.Store
+	err   error
+	times int
+	saves atomic.Int64
+}
+
+func (f *flaky) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
+	if n := f.saves.Add(1) - 3; n > 0 && n <= int64(f.times) { // after Begin, SetDuration and SetTranscript
+		return call.Call{}, f.err
+	}
+	return f.Store.Change(ctx, id, fn)
+}
+
+func TestASaveIsRetriedWhileTheDatabaseIsUnavailableAndNotForEver(t *testing.T) {
+	t.Parallel()
+	unavailable := fault.New(fault.Unavailable, "database_unavailable", "away")
+	for _, c := range []struct {
+		err      error
+		failures int
+		want     call.Status
+		saves    int64
+		retried  bool
+	}{
+		{unavailable, 5, call.Completed, 3 + 5 + 1, false},
+		{context.DeadlineExceeded, 5, call.Completed, 3 + 5 + 1, false},
+		{unavailable, 12, call.Transcribing, 3 + 12 + 1, true}, // the last records the failure
+	} {
+		f := open(t)
+		broken := &flaky{Store: f.calls, err: c.err, times: c.failures}
+		f.processor.Calls = broken
+		f.processor.RenewEvery = time.Hour
+		id := f.create(t)
+		require.NoError(t, f.transcribe(t, t.Context(), id))
+		got := f.find(t, id)
+		require.Equal(t, c.want, got.Status)
+		require.Equal(t, c.saves, broken.saves.Load())
+		require.Equal(t, c.retried, got.Lease.Failures == 1)
+		require.Equal(t, int64(1), f.provider.analysed.Load())
+	}
+}
+
+// A NUL in an answer once kept a call transcribing for ever: its worker renewed the lease and tried to save it every half second.
+func TestAResultThatTheDatabaseRefusesFailsTheCall(t *testing.T) {
+	t.Parallel()
+	for name, spoil := range map[string]func(*fixture){
+		"transcript": func(f *fixture) { f.provider.dirty = "\x00" },
+		"insights": func(f *fixture) {
+			f.provider.onAnalyse = func(context.Context) error { f.provider.dirty = "\x00"; return nil }
+		},
+	} {
+		f := open(t)
+		spoil(f)
+		id := f.create(t)
+		require.NoError(t, f.transcribe(t, t.Context(), id))
+		got := f.find(t, id)
+		require.Equal(t, call.Failed, got.Status, name)
+		require.Equal(t, &call.Problem{Code: call.CodeInternal, Message: "The result of this call cannot be stored", Retryable: true}, got.Problem, name)
+		require.Equal(t, 1, got.Lease.Failures, "%s: at once", name)
+		require.Equal(t, int64(2), f.provider.transcribed.Load(), "%s: the two chunks, once", name)
+		require.Equal(t, []string{"transcription.failed"}, pgtest.Column[string](t, f.db, `select type from outbox where key = $1 order by id desc limit 1`, id))
+	}
+}
+
+func TestAFailureThatTheDatabaseRefusesFailsTheCall(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.provider.onTranscribe = func(context.Context) error { return fault.New(fault.Conflict, call.CodeRejected, "because\x00") }
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Equal(t, call.CodeInternal, f.find(t, id).Problem.Code)
 }
 
 // A renewal that waited for the transcript would take as long as reading it.

@@ -30,6 +30,7 @@ func NotFound() error { return fault.New(fault.NotFound, codeNotFound, "Call not
 type Service struct {
 	Calls      Store
 	Revisions  Revisions
+	Database   Database
 	Recordings Recordings
 	Clients    copies.Of[Client]
 	Clock      clock.Clock

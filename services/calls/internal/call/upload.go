@@ -6,10 +6,9 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
@@ -34,6 +33,19 @@ type UploadRequest struct {
 // prefixOf returns the prefix of the keys of a month's recordings.
 func prefixOf(t time.Time) string { return t.Format("2006/01/") }
 
+// readyTimeout limits the question to the database before an upload.
+const readyTimeout = 3 * time.Second
+
+// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received in vain.
+func (s *Service) ReadyToUpload(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if err := s.Database.Ping(ctx); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "The database is not available right now, try again").After(time.Second)
+	}
+	return nil
+}
+
 // StoreRecording streams the recording of an upload into the bucket. The fingerprint identifies its content.
 func (s *Service) StoreRecording(ctx context.Context, req *UploadRequest, filename string, content io.Reader) (fingerprint string, err error) {
 	// The call gets the same id, so that Sweep finds the call of a file.
@@ -41,7 +53,7 @@ func (s *Service) StoreRecording(ctx context.Context, req *UploadRequest, filena
 	if req.Recording, err = s.Recordings.Store(ctx, key, content); err != nil {
 		return "", err
 	}
-	req.Recording.Key, req.Recording.Filename = key, baseName(filename)
+	req.Recording.Key, req.Recording.Filename = key, fileName(filename, req.Recording.ContentType)
 	return req.Recording.SHA256, nil
 }
 
@@ -92,17 +104,46 @@ func (r UploadRequest) details(now time.Time) Details {
 	return d
 }
 
-// baseName returns the uploader's name of a file without its path and invalid characters. It is nil if nothing is left.
-func baseName(name string) *string {
-	name = name[strings.LastIndexAny(name, `/\`)+1:]
-	name = strings.Map(func(r rune) rune {
-		if unicode.IsControl(r) || r == utf8.RuneError {
-			return -1
-		}
-		return r
-	}, name)
-	if name = strings.Trim(name, " ."); name == "" {
+// extensions are the usual extensions of each accepted content type. The first one is given to a file that has none of them.
+var extensions = map[string][]string{
+	"audio/mpeg": {"mp3", "mpga", "mp2", "mpeg"}, "audio/mp4": {"m4a", "mp4", "m4b", "m4v"}, "audio/3gpp": {"3gp", "3gpp", "3g2"}, "audio/webm": {"webm", "weba"},
+	"audio/ogg": {"ogg", "oga", "opus", "spx"}, "audio/wav": {"wav", "wave"}, "audio/flac": {"flac"}, "audio/aac": {"aac"}, "audio/amr": {"amr"},
+	"video/mpeg": {"mpeg", "mpg", "mpga"},
+}
+
+// fileName returns the uploader's name of a file, without its path and characters that are invisible or change the direction of the
+// text, and with an extension of its content: what is downloaded as invoice.exe may not be started. It is nil if no name is left.
+func fileName(name, contentType string) *string {
+	name = strings.Trim(text.Name(name[strings.LastIndexAny(name, `/\`)+1:]), " .")
+	if name == "" {
 		return nil
 	}
-	return new(text.First(name, maxFilename))
+	usual := extensions[contentType]
+	if len(usual) == 0 {
+		return new(text.First(name, maxFilename))
+	}
+	extension := strings.TrimPrefix(path.Ext(name), ".")
+	stem := strings.TrimSuffix(name, "."+extension)
+	switch {
+	case slices.Contains(usual, strings.ToLower(extension)): // as it is
+	case isExtension(extension) && strings.Trim(stem, " .") != "":
+		extension = usual[0]
+	default:
+		stem, extension = name, usual[0]
+	}
+	return new(text.First(stem, maxFilename-1-len(extension)) + "." + extension)
+}
+
+// isExtension distinguishes an extension from the end of a name such as "call of 12.05. with Maria".
+func isExtension(s string) bool {
+	letters := 0
+	for _, r := range s {
+		switch {
+		case r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z':
+			letters++
+		case r < '0' || r > '9':
+			return false
+		}
+	}
+	return letters > 0 && len(s) <= 5
 }

@@ -111,11 +111,7 @@ func (a *Analyst) Analyse(ctx context.Context, q call.Question) (call.Insights, 
 		}
 		insights, err := a.read(content)
 		if err == nil {
-			model := completion.Model
-			if model == "" {
-				model = a.model
-			}
-			return insights, text.First(model, maxTitle), nil
+			return insights, cleanModel(completion.Model, a.model), nil
 		}
 		wrong = err
 		// It is in the instructions, because the message with the transcript must be the last.
@@ -194,7 +190,7 @@ func deepest(e *jsonschema.ValidationError) *jsonschema.ValidationError {
 
 func (a answer) checkLimits() error {
 	long := func(s string, most int) bool { return len([]rune(s)) > most }
-	if strings.TrimSpace(a.Summary) == "" {
+	if text.Clean(a.Summary) == "" {
 		return errors.New("the summary was empty")
 	}
 	if long(a.Title, maxTitle) || long(a.Summary, maxSummary) || a.NextStep != nil && long(*a.NextStep, maxItem) {
@@ -215,9 +211,10 @@ func (a answer) checkLimits() error {
 
 func (a answer) insights() call.Insights {
 	in := call.Insights{
-		Title: clean(&a.Title), Summary: clean(&a.Summary), ActionItems: cleanAll(a.ActionItems), Sentiment: &a.Sentiment, KeyTopics: cleanAll(a.KeyTopics),
-		NextStep: clean(a.NextStep), IntentCategory: a.IntentCategory, IntentConfidence: a.IntentConfidence, InterestLevel: a.InterestLevel,
-		Objections: cleanAll(a.Objections),
+		Title: cleanText(&a.Title), Summary: cleanText(&a.Summary), ActionItems: cleanTexts(a.ActionItems), Sentiment: &a.Sentiment,
+		KeyTopics: cleanTexts(a.KeyTopics),
+		NextStep:  cleanText(a.NextStep), IntentCategory: a.IntentCategory, IntentConfidence: a.IntentConfidence, InterestLevel: a.InterestLevel,
+		Objections: cleanTexts(a.Objections),
 	}
 	if a.CallbackTime != nil {
 		// A model that does not know the time writes things like "next week".
@@ -225,26 +222,8 @@ func (a answer) insights() call.Insights {
 			in.CallbackTime = new(at.UTC())
 		}
 	}
-	if a.Language != nil && len(*a.Language) == 2 {
-		in.Language = new(strings.ToLower(*a.Language))
+	if a.Language != nil {
+		in.Language = cleanLanguage(*a.Language)
 	}
 	return in
-}
-
-// clean returns a text that can be stored; nil if nothing is left.
-func clean(s *string) *string {
-	if s == nil {
-		return nil
-	}
-	return text.Trimmed(new(text.Clean(*s)))
-}
-
-func cleanAll(list []string) []string {
-	out := []string{}
-	for _, item := range list {
-		if t := clean(&item); t != nil {
-			out = append(out, *t)
-		}
-	}
-	return out
 }

@@ -109,7 +109,7 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 		return fault.Wrap(err, fault.Timeout, call.CodeTimeout, "The AI provider did not answer in time").After(wait(retryAfter, clk))
 	case status == http.StatusServiceUnavailable && code == call.CodeUnavailable:
 		// Only our own offline server responds with this; its message says what must be installed. A retry does not help.
-		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, text.First(message, 300))
+		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, cleanMessage(message))
 	case code == "insufficient_quota":
 		return fault.Wrap(err, fault.Conflict, call.CodeQuota, "The account at the AI provider is used up: check its plan and billing")
 	case status == http.StatusTooManyRequests:
@@ -149,7 +149,7 @@ func redacted(err error) error {
 	var typ *json.UnmarshalTypeError
 	switch {
 	case status != 0:
-		return fmt.Errorf("status %d, code %q", status, text.First(code, 60))
+		return fmt.Errorf("status %d, code %q", status, text.First(text.Name(code), 60))
 	case errors.As(err, &syntax), errors.As(err, &typ):
 		return errors.New("the answer is not the JSON of the API")
 	default:

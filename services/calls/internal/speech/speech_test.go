@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -310,12 +312,67 @@ func TestEachRequestIsASpanWithoutContents(t *testing.T) {
 	}
 }
 
-func TestTextsOfAModelCanBeStored(t *testing.T) {
+func TestWhatAProviderReturnsIsClean(t *testing.T) {
 	t.Parallel()
-	p := serve(t, chat(strings.Replace(good, "Price talk", ` Price\u0000 talk `, 1)))
-	in, _, err := analyst(t, p).Analyse(t.Context(), call.Question{Transcript: "x"})
-	require.NoError(t, err)
-	require.Equal(t, "Price talk", *in.Title)
+	// whisper names languages; others return codes, tags or nonsense.
+	for named, want := range map[string]*string{"english": new("en"), "Maori": new("mi"), "de": new("de"), "pt-BR": new("pt"), "klingon": nil, "xx": nil, "": nil, "en\\u0000": nil} {
+		p := serve(t, ok(`{"language":"`+named+`","text":" Hello\u0000 \ud800Maria\u001b[2J.\r\nBye","segments":[
+			{"start":-1,"end":1e300,"text":"\u0000\u0007 Hello"},{"start":5,"end":4,"text":"`+strings.Repeat("x", maxSegment+1)+`"}]}`))
+		got, model, err := transcriber(p, "whisper-1").Transcribe(t.Context(), audio(t), nil)
+		require.NoError(t, err)
+		require.Equal(t, "whisper-1", model)
+		require.Equal(t, call.Transcript{Text: "Hello �Maria[2J.\nBye", Language: want, Segments: []call.Segment{
+			{Start: 0, End: maxSeconds, Text: "Hello"}, {Start: 5, End: 5, Text: strings.Repeat("x", maxSegment)},
+		}}, got, named)
+
+		p = serve(t, chat(strings.NewReplacer("Price talk", ` Price\u0000 talk\u0085 `, `"price"`, `"\u0000","\u202aprice\u0001"`, `"next_step":null`, `"next_step":" \u0000"`, "EN", named).Replace(good)))
+		in, _, err := analyst(t, p).Analyse(t.Context(), call.Question{Transcript: "x"})
+		require.NoError(t, err)
+		require.Equal(t, "Price talk", *in.Title)
+		require.Equal(t, []string{"\u202aprice"}, in.KeyTopics)
+		require.Nil(t, in.NextStep)
+		require.Equal(t, want, in.Language, named)
+	}
+}
+
+func TestAModelsNameIsShortAndPrintable(t *testing.T) {
+	t.Parallel()
+	for returned, want := range map[string]string{
+		"": "gpt-4o-mini", `\u0000\n`: "gpt-4o-mini", ` m\u0000\n1\u202e `: "m1", strings.Repeat("é", 300): strings.Repeat("é", maxModel),
+	} {
+		content, err := json.Marshal(good)
+		require.NoError(t, err)
+		p := serve(t, ok(`{"model":"`+returned+`","choices":[{"message":{"content":`+string(content)+`}}]}`))
+		_, model, err := analyst(t, p).Analyse(t.Context(), call.Question{Transcript: "x"})
+		require.NoError(t, err)
+		require.Equal(t, want, model)
+	}
+}
+
+func TestCleanTranscriptsAreBounded(t *testing.T) {
+	t.Parallel()
+	t1 := call.Transcript{Text: strings.Repeat("x", maxSpeech+1), Segments: make([]call.Segment, maxSegments+1)}
+	t1.Segments[0] = call.Segment{Start: math.NaN(), End: math.Inf(1), Speaker: new(" Mr.\x00\nX" + strings.Repeat("y", 300)), Text: "\xff"}
+	got := cleanTranscript(t1)
+	require.Len(t, got.Text, maxSpeech)
+	require.Len(t, got.Segments, maxSegments)
+	require.Equal(t, call.Segment{Start: 0, End: maxSeconds, Speaker: new("Mr.X" + strings.Repeat("y", maxSpeaker-4)), Text: "�"}, got.Segments[0])
+}
+
+// FuzzClean requires that PostgreSQL can store whatever a provider returns: valid UTF-8 without NUL.
+func FuzzClean(f *testing.F) {
+	for _, seed := range []string{"", "a\x00b", "\xff\xfe", "\u202e", "english", strings.Repeat("é", 1000)} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		got := cleanTranscript(call.Transcript{Text: s, Language: &s, Segments: []call.Segment{{Text: s, Speaker: &s}}})
+		for _, stored := range []string{got.Text, got.Segments[0].Text, cleanModel(s, "m"), cleanMessage(s)} {
+			require.True(t, utf8.ValidString(stored))
+			require.NotContains(t, stored, "\x00")
+		}
+		require.True(t, got.Language == nil || len(*got.Language) == 2)
+		require.NotEmpty(t, cleanModel(s, "m"))
+	})
 }
 
 func FuzzRead(f *testing.F) {

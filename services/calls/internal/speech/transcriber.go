@@ -59,9 +59,9 @@ func (t *Transcriber) Transcribe(ctx context.Context, path string, language *str
 	if err != nil {
 		return call.Transcript{}, "", fmt.Errorf("request a transcription: %w", classify(ctx, err, *retryAfter, t.clock))
 	}
-	transcript := call.Transcript{Text: answer.Text, Language: languageCode(answer.Language)}
+	transcript := call.Transcript{Text: answer.Text, Language: &answer.Language}
 	for _, s := range answer.Segments {
 		transcript.Segments = append(transcript.Segments, call.Segment{Start: s.Start, End: s.End, Text: s.Text})
 	}
-	return transcript, t.model, nil
+	return cleanTranscript(transcript), cleanModel("", t.model), nil
 }

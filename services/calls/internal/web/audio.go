@@ -1,9 +1,12 @@
 package web
 
 import (
+	"fmt"
+	"math"
 	"mime"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/rpc"
@@ -27,8 +30,28 @@ func serveAudio(w http.ResponseWriter, r *http.Request, a call.Audio) error {
 	r = r.Clone(r.Context())
 	r.Header.Del("If-Match")
 	r.Header.Del("If-Unmodified-Since")
+	if ranges := r.Header.Get("Range"); ranges != "" {
+		r.Header.Set("Range", withoutEmptySuffixes(ranges))
+	}
 	http.ServeContent(&unsatisfiable{ResponseWriter: w, request: r}, r, "", a.Call.CreatedAt, a.Content)
 	return nil
+}
+
+// withoutEmptySuffixes replaces the range -0 by one that begins after every recording. RFC 9110 section 14.1.2 has it that a suffix
+// of no bytes cannot be satisfied; net/http responds with 206 and no content.
+func withoutEmptySuffixes(ranges string) string {
+	unit, set, ok := strings.Cut(ranges, "=")
+	if !ok {
+		return ranges
+	}
+	specs := strings.Split(set, ",")
+	for i, spec := range specs {
+		digits, isSuffix := strings.CutPrefix(strings.TrimSpace(spec), "-")
+		if isSuffix && digits != "" && strings.Trim(digits, "0") == "" {
+			specs[i] = fmt.Sprintf("%d-", math.MaxInt64)
+		}
+	}
+	return unit + "=" + strings.Join(specs, ",")
 }
 
 // unsatisfiable writes a 416 as a JSON error instead of net/http's text.

@@ -14,7 +14,9 @@ func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	accepted, noContent := rpc.Status(http.StatusAccepted), rpc.Status(http.StatusNoContent)
 	view, summary := rpc.View(viewCall), rpc.View(viewSummary)
 	version := rpc.Version(func(c call.Call) int64 { return c.Version })
-	audio := rpc.File[call.UploadRequest]{Field: "audio", MaxBytes: maxBytes, TooLarge: call.TooLarge(maxBytes), Store: calls.StoreRecording, Discard: calls.DiscardRecording}
+	audio := rpc.File[call.UploadRequest]{
+		Field: "audio", MaxBytes: maxBytes, TooLarge: call.TooLarge(maxBytes), Ready: calls.ReadyToUpload, Store: calls.StoreRecording, Discard: calls.DiscardRecording,
+	}
 
 	rpc.HandleForm(r, "POST /calls/upload", "calls.upload", audio, calls.Upload, accepted, view, rpc.Before(calls.EnsureClient), rpc.Idempotent())
 	rpc.Handle(r, "GET /calls", "calls.list", calls.List, summary)

@@ -16,7 +16,7 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// Store stores deliveries. One that does not exist is the fault NotFound. The job that a delivery's lease requests is inserted
+// Store stores deliveries. One that does not exist is the fault NotFound, and a database that does not respond is Unavailable. The job that a delivery's lease requests is inserted
 // in the transaction of the change.
 type Store interface {
 	// Create stores deliveries. It ignores one whose event and endpoint already have one.
@@ -148,6 +148,12 @@ func superseded(err error) bool {
 	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound)
 }
 
+// refused reports whether the database refused a change, and would refuse it each time.
+func refused(err error) bool {
+	return err != nil && !superseded(err) && !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Timeout) &&
+		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
+}
+
 func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 	d, err := s.Deliveries.Find(ctx, id)
 	if err != nil {
@@ -201,9 +207,14 @@ func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (e
 	if stopped {
 		return s.change(ctx, d.ID, func(d *Delivery) error { return d.handBack(epoch, s.Clock.Now()) })
 	}
-	d, err = s.Deliveries.Change(ctx, d.ID, func(d *Delivery) ([]event.Event, error) {
-		return d.record(epoch, a, s.Jitter(), s.Clock.Now())
-	})
+	id := d.ID
+	d, err = s.record(ctx, id, epoch, a)
+	if refused(err) {
+		// It would be sent again and again: its result is recorded without what comes from outside.
+		s.Log.ErrorContext(ctx, "an answer cannot be stored", "delivery_id", id, "error", err)
+		a.Excerpt, a.TraceID = "", ""
+		d, err = s.record(ctx, id, epoch, a)
+	}
 	if err != nil {
 		return err
 	}
@@ -212,6 +223,12 @@ func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (e
 		return s.disable(ctx, to.ID, endpoint.Gone)
 	}
 	return nil
+}
+
+func (s *Service) record(ctx context.Context, id string, epoch int64, a Attempt) (Delivery, error) {
+	return s.Deliveries.Change(ctx, id, func(d *Delivery) ([]event.Event, error) {
+		return d.record(epoch, a, s.Jitter(), s.Clock.Now())
+	})
 }
 
 // disable disables an endpoint and holds its deliveries. A crash before it costs one more request, which also gets a 410.
@@ -267,13 +284,14 @@ func (s *Service) requeueAbandoned(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	var failed []error
 	for _, j := range abandoned {
 		err := s.change(ctx, j.DeliveryID, func(d *Delivery) error { return d.requeue(j.Epoch, s.Clock.Now()) })
-		if err != nil && !superseded(err) {
-			return err
+		if !superseded(err) {
+			failed = append(failed, err) // one that cannot be saved does not delay the others
 		}
 	}
-	return nil
+	return errors.Join(failed...)
 }
 
 // reject ends a delivery that can never be sent, and logs the cause for developers.

@@ -474,6 +474,26 @@ func TestAnAnswerThatCameBeforeTheStopIsRecorded(t *testing.T) {
 	require.Equal(t, delivery.Delivered, r.find(id).Status)
 }
 
+// Without its result the delivery would be sent again after each lease.
+func TestAnAnswerThatTheDatabaseRefusesIsRecordedWithoutItsText(t *testing.T) {
+	t.Parallel()
+	for code, want := range map[int]delivery.Status{http.StatusOK: delivery.Delivered, http.StatusInternalServerError: delivery.Retrying} {
+		r := start(t)
+		r.seed("https://pabbly.example/hook", "s3cret")
+		id := r.deliver(nil)
+		r.answers(func(context.Context) delivery.Answer {
+			return delivery.Answer{StatusCode: &code, Excerpt: "a\x00b", TraceID: "\xff"}
+		})
+		require.NoError(t, r.Attempt(t.Context(), id, 1))
+		d := r.find(id)
+		require.Equal(t, want, d.Status)
+		require.Len(t, d.Log, 1)
+		require.Equal(t, code, *d.Log[0].StatusCode)
+		require.Empty(t, d.Log[0].Excerpt)
+		require.Len(t, r.receiver.got, 1)
+	}
+}
+
 func TestAJobThatADeadProcessFetchedIsDoneByAnother(t *testing.T) {
 	t.Parallel()
 	r := start(t)
@@ -497,6 +517,34 @@ func TestAJobThatADeadProcessFetchedIsDoneByAnother(t *testing.T) {
 	require.NoError(t, r.Attempt(t.Context(), id, 1))
 	require.Empty(t, r.receiver.got, "the job of the dead process is superseded")
 	require.Equal(t, delivery.Delivered, r.doJob(id).Status)
+}
+
+// What a dead process held is taken over regardless of how much is waiting, and what is waiting is left alone.
+func TestTheTakeoverDoesNotDependOnWaitingDeliveries(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	sent, fetched := r.deliver(nil), r.deliver(nil)
+	_, err := r.db.Pool().Exec(t.Context(), `
+		insert into deliveries (id, endpoint_id, event, event_id, event_time, call_id, data, status, attempts, failures, next_attempt_at, lease_epoch, trace, created_at, updated_at)
+			select gen_random_uuid(), endpoint_id, event, gen_random_uuid(), event_time, call_id, data, 'pending', 0, 0, now() - interval '1 day', 1, trace, created_at, updated_at
+			from deliveries, generate_series(1, 4000) where id = $1`, sent)
+	require.NoError(t, err)
+	_, err = r.db.Pool().Exec(t.Context(), `
+		insert into river_job (state, queue, kind, args, max_attempts, priority) select 'available', 'notify_attempt', 'notify.attempt', jsonb_build_object('id', id, 'epoch', 1), 1000, 2
+			from deliveries where id not in ($1, $2)`, sent, fetched)
+	require.NoError(t, err)
+	_, err = r.deliveries.Change(t.Context(), sent, func(d *delivery.Delivery) ([]event.Event, error) { return nil, d.Begin(1, "dead", time.Minute) })
+	require.NoError(t, err)
+	r.expire(sent)
+	_, err = r.db.Pool().Exec(t.Context(), `update river_job set state = 'running', attempted_at = now() - interval '1 minute' where args->>'id' = any($1)`, []string{sent, fetched})
+	require.NoError(t, err)
+
+	require.NoError(t, r.Rescue(t.Context()))
+	require.NoError(t, r.Rescue(t.Context()))
+	front := query[string](r, `select args->>'id' from river_job where state = 'available' order by priority, scheduled_at, id limit 3`)
+	require.ElementsMatch(t, []string{sent, fetched}, front[:2], "they are next")
+	require.Equal(t, []int{4004}, query[int](r, `select count(*)::int from river_job`), "4,000 that wait, the two of the dead process, and one more for each of these")
 }
 
 func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
