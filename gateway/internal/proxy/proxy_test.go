@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -212,21 +213,36 @@ func TestAPOSTIsNotRetried(t *testing.T) {
 	}
 }
 
+// Requests that each take their whole timeout, one after the other, open the breaker too.
 func TestPOSTsThatTimeOutOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := newPipedUpstream(t, hang)
 		for range breakerFailures {
-			w := buffered(u, time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+			w := buffered(u, 25*time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
 			require.Equal(t, http.StatusGatewayTimeout, w.Code)
 		}
-		w := buffered(u, time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		w := buffered(u, 25*time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
 	})
 }
 
-// A buffered body cannot fail because of its client: a service that resets the connection has failed. The breaker counts failures
-// within seconds, so one request is enough here.
+// One request that succeeds shows that the service works.
+func TestFailuresBetweenSuccessesDoNotOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	var served atomic.Int64
+	u := newRawUpstream(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil && served.Add(1)%2 == 0 {
+			_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\nX-Request-Id: "+req.Header.Get("X-Request-Id")+"\r\n\r\n")
+		}
+	})
+	for n := range 4 * breakerFailures {
+		w := buffered(u, timeout, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		require.Equal(t, []int{http.StatusServiceUnavailable, http.StatusNoContent}[n%2], w.Code)
+	}
+}
+
+// A buffered body cannot fail because of its client: a service that resets the connection has failed.
 func TestAResetInTheBodyIsAFailureOfTheService(t *testing.T) {
 	t.Parallel()
 	u := newRawUpstream(t, func(c net.Conn) {

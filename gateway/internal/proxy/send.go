@@ -15,22 +15,18 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// The circuit breaker of a service opens when at least 5 requests within 10 s, and at least half of them, found the service
-// down or timed out. After 2 s it is half-open: one request, the probe, decides whether it closes again.
+// The circuit breaker of a service opens when 5 requests in a row found the service down or timed out, however long they took.
+// After 2 s it is half-open: one request, the probe, decides whether it closes again.
 const (
-	breakerWindow   = 10 * time.Second
-	breakerBucket   = time.Second
 	breakerFailures = 5
 	breakerOpenFor  = 2 * time.Second
 )
 
 func newBreaker(name string) *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Name: name, Interval: breakerWindow, BucketPeriod: breakerBucket, Timeout: breakerOpenFor,
-		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.TotalFailures >= breakerFailures && 2*c.TotalFailures >= c.Requests
-		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errClient) },
+		Name: name, Timeout: breakerOpenFor,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errClient) },
 	})
 }
 
