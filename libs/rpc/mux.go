@@ -11,7 +11,10 @@ import (
 // Mux is a ServeMux that ignores trailing slashes, and responds to an unknown path or method in the format of all errors.
 type Mux struct{ patterns *http.ServeMux }
 
-const unrouted = "/" // the pattern for requests that match no other pattern
+const (
+	unrouted  = "/" // the pattern for requests that match no other pattern
+	maxMethod = 32  // bytes of a method that an error quotes
+)
 
 // NewMux returns a Mux without patterns.
 func NewMux() *Mux {
@@ -56,5 +59,6 @@ func (m *Mux) refuse(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+r.Method))
+	method := r.Method[:min(len(r.Method), maxMethod)] // net/http accepts any token of up to 32 kB
+	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+method))
 }
