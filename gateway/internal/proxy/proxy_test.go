@@ -17,6 +17,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/gateway/internal/wire"
+	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -45,9 +46,10 @@ func hang(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 func newUpstream(t *testing.T, address string) *Upstream {
 	t.Helper()
 	tel := telemetry.Nop()
-	metrics, err := NewMetrics(tel.Metrics)
+	bodies := rpc.NewBudget(64 << 20)
+	metrics, err := NewMetrics(tel.Metrics, bodies)
 	require.NoError(t, err)
-	u, err := New("calls", address, Options{MaxRequests: 4, MaxStreams: 2}, metrics, tel)
+	u, err := New("calls", address, Options{Bodies: bodies, MaxRequests: 4, MaxUploads: 2, MaxStreams: 2}, metrics, tel)
 	require.NoError(t, err)
 	t.Cleanup(u.Close)
 	return u
@@ -95,7 +97,7 @@ func TestAServiceThatHangsIsATimeout(t *testing.T) {
 		requireTimeout(u.Buffered(time.Second), time.Second)
 		u.buffered = rebased{u.transport, u.base}
 		requireTimeout(u.Buffered(time.Second), time.Second)
-		requireTimeout(u.Stream(), headerTimeout)
+		requireTimeout(u.Download(), headerTimeout)
 	})
 }
 
@@ -107,7 +109,7 @@ func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 		dialer := net.Dialer{Timeout: dialTimeout}
 		u.transport.DialContext = dialer.DialContext
 		u.buffered = pooled{wire.New(u.base, wire.Options{Dial: dialer.DialContext, IdleTimeout: idleTimeout})}
-		for _, handler := range []http.Handler{u.Buffered(timeout), u.Stream()} {
+		for _, handler := range []http.Handler{u.Buffered(timeout), u.Download()} {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
 			require.Equal(t, http.StatusServiceUnavailable, w.Code, address)

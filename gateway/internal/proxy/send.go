@@ -6,12 +6,14 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
@@ -109,8 +111,10 @@ func (u *Upstream) send(via client, req *http.Request, deadline time.Time) (*htt
 		res, err = via.do(req, deadline, &p)
 	}
 	done(body.serviceError(req, err))
-	if err != nil && body != nil && body.failed.Load() {
-		return nil, incomplete(err)
+	if err != nil && body != nil {
+		if cause := body.failed.Load(); cause != nil {
+			return nil, incomplete(*cause)
+		}
 	}
 	if err != nil && p.answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
 		err = errInvalidResponse // without the cause, which quotes the response
@@ -122,7 +126,8 @@ func (u *Upstream) send(via client, req *http.Request, deadline time.Time) (*htt
 // the Transport would do so before the retry.
 type requestBody struct {
 	io.ReadCloser
-	started, complete, failed atomic.Bool
+	started, complete atomic.Bool
+	failed            atomic.Pointer[error] // of reading
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -132,7 +137,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.complete.Store(true)
 	case err != nil:
-		b.failed.Store(true)
+		b.failed.Store(&err)
 	}
 	return n, err
 }
@@ -171,11 +176,14 @@ func isDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// incomplete returns the error for a client whose body could not be read: truncated, malformed or stalled.
+// incomplete returns the error for a client whose body could not be read: truncated, malformed or too slow.
 func incomplete(err error) error {
 	var refused *fault.Error
 	if errors.As(err, &refused) {
 		return refused // such as body_too_large
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return record.TooSlow(err)
 	}
 	return fault.Wrap(err, fault.Malformed, "incomplete_body", "The body did not arrive whole: send it again")
 }
