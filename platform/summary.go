@@ -16,7 +16,7 @@ func (p *Platform) Summary() string {
 	line("API", "%s", base)
 	line("Reference", "%s/docs", base)
 	if p.inbox != nil {
-		line("Inbox", "%s/inbox (from another machine with ?token= and the inbox_reader of secrets.json)", base)
+		line("Inbox", "%s/inbox", base)
 	}
 	for _, name := range append(serviceNames[:len(serviceNames):len(serviceNames)], "gateway") {
 		address := p.at.services[name]

@@ -101,3 +101,14 @@ func FuzzFraming(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkFraming(b *testing.B) {
+	request := []byte("GET /calls/0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4e HTTP/1.1\r\nHost: api.example.com\r\nAuthorization: Bearer " + strings.Repeat("x", 400) +
+		"\r\nUser-Agent: app/1.2\r\nAccept: application/json\r\nAccept-Encoding: gzip\r\nIf-None-Match: W/\"7-1.2.3\"\r\n\r\n")
+	var f framing
+	for b.Loop() {
+		if _, err := f.feed(request); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
