@@ -60,7 +60,8 @@ func (b *bench) startFront(ctx context.Context, service bool) (_ *front, err err
 	f.add(f.upstream.Stop)
 	behind := f.upstream.URL
 	if service { // with net/http, as in the services
-		behind, err = f.serve(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		behind, err = f.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Request-ID", r.Header.Get("X-Request-ID")) // the gateway requires it
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = io.WriteString(w, call)
 		}))

@@ -6,7 +6,9 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/identity/access"
@@ -33,12 +35,13 @@ type Config struct {
 
 	Rates     Rates
 	Upstreams Upstreams
+	Clients   Clients
 
 	// Linger is how long the gateway discards the rest of a body after an early response. MaxBytes 0 is twice MaxAudioSizeMB.
 	Linger run.Linger `env:"-"`
 
 	// Mount adds handlers by path prefix, such as /inbox. They need no token. A handler that serves web pages sets its own
-	// Content-Security-Policy.
+	// Content-Security-Policy. Requests have no X-Forwarded headers; those that came through a proxy have Via.
 	Mount map[string]http.Handler `env:"-"`
 }
 
@@ -57,7 +60,15 @@ type Rates struct {
 type Upstreams struct {
 	Protocol    string `env:"UPSTREAM_PROTOCOL"`       // http1, or h2c for HTTP/2 without TLS
 	MaxRequests int    `env:"UPSTREAM_MAX_CONCURRENT"` // concurrent requests to one service
-	MaxStreams  int    `env:"UPSTREAM_MAX_STREAMS"`    // concurrent uploads, recordings and event streams of one service
+	MaxUploads  int    `env:"UPSTREAM_MAX_UPLOADS"`    // concurrent uploads to one service
+	MaxStreams  int    `env:"UPSTREAM_MAX_STREAMS"`    // concurrent recordings and event streams of one service
+}
+
+// Clients says how slow a client may be: while the gateway waits for it to send or to receive, BytesPerSecond must pass on average
+// of each window.
+type Clients struct {
+	Window         time.Duration `env:"CLIENT_RATE_WINDOW"`
+	BytesPerSecond int           `env:"CLIENT_MIN_BYTES_PER_SECOND"` // 0 accepts any byte in each window
 }
 
 const (
@@ -69,14 +80,15 @@ const (
 // sends 20 requests a minute.
 func Defaults() Config {
 	return Config{
-		HTTP:           run.HTTPConfig{Addr: ":8000"},
+		HTTP:           run.DefaultHTTP(":8000"),
 		Admin:          run.AdminConfig{Addr: ":9090"},
 		Log:            telemetry.Defaults(),
 		Kafka:          bus.Defaults(),
 		Access:         access.Defaults(),
 		MaxAudioSizeMB: 100,
 		Rates:          Rates{Login: 60, Upload: 30, Read: 600, Write: 240, Analytics: 60, AddressFactor: 10},
-		Upstreams:      Upstreams{Protocol: http1, MaxRequests: 256, MaxStreams: 1024},
+		Upstreams:      Upstreams{Protocol: http1, MaxRequests: 256, MaxUploads: 512, MaxStreams: 1024},
+		Clients:        Clients{Window: guard.StallTimeout, BytesPerSecond: 1000},
 		Linger:         run.DefaultLinger(0),
 	}
 }
@@ -86,7 +98,7 @@ func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
 
 // Check returns all problems of the configuration.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Log.Check(), c.Kafka.Check(), c.Access.Check(), c.Rates.check(), c.Upstreams.check())
+	problems := slices.Concat(c.HTTP.Check(), c.Log.Check(), c.Kafka.Check(), c.Access.Check(), c.Rates.check(), c.Upstreams.check(), c.Clients.check())
 	for name, address := range map[string]string{"CALLS_URL": c.CallsURL, "CRM_URL": c.CRMURL, "NOTIFY_URL": c.NotifyURL} {
 		problems = append(problems, conf.CheckOrigin(name, address, "http://"+strings.ToLower(strings.TrimSuffix(name, "_URL"))+":8080")...)
 	}
@@ -144,12 +156,26 @@ func (u Upstreams) check() (problems []string) {
 	if u.Protocol != http1 && u.Protocol != h2c {
 		problems = append(problems, "UPSTREAM_PROTOCOL must be http1 or h2c")
 	}
-	for name, most := range map[string]int{"UPSTREAM_MAX_CONCURRENT": u.MaxRequests, "UPSTREAM_MAX_STREAMS": u.MaxStreams} {
+	for name, most := range map[string]int{"UPSTREAM_MAX_CONCURRENT": u.MaxRequests, "UPSTREAM_MAX_UPLOADS": u.MaxUploads, "UPSTREAM_MAX_STREAMS": u.MaxStreams} {
 		if most < 1 || most > 100_000 {
 			problems = append(problems, name+" must be 1 to 100000")
 		}
 	}
 	return problems
+}
+
+func (c Clients) check() (problems []string) {
+	if c.Window < time.Second || c.Window > time.Hour {
+		problems = append(problems, "CLIENT_RATE_WINDOW must be 1s to 1h")
+	}
+	if c.BytesPerSecond < 0 || c.BytesPerSecond > 1e6 {
+		problems = append(problems, "CLIENT_MIN_BYTES_PER_SECOND must be 0 to 1000000")
+	}
+	return problems
+}
+
+func (c Clients) pace() guard.Pace {
+	return guard.Pace{Window: c.Window, Bytes: int64(float64(c.BytesPerSecond) * c.Window.Seconds())}
 }
 
 func isAddress(host string) bool {

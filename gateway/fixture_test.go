@@ -116,6 +116,14 @@ func (f *fixture) metrics(t *testing.T, name string) string {
 	return text.String()
 }
 
+// echoID responds with the id of the request, as libs/rpc does.
+func echoID(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Request-ID", r.Header.Get("X-Request-ID"))
+		next(w, r)
+	}
+}
+
 func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {
 	t.Helper()
 	s := &service{}
@@ -136,7 +144,7 @@ func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {
 			return
 		}
 		s.calls.Add(1)
-		(*s.handler.Load())(w, r)
+		echoID(*s.handler.Load())(w, r)
 	})))
 	t.Cleanup(s.server.Close)
 	return s

@@ -17,6 +17,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/identity/access"
+	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -61,7 +62,7 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	if err != nil {
 		return nil, err
 	}
-	listener, handler := cfg.linger().Wrap(listener, guard.Deadlines(guard.StallTimeout, recorder.Handler(edge.Handler(router))))
+	listener, handler := cfg.linger().Wrap(listener, guard.Deadlines(cfg.Clients.pace(), recorder.Handler(edge.Handler(router))))
 	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare}, guard.Serving(handler))
 	if err != nil {
 		return nil, err
@@ -82,12 +83,14 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 
 // connect returns the upstream of each service.
 func connect(cfg Config, g *run.Group, tel telemetry.Set) (map[string]*proxy.Upstream, error) {
-	metrics, err := proxy.NewMetrics(tel.Metrics)
+	bodies := rpc.NewBudget(cfg.HTTP.BodyMemory())
+	metrics, err := proxy.NewMetrics(tel.Metrics, bodies)
 	if err != nil {
 		return nil, fmt.Errorf("register the metrics of the services: %w", err)
 	}
 	options := proxy.Options{
-		Forwarded: guard.Forwarded(), H2C: cfg.Upstreams.Protocol == h2c, MaxRequests: cfg.Upstreams.MaxRequests, MaxStreams: cfg.Upstreams.MaxStreams,
+		Forwarded: guard.Forwarded(), H2C: cfg.Upstreams.Protocol == h2c, Bodies: bodies,
+		MaxRequests: cfg.Upstreams.MaxRequests, MaxUploads: cfg.Upstreams.MaxUploads, MaxStreams: cfg.Upstreams.MaxStreams,
 	}
 	upstreams := map[string]*proxy.Upstream{}
 	for service, address := range map[string]string{"auth": cfg.Access.AuthURL, "calls": cfg.CallsURL, "crm": cfg.CRMURL, "notify": cfg.NotifyURL} {

@@ -215,7 +215,7 @@ func TestTheBreakerOpensAndCloses(t *testing.T) {
 	// The service restarts at its address, and the breaker closes.
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
-	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: echoID(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("Content-Type", "application/json")
 	})}}
 	back.Start()
@@ -311,7 +311,7 @@ func TestClientErrorsDoNotOpenTheBreaker(t *testing.T) {
 		require.NoError(t, err)
 		inFlight := func(n string) func() bool {
 			return func() bool {
-				return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} `+n+"\n")
+				return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="upload",upstream="calls"} `+n+"\n")
 			}
 		}
 		require.Eventually(t, inFlight("1"), timeout, time.Millisecond)
@@ -368,7 +368,7 @@ func TestALongUploadAsTheHalfOpenProbe(t *testing.T) {
 	}, timeout, time.Millisecond)
 	listener, err := net.Listen("tcp", address)
 	require.NoError(t, err)
-	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	back := &httptest.Server{Listener: listener, Config: &http.Server{Handler: echoID(func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
 		w.Header().Set("Content-Type", "application/json")
 	})}}
@@ -376,7 +376,7 @@ func TestALongUploadAsTheHalfOpenProbe(t *testing.T) {
 	t.Cleanup(back.Close)
 	require.Eventually(t, func() bool { // the upload is the probe, and never ends
 		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n%05000d", sign(t, f, newCaller()), 0)
-		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 1`)
+		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="upload",upstream="calls"} 1`)
 	}, timeout, 100*time.Millisecond)
 	require.Eventually(t, func() bool {
 		status, _ := f.call(t, http.MethodGet, "/calls", sign(t, f, newCaller()))
@@ -391,7 +391,7 @@ func TestTheStreamsOfAnAgentAreLimited(t *testing.T) {
 	for n := range guard.MaxStreams {
 		f.dial(t, "POST /calls/upload HTTP/1.1\r\nHost: x\r\nAuthorization: %s\r\nContent-Type: multipart/form-data\r\nContent-Length: 100000\r\n\r\n", busy)
 		require.Eventually(t, func() bool {
-			return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), fmt.Sprintf(`{kind="streamed",upstream="calls"} %d`, n+1))
+			return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), fmt.Sprintf(`{kind="upload",upstream="calls"} %d`, n+1))
 		}, timeout, time.Millisecond)
 	}
 	status, code := f.call(t, http.MethodPost, "/calls/upload", busy)
@@ -436,7 +436,7 @@ func TestAResponseThatLooksLikeAServerError(t *testing.T) {
 func TestServicesOverHTTP2(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) {
-		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		server := httptest.NewUnstartedServer(echoID(func(w http.ResponseWriter, r *http.Request) {
 			sent, _ := io.ReadAll(r.Body)
 			w.Header().Set("Content-Type", "application/json")
 			_, _ = fmt.Fprintf(w, "%q", r.Proto+string(sent))

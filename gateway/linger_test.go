@@ -114,7 +114,7 @@ func TestAnEarlyResponseDoesNotWaitForTheBody(t *testing.T) {
 		require.JSONEq(t, `{"code":"early_422"}`, string(raw))
 	}
 	require.Eventually(t, func() bool {
-		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="streamed",upstream="calls"} 0`+"\n")
+		return strings.Contains(f.metrics(t, "convoflow_gateway_upstream_in_flight"), `{kind="upload",upstream="calls"} 0`+"\n")
 	}, timeout, time.Millisecond, "the slots are released")
 }
 

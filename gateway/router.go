@@ -77,7 +77,7 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		"gateway.openapi": page.Contract(p.contract),
 		"gateway.docs":    docs,
 	}
-	streams := guard.NewStreams()
+	uploads, downloads := guard.NewStreams(cfg.Rates.AddressFactor), guard.NewStreams(cfg.Rates.AddressFactor)
 	mux := rpc.NewMux()
 	for _, rt := range table {
 		// The gateway's own pages are mostly requested by probes, so they are logged at debug level.
@@ -87,8 +87,10 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 			switch {
 			case upstream == nil:
 				return nil, fmt.Errorf("operation %s: the gateway knows no service %q", rt.ID, rt.service)
+			case rt.isUpload():
+				handler = upstream.Upload()
 			case rt.timeout == openapi.Streamed:
-				handler = upstream.Stream()
+				handler = upstream.Download()
 			default:
 				handler = upstream.Buffered(rt.timeout)
 			}
@@ -105,19 +107,25 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		default:
 			admitted := handler
 			forCaller := func(w http.ResponseWriter, r *http.Request, _ identity.Caller) { admitted.ServeHTTP(w, r) }
-			if rt.timeout == openapi.Streamed {
-				forCaller = streams.PerAgent(forCaller)
+			switch {
+			case rt.isUpload():
+				forCaller = uploads.PerCaller(forCaller)
+			case rt.timeout == openapi.Streamed:
+				forCaller = downloads.PerCaller(forCaller)
 			}
 			handler = guard.Require(authenticate, rt.Access, limits.PerAgent(forCaller))
 		}
 		mux.Handle(rt.Pattern(), record.Name(name, level, limits.PerAddress(handler)))
+	}
+	for pattern, allowed := range shadowed(table) {
+		mux.Handle(pattern, guard.NotAllowed(allowed))
 	}
 	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[openapi.Read].PerAddress(assets)))
 	for prefix, handler := range cfg.Mount {
 		if hasPath(table, prefix) {
 			return nil, fmt.Errorf("the mounted prefix %q is a path of the API", prefix)
 		}
-		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[openapi.Read].PerAddress(guard.Limit(openapi.DefaultBody, handler)))
+		named := record.Name("gateway."+strings.Trim(prefix, "/"), slog.LevelInfo, rates[openapi.Read].PerAddress(guard.Limit(openapi.DefaultBody, guard.WithoutForwarded(handler))))
 		mux.Handle(prefix, named)
 		mux.Handle(prefix+"/", named)
 	}

@@ -35,6 +35,12 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	require.True(t, hasPath(table, "/auth"))
 	require.False(t, hasPath(table, "/inbox"))
 
+	require.Equal(t, "POST", shadowed(table)["GET /calls/upload"])
+	require.NotContains(t, shadowed(table), "POST /calls/upload")
+	require.NotContains(t, shadowed(table), "GET /clients")
+	login := byID["auth.login"]
+	require.EqualValues(t, openapi.AnonymousBody, login.body)
+
 	_, err = routes([]byte(`{"paths":{"/x":{"get":{"operationId":"crm.x"}}}}`), 0)
 	require.ErrorContains(t, err, "x-access")
 }

@@ -126,7 +126,7 @@ func (p *Platform) startEmbedded(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.at.secretKey, p.at.hookSecret = stored.SecretKey, stored.InboxSecret
+	p.at.secretKey, p.at.hookSecret, p.at.brokerSecret = stored.SecretKey, stored.InboxSecret, stored.BrokerPassword
 	for _, part := range []struct {
 		name  string
 		start func(context.Context, secrets) error
@@ -195,11 +195,11 @@ func (p *Platform) secretKey(stored secrets) string {
 func (p *Platform) postgresDir() string { return filepath.Join(p.options.DataDir, "postgres") }
 func (p *Platform) secretsFile() string { return filepath.Join(p.options.DataDir, "secrets.json") }
 
-func (p *Platform) startBroker(ctx context.Context, _ secrets) error {
+func (p *Platform) startBroker(ctx context.Context, s secrets) error {
 	if !p.embedded.kafka {
 		return nil
 	}
-	b, err := broker.Start(ctx, broker.Options{Dir: filepath.Join(p.options.DataDir, "kafka"), Log: p.tel.Log})
+	b, err := broker.Start(ctx, broker.Options{Dir: filepath.Join(p.options.DataDir, "kafka"), Password: s.BrokerPassword, Log: p.tel.Log})
 	if err != nil {
 		return err
 	}
@@ -236,7 +236,7 @@ func (p *Platform) startInbox(_ context.Context, s secrets) error {
 	if !p.embedded.webhooks {
 		return nil
 	}
-	in, err := inbox.Open(filepath.Join(p.options.DataDir, "inbox.jsonl"), s.InboxToken, s.InboxSecret, clock.System{})
+	in, err := inbox.Open(filepath.Join(p.options.DataDir, "inbox.jsonl"), inbox.Secrets{Path: s.InboxToken, Signing: s.InboxSecret, Reader: s.InboxReader}, clock.System{})
 	if err != nil {
 		return err
 	}

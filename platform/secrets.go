@@ -1,6 +1,7 @@
 package platform
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,16 +16,24 @@ type secrets struct {
 	SecretKey   string `json:"secret_key"`   // SECRET_KEY
 	InboxToken  string `json:"inbox_token"`  // the secret part of the inbox's URL
 	InboxSecret string `json:"inbox_secret"` // PABBLY_WEBHOOK_SECRET for the inbox
+
+	// Later versions added these. They are added to the file of an earlier one.
+	InboxReader    string `json:"inbox_reader"`    // token for reading the inbox from another machine
+	BrokerPassword string `json:"broker_password"` // KAFKA_SASL_PASSWORD for the embedded broker
 }
 
-// openSecrets reads the file, or creates it if it does not exist. Without it, the signing keys and webhook secrets in the database
+// openSecrets reads the file, or creates it if it does not exist. It adds secrets that an earlier version did not have. Without it, the signing keys and webhook secrets in the database
 // cannot be decrypted, so it is written atomically.
 func openSecrets(file string) (secrets, error) {
 	s, err := readSecrets(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		return createSecrets(file)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		s = secrets{SecretKey: conf.NewSecret(), InboxToken: conf.NewSecret(), InboxSecret: conf.NewSecret()}
+	case err != nil || s.InboxReader != "" && s.BrokerPassword != "":
+		return s, err
 	}
-	return s, err
+	s.InboxReader, s.BrokerPassword = cmp.Or(s.InboxReader, conf.NewSecret()), cmp.Or(s.BrokerPassword, conf.NewSecret())
+	return s, writeSecrets(file, s)
 }
 
 func readSecrets(file string) (secrets, error) {
@@ -42,22 +51,21 @@ func readSecrets(file string) (secrets, error) {
 	return s, nil
 }
 
-func createSecrets(file string) (secrets, error) {
-	s := secrets{SecretKey: conf.NewSecret(), InboxToken: conf.NewSecret(), InboxSecret: conf.NewSecret()}
+func writeSecrets(file string, s secrets) error {
 	raw, err := json.MarshalIndent(s, "", "  ")
 	if err != nil {
-		return s, fmt.Errorf("marshal the secrets: %w", err)
+		return fmt.Errorf("marshal the secrets: %w", err)
 	}
 	f, err := os.OpenFile(file+".new", os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
-		return s, fmt.Errorf("store the secrets: %w", err)
+		return fmt.Errorf("store the secrets: %w", err)
 	}
 	_, err = f.Write(append(raw, '\n'))
 	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return s, fmt.Errorf("store the secrets: %w", err)
+		return fmt.Errorf("store the secrets: %w", err)
 	}
 	if err := os.Rename(file+".new", file); err != nil {
-		return s, fmt.Errorf("store the secrets: %w", err)
+		return fmt.Errorf("store the secrets: %w", err)
 	}
-	return s, nil
+	return nil
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/platform/internal/broker"
 	"github.com/convoflow/convoflow/services/auth"
 	"github.com/convoflow/convoflow/services/calls"
 	"github.com/convoflow/convoflow/services/crm"
@@ -60,6 +61,7 @@ func isSet(environ []string, names ...string) bool {
 type addresses struct {
 	databases     map[string]string // by service
 	brokers       string
+	brokerSecret  string
 	offline       string
 	hook          string
 	hookSecret    string
@@ -73,7 +75,7 @@ type addresses struct {
 // placeholders returns addresses with which all settings can be validated before anything is started.
 func placeholders(dataDir, listen string) addresses {
 	const placeholder = "127.0.0.1:1"
-	a := addresses{databases: map[string]string{}, services: map[string]string{}, brokers: placeholder, offline: "http://" + placeholder + "/v1",
+	a := addresses{databases: map[string]string{}, services: map[string]string{}, brokers: placeholder, brokerSecret: "not-used-yet", offline: "http://" + placeholder + "/v1",
 		hook: "http://" + placeholder + "/", hookSecret: "not-used-yet", secretKey: conf.NewSecret(), recordings: filepath.Join(dataDir, "recordings"), temporary: filepath.Join(dataDir, "tmp"), publicAddress: listen}
 	for _, service := range serviceNames {
 		a.databases[service] = "postgres://" + placeholder + "/convoflow"
@@ -92,7 +94,9 @@ func environment(environ []string, e embedded, a addresses, service string) []st
 		values["DATABASE_URL"], values["DATABASE_URL_FILE"] = url, ""
 	}
 	if e.kafka {
-		values["KAFKA_BROKERS"] = a.brokers
+		values["KAFKA_BROKERS"], values["KAFKA_TLS"] = a.brokers, "false"
+		values["KAFKA_SASL_MECHANISM"], values["KAFKA_SASL_USER"] = broker.Mechanism, broker.User
+		values["KAFKA_SASL_PASSWORD"], values["KAFKA_SASL_PASSWORD_FILE"] = a.brokerSecret, ""
 	}
 	if e.secret {
 		values["SECRET_KEY"] = a.secretKey

@@ -9,7 +9,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/platform/internal/broker"
 )
 
 func TestEverythingIsEmbeddedByDefault(t *testing.T) {
@@ -70,6 +72,22 @@ func TestEachServiceHasItsOwnDatabaseURL(t *testing.T) {
 	require.NotContains(t, environment(environ, embeddedParts(environ), a, "gateway"), "DATABASE_URL=postgres://crm@db/convoflow")
 }
 
+// Settings for a real Kafka have no effect on the embedded one.
+func TestTheServicesAuthenticateAtTheEmbeddedBroker(t *testing.T) {
+	t.Parallel()
+	a := placeholders(t.TempDir(), "127.0.0.1:8000")
+	a.brokers, a.brokerSecret = "127.0.0.1:9", "password"
+	environ := []string{"KAFKA_SASL_PASSWORD_FILE=/run/secret", "KAFKA_SASL_USER=me", "KAFKA_TLS=true"}
+	s, err := load(environ, embeddedParts(environ), a)
+	require.NoError(t, err)
+	for service, kafka := range map[string]bus.Config{"auth": s.auth.Kafka, "calls": s.calls.Kafka, "crm": s.crm.Kafka, "notify": s.notify.Kafka, "gateway": s.gateway.Kafka} {
+		require.Equal(t, []any{[]string{"127.0.0.1:9"}, "scram-sha-256", broker.User, "password", false},
+			[]any{kafka.Brokers, kafka.Mechanism, kafka.User, kafka.Password.Reveal(), kafka.TLS}, service)
+	}
+	environ = append(environ, "KAFKA_BROKERS=kafka:9092", "KAFKA_SASL_PASSWORD=mine", "KAFKA_SASL_PASSWORD_FILE=")
+	require.NotContains(t, environment(environ, embeddedParts(environ), a, "crm"), "KAFKA_SASL_USER="+broker.User)
+}
+
 func TestSecretsAreCreatedOnceAndNeverReplaced(t *testing.T) {
 	t.Parallel()
 	file := filepath.Join(t.TempDir(), "secrets.json")
@@ -82,6 +100,16 @@ func TestSecretsAreCreatedOnceAndNeverReplaced(t *testing.T) {
 	info, err := os.Stat(file)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o600), info.Mode().Perm())
+
+	require.NoError(t, os.WriteFile(file, []byte(`{"secret_key":"x","inbox_token":"y","inbox_secret":"z"}`), 0o600))
+	added, err := openSecrets(file)
+	require.NoError(t, err, "the file of an earlier version")
+	require.Equal(t, []string{"x", "y", "z"}, []string{added.SecretKey, added.InboxToken, added.InboxSecret})
+	require.NotEqual(t, added.InboxReader, added.BrokerPassword)
+	require.Empty(t, conf.CheckSecret("SECRET_KEY", conf.Secret(added.BrokerPassword)))
+	again, err = openSecrets(file)
+	require.NoError(t, err)
+	require.Equal(t, added, again)
 
 	require.NoError(t, os.WriteFile(file, []byte(`{"secret_key":"x"`), 0o600))
 	_, err = openSecrets(file)

@@ -29,6 +29,7 @@ const (
 	OutOfRange                   // the header Range matches no part of the content
 	Invalid                      // one or more fields are invalid
 	Limited                      // too many requests
+	RequestTimeout               // the client took too long to send its request
 	Unavailable                  // a dependency is down; the same request may succeed later
 	Timeout                      // a dependency did not answer in time
 	BadGateway                   // a dependency's response violates its protocol
@@ -48,6 +49,7 @@ var statuses = map[Kind]int{
 	OutOfRange:       http.StatusRequestedRangeNotSatisfiable,
 	Invalid:          http.StatusUnprocessableEntity,
 	Limited:          http.StatusTooManyRequests,
+	RequestTimeout:   http.StatusRequestTimeout,
 	Unavailable:      http.StatusServiceUnavailable,
 	Timeout:          http.StatusGatewayTimeout,
 	BadGateway:       http.StatusBadGateway,

@@ -42,6 +42,9 @@ const (
 const (
 	// DefaultBody is the maximum size of a request body in bytes unless x-body sets one.
 	DefaultBody = 1 << 20
+	// AnonymousBody is the default instead of DefaultBody for operations that need no token. Anyone may send as many of those
+	// bodies as the rate limit allows, so x-body must not be larger for an operation that is open to anyone.
+	AnonymousBody = 16 << 10
 	// RecordingBody is the value of MaxBody for x-body: recording. The setting MAX_AUDIO_SIZE_MB has the limit.
 	RecordingBody = -1
 	// DefaultTimeout is the timeout of an operation unless x-timeout sets one.
@@ -194,8 +197,15 @@ func (r reader) operation(method, path string, op map[string]any) (o Operation, 
 	if !slices.Contains([]Class{Login, Upload, Read, Write, Analytics}, o.Class) {
 		return o, fmt.Errorf("x-class %q is not login, upload, read, write or analytics", o.Class)
 	}
-	if o.MaxBody, err = maxBody(raw.MaxBody); err != nil {
+	byDefault := int64(DefaultBody)
+	if o.Access == Anyone || o.Access == Signed {
+		byDefault = AnonymousBody
+	}
+	if o.MaxBody, err = maxBody(raw.MaxBody, byDefault); err != nil {
 		return o, err
+	}
+	if o.Access == Anyone && (o.MaxBody > AnonymousBody || o.MaxBody == RecordingBody) {
+		return o, fmt.Errorf("x-body is over %d bytes although anyone may call the operation", AnonymousBody)
 	}
 	if o.Timeout, err = timeout(raw.Timeout); err != nil {
 		return o, err
@@ -212,10 +222,10 @@ func (r reader) operation(method, path string, op map[string]any) (o Operation, 
 	return o, err
 }
 
-func maxBody(raw any) (int64, error) {
+func maxBody(raw any, byDefault int64) (int64, error) {
 	switch raw := raw.(type) {
 	case nil:
-		return DefaultBody, nil
+		return byDefault, nil
 	case int:
 		if raw > 0 {
 			return int64(raw), nil

@@ -36,7 +36,8 @@ type exchange struct {
 	requestID   string
 	request     *http.Request
 	writer      answerWriter
-	fingerprint []byte // of the body, for an Idempotency-Key
+	buffer      *Buffer // of the body, until the response has been written
+	fingerprint []byte  // of the body, for an Idempotency-Key
 }
 
 func (x *exchange) control() *http.ResponseController { return http.NewResponseController(&x.writer) }

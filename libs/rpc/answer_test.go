@@ -71,6 +71,7 @@ func TestPathsAndMethods(t *testing.T) {
 		{"OPTIONS", "/things", 405, "GET, HEAD, POST"},
 		{"BREW", "/things/" + thingID + "/", 405, "GET, HEAD, PATCH, DELETE"},
 		{"GET", "/login", 405, "POST"},
+		{strings.Repeat("BREW", 1000), "/login", 405, "POST"},
 	}
 	for _, tt := range tests {
 		w := s.do(t, request{method: tt.method, target: "http://x" + tt.target, body: `{"name":"a","size":1}`})
@@ -79,6 +80,7 @@ func TestPathsAndMethods(t *testing.T) {
 		if tt.status >= 400 {
 			var body struct{ Code, Detail string }
 			require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
+			require.LessOrEqual(t, len(body.Detail), 60, "an error does not quote a long method")
 			require.Equal(t, map[int]string{404: "not_found", 405: "method_not_allowed"}[tt.status], body.Code)
 			require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 		}

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -68,7 +67,11 @@ func readParams(op openapi.Operation, r *http.Request) (map[[2]string]any, []fau
 		case "path":
 			text, present = r.PathValue(p.Name), true
 		case "query":
-			text, present = query.Get(p.Name), query.Get(p.Name) != ""
+			text, present = query.Get(p.Name), query.Has(p.Name)
+			if present && text == "" { // a filter that an app left empty by mistake must not select everything
+				wrong = append(wrong, fault.Field{Type: "string_too_short", Loc: []any{p.In, p.Name}, Msg: "Give it a value or leave it out"})
+				continue
+			}
 		case "header":
 			text, present = r.Header.Get(p.Name), r.Header.Get(p.Name) != ""
 		}
@@ -100,11 +103,12 @@ func readBody(op openapi.Operation, r *http.Request) (any, error) {
 	if op.ContentType == "" {
 		return nil, nil
 	}
-	raw, err := io.ReadAll(r.Body)
+	x := exchangeOf(r.Context())
+	raw, err := x.buffer.ReadAll(r.Body, r.ContentLength)
 	if err != nil {
 		return nil, unreadable(err)
 	}
-	exchangeOf(r.Context()).fingerprint = raw
+	x.fingerprint = raw
 	if len(bytes.TrimSpace(raw)) == 0 && !op.NeedsBody {
 		return nil, nil
 	}
@@ -139,6 +143,10 @@ func readBody(op openapi.Operation, r *http.Request) (any, error) {
 // unreadable returns the fault for a body that could not be read completely.
 func unreadable(err error) error {
 	var tooLarge *http.MaxBytesError
+	var refused *fault.Error
+	if errors.As(err, &refused) {
+		return refused // beyond the Budget
+	}
 	if errors.As(err, &tooLarge) {
 		return fault.New(fault.TooLarge, "body_too_large", fmt.Sprintf("The body is over %d bytes", tooLarge.Limit))
 	}

@@ -48,6 +48,8 @@ func TestAnUnsupportedContractIsRefused(t *testing.T) {
 		"two content types":             {change("          multipart/form-data:", "          application/json: {}\n          multipart/form-data:"), "exactly one content type"},
 		"unknown x-class":               {change("x-timeout: none", "x-class: slow"), "x-class"},
 		"a wrong x-body":                {change("x-timeout: none", "x-body: much"), "x-body much is neither"},
+		"a large body from anyone":      {change("operationId: things.login", "operationId: things.login\n      x-body: 16385"), "over 16384 bytes although anyone"},
+		"a recording from anyone":       {change("operationId: things.login", "operationId: things.login\n      x-body: recording"), "although anyone"},
 		"a wrong x-timeout":             {change("x-timeout: none", "x-timeout: -1"), "x-timeout -1 is neither"},
 		"a schema that is not there":    {change("#/components/schemas/ThingCreate", "#/components/schemas/Nothing"), "post /things"},
 		"a parameter that is not there": {change("#/components/parameters/Limit", "#/components/parameters/Nothing"), "get /things"},

@@ -115,7 +115,7 @@ func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 			return req, stored, fault.New(fault.Malformed, "too_many_parts", fmt.Sprintf("Send at most %d parts", maxParts))
 		}
 		if part.FormName() != f.Field {
-			problems, err := f.field(part, fields)
+			problems, err := f.field(part, fields, exchangeOf(r.Context()).buffer)
 			if err != nil {
 				return req, stored, err
 			}
@@ -183,13 +183,13 @@ func (s stallReader) Read(p []byte) (int, error) {
 
 // field reads a text field. It ignores a field that the contract does not define, and an empty one. If a field is sent twice, the
 // last value counts.
-func (f form[Req]) field(part *multipart.Part, fields map[string]any) ([]fault.Field, error) {
+func (f form[Req]) field(part *multipart.Part, fields map[string]any, buffer *Buffer) ([]fault.Field, error) {
 	name := part.FormName()
 	kind, known := f.op.Body.Property(name)
 	if !known {
 		return nil, nil
 	}
-	raw, err := io.ReadAll(io.LimitReader(part, maxFormField+1))
+	raw, err := buffer.ReadAll(io.LimitReader(part, maxFormField+1), -1)
 	if err != nil {
 		return nil, f.classify(err)
 	}
@@ -211,8 +211,12 @@ func (f form[Req]) field(part *multipart.Part, fields map[string]any) ([]fault.F
 // classify turns an error of reading a form into a fault.
 func (f form[Req]) classify(err error) error {
 	var over *http.MaxBytesError
-	if errors.As(err, &over) {
+	var refused *fault.Error
+	switch {
+	case errors.As(err, &over):
 		return f.TooLarge
+	case errors.As(err, &refused):
+		return refused // beyond the Budget
 	}
 	// The cause is only the text of err: io.ReadFull and others would take a wrapped io.ErrUnexpectedEOF for a short read.
 	return fault.Wrap(errors.New(err.Error()), fault.Malformed, "malformed_form", "The body is not a form, or ended before it was complete")

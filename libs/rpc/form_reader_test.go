@@ -71,7 +71,7 @@ func uploadForm(t testing.TB) form[upload] {
 func post(body string) *http.Request {
 	r := httptest.NewRequest(http.MethodPost, "/files", strings.NewReader(body))
 	r.Header.Set("Content-Type", "multipart/form-data; boundary=b")
-	x := &exchange{request: r, writer: answerWriter{ResponseWriter: httptest.NewRecorder()}}
+	x := &exchange{request: r, buffer: NewBudget(DefaultBodyMemory).Buffer(), writer: answerWriter{ResponseWriter: httptest.NewRecorder()}}
 	return r.WithContext(context.WithValue(r.Context(), exchangeKey{}, x))
 }
 

@@ -17,10 +17,10 @@ type Mux struct {
 	literal  map[string][]string // methods of the paths of patterns without wildcards
 }
 
-// maxEcho is the maximum of a request's method that is repeated in a response, in bytes.
-const maxEcho = 32
-
-const unrouted = "/" // the pattern for requests that match no other pattern
+const (
+	unrouted  = "/" // the pattern for requests that match no other pattern
+	maxMethod = 32  // bytes of a method that an error quotes
+)
 
 // NewMux returns a Mux without patterns.
 func NewMux() *Mux {
@@ -80,5 +80,6 @@ func (m *Mux) refuse(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
-	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+r.Method[:min(len(r.Method), maxEcho)]))
+	method := r.Method[:min(len(r.Method), maxMethod)] // net/http accepts any token of up to 32 kB
+	WriteError(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+method))
 }

@@ -34,6 +34,7 @@ type Router struct {
 	authenticate Authenticator
 	keeper       Keeper
 	tel          telemetry.Set
+	bodies       *Budget
 	mux          *Mux
 	routed       map[string]bool
 	problems     []error
@@ -54,8 +55,11 @@ func NewRouter(document []byte, chain *op.Chain, authenticate Authenticator, kee
 	if err != nil {
 		return nil, err
 	}
-	return &Router{operations: operations, chain: chain, authenticate: authenticate, keeper: keeper, tel: tel, mux: NewMux(), routed: map[string]bool{}}, nil
+	return &Router{operations: operations, chain: chain, authenticate: authenticate, keeper: keeper, tel: tel, bodies: NewBudget(DefaultBodyMemory), mux: NewMux(), routed: map[string]bool{}}, nil
 }
+
+// LimitBodies replaces the budget of the bodies that the routes read into memory. Call it before the API is served.
+func (r *Router) LimitBodies(b *Budget) { r.bodies = b }
 
 type route struct {
 	router     *Router
@@ -295,6 +299,8 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		ctx := req.Context()
 		x := exchangeOf(ctx)
+		x.buffer = r.bodies.Buffer()
+		defer x.buffer.Release()
 		if o.Access != openapi.Anyone && o.Access != openapi.Signed {
 			caller, err := r.authenticate(req)
 			if err == nil && o.Access == openapi.Admin && !caller.IsAdmin() {

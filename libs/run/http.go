@@ -21,9 +21,25 @@ type HTTPConfig struct {
 	Addr     string       `env:"HTTP_ADDR"` // host:port
 	Listener net.Listener `env:"-"`         // used instead of Addr if not nil
 	H2C      bool         `env:"-"`         // also accept HTTP/2 without TLS, which the gateway uses
+	// BodyMemoryMB is how much memory all request bodies together may take that are read into memory; 2^20 bytes.
+	BodyMemoryMB int `env:"HTTP_BODY_MEMORY_MB"`
 	// Prepare may change the server before it serves. It may be nil.
 	Prepare func(*http.Server) `env:"-"`
 }
+
+// DefaultHTTP returns the configuration of a server at addr.
+func DefaultHTTP(addr string) HTTPConfig { return HTTPConfig{Addr: addr, BodyMemoryMB: 64} }
+
+// Check lists the problems with the configuration.
+func (c HTTPConfig) Check() []string {
+	if c.BodyMemoryMB < 1 || c.BodyMemoryMB > 1<<20 {
+		return []string{"HTTP_BODY_MEMORY_MB must be 1 to 1048576"}
+	}
+	return nil
+}
+
+// BodyMemory returns BodyMemoryMB in bytes.
+func (c HTTPConfig) BodyMemory() int64 { return int64(c.BodyMemoryMB) << 20 }
 
 // Listen listens on Addr, or returns Listener if that is set.
 func (c HTTPConfig) Listen() (net.Listener, error) {

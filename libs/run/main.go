@@ -130,6 +130,7 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 			return exitUsage
 		}
 	}
+	memory := LimitMemory()
 	cfg, err := conf.Load(defaults, os.Environ())
 	if err = errors.Join(err, conf.ExportFiles("OTEL_")); err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
@@ -144,7 +145,7 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
 	}
-	tel.Log.InfoContext(ctx, "starting", "version", tel.Version)
+	tel.Log.InfoContext(ctx, "starting", "version", tel.Version, "memory_limit_bytes", memory)
 	err = start(ctx, cfg, tel)
 	flushCtx, cancel := context.WithTimeout(context.Background(), 3*time.Second)
 	defer cancel()

@@ -26,9 +26,10 @@ type Config struct {
 
 // Defaults are the settings of a service in a container of its own.
 func Defaults() Config {
-	defaults := access.Defaults()
+	defaults, server := access.Defaults(), run.DefaultHTTP(":8080")
+	server.H2C = true
 	return Config{
-		HTTP:     run.HTTPConfig{Addr: ":8080", H2C: true},
+		HTTP:     server,
 		Admin:    run.AdminConfig{Addr: ":9090"},
 		Database: pg.Defaults(),
 		Kafka:    bus.Defaults(),
@@ -39,7 +40,7 @@ func Defaults() Config {
 
 // Check lists the problems with the settings.
 func (c Config) Check() []string {
-	problems := slices.Concat(c.Database.Check(), c.Kafka.Check(), c.Log.Check())
+	problems := slices.Concat(c.HTTP.Check(), c.Database.Check(), c.Kafka.Check(), c.Log.Check())
 	if c.Access != nil {
 		problems = append(problems, c.Access.Check()...)
 	}

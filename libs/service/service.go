@@ -98,6 +98,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	if b.Router, err = rpc.NewRouter(document, chain, authenticate, b.keeper, tel); err != nil {
 		return nil, err
 	}
+	b.Router.LimitBodies(rpc.NewBudget(shared.HTTP.BodyMemory()))
 	b.MaxBody = b.Router.MaxBody()
 	return b, nil
 }

@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net/http"
@@ -10,89 +11,148 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// StallTimeout is how long a client may take to send the next bytes of its body, or to receive the next bytes of a response.
+// Pace is how slow a client may be, in each direction. While the gateway waits for it to send or to receive, Bytes must pass in
+// each Window. A client that stalls fails this too. The time in which the gateway waits for a service does not count.
+type Pace struct {
+	Window time.Duration
+	Bytes  int64
+}
+
+// StallTimeout is the default of Pace.Window.
 const StallTimeout = 30 * time.Second
 
-// Deadlines ends the exchange with a client that stalls for longer than the timeout. A slow service is not limited here.
-func Deadlines(timeout time.Duration, next http.Handler) http.Handler {
+// Deadlines ends the exchange with a client that is slower than the pace. A read of its body then fails with
+// os.ErrDeadlineExceeded, and the context of the request does not end, so that the client can be told.
+func Deadlines(pace Pace, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		out := &deadlineWriter{ResponseWriter: w, deadlines: deadlines{w: w, timeout: timeout}}
-		d := &out.deadlines
+		out := &deadlineWriter{ResponseWriter: w, allowance: allowance{pace: pace}}
 		if r.ContentLength != 0 {
-			d.extendRead()
-			r = r.WithContext(r.Context())
-			r.Body = &deadlineBody{ReadCloser: r.Body, deadlines: d}
-			defer d.end()
+			body := &deadlineBody{ReadCloser: r.Body, allowance: allowance{pace: pace}, server: w}
+			body.setDeadline(clock.System{}.Now().Add(pace.Window))
+			defer body.end()
+			ctx, stop := body.detach(r.Context())
+			defer stop()
+			r = r.WithContext(ctx)
+			r.Body = body
 		}
 		next.ServeHTTP(out, r)
 	})
 }
 
-// deadlines sets the deadlines of a connection while one request is served. Errors of setting them are ignored: the read or
-// write that follows fails as well.
-type deadlines struct {
-	w       http.ResponseWriter
-	timeout time.Duration
-	wrote   time.Time // when the write deadline was set; only the goroutine that serves the request writes
-
-	mu    sync.Mutex
-	ended bool // a transport may still read a body after its request has been served
+// allowance is how long one direction of an exchange may still wait for the client.
+type allowance struct {
+	pace   Pace
+	waited time.Duration // in the current window, which ends when pace.Bytes have passed
+	passed int64         // in the current window
 }
 
-func (d *deadlines) extendRead() { d.setRead(clock.System{}.Now().Add(d.timeout)) }
+// left returns for how long the next read or write may wait.
+func (a *allowance) left() time.Duration { return a.pace.Window - a.waited }
 
-// extendWrite moves the write deadline at most ten times per timeout: moving it costs as much as a small write.
-func (d *deadlines) extendWrite() {
-	now := clock.System{}.Now()
-	if now.Sub(d.wrote) < d.timeout/10 {
-		return
-	}
-	d.wrote = now
-	_ = http.NewResponseController(d.w).SetWriteDeadline(now.Add(d.timeout))
-}
-
-func (d *deadlines) setRead(deadline time.Time) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !d.ended {
-		_ = http.NewResponseController(d.w).SetReadDeadline(deadline)
+func (a *allowance) add(bytes int, waited time.Duration) {
+	a.waited += waited
+	if a.passed += int64(bytes); a.passed >= a.pace.Bytes {
+		a.waited, a.passed = 0, 0
 	}
 }
 
-func (d *deadlines) end() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.ended = true
-}
-
+// deadlineBody is the body of a request with a deadline for each read. A transport may still read it after the request has been
+// served.
 type deadlineBody struct {
 	io.ReadCloser
-	deadlines *deadlines
+	allowance // only used by the goroutine that reads
+	server    http.ResponseWriter
+
+	mu       sync.Mutex
+	deadline time.Time // zero for none
+	ended    bool
+}
+
+// setDeadline sets the read deadline of the connection. Its error is ignored: the read that follows fails as well.
+func (b *deadlineBody) setDeadline(t time.Time) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if !b.ended {
+		b.deadline = t
+		_ = http.NewResponseController(b.server).SetReadDeadline(t)
+	}
+}
+
+func (b *deadlineBody) end() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ended = true
+}
+
+func (b *deadlineBody) isExpired() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !b.deadline.IsZero() && !clock.System{}.Now().Before(b.deadline)
+}
+
+// detach returns a context that ends with that of the request, except for an expired read deadline: net/http cannot tell that from
+// a client that has closed its connection, and ends the context for both.
+func (b *deadlineBody) detach(request context.Context) (context.Context, func()) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(request))
+	stop := context.AfterFunc(request, func() {
+		if !b.isExpired() {
+			cancel()
+		}
+	})
+	return ctx, func() {
+		stop()
+		cancel()
+	}
 }
 
 func (b *deadlineBody) Read(p []byte) (int, error) {
-	b.deadlines.extendRead()
+	begin := clock.System{}.Now()
+	b.setDeadline(begin.Add(b.left()))
 	n, err := b.ReadCloser.Read(p)
+	b.add(n, clock.System{}.Now().Sub(begin))
 	if errors.Is(err, io.EOF) {
 		// From here on net/http reads in the background to detect that the client closes, which has no timeout.
-		b.deadlines.setRead(time.Time{})
+		b.setDeadline(time.Time{})
 	}
 	return n, err
 }
 
+// deadlineWriter is a response with a deadline for each write.
 type deadlineWriter struct {
 	http.ResponseWriter
-	deadlines deadlines
+	allowance
+	deadline time.Time
 }
 
+// wait runs a write of that many bytes. The deadline moves at most ten times per window: moving it costs as much as a small write.
+func (w *deadlineWriter) wait(write func() (int, error)) (int, error) {
+	begin := clock.System{}.Now()
+	if deadline := begin.Add(w.left()); deadline.Sub(w.deadline) > w.pace.Window/10 {
+		w.deadline = deadline
+		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline) // otherwise the write fails
+	}
+	n, err := write()
+	w.add(n, clock.System{}.Now().Sub(begin))
+	return n, err
+}
+
+// WriteHeader implements http.ResponseWriter.
 func (w *deadlineWriter) WriteHeader(status int) {
-	w.deadlines.extendWrite()
-	w.ResponseWriter.WriteHeader(status)
+	_, _ = w.wait(func() (int, error) {
+		w.ResponseWriter.WriteHeader(status)
+		return 0, nil
+	})
 }
 
+// Write implements http.ResponseWriter.
 func (w *deadlineWriter) Write(b []byte) (int, error) {
-	w.deadlines.extendWrite()
-	return w.ResponseWriter.Write(b)
+	return w.wait(func() (int, error) { return w.ResponseWriter.Write(b) })
+}
+
+// FlushError is called by http.ResponseController.
+func (w *deadlineWriter) FlushError() error {
+	_, err := w.wait(func() (int, error) { return 0, http.NewResponseController(w.ResponseWriter).Flush() })
+	return err
 }
 
 // Unwrap lets http.ResponseController reach the connection.

@@ -2,11 +2,13 @@ package guard
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"io"
 	"net"
 	"net/http"
 	"os"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +46,7 @@ func serve(t *testing.T, handler http.HandlerFunc) (dial func() net.Conn) {
 	t.Helper()
 	p := &pipes{accepted: make(chan net.Conn)}
 	p.closed, p.end = context.WithCancel(context.WithoutCancel(t.Context()))
-	server := &http.Server{Handler: Deadlines(timeout, handler)}
+	server := &http.Server{Handler: Deadlines(Pace{Window: timeout, Bytes: 60_000}, handler)}
 	go func() { _ = server.Serve(p) }()
 	t.Cleanup(func() { _ = server.Close() })
 	return func() net.Conn {
@@ -132,4 +134,169 @@ func TestASlowServiceIsNotAStall(t *testing.T) {
 			require.Equal(t, http.StatusOK, res.StatusCode)
 		}
 	})
+}
+
+// A client that sends a byte now and then never stalls, and holds its place for hours.
+func TestABodyThatIsTooSlowTimesOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		piece int           // bytes
+		every time.Duration // one piece
+		fails bool
+	}{
+		"a byte now and then": {1, 10 * time.Second, true},
+		"just too slow":       {9_000, 10 * time.Second, true},
+		"fast enough":         {13_000, 10 * time.Second, false},
+		"in two bursts":       {60_000, 50 * time.Second, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const size = 120_000
+				failed := make(chan error, 1)
+				conn := serve(t, func(w http.ResponseWriter, r *http.Request) {
+					_, err := io.Copy(io.Discard, r.Body)
+					failed <- err
+					if err != nil {
+						require.NoError(t, r.Context().Err(), "the client is still there")
+						w.WriteHeader(http.StatusRequestTimeout)
+					}
+				})()
+				begin := time.Now()
+				_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 120000\r\n\r\n")
+				require.NoError(t, err)
+				var sending sync.WaitGroup
+				defer func() {
+					_ = conn.Close()
+					sending.Wait()
+				}()
+				sending.Go(func() {
+					for sent := 0; sent < size; sent += c.piece {
+						<-time.After(c.every)
+						if _, err := conn.Write(make([]byte, min(c.piece, size-sent))); err != nil {
+							return
+						}
+					}
+				})
+				if !c.fails {
+					require.NoError(t, <-failed)
+					requireStatus(t, conn, http.StatusOK)
+					return
+				}
+				require.ErrorIs(t, <-failed, os.ErrDeadlineExceeded)
+				require.Equal(t, timeout, time.Since(begin), "not later than a client that sends nothing")
+				requireStatus(t, conn, http.StatusRequestTimeout)
+			})
+		})
+	}
+}
+
+func requireStatus(t *testing.T, conn net.Conn, status int) {
+	t.Helper()
+	res, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	require.Equal(t, status, res.StatusCode)
+}
+
+// A client that closes its connection ends the context, also while its body is read.
+func TestAClientThatLeavesEndsTheContext(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		left := make(chan struct{})
+		conn := serve(t, func(_ http.ResponseWriter, r *http.Request) {
+			_, err := io.Copy(io.Discard, r.Body)
+			require.Error(t, err)
+			<-r.Context().Done()
+			close(left)
+		})()
+		_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
+		require.NoError(t, err)
+		require.NoError(t, conn.Close())
+		<-left
+	})
+}
+
+func TestAResponseThatTheClientReadsTooSlowlyTimesOut(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		piece int // bytes that the client reads every 10 s
+		fails bool
+	}{"a byte now and then": {1, true}, "too slow": {9_000, true}, "fast enough": {13_000, false}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			synctest.Test(t, func(t *testing.T) {
+				const size = 200_000
+				failed := make(chan error, 1)
+				conn := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+					for range size / 1000 {
+						_, err := w.Write(make([]byte, 1000))
+						if err == nil {
+							err = http.NewResponseController(w).Flush()
+						}
+						if err != nil {
+							failed <- err
+							return
+						}
+					}
+					failed <- nil
+				})()
+				begin := time.Now()
+				_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+				require.NoError(t, err)
+				var reading sync.WaitGroup
+				defer func() {
+					_ = conn.Close()
+					reading.Wait()
+				}()
+				reading.Go(func() {
+					for {
+						<-time.After(10 * time.Second)
+						if _, err := io.ReadFull(conn, make([]byte, c.piece)); err != nil {
+							return
+						}
+					}
+				})
+				if !c.fails {
+					require.NoError(t, <-failed)
+					return
+				}
+				require.ErrorIs(t, <-failed, os.ErrDeadlineExceeded)
+				require.InDelta(t, timeout.Seconds(), time.Since(begin).Seconds(), timeout.Seconds()/5)
+			})
+		})
+	}
+}
+
+// The header of a request has net/http's own timeout, after which net/http writes nothing.
+func TestAHeaderThatStallsGets408(t *testing.T) {
+	t.Parallel()
+	for sent, answered := range map[string]bool{"": false, "GET / HTTP/1.1\r\nHost": true, "GET / HTTP/1.1\r\nHost: a\r\n": true, "G": true} {
+		synctest.Test(t, func(t *testing.T) {
+			p := &pipes{accepted: make(chan net.Conn)}
+			p.closed, p.end = context.WithCancel(context.WithoutCancel(t.Context()))
+			server := &http.Server{Handler: Serving(http.NotFoundHandler()), ReadHeaderTimeout: 10 * time.Second}
+			Prepare(server)
+			go func() { _ = server.Serve(Listener(p)) }()
+			defer func() { _ = server.Close() }()
+			ours, theirs := net.Pipe()
+			defer func() { _ = ours.Close() }()
+			p.accepted <- theirs
+			_, err := io.WriteString(ours, sent)
+			require.NoError(t, err)
+			raw, err := io.ReadAll(ours)
+			require.NoError(t, err)
+			if !answered {
+				require.Empty(t, raw)
+				return
+			}
+			res, err := http.ReadResponse(bufio.NewReader(bytes.NewReader(raw)), nil)
+			require.NoError(t, err)
+			require.Equal(t, http.StatusRequestTimeout, res.StatusCode)
+			require.True(t, res.Close)
+			body, err := io.ReadAll(res.Body)
+			require.NoError(t, err)
+			require.Contains(t, string(body), `"code":"request_timeout"`)
+		})
+	}
 }

@@ -41,10 +41,9 @@ func (e Edge) Handler(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := rpc.CleanRequestID(r.Header.Get(rpc.RequestIDHeader))
 		client, proto := e.client(r)
-		if r.Header[forwardedFor] != nil || r.Header["Forwarded"] != nil || r.Header["X-Real-Ip"] != nil {
+		if dropForged(r.Header) {
 			r.Header.Add("Via", "1.1 proxy") // records that there is a proxy, trusted or not (RFC 9110 section 7.6.3)
 		}
-		dropForged(r.Header)
 		values := []string{id, client, proto, r.Host} // one allocation for all
 		r.Header[rpc.RequestIDHeader] = values[0:1:1]
 		r.Header[forwardedFor] = values[1:2:2]
@@ -101,24 +100,49 @@ func (e Edge) allows(host string) bool {
 }
 
 // dropForged removes headers with which a client claims an identity, an address or a connection upgrade. The traceparent
-// stays: an app may start the trace.
-func dropForged(h http.Header) {
+// stays: an app may start the trace. isForwarded reports whether one of them is from a proxy, or claims to be.
+func dropForged(h http.Header) (isForwarded bool) {
 	for name := range h {
-		if isForged(name) {
+		switch {
+		case isForwarding(name):
+			isForwarded = true
+			delete(h, name)
+		case isForged(name):
 			delete(h, name)
 		}
 	}
+	return isForwarded
+}
+
+// isForwarding reports whether proxies set that header.
+func isForwarding(name string) bool {
+	switch name {
+	case "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip":
+		return true
+	}
+	return strings.HasPrefix(name, "X-Forwarded-")
 }
 
 func isForged(name string) bool {
 	switch name {
-	case "Forwarded", "X-Real-Ip", "X-Client-Ip", "True-Client-Ip", "Cf-Connecting-Ip", "X-Http-Method-Override", "Baggage", "Connection", "Upgrade":
+	case "X-Http-Method-Override", "Baggage", "Connection", "Upgrade":
 		return true
 	}
 	return strings.HasPrefix(name, "X-") && slices.ContainsFunc(forgedPrefixes, func(p string) bool { return strings.HasPrefix(name, p) })
 }
 
-var forgedPrefixes = []string{"X-User-", "X-Agent-", "X-Auth-", "X-Forwarded-", "X-Original-", "X-Rewrite-"}
+var forgedPrefixes = []string{"X-User-", "X-Agent-", "X-Auth-", "X-Original-", "X-Rewrite-"}
+
+// WithoutForwarded removes the headers that Edge has set, for a handler in this process. Via then shows whether the request came
+// through a proxy.
+func WithoutForwarded(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for _, name := range []string{forwardedFor, forwardedProto, forwardedHost} {
+			delete(r.Header, name)
+		}
+		next.ServeHTTP(w, r)
+	})
+}
 
 // client returns the client's address and protocol. X-Forwarded-For is read from the right, up to the first address that is
 // not a trusted proxy.

@@ -3,18 +3,24 @@ package guard
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"runtime"
 	"sync/atomic"
+	"time"
 
+	"github.com/convoflow/convoflow/gateway/internal/record"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
-// Listener replaces the plain-text responses that net/http's server writes itself, to malformed requests and to headers that
-// are too large, by JSON errors. There is no hook for them: net/http writes them to the connection before there is a
-// request. The server also needs Prepare, and its handler Serving.
+// Listener refuses requests whose length is ambiguous (framing), and replaces the plain-text responses that net/http's server writes
+// itself, to malformed requests and to headers that are too large, by JSON errors. There is no hook for them: net/http writes them
+// to the connection before there is a request. To a header that does not arrive in time it writes nothing; Listener writes 408. The
+// server also needs Prepare, and its handler Serving.
 func Listener(l net.Listener) net.Listener { return listener{l} }
 
 type listener struct{ net.Listener }
@@ -31,6 +37,43 @@ func (l listener) Accept() (net.Conn, error) {
 type jsonErrorConn struct {
 	net.Conn
 	serving atomic.Bool
+	refused bool // a refusal has been written
+
+	// Of the goroutine that reads:
+	framing framing
+	err     error // of the next read
+}
+
+// Read implements net.Conn.
+func (c *jsonErrorConn) Read(b []byte) (int, error) {
+	if c.err != nil {
+		return 0, c.failed()
+	}
+	n, err := c.Conn.Read(b)
+	if errors.Is(err, os.ErrDeadlineExceeded) && !c.serving.Load() && c.framing.isWaiting() {
+		c.refuse(http.StatusRequestTimeout)
+	}
+	if accepted, ambiguous := c.framing.feed(b[:n]); ambiguous != nil {
+		if n, c.err = accepted, ambiguous; n == 0 {
+			return 0, c.failed()
+		}
+	}
+	return n, err
+}
+
+// failed returns the error after an ambiguous request, which it refuses. While the request before it is served, net/http reads to
+// detect that the client closes, and would take the error for that.
+func (c *jsonErrorConn) failed() error {
+	if c.framing.state != inHead {
+		return c.err // in a body, whose handler responds
+	}
+	for c.serving.Load() {
+		if _, err := c.Conn.Read(make([]byte, 1<<10)); err != nil {
+			return err
+		}
+	}
+	c.refuse(http.StatusBadRequest)
+	return c.err
 }
 
 type connKey struct{}
@@ -63,10 +106,25 @@ func (c *jsonErrorConn) Write(b []byte) (int, error) {
 	if c.serving.Load() || len(b) <= statusAt || b[statusAt] < '4' {
 		return c.Conn.Write(b)
 	}
-	if _, err := c.Conn.Write(refusal(bytes.HasPrefix(b[statusAt:], []byte("431")))); err != nil {
-		return 0, err
+	status := http.StatusBadRequest
+	if bytes.HasPrefix(b[statusAt:], []byte("431")) {
+		status = http.StatusRequestHeaderFieldsTooLarge
 	}
+	c.refuse(status)
 	return len(b), nil
+}
+
+// refuse writes the only response on this connection that no handler writes, and closes the sending side, so that the client
+// receives it also if it is still sending.
+func (c *jsonErrorConn) refuse(status int) {
+	if c.refused {
+		return
+	}
+	c.refused = true
+	_ = c.SetWriteDeadline(clock.System{}.Now().Add(time.Second))
+	if _, err := c.Conn.Write(refusal(status)); err == nil { // otherwise the client has left
+		_ = c.CloseWrite()
+	}
 }
 
 // CloseWrite lets net/http close the sending side first, so that the client receives the response and not a reset.
@@ -77,9 +135,13 @@ func (c *jsonErrorConn) CloseWrite() error {
 	return nil
 }
 
-func refusal(headerTooLarge bool) []byte {
+// refusal returns a whole response.
+func refusal(to int) []byte {
 	status, code, detail := http.StatusBadRequest, "malformed_request", "These bytes are not an HTTP request"
-	if headerTooLarge {
+	switch to {
+	case http.StatusRequestTimeout:
+		status, code, detail = http.StatusRequestTimeout, "request_timeout", record.TooSlowDetail
+	case http.StatusRequestHeaderFieldsTooLarge:
 		status, code, detail = http.StatusRequestHeaderFieldsTooLarge, "header_too_large", "The header of the request is over 32 kB"
 	}
 	id := rpc.CleanRequestID("")

@@ -9,45 +9,56 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 )
 
-// MaxStreams is how many uploads, recordings and event streams one agent may have open at the same time. None of them has an
-// overall timeout, and all agents share the stream slots of a service.
+// MaxStreams is how many uploads, and how many recordings and event streams, one agent may have open at the same time. None of them
+// has an overall timeout, and all agents share the slots of a service.
 const MaxStreams = 16
 
-// Streams counts the open streams of each agent.
+// Streams counts the open streams of one kind, by agent and by client address: one address can have many accounts.
 type Streams struct {
-	mu   sync.Mutex
-	open map[string]int // by agent
+	perAgent, perAddress int
+
+	mu                sync.Mutex
+	agents, addresses map[string]int
 }
 
-// NewStreams returns a Streams without any open.
-func NewStreams() *Streams { return &Streams{open: map[string]int{}} }
+// NewStreams returns a Streams without any open. An address may have addressFactor times as many as an agent: an office shares one.
+func NewStreams(addressFactor int) *Streams {
+	return &Streams{perAgent: MaxStreams, perAddress: MaxStreams * addressFactor, agents: map[string]int{}, addresses: map[string]int{}}
+}
 
-// PerAgent limits the concurrent requests of a caller at next to MaxStreams.
-func (s *Streams) PerAgent(next CallerHandler) CallerHandler {
+// PerCaller limits the concurrent requests at next of an agent and of an address.
+func (s *Streams) PerCaller(next CallerHandler) CallerHandler {
 	return func(w http.ResponseWriter, r *http.Request, caller identity.Caller) {
-		if !s.begin(caller.AgentID) {
+		address := network(r.Header.Get(forwardedFor))
+		if !s.begin(caller.AgentID, address) {
 			refuse(w, r, fault.New(fault.Limited, "too_many_streams", "Too many uploads and downloads at the same time: wait until one has ended").After(5*time.Second))
 			return
 		}
-		defer s.end(caller.AgentID)
+		defer s.end(caller.AgentID, address)
 		next(w, r, caller)
 	}
 }
 
-func (s *Streams) begin(agent string) bool {
+func (s *Streams) begin(agent, address string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open[agent] >= MaxStreams {
+	if s.agents[agent] >= s.perAgent || s.addresses[address] >= s.perAddress {
 		return false
 	}
-	s.open[agent]++
+	s.agents[agent]++
+	s.addresses[address]++
 	return true
 }
 
-func (s *Streams) end(agent string) {
+func (s *Streams) end(agent, address string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.open[agent]--; s.open[agent] == 0 {
-		delete(s.open, agent)
+	decrease(s.agents, agent)
+	decrease(s.addresses, address)
+}
+
+func decrease(counts map[string]int, key string) {
+	if counts[key]--; counts[key] == 0 {
+		delete(counts, key)
 	}
 }

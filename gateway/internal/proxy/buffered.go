@@ -10,6 +10,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/wire"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 // Buffered proxies requests with small bodies, each of which may take that long. It reads the whole body before it takes a
@@ -18,7 +19,10 @@ import (
 func (u *Upstream) Buffered(timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		deadline := clock.System{}.Now().Add(timeout)
-		if err := bufferBody(r, deadline); err != nil {
+		memory := u.options.Bodies.Buffer()
+		defer memory.Release()
+		if err := bufferBody(r, memory, deadline); err != nil {
+			w.Header().Set("Connection", "close") // part of the body is unread
 			fail(w, r, err)
 			return
 		}
@@ -30,7 +34,7 @@ func (u *Upstream) Buffered(timeout time.Duration) http.Handler {
 		res, err := u.send(u.buffered, r, deadline)
 		if err == nil {
 			defer func() { _ = res.Body.Close() }()
-			err = checkShape(res)
+			err = checkResponse(r, res)
 		}
 		if err != nil {
 			fail(w, r, err)
@@ -41,11 +45,11 @@ func (u *Upstream) Buffered(timeout time.Duration) http.Handler {
 }
 
 // bufferBody replaces the body of r by a copy in memory.
-func bufferBody(r *http.Request, deadline time.Time) error {
+func bufferBody(r *http.Request, memory *rpc.Buffer, deadline time.Time) error {
 	if r.ContentLength == 0 {
 		return nil
 	}
-	body, err := io.ReadAll(deadlineReader{r.Body, deadline})
+	body, err := memory.ReadAll(deadlineReader{r.Body, deadline}, r.ContentLength)
 	if err != nil {
 		return incomplete(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/sony/gobreaker/v2"
 
 	"github.com/convoflow/convoflow/gateway/internal/wire"
+	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -37,7 +38,8 @@ type Upstream struct {
 	breaker       *gobreaker.TwoStepCircuitBreaker[struct{}]
 	retries       retryBudget
 	bufferedSlots *slots
-	streamSlots   *slots
+	uploadSlots   *slots
+	downloadSlots *slots
 	buffers       buffers
 	options       Options
 	metrics       *Metrics
@@ -48,8 +50,10 @@ type Upstream struct {
 type Options struct {
 	Forwarded   []string // headers about the client that are forwarded although ReverseProxy drops them
 	H2C         bool     // HTTP/2 without TLS instead of HTTP/1.1
-	MaxRequests int      // concurrent buffered requests
-	MaxStreams  int      // concurrent uploads, recordings and event streams
+	Bodies      *rpc.Budget
+	MaxRequests int // concurrent buffered requests
+	MaxUploads  int // concurrent uploads
+	MaxStreams  int // concurrent recordings and event streams
 }
 
 // New returns the upstream of the service that listens at address, such as http://calls:8080.
@@ -75,7 +79,8 @@ func New(name, address string, o Options, metrics *Metrics, tel telemetry.Set) (
 		u.buffered = rebased{u.transport, base}
 	}
 	u.retries.tenths.Store(maxRetryBurst)
-	u.bufferedSlots, u.streamSlots = metrics.slots(name, "buffered", o.MaxRequests), metrics.slots(name, "streamed", o.MaxStreams)
+	u.bufferedSlots = metrics.slots(name, "buffered", o.MaxRequests)
+	u.uploadSlots, u.downloadSlots = metrics.slots(name, "upload", o.MaxUploads), metrics.slots(name, "download", o.MaxStreams)
 	return u, nil
 }
 

@@ -1,6 +1,7 @@
 package proxy
 
 import (
+	"bufio"
 	"context"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/gateway/internal/wire"
+	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -44,9 +46,10 @@ func hang(c net.Conn) { _, _ = io.Copy(io.Discard, c) }
 func newUpstream(t *testing.T, address string) *Upstream {
 	t.Helper()
 	tel := telemetry.Nop()
-	metrics, err := NewMetrics(tel.Metrics)
+	bodies := rpc.NewBudget(64 << 20)
+	metrics, err := NewMetrics(tel.Metrics, bodies)
 	require.NoError(t, err)
-	u, err := New("calls", address, Options{MaxRequests: 4, MaxStreams: 2}, metrics, tel)
+	u, err := New("calls", address, Options{Bodies: bodies, MaxRequests: 4, MaxUploads: 2, MaxStreams: 2}, metrics, tel)
 	require.NoError(t, err)
 	t.Cleanup(u.Close)
 	return u
@@ -94,7 +97,7 @@ func TestAServiceThatHangsIsATimeout(t *testing.T) {
 		requireTimeout(u.Buffered(time.Second), time.Second)
 		u.buffered = rebased{u.transport, u.base}
 		requireTimeout(u.Buffered(time.Second), time.Second)
-		requireTimeout(u.Stream(), headerTimeout)
+		requireTimeout(u.Download(), headerTimeout)
 	})
 }
 
@@ -106,7 +109,7 @@ func TestAServiceThatCannotBeReachedIsUnavailable(t *testing.T) {
 		dialer := net.Dialer{Timeout: dialTimeout}
 		u.transport.DialContext = dialer.DialContext
 		u.buffered = pooled{wire.New(u.base, wire.Options{Dial: dialer.DialContext, IdleTimeout: idleTimeout})}
-		for _, handler := range []http.Handler{u.Buffered(timeout), u.Stream()} {
+		for _, handler := range []http.Handler{u.Buffered(timeout), u.Download()} {
 			w := httptest.NewRecorder()
 			handler.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/calls", nil))
 			require.Equal(t, http.StatusServiceUnavailable, w.Code, address)
@@ -212,21 +215,36 @@ func TestAPOSTIsNotRetried(t *testing.T) {
 	}
 }
 
+// Requests that each take their whole timeout, one after the other, open the breaker too.
 func TestPOSTsThatTimeOutOpenTheBreaker(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		u := newPipedUpstream(t, hang)
 		for range breakerFailures {
-			w := buffered(u, time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+			w := buffered(u, 25*time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
 			require.Equal(t, http.StatusGatewayTimeout, w.Code)
 		}
-		w := buffered(u, time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		w := buffered(u, 25*time.Second, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
 		require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
 	})
 }
 
-// A buffered body cannot fail because of its client: a service that resets the connection has failed. The breaker counts failures
-// within seconds, so one request is enough here.
+// One request that succeeds shows that the service works.
+func TestFailuresBetweenSuccessesDoNotOpenTheBreaker(t *testing.T) {
+	t.Parallel()
+	var served atomic.Int64
+	u := newRawUpstream(t, func(c net.Conn) {
+		if req, err := http.ReadRequest(bufio.NewReader(c)); err == nil && served.Add(1)%2 == 0 {
+			_, _ = io.WriteString(c, "HTTP/1.1 204 No Content\r\nConnection: close\r\nX-Request-Id: "+req.Header.Get("X-Request-Id")+"\r\n\r\n")
+		}
+	})
+	for n := range 4 * breakerFailures {
+		w := buffered(u, timeout, httptest.NewRequest(http.MethodPost, "/", strings.NewReader("{}")))
+		require.Equal(t, []int{http.StatusServiceUnavailable, http.StatusNoContent}[n%2], w.Code)
+	}
+}
+
+// A buffered body cannot fail because of its client: a service that resets the connection has failed.
 func TestAResetInTheBodyIsAFailureOfTheService(t *testing.T) {
 	t.Parallel()
 	u := newRawUpstream(t, func(c net.Conn) {

@@ -11,11 +11,15 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 // cleanResponse removes the headers that the gateway sets itself.
-func cleanResponse(res *http.Response) error {
-	if err := checkShape(res); err != nil {
+func (u *Upstream) cleanResponse(res *http.Response) error {
+	if err := checkResponse(res.Request, res); err != nil {
+		if errors.Is(err, errOtherRequest) {
+			u.transport.CloseIdleConnections() // a response without a body has already returned its connection
+		}
 		return err
 	}
 	for name := range res.Header {
@@ -33,6 +37,21 @@ func isGatewayHeader(name string) bool {
 		return true
 	}
 	return strings.HasPrefix(name, "Access-Control-")
+}
+
+// errOtherRequest marks a response that has not the id of its request.
+var errOtherRequest = errors.New("the response is that of another request")
+
+// checkResponse returns an error for a response that no service of the platform has sent to this request. Its connection must not be
+// used again: a service's late response to one request would become the response to the next, which can be another agent's.
+func checkResponse(req *http.Request, res *http.Response) error {
+	if err := checkShape(res); err != nil {
+		return err
+	}
+	if sent := req.Header.Get(rpc.RequestIDHeader); res.Header.Get(rpc.RequestIDHeader) != sent {
+		return fmt.Errorf("%w: %w", errInvalidResponse, errOtherRequest)
+	}
+	return nil
 }
 
 // checkShape returns an error for an error response that is not JSON: it comes from an intermediary or a bug, and its text
@@ -62,7 +81,7 @@ func fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(r.Context().Err(), context.Canceled):
 		record.ClientLeft(w, err)
 	case errors.As(err, &refused):
-		if refused.Kind == fault.TooLarge || refused.Kind == fault.Malformed { // part of the body is unread
+		if refused.Kind == fault.TooLarge || refused.Kind == fault.Malformed || refused.Kind == fault.RequestTimeout { // part of the body is unread
 			w.Header().Set("Connection", "close")
 		}
 		record.Fail(w, r, refused)

@@ -6,31 +6,29 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/sony/gobreaker/v2"
 
+	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// The circuit breaker of a service opens when at least 5 requests within 10 s, and at least half of them, found the service
-// down or timed out. After 2 s it is half-open: one request, the probe, decides whether it closes again.
+// The circuit breaker of a service opens when 5 requests in a row found the service down or timed out, however long they took.
+// After 2 s it is half-open: one request, the probe, decides whether it closes again.
 const (
-	breakerWindow   = 10 * time.Second
-	breakerBucket   = time.Second
 	breakerFailures = 5
 	breakerOpenFor  = 2 * time.Second
 )
 
 func newBreaker(name string) *gobreaker.TwoStepCircuitBreaker[struct{}] {
 	return gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
-		Name: name, Interval: breakerWindow, BucketPeriod: breakerBucket, Timeout: breakerOpenFor,
-		ReadyToTrip: func(c gobreaker.Counts) bool {
-			return c.TotalFailures >= breakerFailures && 2*c.TotalFailures >= c.Requests
-		},
-		IsExcluded: func(err error) bool { return errors.Is(err, errClient) },
+		Name: name, Timeout: breakerOpenFor,
+		ReadyToTrip: func(c gobreaker.Counts) bool { return c.ConsecutiveFailures >= breakerFailures },
+		IsExcluded:  func(err error) bool { return errors.Is(err, errClient) },
 	})
 }
 
@@ -113,8 +111,10 @@ func (u *Upstream) send(via client, req *http.Request, deadline time.Time) (*htt
 		res, err = via.do(req, deadline, &p)
 	}
 	done(body.serviceError(req, err))
-	if err != nil && body != nil && body.failed.Load() {
-		return nil, incomplete(err)
+	if err != nil && body != nil {
+		if cause := body.failed.Load(); cause != nil {
+			return nil, incomplete(*cause)
+		}
 	}
 	if err != nil && p.answered.Load() && req.Context().Err() == nil && !isTimeout(err) {
 		err = errInvalidResponse // without the cause, which quotes the response
@@ -126,7 +126,8 @@ func (u *Upstream) send(via client, req *http.Request, deadline time.Time) (*htt
 // the Transport would do so before the retry.
 type requestBody struct {
 	io.ReadCloser
-	started, complete, failed atomic.Bool
+	started, complete atomic.Bool
+	failed            atomic.Pointer[error] // of reading
 }
 
 func (b *requestBody) Read(p []byte) (int, error) {
@@ -136,7 +137,7 @@ func (b *requestBody) Read(p []byte) (int, error) {
 	case errors.Is(err, io.EOF):
 		b.complete.Store(true)
 	case err != nil:
-		b.failed.Store(true)
+		b.failed.Store(&err)
 	}
 	return n, err
 }
@@ -175,11 +176,14 @@ func isDial(err error) bool {
 	return errors.As(err, &op) && op.Op == "dial"
 }
 
-// incomplete returns the error for a client whose body could not be read: truncated, malformed or stalled.
+// incomplete returns the error for a client whose body could not be read: truncated, malformed or too slow.
 func incomplete(err error) error {
 	var refused *fault.Error
 	if errors.As(err, &refused) {
 		return refused // such as body_too_large
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return record.TooSlow(err)
 	}
 	return fault.Wrap(err, fault.Malformed, "incomplete_body", "The body did not arrive whole: send it again")
 }

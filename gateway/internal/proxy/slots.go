@@ -9,6 +9,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 // Metrics count what happens between the gateway and the services.
@@ -18,8 +19,11 @@ type Metrics struct {
 	inFlight *prometheus.GaugeVec
 }
 
-// NewMetrics registers the metrics.
-func NewMetrics(registry *prometheus.Registry) (*Metrics, error) {
+// NewMetrics registers the metrics. bodies is that of the Options.
+func NewMetrics(registry *prometheus.Registry, bodies *rpc.Budget) (*Metrics, error) {
+	memory := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "convoflow_gateway_body_memory_bytes", Help: "Bytes of request bodies that are in memory now.",
+	}, func() float64 { return float64(bodies.Held()) })
 	m := &Metrics{
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "convoflow_gateway_upstream_refused_total", Help: "Requests answered with 503 without asking the service: overloaded, circuit_open.",
@@ -28,10 +32,10 @@ func NewMetrics(registry *prometheus.Registry) (*Metrics, error) {
 			Name: "convoflow_gateway_upstream_retries_total", Help: "Requests sent to a service once more.",
 		}, []string{"upstream"}),
 		inFlight: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "convoflow_gateway_upstream_in_flight", Help: "Requests that a service is serving now; kind is buffered or streamed.",
+			Name: "convoflow_gateway_upstream_in_flight", Help: "Requests that a service is serving now; kind is buffered, upload or download.",
 		}, []string{"upstream", "kind"}),
 	}
-	return m, errors.Join(registry.Register(m.refused), registry.Register(m.retries), registry.Register(m.inFlight))
+	return m, errors.Join(registry.Register(memory), registry.Register(m.refused), registry.Register(m.retries), registry.Register(m.inFlight))
 }
 
 // slots limit how many requests of one kind a service serves at the same time, over all its routes.

@@ -15,21 +15,26 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Stream proxies requests whose bodies, in both directions, are forwarded as they arrive, without an overall timeout.
-func (u *Upstream) Stream() http.Handler {
+// Upload proxies requests with large bodies. Bodies, in both directions, are forwarded as they arrive, without an overall timeout.
+func (u *Upstream) Upload() http.Handler { return u.stream(u.uploadSlots) }
+
+// Download proxies requests with large responses, as Upload does. Neither takes slots from the other.
+func (u *Upstream) Download() http.Handler { return u.stream(u.downloadSlots) }
+
+func (u *Upstream) stream(slots *slots) http.Handler {
 	proxy := &httputil.ReverseProxy{
 		Rewrite:        u.rewrite,
 		Transport:      streaming{u},
 		BufferPool:     &u.buffers,
-		ModifyResponse: cleanResponse,
+		ModifyResponse: u.cleanResponse,
 		ErrorHandler:   fail,
 		FlushInterval:  -1,
 		// The request's log line says whether the client disconnected or the response was truncated.
 		ErrorLog: slog.NewLogLogger(u.tel.Log.Handler(), slog.LevelDebug),
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if u.streamSlots.acquire(w, r) {
-			defer u.streamSlots.release()
+		if slots.acquire(w, r) {
+			defer slots.release()
 			proxy.ServeHTTP(w, r)
 		}
 	})

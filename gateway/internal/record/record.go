@@ -97,6 +97,14 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	rpc.WriteError(w, r, err)
 }
 
+// TooSlowDetail is the detail of TooSlow.
+const TooSlowDetail = "The request did not arrive in time: send it again"
+
+// TooSlow returns the error for a client that is too slow with its request.
+func TooSlow(cause error) *fault.Error {
+	return fault.Wrap(cause, fault.RequestTimeout, "request_timeout", TooSlowDetail)
+}
+
 // ClientLeft records that the client disconnected before there was a response.
 func ClientLeft(w http.ResponseWriter, err error) {
 	entryOf(w).err = err

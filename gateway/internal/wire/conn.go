@@ -23,8 +23,11 @@ const maxResponseHeader = 1 << 20 // bytes
 // goroutine of its own would cost every request as much as reading the response does.
 const clientCheckInterval = 250 * time.Millisecond
 
-// earlyResponseGrace is how long a response is read after the request could not be written to its end.
-const earlyResponseGrace = 50 * time.Millisecond
+// earlyResponseTimeout is how long a response is read after the request could not be written to its end. Such a response is
+// usually in the socket already, and a service that has none has closed the connection, so nobody waits that long. It is in
+// seconds because this goroutine may not run for a while on a busy machine, and a read whose deadline has passed fails without
+// looking at the socket.
+const earlyResponseTimeout = 5 * time.Second
 
 var errLongHeader = fmt.Errorf("the response header is over %d bytes", maxResponseHeader)
 
@@ -86,7 +89,7 @@ func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*ht
 	writeErr := c.write(req, host)
 	if writeErr != nil { // a service may respond and close before it has read everything: then the response is already here
 		now := clock.System{}.Now()
-		c.deadline = now.Add(earlyResponseGrace)
+		c.deadline = now.Add(earlyResponseTimeout)
 		c.extendRead(now)
 	}
 	runtime.Gosched() // several goroutines that have just written read one after the other, when the responses are here

@@ -13,6 +13,7 @@ import (
 	"os"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -366,7 +367,42 @@ func TestAResponseBeforeTheBodyIsRead(t *testing.T) {
 		}()
 		requireRefused(t, newPool(t, listener.Addr().String()))
 	})
+	// On a busy machine, seconds can pass between the failed write and the read of the response.
+	t.Run("and seconds pass before it is read", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			p := New(&url.URL{Scheme: "http", Host: "service"}, Options{IdleTimeout: time.Hour, Dial: func(context.Context, string, string) (net.Conn, error) {
+				ours, theirs := net.Pipe()
+				go func() {
+					<-time.After(earlyResponseTimeout / 2)
+					_, _ = io.WriteString(theirs, "HTTP/1.1 422 Unprocessable Content\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}")
+				}()
+				return brokenPipe{ours}, nil
+			}})
+			t.Cleanup(p.Close)
+			requireRefused(t, p)
+		})
+	})
+	t.Run("but there is none", func(t *testing.T) {
+		t.Parallel()
+		synctest.Test(t, func(t *testing.T) {
+			p := New(&url.URL{Scheme: "http", Host: "service"}, Options{IdleTimeout: time.Hour, Dial: func(context.Context, string, string) (net.Conn, error) {
+				ours, _ := net.Pipe()
+				return brokenPipe{ours}, nil
+			}})
+			t.Cleanup(p.Close)
+			begin := time.Now()
+			_, _, err := do(p, request(http.MethodPost, strings.Repeat("x", 1<<20)), timeout)
+			require.ErrorIs(t, err, syscall.EPIPE)
+			require.Equal(t, earlyResponseTimeout, time.Since(begin))
+		})
+	})
 }
+
+// brokenPipe is a connection whose other end reads no more, and may still write.
+type brokenPipe struct{ net.Conn }
+
+func (brokenPipe) Write([]byte) (int, error) { return 0, syscall.EPIPE }
 
 func TestTheServiceNoticesThatTheClientLeft(t *testing.T) {
 	t.Parallel()

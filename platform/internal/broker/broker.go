@@ -3,7 +3,8 @@
 // directory. It refuses to delete old records, which is not crash-safe in kfake (see settings), and to use a directory that
 // another process uses.
 //
-// It is a single node on a loopback address without authentication. KAFKA_BROKERS replaces it with a real Kafka.
+// It is a single node on a loopback address. Every user of the machine can connect to it, so it requires a password (SASL with
+// SCRAM-SHA-256), and only the user who runs it can read its data. KAFKA_BROKERS replaces it with a real Kafka.
 package broker
 
 import (
@@ -33,15 +34,28 @@ var settings = map[string]string{
 // ended, and a new consumer would wait until their sessions expire.
 const sessionFile = "session_state.json"
 
+// userFile is where kfake stores its users. It would replace the user of Options.
+const userFile = "sasl.json"
+
+// User and Mechanism are what a client authenticates with, besides the password of Options. Mechanism is written as in
+// KAFKA_SASL_MECHANISM.
+const (
+	User      = "convoflow"
+	Mechanism = "scram-sha-256"
+)
+
 // Options say where the broker stores its data and where it listens.
 type Options struct {
-	Dir  string       // created if absent
-	Log  *slog.Logger // gets the broker's log
-	Port int          // at 127.0.0.1; 0 means any free port
+	Dir      string       // created if absent
+	Password string       // of User; required
+	Log      *slog.Logger // gets the broker's log
+	Port     int          // at 127.0.0.1; 0 means any free port
 }
 
 // Broker is a running broker.
 type Broker struct {
+	dir     string
+	log     *slog.Logger
 	cluster *kfake.Cluster
 	addr    string
 	unlock  func()
@@ -49,6 +63,9 @@ type Broker struct {
 
 // Start starts a broker on the data in o.Dir. Clients must create topics; they are not created on first use.
 func Start(ctx context.Context, o Options) (*Broker, error) {
+	if o.Password == "" {
+		return nil, errors.New("the broker has no password")
+	}
 	if err := os.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("create the broker's directory: %w", err)
 	}
@@ -56,14 +73,16 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Remove(filepath.Join(o.Dir, sessionFile)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := errors.Join(remove(o.Dir, sessionFile), remove(o.Dir, userFile), protect(o.Dir)); err != nil {
 		unlock()
-		return nil, fmt.Errorf("remove the consumer sessions of the last run: %w", err)
+		return nil, fmt.Errorf("prepare the broker's directory: %w", err)
 	}
 	cluster, err := kfake.NewCluster(
 		kfake.NumBrokers(1),
 		kfake.Ports(o.Port),
 		kfake.ClusterID("convoflow"),
+		kfake.EnableSASL(),
+		kfake.Superuser(strings.ToUpper(Mechanism), User, o.Password),
 		kfake.DataDir(o.Dir),
 		kfake.SyncWrites(),
 		kfake.BrokerConfigs(settings),
@@ -73,7 +92,30 @@ func Start(ctx context.Context, o Options) (*Broker, error) {
 		unlock()
 		return nil, fmt.Errorf("start the broker on %s: %w", o.Dir, err)
 	}
-	return &Broker{cluster: cluster, addr: cluster.ListenAddrs()[0], unlock: unlock}, nil
+	return &Broker{dir: o.Dir, log: o.Log, cluster: cluster, addr: cluster.ListenAddrs()[0], unlock: unlock}, nil
+}
+
+func remove(dir, name string) error {
+	if err := os.Remove(filepath.Join(dir, name)); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// protect makes everything in dir accessible by its owner only. kfake creates files that anybody may read; the mode of dir itself
+// protects them while the broker runs.
+func protect(dir string) error {
+	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.IsDir():
+			return os.Chmod(path, 0o700)
+		case d.Type().IsRegular():
+			return os.Chmod(path, 0o600)
+		}
+		return nil
+	})
 }
 
 // Addr returns the broker's address, host:port.
@@ -86,6 +128,9 @@ func (b *Broker) Close(ctx context.Context) error {
 	go func() {
 		defer close(closed)
 		b.cluster.Close()
+		if err := protect(b.dir); err != nil {
+			b.log.WarnContext(ctx, "the files of the broker may be readable by others", "error", err)
+		}
 		b.unlock()
 	}()
 	select {

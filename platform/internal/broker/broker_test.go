@@ -16,6 +16,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/sasl"
+	"github.com/segmentio/kafka-go/sasl/scram"
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/platform/internal/broker"
@@ -24,13 +26,15 @@ import (
 const (
 	topic = "calls.calls.v1"
 	group = "crm"
+
+	password = "password of the broker"
 	// childEnv names a directory. If it is set, the test binary runs a broker there, prints its address and waits to be killed.
 	childEnv = "BROKER_TEST_CHILD"
 )
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childEnv); dir != "" {
-		b, err := broker.Start(context.Background(), broker.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+		b, err := broker.Start(context.Background(), broker.Options{Dir: dir, Password: password, Log: slog.New(slog.DiscardHandler)})
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -43,7 +47,7 @@ func TestMain(m *testing.M) {
 
 func start(t testing.TB, dir string) *broker.Broker {
 	t.Helper()
-	b, err := broker.Start(t.Context(), broker.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	b, err := broker.Start(t.Context(), broker.Options{Dir: dir, Password: password, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = b.Close(context.WithoutCancel(t.Context())) })
 	return b
@@ -63,9 +67,29 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
 	return cmd, strings.TrimSpace(addr)
 }
 
+func login(t testing.TB, password string) sasl.Mechanism {
+	t.Helper()
+	require.Equal(t, "scram-sha-256", broker.Mechanism)
+	m, err := scram.Mechanism(scram.SHA256, broker.User, password)
+	require.NoError(t, err)
+	return m
+}
+
+func transport(t testing.TB, password string) *kafka.Transport {
+	t.Helper()
+	transport := &kafka.Transport{SASL: login(t, password)}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
+func dialer(t testing.TB) *kafka.Dialer {
+	t.Helper()
+	return &kafka.Dialer{Timeout: time.Minute, SASLMechanism: login(t, password)}
+}
+
 func createTopic(t testing.TB, addr string, config ...kafka.ConfigEntry) {
 	t.Helper()
-	client := &kafka.Client{Addr: kafka.TCP(addr), Timeout: time.Minute}
+	client := &kafka.Client{Addr: kafka.TCP(addr), Timeout: time.Minute, Transport: transport(t, password)}
 	answer, err := client.CreateTopics(t.Context(), &kafka.CreateTopicsRequest{Topics: []kafka.TopicConfig{
 		{Topic: topic, NumPartitions: 2, ReplicationFactor: -1, ConfigEntries: config},
 	}})
@@ -77,7 +101,7 @@ func newWriter(t testing.TB, addr string) *kafka.Writer {
 	t.Helper()
 	w := &kafka.Writer{
 		Addr: kafka.TCP(addr), Topic: topic, Balancer: &kafka.Hash{}, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond,
-		Transport: &kafka.Transport{},
+		Transport: transport(t, password),
 	}
 	t.Cleanup(func() { _ = w.Close() })
 	return w
@@ -87,6 +111,7 @@ func newReader(t testing.TB, addr string, change ...func(*kafka.ReaderConfig)) *
 	t.Helper()
 	cfg := kafka.ReaderConfig{
 		Brokers: []string{addr}, GroupID: group, Topic: topic, StartOffset: kafka.FirstOffset, MaxWait: 100 * time.Millisecond,
+		Dialer: dialer(t),
 	}
 	for _, f := range change {
 		f(&cfg)
@@ -219,12 +244,12 @@ func writeUntilKilled(t *testing.T, child *exec.Cmd, addr string, round int) []s
 
 func readPartition(t *testing.T, addr string, partition int, stored map[string]bool) {
 	t.Helper()
-	conn, err := kafka.DialLeader(t.Context(), "tcp", addr, topic, partition)
+	conn, err := dialer(t).DialLeader(t.Context(), "tcp", addr, topic, partition)
 	require.NoError(t, err)
 	defer func() { _ = conn.Close() }()
 	last, err := conn.ReadLastOffset()
 	require.NoError(t, err)
-	r := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{addr}, Topic: topic, Partition: partition, MaxWait: 100 * time.Millisecond})
+	r := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{addr}, Topic: topic, Partition: partition, MaxWait: 100 * time.Millisecond, Dialer: dialer(t)})
 	defer func() { _ = r.Close() }()
 	for r.Offset() < last {
 		m, err := r.ReadMessage(t.Context())
@@ -261,7 +286,7 @@ func TestNothingIsDeleted(t *testing.T) {
 	}
 	require.Equal(t, []string{"same key", "same key", "same key"}, read(t, newReader(t, b.Addr()), 3, false))
 
-	client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: time.Minute}
+	client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: time.Minute, Transport: transport(t, password)}
 	answer, err := client.DescribeConfigs(t.Context(), &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{
 		{ResourceType: kafka.ResourceTypeBroker, ResourceName: "0", ConfigNames: []string{"log.cleaner.backoff.ms", "log.retention.ms"}},
 	}})
@@ -282,11 +307,52 @@ func TestTopicsAreNotCreatedOnFirstUse(t *testing.T) {
 	require.ErrorIs(t, w.WriteMessages(t.Context(), kafka.Message{Value: []byte("a")}), kafka.UnknownTopicOrPartition)
 }
 
+func TestAClientWithoutThePasswordIsRefused(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	for round := range 2 { // a restart reads the users that were stored
+		b := start(t, dir)
+		for name, anybody := range map[string]*kafka.Transport{"no user": {}, "another password": transport(t, "guess")} {
+			client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: time.Minute, Transport: anybody}
+			_, err := client.Metadata(t.Context(), &kafka.MetadataRequest{})
+			require.Error(t, err, name)
+			anybody.CloseIdleConnections()
+		}
+		client := &kafka.Client{Addr: kafka.TCP(b.Addr()), Timeout: time.Minute, Transport: transport(t, password)}
+		_, err := client.Metadata(t.Context(), &kafka.MetadataRequest{})
+		require.NoError(t, err, "round %d", round)
+		require.NoError(t, b.Close(t.Context()))
+	}
+	_, err := broker.Start(t.Context(), broker.Options{Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler)})
+	require.ErrorContains(t, err, "no password")
+}
+
+// The data of an earlier version, and what kfake creates, may be readable by everybody.
+func TestOnlyTheOwnerCanReadTheData(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	require.NoError(t, os.Chmod(dir, 0o755))
+	first := start(t, dir)
+	createTopic(t, first.Addr())
+	write(t, newWriter(t, first.Addr()), "a")
+	info, err := os.Stat(dir)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm(), "nobody else can reach a file while the broker runs")
+	require.NoError(t, first.Close(t.Context()))
+	require.NoError(t, filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		require.NoError(t, err)
+		info, err := d.Info()
+		require.NoError(t, err)
+		require.Zero(t, info.Mode().Perm()&0o077, "%s: %s", path, info.Mode())
+		return nil
+	}))
+}
+
 func TestOneProcessPerDirectory(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	first := start(t, dir)
-	_, err := broker.Start(t.Context(), broker.Options{Dir: dir, Log: slog.New(slog.DiscardHandler)})
+	_, err := broker.Start(t.Context(), broker.Options{Dir: dir, Password: password, Log: slog.New(slog.DiscardHandler)})
 	require.ErrorContains(t, err, "used by another running process")
 	require.NoError(t, first.Close(t.Context()))
 	require.NoError(t, start(t, dir).Close(t.Context()))
@@ -298,12 +364,12 @@ func TestStartRefuses(t *testing.T) {
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
 	_, err = broker.Start(t.Context(), broker.Options{
-		Dir: t.TempDir(), Log: slog.New(slog.DiscardHandler), Port: l.Addr().(*net.TCPAddr).Port,
+		Dir: t.TempDir(), Password: password, Log: slog.New(slog.DiscardHandler), Port: l.Addr().(*net.TCPAddr).Port,
 	})
 	require.ErrorContains(t, err, "address already in use")
 
 	damaged := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(damaged, "meta.json"), []byte("{"), fs.FileMode(0o600)))
-	_, err = broker.Start(t.Context(), broker.Options{Dir: damaged, Log: slog.New(slog.DiscardHandler)})
+	_, err = broker.Start(t.Context(), broker.Options{Dir: damaged, Password: password, Log: slog.New(slog.DiscardHandler)})
 	require.ErrorContains(t, err, "meta.json")
 }

@@ -1,9 +1,10 @@
 // Package inbox replaces Pabbly Connect on a developer's machine: a webhook receiver that stores deliveries, verifies both
 // signatures, and shows the deliveries on a page. It stores the newest 200 deliveries in one file. It refuses readers on other
-// machines, because payloads contain personal data.
+// machines that have no token, because payloads contain personal data.
 package inbox
 
 import (
+	"bytes"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -13,7 +14,6 @@ import (
 	"fmt"
 	"html/template"
 	"io"
-	"io/fs"
 	"net"
 	"net/http"
 	"net/netip"
@@ -57,8 +57,7 @@ func (s Signatures) Valid() bool { return s.Pabbly && s.Standard }
 
 // Inbox receives and shows deliveries. It is safe for concurrent use.
 type Inbox struct {
-	secret   string
-	token    string
+	secrets  Secrets
 	verifier *standardwebhooks.Webhook
 	page     *template.Template
 	clock    clock.Clock
@@ -68,9 +67,16 @@ type Inbox struct {
 	deliveries []Delivery // oldest first
 }
 
-// Open reads the inbox from file, or creates it. token is the secret part of its URL, and secret is the key of the signatures.
-func Open(file, token, secret string, c clock.Clock) (*Inbox, error) {
-	verifier, err := standardwebhooks.NewWebhookRaw([]byte(secret))
+// Secrets of an inbox.
+type Secrets struct {
+	Path    string // the secret part of the URL to which webhooks are sent
+	Signing string // the key of their signatures
+	Reader  string // the token with which another machine may read the inbox
+}
+
+// Open reads the inbox from file, or creates it.
+func Open(file string, s Secrets, c clock.Clock) (*Inbox, error) {
+	verifier, err := standardwebhooks.NewWebhookRaw([]byte(s.Signing))
 	if err != nil {
 		return nil, fmt.Errorf("create the signature verifier: %w", err)
 	}
@@ -82,7 +88,7 @@ func Open(file, token, secret string, c clock.Clock) (*Inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inbox{secret: secret, token: token, verifier: verifier, page: page, clock: c, deliveries: deliveries}
+	in := &Inbox{secrets: s, verifier: verifier, page: page, clock: c, deliveries: deliveries}
 	if in.file, err = rewrite(file, deliveries); err != nil {
 		return nil, err
 	}
@@ -127,32 +133,67 @@ func rewrite(file string, deliveries []Delivery) (*os.File, error) {
 func (in *Inbox) Close() { _ = in.file.Close() }
 
 // Path returns the path to which webhooks are sent, on a server that serves Handler.
-func (in *Inbox) Path() string { return "/inbox/hooks/" + in.token }
+func (in *Inbox) Path() string { return "/inbox/hooks/" + in.secrets.Path }
 
 // Handler serves the page at /inbox and the deliveries as JSON at /inbox/deliveries, and receives webhooks at Path.
 func (in *Inbox) Handler() http.Handler {
-	static, _ := fs.Sub(files, "page") // "page" is a valid path
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /inbox", local(in.show))
-	mux.HandleFunc("GET /inbox/{$}", local(in.show))
-	mux.HandleFunc("GET /inbox/deliveries", local(in.list))
-	mux.Handle("GET /inbox/static/", http.StripPrefix("/inbox/static/", http.FileServerFS(static)))
+	mux.HandleFunc("GET /inbox", in.restricted(in.show))
+	mux.HandleFunc("GET /inbox/{$}", in.restricted(in.show))
+	mux.HandleFunc("GET /inbox/deliveries", in.restricted(in.list))
+	mux.HandleFunc("GET /inbox/static/{file}", static)
 	mux.HandleFunc("POST /inbox/hooks/{token}", in.receive)
 	return mux
 }
 
-// local refuses requests from other machines. It also refuses requests with another host name, because a web page in a browser on
-// this machine could use a name that resolves to a loopback address (DNS rebinding). A request through a proxy on this machine
-// is recognized by X-Forwarded-For, which the gateway sets, and Via.
-func local(next http.HandlerFunc) http.HandlerFunc {
+// static serves a file of the page. Unlike http.FileServer it never redirects, and lists no directory.
+func static(w http.ResponseWriter, r *http.Request) {
+	name := r.PathValue("file")
+	raw, err := files.ReadFile("page/" + name)
+	if err != nil || strings.HasSuffix(name, ".html") { // the page itself is a template
+		http.NotFound(w, r)
+		return
+	}
+	http.ServeContent(w, r, name, time.Time{}, bytes.NewReader(raw))
+}
+
+// readerCookie has the reader's token, so that the page can be reloaded and can fetch deliveries.
+const readerCookie = "convoflow_inbox"
+
+// restricted passes requests from this machine, and those with the reader's token: as a bearer token, or once as ?token=, which
+// sets a cookie.
+func (in *Inbox) restricted(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		forwarded := r.Header.Get("X-Forwarded-For")
-		if !isLoopback(r.RemoteAddr) || !isLoopback(r.Host) || forwarded != "" && !isLoopback(forwarded) || r.Header.Get("Via") != "" {
-			http.Error(w, "The webhook inbox holds personal data and is shown on this machine only: open it through an SSH tunnel, or set PABBLY_WEBHOOK_URL to a real receiver.", http.StatusForbidden)
-			return
+		sent := r.URL.Query().Get("token")
+		switch {
+		case in.isReader(sent):
+			http.SetCookie(w, &http.Cookie{Name: readerCookie, Value: sent, Path: "/inbox", HttpOnly: true, SameSite: http.SameSiteStrictMode})
+		case isLocal(r), in.isReader(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")):
+		default:
+			cookie, err := r.Cookie(readerCookie)
+			if err != nil || !in.isReader(cookie.Value) {
+				http.Error(w, "The webhook inbox has personal data. From another machine, open it with ?token= and the inbox_reader of secrets.json in the data directory, or through an SSH tunnel.", http.StatusForbidden)
+				return
+			}
 		}
 		next(w, r)
 	}
+}
+
+func (in *Inbox) isReader(token string) bool {
+	return subtle.ConstantTimeCompare([]byte(token), []byte(in.secrets.Reader)) == 1 && token != ""
+}
+
+// isLocal reports whether a request comes from this machine. One with another host name does not: a web page in a browser here
+// could use a name that resolves to a loopback address (DNS rebinding). Neither does one through a proxy, whatever address the
+// proxy reports: the headers of the gateway in front have been removed.
+func isLocal(r *http.Request) bool {
+	for name := range r.Header {
+		if name == "Via" || name == "Forwarded" || strings.HasPrefix(name, "X-Forwarded-") {
+			return false
+		}
+	}
+	return isLoopback(r.RemoteAddr) && isLoopback(r.Host)
 }
 
 func isLoopback(hostPort string) bool {
@@ -165,7 +206,7 @@ func isLoopback(hostPort string) bool {
 }
 
 func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {
-	if subtle.ConstantTimeCompare([]byte(r.PathValue("token")), []byte(in.token)) != 1 {
+	if subtle.ConstantTimeCompare([]byte(r.PathValue("token")), []byte(in.secrets.Path)) != 1 {
 		http.NotFound(w, r)
 		return
 	}
@@ -190,7 +231,7 @@ func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {
 }
 
 func (in *Inbox) check(h http.Header, body []byte) Signatures {
-	mac := hmac.New(sha256.New, []byte(in.secret))
+	mac := hmac.New(sha256.New, []byte(in.secrets.Signing))
 	mac.Write(body)
 	return Signatures{
 		Pabbly:   subtle.ConstantTimeCompare([]byte(hex.EncodeToString(mac.Sum(nil))), []byte(h.Get("X-Pabbly-Signature"))) == 1,

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -21,11 +22,11 @@ import (
 	"github.com/convoflow/convoflow/platform/internal/inbox"
 )
 
-const secret, token = "a secret of the inbox", "token"
+const secret, token, reader = "a secret of the inbox", "token", "token of a reader"
 
 func open(t *testing.T, file string) *inbox.Inbox {
 	t.Helper()
-	in, err := inbox.Open(file, token, secret, clock.System{})
+	in, err := inbox.Open(file, inbox.Secrets{Path: token, Signing: secret, Reader: reader}, clock.System{})
 	require.NoError(t, err)
 	t.Cleanup(in.Close)
 	return in
@@ -114,6 +115,44 @@ func TestOnlyThisMachineCanReadTheInbox(t *testing.T) {
 		rebound.Host = "evil.example:8000"
 		require.Equal(t, http.StatusForbidden, serve(in.Handler(), rebound).Code, "DNS rebinding")
 		require.Equal(t, http.StatusOK, serve(in.Handler(), get(path, "127.0.0.1:5000")).Code)
+		for name, value := range map[string]string{
+			"Via": "1.1 proxy", "Forwarded": "for=127.0.0.1", "X-Forwarded-For": "127.0.0.1", "X-Forwarded-Host": "localhost", "X-Forwarded-Port": "80",
+		} {
+			proxied := get(path, "127.0.0.1:5000")
+			proxied.Header.Set(name, value)
+			require.Equal(t, http.StatusForbidden, serve(in.Handler(), proxied).Code, "a proxy on this machine: %s", name)
+		}
+	}
+}
+
+func TestAReaderOnAnotherMachineNeedsTheToken(t *testing.T) {
+	t.Parallel()
+	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
+	for path, status := range map[string]int{"/inbox": 403, "/inbox?token=": 403, "/inbox?token=guess": 403, "/inbox?token=" + token: 403, "/inbox?token=" + url.QueryEscape(reader): 200} {
+		require.Equal(t, status, serve(in.Handler(), get(path, "192.0.2.1:5000")).Code, path)
+	}
+	first := serve(in.Handler(), get("/inbox?token="+url.QueryEscape(reader), "192.0.2.1:5000"))
+	cookies := first.Result().Cookies()
+	require.Len(t, cookies, 1)
+	require.True(t, cookies[0].HttpOnly)
+	require.Equal(t, http.SameSiteStrictMode, cookies[0].SameSite)
+	again := get("/inbox/deliveries", "192.0.2.1:5000")
+	again.AddCookie(cookies[0])
+	require.Equal(t, http.StatusOK, serve(in.Handler(), again).Code, "the page fetches deliveries with the cookie")
+	bearer := get("/inbox/deliveries", "192.0.2.1:5000")
+	bearer.Header.Set("Authorization", "Bearer "+reader)
+	require.Equal(t, http.StatusOK, serve(in.Handler(), bearer).Code)
+}
+
+// The gateway removes trailing slashes, so a redirect that adds one would never end.
+func TestStaticFilesAreServedWithoutRedirects(t *testing.T) {
+	t.Parallel()
+	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
+	for path, status := range map[string]int{
+		"/inbox/static": 404, "/inbox/static/": 404, "/inbox/static/inbox.js": 200, "/inbox/static/inbox.css": 200, "/inbox/static/icon.svg": 200,
+		"/inbox/static/inbox.html": 404, "/inbox/static/index.html": 404, "/inbox/static/none": 404,
+	} {
+		require.Equal(t, status, serve(in.Handler(), get(path, "192.0.2.1:5000")).Code, path)
 	}
 }
 
