@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
@@ -19,6 +20,7 @@ type Config struct {
 	Kafka    bus.Config
 	Access   *access.Config // nil for auth, which reads sessions from its own database
 	Log      telemetry.Config
+	Clock    clock.Clock // nil for the system's; tests give a process a wrong one
 }
 
 // Defaults are the settings of a service in a container of its own.
@@ -45,6 +47,13 @@ func (c Config) Check() []string {
 
 // TelemetryConfig returns the settings of logging.
 func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
+
+func (c Config) clock() clock.Clock {
+	if c.Clock == nil {
+		return clock.System{}
+	}
+	return c.Clock
+}
 
 // Shared returns c.
 func (c Config) Shared() Config { return c }

@@ -57,6 +57,9 @@ func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []stri
 		return err
 	}
 	defer base.Close()
+	if _, err := useDatabaseClock(ctx, base); err != nil {
+		return err
+	}
 	agents, err := newAgents(cfg, base, nil)
 	if err != nil {
 		return err
@@ -110,6 +113,9 @@ func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Wr
 		return err
 	}
 	defer base.Close()
+	if _, err := useDatabaseClock(ctx, base); err != nil {
+		return err
+	}
 	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
 	if err != nil {
 		return err

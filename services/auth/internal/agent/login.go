@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -27,7 +28,7 @@ type AccessToken struct {
 // Login begins a session. It fails with the same Unauthenticated fault after the same time for an unknown e-mail, a wrong
 // password and an inactive agent, and with the Limited fault too_many_attempts after too many of them.
 func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error) {
-	began := s.Clock.Now()
+	elapsed := clock.Stopwatch()
 	attempt, err := s.attempt(ctx, "account", normalize(r.Username))
 	if err != nil {
 		return AccessToken{}, err
@@ -44,7 +45,7 @@ func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error
 		if err := s.Attempts.Change(ctx, attempt); err != nil {
 			return AccessToken{}, err
 		}
-		pause(ctx, s.FailedLogin-s.Clock.Now().Sub(began))
+		pause(ctx, s.FailedLogin-elapsed())
 		return AccessToken{}, invalidCredentials()
 	}
 	if err := s.clearFailures(ctx, attempt); err != nil {

@@ -310,6 +310,7 @@ func TestInvalidRefreshTokensChangeNothing(t *testing.T) {
 		"padded":                     login.RefreshToken + "=",
 		"a line feed in it":          login.RefreshToken[:50] + "\n" + login.RefreshToken[50:],
 		"no session id":              "x." + rest,
+		"its session in capitals":    strings.ToUpper(id) + "." + rest,
 	} {
 		_, code := f.refresh(t, text)
 		require.Equal(t, "invalid_refresh_token", code, name)
