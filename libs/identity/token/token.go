@@ -4,8 +4,6 @@ package token
 
 import (
 	"crypto/ed25519"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -28,8 +26,8 @@ const (
 )
 
 const (
-	leeway    = 30 * time.Second // for clock differences between machines
-	maxLength = 4096             // bytes; ours have about 500
+	leeway    = time.Minute // for clock differences between machines; auth signs by its database's clock
+	maxLength = 4096        // bytes; ours have about 500
 )
 
 // claims are the claims of an access token.
@@ -91,6 +89,9 @@ func (v *Verifier) Verify(text string) (identity.Caller, error) {
 	if len(text) > maxLength {
 		return identity.Caller{}, invalid(errors.New("too long"))
 	}
+	if err := strict(text); err != nil {
+		return identity.Caller{}, invalid(err)
+	}
 	var cl claims
 	t, err := v.parser.ParseWithClaims(text, &cl, func(t *jwt.Token) (any, error) {
 		if t.Header["typ"] != Type {
@@ -112,39 +113,12 @@ func (v *Verifier) Verify(text string) (identity.Caller, error) {
 		return identity.Caller{}, fault.Wrap(err, fault.Unauthenticated, "token_expired", "The token has expired: log in again")
 	case err != nil:
 		return identity.Caller{}, invalid(err)
-	case !exact(text):
-		return identity.Caller{}, invalid(errors.New("a claim is not spelled as RFC 7519 does"))
 	case !t.Valid, !event.ValidID(cl.Subject), !event.ValidID(cl.SessionID), !event.ValidID(cl.ID), cl.NotBefore == nil, cl.IssuedAt == nil:
 		return identity.Caller{}, invalid(errors.New("a claim is missing"))
 	case cl.Role != identity.Agent && cl.Role != identity.Admin:
 		return identity.Caller{}, invalid(errors.New("no such role"))
 	}
 	return identity.Caller{AgentID: cl.Subject, SessionID: cl.SessionID, TokenID: cl.ID, Role: cl.Role, Token: text}, nil
-}
-
-// exact reports whether the claims have exactly the specified names and types: Go's decoder accepts "EXP" for "exp", and the
-// library accepts a text for a number.
-func exact(text string) bool {
-	parts := strings.Split(text, ".")
-	if len(parts) != 3 {
-		return false
-	}
-	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
-	var cl map[string]json.RawMessage
-	if err != nil || json.Unmarshal(raw, &cl) != nil {
-		return false
-	}
-	for _, name := range []string{"iss", "sub", "aud", "jti", "sid", "role"} {
-		if len(cl[name]) == 0 {
-			return false
-		}
-	}
-	for _, name := range []string{"exp", "nbf", "iat"} {
-		if len(cl[name]) == 0 || cl[name][0] < '0' || cl[name][0] > '9' {
-			return false
-		}
-	}
-	return true
 }
 
 func invalid(cause error) error {
