@@ -34,6 +34,7 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	require.True(t, hasPath(table, "/clients"))
 	require.True(t, hasPath(table, "/auth"))
 	require.False(t, hasPath(table, "/inbox"))
+	require.False(t, hasPath(table, "/internal"), "the gateway does not forward internal operations")
 
 	_, err = routes([]byte(`{"paths":{"/x":{"get":{"operationId":"crm.x"}}}}`), 0)
 	require.ErrorContains(t, err, "x-access")

@@ -86,6 +86,7 @@ func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Serv
 	return &agent.Service{
 		Agents:        store.Agents(base.DB, base.Outbox),
 		Sessions:      store.Sessions(base.DB, base.Outbox),
+		Revocations:   store.Revocations(base.DB),
 		Attempts:      store.Attempts(base.DB),
 		Passwords:     password.NewHasher(runtime.GOMAXPROCS(0)),
 		Tokens:        tokens,

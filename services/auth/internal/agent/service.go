@@ -77,6 +77,7 @@ type Tx interface {
 type Service struct {
 	Agents        Agents
 	Sessions      Sessions
+	Revocations   Revocations
 	Attempts      Attempts
 	Passwords     Passwords
 	Tokens        Tokens

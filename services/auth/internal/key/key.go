@@ -257,6 +257,11 @@ func (r *Ring) Sign(c identity.Caller) (string, error) {
 	return r.opened.Load().signer.Sign(c, r.policy.TokenTTL)
 }
 
+// SignText signs a text that is no token, for the purpose alone.
+func (r *Ring) SignText(purpose string, text []byte) string {
+	return r.opened.Load().signer.SignText(purpose, text)
+}
+
 // Public finds a public key by its id.
 func (r *Ring) Public(id string) (ed25519.PublicKey, error) {
 	k, ok := r.opened.Load().public[id]
