@@ -22,6 +22,7 @@ import (
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
+	"github.com/convoflow/convoflow/services/auth/internal/email"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 	"github.com/convoflow/convoflow/services/auth/internal/password"
 	"github.com/convoflow/convoflow/services/auth/internal/store"
@@ -84,18 +85,21 @@ func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Serv
 		return nil, fmt.Errorf("derive the key of failed logins: %w", err)
 	}
 	return &agent.Service{
-		Agents:        store.Agents(base.DB, base.Outbox),
-		Sessions:      store.Sessions(base.DB, base.Outbox),
-		Revocations:   store.Revocations(base.DB),
-		Attempts:      store.Attempts(base.DB),
-		Passwords:     password.NewHasher(runtime.GOMAXPROCS(0)),
-		Tokens:        tokens,
-		Tx:            base.DB,
-		Clock:         base.Clock,
-		Open:          cfg.Registration == registrationOpen,
-		TokenTTL:      cfg.tokenTTL(),
-		AttemptSecret: attemptSecret,
-		FailedLogin:   failedLogin,
+		Agents:               store.Agents(base.DB, base.Outbox),
+		Sessions:             store.Sessions(base.DB, base.Outbox),
+		Revocations:          store.Revocations(base.DB),
+		Attempts:             store.Attempts(base.DB),
+		Registrations:        store.Registrations(base.DB),
+		Passwords:            password.NewHasher(runtime.GOMAXPROCS(0)),
+		Tokens:               tokens,
+		Tx:                   base.DB,
+		Clock:                base.Clock,
+		NormalizeEmail:       email.Normalize,
+		RegistrationsPerHour: cfg.RegistrationsPerHour,
+		Open:                 cfg.Registration == registrationOpen,
+		TokenTTL:             cfg.tokenTTL(),
+		AttemptSecret:        attemptSecret,
+		FailedLogin:          failedLogin,
 	}, nil
 }
 

@@ -29,11 +29,19 @@ type AccessToken struct {
 // password and an inactive agent, and with the Limited fault too_many_attempts after too many of them.
 func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error) {
 	elapsed := clock.Stopwatch()
-	attempt, err := s.attempt(ctx, "account", normalize(r.Username))
+	email, ok := s.NormalizeEmail(r.Username)
+	former := formerSpelling(r.Username)
+	if !ok {
+		email = former
+	}
+	attempt, err := s.attempt(ctx, "account", email)
 	if err != nil {
 		return AccessToken{}, err
 	}
-	a, err := s.Agents.FindByEmail(ctx, normalize(r.Username))
+	a, err := s.Agents.FindByEmail(ctx, email)
+	if fault.Is(err, fault.NotFound) && former != email {
+		a, err = s.Agents.FindByEmail(ctx, former)
+	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return AccessToken{}, err
 	}
@@ -48,7 +56,7 @@ func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error
 		pause(ctx, s.FailedLogin-elapsed())
 		return AccessToken{}, invalidCredentials()
 	}
-	if err := s.clearFailures(ctx, attempt); err != nil {
+	if err := s.succeed(ctx, attempt); err != nil {
 		return AccessToken{}, err
 	}
 	session, refresh := begin(deviceOf(ctx), a.ID, s.Clock.Now())
