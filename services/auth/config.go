@@ -27,7 +27,7 @@ const (
 type Config struct {
 	service.Config
 	SecretKey            conf.Secret `env:"SECRET_KEY"`                        // seals the signing keys in the database
-	PreviousKey          conf.Secret `env:"SECRET_KEY_PREVIOUS"`               // the previous secret, while keys are resealed
+	PreviousKey          conf.Secret `env:"SECRET_KEY_PREVIOUS"`               // opens what was sealed with the secret before; empty for none
 	RotationDays         int         `env:"KEY_ROTATION_DAYS"`                 // how long a key signs
 	Registration         string      `env:"REGISTRATION"`                      // open or closed
 	RegistrationsPerHour int         `env:"RATE_LIMIT_REGISTRATIONS_PER_HOUR"` // accounts that one address may make; 0 for no limit
