@@ -253,7 +253,7 @@ func TestOnlyASignedAnswerToTheQuestionIsUsed(t *testing.T) {
 			spoil(o)
 			o.after(t, 0)
 			o.requireKnown(t, false)
-			require.Positive(t, len(o.questions()))
+			require.NotEmpty(t, o.questions())
 		})
 	}
 }

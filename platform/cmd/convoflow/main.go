@@ -1,5 +1,5 @@
 // Command convoflow is the whole platform in one binary: up starts it, demo runs the main use case on a running platform or on
-// one that it starts, and admin creates an admin from a shell.
+// one that it starts, admin creates an admin from a shell, and reseal is the last step of replacing SECRET_KEY.
 package main
 
 import (
@@ -27,6 +27,8 @@ Usage:
   convoflow demo  [--url URL]                             do the main job, on a platform of its own when none runs
   convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
                                                           make or promote an admin; asks for the password
+  convoflow reseal [--data-dir DIR]                       after SECRET_KEY was replaced: seal with it what
+                                                          SECRET_KEY_PREVIOUS opens
   convoflow version
   convoflow help
 
@@ -53,6 +55,8 @@ func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr 
 		err = runDemo(ctx, args[1:], stdout)
 	case "admin":
 		err = admin(ctx, args[1:], stdin, stdout, stderr)
+	case "reseal":
+		err = reseal(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "convoflow", run.Version())
 	case "help", "--help", "-h":
