@@ -28,8 +28,8 @@ func Document(service string) ([]byte, error) {
 	return encode(doc)
 }
 
-// Merged returns the document of the whole platform as JSON, as apps see it at the gateway. It includes the responses of the
-// gateway itself. version is that of the platform.
+// Merged returns the document of the whole platform as JSON, as apps see it at the gateway: without internal operations
+// (x-internal: true), and with the responses of the gateway itself. version is that of the platform.
 func Merged(version string) ([]byte, error) {
 	merged, err := load("gateway")
 	if err != nil {
@@ -40,6 +40,7 @@ func Merged(version string) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
+		dropInternal(doc)
 		if err := mergeDocument(merged, doc); err != nil {
 			return nil, fmt.Errorf("merge %s.yaml: %w", service, err)
 		}
@@ -48,6 +49,24 @@ func Merged(version string) ([]byte, error) {
 	showExamples(merged)
 	merged["info"].(map[string]any)["version"] = version
 	return encode(merged)
+}
+
+// internal is the member of an operation that services call and the gateway does not have.
+const internal = "x-internal"
+
+// dropInternal removes the internal operations, with paths that have no other.
+func dropInternal(doc map[string]any) {
+	paths := child(doc, "paths")
+	for path, item := range paths {
+		members := item.(map[string]any)
+		maps.DeleteFunc(members, func(_ string, op any) bool {
+			members, _ := op.(map[string]any)
+			return members[internal] == true
+		})
+		if len(members) == 0 {
+			delete(paths, path)
+		}
+	}
 }
 
 // answersOfTheGateway is a member of gateway.yaml: the responses that the gateway may send instead of a service. toAll applies to

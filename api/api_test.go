@@ -142,17 +142,23 @@ func TestTheMergedDocumentHasEveryOperation(t *testing.T) {
 	require.NoError(t, err)
 	merged := validate(t, raw)
 	require.Equal(t, "1.2.3", merged.Info.Version)
+	var hidden []string // from the gateway and from apps
 	want, got := map[string]string{}, map[string]string{}
 	for _, service := range Services() {
 		raw, err := Document(service)
 		require.NoError(t, err)
 		operations(validate(t, raw), func(where string, _ *openapi3.PathItem, op *openapi3.Operation) {
 			require.Empty(t, want[op.OperationID], "%s exists twice", op.OperationID)
+			if op.Extensions[internal] == true {
+				hidden = append(hidden, op.OperationID)
+				return
+			}
 			want[op.OperationID] = where
 		})
 	}
 	operations(merged, func(where string, _ *openapi3.PathItem, op *openapi3.Operation) { got[op.OperationID] = where })
 	require.Equal(t, want, got)
+	require.Equal(t, []string{"auth.list_revocations"}, hidden)
 	var names []string
 	for _, tag := range merged.Tags {
 		names = append(names, tag.Name)

@@ -52,7 +52,7 @@ func (b *bench) startAuth(ctx context.Context) (_ *auth, err error) {
 	if err := a.start(); err != nil {
 		return nil, err
 	}
-	if a.service, err = a.startService(ctx, b, "auth", process.Any, "DATABASE_URL="+database.URL(), "SECRET_KEY="+conf.NewSecret()); err != nil {
+	if a.service, err = a.startService(ctx, b, "auth", process.Any, "DATABASE_URL="+database.URL(), "SECRET_KEY="+conf.NewSecret(), "RATE_LIMIT_REGISTRATIONS_PER_HOUR=0"); err != nil {
 		return nil, err
 	}
 	return a, a.service.ready(ctx)

@@ -34,6 +34,7 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	require.True(t, hasPath(table, "/clients"))
 	require.True(t, hasPath(table, "/auth"))
 	require.False(t, hasPath(table, "/inbox"))
+	require.False(t, hasPath(table, "/internal"), "the gateway does not forward internal operations")
 
 	require.Equal(t, "POST", shadowed(table)["GET /calls/upload"])
 	require.NotContains(t, shadowed(table), "POST /calls/upload")

@@ -5,6 +5,7 @@ package event
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -66,7 +67,8 @@ func (t Type[T]) Decode(e Event) (Received[T], error) {
 // NewID returns a UUIDv7. UUIDv7s sort by creation time, so new rows go to the end of an index.
 func NewID() string { return uuid.Must(uuid.NewV7()).String() }
 
-// ValidID reports whether s is a UUID in canonical form.
+// ValidID reports whether s is a UUID in canonical form: 36 characters, hexadecimal digits in lower case. An id has one spelling,
+// so that comparing texts compares ids.
 func ValidID(s string) bool {
-	return len(s) == 36 && uuid.Validate(s) == nil
+	return len(s) == 36 && uuid.Validate(s) == nil && strings.ToLower(s) == s
 }

@@ -14,7 +14,7 @@ import (
 
 // formats are the formats that the schema compiler would not validate as the contract defines them.
 var formats = map[string]func(any) error{
-	"uuid":      text(regexp.MustCompile(`^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$`).MatchString),
+	"uuid":      text(regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`).MatchString), // an id has one spelling
 	"date-time": text(func(s string) bool { _, err := ParseTime(s); return err == nil }),
 	"language":  text(func(s string) bool { return language.IsCode(strings.ToLower(s)) }),
 	"email":     text(regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`).MatchString),

@@ -17,10 +17,23 @@ import (
 const version = 1
 
 // Box encrypts and decrypts secrets. It is safe for concurrent use.
-type Box struct{ aead cipher.AEAD }
+type Box struct {
+	current  cipher.AEAD
+	previous cipher.AEAD // nil for none
+}
 
-// New returns a Box for a SECRET_KEY. Different purposes get different keys from the same SECRET_KEY.
-func New(secretKey, purpose string) (*Box, error) {
+// New returns a Box for a SECRET_KEY. It also opens what was sealed with the previous one, unless that is empty. Different purposes
+// get different keys from the same SECRET_KEY.
+func New(secretKey, previous, purpose string) (*Box, error) {
+	current, err := newAEAD(secretKey, purpose)
+	if err != nil || previous == "" {
+		return &Box{current: current}, err
+	}
+	old, err := newAEAD(previous, purpose)
+	return &Box{current, old}, err
+}
+
+func newAEAD(secretKey, purpose string) (cipher.AEAD, error) {
 	key, err := hkdf.Key(sha256.New, []byte(secretKey), nil, purpose, chacha20poly1305.KeySize)
 	if err != nil {
 		return nil, fmt.Errorf("derive the sealing key: %w", err)
@@ -29,15 +42,15 @@ func New(secretKey, purpose string) (*Box, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create the sealing cipher: %w", err)
 	}
-	return &Box{aead}, nil
+	return aead, nil
 }
 
 // Seal encrypts text. The result is the version, a random nonce and the ciphertext. place identifies where it will be stored, such
 // as by a row id; it is authenticated and not stored in the result.
 func (b *Box) Seal(text []byte, place string) []byte {
-	nonce := make([]byte, b.aead.NonceSize())
+	nonce := make([]byte, b.current.NonceSize())
 	_, _ = rand.Read(nonce) // never fails (crypto/rand)
-	return b.aead.Seal(append([]byte{version}, nonce...), nonce, text, []byte(place))
+	return b.current.Seal(append([]byte{version}, nonce...), nonce, text, []byte(place))
 }
 
 // ErrOpen means that a text was sealed with a different SECRET_KEY, purpose or place, or has been modified.
@@ -45,13 +58,34 @@ var ErrOpen = errors.New("sealed with another SECRET_KEY, or changed since")
 
 // Open decrypts a text that was sealed for the same place. It fails with ErrOpen.
 func (b *Box) Open(sealed []byte, place string) ([]byte, error) {
-	n := 1 + b.aead.NonceSize()
+	text, err := open(b.current, sealed, place)
+	if err != nil && b.previous != nil {
+		return open(b.previous, sealed, place)
+	}
+	return text, err
+}
+
+func open(aead cipher.AEAD, sealed []byte, place string) ([]byte, error) {
+	n := 1 + aead.NonceSize()
 	if len(sealed) < n || sealed[0] != version {
 		return nil, ErrOpen
 	}
-	text, err := b.aead.Open(nil, sealed[1:n], sealed[n:], []byte(place))
+	text, err := aead.Open(nil, sealed[1:n], sealed[n:], []byte(place))
 	if err != nil {
 		return nil, ErrOpen
 	}
 	return text, nil
+}
+
+// Reseal seals a text again if it was sealed with the previous SECRET_KEY, so that the previous one can be dropped. Otherwise it
+// returns the same text, and changed is false. It fails with ErrOpen.
+func (b *Box) Reseal(sealed []byte, place string) (resealed []byte, changed bool, err error) {
+	if _, err := open(b.current, sealed, place); err == nil {
+		return sealed, false, nil
+	}
+	text, err := b.Open(sealed, place)
+	if err != nil {
+		return nil, false, err
+	}
+	return b.Seal(text, place), true, nil
 }

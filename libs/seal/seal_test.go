@@ -11,7 +11,7 @@ import (
 
 func TestSealAndOpen(t *testing.T) {
 	t.Parallel()
-	box, err := seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "test")
+	box, err := seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "", "test")
 	require.NoError(t, err)
 	sealed := box.Seal([]byte("https://pabbly.example/secret"), "endpoints/1/url")
 	require.NotContains(t, string(sealed), "pabbly")
@@ -30,12 +30,46 @@ func TestSealAndOpen(t *testing.T) {
 	}
 	_, err = box.Open(sealed[:10], "endpoints/1/url")
 	require.ErrorIs(t, err, seal.ErrOpen)
-	other, err := seal.New("another-key", "test")
+	other, err := seal.New("another-key", "", "test")
 	require.NoError(t, err)
 	_, err = other.Open(sealed, "endpoints/1/url")
 	require.ErrorIs(t, err, seal.ErrOpen)
-	other, err = seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "another purpose")
+	other, err = seal.New("0123456789abcdefghijklmnopqrstuvwxyz", "", "another purpose")
 	require.NoError(t, err)
 	_, err = other.Open(sealed, "endpoints/1/url")
+	require.ErrorIs(t, err, seal.ErrOpen)
+}
+
+func TestASecretIsReplaced(t *testing.T) {
+	t.Parallel()
+	const place = "endpoints/1/url"
+	make := func(secret, previous string) *seal.Box {
+		box, err := seal.New(secret, previous, "test")
+		require.NoError(t, err)
+		return box
+	}
+	before, both, after := make("old", ""), make("new", "old"), make("new", "")
+	sealed := before.Seal([]byte("text"), place)
+	text, err := both.Open(sealed, place)
+	require.NoError(t, err)
+	require.Equal(t, "text", string(text))
+	_, err = before.Open(both.Seal([]byte("text"), place), place)
+	require.ErrorIs(t, err, seal.ErrOpen, "the new secret seals")
+
+	resealed, changed, err := both.Reseal(sealed, place)
+	require.NoError(t, err)
+	require.True(t, changed)
+	text, err = after.Open(resealed, place)
+	require.NoError(t, err)
+	require.Equal(t, "text", string(text))
+	again, changed, err := both.Reseal(resealed, place)
+	require.NoError(t, err)
+	require.False(t, changed)
+	require.Equal(t, resealed, again)
+	for _, box := range []*seal.Box{after, make("new", "another")} {
+		_, _, err = box.Reseal(sealed, place)
+		require.ErrorIs(t, err, seal.ErrOpen)
+	}
+	_, _, err = both.Reseal(sealed, "endpoints/2/url")
 	require.ErrorIs(t, err, seal.ErrOpen)
 }

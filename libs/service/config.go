@@ -20,8 +20,7 @@ type Config struct {
 	Kafka    bus.Config
 	Access   *access.Config // nil for auth, which reads sessions from its own database
 	Log      telemetry.Config
-	// Clock is the clock of the process, for a test of a replica whose clock is wrong. It is the system's if nil.
-	Clock clock.Clock `env:"-"`
+	Clock    clock.Clock `env:"-"` // nil for the system's; tests give a process a wrong one
 }
 
 // Defaults are the settings of a service in a container of its own.
@@ -49,6 +48,13 @@ func (c Config) Check() []string {
 
 // TelemetryConfig returns the settings of logging.
 func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
+
+func (c Config) clock() clock.Clock {
+	if c.Clock == nil {
+		return clock.System{}
+	}
+	return c.Clock
+}
 
 // Shared returns c.
 func (c Config) Shared() Config { return c }

@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"net/http"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,41 @@ func TestTheCommonPartsWorkTogether(t *testing.T) {
 	w.Await("the service refuses the ended session", func() bool {
 		return w.Do(ended, "POST", "/things", "").Status == http.StatusUnauthorized
 	})
+}
+
+// Kafka is away from the start on: the service asks auth which sessions have ended.
+func TestAServiceThatStartsWithoutKafkaServes(t *testing.T) {
+	t.Parallel()
+	w := servicetest.New(t, "things", eventtest.Topics())
+	w.Config.Kafka.Brokers = []string{"127.0.0.1:1"}
+	caller, ended := w.Caller(identity.Agent), w.Caller(identity.Agent)
+	var down atomic.Bool
+	down.Store(true)
+	w.Config.Access.AuthURL = w.Auth(func(l *access.Revocations) bool {
+		l.Entries = []access.Revocation{{ID: ended.SessionID, Revoked: true}}
+		return !down.Load()
+	})
+	w.Begin(func(ctx context.Context, tel telemetry.Set) (_ *service.App, err error) {
+		base, err := service.Open(ctx, contract(), w.Config, tel)
+		if err != nil {
+			return nil, err
+		}
+		defer base.CloseIf(&err)
+		rpc.Handle(base.Router, "POST /things", "things.create", func(context.Context, nothing) (nothing, error) { return nothing{}, nil })
+		rpc.Handle(base.Router, "GET /open", "things.open", func(context.Context, nothing) (nothing, error) { return nothing{}, nil })
+		return base.App()
+	})
+	w.Await("the service answers", func() bool { return w.Get(identity.Caller{}, "/open").Status == http.StatusOK })
+	w.Await("it knows the keys and no ended session", func() bool {
+		return w.Do(caller, "POST", "/things", "").Status == http.StatusServiceUnavailable
+	})
+	w.Do(caller, "POST", "/things", "").Fails(http.StatusServiceUnavailable, "auth_unavailable")
+	w.Get(identity.Caller{}, "/ready").Is(http.StatusServiceUnavailable)
+
+	down.Store(false)
+	w.Await("the service is ready", func() bool { return w.Get(identity.Caller{}, "/ready").Status == http.StatusOK })
+	w.Do(caller, "POST", "/things", "").Is(http.StatusOK)
+	w.Do(ended, "POST", "/things", "").Fails(http.StatusUnauthorized, "session_ended")
 }
 
 func TestAServiceThatCannotStartClosesItsConnections(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
+	"github.com/convoflow/convoflow/services/auth/internal/email"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 	"github.com/convoflow/convoflow/services/auth/internal/password"
 	"github.com/convoflow/convoflow/services/auth/internal/store"
@@ -46,6 +47,10 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	defer base.CloseIf(&err)
+	databaseClock, err := useDatabaseClock(ctx, base)
+	if err != nil {
+		return nil, err
+	}
 	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
 	if err != nil {
 		return nil, err
@@ -58,11 +63,20 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Authenticate = authenticator(agents, keys, base.Clock)
 	base.Wrap = web.WithDevice
 	web.Routes(base.Router, agents, keys)
+	base.Run("clock", run.Every(store.ClockEvery, tel, "read the database's clock", databaseClock.Refresh))
 	base.Run("keys", run.Every(key.RefreshEvery, tel, "refresh the signing keys", keys.Refresh))
 	base.Run("sweep", run.Every(sweepEvery, tel, "delete old sessions and failed logins", func(ctx context.Context) error {
 		return store.Sweep(ctx, base.DB, base.Clock.Now(), cfg.tokenTTL())
 	}))
 	return base.App()
+}
+
+// useDatabaseClock replaces the clock of the service by that of its database: replicas whose clocks differ agree on when a session
+// or a delay ends, and sign tokens that everybody accepts.
+func useDatabaseClock(ctx context.Context, base *service.Base) (*store.Clock, error) {
+	c, err := store.NewClock(ctx, base.DB)
+	base.Clock = c
+	return c, err
 }
 
 func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Service, error) {
@@ -71,17 +85,21 @@ func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Serv
 		return nil, fmt.Errorf("derive the key of failed logins: %w", err)
 	}
 	return &agent.Service{
-		Agents:        store.Agents(base.DB, base.Outbox),
-		Sessions:      store.Sessions(base.DB, base.Outbox),
-		Attempts:      store.Attempts(base.DB),
-		Passwords:     password.NewHasher(runtime.GOMAXPROCS(0)),
-		Tokens:        tokens,
-		Tx:            base.DB,
-		Clock:         base.Clock,
-		Open:          cfg.Registration == registrationOpen,
-		TokenTTL:      cfg.tokenTTL(),
-		AttemptSecret: attemptSecret,
-		FailedLogin:   failedLogin,
+		Agents:               store.Agents(base.DB, base.Outbox),
+		Sessions:             store.Sessions(base.DB, base.Outbox),
+		Revocations:          store.Revocations(base.DB),
+		Attempts:             store.Attempts(base.DB),
+		Registrations:        store.Registrations(base.DB),
+		Passwords:            password.NewHasher(runtime.GOMAXPROCS(0)),
+		Tokens:               tokens,
+		Tx:                   base.DB,
+		Clock:                base.Clock,
+		NormalizeEmail:       email.Normalize,
+		RegistrationsPerHour: cfg.RegistrationsPerHour,
+		Open:                 cfg.Registration == registrationOpen,
+		TokenTTL:             cfg.tokenTTL(),
+		AttemptSecret:        attemptSecret,
+		FailedLogin:          failedLogin,
 	}, nil
 }
 

@@ -36,6 +36,10 @@ func (c Config) Commands() []run.Command {
 				return RotateKeys(ctx, c, tel, os.Stdout)
 			},
 		},
+		{
+			Name: "reseal", Help: "seal the signing keys again that SECRET_KEY_PREVIOUS opens, with SECRET_KEY",
+			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error { return Reseal(ctx, c, tel, os.Stdout) },
+		},
 	}
 }
 
@@ -57,6 +61,9 @@ func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []stri
 		return err
 	}
 	defer base.Close()
+	if _, err := useDatabaseClock(ctx, base); err != nil {
+		return err
+	}
 	agents, err := newAgents(cfg, base, nil)
 	if err != nil {
 		return err
@@ -102,18 +109,44 @@ func explain(err error) error {
 	return errors.Join(problems...)
 }
 
-// RotateKeys makes the next key the signing key. Running replicas switch to it within key.RefreshEvery; no token is refused
-// meanwhile.
-func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer) error {
-	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
+// Reseal seals the signing keys again with SECRET_KEY, so that SECRET_KEY_PREVIOUS can be dropped. Running replicas that know
+// both secrets do not notice.
+func Reseal(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer) error {
+	base, keys, err := openKeys(ctx, cfg, tel)
 	if err != nil {
 		return err
 	}
 	defer base.Close()
-	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
+	resealed, all, err := keys.Reseal(ctx)
 	if err != nil {
 		return err
 	}
+	_, err = fmt.Fprintf(stdout, "%d of %d signing keys were sealed again\n", resealed, all)
+	return err
+}
+
+// openKeys opens the signing keys for a command. The caller must close the Base.
+func openKeys(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.Base, _ *key.Ring, err error) {
+	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
+	if err != nil {
+		return nil, nil, err
+	}
+	defer base.CloseIf(&err)
+	if _, err = useDatabaseClock(ctx, base); err != nil {
+		return nil, nil, err
+	}
+	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
+	return base, keys, err
+}
+
+// RotateKeys makes the next key the signing key. Running replicas switch to it within key.RefreshEvery; no token is refused
+// meanwhile.
+func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer) error {
+	base, keys, err := openKeys(ctx, cfg, tel)
+	if err != nil {
+		return err
+	}
+	defer base.Close()
 	if err := keys.Rotate(ctx); err != nil {
 		return err
 	}

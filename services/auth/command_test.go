@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"bytes"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth"
+	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
 
 func closed(c *auth.Config) { c.Registration = "closed" }
@@ -75,7 +77,7 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 		names = append(names, c.Name)
 		require.NotEmpty(t, c.Help)
 	}
-	require.Equal(t, []string{"admin create", "keys rotate"}, names)
+	require.Equal(t, []string{"admin create", "keys rotate", "reseal"}, names)
 }
 
 // publicKeys returns the keys of auth as another service fetches them.
@@ -130,6 +132,13 @@ func TestSecretIsReplaced(t *testing.T) {
 	renewed := s.replica(func(c *auth.Config) { c.SecretKey, c.PreviousKey = secret, c.SecretKey })
 	renewed.me(bearer).Is(200)
 	s.me(renewed.token("asha@example.com")).Is(200)
+	var out bytes.Buffer
+	require.NoError(t, auth.Reseal(t.Context(), s.cfg, telemetry.Nop(), io.Discard), "nothing to do with one secret")
+	for range 2 {
+		require.NoError(t, auth.Reseal(t.Context(), renewed.cfg, telemetry.Nop(), &out))
+	}
+	require.Equal(t, "2 of 2 signing keys were sealed again\n0 of 2 signing keys were sealed again\n", out.String())
+	require.ErrorIs(t, auth.Reseal(t.Context(), s.cfg, telemetry.Nop(), &out), key.ErrSealed, "only the former secret")
 	onlyNew := s.replica(func(c *auth.Config) { c.SecretKey = secret })
 	onlyNew.me(bearer).Is(200)
 }

@@ -15,6 +15,7 @@ import (
 type Config struct {
 	service.Config
 	SecretKey     conf.Secret `env:"SECRET_KEY"`                  // seals URLs and secrets in the database
+	PreviousKey   conf.Secret `env:"SECRET_KEY_PREVIOUS"`         // opens what was sealed with the secret before; empty for none
 	PublicURL     string      `env:"PUBLIC_URL"`                  // of the API, for the links in payloads
 	WebhookURL    conf.Secret `env:"PABBLY_WEBHOOK_URL"`          // the receiver until an endpoint is created with the API
 	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"`       // signs them

@@ -40,7 +40,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
-	box, err := seal.New(cfg.SecretKey.Reveal(), "convoflow notify endpoints v1")
+	box, err := cfg.box()
 	if err != nil {
 		return nil, err
 	}
@@ -74,6 +74,11 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Run("rescue", run.Every(rescueInterval, tel, "send again what a crash interrupted", deliveries.Rescue))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
 	return base.App()
+}
+
+// box seals the URLs and secrets of endpoints.
+func (c Config) box() (*seal.Box, error) {
+	return seal.New(c.SecretKey.Reveal(), c.PreviousKey.Reveal(), "convoflow notify endpoints v1")
 }
 
 // Migrate runs the pending migrations and starts nothing: it is the migrate command.

@@ -360,3 +360,34 @@ func TestWrongSettings(t *testing.T) {
 		require.NotContains(t, wrong.Problems[0], "hush", name)
 	}
 }
+
+// Webhooks are delivered at each step of replacing SECRET_KEY.
+func TestTheSecretIsReplaced(t *testing.T) {
+	t.Parallel()
+	w := build(t)
+	delivers := func(n int) {
+		w.start()
+		defer w.Stop()
+		c := call()
+		w.publish(events.AgentUpdated.New(at, agent), events.TranscriptionCompleted.New(at, c))
+		require.Len(t, w.awaitRequests(n), n)
+	}
+	delivers(1)
+	former := w.cfg.SecretKey
+	w.cfg.SecretKey, w.cfg.PreviousKey = "an0ther-One-0f-thirty-two-lettersX", former
+	delivers(2)
+	var out strings.Builder
+	for range 2 {
+		require.NoError(t, notify.Reseal(t.Context(), w.cfg, telemetry.Nop(), &out))
+	}
+	require.Equal(t, "1 of 1 endpoints were sealed again\n0 of 1 endpoints were sealed again\n", out.String())
+	w.cfg.PreviousKey = ""
+	delivers(3)
+	w.cfg.SecretKey = former
+	require.Error(t, notify.Reseal(t.Context(), w.cfg, telemetry.Nop(), &out))
+	names := []string{}
+	for _, c := range w.cfg.Commands() {
+		names = append(names, c.Name)
+	}
+	require.Equal(t, []string{"reseal"}, names)
+}

@@ -24,6 +24,7 @@ var adapters = []string{
 	"pabbly", "meter", // notify: webhooks, metrics
 	"password", // hashing
 	"phone",    // numbering plans
+	"email",    // IDNA, Unicode
 }
 
 // domainLibs are the packages of libs that a domain may import.

@@ -383,6 +383,9 @@ func headers(i *issuer) map[string]string {
 		"header alg none in escapes": i.raw(`{"alg":"\u006eone","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
 		"header name in escapes":     i.raw(`{"\u0061lg":"none","typ":"at+jwt","kid":"`+i.kid+`"}`, i.claimsText()),
 		"header in capitals":         i.raw(`{"ALG":"EdDSA","TYP":"at+jwt","KID":"`+i.kid+`"}`, i.claimsText()),
+		"header in capitals too":     i.token(object{"ALG": "EdDSA", "KID": i.kid}, nil),
+		"header with a kelvin sign":  i.token(object{"\u212aid": i.kid}, nil),
+		"header twice the same kid":  i.raw(`{"alg":"EdDSA","typ":"at+jwt","kid":"`+i.kid+`","kid":"`+i.kid+`"}`, i.claimsText()),
 		"header a list":              i.raw(`["EdDSA"]`, i.claimsText()),
 		"header null":                i.raw(`null`, i.claimsText()),
 		"header not JSON":            i.raw(`{alg:EdDSA}`, i.claimsText()),
@@ -425,7 +428,7 @@ func wrongClaims(i *issuer) map[string]string {
 	claims("sid", nil, "", "x", 1, []string{missingID})
 	claims("jti", nil, "", "x", 1)
 	claims("role", nil, "", "root", "Admin", "admin ", []string{"admin"}, true, 1, object{"admin": true})
-	claims("exp", nil, "", "never", "9999999999", true, []int64{at(time.Hour)}, 0, 1, -1, -1<<53, at(-time.Minute))
+	claims("exp", nil, "", "never", "9999999999", true, []int64{at(time.Hour)}, 0, 1, -1, -1<<53, at(-2*time.Minute))
 	claims("nbf", nil, "", "now", true, at(time.Hour), at(24*time.Hour)) // an hour: on a busy machine the tokens are sent minutes later
 	claims("iat", nil, "", "now", true, at(time.Hour), at(24*time.Hour))
 	text := i.claimsText()
@@ -450,6 +453,17 @@ func wrongClaims(i *issuer) map[string]string {
 	}
 	for _, name := range []string{"iss", "aud", "sub", "sid", "jti", "role", "exp", "nbf", "iat"} {
 		out["claim "+name+" in capitals"] = i.token(nil, object{name: nil, strings.ToUpper(name): i.claims[name]})
+		out["claim "+name+" in capitals too"] = i.token(nil, object{strings.ToUpper(name): i.claims[name]})
+		raw, _ := json.Marshal(i.claims[name])
+		out["claim "+name+" twice, the same"] = i.raw(i.headerText(), tail(fmt.Sprintf("%q:%s", name, raw)))
+	}
+	for _, name := range []string{"sub", "sid", "iss"} {
+		folded := strings.Replace(name, "s", "\u017f", 1) // a long s, which Go's JSON takes for an s
+		out["claim "+name+" with a long s"] = i.token(nil, object{name: nil, folded: i.claims[name]})
+		out["claim "+name+" with a long s too"] = i.token(nil, object{folded: missingID})
+	}
+	for _, name := range []string{"sub", "sid", "jti"} {
+		out["claim "+name+" in capital digits"] = i.token(nil, object{name: "0199F0AB-CDEF-7ABC-8DEF-0123456789AB"})
 	}
 	out["5 kB"] = i.token(nil, object{"x": strings.Repeat("x", 5000)})
 	out["20 kB"] = i.token(nil, object{"x": strings.Repeat("x", 15_000)})

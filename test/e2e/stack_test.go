@@ -144,6 +144,7 @@ func environ(settings ...string) []string {
 // unlimited disables the rate limits; the tests of the limits set their own.
 var unlimited = []string{
 	"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0", "RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
+	"RATE_LIMIT_REGISTRATIONS_PER_HOUR=0",
 }
 
 // The ports of freeAddress are below the kernel's range of ephemeral ports, which begins at 32768. They are handed out in order,

@@ -1,6 +1,7 @@
 // Package access authenticates callers: it accepts a token that auth has signed, if the token's session has not ended since and
-// its agent is active. The gateway and all services use it, except auth, which reads sessions from its database. It refuses to
-// wait: if keys or sessions are not known yet, it fails immediately.
+// its agent is active. The gateway and all services use it, except auth, which reads sessions from its database. It knows ended
+// sessions from a topic of auth and, while that cannot be read, from auth itself. It refuses to wait, and to guess: if keys or
+// sessions are not known, or not lately, it fails immediately.
 package access
 
 import (
@@ -20,7 +21,7 @@ import (
 )
 
 const (
-	keysTimeout = 5 * time.Second
+	authTimeout = 5 * time.Second
 	// margin is added to the lifetime of tokens for how long ended sessions are stored: clocks differ, and events are published
 	// with a delay.
 	margin = 10 * time.Minute
@@ -36,20 +37,25 @@ type Feed struct {
 
 // Access verifies callers. It is safe for concurrent use.
 type Access struct {
-	keys    *token.Remote
-	cache   *Cache
-	watcher *bus.Watcher
-	ended   *ended
+	keys     *token.Remote
+	cache    *Cache
+	watcher  *bus.Watcher
+	ended    *ended
+	fallback *fallback
 }
 
 // New returns an Access. It fetches nothing before the group that it joins runs.
 func New(cfg Config, feed Feed, kafka *bus.Kafka, c clock.Clock, tel telemetry.Set) *Access {
-	keys := token.Fetch(strings.TrimSuffix(cfg.AuthURL, "/")+"/.well-known/jwks.json", &http.Client{Timeout: keysTimeout}, c, tel)
+	origin, client := strings.TrimSuffix(cfg.AuthURL, "/"), &http.Client{Timeout: authTimeout}
+	keys := token.Fetch(origin+"/.well-known/jwks.json", client, c, tel)
 	a := &Access{
 		keys:    keys,
 		cache:   NewCache(token.NewVerifier(keys.Key, c).Authenticate, c),
 		watcher: bus.NewWatcher(kafka, feed.Topic, cfg.tokenTTL()+margin, c, tel),
 		ended:   newEnded(cfg.tokenTTL()+margin, c),
+	}
+	a.fallback = &fallback{
+		url: origin + RevocationsPath, client: client, keys: keys.Key, stale: a.watcher.Stale, ended: a.ended, stopwatch: clock.Stopwatch, tel: tel,
 	}
 	feed.Watch(a.watcher, a.ended.onSessionEnded, a.ended.onAgentChanged)
 	return a
@@ -59,6 +65,7 @@ func New(cfg Config, feed Feed, kafka *bus.Kafka, c clock.Clock, tel telemetry.S
 func (a *Access) Join(g *run.Group) {
 	g.Add("keys", a.keys)
 	g.Add("ended sessions", a.watcher)
+	g.Add("ended sessions at auth", a.fallback)
 }
 
 // Authenticate returns the caller of a request. It fails with an Unauthenticated fault if the token is missing or invalid or its
@@ -73,9 +80,8 @@ func (a *Access) Authenticate(r *http.Request) (identity.Caller, error) {
 
 // admit fails if the session of a verified caller has ended. It runs for every request, also when the token is cached.
 func (a *Access) admit(c identity.Caller) error {
-	// Before it has read the backlog, the process would accept sessions that ended before it started.
-	if !a.watcher.CaughtUp() {
-		return fault.Wrap(bus.ErrBehind, fault.Unavailable, "auth_unavailable", "Tokens cannot be checked right now, try again").After(2 * time.Second)
+	if err := a.known(); err != nil {
+		return fault.Wrap(err, fault.Unavailable, "auth_unavailable", "Tokens cannot be checked right now, try again").After(2 * time.Second)
 	}
 	if a.ended.has(c) {
 		return fault.New(fault.Unauthenticated, "session_ended", "This session has ended: log in again")
@@ -83,7 +89,19 @@ func (a *Access) admit(c identity.Caller) error {
 	return nil
 }
 
-// Ready fails while tokens cannot be verified: without the keys of auth, or before the ended sessions have been read.
+// errUnknown means that the process does not know which sessions have ended in the last minute.
+var errUnknown = errors.New("the ended sessions can be read neither from Kafka nor from auth")
+
+// known is the one rule for all outages: a process goes on for maxAge with what it knows of ended sessions, from the topic or from
+// auth. One that has just started knows nothing.
+func (a *Access) known() error {
+	if a.fallback.age() > maxAge {
+		return errUnknown
+	}
+	return nil
+}
+
+// Ready fails while tokens cannot be verified: without the keys of auth, or without knowing the ended sessions.
 func (a *Access) Ready(ctx context.Context) error {
-	return errors.Join(a.keys.Ready(ctx), a.watcher.Ready(ctx))
+	return errors.Join(a.keys.Ready(ctx), a.known())
 }

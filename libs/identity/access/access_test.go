@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 	"time"
 
@@ -28,10 +29,14 @@ func TestEndedSessionsAreDeletedAfterTheLastTokenExpires(t *testing.T) {
 	t.Parallel()
 	c := clock.At(time.Date(2026, 11, 25, 9, 0, 0, 0, time.UTC))
 	e := newEnded(time.Hour, c)
-	end := func(session string) {
-		e.onSessionEnded(session)
+	ids := map[string]string{}
+	for _, name := range []string{"agent", "first", "second", "third", "fourth", "another"} {
+		ids[name] = event.NewID()
 	}
-	has := func(session string) bool { return e.has(identity.Caller{AgentID: "agent", SessionID: session}) }
+	end := func(session string) { e.onSessionEnded(ids[session]) }
+	has := func(session string) bool {
+		return e.has(identity.Caller{AgentID: ids["agent"], SessionID: ids[session]})
+	}
 	end("first")
 	require.True(t, has("first"))
 	require.False(t, has("another"), "the agent itself is active")
@@ -52,10 +57,8 @@ func TestEndedSessionsAreDeletedAfterTheLastTokenExpires(t *testing.T) {
 func TestAnInactiveAgentIsRefused(t *testing.T) {
 	t.Parallel()
 	e := newEnded(time.Hour, clock.System{})
-	change := func(version int64, active bool) {
-		e.onAgentChanged("agent", version, active)
-	}
-	caller := identity.Caller{AgentID: "agent", SessionID: "session"}
+	caller := identity.Caller{AgentID: event.NewID(), SessionID: event.NewID()}
+	change := func(version int64, active bool) { e.onAgentChanged(caller.AgentID, version, active) }
 	change(1, true)
 	require.False(t, e.has(caller))
 	change(2, false)
@@ -64,6 +67,21 @@ func TestAnInactiveAgentIsRefused(t *testing.T) {
 	require.False(t, e.has(caller))
 	change(2, false)
 	require.False(t, e.has(caller), "an older version is ignored")
+}
+
+// A logout named the session in another spelling than the token.
+func TestIDsAreComparedAsUUIDs(t *testing.T) {
+	t.Parallel()
+	e := newEnded(time.Hour, clock.System{})
+	caller := identity.Caller{AgentID: event.NewID(), SessionID: event.NewID()}
+	e.onSessionEnded("of no token")
+	require.False(t, e.has(caller))
+	e.onSessionEnded(strings.ToUpper(caller.SessionID))
+	require.True(t, e.has(caller))
+	caller = identity.Caller{AgentID: strings.ToUpper(event.NewID()), SessionID: event.NewID()}
+	e.onAgentChanged(strings.ToLower(caller.AgentID), 1, false)
+	require.True(t, e.has(caller))
+	require.True(t, e.has(identity.Caller{AgentID: event.NewID(), SessionID: "?"}))
 }
 
 func TestAuthenticationChecksKeyAndSession(t *testing.T) {

@@ -65,9 +65,9 @@ func TestASignedTokenIdentifiesItsCaller(t *testing.T) {
 	require.True(t, event.ValidID(got.TokenID))
 	require.Equal(t, identity.Caller{AgentID: w.caller.AgentID, SessionID: w.caller.SessionID, TokenID: got.TokenID, Role: identity.Agent, Token: text}, got)
 
-	w.clock.Advance(15*time.Minute + 29*time.Second)
+	w.clock.Advance(15*time.Minute + 59*time.Second)
 	_, err = w.verifier.Verify(text)
-	require.NoError(t, err, "clock differences up to 30 s are allowed")
+	require.NoError(t, err, "clock differences up to 60 s are allowed")
 	w.clock.Advance(2 * time.Second)
 	_, err = w.verifier.Verify(text)
 	require.Equal(t, "token_expired", fault.Of(err).Code)
@@ -128,7 +128,37 @@ func TestForgedAndInvalidTokensAreRefused(t *testing.T) {
 	parts := strings.Split(good, ".")
 	last := strings.LastIndexByte(base64url, good[len(good)-1])
 
+	headerText, err := base64.RawURLEncoding.DecodeString(parts[0])
+	require.NoError(t, err)
+	claimsText, err := base64.RawURLEncoding.DecodeString(parts[1])
+	require.NoError(t, err)
+	// raw returns a well signed token with further members in its header and claims.
+	raw := func(header, claims string) string {
+		text := base64.RawURLEncoding.EncodeToString([]byte(strings.TrimSuffix(string(headerText), "}")+header+"}")) + "." +
+			base64.RawURLEncoding.EncodeToString([]byte(strings.TrimSuffix(string(claimsText), "}")+claims+"}"))
+		return text + "." + base64.RawURLEncoding.EncodeToString(own(text))
+	}
+	_, err = w.verifier.Verify(raw(`,"x":1`, `,"y":{"sub":2}`))
+	require.NoError(t, err, "unknown members are ignored")
+
 	tests := map[string]string{
+		"sub in capitals beside it":     raw("", `,"SUB":"`+event.NewID()+`"`),
+		"sub with a long s":             raw("", `,"ſub":"`+event.NewID()+`"`),
+		"sub with a long s, escaped":    raw("", `,"\u017fub":"`+event.NewID()+`"`),
+		"exp with a capital":            raw("", `,"Exp":9999999999`),
+		"kid with the sign of kelvin":   raw(`,"\u212aid":"k"`, ""),
+		"alg in capitals beside it":     raw(`,"ALG":"none"`, ""),
+		"the same sub twice":            raw("", `,"sub":"`+w.caller.AgentID+`"`),
+		"sub twice, escaped":            raw("", `,"\u0073ub":"`+w.caller.AgentID+`"`),
+		"the same kid twice":            raw(`,"kid":"`+kid+`"`, ""),
+		"an unknown claim twice":        raw("", `,"x":1,"x":1`),
+		"claims that are no UTF-8":      raw("", ",\"x\":\"\xff\""),
+		"sub in capitals":               build(own, nil, object{"sub": strings.ToUpper(w.caller.AgentID)}),
+		"sid in capitals":               build(own, nil, object{"sid": strings.ToUpper(w.caller.SessionID)}),
+		"jti in capitals":               build(own, nil, object{"jti": strings.ToUpper(event.NewID())}),
+		"a line feed in the header":     good[:5] + "\n" + good[5:],
+		"a carriage return at the end":  good + "\r",
+		"a line feed in the signature":  good[:len(good)-9] + "\n" + good[len(good)-9:],
 		"empty":                         "",
 		"no token":                      "hello",
 		"alg none":                      build(func(string) []byte { return nil }, object{"alg": "none"}, nil),
@@ -168,11 +198,11 @@ func TestForgedAndInvalidTokensAreRefused(t *testing.T) {
 		"roles in a list":               build(own, nil, object{"role": []string{"admin"}}),
 		"no exp":                        build(own, nil, object{"exp": nil}),
 		"exp is text":                   build(own, nil, object{"exp": "never"}),
-		"expired":                       build(own, nil, object{"exp": now.Add(-31 * time.Second).Unix()}),
+		"expired":                       build(own, nil, object{"exp": now.Add(-61 * time.Second).Unix()}),
 		"no nbf":                        build(own, nil, object{"nbf": nil}),
-		"not yet valid":                 build(own, nil, object{"nbf": now.Add(time.Minute).Unix()}),
+		"not yet valid":                 build(own, nil, object{"nbf": now.Add(61 * time.Second).Unix()}),
 		"no iat":                        build(own, nil, object{"iat": nil}),
-		"issued in the future":          build(own, nil, object{"iat": now.Add(time.Minute).Unix()}),
+		"issued in the future":          build(own, nil, object{"iat": now.Add(61 * time.Second).Unix()}),
 		"stripped signature":            parts[0] + "." + parts[1] + ".",
 		"without the last part":         parts[0] + "." + parts[1],
 		"four parts":                    good + "." + parts[2],

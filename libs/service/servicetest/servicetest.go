@@ -77,6 +77,31 @@ func New(t testing.TB, name string, topics []event.Topic) *World {
 	return w
 }
 
+// Auth serves the keys of World and a list of revocations, and returns its URL, for a test without Kafka. list fills the list; if it
+// returns false, the answer is 503.
+func (w *World) Auth(list func(*access.Revocations) bool) string {
+	w.T.Helper()
+	public := w.Signer.Key.Public().(ed25519.PublicKey)
+	return Serve(w.T, func(rw http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != access.RevocationsPath {
+			_ = json.NewEncoder(rw).Encode(token.JWKS{Keys: []token.JWK{token.PublicJWK(w.Signer.KeyID, public)}})
+			return
+		}
+		l := access.Revocations{Nonce: r.URL.Query().Get("nonce")}
+		if !list(&l) {
+			rw.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		body, signature, err := l.Sign(w.Signer.SignText)
+		if err != nil {
+			rw.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		rw.Header().Set(access.SignatureHeader, signature)
+		_, _ = rw.Write(body)
+	})
+}
+
 // Serve starts an HTTP server that stops when the test ends, and returns its URL.
 func Serve(t testing.TB, h http.HandlerFunc) string {
 	t.Helper()
@@ -88,16 +113,24 @@ func Serve(t testing.TB, h http.HandlerFunc) string {
 // Start runs the service until Stop or the end of the test, and returns when it is ready. After Stop it can be called again.
 func (w *World) Start(new func(ctx context.Context, tel telemetry.Set) (*service.App, error)) {
 	w.T.Helper()
-	app, err := new(w.T.Context(), w.Tel)
-	require.NoError(w.T, err)
-	w.stop = Run(w.T, app)
-	w.URL = "http://" + app.Addr()
+	app := w.Begin(new)
 	w.Await("the service is ready", func() bool { return app.Ready(w.T.Context()) == nil })
 	if w.DB == nil {
+		var err error
 		w.DB, err = pg.Open(w.T.Context(), w.Config.Database, w.Tel.Service, telemetry.Nop())
 		require.NoError(w.T, err)
 		w.T.Cleanup(w.DB.Close)
 	}
+}
+
+// Begin is Start for a service that is not expected to become ready by itself. It does not set DB.
+func (w *World) Begin(new func(ctx context.Context, tel telemetry.Set) (*service.App, error)) *service.App {
+	w.T.Helper()
+	app, err := new(w.T.Context(), w.Tel)
+	require.NoError(w.T, err)
+	w.stop = Run(w.T, app)
+	w.URL = "http://" + app.Addr()
+	return app
 }
 
 // Stop stops the service and waits until it has stopped.

@@ -53,17 +53,53 @@ func admin(ctx context.Context, args []string, stdin *os.File, stdout, stderr io
 	if state, err := term.GetState(int(stdin.Fd())); err == nil {
 		defer func() { _ = term.Restore(int(stdin.Fd()), state) }() // Ctrl-C during the password prompt leaves the echo off
 	}
-	err := platform.CreateAdmin(ctx, platform.Options{
-		DataDir: *dataDir, Environ: os.Environ(), Log: stderr, Logging: telemetry.Config{LogLevel: slog.LevelWarn, LogFormat: "text"},
-	}, []string{"--email", *email, "--name", *name}, stdin, stdout)
-	switch {
-	case errors.Is(err, platform.ErrNeverStarted):
-		return usageError{fmt.Errorf("%w; name it with --data-dir, or start it with: convoflow up", err)}
-	case fault.Is(err, fault.Invalid):
+	err := neverStarted(platform.CreateAdmin(ctx, beside(*dataDir, stderr), []string{"--email", *email, "--name", *name}, stdin, stdout))
+	if fault.Is(err, fault.Invalid) {
 		return wrongFields(fault.Of(err).Fields)
-	default:
+	}
+	return err
+}
+
+const resealUsage = `Usage: convoflow reseal [--data-dir DIR]
+
+Seals with SECRET_KEY what was sealed with SECRET_KEY_PREVIOUS, and says how much that was. Afterwards SECRET_KEY_PREVIOUS can be
+removed. The platform may be running; use the settings that it was started with.
+
+Flags:
+`
+
+func reseal(ctx context.Context, args []string, stdout, stderr io.Writer) error {
+	flags := flag.NewFlagSet("reseal", flag.ContinueOnError)
+	flags.SetOutput(stdout)
+	dataDir := flags.String("data-dir", ".convoflow", "data directory of the platform")
+	flags.Usage = func() {
+		_, _ = io.WriteString(stdout, resealUsage)
+		flags.PrintDefaults()
+	}
+	if err := flags.Parse(args); err != nil {
+		return ignoreHelp(usageError{err})
+	}
+	if flags.NArg() > 0 {
+		return usageError{errors.New("reseal takes no arguments, try: convoflow reseal --help")}
+	}
+	if err := conf.ExportFiles("OTEL_"); err != nil {
 		return err
 	}
+	return neverStarted(platform.Reseal(ctx, beside(*dataDir, stderr), stdout))
+}
+
+// beside returns the options of a command that works beside a platform.
+func beside(dataDir string, stderr io.Writer) platform.Options {
+	return platform.Options{
+		DataDir: dataDir, Environ: os.Environ(), Log: stderr, Logging: telemetry.Config{LogLevel: slog.LevelWarn, LogFormat: "text"},
+	}
+}
+
+func neverStarted(err error) error {
+	if errors.Is(err, platform.ErrNeverStarted) {
+		return usageError{fmt.Errorf("%w; name it with --data-dir, or start it with: convoflow up", err)}
+	}
+	return err
 }
 
 // wrongFields returns the error for invalid fields of the new account. All of them except the password are arguments.

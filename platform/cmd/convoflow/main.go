@@ -1,5 +1,6 @@
 // Command convoflow is the whole platform in one binary: up starts it, demo runs the main use case on a running platform or on
-// one that it starts, admin creates an admin from a shell, and dlq shows and requeues dead letters.
+// one that it starts, admin creates an admin from a shell, reseal is the last
+// step of replacing SECRET_KEY, and dlq shows and requeues dead letters.
 package main
 
 import (
@@ -28,6 +29,8 @@ Usage:
   convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
                                                           make or promote an admin; asks for the password
   convoflow dlq   list | show | requeue                   look at dead-lettered events and hand them out again
+  convoflow reseal [--data-dir DIR]                       after SECRET_KEY was replaced: seal with it what
+                                                          SECRET_KEY_PREVIOUS opens
   convoflow version
   convoflow help
 
@@ -58,6 +61,8 @@ func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr 
 		err = admin(ctx, args[1:], stdin, stdout, stderr)
 	case "dlq":
 		err = deadLetters(ctx, args[1:], stdout)
+	case "reseal":
+		err = reseal(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "convoflow", run.Version())
 	case "help", "--help", "-h":

@@ -22,7 +22,11 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 	if !s.Open {
 		return Agent{}, fault.New(fault.Forbidden, "registration_closed", "Registration is closed: ask your admin for an account")
 	}
-	if err := fields(checkEmail(r.Email), s.checkPassword("password", r.Password), checkName(r.FullName, r.Name)); err != nil {
+	email, wrong := s.readEmail(r.Email)
+	if err := fields(wrong, s.checkPassword("password", r.Password, email), checkName(r.FullName, r.Name)); err != nil {
+		return Agent{}, err
+	}
+	if err := s.admitRegistration(ctx); err != nil {
 		return Agent{}, err
 	}
 	hash, err := s.Passwords.Hash(ctx, r.Password)
@@ -30,12 +34,26 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 		return Agent{}, err
 	}
 	return s.Agents.Create(ctx, func(first bool) (Agent, []event.Event) {
-		d := draft{email: normalize(r.Email), passwordHash: hash, fullName: pickName(r.FullName, r.Name), role: identity.Agent}
+		d := draft{email: email, passwordHash: hash, fullName: pickName(r.FullName, r.Name), role: identity.Agent}
 		if first {
 			d.role = identity.Admin
 		}
 		return create(d, s.Clock.Now())
 	})
+}
+
+// admitRegistration counts a registration of the client's address, also one that fails afterwards. It fails with the Limited fault
+// too_many_registrations.
+func (s *Service) admitRegistration(ctx context.Context) error {
+	if s.RegistrationsPerHour == 0 {
+		return nil
+	}
+	key := s.attemptKey("registration", prefixOf(deviceOf(ctx).IP, 32))
+	wait, err := s.Registrations.Create(ctx, key, s.Clock.Now(), s.RegistrationsPerHour)
+	if err == nil && wait > 0 {
+		err = fault.New(fault.Limited, "too_many_registrations", "Too many accounts were made from this address: try again later").After(wait.Truncate(time.Second) + time.Second)
+	}
+	return err
 }
 
 // MeRequest is empty: the account is the caller's.
@@ -96,12 +114,15 @@ func (s *Service) ChangePassword(ctx context.Context, r ChangePasswordRequest) (
 	if err != nil {
 		return none, err
 	}
-	if err := fields(s.checkPassword("new_password", r.New)); err != nil {
+	if err := fields(s.checkPassword("new_password", r.New, "")); err != nil {
 		return none, err
 	}
 	before, err := s.authenticate(ctx, caller.AgentID, r.Current)
 	if err != nil {
 		return none, own(err)
+	}
+	if err := fields(s.checkPassword("new_password", r.New, before.Email)); err != nil {
+		return none, err
 	}
 	hash, err := s.Passwords.Hash(ctx, r.New)
 	if err != nil {
@@ -143,16 +164,16 @@ func (s *Service) authenticate(ctx context.Context, agentID, password string) (A
 		}
 		return Agent{}, wrongPassword()
 	}
-	return a, s.clearFailures(ctx, attempt)
+	return a, s.succeed(ctx, attempt)
 }
 
 func wrongPassword() error {
 	return fault.New(fault.Forbidden, "wrong_password", "The current password is wrong")
 }
 
-// clearFailures resets the counts of wrong passwords after a correct one.
-func (s *Service) clearFailures(ctx context.Context, a Attempt) error {
-	if !a.Known {
+// succeed resets the counts of wrong passwords after a correct one, and remembers the network.
+func (s *Service) succeed(ctx context.Context, a Attempt) error {
+	if !a.Failed && a.At.Sub(a.KnownAt) < renewKnown {
 		return nil
 	}
 	return s.Attempts.Remove(ctx, a)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/convoflow/convoflow/api/events"
@@ -28,7 +29,7 @@ const (
 type Agent struct {
 	ID            string    // UUIDv7
 	Version       int64     // increases by one with each change that others see
-	Email         string    // lower case, unique
+	Email         string    // in one spelling (package email), unique
 	PasswordHash  string    // never shown
 	PasswordSetAt time.Time // when the password was chosen; a new hash of the same password does not change it
 	FullName      string
@@ -108,20 +109,46 @@ func (a *Agent) payload() events.Agent {
 	}
 }
 
-// normalize returns the form in which e-mail addresses are stored and compared.
-func normalize(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+// formerSpelling returns the form in which earlier versions stored e-mail addresses.
+func formerSpelling(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
 
-// checkEmail accepts a bare address with one @.
-func checkEmail(text string) []fault.Field {
-	email := normalize(text)
-	local, domain, _ := strings.Cut(email, "@")
+// readEmail returns the one spelling of an e-mail address, or what is wrong with it.
+func (s *Service) readEmail(text string) (string, []fault.Field) {
+	email, ok := s.NormalizeEmail(text)
 	switch {
-	case len(email) > maxEmail:
-		return []fault.Field{fault.BodyField("email", "string_too_long", fmt.Sprintf("An e-mail address has at most %d bytes", maxEmail))}
-	case local == "", domain == "", strings.ContainsAny(local, "\t\r\n <>\"(),:;\\"), strings.ContainsAny(domain, "@\t\r\n <>\"(),:;\\"):
-		return []fault.Field{fault.BodyField("email", "value_error", "Input should be a valid e-mail address")}
+	case len(strings.TrimSpace(text)) > maxEmail:
+		return "", []fault.Field{fault.BodyField("email", "string_too_long", fmt.Sprintf("An e-mail address has at most %d bytes", maxEmail))}
+	case !ok:
+		return "", []fault.Field{fault.BodyField("email", "value_error", "Input should be a valid e-mail address")}
 	}
-	return nil
+	return email, nil
+}
+
+// product is the name of the product: whoever guesses passwords for it tries this name first.
+const product = "convoflow"
+
+// namesAccount reports whether a password has the name of the product in it, or is no more than the account's e-mail address, or its
+// local part, with digits and punctuation around it.
+func namesAccount(password, email string) bool {
+	password = strings.ToLower(password)
+	if strings.Contains(strings.Map(letter, password), product) {
+		return true
+	}
+	local, _, _ := strings.Cut(strings.ToLower(email), "@")
+	core := bare(password)
+	return core != "" && (core == bare(strings.ToLower(email)) || core == bare(local)) || password == local && local != ""
+}
+
+func letter(r rune) rune {
+	if unicode.IsLetter(r) {
+		return r
+	}
+	return -1
+}
+
+// bare returns a text without what is no letter at its ends.
+func bare(text string) string {
+	return strings.TrimFunc(text, func(r rune) bool { return !unicode.IsLetter(r) })
 }
 
 func checkFullName(text string) []fault.Field { return checkLength("full_name", text, 1, maxFullName) }

@@ -15,7 +15,13 @@ import (
 
 const (
 	freeFailures = 5                // wrong passwords without a delay; after the 6th there is one
-	longestDelay = 15 * time.Minute // the longest time that an account can be locked
+	longestDelay = 15 * time.Minute // of an account in one network, and of an address
+	// accountDelay is the longest delay of an account for everybody: a stranger must not be able to lock its owner out.
+	accountDelay = 2 * time.Second
+	// KnownFor is how long a network from which somebody has logged in to an account is exempt from accountDelay.
+	KnownFor = 90 * 24 * time.Hour
+	// renewKnown is how old the last login from a network must be for the next one to be recorded.
+	renewKnown = 24 * time.Hour
 	// FailureWindow is how long after the last wrong password the count starts again at zero. It is longer than the longest
 	// delay, so that an attacker cannot reset the count by waiting for it.
 	FailureWindow = time.Hour
@@ -31,31 +37,44 @@ func Delays() []time.Duration {
 	return append(delays, longestDelay)
 }
 
-// Attempt is one attempt to authenticate with a password. Its keys are HMACs of an account and an address.
+// Attempt is one attempt to authenticate with a password. Its keys are HMACs of the account, the client's network, or both.
 type Attempt struct {
-	Account []byte // key of the account
-	Address []byte // key of the client's address; nil when unknown
+	Place   []byte // key of the account in the client's network
+	Account []byte // key of the account, wherever the client is
+	Address []byte // key of the client's address, whatever the account is; nil when unknown
 	At      time.Time
 
 	Wait    time.Duration // until an attempt may begin; 0 if this one has begun
-	Known   bool          // whether one of the keys has failures
+	Failed  bool          // whether one of the keys has failures
 	Counted [][]byte      // keys that have counted this attempt as wrong in advance, so that concurrent ones have to wait
+	KnownAt time.Time     // when somebody last logged in to the account from the network; zero if not within KnownFor
 }
 
-// Keys returns the keys that are not nil.
-func (a Attempt) Keys() [][]byte {
-	if a.Address == nil {
-		return [][]byte{a.Account}
+// Limit is a key that counts an attempt, with its longest delay.
+type Limit struct {
+	Key     []byte
+	Longest time.Duration
+}
+
+// Limits returns the keys that count the attempt: all that exist, without the account in a known network.
+func (a Attempt) Limits() []Limit {
+	limits := []Limit{{a.Place, longestDelay}}
+	if a.KnownAt.IsZero() {
+		limits = append(limits, Limit{a.Account, accountDelay})
 	}
-	return [][]byte{a.Account, a.Address}
+	if a.Address != nil {
+		limits = append(limits, Limit{a.Address, longestDelay})
+	}
+	return limits
 }
 
-// attempt begins an attempt. While the account or address has to wait, it fails with a Limited fault that says for how long.
-// kind and name identify what the password is for; accounts that do not exist are counted too.
+// attempt begins an attempt. While one of its keys has to wait, it fails with a Limited fault that says for how long. kind and
+// name identify what the password is for; accounts that do not exist are counted too.
 func (s *Service) attempt(ctx context.Context, kind, name string) (Attempt, error) {
-	a := Attempt{Account: s.attemptKey(kind, name), At: s.Clock.Now()}
-	if network := networkOf(deviceOf(ctx).IP); network != "" {
-		a.Address = s.attemptKey("address", network)
+	ip := deviceOf(ctx).IP
+	a := Attempt{Place: s.attemptKey(kind+" in a network", name+"\x00"+prefixOf(ip, 24)), Account: s.attemptKey(kind, name), At: s.Clock.Now()}
+	if address := prefixOf(ip, 32); address != "" {
+		a.Address = s.attemptKey("address", address)
 	}
 	a, err := s.Attempts.Create(ctx, a)
 	if err == nil && a.Wait > 0 {
@@ -71,16 +90,16 @@ func (s *Service) attemptKey(kind, name string) []byte {
 	return mac.Sum(nil)
 }
 
-// networkOf returns the network that counts as one address: an IPv4 address, or the IPv6 /64 of one subscriber.
-func networkOf(ip string) string {
+// prefixOf returns the IPv4 network of that many bits, or the IPv6 /64 of one subscriber; empty if there is no address.
+func prefixOf(ip string, bits int) string {
 	addr, err := netip.ParseAddr(ip)
 	if err != nil {
 		return ""
 	}
-	if addr.Is4() {
-		return addr.String()
+	if !addr.Is4() {
+		bits = 64
 	}
-	return netip.PrefixFrom(addr, 64).Masked().String()
+	return netip.PrefixFrom(addr, bits).Masked().String()
 }
 
 // HasCounted reports whether the key has counted the attempt in advance.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -27,12 +28,20 @@ type AccessToken struct {
 // Login begins a session. It fails with the same Unauthenticated fault after the same time for an unknown e-mail, a wrong
 // password and an inactive agent, and with the Limited fault too_many_attempts after too many of them.
 func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error) {
-	began := s.Clock.Now()
-	attempt, err := s.attempt(ctx, "account", normalize(r.Username))
+	elapsed := clock.Stopwatch()
+	email, ok := s.NormalizeEmail(r.Username)
+	former := formerSpelling(r.Username)
+	if !ok {
+		email = former
+	}
+	attempt, err := s.attempt(ctx, "account", email)
 	if err != nil {
 		return AccessToken{}, err
 	}
-	a, err := s.Agents.FindByEmail(ctx, normalize(r.Username))
+	a, err := s.Agents.FindByEmail(ctx, email)
+	if fault.Is(err, fault.NotFound) && former != email {
+		a, err = s.Agents.FindByEmail(ctx, former)
+	}
 	if err != nil && !fault.Is(err, fault.NotFound) {
 		return AccessToken{}, err
 	}
@@ -44,10 +53,10 @@ func (s *Service) Login(ctx context.Context, r LoginRequest) (AccessToken, error
 		if err := s.Attempts.Change(ctx, attempt); err != nil {
 			return AccessToken{}, err
 		}
-		pause(ctx, s.FailedLogin-s.Clock.Now().Sub(began))
+		pause(ctx, s.FailedLogin-elapsed())
 		return AccessToken{}, invalidCredentials()
 	}
-	if err := s.clearFailures(ctx, attempt); err != nil {
+	if err := s.succeed(ctx, attempt); err != nil {
 		return AccessToken{}, err
 	}
 	session, refresh := begin(deviceOf(ctx), a.ID, s.Clock.Now())

@@ -121,6 +121,32 @@ func TestFailedLoginsDelayTheNext(t *testing.T) {
 	require.Nil(t, try("asha@example.com", password, "198.51.100.1"))
 }
 
+// The owner waited for up to 15 min after wrong passwords of a stranger.
+func TestAStrangerCannotLockTheOwnerOut(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.register(t, "asha@example.com")
+	f.login(t, "asha@example.com") // from 203.0.113.7
+	try := func(password, ip string) *fault.Error {
+		_, err := f.Login(from(t, ip), agent.LoginRequest{Username: "asha@example.com", Password: password})
+		if err == nil {
+			return nil
+		}
+		return fault.Of(err)
+	}
+	for wait := time.Duration(0); wait < 900*time.Second; {
+		f.clock.Advance(wait)
+		wait = try("wrong", "198.51.100.1").RetryAfter
+	}
+	require.Equal(t, 900*time.Second, try("wrong", "198.51.100.200").RetryAfter, "the network of the stranger waits for long")
+	require.Nil(t, try(password, "203.0.113.8"), "the owner's network has logged in before")
+	f.clock.Advance(2 * time.Second)
+	require.Equal(t, "invalid_credentials", try("wrong", "198.51.101.1").Code, "another network of the stranger")
+	require.Equal(t, 2*time.Second, try(password, "192.0.2.9").RetryAfter, "the owner on a journey")
+	f.clock.Advance(2 * time.Second)
+	require.Nil(t, try(password, "192.0.2.9"))
+}
+
 func TestAStrangerCannotEndASession(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
@@ -129,9 +155,14 @@ func TestAStrangerCannotEndASession(t *testing.T) {
 	for range 20 {
 		_, _ = f.Login(from(t, "198.51.100.1"), agent.LoginRequest{Username: "asha@example.com", Password: "wrong"})
 	}
-	_, err := f.Login(from(t, "203.0.113.7"), agent.LoginRequest{Username: "asha@example.com", Password: password})
+	_, err := f.Login(from(t, "192.0.2.1"), agent.LoginRequest{Username: "asha@example.com", Password: password})
 	require.Equal(t, fault.Limited, fault.KindOf(err))
+	require.Equal(t, 2*time.Second, fault.Of(err).RetryAfter, "in another network")
+	f.login(t, "asha@example.com") // in a known one
 
+	for range 20 {
+		_, _ = f.Login(from(t, "198.51.100.1"), agent.LoginRequest{Username: "asha@example.com", Password: "wrong"})
+	}
 	ctx := f.mustAs(t, before.AccessToken)
 	_, err = f.Me(ctx, agent.MeRequest{})
 	require.NoError(t, err)
@@ -310,6 +341,7 @@ func TestInvalidRefreshTokensChangeNothing(t *testing.T) {
 		"padded":                     login.RefreshToken + "=",
 		"a line feed in it":          login.RefreshToken[:50] + "\n" + login.RefreshToken[50:],
 		"no session id":              "x." + rest,
+		"its session in capitals":    strings.ToUpper(id) + "." + rest,
 	} {
 		_, code := f.refresh(t, text)
 		require.Equal(t, "invalid_refresh_token", code, name)

@@ -41,13 +41,20 @@ type Sessions interface {
 
 // Attempts counts wrong passwords by key. All replicas share the counts.
 type Attempts interface {
-	// Create begins an attempt. If a key has to wait, it sets Wait and counts nothing. Otherwise the attempt has begun, and keys
-	// that have a delay have counted it as wrong in advance: they are in Counted.
+	// Create begins an attempt. It sets KnownAt. If one of the Limits has to wait, it sets Wait and counts nothing. Otherwise the
+	// attempt has begun, and keys that have a delay have counted it as wrong in advance: they are in Counted.
 	Create(ctx context.Context, a Attempt) (Attempt, error)
 	// Change counts an attempt whose password was wrong.
 	Change(ctx context.Context, a Attempt) error
-	// Remove deletes the count of the account, and subtracts what this attempt added to the count of the address.
+	// Remove records a correct password: it deletes the counts of the account, subtracts what this attempt added to the count of
+	// the address, and remembers the network as known.
 	Remove(ctx context.Context, a Attempt) error
+}
+
+// Registrations counts registrations by key. All replicas share the counts.
+type Registrations interface {
+	// Create counts a registration, unless limit of them were counted within an hour: then it returns how long to wait.
+	Create(ctx context.Context, key []byte, at time.Time, limit int) (wait time.Duration, err error)
 }
 
 // Passwords hashes passwords. Hash and Verify fail with the Unavailable fault busy if too many requests are waiting.
@@ -77,15 +84,20 @@ type Tx interface {
 type Service struct {
 	Agents        Agents
 	Sessions      Sessions
+	Revocations   Revocations
 	Attempts      Attempts
+	Registrations Registrations
 	Passwords     Passwords
 	Tokens        Tokens
 	Tx            Tx
 	Clock         clock.Clock
-	Open          bool          // whether anyone may register
-	TokenTTL      time.Duration // lifetime of the access tokens that Tokens signs
-	AttemptSecret []byte        // the HMAC key of the keys of attempts
-	FailedLogin   time.Duration // the minimum duration of a failed login, so that its timing reveals nothing about the account
+	// NormalizeEmail returns the one spelling of an e-mail address. ok is false for what is not an address.
+	NormalizeEmail       func(text string) (email string, ok bool)
+	RegistrationsPerHour int           // from one address; 0 for no limit
+	Open                 bool          // whether anyone may register
+	TokenTTL             time.Duration // lifetime of the access tokens that Tokens signs
+	AttemptSecret        []byte        // the HMAC key of the keys of attempts
+	FailedLogin          time.Duration // the minimum duration of a failed login, so that its timing reveals nothing about the account
 }
 
 func fields(wrong ...[]fault.Field) error {
@@ -95,12 +107,16 @@ func fields(wrong ...[]fault.Field) error {
 	return nil
 }
 
-func (s *Service) checkPassword(name, text string) []fault.Field {
+// checkPassword checks a new password of the account with the address, which is empty while it is unknown.
+func (s *Service) checkPassword(name, text, email string) []fault.Field {
 	if wrong := checkLength(name, text, minPassword, maxPassword); wrong != nil {
 		return wrong
 	}
 	if s.Passwords.Common(text) {
 		return []fault.Field{fault.BodyField(name, "password_common", "This password is one of those that are guessed first: choose another one")}
+	}
+	if namesAccount(text, email) {
+		return []fault.Field{fault.BodyField(name, "password_common", "A password without the name of the product and your own e-mail address is harder to guess: choose another one")}
 	}
 	return nil
 }

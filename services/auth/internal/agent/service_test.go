@@ -21,6 +21,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
+	"github.com/convoflow/convoflow/services/auth/internal/email"
 	"github.com/convoflow/convoflow/services/auth/internal/store"
 )
 
@@ -69,7 +70,7 @@ func newFixture(t *testing.T) fixture {
 	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
 	out, p, c := outbox.New(db, telemetry.Nop()), &plain{}, clock.At(now)
 	return fixture{&agent.Service{
-		Agents: store.Agents(db, out), Sessions: store.Sessions(db, out), Attempts: store.Attempts(db), Passwords: p, Tokens: readable{}, Tx: db, Clock: c,
+		Agents: store.Agents(db, out), Sessions: store.Sessions(db, out), Attempts: store.Attempts(db), Registrations: store.Registrations(db), NormalizeEmail: email.Normalize, Passwords: p, Tokens: readable{}, Tx: db, Clock: c,
 		Open: true, TokenTTL: time.Hour, AttemptSecret: []byte("secret"),
 	}, db, p, c}
 }

@@ -58,14 +58,15 @@ func (s *Service) Create(ctx context.Context, r CreateRequest) (Created, error) 
 		generated = rand.Text()
 		r.Password = &generated
 	}
-	if err := fields(checkEmail(r.Email), checkName(r.FullName, r.Name), s.checkPassword("password", *r.Password)); err != nil {
+	email, wrong := s.readEmail(r.Email)
+	if err := fields(wrong, checkName(r.FullName, r.Name), s.checkPassword("password", *r.Password, email)); err != nil {
 		return Created{}, err
 	}
 	hash, err := s.Passwords.Hash(ctx, *r.Password)
 	if err != nil {
 		return Created{}, err
 	}
-	d := draft{email: normalize(r.Email), passwordHash: hash, fullName: pickName(r.FullName, r.Name), role: r.Role, inactive: !or(r.IsActive, true)}
+	d := draft{email: email, passwordHash: hash, fullName: pickName(r.FullName, r.Name), role: r.Role, inactive: !or(r.IsActive, true)}
 	if d.role == "" {
 		d.role = identity.Agent
 	}
@@ -84,31 +85,33 @@ type UpdateAgentRequest struct {
 	Password *string        `json:"password"`
 }
 
-func (s *Service) checkUpdate(r UpdateAgentRequest) error {
-	var wrong []fault.Field
-	if r.Email != nil {
-		wrong = append(wrong, checkEmail(*r.Email)...)
-	}
-	wrong = append(wrong, checkNewName(pickNewName(r.FullName, r.Name))...)
-	if r.Password != nil {
-		wrong = append(wrong, s.checkPassword("password", *r.Password)...)
-	}
-	return fields(wrong)
-}
-
-func (r UpdateAgentRequest) edit() edit {
+// edit checks the request and returns what it changes, except the password.
+func (s *Service) edit(ctx context.Context, r UpdateAgentRequest) (edit, error) {
 	e := edit{FullName: pickNewName(r.FullName, r.Name), Role: r.Role, IsActive: r.IsActive}
+	email, wrong := "", []fault.Field(nil)
 	if r.Email != nil {
-		email := normalize(*r.Email)
+		email, wrong = s.readEmail(*r.Email)
 		e.Email = &email
 	}
-	return e
+	wrong = append(wrong, checkNewName(e.FullName)...)
+	if r.Password != nil {
+		if r.Email == nil {
+			a, err := s.Agents.Find(ctx, r.ID)
+			if err != nil {
+				return e, err
+			}
+			email = a.Email
+		}
+		wrong = append(wrong, s.checkPassword("password", *r.Password, email)...)
+	}
+	return e, fields(wrong)
 }
 
 // UpdateAgent changes any account. Deactivating it, removing its admin role and setting a new password end all its sessions in
 // the same transaction. It fails with LastAdmin if no active admin would be left.
 func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agent, err error) {
-	if err := s.checkUpdate(r); err != nil {
+	change, err := s.edit(ctx, r)
+	if err != nil {
 		return Agent{}, err
 	}
 	hash := ""
@@ -122,7 +125,7 @@ func (s *Service) UpdateAgent(ctx context.Context, r UpdateAgentRequest) (a Agen
 		reason := ""
 		a, err = s.Agents.Change(ctx, r.ID, func(a *Agent) ([]event.Event, error) {
 			before := *a
-			events := a.edit(r.edit(), now)
+			events := a.edit(change, now)
 			if hash != "" {
 				a.setPassword(hash, now)
 			}
@@ -176,10 +179,11 @@ type CreateAdminRequest struct {
 
 // CreateAdmin makes an account an active admin, or creates the account if none has the address.
 func (s *Service) CreateAdmin(ctx context.Context, r CreateAdminRequest) (Agent, error) {
-	if err := fields(checkEmail(r.Email)); err != nil {
+	email, wrong := s.readEmail(r.Email)
+	if err := fields(wrong); err != nil {
 		return Agent{}, err
 	}
-	a, err := s.Agents.FindByEmail(ctx, normalize(r.Email))
+	a, err := s.Agents.FindByEmail(ctx, email)
 	if err == nil {
 		admin, active := identity.Admin, true
 		return s.Agents.Change(ctx, a.ID, func(a *Agent) ([]event.Event, error) {

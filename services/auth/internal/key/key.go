@@ -76,7 +76,7 @@ type Policy struct {
 // Ring is the opened keys of a process. It is safe for concurrent use.
 type Ring struct {
 	store  Store
-	boxes  []*seal.Box // the first one seals, all of them open
+	box    *seal.Box
 	policy Policy
 	clock  clock.Clock
 	opened atomic.Pointer[opened]
@@ -91,22 +91,16 @@ type opened struct {
 
 // Load opens the keys in the store. The first replica creates them. It fails with ErrSealed if neither secret opens them.
 func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, error) {
-	r := &Ring{store: store, policy: p, clock: c}
-	for _, secret := range []string{p.Secret, p.Previous} {
-		if secret == "" {
-			continue
-		}
-		box, err := seal.New(secret, purpose)
-		if err != nil {
-			return nil, err
-		}
-		r.boxes = append(r.boxes, box)
+	box, err := seal.New(p.Secret, p.Previous, purpose)
+	if err != nil {
+		return nil, err
 	}
+	r := &Ring{store: store, box: box, policy: p, clock: c}
 	return r, r.Refresh(ctx)
 }
 
-// Refresh reads the keys in the store: it reseals them after a change of the secret, rotates them when due, deletes expired
-// ones, and adopts the changes of other replicas. Call it every RefreshEvery.
+// Refresh reads the keys in the store: it rotates them when due, deletes expired ones, and adopts the changes of other replicas.
+// Call it every RefreshEvery.
 func (r *Ring) Refresh(ctx context.Context) error {
 	return r.change(ctx, func(keys []Key, now time.Time) ([]Key, error) {
 		signing, next := find(keys, Signing), find(keys, Next)
@@ -125,6 +119,26 @@ func (r *Ring) Rotate(ctx context.Context) error {
 		}
 		return r.rotate(keys, now)
 	})
+}
+
+// Reseal seals the keys again that were sealed with the previous secret, and returns how many of all these were. Afterwards no
+// key needs the previous secret.
+func (r *Ring) Reseal(ctx context.Context) (resealed, all int, err error) {
+	err = r.change(ctx, func(keys []Key, _ time.Time) ([]Key, error) {
+		resealed, all = 0, len(keys)
+		for i, k := range keys {
+			sealed, changed, err := r.box.Reseal(k.Sealed, k.ID)
+			if err != nil {
+				return nil, fmt.Errorf("open signing key %s: %w", k.ID, ErrSealed)
+			}
+			if changed {
+				keys[i].Sealed = sealed
+				resealed++
+			}
+		}
+		return keys, nil
+	})
+	return resealed, all, err
 }
 
 // change applies fn and all due changes to the keys, and opens the result.
@@ -153,7 +167,7 @@ func (r *Ring) change(ctx context.Context, fn func(keys []Key, now time.Time) ([
 	return nil
 }
 
-// complete creates missing keys, reseals keys after a change of the secret, and records the lifetime of this process's tokens.
+// complete creates missing keys, refuses keys that it cannot open, and records the lifetime of this process's tokens.
 func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 	if len(keys) == 0 {
 		first, err := r.generate(Signing, now)
@@ -177,14 +191,9 @@ func (r *Ring) complete(keys []Key, now time.Time) ([]Key, error) {
 		if k.State == Signing {
 			keys[i].TokenTTL = max(k.TokenTTL, r.policy.TokenTTL)
 		}
-		if _, err := r.boxes[0].Open(k.Sealed, k.ID); err == nil {
-			continue
-		}
-		seed, err := r.seed(k)
-		if err != nil {
+		if _, err := r.seed(k); err != nil {
 			return nil, err
 		}
-		keys[i].Sealed = r.boxes[0].Seal(seed, k.ID)
 	}
 	return keys, nil
 }
@@ -210,18 +219,17 @@ func (r *Ring) generate(state State, now time.Time) (Key, error) {
 	}
 	id := event.NewID()
 	return Key{
-		ID: id, State: state, Public: public, Sealed: r.boxes[0].Seal(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
+		ID: id, State: state, Public: public, Sealed: r.box.Seal(private.Seed(), id), CreatedAt: now, Since: now, TokenTTL: r.policy.TokenTTL,
 	}, nil
 }
 
 // seed opens a key with whichever secret fits.
 func (r *Ring) seed(k Key) ([]byte, error) {
-	for _, box := range r.boxes {
-		if seed, err := box.Open(k.Sealed, k.ID); err == nil {
-			return seed, nil
-		}
+	seed, err := r.box.Open(k.Sealed, k.ID)
+	if err != nil {
+		return nil, fmt.Errorf("open signing key %s: %w", k.ID, ErrSealed)
 	}
-	return nil, fmt.Errorf("open signing key %s: %w", k.ID, ErrSealed)
+	return seed, nil
 }
 
 func (r *Ring) open(keys []Key) (*opened, error) {
@@ -255,6 +263,11 @@ func find(keys []Key, s State) Key {
 // Sign returns an access token for the caller, with the lifetime of the policy.
 func (r *Ring) Sign(c identity.Caller) (string, error) {
 	return r.opened.Load().signer.Sign(c, r.policy.TokenTTL)
+}
+
+// SignText signs a text that is no token, for the purpose alone.
+func (r *Ring) SignText(purpose string, text []byte) string {
+	return r.opened.Load().signer.SignText(purpose, text)
 }
 
 // Public finds a public key by its id.

@@ -211,11 +211,19 @@ func TestANewSecretSealsAnew(t *testing.T) {
 	p := policy()
 	p.Secret, p.Previous = secret+"new", secret
 	ring := load(t, keys, clock.At(now), p)
+	require.Equal(t, sealed, keys.keys(t), "replicas with the old secret can still read them")
+	require.NoError(t, old.Refresh(t.Context()))
+	resealed, all, err := ring.Reseal(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, [2]int{2, 2}, [2]int{resealed, all})
+	resealed, all, err = ring.Reseal(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, [2]int{0, 2}, [2]int{resealed, all})
 	for i, k := range keys.keys(t) {
 		require.False(t, bytes.Equal(sealed[i].Sealed, k.Sealed))
 		require.Equal(t, sealed[i].ID, k.ID)
 	}
-	_, err := token.NewVerifier(ring.Public, clock.At(now)).Verify(text)
+	_, err = token.NewVerifier(ring.Public, clock.At(now)).Verify(text)
 	require.NoError(t, err)
 
 	p.Previous = ""

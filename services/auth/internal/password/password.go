@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/argon2"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/text/unicode/norm"
 
 	"github.com/convoflow/convoflow/libs/fault"
 )
@@ -44,13 +45,14 @@ func NewHasher(cores int) *Hasher {
 	return &Hasher{admitted: make(chan struct{}, cores+maxWaiting), cores: make(chan struct{}, cores), common: commonPasswords()}
 }
 
-// Hash returns the hash of a password in PHC string format. Every byte of the password counts. It fails with the Unavailable
+// Hash returns the hash of a password in PHC string format. Every byte of the password in NFC counts: phones and computers type the
+// same letter as different bytes. It fails with the Unavailable
 // fault busy if 64 requests are already waiting.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // never fails, see its documentation
 	d := digest{memory: memory, passes: passes, threads: threads, salt: salt}
-	err := h.onCore(ctx, func() { d.sum = d.of(password, sumLength) })
+	err := h.onCore(ctx, func() { d.sum = d.of(norm.NFC.String(password), sumLength) })
 	if err != nil {
 		return "", err
 	}
@@ -58,8 +60,17 @@ func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 }
 
 // Verify reports whether the hash is that of the password. The empty hash matches no password: the result is false, after the
-// time that an Argon2id hash takes.
+// time that an Argon2id hash takes. A hash may be that of the password in NFC, or of its bytes as they are, as old ones are.
 func (h *Hasher) Verify(ctx context.Context, hash, password string) (bool, error) {
+	composed := norm.NFC.String(password)
+	right, err := h.verify(ctx, hash, composed)
+	if err != nil || right || composed == password {
+		return right, err
+	}
+	return h.verify(ctx, hash, password)
+}
+
+func (h *Hasher) verify(ctx context.Context, hash, password string) (bool, error) {
 	if isBcrypt(hash) {
 		return h.verifyBcrypt(ctx, hash, password)
 	}

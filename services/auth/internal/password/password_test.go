@@ -107,6 +107,27 @@ func TestVerifyBcrypt(t *testing.T) {
 	}
 }
 
+// "é" is one character on a computer and two on some phones.
+func TestTheNormalFormOfAPasswordCounts(t *testing.T) {
+	t.Parallel()
+	h := NewHasher(2)
+	composed, decomposed := "caf\u00e9 au lait", "cafe\u0301 au lait"
+	for _, chosen := range []string{composed, decomposed} {
+		hash, err := h.Hash(t.Context(), chosen)
+		require.NoError(t, err)
+		for tried, want := range map[string]bool{composed: true, decomposed: true, "cafe au lait": false} {
+			right, err := h.Verify(t.Context(), hash, tried)
+			require.NoError(t, err)
+			require.Equal(t, want, right, "%q against %q", tried, chosen)
+		}
+	}
+	old := digest{memory: 256, passes: 1, threads: 1, salt: make([]byte, saltLength)}
+	old.sum = old.of(decomposed, sumLength)
+	right, err := h.Verify(t.Context(), old.String(), decomposed)
+	require.NoError(t, err)
+	require.True(t, right, "a hash of the version before")
+}
+
 func TestOutdated(t *testing.T) {
 	t.Parallel()
 	h := NewHasher(1)

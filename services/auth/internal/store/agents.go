@@ -27,7 +27,15 @@ func Agents(db *pg.DB, out *outbox.Outbox) agent.Agents {
 		Order:   table.Newest(func(a agent.Agent) time.Time { return a.CreatedAt }, func(a agent.Agent) string { return a.ID }),
 		Missing: agent.NotFound,
 		Save: func(ctx context.Context, before, after *agent.Agent) error {
-			if before != nil && before.IsActiveAdmin() && !after.IsActiveAdmin() {
+			if before == nil {
+				return nil
+			}
+			if before.IsActive != after.IsActive {
+				if err := revoke(ctx, db, after.Version, !after.IsActive, after.ID); err != nil {
+					return err
+				}
+			}
+			if before.IsActiveAdmin() && !after.IsActiveAdmin() {
 				return requireAdmin(ctx, db)
 			}
 			return nil

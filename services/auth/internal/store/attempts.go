@@ -11,8 +11,8 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-// attempts implements agent.Attempts on the table login_failures. Each method is one statement that locks its rows in the order
-// of their keys, so that attempts cannot deadlock.
+// attempts implements agent.Attempts on the tables login_failures and known_networks. Each method is one statement that locks its
+// rows in the order of their keys, so that attempts cannot deadlock.
 type attempts struct {
 	db     *pg.DB
 	delays []float64 // seconds after 0, 1, 2 … failures; PostgreSQL counts elements from 1
@@ -29,22 +29,33 @@ func Attempts(db *pg.DB) agent.Attempts {
 
 // Create begins an attempt.
 func (s attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, error) {
-	var free *time.Time
+	var known, free *time.Time
+	limits := a.Limits()
+	keys, longest := make([][]byte, len(limits)), make([]float64, len(limits))
+	for i, l := range limits {
+		keys[i], longest[i] = l.Key, l.Longest.Seconds()
+	}
 	err := s.db.Conn(ctx).QueryRow(ctx, `
-		with known as materialized (
-			select key, ($3::float8[])[least(failures, cardinality($3::float8[]) - 1) + 1] * interval '1 second' as delay, last_at
-			from login_failures where key = any($1) and last_at > $2::timestamptz - $4::interval order by key for update
+		with place as (
+			select max(last_at) as known_at from known_networks where key = $5 and last_at > $2::timestamptz - $7::interval
+		), failed as materialized (
+			select f.key, least(($3::float8[])[least(failures, cardinality($3::float8[]) - 1) + 1], l.longest) * interval '1 second' as delay, last_at
+			from login_failures f join unnest($1::bytea[], $8::float8[]) l (key, longest) on l.key = f.key
+			where last_at > $2::timestamptz - $4::interval and (f.key <> $6 or (select known_at from place) is null) order by f.key for update of f
 		), slow as (
-			select key, last_at + delay as free_at from known where delay > interval '0'
+			select key, last_at + delay as free_at from failed where delay > interval '0'
 		), counted as (
 			update login_failures set failures = least(failures + 1, cardinality($3::float8[])), last_at = $2
 			where key in (select key from slow) and not exists (select from slow where free_at > $2)
 			returning key
 		)
-		select (select max(free_at) from slow where free_at > $2), array(select key from counted), exists (select from known)`,
-		a.Keys(), a.At, s.delays, agent.FailureWindow).Scan(&free, &a.Counted, &a.Known)
+		select (select known_at from place), (select max(free_at) from slow where free_at > $2), array(select key from counted), exists (select from failed)`,
+		keys, a.At, s.delays, agent.FailureWindow, a.Place, a.Account, agent.KnownFor, longest).Scan(&known, &free, &a.Counted, &a.Failed)
 	if err != nil {
 		return a, fmt.Errorf("read earlier attempts: %w", err)
+	}
+	if known != nil {
+		a.KnownAt = *known
 	}
 	if free != nil {
 		a.Wait = free.Sub(a.At)
@@ -54,7 +65,12 @@ func (s attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, e
 
 // Change counts an attempt that failed.
 func (s attempts) Change(ctx context.Context, a agent.Attempt) error {
-	keys := slices.DeleteFunc(a.Keys(), a.HasCounted)
+	var keys [][]byte
+	for _, l := range a.Limits() {
+		if !a.HasCounted(l.Key) {
+			keys = append(keys, l.Key)
+		}
+	}
 	if len(keys) == 0 {
 		return nil
 	}
@@ -70,24 +86,51 @@ func (s attempts) Change(ctx context.Context, a agent.Attempt) error {
 	return nil
 }
 
-// Remove deletes the count of the account and subtracts what this attempt added to the count of the address, so that it does
-// not delay the next attempt from there.
+// Remove deletes the counts of the account, and subtracts what this attempt added to the count of the address, so that it does not
+// delay the next attempt from there. The network is known from now on.
 func (s attempts) Remove(ctx context.Context, a agent.Attempt) error {
 	var address []byte
 	if a.HasCounted(a.Address) {
 		address = a.Address
 	}
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		with known as materialized (
-			select key from login_failures where key in ($1, $2) order by key for update
+		with failed as materialized (
+			select key from login_failures where key in ($1, $2, $3) order by key for update
 		), deleted as (
-			delete from login_failures where key = $1 and key in (select key from known)
+			delete from login_failures where key in ($1, $2) and key in (select key from failed)
+		), known as (
+			insert into known_networks as k (key, last_at) values ($1, $4)
+			on conflict (key) do update set last_at = greatest(k.last_at, excluded.last_at)
 		)
-		update login_failures set failures = failures - 1, last_at = $3::timestamptz - ($4::float8[])[failures] * interval '1 second'
-		where key = $2 and key in (select key from known)`,
-		a.Account, address, a.At, s.delays)
+		update login_failures set failures = failures - 1, last_at = $4::timestamptz - ($5::float8[])[failures] * interval '1 second'
+		where key = $3 and key in (select key from failed)`,
+		a.Place, a.Account, address, a.At, s.delays)
 	if err != nil {
 		return fmt.Errorf("delete failed attempts: %w", err)
 	}
 	return nil
+}
+
+// registrations implements agent.Registrations on the table of that name.
+type registrations struct{ db *pg.DB }
+
+// Registrations returns the store of the counts of registrations.
+func Registrations(db *pg.DB) agent.Registrations { return registrations{db} }
+
+// Create counts a registration. The first one begins the hour.
+func (s registrations) Create(ctx context.Context, key []byte, at time.Time, limit int) (time.Duration, error) {
+	var count int
+	var began time.Time
+	err := s.db.Conn(ctx).QueryRow(ctx, `
+		insert into registrations as r (key, began, count) values ($1, $2, 1) on conflict (key) do update set
+			began = case when r.began > $2 - interval '1 hour' then r.began else $2 end,
+			count = case when r.began > $2 - interval '1 hour' then least(r.count + 1, $3 + 1) else 1 end
+		returning count, began`, key, at, limit).Scan(&count, &began)
+	if err != nil {
+		return 0, fmt.Errorf("count a registration: %w", err)
+	}
+	if count <= limit {
+		return 0, nil
+	}
+	return began.Add(time.Hour).Sub(at), nil
 }

@@ -50,7 +50,7 @@ func Sessions(db *pg.DB, out *outbox.Outbox) agent.Sessions {
 			if _, err := db.Conn(ctx).Exec(ctx, `delete from sessions where id = $1`, session.ID); err != nil {
 				return fmt.Errorf("delete session %s: %w", session.ID, err)
 			}
-			return nil
+			return revoke(ctx, db, 0, true, session.ID)
 		},
 	})}
 }
@@ -106,6 +106,9 @@ func (s sessions) Remove(ctx context.Context, agentID, except string, fn func(id
 		ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {
 			return fmt.Errorf("delete the sessions of agent %s: %w", agentID, err)
+		}
+		if err := revoke(ctx, s.db, 0, true, ids...); err != nil {
+			return err
 		}
 		var events []event.Event
 		for _, id := range ids {

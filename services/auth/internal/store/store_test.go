@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -129,7 +130,7 @@ func TestSweep(t *testing.T) {
 		require.NoError(t, s.sessions.Create(t.Context(), session, now))
 	}
 	for name, age := range map[string]time.Duration{"young": time.Hour - time.Second, "ancient": time.Hour + time.Second} {
-		require.NoError(t, s.attempts.Change(t.Context(), agent.Attempt{Account: []byte(name), At: now.Add(-age)}))
+		require.NoError(t, s.attempts.Change(t.Context(), agent.Attempt{Place: []byte(name + " here"), Account: []byte(name), At: now.Add(-age)}))
 	}
 	// More than one statement deletes.
 	_, err := s.db.Conn(t.Context()).Exec(t.Context(), `insert into login_failures select sha256(n::text::bytea), 1, $1 from generate_series(1, 2500) n`, now.Add(-2*time.Hour))
@@ -137,7 +138,7 @@ func TestSweep(t *testing.T) {
 
 	require.NoError(t, store.Sweep(t.Context(), s.db, now, 2*day))
 	require.Equal(t, []string{"busy", "new", "old, its token has just ended", "old, its token is alive"}, pgtest.Column[string](t, s.db, `select user_agent from sessions order by user_agent collate "C"`))
-	require.Equal(t, []string{"young"}, pgtest.Column[string](t, s.db, `select convert_from(key, 'UTF8') from login_failures`))
+	require.Equal(t, []string{"young", "young here"}, pgtest.Column[string](t, s.db, `select convert_from(key, 'UTF8') from login_failures order by 1`))
 	require.Equal(t, []string{}, append([]string{}, s.published(t)...), "no event: their tokens have expired anyway")
 }
 
@@ -226,4 +227,25 @@ func TestThePreviousVersionStillWorks(t *testing.T) {
 	session, err := s.sessions.Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
 	require.NoError(t, err)
 	require.NoError(t, s.sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: session.AgentID}, session.Owner.PasswordSetAt))
+}
+
+func TestTheClockIsThatOfTheDatabase(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	c, err := store.NewClock(t.Context(), s.db)
+	require.NoError(t, err)
+	const slack = 5 * time.Second // for a slow answer
+	before := pgtest.Column[time.Time](t, s.db, `select clock_timestamp()`)[0]
+	at := c.Now()
+	require.WithinRange(t, at, before.Add(-slack), pgtest.Column[time.Time](t, s.db, `select clock_timestamp()`)[0].Add(slack))
+	require.Equal(t, time.UTC, at.Location())
+	require.False(t, c.Now().Before(at))
+	require.NoError(t, c.Refresh(t.Context()))
+
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	require.Error(t, c.Refresh(ended))
+	require.False(t, c.Now().Before(at), "it goes on while the database is away")
+	_, err = store.NewClock(ended, s.db)
+	require.Error(t, err)
 }

@@ -4,6 +4,7 @@ package web
 import (
 	"net/http"
 
+	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -32,5 +33,6 @@ func Routes(r *rpc.Router, agents *agent.Service, keys *key.Ring) {
 	rpc.Handle(r, "PATCH /agents/{id}", "auth.update_agent", agents.UpdateAgent, view)
 	rpc.Handle(r, "DELETE /agents/{id}", "auth.delete_agent", agents.Delete, noContent)
 
+	rpc.Handle(r, "GET "+access.RevocationsPath, "auth.list_revocations", agents.ListRevocations, signedRevocations(keys))
 	rpc.Handle(r, "GET /.well-known/jwks.json", "auth.jwks", keys.JWKS, cached[token.JWKS]("public, max-age=60"))
 }

@@ -95,7 +95,7 @@ func start(t *testing.T) *rig {
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
 	jobs := jobtest.Queue(t, db, store.Attempt)
-	box, err := seal.New(secretKey, "test")
+	box, err := seal.New(secretKey, "", "test")
 	require.NoError(t, err)
 	deliveries, endpoints := store.Deliveries(db, outbox.New(db, tel), jobs, tel), store.Endpoints(db, box)
 	r := &rig{

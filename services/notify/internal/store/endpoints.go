@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/page"
@@ -81,18 +82,56 @@ func (s *endpoints) List(ctx context.Context) ([]endpoint.Endpoint, error) {
 	return found, nil
 }
 
-// Change changes an endpoint.
+// Change changes an endpoint. What is sealed is written again only if it changed: during a release, replicas that do not have the
+// newest SECRET_KEY go on reading it.
 func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) error) (endpoint.Endpoint, error) {
 	r, err := s.table.Change(ctx, id, func(r *endpointRow) ([]event.Event, error) {
 		if err := s.open(r); err != nil {
 			return nil, err
 		}
+		url, secrets := r.URL, slices.Clone(r.Secrets)
 		if err := fn(&r.Endpoint); err != nil {
 			return nil, err
+		}
+		if r.URL == url && slices.Equal(r.Secrets, secrets) {
+			return nil, nil
 		}
 		return nil, s.seal(r)
 	})
 	return r.Endpoint, err
+}
+
+// Reseal seals the endpoints again that were sealed with the previous secret, and returns how many of all these were.
+func (s *endpoints) Reseal(ctx context.Context) (resealed, all int, err error) {
+	rows, err := s.table.List(ctx, table.Where{}, page.All())
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, r := range rows.Items {
+		var changed bool
+		_, err := s.table.Change(ctx, r.ID, func(r *endpointRow) ([]event.Event, error) {
+			changed, err = s.reseal(r)
+			return nil, err
+		})
+		if err != nil {
+			return resealed, len(rows.Items), err
+		}
+		if changed {
+			resealed++
+		}
+	}
+	return resealed, len(rows.Items), nil
+}
+
+func (s *endpoints) reseal(r *endpointRow) (changed bool, err error) {
+	for column, sealed := range map[string]*[]byte{"url": &r.url, "secrets": &r.secrets} {
+		again, is, err := s.box.Reseal(*sealed, place(r.ID, column))
+		if err != nil {
+			return false, fmt.Errorf("open the %s of endpoint %s: %w", column, r.ID, err)
+		}
+		*sealed, changed = again, changed || is
+	}
+	return changed, nil
 }
 
 // place names a sealed column of an endpoint, to which its ciphertext is bound.

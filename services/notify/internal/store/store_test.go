@@ -67,7 +67,7 @@ func open(t *testing.T) stores {
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
 	jobs := jobtest.Queue(t, db, store.Attempt)
-	box, err := seal.New(secretKey, "test")
+	box, err := seal.New(secretKey, "", "test")
 	require.NoError(t, err)
 	s := stores{t: t, db: db, tel: tel, deliveries: store.Deliveries(db, outbox.New(db, tel), jobs, tel), endpoints: store.Endpoints(db, box)}
 	e := newEndpoint(endpoint.API)
@@ -617,7 +617,7 @@ func TestURLsAndSecretsAreInNoColumn(t *testing.T) {
 func TestSealedColumnsOpenOnlyWithTheirKeyAndRow(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	box, err := seal.New("another-key-another-key-another-key", "test")
+	box, err := seal.New("another-key-another-key-another-key", "", "test")
 	require.NoError(t, err)
 	other := store.Endpoints(s.db, box)
 	_, err = other.List(t.Context())
@@ -633,6 +633,30 @@ func TestSealedColumnsOpenOnlyWithTheirKeyAndRow(t *testing.T) {
 	require.NoError(t, err)
 	_, err = s.endpoints.Find(t.Context(), second.ID)
 	require.ErrorIs(t, err, seal.ErrOpen, "moved to another row")
+}
+
+func TestResealNeedsThePreviousSecretOnce(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	const fresh = "another-key-another-key-another-key"
+	before, err := s.endpoints.Find(t.Context(), s.endpointID)
+	require.NoError(t, err)
+	both, err := seal.New(fresh, secretKey, "test")
+	require.NoError(t, err)
+	for want := 1; want >= 0; want-- {
+		resealed, all, err := store.Endpoints(s.db, both).Reseal(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, [2]int{want, 1}, [2]int{resealed, all})
+	}
+	after, err := seal.New(fresh, "", "test")
+	require.NoError(t, err)
+	got, err := store.Endpoints(s.db, after).Find(t.Context(), s.endpointID)
+	require.NoError(t, err)
+	require.Equal(t, before, got)
+	former, err := seal.New(secretKey, "", "test")
+	require.NoError(t, err)
+	_, _, err = store.Endpoints(s.db, former).Reseal(t.Context())
+	require.ErrorIs(t, err, seal.ErrOpen)
 }
 
 // copyIsGuarded stores versions of one copy out of order.

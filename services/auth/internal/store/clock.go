@@ -1,0 +1,72 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/pg"
+)
+
+// ClockEvery is how often Refresh must be called: until then the clock runs on the monotonic clock of this machine.
+const ClockEvery = 10 * time.Second
+
+// The answer does not say when within the round trip the time was read. So the fastest of some is taken; a slow one is ignored if
+// there is an earlier reading.
+const (
+	readings     = 3
+	maxRoundTrip = time.Second
+	fastTrip     = 20 * time.Millisecond // fast enough, no further reading is needed
+)
+
+// Clock is the database's clock, which all replicas share. It never reads the time of day of its own machine: between two
+// readings it counts with the monotonic clock. It implements clock.Clock and is safe for concurrent use.
+type Clock struct {
+	db      *pg.DB
+	reading atomic.Pointer[reading]
+}
+
+// reading is a time that the database answered, and how long ago that was.
+type reading struct {
+	at    time.Time
+	since func() time.Duration
+}
+
+// NewClock reads the database's clock for the first time.
+func NewClock(ctx context.Context, db *pg.DB) (*Clock, error) {
+	c := &Clock{db: db}
+	return c, c.Refresh(ctx)
+}
+
+// Refresh reads the database's clock.
+func (c *Clock) Refresh(ctx context.Context) error {
+	var best reading
+	fastest := time.Duration(math.MaxInt64)
+	for range readings {
+		trip := clock.Stopwatch()
+		var at time.Time
+		if err := c.db.Conn(ctx).QueryRow(ctx, `select clock_timestamp()`).Scan(&at); err != nil {
+			return fmt.Errorf("read the database's clock: %w", err)
+		}
+		since, took := clock.Stopwatch(), trip()
+		if took < fastest {
+			best, fastest = reading{at.Add(took / 2), since}, took
+		}
+		if took <= fastTrip {
+			break
+		}
+	}
+	if fastest <= maxRoundTrip || c.reading.Load() == nil {
+		c.reading.Store(&best)
+	}
+	return nil
+}
+
+// Now returns the time of the database in UTC, with its precision.
+func (c *Clock) Now() time.Time {
+	r := c.reading.Load()
+	return r.at.Add(r.since()).UTC().Truncate(time.Microsecond)
+}
