@@ -55,7 +55,7 @@ func (c *checker) writes() {
 		marks[createClient][r.Name] = append(marks[createClient][r.Name], r.ID)
 	}
 	for _, r := range c.s.Calls {
-		name := strings.TrimSuffix(r.Filename, ".ogg")
+		name := strings.TrimSuffix(r.Filename, ".wav")
 		marks[upload][name] = append(marks[upload][name], r.ID)
 	}
 	for _, r := range c.s.FollowUps {

@@ -22,7 +22,7 @@ func sound() snapshot {
 			{Number: 9, Operation: createClient, Mark: "lost", Error: "EOF"},
 		},
 		Clients:   []clientRow{{"c1", "anna", "lost"}},
-		Calls:     []callRow{{"k1", "a/k1", "talk.ogg", "completed", "", 1}},
+		Calls:     []callRow{{"k1", "a/k1", "talk.wav", "completed", "", 1}},
 		FollowUps: []followUpRow{{"f1", "send it", "completed"}},
 		Committed: []committed{
 			{"crm", "e1", "crm.clients.v1", "client.created", "c1", 1},
@@ -65,7 +65,7 @@ func TestTheCheckerFindsEachBreach(t *testing.T) {
 		"a lost answer is there twice": {"I1", func(s *snapshot) {
 			s.Clients = append(s.Clients, clientRow{"c2", "lost", ""}, clientRow{"c3", "lost", ""})
 		}},
-		"half of an upload is a call":           {"I1", func(s *snapshot) { s.Calls[0].Filename = "half.ogg" }},
+		"half of an upload is a call":           {"I1", func(s *snapshot) { s.Calls[0].Filename = "half.wav" }},
 		"an acknowledged change is gone":        {"I1", func(s *snapshot) { s.Clients[0].Notes = "" }},
 		"a completed follow-up is open":         {"I1", func(s *snapshot) { s.FollowUps[0].Status = "pending" }},
 		"work that does not end":                {"I2", func(s *snapshot) { s.Settled = []string{"1 events in the outbox of crm"} }},

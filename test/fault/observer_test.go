@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -72,6 +73,7 @@ create schema fault;
 create table fault.committed (seq bigserial, service text, event_id text, topic text, type text, key text, version bigint);
 create table fault.effects (seq bigserial, target text, id text, version bigint, tx bigint);
 create table fault.handled (seq bigserial, service text, event_id text, tx bigint);
+create index on fault.handled (event_id);
 create table fault.statuses (seq bigserial, call_id text, was text, became text);
 create function fault.on_outbox() returns trigger language plpgsql security definer as $$ begin
 	insert into fault.committed (service, event_id, topic, type, key, version)
@@ -241,11 +243,8 @@ func (o *observer) settled(ctx context.Context) (open []string) {
 			open = append(open, fmt.Sprintf("%d events in the outbox of %s", n, service))
 		}
 	}
-	for service, types := range subscriptions {
-		if n := o.count(`select count(*)::int from fault.committed c where c.type = any($2) and not exists
-			(select from fault.handled h where h.service = $1 and h.event_id = c.event_id)`, service, types); n > 0 {
-			open = append(open, fmt.Sprintf("%d events that %s has not handled", n, service))
-		}
+	if n := o.unhandled(math.MaxInt32); n > 0 {
+		open = append(open, fmt.Sprintf("%d events that a consumer has not handled", n))
 	}
 	if n := o.count(`select count(*)::int from calls.calls where status in ('pending', 'transcribing')`); n > 0 {
 		open = append(open, fmt.Sprintf("%d calls that have not ended", n))
@@ -257,6 +256,15 @@ func (o *observer) settled(ctx context.Context) (open []string) {
 		open = append(open, err.Error())
 	}
 	return open
+}
+
+// unhandled counts, once per consumer, the events up to the one with that number that are not handled.
+func (o *observer) unhandled(last int) (n int) {
+	for service, types := range subscriptions {
+		n += o.count(`select count(*)::int from fault.committed c where c.seq <= $3 and c.type = any($2) and not exists
+			(select from fault.handled h where h.service = $1 and h.event_id = c.event_id)`, service, types, last)
+	}
+	return n
 }
 
 // snapshot is the state that the checker judges.

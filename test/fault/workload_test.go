@@ -4,16 +4,17 @@ import (
 	"bytes"
 	"context"
 	"crypto/rand"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"math/big"
 	mathrand "math/rand/v2"
 	"mime/multipart"
 	"net/http"
 	"net/url"
-	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -54,14 +55,31 @@ type worker struct {
 	followUps []string
 }
 
-const salesCall = "../../platform/internal/demo/audio/sales-call.ogg"
+// tone returns a recording of two seconds, which costs little to decode: 16-bit PCM, mono, 8 kHz, in the canonical WAV header of
+// http://soundfile.sapp.org/doc/WaveFormat/.
+func tone() []byte {
+	const rate, samples = 8000, 2 * 8000
+	var b bytes.Buffer
+	put := func(fields ...any) {
+		for _, f := range fields {
+			if text, ok := f.(string); ok {
+				b.WriteString(text)
+				continue
+			}
+			_ = binary.Write(&b, binary.LittleEndian, f)
+		}
+	}
+	put("RIFF", uint32(36+2*samples), "WAVE", "fmt ", uint32(16), uint16(1), uint16(1), uint32(rate), uint32(2*rate), uint16(2), uint16(16), "data", uint32(2*samples))
+	for i := range samples {
+		put(int16(8000 * math.Sin(2*math.Pi*440*float64(i)/rate)))
+	}
+	return b.Bytes()
+}
 
 // newWorkload registers the agents.
 func newWorkload(t testing.TB, w *world, workers int, seed uint64) *workload {
 	t.Helper()
-	audio, err := os.ReadFile(salesCall)
-	require.NoError(t, err)
-	l := &workload{world: w, ledger: &ledger{}, audio: audio}
+	l := &workload{world: w, ledger: &ledger{}, audio: tone()}
 	for i := range workers {
 		c := &worker{
 			workload: l, number: i + 1, random: mathrand.New(mathrand.NewPCG(seed, uint64(i))),
@@ -283,7 +301,7 @@ func (c *worker) form(filename, clientID string) (body []byte, contentType strin
 	if clientID != "" {
 		_ = m.WriteField("client_id", clientID)
 	}
-	part, _ := m.CreateFormFile("audio", filename+".ogg")
+	part, _ := m.CreateFormFile("audio", filename+".wav")
 	_, _ = part.Write(c.audio)
 	_ = m.Close()
 	return b.Bytes(), m.FormDataContentType()
