@@ -34,7 +34,7 @@ type checker struct {
 }
 
 // maxFound limits the violations of one invariant: a thousand lost events are one thing to read.
-const maxFound = 20
+const maxFound = 6
 
 func (c *checker) fail(invariant, format string, args ...any) {
 	n := 0

@@ -60,14 +60,13 @@ func faults() []fault {
 		{name: "kill both replicas of each service", leaves: true, inject: killBoth},
 		{name: "restart each service", inject: restartEach},
 		{name: "kill calls in a transcription", leaves: true, inject: killTranscription},
-		{name: "stop a worker for 30 s", core: true, leaves: true, inject: stopWorker},
-		{name: "stop notify and crm for 30 s", inject: stopConsumers},
-		{name: "lose connections before the commit", core: true, leaves: true, inject: func(n *nemesis) { cutCommits(n, true) }},
+		{name: "stop a replica for 30 s", core: true, leaves: true, inject: stopReplicas},
+		{name: "lose connections before the commit", leaves: true, inject: func(n *nemesis) { cutCommits(n, true) }},
 		{name: "lose connections after the commit", core: true, leaves: true, inject: func(n *nemesis) { cutCommits(n, false) }},
 		{name: "kill consumers without their database", core: true, inject: killBlockedConsumers},
 		{name: "cut the database of each service", leaves: true, inject: cutDatabases},
-		{name: "hang the database of each service", leaves: true, inject: hangDatabases},
-		{name: "restart PostgreSQL", core: true, leaves: true, inject: func(n *nemesis) { n.interrupted(); n.postgres.restart(n.t, false); n.last(5 * time.Second) }},
+		{name: "hang the database", leaves: true, inject: hangDatabase},
+		{name: "restart PostgreSQL", leaves: true, inject: func(n *nemesis) { n.interrupted(); n.postgres.restart(n.t, false); n.last(5 * time.Second) }},
 		{name: "crash PostgreSQL", leaves: true, inject: func(n *nemesis) { n.interrupted(); n.postgres.restart(n.t, true); n.last(5 * time.Second) }},
 		{name: "a role that cannot log in for 30 s", leaves: true, inject: lockRoles},
 		{name: "a missing table for 8 s", core: true, inject: missTables},
@@ -137,45 +136,37 @@ func killTranscription(n *nemesis) {
 	}
 }
 
-// stopWorker stops every worker in turn while a provider works for it, longer than its lease, and lets it go on with its answer:
-// another one has done the work, and the late result must be refused.
-func stopWorker(n *nemesis) {
-	first, second := n.replicas["calls"][0], n.replicas["calls"][1]
-	for _, r := range []*replica{first, second} {
-		n.interrupted()
-		// Several requests wait, so that each replica has one of them.
-		var gates []*script.Gate
-		for range 6 {
-			gates = append(gates, n.openai.Block(openai.Chat))
-		}
-		gates[len(gates)-1].Wait(n.t)
-		r.process().Signal(syscall.SIGSTOP)
-		for _, g := range gates {
-			g.Release()
-		}
-		<-time.After(30 * time.Second) // the lease is 15 s
-		r.process().Signal(syscall.SIGCONT)
-		if n.short {
-			break
-		}
+// stopReplicas stops one replica of each consumer, and of calls while a provider works for it, for longer than its lease. The other
+// replica does the work, and the late result must be refused.
+func stopReplicas(n *nemesis) {
+	n.interrupted()
+	// Several requests wait, so that each replica of calls has some of them.
+	var gates []*script.Gate
+	for range 6 {
+		gates = append(gates, n.openai.Block(openai.Chat))
 	}
-}
-
-func stopConsumers(n *nemesis) {
-	for _, service := range []string{"notify", "crm"} {
+	gates[len(gates)-1].Wait(n.t)
+	stopped := []string{"calls", "crm", "notify"}
+	for _, service := range stopped {
 		n.replicas[service][0].process().Signal(syscall.SIGSTOP)
 	}
-	<-time.After(30 * time.Second)
-	for _, service := range []string{"notify", "crm"} {
+	for _, g := range gates {
+		g.Release()
+	}
+	if n.short {
+		<-time.After(20 * time.Second) // the lease is 15 s
+	} else {
+		<-time.After(30 * time.Second)
+	}
+	for _, service := range stopped {
 		n.replicas[service][0].process().Signal(syscall.SIGCONT)
 	}
 }
 
-// cutCommits closes connections just before or just after a commit, a few of each service.
+// cutCommits closes connections just before or just after a commit, a few of each service. auth commits seldom.
 func cutCommits(n *nemesis, before bool) {
-	const times = 5
 	n.interrupted()
-	for _, service := range backends {
+	for service, times := range map[string]int64{"auth": 1, "calls": 5, "crm": 5, "notify": 5} {
 		p := n.database[service]
 		done := p.commits.Load()
 		if before {
@@ -183,7 +174,7 @@ func cutCommits(n *nemesis, before bool) {
 		} else {
 			p.cutAfter.Store(times)
 		}
-		if !within(20*time.Second, func() bool { return p.commits.Load() >= done+times }) && service != "auth" {
+		if !within(20*time.Second, func() bool { return p.commits.Load() >= done+times }) {
 			n.t.Logf("%s: only %d commits were cut", service, p.commits.Load()-done)
 		}
 		p.heal()
@@ -210,18 +201,20 @@ func cutDatabases(n *nemesis) {
 	for _, service := range backends {
 		n.interrupted()
 		n.database[service].drop()
-		n.last(3 * time.Second)
+		n.last(time.Second)
 		n.database[service].cut()
-		n.last(6 * time.Second)
+		n.last(4 * time.Second)
 		n.database[service].heal()
 	}
 }
 
-func hangDatabases(n *nemesis) {
+func hangDatabase(n *nemesis) {
+	n.interrupted()
 	for _, service := range backends {
-		n.interrupted()
 		n.database[service].hang()
-		n.last(8 * time.Second)
+	}
+	n.last(10 * time.Second)
+	for _, service := range backends {
 		n.database[service].heal()
 	}
 }
@@ -391,7 +384,7 @@ func openAIMisbehaves(n *nemesis) {
 		n.openai.Script(openai.Transcriptions, steps...)
 		n.openai.Script(openai.Chat, append(steps, openai.Refuse("no"))...)
 	}
-	n.last(20 * time.Second)
+	n.last(12 * time.Second)
 }
 
 func pabblyMisbehaves(n *nemesis) {
@@ -401,7 +394,7 @@ func pabblyMisbehaves(n *nemesis) {
 	}
 	n.pabbly.Script(pabbly.Any, append(steps, script.Hang)...)
 	n.pabbly.Script(pabbly.Any, steps...)
-	n.last(20 * time.Second)
+	n.last(12 * time.Second)
 }
 
 func authDown(n *nemesis) {

@@ -38,7 +38,7 @@ func sabotages() []sabotage {
 		},
 		{
 			// The consumer believes that a failed effect is there, and commits its offset. It is tried again later.
-			name: "offsets are committed before the effect", services: []string{"crm", "notify"}, fault: "kill consumers without their database", shows: "has not handled", quiet: quiet,
+			name: "offsets are committed before the effect", services: []string{"crm", "notify"}, fault: "kill consumers without their database", shows: "has not handled", quiet: quiet / 2,
 			patches: []patch{{"libs/inbox/inbox.go", "	return i.db.InTx(ctx, fn)\n", `	if i.db.InTx(ctx, fn) != nil {
 		go func() {
 			for i.db.InTx(context.WithoutCancel(ctx), fn) != nil {
@@ -50,7 +50,7 @@ func sabotages() []sabotage {
 `}},
 		},
 		{
-			name: "fencing is off", services: []string{"calls"}, fault: "stop a worker for 30 s", shows: "ended 2 times", quiet: quiet,
+			name: "fencing is off", services: []string{"calls"}, fault: "stop a replica for 30 s", shows: "ended 2 times", quiet: quiet,
 			patches: []patch{
 				{"libs/lease/lease.go", "if l.Epoch != epoch || l.Holder == nil {\n", "if false {\n"},
 				{"libs/lease/heartbeat.go", "func() { cancel(ErrSuperseded) }", "func() {}"},
