@@ -235,22 +235,23 @@ func describe(m kafka.Message) message {
 	return d
 }
 
-// settled reports what still has to happen, or nothing: rows in an outbox, events that a consumer has not handled, calls in
-// work, webhooks that are due.
+// settled reports what still has to happen, or nothing. It looks in the order in which one thing causes the next, so that nothing
+// begins behind its back while no client writes: calls in work, events that a consumer has not handled, webhooks that are due, and
+// the events that all of them have left in an outbox.
 func (o *observer) settled(ctx context.Context) (open []string) {
-	for _, service := range backends {
-		if n := o.count("select count(*)::int from " + service + ".outbox"); n > 0 {
-			open = append(open, fmt.Sprintf("%d events in the outbox of %s", n, service))
-		}
+	if n := o.count(`select count(*)::int from calls.calls where status in ('pending', 'transcribing')`); n > 0 {
+		open = append(open, fmt.Sprintf("%d calls that have not ended", n))
 	}
 	if n := o.unhandled(math.MaxInt32); n > 0 {
 		open = append(open, fmt.Sprintf("%d events that a consumer has not handled", n))
 	}
-	if n := o.count(`select count(*)::int from calls.calls where status in ('pending', 'transcribing')`); n > 0 {
-		open = append(open, fmt.Sprintf("%d calls that have not ended", n))
-	}
 	if n := o.count(`select count(*)::int from notify.deliveries where status = 'pending' or status = 'retrying' and (next_attempt_at is null or next_attempt_at < now() + interval '6 seconds')`); n > 0 {
 		open = append(open, fmt.Sprintf("%d deliveries that are due", n))
+	}
+	for _, service := range backends {
+		if n := o.count("select count(*)::int from " + service + ".outbox"); n > 0 {
+			open = append(open, fmt.Sprintf("%d events in the outbox of %s", n, service))
+		}
 	}
 	if err := o.fetch(ctx); err != nil {
 		open = append(open, err.Error())
