@@ -6,7 +6,7 @@ URL ?= http://127.0.0.1:8000
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up test bench check fmt services release-contract clean
+.PHONY: help setup build demo up test test-kafka fault bench check fmt services release-contract clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -26,6 +26,12 @@ up: setup build ## start the whole platform and keep it running: no key, no Dock
 
 test: ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
 	@scripts/test $(ARGS)
+
+test-kafka: ## run the tests of events and crashes against a real Apache Kafka (needs Java; installs it)
+	@scripts/test-kafka $(ARGS)
+
+fault: ## inject every fault into two replicas of each service under load and check that nothing is lost or doubled (ARGS='--help')
+	@scripts/fault $(ARGS)
 
 bench: ## measure against nginx and the machine's own limits (ARGS='--help' lists the options)
 	@scripts/bench $(ARGS)

@@ -4,16 +4,15 @@
 package e2e
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
+	"github.com/convoflow/convoflow/test/internal/program"
 )
 
 // built has the binaries of this test run.
@@ -79,7 +78,7 @@ func (b *binaries) build(t testing.TB, name, module, pkg string, flags ...string
 	path := filepath.Join(b.dir, name)
 	err, done := b.made[name]
 	if !done {
-		err = compile(t, path, module, pkg, flags)
+		err = program.Build(t.Context(), filepath.Join("..", ".."), path, module, pkg, flags...)
 		if b.made == nil {
 			b.made = map[string]error{}
 		}
@@ -89,19 +88,4 @@ func (b *binaries) build(t testing.TB, name, module, pkg string, flags ...string
 		t.Fatalf("build %s: %v", name, err)
 	}
 	return path
-}
-
-func compile(t testing.TB, path, module, pkg string, flags []string) error {
-	args := append([]string{"build", "-o", path}, flags...)
-	cmd := exec.CommandContext(t.Context(), "go", append(args, pkg)...)
-	cmd.Dir = filepath.Join("..", "..", module)
-	cmd.Env = os.Environ()
-	if module != "" {
-		cmd.Env = append(cmd.Env, "GOWORK=off")
-	}
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return errors.Join(err, errors.New(string(out)))
-	}
-	return nil
 }

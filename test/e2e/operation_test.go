@@ -143,7 +143,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 		poll(t, startTimeout, "the upload has begun", func() bool { return len(s.files()) > before })
 
 		p := s.units[0].running()
-		require.NoError(t, p.cmd.Process.Signal(syscall.SIGINT))
+		p.Signal(syscall.SIGINT)
 		p.await(t, "Stopping")
 		_, err := send.Write(audio[10_000:])
 		require.NoError(t, err)
@@ -220,11 +220,11 @@ func TestCtrlCStopsTheDemoAndRemovesItsData(t *testing.T) {
 	working := f.openai.Block(openai.Transcriptions)
 	temp := t.TempDir()
 	p := launch(t, "demo", []string{built.platform(t, false), "demo", "--url", "http://" + freeAddress(t)}, environ(append(f.settings(), "TMPDIR="+temp)...))
-	t.Cleanup(p.kill)
+	t.Cleanup(p.Kill)
 	working.Wait(t)
 	require.NotEmpty(t, processesOf(t, temp))
-	require.Equal(t, exitFailed, p.stop(t, syscall.SIGINT), p.output.String())
-	require.Contains(t, p.output.String(), "convoflow: interrupted\n")
+	require.Equal(t, exitFailed, p.stop(t, syscall.SIGINT), p.Output.String())
+	require.Contains(t, p.Output.String(), "convoflow: interrupted\n")
 	requireNothingLeft(t, temp)
 }
 

@@ -6,16 +6,10 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-// killWithParent makes the kernel kill a child when the test binary dies, for any reason.
-func killWithParent() *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-}
 
 // processesOf lists the processes that work for a data directory: those that name it in their arguments and those that work
 // in it.

@@ -6,14 +6,10 @@ import (
 	"fmt"
 	"os/exec"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 )
-
-// killWithParent does nothing: this kernel does not support it, so a killed test binary leaves its children.
-func killWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
 // processesOf lists the processes that name a data directory in their arguments.
 func processesOf(t testing.TB, dir string) []string {

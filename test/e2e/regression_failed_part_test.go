@@ -19,10 +19,10 @@ func TestAFailedPartEndsThePlatform(t *testing.T) {
 	require.NoError(t, syscall.Kill(s.postmaster(), syscall.SIGKILL))
 	p := s.units[0].runs[0]
 	// River resigns its leadership before it stops, and retries for a while without the database.
-	poll(t, startTimeout, "the process has ended", p.hasEnded)
+	poll(t, startTimeout, "the process has ended", p.Ended)
 	require.Equal(t, exitFailed, p.wait(t))
-	require.Contains(t, p.output.String(), "PostgreSQL exited")
-	require.Contains(t, p.output.String(), filepath.Join(s.dir, "convoflow.log"))
+	require.Contains(t, p.Output.String(), "PostgreSQL exited")
+	require.Contains(t, p.Output.String(), filepath.Join(s.dir, "convoflow.log"))
 }
 
 // postmaster returns the process id of the embedded PostgreSQL.

@@ -2,16 +2,12 @@ package e2e
 
 import (
 	"errors"
-	"fmt"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -26,6 +22,7 @@ import (
 	"github.com/convoflow/convoflow/test/fake/openai"
 	"github.com/convoflow/convoflow/test/fake/otlp"
 	"github.com/convoflow/convoflow/test/fake/pabbly"
+	"github.com/convoflow/convoflow/test/internal/program"
 )
 
 const (
@@ -82,15 +79,19 @@ type unit struct {
 }
 
 func (u *unit) running() *process {
-	if len(u.runs) == 0 || u.runs[len(u.runs)-1].hasEnded() {
+	if len(u.runs) == 0 || u.runs[len(u.runs)-1].Ended() {
 		return nil
 	}
 	return u.runs[len(u.runs)-1]
 }
 
-// newPlatform returns a stack of one process with everything embedded except what settings configure.
+// newPlatform returns a stack of one process with everything embedded except what settings configure and, with a real Kafka
+// (make test-kafka), the broker.
 func newPlatform(t testing.TB, f fakes, race bool, settings ...string) *stack {
 	t.Helper()
+	if bustest.Real() {
+		settings = append(slices.Clone(settings), "KAFKA_BROKERS="+strings.Join(bustest.Broker(t), ","))
+	}
 	s := &stack{fakes: f, t: t, dir: filepath.Join(t.TempDir(), "data")}
 	address := freeAddress(t)
 	s.url, s.recordings = "http://"+address, filepath.Join(s.dir, "recordings")
@@ -147,28 +148,15 @@ var unlimited = []string{
 	"RATE_LIMIT_REGISTRATIONS_PER_HOUR=0",
 }
 
-// The ports of freeAddress are below the kernel's range of ephemeral ports, which begins at 32768. They are handed out in order,
-// from a random one, for test runs that are concurrent.
-const firstPort, ports = 20_000, 12_000
+// ports are those of this test run.
+var ports = program.NewPorts()
 
-var (
-	portOffset = rand.Int64N(ports)
-	portsTaken atomic.Int64
-)
-
-// freeAddress returns an address on which nothing listens. No two calls return the same one: a stack that is being restarted
-// does not listen, and another stack must not get its address meanwhile.
+// freeAddress returns an address on which nothing listens. No two calls return the same one.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", firstPort+(portOffset+portsTaken.Add(1))%ports))
-		if err == nil {
-			require.NoError(t, l.Close())
-			return l.Addr().String()
-		}
-	}
-	t.Fatal("no free port")
-	return ""
+	address, err := ports.Free()
+	require.NoError(t, err)
+	return address
 }
 
 // start starts the programs that are not running and returns once the gateway reports that everything is ready, with the time
@@ -215,7 +203,7 @@ func (s *stack) launchOnly() *process {
 func (s *stack) kill(names ...string) {
 	for _, u := range s.units {
 		if p := u.running(); p != nil && (len(names) == 0 || slices.Contains(names, u.name)) {
-			p.kill()
+			p.Kill()
 		}
 	}
 }
@@ -231,14 +219,14 @@ func (s *stack) stop() {
 }
 
 // pid returns the process id of the first program.
-func (s *stack) pid() int { return s.units[0].running().pid() }
+func (s *stack) pid() int { return s.units[0].running().PID() }
 
 // log returns everything that the programs have logged since the stack was created.
 func (s *stack) log() string {
 	var all strings.Builder
 	for _, u := range s.units {
 		for _, p := range u.runs {
-			all.WriteString(p.output.String())
+			all.WriteString(p.Output.String())
 		}
 	}
 	file, err := os.ReadFile(filepath.Join(s.dir, "convoflow.log"))
@@ -258,7 +246,7 @@ func (s *stack) metrics() string {
 			pages = append(pages, "http://"+u.admin+"/metrics")
 			continue
 		}
-		pages = append(pages, regexp.MustCompile(`http://\S+/metrics`).FindAllString(u.running().output.String(), -1)...)
+		pages = append(pages, regexp.MustCompile(`http://\S+/metrics`).FindAllString(u.running().Output.String(), -1)...)
 	}
 	require.Len(s.t, pages, 5, "one page of metrics per service")
 	var all strings.Builder
@@ -297,6 +285,6 @@ func (s *stack) cleanUp() {
 	s.stop()
 	poll(s.t, stopTimeout, "no process is left", func() bool { return len(processesOf(s.t, s.dir)) == 0 })
 	if s.t.Failed() {
-		s.t.Logf("the end of the log:\n%s", tail(s.log()))
+		s.t.Logf("the end of the log:\n%s", program.Tail(s.log()))
 	}
 }

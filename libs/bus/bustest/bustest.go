@@ -1,8 +1,11 @@
-// Package bustest runs an in-memory Kafka broker per test. It speaks the real protocol and refuses to be shared by tests.
+// Package bustest gives each test a Kafka of its own: an in-memory broker that speaks the real protocol or, under with-kafka
+// (make test-kafka), a real cluster that no other test uses meanwhile. It refuses to be shared by tests.
 package bustest
 
 import (
 	"context"
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,9 +14,12 @@ import (
 	"github.com/twmb/franz-go/pkg/kfake"
 )
 
-// Broker starts a broker that stops when the test ends, and returns its addresses for KAFKA_BROKERS.
+// Broker returns the addresses of an empty broker for KAFKA_BROKERS. It is the test's own until the test ends; a test has one.
 func Broker(t testing.TB) []string {
 	t.Helper()
+	if clusters := strings.Fields(os.Getenv(ClustersVariable)); len(clusters) > 0 {
+		return borrow(t, clusters)
+	}
 	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
 	require.NoError(t, err)
 	t.Cleanup(cluster.Close)
