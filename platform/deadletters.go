@@ -11,6 +11,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/platform/internal/broker"
 )
 
 // ErrNotRunning means that no platform runs on the data directory, so that its broker cannot be reached.
@@ -59,7 +60,14 @@ func brokerSettings(dataDir string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the address of the broker: %w", err)
 	}
-	return []string{"KAFKA_BROKERS=" + strings.TrimSpace(string(address))}, nil
+	stored, err := readSecrets(filepath.Join(dataDir, secretsName))
+	if err != nil {
+		return nil, err
+	}
+	return []string{
+		"KAFKA_BROKERS=" + strings.TrimSpace(string(address)), "KAFKA_SASL_MECHANISM=" + broker.Mechanism,
+		"KAFKA_SASL_USER=" + broker.User, "KAFKA_SASL_PASSWORD=" + stored.BrokerPassword,
+	}, nil
 }
 
 // brokerFile has the address of the embedded broker while it runs, and after a crash that of the last one.

@@ -193,7 +193,7 @@ func (p *Platform) secretKey(stored secrets) string {
 }
 
 func (p *Platform) postgresDir() string { return filepath.Join(p.options.DataDir, "postgres") }
-func (p *Platform) secretsFile() string { return filepath.Join(p.options.DataDir, "secrets.json") }
+func (p *Platform) secretsFile() string { return filepath.Join(p.options.DataDir, secretsName) }
 
 func (p *Platform) startBroker(ctx context.Context, s secrets) error {
 	if !p.embedded.kafka {

@@ -11,6 +11,8 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 )
 
+const secretsName = "secrets.json" // in the data directory
+
 // secrets are generated once and stored in the data directory, for settings that are not set.
 type secrets struct {
 	SecretKey   string `json:"secret_key"`   // SECRET_KEY
