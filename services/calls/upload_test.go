@@ -244,11 +244,11 @@ func TestAnUploadWithoutADatabaseLeavesNoFile(t *testing.T) {
 		delivered    bool
 		files, calls int
 	}{
-		"at the insert":                     {"insert into calls", false, 0, 0},
-		"at the event":                      {"insert into outbox", false, 0, 0},
-		"before the COMMIT reached it":      {"commit", false, 1, 0},
-		"before the answer to the COMMIT":   {"commit", true, 1, 1},
-		"before an answer in the beginning": {"insert into calls", true, 0, 0},
+		"at the insert":                   {"insert into calls", false, 0, 0},
+		"at the event":                    {"insert into outbox", false, 0, 0},
+		"before the COMMIT reached it":    {"commit", false, 1, 0},
+		"before the answer to the COMMIT": {"commit", true, 1, 1},
+		"before the answer to the insert": {"insert into calls", true, 0, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -275,7 +275,7 @@ func behindProxy(t *testing.T) (*app, *pgtest.Proxy) {
 	return a, proxy
 }
 
-func TestTheDatabaseIsAskedBeforeARecordingIsRead(t *testing.T) {
+func TestTheDatabaseIsCheckedBeforeARecordingIsRead(t *testing.T) {
 	t.Parallel()
 	a, proxy := behindProxy(t)
 	body, contentType := form(t, "a.ogg", recording(t, 0.3), map[string]string{"call_type": "demo", "call_tag": "connected"})

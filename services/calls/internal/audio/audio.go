@@ -187,7 +187,7 @@ func undecodable(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
-	if errors.As(err, &exit) && (exit.ExitCode() < exitFenced || exit.ExitCode() > exitFenced+2) { // and the shell's codes for a program that cannot be run
+	if errors.As(err, &exit) && (exit.ExitCode() < exitLimits || exit.ExitCode() > exitLimits+2) {
 		return unreadable(err)
 	}
 	return err

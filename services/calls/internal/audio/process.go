@@ -18,13 +18,13 @@ const (
 	maxMemory  = 640 << 20        // bytes of address space, of which the libraries alone are 300 MB; it decodes 8 hours with 60 MB in use
 	maxBlock   = 128 << 20        // bytes of one allocation, which ffmpeg limits by itself
 	maxOutput  = 1 << 20          // bytes of a program's output that are read
-	exitFenced = 125              // exit code of the shell if it cannot set the limits
+	exitLimits = 125              // exit code of the shell if it cannot set the limits; 126 and 127 are those for a program that cannot be run
 )
 
-// fence sets limits that the kernel enforces, and becomes the program with its arguments. The limits have to be set in the new
+// limit is a shell script that sets limits, which the kernel enforces, and then executes the program with its arguments. The limits have to be set in the new
 // process before the program begins: Go cannot do that, and prlimit(2) from outside would be too late. Wherever ffmpeg comes from
 // a package there is a shell; prlimit(1) is not in every image. A limit that is lower already stays.
-const fence = `
+const limit = `
 ulimit -c 0
 ulimit -t "$1" 2>/dev/null || [ "$(ulimit -t)" -le "$1" ] || exit 125
 [ "$2" = 0 ] || ulimit -v "$2" 2>/dev/null || [ "$(ulimit -v)" -le "$2" ] || exit 125
@@ -50,8 +50,8 @@ var errKilled = errors.New("the program was killed")
 func (l limits) execute(ctx context.Context, dir, program string, args ...string) (output, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
-	fenced := []string{"-c", fence, "fence", strconv.Itoa(int(l.cpu.Seconds())), strconv.FormatInt(l.memory>>10, 10), program}
-	cmd := exec.CommandContext(ctx, "/bin/sh", append(fenced, args...)...)
+	limited := []string{"-c", limit, "limit", strconv.Itoa(int(l.cpu.Seconds())), strconv.FormatInt(l.memory>>10, 10), program}
+	cmd := exec.CommandContext(ctx, "/bin/sh", append(limited, args...)...)
 	var stdout, stderr capped
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, []string{"TMPDIR=" + dir, "HOME=" + dir}, &stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

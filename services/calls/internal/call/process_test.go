@@ -475,7 +475,7 @@ func TestAMissingRecordingEndsTheCall(t *testing.T) {
 	require.Equal(t, &call.Problem{Code: call.CodeMissing, Message: "The recording is not in the storage any more"}, f.find(t, id).Problem)
 }
 
-// flaky is a store whose saves fail with err, as often as it is told, after a call was begun.
+// flaky is a store of which that many saves fail with err, from that of the result on.
 type flaky struct {
 	call.Store
 	err   error

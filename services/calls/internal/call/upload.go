@@ -33,10 +33,10 @@ type UploadRequest struct {
 // prefixOf returns the prefix of the keys of a month's recordings.
 func prefixOf(t time.Time) string { return t.Format("2006/01/") }
 
-// readyTimeout limits the question to the database before an upload.
+// readyTimeout limits the check of the database before an upload.
 const readyTimeout = 3 * time.Second
 
-// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received in vain.
+// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received that could not be saved.
 func (s *Service) ReadyToUpload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()

@@ -62,7 +62,7 @@ func TestASmallFileCannotUseMuchMemory(t *testing.T) {
 	require.Error(t, err)
 }
 
-// The whole index of 8 hours fits into the limits. Decoding all of it takes minutes; see docs/adr/0023-ffmpeg-is-fenced.md.
+// The whole index of 8 hours fits into the limits. Decoding all of it takes minutes; see docs/adr/0023-ffmpeg-runs-within-limits.md.
 func TestTheLongestRecordingFitsTheLimits(t *testing.T) {
 	t.Parallel()
 	p, dir := open(t, ChunkBytes)
