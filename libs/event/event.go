@@ -21,7 +21,7 @@ type Event struct {
 	Key    string    // id of the aggregate; events with the same key stay in order
 	Source string    // /convoflow/<service>, set by the outbox
 	Time   time.Time // when it happened, UTC
-	Data   json.RawMessage
+	Data   json.RawMessage // nil in a tombstone
 }
 
 // Type connects the name of an event type with its topic and the Go type of its payload.
@@ -50,6 +50,11 @@ func (t Type[T]) New(at time.Time, data T) Event {
 		panic(fmt.Sprintf("event: marshal %s: %v", t.Name, err))
 	}
 	return Event{ID: NewID(), Type: t.Name, Topic: t.Topic, Key: data.AggregateID(), Time: at.UTC(), Data: raw}
+}
+
+// Tombstone returns an event without a payload: compaction of the topic removes the key.
+func (t Type[T]) Tombstone(at time.Time, key string) Event {
+	return Event{ID: NewID(), Type: t.Name, Topic: t.Topic, Key: key, Time: at.UTC()}
 }
 
 // Decode decodes the payload of e. It fails with an Invalid fault, because a retry cannot succeed.

@@ -132,7 +132,7 @@ func TestAChainReturnsResponsesAndClassifiesErrors(t *testing.T) {
 	require.True(t, fault.Is(err, fault.Unavailable))
 	require.ErrorIs(t, err, errUnavailable)
 	_, err = run(func(context.Context, int) (string, error) { panic("x") })
-	require.True(t, fault.Is(err, fault.Internal))
+	require.True(t, fault.Is(err, fault.Defect))
 	require.True(t, fault.Is(s.chain.Classify(errUnavailable), fault.Unavailable))
 	require.Equal(t, trace.SpanKindConsumer, s.spans.Ended()[0].SpanKind())
 }

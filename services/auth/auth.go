@@ -66,7 +66,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Run("clock", run.Every(store.ClockEvery, tel, "read the database's clock", databaseClock.Refresh))
 	base.Run("keys", run.Every(key.RefreshEvery, tel, "refresh the signing keys", keys.Refresh))
 	base.Run("sweep", run.Every(sweepEvery, tel, "delete old sessions and failed logins", func(ctx context.Context) error {
-		return store.Sweep(ctx, base.DB, base.Clock.Now(), cfg.tokenTTL())
+		return store.Sweep(ctx, base.DB, base.Outbox, base.Clock.Now(), cfg.tokenTTL())
 	}))
 	return base.App()
 }

@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// patience is how long the topic may be away before auth is asked, and how long its answer is used.
-	patience = 5 * time.Second
+	// askAfter is how long the topic may be away before auth is asked, and how long its answer is used.
+	askAfter = 5 * time.Second
 	// maxAge is how old the knowledge of ended sessions may be. It is also how long a logged-out token may go on working if
 	// neither Kafka nor auth can be reached.
 	maxAge = time.Minute
@@ -79,18 +79,23 @@ func (f *fallback) Run(ctx context.Context) error {
 	}
 }
 
-// check asks auth if the topic is away and the last answer is too old. It logs once when both are away, and once when that ends.
+// check asks auth if the topic is away and the last answer is too old, and once at the start: the topic may have been lost and
+// created again, without the sessions that ended before. It logs once when both are away, and once when that ends.
 func (f *fallback) check(ctx context.Context) {
 	var err error
+	away := f.stale() > askAfter
 	switch {
-	case f.stale() <= patience:
+	case !away && f.answered.Load() != nil:
 		f.since = "" // the next outage begins with the whole list
-	case f.answerAge() < patience:
+	case f.answerAge() < askAfter:
 		return
 	default:
 		err = f.ask(ctx)
 	}
 	if err != nil {
+		if !away {
+			return
+		}
 		if f.failures++; f.failures == warnAfterFail && ctx.Err() == nil {
 			f.tel.Log.WarnContext(ctx, "the ended sessions can be read neither from Kafka nor from auth: callers are refused when the last answer is too old",
 				"max_age", maxAge, "error", err)

@@ -172,7 +172,7 @@ func TestTheAccountItselfWaitsFor2SecondsAtMost(t *testing.T) {
 
 	at = now.Add(agent.KnownFor)
 	require.Zero(t, begin(t, s, home, at).KnownAt)
-	require.NoError(t, store.Sweep(t.Context(), s.db, at.Add(time.Second), time.Hour))
+	require.NoError(t, store.Sweep(t.Context(), s.db, s.out, at.Add(time.Second), time.Hour))
 	require.Empty(t, pgtest.Column[[]byte](t, s.db, `select key from known_networks`))
 }
 
@@ -190,6 +190,6 @@ func TestRegistrationsOfAnHourAreCounted(t *testing.T) {
 	require.Zero(t, count("elsewhere", now))
 	require.Equal(t, time.Microsecond, count("office", now.Add(time.Hour-time.Microsecond)))
 	require.Zero(t, count("office", now.Add(time.Hour)), "another hour begins")
-	require.NoError(t, store.Sweep(t.Context(), s.db, now.Add(90*time.Minute), time.Hour))
+	require.NoError(t, store.Sweep(t.Context(), s.db, s.out, now.Add(90*time.Minute), time.Hour))
 	require.Equal(t, []string{"office"}, pgtest.Column[string](t, s.db, `select convert_from(key, 'UTF8') from registrations`))
 }

@@ -58,7 +58,7 @@ func TestRevocationsAreListedSinceAPosition(t *testing.T) {
 	one, two, three := session(t, s, ids[0]), session(t, s, ids[0]), session(t, s, ids[1])
 	require.NoError(t, s.end(t.Context(), one))
 	require.NoError(t, s.sessions.Remove(t.Context(), ids[0], "", func(string) event.Event {
-		return event.Event{ID: event.NewID(), Topic: "t", Type: "x", Data: []byte("{}")}
+		return event.Event{ID: event.NewID(), Topic: "t", Key: "k", Type: "x", Data: []byte("{}")}
 	}))
 	setActive := func(active bool) {
 		_, err := s.agents.Change(t.Context(), ids[0], func(a *agent.Agent) ([]event.Event, error) {
@@ -132,6 +132,7 @@ func TestRevocationsExpire(t *testing.T) {
 		_, err := s.db.Conn(t.Context()).Exec(t.Context(), `insert into revocations (id, version, revoked, changed_at) values ($1, 0, true, $2)`, id, now.Add(-age))
 		require.NoError(t, err)
 	}
-	require.NoError(t, store.Sweep(t.Context(), s.db, now, time.Hour))
+	require.NoError(t, store.Sweep(t.Context(), s.db, s.out, now, time.Hour))
 	require.Equal(t, []string{"019abf00-0000-7000-8000-000000000001"}, pgtest.Column[string](t, s.db, `select id::text from revocations`))
+	require.Equal(t, []string{"019abf00-0000-7000-8000-000000000002"}, pgtest.Column[string](t, s.db, `select key from outbox where data is null`), "a tombstone ends it on the topic")
 }

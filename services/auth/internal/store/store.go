@@ -7,6 +7,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 	"github.com/convoflow/convoflow/services/auth/internal/store/migrations"
@@ -21,17 +26,16 @@ const batch = 1000
 // Sweep deletes rows that no longer have an effect: sessions that cannot be renewed and whose last access token, which lived
 // for tokenTTL, has expired; revocations that no token is left for; failed logins and
 // registrations that no longer count; and networks that are no longer known.
-func Sweep(ctx context.Context, db *pg.DB, now time.Time, tokenTTL time.Duration) error {
+func Sweep(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, tokenTTL time.Duration) error {
+	if err := sweepRevocations(ctx, db, out, now, tokenTTL); err != nil {
+		return err
+	}
 	for _, expired := range []struct {
 		what, sql string
 		args      []any
 	}{
 		{"sessions", `delete from sessions where id in (select id from sessions where (created_at < $1 or last_used_at < $2) and last_used_at < $3 limit $4)`,
 			[]any{now.Add(-agent.MaxLife), now.Add(-agent.MaxIdle), now.Add(-tokenTTL - time.Minute), batch}},
-		// 10 min are more than verifiers accept tokens after their end.
-		{"revocations", `delete from revocations where id in (select id from revocations
-			where changed_at < $1::timestamptz - greatest($2::interval, (select max(token_ttl) from signing_keys)) - interval '10 minutes' limit $3)`,
-			[]any{now, tokenTTL, batch}},
 		{"failed logins", `delete from login_failures where key in (select key from login_failures where last_at < $1 limit $2 for update skip locked)`,
 			[]any{now.Add(-agent.FailureWindow), batch}},
 		{"known networks", `delete from known_networks where key in (select key from known_networks where last_at < $1 limit $2 for update skip locked)`,
@@ -45,6 +49,42 @@ func Sweep(ctx context.Context, db *pg.DB, now time.Time, tokenTTL time.Duration
 				return fmt.Errorf("delete old %s: %w", expired.what, err)
 			}
 			more = tag.RowsAffected() == batch
+		}
+	}
+	return nil
+}
+
+// sweepRevocations deletes the revocations that no token is left for. It publishes a tombstone for each session, so that the
+// compacted topic does not retain it for ever.
+func sweepRevocations(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, tokenTTL time.Duration) error {
+	for more := true; more; {
+		err := db.InTx(ctx, func(ctx context.Context) error {
+			// 10 min are more than verifiers accept tokens after their end.
+			rows, err := db.Conn(ctx).Query(ctx, `
+				delete from revocations where id in (select id from revocations
+					where changed_at < $1::timestamptz - greatest($2::interval, (select max(token_ttl) from signing_keys)) - interval '10 minutes' limit $3)
+				returning id::text, version`, now, tokenTTL, batch)
+			if err != nil {
+				return err
+			}
+			deleted, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
+				ID      string
+				Version int64
+			}])
+			if err != nil {
+				return err
+			}
+			var tombstones []event.Event
+			for _, d := range deleted {
+				if d.Version == 0 { // a session: the newest state of an agent remains
+					tombstones = append(tombstones, events.SessionRevoked.Tombstone(now, d.ID))
+				}
+			}
+			more = len(deleted) == batch
+			return out.Append(ctx, tombstones...)
+		})
+		if err != nil {
+			return fmt.Errorf("delete old revocations: %w", err)
 		}
 	}
 	return nil

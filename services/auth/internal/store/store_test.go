@@ -31,6 +31,7 @@ var now = time.Date(2026, 11, 24, 9, 30, 0, 0, time.UTC)
 // stores are the stores of one fresh schema.
 type stores struct {
 	db       *pg.DB
+	out      *outbox.Outbox
 	agents   agent.Agents
 	sessions agent.Sessions
 	attempts agent.Attempts
@@ -40,7 +41,7 @@ func open(t *testing.T) stores {
 	t.Helper()
 	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
 	out := outbox.New(db, telemetry.Nop())
-	return stores{db, store.Agents(db, out), store.Sessions(db, out), store.Attempts(db)}
+	return stores{db, out, store.Agents(db, out), store.Sessions(db, out), store.Attempts(db)}
 }
 
 // published returns the types of the events in the outbox, oldest first.
@@ -136,7 +137,7 @@ func TestSweep(t *testing.T) {
 	_, err := s.db.Conn(t.Context()).Exec(t.Context(), `insert into login_failures select sha256(n::text::bytea), 1, $1 from generate_series(1, 2500) n`, now.Add(-2*time.Hour))
 	require.NoError(t, err)
 
-	require.NoError(t, store.Sweep(t.Context(), s.db, now, 2*day))
+	require.NoError(t, store.Sweep(t.Context(), s.db, s.out, now, 2*day))
 	require.Equal(t, []string{"busy", "new", "old, its token has just ended", "old, its token is alive"}, pgtest.Column[string](t, s.db, `select user_agent from sessions order by user_agent collate "C"`))
 	require.Equal(t, []string{"young", "young here"}, pgtest.Column[string](t, s.db, `select convert_from(key, 'UTF8') from login_failures order by 1`))
 	require.Equal(t, []string{}, append([]string{}, s.published(t)...), "no event: their tokens have expired anyway")
