@@ -2,7 +2,7 @@ module github.com/convoflow/convoflow/platform
 
 go 1.26.0
 
-require github.com/convoflow/convoflow/api v0.0.0 // indirect
+require github.com/convoflow/convoflow/api v0.0.0
 
 require github.com/convoflow/convoflow/libs v0.0.0
 

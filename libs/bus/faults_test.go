@@ -68,8 +68,8 @@ func TestOnlyWhatCanNeverSucceedIsDeadLettered(t *testing.T) {
 			s.run(t, s.outbox.Relay(s.kafka), c)
 			s.publish(t, client(event.NewID(), "waited", 1))
 			require.Equal(t, []string{"waited"}, s.await(t, 1))
-			require.Equal(t, 1, strings.Count(log.String(), "applying events failed"), "one line per outage: %s", log)
-			require.Eventually(t, func() bool { return strings.Contains(log.String(), "applying events works again") }, time.Minute, time.Millisecond)
+			require.Equal(t, 1, strings.Count(log.String(), `"failed, retrying until it succeeds","doing":"applying events"`), "one line per outage: %s", log)
+			require.Eventually(t, func() bool { return strings.Contains(log.String(), `"works again","doing":"applying events"`) }, time.Minute, time.Millisecond)
 			require.NoError(t, testutil.GatherAndCompare(tel.Metrics, strings.NewReader(`
 				# HELP convoflow_consumer_waiting_partitions Partitions that wait until a transient error passes.
 				# TYPE convoflow_consumer_waiting_partitions gauge

@@ -34,7 +34,7 @@ func (o *outage) fails(ctx context.Context, name string, err error) {
 	defer o.mu.Unlock()
 	if len(o.failing) == 0 {
 		o.retries, o.took = 0, clock.Stopwatch()
-		o.log.WarnContext(ctx, o.what+" failed, retrying until it succeeds", "for", name, "error", err)
+		o.log.WarnContext(ctx, "failed, retrying until it succeeds", "doing", o.what, "for", name, "error", err)
 	}
 	o.failing[name] = true
 	o.retries++
@@ -49,7 +49,7 @@ func (o *outage) works(ctx context.Context, name string) {
 	}
 	delete(o.failing, name)
 	if len(o.failing) == 0 && ctx.Err() == nil {
-		o.log.InfoContext(ctx, o.what+" works again", "after", o.took(), "retries", o.retries)
+		o.log.InfoContext(ctx, "works again", "doing", o.what, "after", o.took(), "retries", o.retries)
 	}
 }
 

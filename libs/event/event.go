@@ -15,12 +15,12 @@ import (
 
 // Event is one event: the CloudEvents 1.0 attributes and the JSON payload.
 type Event struct {
-	ID     string    // UUIDv7; consumers deduplicate by it
-	Type   string    // call.uploaded, …
-	Topic  string    // where it is published
-	Key    string    // id of the aggregate; events with the same key stay in order
-	Source string    // /convoflow/<service>, set by the outbox
-	Time   time.Time // when it happened, UTC
+	ID     string          // UUIDv7; consumers deduplicate by it
+	Type   string          // call.uploaded, …
+	Topic  string          // where it is published
+	Key    string          // id of the aggregate; events with the same key stay in order
+	Source string          // /convoflow/<service>, set by the outbox
+	Time   time.Time       // when it happened, UTC
 	Data   json.RawMessage // nil in a tombstone
 }
 
