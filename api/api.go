@@ -70,7 +70,7 @@ func dropInternal(doc map[string]any) {
 }
 
 // answersOfTheGateway is a member of gateway.yaml: the responses that the gateway may send instead of a service. toAll applies to
-// every operation, toBodies to those with a request body, and forServices to those that are forwarded to a service.
+// every operation, and forServices to those that are forwarded to a service.
 const answersOfTheGateway = "x-answers-of-the-gateway"
 
 // addAnswers adds the gateway's responses to the operations. A status that an operation defines itself is not replaced.
@@ -92,9 +92,6 @@ func addAnswers(doc map[string]any) {
 				}
 			}
 			add("toAll")
-			if op["requestBody"] != nil {
-				add("toBodies")
-			}
 			if !strings.HasPrefix(fmt.Sprint(op["operationId"]), "gateway.") {
 				add("forServices")
 			}

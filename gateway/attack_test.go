@@ -82,10 +82,11 @@ func TestBodiesInMemoryShareABudget(t *testing.T) {
 func TestContentLengthWithTransferEncodingIsRefused(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
-	const smuggled = "GET /calls HTTP/1.1\r\nHost: a\r\n\r\n"
+	bearer := sign(t, f, newCaller())
+	smuggled := "GET /calls HTTP/1.1\r\nHost: a\r\nAuthorization: " + bearer + "\r\n\r\n"
 	for _, both := range []string{"Content-Length: 4\r\nTransfer-Encoding: chunked", "transfer-encoding: chunked\r\ncontent-length: 4"} {
 		for _, before := range []string{"", "GET /health HTTP/1.1\r\nHost: a\r\n\r\n"} {
-			conn, in := f.dial(t, "%sPOST /auth/login HTTP/1.1\r\nHost: a\r\n%s\r\n\r\n0\r\n\r\n%s", before, both, smuggled)
+			conn, in := f.dial(t, "%sPOST /clients HTTP/1.1\r\nHost: a\r\nAuthorization: %s\r\n%s\r\n\r\n0\r\n\r\n%s", before, bearer, both, smuggled)
 			if before != "" {
 				requireStatus(t, in, http.StatusOK)
 			}
@@ -100,7 +101,8 @@ func TestContentLengthWithTransferEncodingIsRefused(t *testing.T) {
 			require.NoError(t, conn.Close())
 		}
 	}
-	require.Zero(t, f.services["auth"].calls.Load())
+	require.Zero(t, f.services["crm"].calls.Load())
+	require.Zero(t, f.services["calls"].calls.Load())
 }
 
 // A client that stalls in its body is told, and is not taken for one that has left.

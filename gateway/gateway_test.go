@@ -579,7 +579,12 @@ func TestMountedHandlersAreServed(t *testing.T) {
 			if r.URL.Path == "/inbox/bug" {
 				panic("a bug")
 			}
-			_, _ = io.WriteString(w, r.Method+" "+r.URL.Path)
+			for name := range r.Header {
+				if strings.HasPrefix(name, "X-Forwarded") {
+					w.WriteHeader(http.StatusTeapot)
+				}
+			}
+			_, _ = io.WriteString(w, r.Method+" "+r.URL.Path+strings.Join(r.Header["Via"], ","))
 		})}
 	})
 	for path, want := range map[string]string{"/inbox": "POST /inbox", "/inbox/": "POST /inbox", "/inbox/a/b": "POST /inbox/a/b"} {
@@ -587,6 +592,12 @@ func TestMountedHandlersAreServed(t *testing.T) {
 		require.Equal(t, http.StatusOK, res.StatusCode)
 		require.Equal(t, want, body)
 		requireSecure(t, res)
+	}
+	for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Port", "X-Forwarded-Proto", "Forwarded", "X-Real-IP", "True-Client-IP", "CF-Connecting-IP"} {
+		req := f.request(t, http.MethodGet, "/inbox", nil)
+		req.Header.Set(name, "127.0.0.1")
+		_, body := do(t, req)
+		require.Equal(t, "GET /inbox1.1 proxy", body, "%s is from a proxy", name)
 	}
 	res, body := do(t, f.request(t, http.MethodGet, "/inbox/bug", nil))
 	requireError(t, res, body, http.StatusInternalServerError, "internal_error")

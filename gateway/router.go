@@ -117,9 +117,6 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		}
 		mux.Handle(rt.Pattern(), record.Name(name, level, limits.PerAddress(handler)))
 	}
-	for pattern, allowed := range shadowed(table) {
-		mux.Handle(pattern, guard.NotAllowed(allowed))
-	}
 	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[openapi.Read].PerAddress(assets)))
 	for prefix, handler := range cfg.Mount {
 		if hasPath(table, prefix) {

@@ -2,7 +2,6 @@ package gateway
 
 import (
 	"cmp"
-	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -48,53 +47,6 @@ func routes(contract []byte, audio int64) ([]route, error) {
 	}
 	slices.SortFunc(table, func(a, b route) int { return cmp.Compare(a.ID, b.ID) })
 	return table, nil
-}
-
-// shadowed returns the patterns of methods that a path does not take although the pattern of another path would match them, and the
-// methods that the path takes: GET /calls/upload is not GET /calls/{id}.
-func shadowed(table []route) map[string]string {
-	found := map[string]string{}
-	for _, rt := range table {
-		for _, other := range table {
-			if !matches(other.Path, rt.Path) {
-				continue
-			}
-			if allowed := methods(table, rt.Path); !slices.Contains(allowed, other.Method) {
-				found[other.Method+" "+rt.Path] = strings.Join(allowed, ", ")
-			}
-		}
-	}
-	return found
-}
-
-// matches reports whether a path with parameters matches another one that has none.
-func matches(pattern, path string) bool {
-	if strings.Contains(path, "{") || !strings.Contains(pattern, "{") {
-		return false
-	}
-	wanted, segments := strings.Split(pattern, "/"), strings.Split(path, "/")
-	if len(wanted) != len(segments) {
-		return false
-	}
-	for i, segment := range wanted {
-		if !strings.HasPrefix(segment, "{") && segment != segments[i] {
-			return false
-		}
-	}
-	return true
-}
-
-// methods returns the methods of a path, as in the header Allow.
-func methods(table []route, path string) (allowed []string) {
-	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
-		if slices.ContainsFunc(table, func(rt route) bool { return rt.Path == path && rt.Method == method }) {
-			allowed = append(allowed, method)
-			if method == http.MethodGet {
-				allowed = append(allowed, http.MethodHead)
-			}
-		}
-	}
-	return allowed
 }
 
 // hasPath reports whether an operation has that path, or one below it.

@@ -319,8 +319,9 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 			var cancel context.CancelFunc
 			ctx, cancel = context.WithTimeout(ctx, o.Timeout)
 			defer cancel()
-			if o.ContentType != "" {
-				// The end of a context does not interrupt a read: without a deadline, a client could stall in its body forever.
+			if o.ContentType != "" && req.ContentLength != 0 {
+				// The end of a context does not interrupt a read: without a deadline, a client could stall in its body forever. Without a
+				// body, net/http already reads in the background, and a deadline would end the context of the whole connection.
 				_ = x.control().SetReadDeadline(clock.System{}.Now().Add(o.Timeout + stallGrace))
 			}
 		}

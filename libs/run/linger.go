@@ -56,7 +56,7 @@ func (l Linger) handler(next http.Handler) http.Handler {
 		in := r.WithContext(r.Context())
 		in.Body = body
 		defer func() {
-			if body.unread.Load() == 0 {
+			if body.unread.Load() == 0 || r.Header.Get("Expect") == "" && body.isDiscarded() {
 				return
 			}
 			body.stop(w, l.IdleTimeout)
@@ -102,6 +102,18 @@ func (b *trackedBody) Read(p []byte) (int, error) {
 func (b *trackedBody) Close() error {
 	b.closed.Store(true)
 	return nil
+}
+
+// isDiscarded reports whether net/http has read the body to its end, which it does before it writes the header if little is unread.
+// Then it is already reading in the background to detect that the client closes, and a deadline that ends that read would end the
+// context of all later requests on the connection.
+func (b *trackedBody) isDiscarded() bool {
+	if b.unread.Load() > discardedByServer || !b.mu.TryLock() {
+		return false
+	}
+	defer b.mu.Unlock()
+	_, err := b.ReadCloser.Read(nil) // reads nothing from the connection: the length of the body is known
+	return errors.Is(err, io.EOF) || errors.Is(err, http.ErrBodyReadAfterClose)
 }
 
 // stop ends a read in progress, such as that of a Transport that is still forwarding the body. It then sets the read deadline

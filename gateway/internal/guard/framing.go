@@ -49,8 +49,7 @@ func (f *framing) isWaiting() bool { return f.state == inHead && (f.hasLine || f
 func (f *framing) feed(b []byte) (accepted int, err error) {
 	head := 0 // where the current head begins in b
 	for at := 0; at < len(b); {
-		switch f.state {
-		case inBody, inChunk:
+		if f.state == inBody || f.state == inChunk {
 			n := min(f.left, uint64(len(b)-at))
 			at += int(n)
 			if f.left -= n; f.left == 0 {
@@ -126,6 +125,7 @@ func (f *framing) endLine() error {
 		if len(line) == 0 {
 			f.beginHead()
 		}
+	case inBody, inChunk: // have no lines
 	}
 	return nil
 }

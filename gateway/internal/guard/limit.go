@@ -24,14 +24,6 @@ func Limit(maxBody int64, next http.Handler) http.Handler {
 	})
 }
 
-// NotAllowed refuses the methods that a path does not take. allowed is the header Allow.
-func NotAllowed(allowed string) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		w.Header().Set("Allow", allowed)
-		refuse(w, r, fault.New(fault.MethodNotAllowed, "method_not_allowed", "This path does not take "+r.Method))
-	})
-}
-
 type limited struct{ io.ReadCloser }
 
 func (l limited) Read(p []byte) (int, error) {

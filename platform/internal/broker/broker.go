@@ -105,16 +105,22 @@ func remove(dir, name string) error {
 // protect makes everything in dir accessible by its owner only. kfake creates files that anybody may read; the mode of dir itself
 // protects them while the broker runs.
 func protect(dir string) error {
-	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		mode := fs.FileMode(0o600)
 		switch {
 		case err != nil:
 			return err
 		case d.IsDir():
-			return os.Chmod(path, 0o700)
-		case d.Type().IsRegular():
-			return os.Chmod(path, 0o600)
+			mode = 0o700
+		case !d.Type().IsRegular():
+			return nil
 		}
-		return nil
+		return root.Chmod(path, mode)
 	})
 }
 

@@ -167,6 +167,7 @@ func (in *Inbox) restricted(next http.HandlerFunc) http.HandlerFunc {
 		sent := r.URL.Query().Get("token")
 		switch {
 		case in.isReader(sent):
+			//nolint:gosec // not Secure: the page may be reached without TLS
 			http.SetCookie(w, &http.Cookie{Name: readerCookie, Value: sent, Path: "/inbox", HttpOnly: true, SameSite: http.SameSiteStrictMode})
 		case isLocal(r), in.isReader(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer ")):
 		default:
