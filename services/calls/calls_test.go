@@ -34,8 +34,9 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	client := event.NewID()
 	a.crm.clients.Store(client, a.Agent.AgentID)
 
+	require.Equal(t, []string{"client_id"}, a.upload(a.Agent, recording(t, 3), map[string]string{"client_id": strings.ToUpper(client)}).Wrong(), "an id has one spelling")
 	up := a.upload(a.Agent, recording(t, 3), map[string]string{
-		"client_id": strings.ToUpper(client), "call_type": "demo", "call_tag": "no_answer", "recorded_at": "2026-11-24T09:30:00", "duration_seconds": "2.5",
+		"client_id": client, "call_type": "demo", "call_tag": "no_answer", "recorded_at": "2026-11-24T09:30:00", "duration_seconds": "2.5",
 	}).Is(http.StatusAccepted)
 	require.Equal(t, "pending", up.Text("status"))
 	require.Equal(t, client, up.Text("client_id"))

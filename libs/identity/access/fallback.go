@@ -25,8 +25,8 @@ const (
 	checkEvery    = time.Second            // whether the topic is away
 	firstEvery    = 250 * time.Millisecond // the same, while nothing is known and requests are refused
 	maxPage       = 1 << 20                // bytes; MaxRevocations entries have about half of it
-	maxPages      = 1000
-	warnAfterFail = 3 // a process that starts together with auth fails once or twice
+	maxPages      = 200                    // a million entries
+	warnAfterFail = 3                      // a process that starts together with auth fails once or twice
 )
 
 // fallback asks auth for the ended sessions while its topic cannot be read.
