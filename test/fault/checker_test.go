@@ -17,7 +17,7 @@ func (v violation) String() string { return v.Invariant + ": " + v.What }
 
 // check judges a snapshot. It is pure: the same snapshot gives the same violations.
 func check(s snapshot) []violation {
-	c := &checker{s: s}
+	c := &checker{s: s, times: map[string]int{}}
 	c.writes()
 	c.events()
 	c.order()
@@ -31,19 +31,14 @@ func check(s snapshot) []violation {
 type checker struct {
 	s     snapshot
 	found []violation
+	times map[string]int // by kind of violation
 }
 
-// maxFound limits the violations of one invariant: a thousand lost events are one thing to read.
-const maxFound = 6
+// maxFound limits the violations of one kind: a thousand lost events are one thing to read.
+const maxFound = 4
 
 func (c *checker) fail(invariant, format string, args ...any) {
-	n := 0
-	for _, v := range c.found {
-		if v.Invariant == invariant {
-			n++
-		}
-	}
-	if n < maxFound {
+	if c.times[format]++; c.times[format] <= maxFound {
 		c.found = append(c.found, violation{invariant, fmt.Sprintf(format, args...)})
 	}
 }

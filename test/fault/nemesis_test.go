@@ -90,11 +90,9 @@ func faults() []fault {
 func killEach(n *nemesis) {
 	for _, service := range services {
 		n.interrupted()
-		r := n.replicas[service][0]
-		r.process().Kill()
+		n.replicas[service][0].process().Kill()
 		n.last(3 * time.Second)
 		n.start(service)
-		n.awaitReady()
 	}
 }
 

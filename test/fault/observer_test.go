@@ -177,6 +177,9 @@ func (o *observer) fetch(ctx context.Context) error {
 		if topic.Internal || strings.HasPrefix(topic.Name, "__") {
 			continue
 		}
+		if topic.Error != nil {
+			return fmt.Errorf("list the partitions of %s: %w", topic.Name, topic.Error)
+		}
 		for _, p := range topic.Partitions {
 			if err := o.fetchPartition(ctx, client, topic.Name, p.ID); err != nil {
 				return fmt.Errorf("read %s/%d: %w", topic.Name, p.ID, err)

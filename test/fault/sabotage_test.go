@@ -38,7 +38,7 @@ func sabotages() []sabotage {
 		},
 		{
 			// The consumer believes that a failed effect is there, and commits its offset. It is tried again later.
-			name: "offsets are committed before the effect", services: []string{"crm", "notify"}, fault: "kill consumers without their database", shows: "has not handled", quiet: quiet / 2,
+			name: "offsets are committed before the effect", services: []string{"crm", "notify"}, fault: "kill consumers without their database", shows: "notify has not handled", quiet: quiet,
 			patches: []patch{{"libs/inbox/inbox.go", "	return i.db.InTx(ctx, fn)\n", `	if i.db.InTx(ctx, fn) != nil {
 		go func() {
 			for i.db.InTx(context.WithoutCancel(ctx), fn) != nil {
