@@ -195,7 +195,7 @@ func TestALostTopicIsCreatedAgainAndConsumed(t *testing.T) {
 		s.publish(t, client(id, fmt.Sprint("after ", i), int64(i)))
 	}
 	require.Equal(t, []string{"after 0", "after 1", "after 2"}, s.await(t, 6)[3:])
-	require.Eventually(t, func() bool { return len(events.received()) == 6 }, time.Minute, time.Millisecond, "the watcher as well")
+	require.Eventually(t, func() bool { return len(events.received()) >= 6 }, time.Minute, time.Millisecond, "the watcher as well, perhaps more than once")
 	require.Eventually(t, func() bool { return w.Stale() < time.Minute }, time.Minute, time.Millisecond)
 }
 
@@ -311,14 +311,14 @@ func TestARequeuedMessageGoesToItsGroupOnly(t *testing.T) {
 	require.Len(t, all, 2)
 }
 
-// Java's default partitioner puts these keys into these partitions of 1000: murmur2 of the key, from Kafka's UtilsTest.
+// Java's default partitioner puts these keys into these partitions of 100: murmur2 of the key, from Kafka's UtilsTest.
 func TestKeysArePartitionedAsByOtherClients(t *testing.T) {
 	t.Parallel()
 	brokers := bustest.Broker(t)
-	k, err := bus.Connect(config(brokers, 1000), "test", eventtest.Topics())
+	k, err := bus.Connect(config(brokers, 100), "test", eventtest.Topics())
 	require.NoError(t, err)
 	t.Cleanup(k.Close)
-	positive := func(hash int32) int { return int(uint32(hash)&0x7fffffff) % 1000 }
+	positive := func(hash int32) int { return int(uint32(hash)&0x7fffffff) % 100 }
 	want := map[string]int{"21": positive(-973932308), "foobar": positive(-790332482), "a-little-bit-long-string": positive(-985981536)}
 	var messages []outbox.Message
 	for key := range want {

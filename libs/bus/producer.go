@@ -84,32 +84,27 @@ func (k *Kafka) write(ctx context.Context, topic event.Topic, messages []kafka.M
 // must not precede it.
 func (k *Kafka) writePartition(ctx context.Context, topic string, partition int, messages []kafka.Message) error {
 	for len(messages) > 0 {
-		var records []kafka.Record
-		size := 0
+		n, size := 0, 0
 		for _, m := range messages {
-			if size += sizeOf(m); size > batchBytes && len(records) > 0 {
+			if size += sizeOf(m); size > batchBytes && n > 0 {
 				break
 			}
-			r := kafka.Record{Time: m.Time, Key: kafka.NewBytes(m.Key), Headers: m.Headers}
-			if m.Value != nil {
-				r.Value = kafka.NewBytes(m.Value)
-			}
-			records = append(records, r)
+			n++
 		}
-		if err := k.produceToLeader(ctx, topic, partition, records); err != nil {
+		if err := k.produceToLeader(ctx, topic, partition, messages[:n]); err != nil {
 			return err
 		}
-		messages = messages[len(records):]
+		messages = messages[n:]
 	}
 	return nil
 }
 
 // produceToLeader retries while the partition's leader is not known: it is elected after the topic has been created, and again when
 // a broker fails.
-func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int, records []kafka.Record) error {
+func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int, batch []kafka.Message) error {
 	took := clock.Stopwatch()
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		err := k.produce(ctx, topic, partition, records)
+		err := k.produce(ctx, topic, partition, batch)
 		var refused kafka.Error
 		if !errors.As(err, &refused) || refused != kafka.NotLeaderForPartition && refused != kafka.LeaderNotAvailable || took() > requestTimeout {
 			return err
@@ -120,9 +115,14 @@ func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int
 	}
 }
 
-func (k *Kafka) produce(ctx context.Context, topic string, partition int, records []kafka.Record) error {
+func (k *Kafka) produce(ctx context.Context, topic string, partition int, batch []kafka.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	// The keys and values of records are streams: a request reads them to their end, and another needs new ones.
+	records := make([]kafka.Record, len(batch))
+	for i, m := range batch {
+		records[i] = kafka.Record{Time: m.Time, Key: kafka.NewBytes(m.Key), Value: kafka.NewBytes(m.Value), Headers: m.Headers} // nil for nil
+	}
 	res, err := k.client.Produce(ctx, &kafka.ProduceRequest{
 		Topic: k.name(topic), Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),
 	})
