@@ -46,8 +46,6 @@ type Consumer struct {
 	unknown  sync.Map          // event types that are not in the catalog and have been logged
 	applying chan struct{}     // has an element for each transaction that runs
 
-	rejoin chan struct{} // has an element when the group must distribute its partitions anew
-
 	joining   *outage
 	measuring *outage // the lag
 	fetching  *outage
