@@ -111,7 +111,7 @@ func TestTracksThatNoRecordingHasAreUnreadable(t *testing.T) {
 
 func TestWorkIsLimitedInTime(t *testing.T) {
 	t.Parallel()
-	_, err := limits{cpu: time.Second, memory: maxMemory}.execute(t.Context(), t.TempDir(), "/bin/sh", "-c", "while :; do :; done")
+	_, err := limits{cpu: time.Second, memory: MaxMemory}.execute(t.Context(), t.TempDir(), "/bin/sh", "-c", "while :; do :; done")
 	require.ErrorIs(t, err, errKilled)
 }
 
