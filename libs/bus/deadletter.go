@@ -53,7 +53,7 @@ func (c *Consumer) deadLetter(ctx context.Context, m kafka.Message, f *fault.Err
 		kafka.Header{Key: deadSource, Value: []byte(source)},
 		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
 	)}
-	err := c.fetching.forever(ctx, topic.Name, func(ctx context.Context) error {
+	err := c.moving.forever(ctx, topic.Name, func(ctx context.Context) error {
 		_, err := c.kafka.write(ctx, topic, []kafka.Message{dead})
 		if errors.Is(err, kafka.MessageSizeTooLarge) { // the headers made it larger than brokers accept; its source has the payload
 			dead.Headers = append(dead.Headers, kafka.Header{Key: deadSize, Value: fmt.Append(nil, len(dead.Value))})
@@ -157,25 +157,12 @@ func (k *Kafka) DeadLetters(ctx context.Context, topic string, all bool) ([]Dead
 			return nil, err
 		}
 		for _, m := range messages {
-			d := DeadLetter{DeadLetterTopic: topic, Offset: m.Offset, Topic: source, Group: group, Key: string(m.Key), Headers: map[string]string{}, Value: m.Value}
-			for _, h := range m.Headers {
-				switch value := string(h.Value); h.Key {
-				case deadReason:
-					d.Reason = value
-				case deadDetail:
-					d.Detail = value
-				case deadSource:
-					d.Source = value
-				case deadAt:
-					d.At, _ = time.Parse(time.RFC3339Nano, value) // zero if another tool wrote the message
-				case deadSize:
-					d.WithoutPayload = true
-				case deadTopic:
-				default:
-					d.Headers[h.Key] = value
-				}
-			}
-			letters = append(letters, d)
+			h := headers(m)
+			at, _ := time.Parse(time.RFC3339Nano, h[deadAt]) // zero if another tool wrote the message
+			letters = append(letters, DeadLetter{
+				DeadLetterTopic: topic, Offset: m.Offset, Topic: source, Group: group, Source: h[deadSource], Reason: h[deadReason], Detail: h[deadDetail],
+				At: at, Key: string(m.Key), Headers: headers(original(m)), Value: m.Value, WithoutPayload: h[deadSize] != "",
+			})
 		}
 	}
 	return letters, nil
