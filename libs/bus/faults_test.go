@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -179,6 +180,13 @@ func (s service) deleteTopic(t *testing.T, topic string) {
 	require.NoError(t, res.Errors[topic])
 }
 
+// unpublished counts the events in the outbox.
+func (s service) unpublished(t *testing.T) (n int) {
+	t.Helper()
+	require.NoError(t, s.db.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&n))
+	return n
+}
+
 func TestALostTopicIsCreatedAgainAndConsumed(t *testing.T) {
 	t.Parallel()
 	s := start(t)
@@ -192,6 +200,7 @@ func TestALostTopicIsCreatedAgainAndConsumed(t *testing.T) {
 		s.publish(t, client(id, fmt.Sprint("before ", i), int64(i)))
 	}
 	s.await(t, 3)
+	require.Eventually(t, func() bool { return len(events.received()) == 3 }, time.Minute, time.Millisecond, "before the topic is lost")
 	s.deleteTopic(t, eventtest.ThingsTopic)
 	for i := range 3 {
 		s.publish(t, client(id, fmt.Sprint("after ", i), int64(i)))
@@ -199,6 +208,36 @@ func TestALostTopicIsCreatedAgainAndConsumed(t *testing.T) {
 	require.Equal(t, []string{"after 0", "after 1", "after 2"}, s.await(t, 6)[3:])
 	require.Eventually(t, func() bool { return len(events.received()) >= 6 }, time.Minute, time.Millisecond, "the watcher as well, perhaps more than once")
 	require.Eventually(t, func() bool { return w.Stale() < time.Minute }, time.Minute, time.Millisecond)
+}
+
+func TestATopicIsLostAndFilledAgainWhileAHandlerRetries(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	entered, release := make(chan struct{}), make(chan struct{})
+	enter := sync.OnceFunc(func() { close(entered) })
+	c, _, _ := s.observed(t, "test", func(ctx context.Context, e event.Received[eventtest.Thing]) error {
+		if e.Data.Name == "before 2" {
+			enter()
+			<-release
+		}
+		return s.apply(ctx, e)
+	})
+	s.run(t, s.outbox.Relay(s.kafka), c)
+	id := event.NewID()
+	for i := range 3 {
+		s.publish(t, client(id, fmt.Sprint("before ", i), int64(i)))
+	}
+	<-entered
+	s.deleteTopic(t, eventtest.ThingsTopic)
+	require.NoError(t, s.kafka.Ensure(t.Context()))
+	for i := range 5 {
+		s.publish(t, client(id, fmt.Sprint("after ", i), int64(3+i)))
+	}
+	require.Eventually(t, func() bool { return s.unpublished(t) == 0 }, time.Minute, 10*time.Millisecond)
+	blocked := clock.Stopwatch()
+	require.Eventually(t, func() bool { return blocked() > 2*time.Second }, time.Minute, 10*time.Millisecond)
+	close(release)
+	require.Equal(t, []string{"after 0", "after 1", "after 2", "after 3", "after 4"}, s.await(t, 8)[3:])
 }
 
 func TestAWatcherOfALostTopicIsStale(t *testing.T) {

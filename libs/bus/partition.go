@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go"
+
+	"github.com/convoflow/convoflow/libs/clock"
 )
 
 // reader reads one partition. It is not safe for concurrent use.
@@ -17,10 +19,12 @@ type reader struct {
 	topic     string
 	partition int
 	next      int64 // offset of the next message, or kafka.FirstOffset
-	// last identifies the message before next, once one has been read. After an error the topic may be another one with the same
-	// name, which was created after this one was lost; next would skip its first messages.
-	last    identity
-	suspect bool // an error has occurred since the last successful fetch
+	// last identifies the message before next, once one has been read. The topic may have been lost and created again since; then
+	// next would skip the first messages of the new one. A broker ends the fetches that wait for messages of a topic that is deleted
+	// with an error, so there is reason to doubt only after an error, and when no fetch has been waiting for a while.
+	last   identity
+	failed bool                 // the last fetch
+	idle   func() time.Duration // time since the last fetch ended; nil before the first one
 }
 
 // identity identifies a message at an offset.
@@ -37,6 +41,7 @@ const (
 	fetchWait    = 5 * time.Second // how long a broker waits for a message before it answers that there is none
 	fetchTimeout = 5 * time.Second // how long the answer may take beyond that
 	fetchBytes   = 512 << 10       // per partition; a larger message is returned alone
+	doubtAfter   = time.Second     // without a fetch, as while a handler retries: too short to create a topic again and fill it
 )
 
 // name names the partition for logs.
@@ -46,7 +51,7 @@ func (r *reader) name() string { return fmt.Sprintf("%s/%d", r.topic, r.partitio
 // more, because of the retention or because the topic was lost and created again, the next fetch reads from the first message.
 func (r *reader) fetch(ctx context.Context) ([]kafka.Message, error) {
 	messages, err := r.fetchNext(ctx)
-	r.suspect = err != nil
+	r.failed, r.idle = err != nil, clock.Stopwatch()
 	if errors.Is(err, kafka.OffsetOutOfRange) || lost(err) {
 		r.next = kafka.FirstOffset
 	}
@@ -54,7 +59,7 @@ func (r *reader) fetch(ctx context.Context) ([]kafka.Message, error) {
 }
 
 func (r *reader) fetchNext(ctx context.Context) ([]kafka.Message, error) {
-	if r.suspect && r.next > 0 && r.last != (identity{}) {
+	if (r.failed || r.idle != nil && r.idle() > doubtAfter) && r.next > 0 && r.last != (identity{}) {
 		before, _, err := r.kafka.fetch(ctx, r.topic, r.partition, r.next-1, 1, time.Second)
 		if err != nil {
 			return nil, err

@@ -58,6 +58,9 @@ func TestTheCheckerFindsEachBreach(t *testing.T) {
 	killed := sound()
 	killed.Bills, killed.Lost, killed.Kills = 6, 3, 2
 	require.Empty(t, check(killed), "each worker that was killed may cost one more")
+	unknown := sound()
+	unknown.Files, unknown.Unknown = append(unknown.Files, "a/k2"), 1
+	require.Empty(t, check(unknown), "a commit without an answer may leave its file")
 	for name, c := range map[string]struct {
 		invariant string
 		damage    func(*snapshot)

@@ -18,6 +18,7 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
 
+	libfault "github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/test/fake/openai"
 )
 
@@ -288,6 +289,7 @@ type snapshot struct {
 	Webhooks   []webhook
 	Bills      int      // transcriptions that the provider did
 	Files      []string // names of the files beside the recordings' folders
+	Unknown    int      // uploads whose COMMIT was not answered: each may leave its file until it is swept
 	Settled    []string // what had not happened when the time was up
 	Lost       int      // those of them that had no transcript before this fault
 	Kills      int      // workers that this fault interrupted: each may cost one more transcription
@@ -341,12 +343,25 @@ func (o *observer) look(l *ledger, settled []string, kills int) snapshot {
 	for _, d := range o.world.pabbly.Deliveries() {
 		s.Webhooks = append(s.Webhooks, webhook{d.Event, d.EventID, d.Header.Get("webhook-id"), d.Problems})
 	}
+	for _, r := range o.world.replicas["calls"] {
+		s.Unknown += unknownUploads(r.output())
+	}
 	for _, f := range o.files() {
 		if !o.allowed[f] {
 			s.Files = append(s.Files, f)
 		}
 	}
 	return s
+}
+
+// unknownUploads counts the uploads in a log whose COMMIT was not answered.
+func unknownUploads(log string) (n int) {
+	for line := range strings.Lines(log) {
+		if strings.Contains(line, `"op":"calls.upload"`) && strings.Contains(line, libfault.ErrOutcomeUnknown.Error()) {
+			n++
+		}
+	}
+	return n
 }
 
 // files returns the paths of all files below the recordings' folder.
