@@ -28,6 +28,8 @@ var (
 	seed    = flag.Uint64("fault.seed", 1, "of the workload")
 	report  = flag.String("fault.report", "", "directory for the ledger and the logs when a check fails")
 	clients = flag.Int("fault.clients", 6, "clients of the workload")
+
+	platforms = flag.Int("fault.platforms", 1, "how many platforms share the faults out, side by side")
 )
 
 // programs builds the services for all tests of the binary.
@@ -38,31 +40,72 @@ func TestMain(m *testing.M) {
 	os.Exit(programs.run(m))
 }
 
-// TestFaults injects the faults one after another into a platform under load. After a violation, the next fault gets a new platform,
-// because what is broken stays broken.
+// TestFaults injects the faults one after another into a platform under load, or into several platforms side by side, each with its
+// own database and broker. After a violation, the next fault gets a new platform, because what is broken stays broken.
 func TestFaults(t *testing.T) {
 	t.Parallel()
-	chosen := choose(t)
-	progress("%d faults, seed %d, %s", len(chosen), *seed, kafkaName())
-	var table strings.Builder
-	for done := 0; done < len(chosen); {
-		t.Run(fmt.Sprintf("from fault %d", done+1), func(t *testing.T) {
-			start := startEmbedded
-			if *brokers > 0 {
-				start = startApache(*brokers)
+	q := &queue{chosen: choose(t)}
+	progress("%d faults, seed %d, %s, %d platforms side by side", len(q.chosen), *seed, kafkaName(), *platforms)
+	t.Cleanup(func() {
+		slices.Sort(q.lines)
+		t.Logf("seed %d, %s\n%s", *seed, kafkaName(), strings.Join(q.lines, "\n"))
+	})
+	for p := range *platforms {
+		t.Run(fmt.Sprintf("platform %d", p+1), func(t *testing.T) {
+			t.Parallel()
+			for !q.empty() {
+				t.Run("new", func(t *testing.T) { q.inject(t) })
 			}
-			w := newWorld(t, programs.all(t), func(string) int { return 2 }, start)
-			n := newNemesis(t, w, !*all && *only == "")
-			for done < len(chosen) && !t.Failed() {
-				f := chosen[done]
-				done++ // also when the fault itself fails the test
-				line := n.report(f, fmt.Sprintf("%2d/%d", done, len(chosen)))
-				table.WriteString(line + "\n")
-			}
-			n.noPanic()
 		})
 	}
-	t.Logf("seed %d, %s\n%s", *seed, kafkaName(), table.String())
+}
+
+// queue is the faults that the platforms share out. Each takes the next one.
+type queue struct {
+	mu     sync.Mutex
+	chosen []fault
+	taken  int
+	lines  []string // of the summary
+}
+
+func (q *queue) empty() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.taken == len(q.chosen)
+}
+
+func (q *queue) next() (f fault, number string, ok bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.taken == len(q.chosen) {
+		return fault{}, "", false
+	}
+	q.taken++
+	return q.chosen[q.taken-1], fmt.Sprintf("%2d/%d", q.taken, len(q.chosen)), true
+}
+
+func (q *queue) done(line string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.lines = append(q.lines, line)
+}
+
+// inject starts a platform and injects faults until none is left or an invariant breaks.
+func (q *queue) inject(t *testing.T) {
+	start := startEmbedded
+	if *brokers > 0 {
+		start = startApache(*brokers)
+	}
+	w := newWorld(t, programs.all(t), func(string) int { return 2 }, start)
+	n := newNemesis(t, w, !*all && *only == "")
+	for !t.Failed() {
+		f, number, ok := q.next() // it counts as done also when the fault itself fails the test
+		if !ok {
+			break
+		}
+		q.done(n.report(f, number))
+	}
+	n.noPanic()
 }
 
 // report injects a fault and returns its line of the summary. It fails the test if an invariant broke.
@@ -73,7 +116,8 @@ func (n *nemesis) report(f fault, number string) (line string) {
 	if len(found) > 0 {
 		result = fmt.Sprintf("FAILED: %d violations", len(found))
 	}
-	line = fmt.Sprintf("%s  %-40s %6.1f s %5d requests  %s", number, f.name, time.Since(began).Seconds(), len(n.load.ledger.all())-before, result)
+	line = fmt.Sprintf("%s  %-40s %6.1f s, the last %5.1f to finish %5d requests  %s", number, f.name, time.Since(began).Seconds(), n.settled.Seconds(),
+		len(n.load.ledger.all())-before, result)
 	progress("%s", line)
 	for _, v := range found {
 		n.t.Errorf("%s: %s", f.name, v)

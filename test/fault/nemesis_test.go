@@ -12,6 +12,7 @@ import (
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/test/fake/openai"
 	"github.com/convoflow/convoflow/test/fake/pabbly"
@@ -33,8 +34,10 @@ type nemesis struct {
 	load  *workload
 	kills int // workers of transcriptions that this fault has interrupted
 	short bool
-	quiet time.Duration // how long the platform may take to finish its work after a fault
-	found []violation   // what a fault itself has observed
+	quiet time.Duration // how long the platform may go without progress after a fault
+
+	settled time.Duration // how long it took to finish its work after the last fault
+	found   []violation   // what a fault itself has observed
 }
 
 // fail records what a fault has observed.
@@ -523,13 +526,25 @@ func kafkaEmpty(n *nemesis) {
 	n.last(20 * time.Second)
 }
 
-// quiet is how long the platform may take to finish its work after a fault.
-const quiet = 60 * time.Second
+// quiet is how long the platform may go without progress after a fault before its work is done. A machine that is busy with other
+// things makes progress slowly.
+const (
+	quiet    = 60 * time.Second
+	maxQuiet = 10 * quiet
+)
 
 // settle waits until everything that was begun is done, and returns what is not.
 func (n *nemesis) settle() (open []string) {
-	ctx, cancel := context.WithTimeout(n.t.Context(), 2*n.quiet)
+	ctx, cancel := context.WithTimeout(n.t.Context(), maxQuiet)
 	defer cancel()
-	within(n.quiet, func() bool { open = n.log.settled(ctx); return len(open) == 0 })
+	began, idle := clock.Stopwatch(), clock.Stopwatch()
+	within(maxQuiet, func() bool {
+		now := n.log.settled(ctx)
+		if !slices.Equal(now, open) {
+			open, idle = now, clock.Stopwatch()
+		}
+		return len(open) == 0 || idle() > n.quiet
+	})
+	n.settled = began()
 	return open
 }
