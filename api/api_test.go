@@ -23,19 +23,26 @@ func validate(t *testing.T, raw []byte) *openapi3.T {
 
 func TestEachDocumentIsValid(t *testing.T) {
 	t.Parallel()
+	eachDocument(t, func(t *testing.T, service string, doc *openapi3.T) {
+		require.True(t, strings.HasPrefix(doc.OpenAPI, "3.1."), "OpenAPI 3.1")
+		require.NotEmpty(t, doc.Paths.Map())
+		require.Contains(t, doc.Components.Schemas, "Error", "it includes the shared components")
+		if service != "gateway" {
+			require.Empty(t, doc.Security, "merging drops it: put security in the operations")
+			require.Empty(t, doc.Servers, "merging drops them")
+		}
+	})
+}
+
+// eachDocument tests the document of each service.
+func eachDocument(t *testing.T, test func(t *testing.T, service string, doc *openapi3.T)) {
+	t.Helper()
 	for _, service := range Services() {
 		t.Run(service, func(t *testing.T) {
 			t.Parallel()
 			raw, err := Document(service)
 			require.NoError(t, err)
-			doc := validate(t, raw)
-			require.True(t, strings.HasPrefix(doc.OpenAPI, "3.1."), "OpenAPI 3.1")
-			require.NotEmpty(t, doc.Paths.Map())
-			require.Contains(t, doc.Components.Schemas, "Error", "it includes the shared components")
-			if service != "gateway" {
-				require.Empty(t, doc.Security, "merging drops it: put security in the operations")
-				require.Empty(t, doc.Servers, "merging drops them")
-			}
+			test(t, service, validate(t, raw))
 		})
 	}
 }
@@ -51,40 +58,34 @@ func operations(doc *openapi3.T, f func(where string, item *openapi3.PathItem, o
 
 func TestEachOperationIsComplete(t *testing.T) {
 	t.Parallel()
-	for _, service := range Services() {
-		t.Run(service, func(t *testing.T) {
-			t.Parallel()
-			raw, err := Document(service)
-			require.NoError(t, err)
-			doc := validate(t, raw)
-			var tags []string
-			for _, tag := range doc.Tags {
-				tags = append(tags, tag.Name)
+	eachDocument(t, func(t *testing.T, service string, doc *openapi3.T) {
+		var tags []string
+		for _, tag := range doc.Tags {
+			tags = append(tags, tag.Name)
+		}
+		operations(doc, func(where string, item *openapi3.PathItem, op *openapi3.Operation) {
+			require.True(t, strings.HasPrefix(op.OperationID, service+"."), "%s: operationId is <service>.<verb>", where)
+			require.NotEmpty(t, op.Summary, where)
+			require.NotEmpty(t, op.Tags, where)
+			require.Subset(t, tags, op.Tags, where)
+			require.Empty(t, item.Parameters, "%s: libs/rpc reads only the parameters of the operation", where)
+			access, _ := op.Extensions["x-access"].(string)
+			require.Contains(t, []string{"anyone", "signed", "agent", "admin"}, access, where)
+			require.NotNil(t, op.Security, "%s: security is missing", where)
+			open := access == "anyone" || access == "signed" // a signature is not a security scheme
+			require.Equal(t, open, len(*op.Security) == 0, "%s: x-access and security differ", where)
+			if access != "anyone" {
+				require.NotNil(t, op.Responses.Value("401"), where)
 			}
-			operations(doc, func(where string, item *openapi3.PathItem, op *openapi3.Operation) {
-				require.True(t, strings.HasPrefix(op.OperationID, service+"."), "%s: operationId is <service>.<verb>", where)
-				require.NotEmpty(t, op.Summary, where)
-				require.NotEmpty(t, op.Tags, where)
-				require.Subset(t, tags, op.Tags, where)
-				require.Empty(t, item.Parameters, "%s: libs/rpc reads only the parameters of the operation", where)
-				access, _ := op.Extensions["x-access"].(string)
-				require.Contains(t, []string{"anyone", "signed", "agent", "admin"}, access, where)
-				require.NotNil(t, op.Security, "%s: security is missing", where)
-				open := access == "anyone" || access == "signed" // a signature is not a security scheme
-				require.Equal(t, open, len(*op.Security) == 0, "%s: x-access and security differ", where)
-				if access != "anyone" {
-					require.NotNil(t, op.Responses.Value("401"), where)
-				}
-				if access == "admin" {
-					require.NotNil(t, op.Responses.Value("403"), where)
-				}
-				if len(op.Parameters) > 0 || op.RequestBody != nil {
-					names := slices.Collect(maps.Keys(op.Responses.Map()))
-					require.Condition(t, func() bool { return slices.Contains(names, "422") || service == "gateway" }, "%s: fields can be invalid", where)
-				}
-			})
+			if access == "admin" {
+				require.NotNil(t, op.Responses.Value("403"), where)
+			}
+			if len(op.Parameters) > 0 || op.RequestBody != nil {
+				names := slices.Collect(maps.Keys(op.Responses.Map()))
+				require.Condition(t, func() bool { return slices.Contains(names, "422") || service == "gateway" }, "%s: fields can be invalid", where)
+			}
 		})
-	}
+	})
 }
 
 func TestTextsAndListsInRequestsHaveALimit(t *testing.T) {

@@ -30,16 +30,7 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	code := temporary.With(func(signals <-chan os.Signal) int {
-		code := make(chan int, 1)
-		go func() { code <- m.Run() }()
-		select {
-		case c := <-code:
-			return c
-		case <-signals:
-			return 130
-		}
-	})
+	code := temporary.Run(m.Run)
 	if err := os.RemoveAll(dir); err != nil {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		code = max(code, 1)

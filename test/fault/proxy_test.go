@@ -37,15 +37,7 @@ func startProxy(t testing.TB, target func() string) *proxy {
 	require.NoError(t, err)
 	p := &proxy{address: l.Addr().String(), target: target, conns: map[net.Conn]bool{}}
 	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed
-			}
-			serving.Go(func() { p.serve(conn) })
-		}
-	})
+	serving.Go(func() { accept(l, func(conn net.Conn) { serving.Go(func() { p.serve(conn) }) }) })
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.refusing.Store(true)
@@ -53,6 +45,17 @@ func startProxy(t testing.TB, target func() string) *proxy {
 		serving.Wait()
 	})
 	return p
+}
+
+// accept passes each connection to start until the listener is closed.
+func accept(l net.Listener, start func(net.Conn)) {
+	for {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		start(conn)
+	}
 }
 
 // cut closes all connections, and new ones until heal.
@@ -185,15 +188,7 @@ func startBalancer(t testing.TB, address string, replicas []*replica) {
 	b := &balancer{address: address, replicas: replicas}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var serving sync.WaitGroup
-	serving.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed
-			}
-			serving.Go(func() { b.serve(ctx, conn) })
-		}
-	})
+	serving.Go(func() { accept(l, func(conn net.Conn) { serving.Go(func() { b.serve(ctx, conn) }) }) })
 	for _, r := range replicas {
 		serving.Go(func() { b.probe(ctx, r) })
 	}

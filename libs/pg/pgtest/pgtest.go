@@ -29,22 +29,11 @@ import (
 
 const (
 	dropTimeout = 2 * time.Minute
-	// exitInterrupted is the shell's exit code for a program ended by SIGINT: 128 + 2.
-	exitInterrupted = 130
 )
 
 // Main runs the tests of a package with a server, and exits. Interrupting the test binary also stops the server.
 func Main(m *testing.M) {
-	os.Exit(temporary.With(func(signals <-chan os.Signal) int {
-		code := make(chan int, 1)
-		go func() { code <- m.Run() }()
-		select {
-		case c := <-code:
-			return c
-		case <-signals:
-			return exitInterrupted
-		}
-	}))
+	os.Exit(temporary.Run(m.Run))
 }
 
 // Schema creates an empty schema and a role that owns it and can access nothing else. It returns a connection string for that

@@ -20,6 +20,9 @@ const URLVariable = "TEST_DATABASE_URL"
 const (
 	startTimeout = 2 * time.Minute
 	stopTimeout  = time.Minute
+
+	// exitInterrupted is the shell's exit code for a program ended by SIGINT: 128 + 2.
+	exitInterrupted = 130
 )
 
 // With starts a temporary server and sets TEST_DATABASE_URL, unless that is already set. It calls f, stops the server and
@@ -42,6 +45,20 @@ func With(f func(signals <-chan os.Signal) int) int {
 		return max(code, 1)
 	}
 	return code
+}
+
+// Run is With for a function that cannot be interrupted: a signal ends it with the shell's exit code, and the server is stopped.
+func Run(f func() int) int {
+	return With(func(signals <-chan os.Signal) int {
+		code := make(chan int, 1)
+		go func() { code <- f() }()
+		select {
+		case c := <-code:
+			return c
+		case <-signals:
+			return exitInterrupted
+		}
+	})
 }
 
 func serve(ctx context.Context) (stop func() error, err error) {
