@@ -26,7 +26,7 @@ func at(minute int) time.Time { return time.Date(2026, 11, 24, 9, minute, 0, 0, 
 
 func scheduled() FollowUp {
 	call := Call{ID: aCall, AgentID: anAgent, ClientID: new(aClient), LeadID: new(aLead)}
-	return schedule(call, fields{DueDate: at(30), Task: new(" Send the quote "), Notes: new(" ")}, at(0))
+	return schedule(call, fields{DueDate: new(at(30)), Task: new(" Send the quote "), Notes: new(" ")}, at(0))
 }
 
 func stateOf(t *testing.T, published []event.Event, wantType string) events.FollowUp {
@@ -44,7 +44,7 @@ func TestScheduledTakesOverTheCall(t *testing.T) {
 	t.Parallel()
 	x := scheduled()
 	require.Empty(t, cmp.Diff(events.FollowUp{
-		FollowUpID: x.ID, Version: 1, CallID: aCall, ClientID: new(aClient), LeadID: new(aLead), AgentID: anAgent, DueDate: at(30),
+		FollowUpID: x.ID, Version: 1, CallID: aCall, ClientID: new(aClient), LeadID: new(aLead), AgentID: anAgent, DueDate: new(at(30)),
 		Task: new("Send the quote"), Status: "pending", Source: "agent", CreatedAt: at(0), UpdatedAt: at(0),
 	}, stateOf(t, x.scheduled(), "followup.scheduled")))
 }
@@ -52,8 +52,8 @@ func TestScheduledTakesOverTheCall(t *testing.T) {
 func TestDueDateHasThePrecisionOfTheDatabase(t *testing.T) {
 	t.Parallel()
 	ist := time.FixedZone("IST", 5*3600+1800)
-	x := schedule(Call{ID: aCall}, fields{DueDate: time.Date(2026, 11, 24, 15, 0, 0, 123456789, ist)}, at(0))
-	require.Equal(t, time.Date(2026, 11, 24, 9, 30, 0, 123456000, time.UTC), x.DueDate)
+	x := schedule(Call{ID: aCall}, fields{DueDate: new(time.Date(2026, 11, 24, 15, 0, 0, 123456789, ist))}, at(0))
+	require.Equal(t, time.Date(2026, 11, 24, 9, 30, 0, 123456000, time.UTC), *x.DueDate)
 }
 
 func TestCompletingTwiceKeepsTheFirstTime(t *testing.T) {
@@ -72,7 +72,7 @@ func TestCompletingTwiceKeepsTheFirstTime(t *testing.T) {
 func TestEditAndRemove(t *testing.T) {
 	t.Parallel()
 	x := scheduled()
-	state := stateOf(t, x.edit(fields{DueDate: at(40), Notes: new("by phone")}, at(1)), "followup.updated")
+	state := stateOf(t, x.edit(fields{DueDate: new(at(40)), Notes: new("by phone")}, Pending, at(1)), "followup.updated")
 	require.Nil(t, state.Task)
 	require.Equal(t, "by phone", *state.Notes)
 	require.Equal(t, int64(2), state.Version)

@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -38,7 +39,7 @@ type stores struct {
 
 func open(t *testing.T) stores {
 	t.Helper()
-	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
+	db := pgtest.Open(t, outbox.Migrations(), idempotency.Migrations(), store.Migrations())
 	out := outbox.New(db, telemetry.Nop())
 	return stores{db, store.Clients(db, out), store.FollowUps(db, out), store.Calls(db), store.Agents(db)}
 }
@@ -278,7 +279,7 @@ func TestClientSearch(t *testing.T) {
 
 func newFollowUp(agentID string, edits ...func(*followup.FollowUp)) followup.FollowUp {
 	x := followup.FollowUp{
-		ID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: at(10), Status: followup.Pending, Source: followup.ByAgent,
+		ID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: new(at(10)), Status: followup.Pending, Source: followup.ByAgent,
 		Version: 1, CreatedAt: at(0), UpdatedAt: at(0),
 	}
 	for _, edit := range edits {
@@ -341,7 +342,7 @@ func TestFollowUpPagesWithEqualDates(t *testing.T) {
 	s, agentID := open(t), event.NewID()
 	var want []string
 	for i := range 10 {
-		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, func(x *followup.FollowUp) { x.DueDate = at(i / 5) }), nothing)
+		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, func(x *followup.FollowUp) { x.DueDate = new(at(i / 5)) }), nothing)
 		require.NoError(t, err)
 		want = append(want, x.ID)
 	}
@@ -364,12 +365,12 @@ func TestFollowUpFilters(t *testing.T) {
 		require.NoError(t, err)
 		return x
 	}
-	late := save(func(x *followup.FollowUp) { x.DueDate = at(10) })
+	late := save(func(x *followup.FollowUp) { x.DueDate = new(at(10)) })
 	done := save(func(x *followup.FollowUp) {
-		x.DueDate, x.Status, x.CompletedAt = at(20), followup.Completed, new(at(15))
+		x.DueDate, x.Status, x.CompletedAt = new(at(20)), followup.Completed, new(at(15))
 	})
-	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = at(40), &c.ID })
-	foreign := newFollowUp(event.NewID(), func(x *followup.FollowUp) { x.DueDate = at(50) })
+	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = new(at(40)), &c.ID })
+	foreign := newFollowUp(event.NewID(), func(x *followup.FollowUp) { x.DueDate = new(at(50)) })
 	_, err := s.followups.Create(t.Context(), foreign, nothing)
 	require.NoError(t, err)
 

@@ -680,7 +680,7 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
-	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: r.clock.Now()})
+	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: new(r.clock.Now())})
 	received, err := events.FollowUpScheduled.Decode(e)
 	require.NoError(t, err)
 	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))
