@@ -8,7 +8,8 @@ update deliveries set
     agent_id    = (convert_from(data, 'UTF8')::jsonb->>'agent_id')::uuid,
     client_id   = (convert_from(data, 'UTF8')::jsonb->>'client_id')::uuid,
     lead_id     = (convert_from(data, 'UTF8')::jsonb->>'lead_id')::uuid,
-    followup_id = (convert_from(data, 'UTF8')::jsonb->>'followup_id')::uuid;
+    followup_id = (convert_from(data, 'UTF8')::jsonb->>'followup_id')::uuid
+where length(data) > 1;
 create index deliveries_of_agent on deliveries (agent_id) where agent_id is not null;
 create index deliveries_of_client on deliveries (client_id) where client_id is not null;
 create index deliveries_of_lead on deliveries (lead_id) where lead_id is not null;
