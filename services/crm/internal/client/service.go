@@ -193,11 +193,11 @@ func (s *Service) Merge(ctx context.Context, req MergeRequest) (merged Client, e
 	if req.ID == req.Into {
 		return Client{}, fault.Fields(fault.BodyField("into", "value_error", "Input should be another client"))
 	}
-	into, err := s.Get(ctx, IDRequest{req.Into})
+	from, err := s.Get(ctx, IDRequest{req.ID})
 	if err != nil {
 		return Client{}, err
 	}
-	from, err := s.Get(ctx, IDRequest{req.ID})
+	into, err := s.Get(ctx, IDRequest{req.Into})
 	if err != nil {
 		return Client{}, err
 	}
