@@ -66,12 +66,12 @@ var policies = map[string]policy{
 	"crm.delete_followup":          {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
 	"crm.complete_followup":        {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 
-	"crm.merge_client":             {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
-	"crm.list_client_timeline":     {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
-	"crm.get_erasure":              {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
-	"crm.followup_calendar":        {422, [3]int{422}, [3]int{422}}, // the token is a parameter
-	"crm.create_calendar_token":    {401, [3]int{201}, [3]int{201}},
-	"crm.delete_calendar_token":    {401, [3]int{204}, [3]int{204}},
+	"crm.merge_client":          {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.list_client_timeline":  {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.get_erasure":           {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.followup_calendar":     {422, [3]int{422}, [3]int{422}}, // the token is a parameter
+	"crm.create_calendar_token": {401, [3]int{201}, [3]int{201}},
+	"crm.delete_calendar_token": {401, [3]int{204}, [3]int{204}},
 
 	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
 	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
