@@ -57,8 +57,8 @@ func suggestion(call Call, index int, task string, due, now time.Time) FollowUp 
 
 // suggestionID returns a UUIDv8 (RFC 9562): the beginning of a hash.
 func suggestionID(callID string, version int64, index int) string {
-	name := binary.BigEndian.AppendUint64([]byte(callID), uint64(version))   //nolint:gosec // a version is positive
-	sum := sha256.Sum256(binary.BigEndian.AppendUint32(name, uint32(index))) //nolint:gosec // below maxSuggestions
+	name := binary.BigEndian.AppendUint64([]byte(callID), uint64(version))
+	sum := sha256.Sum256(binary.BigEndian.AppendUint32(name, uint32(index)))
 	sum[6], sum[8] = sum[6]&0x0f|0x80, sum[8]&0x3f|0x80
 	return fmt.Sprintf("%x-%x-%x-%x-%x", sum[0:4], sum[4:6], sum[6:8], sum[8:10], sum[10:16])
 }

@@ -104,7 +104,7 @@ func (s followups) ChangeDue(ctx context.Context, fn func(*followup.FollowUp) []
 	var w table.Where
 	w.And("status = 'pending' and not reminded and due_date is not null and due_date <= now()")
 	for {
-		n, err := s.Table.ChangeEach(ctx, w, "due_date, id", remindSize, func(x *followup.FollowUp) ([]event.Event, error) { return fn(x), nil })
+		n, err := s.ChangeEach(ctx, w, "due_date, id", remindSize, func(x *followup.FollowUp) ([]event.Event, error) { return fn(x), nil })
 		if err != nil || n < remindSize {
 			return err
 		}
