@@ -17,6 +17,7 @@ const (
 	LeadsTopic      = "crm.leads.v1"
 	FollowUpsTopic  = "crm.followups.v1"
 	DeliveriesTopic = "notify.deliveries.v1"
+	ErasuresTopic   = "erasures.v1"
 )
 
 // week is the unit of retention: how far back a consumer can replay.
@@ -41,5 +42,6 @@ func Topics() []event.Topic {
 		{Name: DeliveriesTopic, Producer: "notify", Retention: week, Types: []string{
 			WebhookDelivered.Name, WebhookDead.Name,
 		}},
+		{Name: ErasuresTopic, Retention: 4 * week, Types: []string{ErasureRequested.Name, ErasureDone.Name}}, // every service publishes to it
 	}
 }

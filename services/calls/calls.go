@@ -60,14 +60,14 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
-		Clients: call.Clients(store.Clients(base.DB), peer.Fetch[call.Client](crm, "/clients")), Clock: base.Clock,
+		Clients: call.Clients(store.Clients(base.DB), peer.Fetch[call.Client](crm, "/clients")), Requests: store.Requests(base.DB, base.Outbox), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
 		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
 		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
-	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
+	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
 
 	feed.Routes(base.Consumer, calls)
 	web.Routes(base.Router, calls, maxBytes)

@@ -1,16 +1,19 @@
-// Package crm is the service that owns clients and follow-ups. It stores its own copies of calls and agents, made from their
+// Package crm is the service that owns clients and follow-ups, and the book of erasures. It stores its own copies of calls and agents, made from their
 // events.
 package crm
 
 import (
 	"context"
+	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/peer"
+	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
 	"github.com/convoflow/convoflow/services/crm/internal/client"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/phone"
@@ -18,7 +21,10 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/web"
 )
 
-const name = "crm"
+const (
+	name        = "crm"
+	remindEvery = 2 * time.Second // followup.due is published at most this long after its time
+)
 
 // New connects to the database, migrates it and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
@@ -32,15 +38,22 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 
-	clients := &client.Service{Clients: store.Clients(base.DB, base.Outbox), NormalizePhone: normalize, Clock: base.Clock}
+	timelines, links, book := store.Timeline(base.DB), store.NewLinks(base.DB), store.Erasures(base.DB, base.Outbox)
+	clients := &client.Service{
+		Clients: store.Clients(base.DB, base.Outbox), Links: links, Timeline: timelines, Erasures: book, Tx: base.DB,
+		NormalizePhone: normalize, Clock: base.Clock,
+	}
 	calls := peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls")
 	followups := &followup.Service{
-		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), Clock: base.Clock,
+		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), Clients: links,
+		Timeline: timelines, Hours: followup.DefaultHours{}, Calendars: store.Calendars(base.DB), Clock: base.Clock,
 	}
 	agents := &agent.Service{Agents: store.Agents(base.DB)}
+	erasures := &erasure.Service{Book: book, Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
 
-	feed.Routes(base.Consumer, followups, agents)
-	web.Routes(base.Router, clients, followups)
+	feed.Routes(base.Consumer, followups, agents, erasures)
+	web.Routes(base.Router, clients, followups, erasures)
+	base.Run("reminders", run.Every(remindEvery, tel, "publish what is due", followups.Remind))
 	return base.App()
 }
 

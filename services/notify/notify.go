@@ -54,7 +54,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
 	deliveries := &delivery.Service{
 		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
-		Sender: sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
+		Erasures: store.Erasures(base.DB, base.Outbox),
+		Sender:   sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
 		Bulkhead: delivery.NewBulkhead(cfg.Workers),
 	}
 	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {

@@ -58,6 +58,7 @@ func operations(t *testing.T) (all []operation) {
 		"POST /clients":          map[string]any{"name": "Somebody"},
 		"PUT /clients/{}":        map[string]any{"name": "Somebody"},
 		"PATCH /clients/{}":      map[string]any{"notes": "later"},
+		"POST /clients/{}/merge": map[string]any{"into": "019abf00-0000-7000-8000-000000000001"},
 		"POST /followups":        followUpBody(missingID),
 		"POST /followups/{}":     map[string]any{"task": "Call"},
 		"PUT /followups/{}":      map[string]any{"due_date": "2031-05-06T07:08:00Z"},
@@ -95,8 +96,11 @@ func TestErrors(t *testing.T) {
 	var planned followUp
 	owner.post("/followups", followUpBody(theirs.ID)).must(http.StatusCreated).into(&planned)
 	session := owner.ids("/auth/sessions")[0]
+	erasure := owner.do(http.MethodDelete, "/clients/"+owner.newClient().ID, nil).must(http.StatusNoContent).header.Get("Erasure-Id")
 	object := func(op operation) string { // of the owner
 		switch {
+		case strings.HasPrefix(op.path, "/erasures/"):
+			return erasure
 		case strings.HasPrefix(op.path, "/clients/"):
 			return who.ID
 		case strings.HasPrefix(op.path, "/auth/sessions/"):

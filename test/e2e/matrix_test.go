@@ -66,6 +66,13 @@ var policies = map[string]policy{
 	"crm.delete_followup":          {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
 	"crm.complete_followup":        {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 
+	"crm.merge_client":          {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.list_client_timeline":  {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.get_erasure":           {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.followup_calendar":     {422, [3]int{422}, [3]int{422}}, // the token is a parameter
+	"crm.create_calendar_token": {401, [3]int{201}, [3]int{201}},
+	"crm.delete_calendar_token": {401, [3]int{204}, [3]int{204}},
+
 	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
 	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
 
@@ -279,7 +286,9 @@ func (p user) object(op string, usedUp bool) string {
 			return p.completed(p.upload(nil).ID).ID
 		}
 	case "crm.create_followup", "crm.create_followup_for_call":
-	case "crm.delete_client":
+	case "crm.get_erasure":
+		return p.do(http.MethodDelete, "/clients/"+p.newClient().ID, nil).must(http.StatusNoContent).header.Get("Erasure-Id")
+	case "crm.delete_client", "crm.merge_client":
 		if usedUp {
 			return p.newClient().ID
 		}
@@ -321,9 +330,33 @@ func (p user) body(op operation, object string) any {
 		return recording("x.ogg", bytes.NewReader(audio), int64(len(audio)), map[string]string{"client_id": object})
 	case "crm.create_followup":
 		return followUpBody(object)
+	case "crm.merge_client":
+		return map[string]any{"into": p.sibling(object)}
 	default:
 		return op.sends
 	}
+}
+
+// sibling returns another client of the agent whose client that is; one that does not exist if the user may not see it.
+func (p user) sibling(clientID string) string {
+	p.t.Helper()
+	var one struct {
+		AgentID string `json:"agent_id"`
+	}
+	if got := p.get("/clients/" + clientID); got.status == http.StatusOK {
+		got.into(&one)
+		var all []struct {
+			ID      string
+			AgentID string `json:"agent_id"`
+		}
+		p.get("/clients?limit=500").must(http.StatusOK).into(&all)
+		for _, c := range all {
+			if c.AgentID == one.AgentID && c.ID != clientID {
+				return c.ID
+			}
+		}
+	}
+	return "019abf00-0000-7000-8000-000000000001"
 }
 
 // newColleague registers an agent without any other role in the test and returns its id.

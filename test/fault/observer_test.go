@@ -76,6 +76,7 @@ create table fault.handled (seq bigserial, service text, event_id text, tx bigin
 create index on fault.handled (event_id);
 create table fault.statuses (seq bigserial, call_id text, was text, became text);
 create function fault.on_outbox() returns trigger language plpgsql security definer as $$ begin
+	if new.data is null then return null; end if; -- a tombstone, which nobody handles
 	insert into fault.committed (service, event_id, topic, type, key, version)
 	values (tg_table_schema, new.event_id::text, new.topic, new.type, new.key, coalesce((convert_from(new.data, 'UTF8')::jsonb->>'version')::bigint, 0));
 	return null; end $$;
@@ -109,9 +110,10 @@ var copies = map[string][]string{
 
 // subscriptions are the types of events that the services read.
 var subscriptions = map[string][]string{
-	"calls":  {"client.created", "client.updated", "client.deleted"},
-	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated"},
-	"notify": {"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted"},
+	"auth":   {"erasure.requested"},
+	"calls":  {"client.created", "client.updated", "client.deleted", "erasure.requested"},
+	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done"},
+	"notify": {"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"},
 }
 
 // observe begins to observe a platform that has served no request yet.
@@ -221,7 +223,9 @@ func (o *observer) fetchPartition(ctx context.Context, client *kafka.Client, top
 			return err
 		}
 		next = m.Offset + 1
-		o.published = append(o.published, describe(m))
+		if m.Value != nil {
+			o.published = append(o.published, describe(m))
+		}
 		o.offsets[topic][partition] = next
 	}
 	return nil

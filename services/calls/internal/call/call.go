@@ -270,6 +270,13 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 	return c.emit(events.CallUpdated, now), nil
 }
 
+// moveTo gives the call to the client that its own was merged into.
+func (c *Call) moveTo(clientID *string, now time.Time) []event.Event {
+	c.Details.ClientID = clientID
+	c.touch(now)
+	return c.emit(events.CallUpdated, now)
+}
+
 // Delete returns the event of a deleted call. It has no transcript and no insights.
 func (c *Call) Delete(now time.Time) []event.Event {
 	c.Insights, c.Transcript = Insights{}, nil

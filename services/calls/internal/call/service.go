@@ -33,6 +33,7 @@ type Service struct {
 	Database   Database
 	Recordings Recordings
 	Clients    copies.Of[Client]
+	Requests   Requests
 	Clock      clock.Clock
 }
 

@@ -84,9 +84,11 @@ func (s *Service) Upload(ctx context.Context, req UploadRequest) (Call, error) {
 		return Call{}, fault.New(fault.NotFound, "lead_not_found", "Lead not found")
 	}
 	if req.ClientID != nil {
-		if _, err := s.Clients.Get(ctx, caller, *req.ClientID); err != nil {
+		client, err := s.current(ctx, caller, *req.ClientID)
+		if err != nil {
 			return Call{}, err
 		}
+		req.ClientID = &client.ID
 	}
 	now := s.Clock.Now()
 	c, events := New(path.Base(req.Recording.Key), caller.AgentID, req.details(now), req.DurationSeconds, req.Recording, now)

@@ -11,4 +11,5 @@ import (
 func Routes(c *bus.Consumer, calls *call.Service) {
 	bus.On(c, calls.OnClientChanged, events.ClientCreated, events.ClientUpdated)
 	bus.On(c, calls.OnClientDeleted, events.ClientDeleted)
+	bus.On(c, calls.OnErasureRequested, events.ErasureRequested)
 }

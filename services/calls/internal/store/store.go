@@ -18,6 +18,7 @@ func Clients(db *pg.DB) *table.Copies[call.Client] {
 	return table.NewCopies(db, "clients", func(c *client) table.Columns {
 		return table.Columns{
 			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("agent_id", &c.AgentID), table.Col("deleted", &c.Deleted),
+			table.Col("merged_into", &c.MergedInto),
 		}
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // Call is the copy of a call that calls owns. Its JSON is that of calls' API, from which it may be fetched.
@@ -37,14 +38,67 @@ func callForbidden() error {
 
 // OnCallChanged copies the state of a call. Follow-ups retain the client and lead that they were created for.
 func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Call]) error {
-	return s.Calls.Upsert(ctx, copyOf(e.Data))
+	_, _, err := s.copyCall(ctx, e.Data)
+	return err
 }
 
-// OnCallDeleted marks the copy as deleted. Follow-ups remain: a promise to a client still has to be fulfilled.
+// OnCallCompleted also makes suggestions from the call's action items.
+func (s *Service) OnCallCompleted(ctx context.Context, e event.Received[events.Call]) error {
+	call, news, err := s.copyCall(ctx, e.Data)
+	if err != nil || !news {
+		return err
+	}
+	return s.suggest(ctx, call, e.Data)
+}
+
+// OnCallDeleted marks the copy as deleted. Follow-ups remain: a promise to a client still has to be fulfilled. Suggestions that
+// nobody has touched are no promise.
 func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Call]) error {
 	c := copyOf(e.Data)
 	c.Deleted = true
-	return s.Calls.Upsert(ctx, c)
+	if err := s.Calls.Upsert(ctx, c); err != nil {
+		return err
+	}
+	if err := s.Timeline.Remove(ctx, c.ID); err != nil {
+		return err
+	}
+	_, err := s.removeUntouched(ctx, c.ID)
+	return err
+}
+
+// copyCall stores the copy of a call, with the client that a merged one became, and its line in timelines. news is false for an
+// event that is not newer than the copy, and for a call of a client that was deleted: its own deletion follows.
+func (s *Service) copyCall(ctx context.Context, e events.Call) (c Call, news bool, err error) {
+	c = copyOf(e)
+	before, exists, err := s.Calls.Find(ctx, c.ID)
+	if err != nil {
+		return c, false, err
+	}
+	news = !exists || before.Version < c.Version
+	present := true
+	if c.ClientID != nil {
+		current, ok, err := s.Clients.Find(ctx, *c.ClientID)
+		if err != nil {
+			return c, false, err
+		}
+		if present = ok; ok {
+			c.ClientID = &current
+		}
+	}
+	if err := s.Calls.Upsert(ctx, c); err != nil || !news {
+		return c, false, err
+	}
+	if !present {
+		return c, false, s.Timeline.Remove(ctx, c.ID)
+	}
+	at := e.CreatedAt
+	if e.RecordedAt != nil {
+		at = *e.RecordedAt
+	}
+	return c, true, s.Timeline.Upsert(ctx, timeline.Item{
+		ID: c.ID, Kind: timeline.Call, At: at, Version: c.Version, ClientID: c.ClientID, LeadID: c.LeadID, CallID: &c.ID, AgentID: &c.AgentID,
+		Title: e.Title, Status: &c.Status,
+	})
 }
 
 func copyOf(c events.Call) Call {

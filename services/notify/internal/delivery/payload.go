@@ -130,7 +130,7 @@ func (m limit) call(x events.Call, who people, l links) facts {
 func (m limit) followUp(x events.FollowUp, who people, l links) facts {
 	f := facts{
 		"followup_id": x.FollowUpID, "call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID,
-		"due_date": rfc3339(&x.DueDate), "task": clip(x.Task, m.text), "notes": clip(x.Notes, m.text),
+		"due_date": rfc3339(x.DueDate), "task": clip(x.Task, m.text), "notes": clip(x.Notes, m.text),
 		"source": x.Source, "followup_url": l.to("followups", x.FollowUpID),
 	}
 	maps.Copy(f, m.who(x.AgentID, who))
@@ -144,6 +144,7 @@ func (m limit) who(agentID string, who people) facts {
 		f["agent_name"], f["agent_email"] = clip(&who.agent.Name, m.text), clip(&who.agent.Email, m.text)
 	}
 	if who.client != nil {
+		f["client_id"] = who.client.ID // of the one that the event's was merged into
 		f["client_name"], f["client_phone"] = clip(who.client.Name, m.text), clip(who.client.Phone, m.text)
 	}
 	return f

@@ -70,7 +70,7 @@ func of[T event.Payload](t event.Type[T], data T) Delivery {
 
 func TestPayloads(t *testing.T) {
 	t.Parallel()
-	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: noon.Add(24 * time.Hour), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
+	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: new(noon.Add(24 * time.Hour)), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
 	for name, tt := range map[string]struct {
 		profile endpoint.Profile
 		d       Delivery
@@ -80,7 +80,7 @@ func TestPayloads(t *testing.T) {
 		"transcription-completed-unknown":  {endpoint.Pabbly, of(events.TranscriptionCompleted, events.Call{CallID: callID, AgentID: agentID, CallType: "default"}), people{}},
 		"transcription-completed-standard": {endpoint.Standard, of(events.TranscriptionCompleted, fullCall()), known()},
 		"followup-scheduled":               {endpoint.Pabbly, of(events.FollowUpScheduled, followUp), known()},
-		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: noon}), people{}},
+		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: new(noon)}), people{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

@@ -16,4 +16,5 @@ func Routes(c *bus.Consumer, deliveries *delivery.Service) {
 	bus.On(c, deliveries.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
 	bus.On(c, deliveries.OnClientChanged, events.ClientCreated, events.ClientUpdated)
 	bus.On(c, deliveries.OnClientDeleted, events.ClientDeleted)
+	bus.On(c, deliveries.OnErasureRequested, events.ErasureRequested)
 }
