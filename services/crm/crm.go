@@ -1,4 +1,4 @@
-// Package crm is the service that owns clients and follow-ups. It stores its own copies of calls and agents, made from their
+// Package crm is the service that owns clients, leads and follow-ups. It stores its own copies of calls and agents, made from their
 // events.
 package crm
 
@@ -13,7 +13,9 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
+	"github.com/convoflow/convoflow/services/crm/internal/lead"
 	"github.com/convoflow/convoflow/services/crm/internal/phone"
+	"github.com/convoflow/convoflow/services/crm/internal/setting"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
 	"github.com/convoflow/convoflow/services/crm/internal/web"
 )
@@ -39,8 +41,13 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	agents := &agent.Service{Agents: store.Agents(base.DB)}
 
+	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
+	settings := &setting.Service{}
+	leads := &lead.Service{Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, NormalizePhone: normalize, Clock: base.Clock}
+
 	feed.Routes(base.Consumer, followups, agents)
 	web.Routes(base.Router, clients, followups)
+	web.LeadRoutes(base.Router, leads)
 	return base.App()
 }
 
