@@ -89,13 +89,20 @@ func catalogOf(topics []event.Topic) map[string]string {
 }
 
 // On subscribes a handler to event types. The handler runs in the transaction that records the event as processed, so its
-// stores must use the transaction in its context, and it must not have any other side effects.
+// stores must use the transaction in its context, and it must not have any other side effects. Several handlers of one type run in
+// the order in which they subscribe.
 func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T]) error, types ...event.Type[T]) {
 	for _, t := range types {
 		handle := c.chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
 			return nil, h(ctx, request.(event.Received[T]))
 		})
+		earlier := c.handlers[t.Name]
 		c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
+			if earlier != nil {
+				if err := earlier(ctx, event); err != nil {
+					return err
+				}
+			}
 			received, err := t.Decode(event)
 			if err != nil {
 				return err

@@ -42,12 +42,16 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	agents := &agent.Service{Agents: store.Agents(base.DB)}
 
 	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
-	settings := &setting.Service{}
-	leads := &lead.Service{Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, NormalizePhone: normalize, Clock: base.Clock}
+	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
+	leads := &lead.Service{
+		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, InTx: base.DB.InTx,
+		NormalizePhone: normalize, Clock: base.Clock,
+	}
 
 	feed.Routes(base.Consumer, followups, agents)
+	feed.LeadRoutes(base.Consumer, leads)
 	web.Routes(base.Router, clients, followups)
-	web.LeadRoutes(base.Router, leads)
+	web.LeadRoutes(base.Router, leads, settings)
 	return base.App()
 }
 

@@ -144,18 +144,10 @@ func (l *Lead) Number() string {
 // Edited records that the lead has changed and returns the event: that of the intent if it is another one than before.
 func (l *Lead) Edited(before Intent, now time.Time) event.Event {
 	l.touch(now)
-	return l.changed(before, now, l.state())
-}
-
-func (l *Lead) changed(before Intent, now time.Time, state events.Lead) event.Event {
 	if l.IntentCategory != before {
-		for _, t := range events.LeadIntents() {
-			if t.Name == "lead."+string(l.IntentCategory) {
-				return t.New(now, state)
-			}
-		}
+		return l.named(now, l.state())
 	}
-	return events.LeadUpdated.New(now, state)
+	return events.LeadUpdated.New(now, l.state())
 }
 
 // erase returns the event that makes every other service delete the lead too. It has no personal data.

@@ -3,6 +3,7 @@ package lead
 import (
 	"cmp"
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,8 +24,10 @@ type Agents interface {
 
 // Rules are what the team has set about leads.
 type Rules interface {
-	// Check returns what is wrong with a status that is not built in, and with the team's own fields.
+	// Check returns what is wrong with a status and with the team's own fields. An empty status and nil are not checked.
 	Check(ctx context.Context, status Status, extra Extra) ([]fault.Field, error)
+	// HasField reports whether the team has a field of that name.
+	HasField(ctx context.Context, name string) (bool, error)
 }
 
 // Service implements the operations on leads.
@@ -32,6 +35,8 @@ type Service struct {
 	Leads          Store
 	Agents         Agents
 	Rules          Rules
+	Clients        Clients
+	InTx           InTx
 	NormalizePhone NormalizePhone
 	Clock          clock.Clock
 }
@@ -65,11 +70,15 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (Lead, error) {
 	if agentID == nil {
 		agentID = &caller.AgentID
 	}
-	l := Lead{AssignedAgentID: agentID, Fields: req.Fields}
-	wrong := s.setPhone(&l, req.Phone)
-	fields, err := s.check(ctx, &l, wrong)
+	wrong, err := s.Rules.Check(ctx, req.Status, req.ExtraData)
 	if err != nil {
 		return Lead{}, err
+	}
+	l := Lead{AssignedAgentID: agentID, Fields: req.Fields}
+	wrong = append(wrong, s.setPhone(&l, req.Phone)...)
+	fields, more := l.cleaned()
+	if wrong = append(wrong, more...); len(wrong) > 0 {
+		return Lead{}, fault.Fields(wrong...)
 	}
 	if *agentID != caller.AgentID { // one's own copy may not have arrived yet
 		if err := s.Agents.Check(ctx, *agentID); err != nil {
@@ -79,20 +88,6 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (Lead, error) {
 	now := s.Clock.Now()
 	l, imported := Create(fields, l.Phone, l.RawPhone, agentID, now)
 	return l, s.Leads.Create(ctx, l, imported)
-}
-
-// check cleans the fields of a lead. Its error lists all wrong fields, those in wrong too.
-func (s *Service) check(ctx context.Context, l *Lead, wrong []fault.Field) (Fields, error) {
-	fields, more := l.cleaned()
-	wrong = append(wrong, more...)
-	team, err := s.Rules.Check(ctx, fields.Status, fields.ExtraData)
-	if err != nil {
-		return Fields{}, err
-	}
-	if wrong = append(wrong, team...); len(wrong) > 0 {
-		return Fields{}, fault.Fields(wrong...)
-	}
-	return fields, nil
 }
 
 // ListRequest is the query of a list. Empty and nil fields do not filter.
@@ -206,31 +201,58 @@ func (s *Service) EnsureNewAgent(ctx context.Context, req UpdateRequest) error {
 // Update writes the fields that were sent, and no others: two agents who edit one lead at once lose nothing. It fails like Get, and
 // with agent_not_found, agent_inactive or lead_exists.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Lead, error) {
-	return s.change(ctx, req.ID, func(ctx context.Context, l *Lead) error {
-		var wrong []fault.Field
+	newAgent, wrongStatus, wrongExtra, err := s.checkTeam(ctx, req)
+	if err != nil {
+		return Lead{}, err
+	}
+	return s.change(ctx, req.ID, func(l *Lead) error {
+		before := *l
+		wrong := slices.Clone(wrongExtra) // the change may be repeated
 		if name, sent := req.Name.Sent(); sent {
 			l.Name = orEmpty(name) // an empty one is wrong
 		}
 		if number, sent := req.Phone.Sent(); sent {
-			wrong = s.setPhone(l, orEmpty(number))
+			wrong = append(wrong, s.setPhone(l, orEmpty(number))...)
 		}
-		before := l.AssignedAgentID
 		req.AssignedAgentID.Apply(&l.AssignedAgentID)
 		l.AssignedAgentID = cleanText(l.AssignedAgentID)
 		req.apply(&l.Fields)
-		fields, err := s.check(ctx, l, wrong)
-		if err != nil {
-			return err
+		if l.Status != before.Status {
+			wrong = append(wrong, wrongStatus...)
+		}
+		fields, more := l.cleaned()
+		if wrong = append(wrong, more...); len(wrong) > 0 {
+			return fault.Fields(wrong...)
+		}
+		if id := l.AssignedAgentID; id != nil && (before.AssignedAgentID == nil || *id != *before.AssignedAgentID) && newAgent != nil {
+			return newAgent
 		}
 		l.Fields = fields
-		if req.Status != nil || req.IntentCategory != nil {
+		if l.Status != before.Status || l.IntentCategory != before.IntentCategory {
 			l.decide(s.Clock.Now())
-		}
-		if l.AssignedAgentID != nil && (before == nil || *before != *l.AssignedAgentID) {
-			return s.Agents.Check(ctx, *l.AssignedAgentID)
 		}
 		return nil
 	})
+}
+
+// checkTeam checks what an update sends against the team: newAgent is the fault of an agent that a lead cannot be assigned to. It is
+// no problem to send back an agent or status that the lead has already, as forms do: the team may have changed since.
+func (s *Service) checkTeam(ctx context.Context, req UpdateRequest) (newAgent error, wrongStatus, wrongExtra []fault.Field, err error) {
+	if id, _ := req.AssignedAgentID.Sent(); id != nil && event.ValidID(*id) {
+		newAgent = s.Agents.Check(ctx, *id)
+		if newAgent != nil && !fault.Is(newAgent, fault.NotFound) && !fault.Is(newAgent, fault.Conflict) {
+			return nil, nil, nil, newAgent
+		}
+	}
+	if req.Status != nil {
+		if wrongStatus, err = s.Rules.Check(ctx, *req.Status, nil); err != nil {
+			return nil, nil, nil, err
+		}
+	}
+	if sent, _ := req.ExtraData.Sent(); sent != nil {
+		wrongExtra, err = s.Rules.Check(ctx, "", *sent)
+	}
+	return newAgent, wrongStatus, wrongExtra, err
 }
 
 func (r UpdateRequest) apply(f *Fields) {
@@ -275,7 +297,7 @@ func set[T any](to, value *T) {
 }
 
 // change lets edit change a lead that the caller may change, and publishes the change.
-func (s *Service) change(ctx context.Context, id string, edit func(ctx context.Context, l *Lead) error) (Lead, error) {
+func (s *Service) change(ctx context.Context, id string, edit func(*Lead) error) (Lead, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return Lead{}, err
@@ -288,7 +310,7 @@ func (s *Service) change(ctx context.Context, id string, edit func(ctx context.C
 			return nil, err
 		}
 		before := l.IntentCategory
-		if err := edit(ctx, l); err != nil {
+		if err := edit(l); err != nil {
 			return nil, err
 		}
 		return []event.Event{l.Edited(before, s.Clock.Now())}, nil

@@ -75,3 +75,12 @@ create function lead_parts(searched text) returns text[] language sql immutable 
 $$;
 -- +goose StatementEnd
 create index leads_search on leads using gin (lead_parts(name || chr(1) || coalesce(phone, raw_phone, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(source_campaign, '')));
+
+-- What the team has set. Each key has its row from the beginning; null is the default.
+create table settings (
+    key        text   primary key,
+    value      jsonb,
+    version    bigint not null,
+    updated_at timestamptz
+);
+insert into settings (key, version) values ('lead_fields', 0), ('lead_mapping', 0), ('lead_statuses', 0), ('time_zone', 0), ('working_hours', 0);
