@@ -7,6 +7,7 @@ import (
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/peer"
+	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
@@ -14,7 +15,6 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
-	"github.com/convoflow/convoflow/services/crm/internal/phone"
 	"github.com/convoflow/convoflow/services/crm/internal/setting"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
 	"github.com/convoflow/convoflow/services/crm/internal/web"

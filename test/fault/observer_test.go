@@ -103,15 +103,21 @@ create trigger fault before insert on notify.deliveries for each row execute fun
 
 // copies are the tables with copies of another service's data, and the prefixes of the types of the events they are built from.
 var copies = map[string][]string{
-	"calls.clients": {"client."}, "crm.calls": {"call.", "transcription."}, "crm.agents": {"agent."},
-	"notify.agents": {"agent."}, "notify.clients": {"client."},
+	"calls.clients": {"client."}, "calls.leads": {"lead."}, "crm.calls": {"call.", "transcription."}, "crm.agents": {"agent."},
+	"notify.agents": {"agent."}, "notify.clients": {"client."}, "notify.leads": {"lead."},
 }
 
 // subscriptions are the types of events that the services read.
 var subscriptions = map[string][]string{
-	"calls":  {"client.created", "client.updated", "client.deleted"},
+	"calls":  append([]string{"client.created", "client.updated", "client.deleted"}, leadTypes...),
 	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated"},
-	"notify": {"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted"},
+	"notify": append([]string{"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted"}, leadTypes...),
+}
+
+// leadTypes are the types of events about leads.
+var leadTypes = []string{
+	"lead.imported", "lead.updated", "lead.deleted", "lead.no_answer", "lead.not_interested", "lead.callback_requested", "lead.interested",
+	"lead.payment_pending", "lead.future_planning", "lead.converted", "lead.wrong_number", "lead.undecided",
 }
 
 // observe begins to observe a platform that has served no request yet.

@@ -11,10 +11,11 @@ import (
 
 // Client is the copy of a client that crm owns. Its JSON is that of crm's API, from which it may be fetched.
 type Client struct {
-	ID      string `json:"id"`
-	Version int64  `json:"-"` // of crm's client
-	AgentID string `json:"agent_id"`
-	Deleted bool   `json:"-"`
+	ID      string  `json:"id"`
+	Version int64   `json:"-"` // of crm's client
+	AgentID string  `json:"agent_id"`
+	Phone   *string `json:"phone"` // E.164
+	Deleted bool    `json:"-"`
 }
 
 // Owner implements copies.Object.
@@ -41,10 +42,10 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 // OnClientDeleted marks the copy as deleted, so that an event that arrives late does not bring it back.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	c := copyOf(e.Data)
-	c.Deleted = true
+	c.Phone, c.Deleted = nil, true
 	return s.Clients.Upsert(ctx, c)
 }
 
 func copyOf(c events.Client) Client {
-	return Client{ID: c.ClientID, Version: c.Version, AgentID: c.AgentID}
+	return Client{ID: c.ClientID, Version: c.Version, AgentID: c.AgentID, Phone: c.Phone}
 }

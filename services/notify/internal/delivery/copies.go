@@ -4,8 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 )
 
@@ -43,37 +45,75 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 	return s.Clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
 }
 
-// people are the agent and client that an event is about. Either is nil if it has no copy.
+// Lead is notify's copy of a lead. An erased one has only its id and version.
+type Lead struct {
+	ID      string
+	Version int64 // of crm's lead
+	Name    *string
+	Phone   *string
+}
+
+// OnLeadChanged copies the state of a lead and creates the deliveries of its event.
+func (s *Service) OnLeadChanged(ctx context.Context, e event.Received[events.Lead]) error {
+	l := e.Data
+	if err := s.Leads.Upsert(ctx, Lead{ID: l.LeadID, Version: l.Version, Name: &l.Name, Phone: numberOf(l)}); err != nil {
+		return err
+	}
+	return s.deliver(ctx, e.Event, nil)
+}
+
+// OnLeadDeleted erases the copy.
+func (s *Service) OnLeadDeleted(ctx context.Context, e event.Received[events.Lead]) error {
+	return s.Leads.Upsert(ctx, Lead{ID: e.Data.LeadID, Version: e.Data.Version})
+}
+
+// people are the agent, client and lead that an event is about. Each is nil if it has no copy.
 type people struct {
 	agent  *Agent
 	client *Client
+	lead   *Lead
 }
 
-// people finds the agent and client of a delivery. complete is false if the event names one that has no copy.
+// people finds the agent, client and lead of a delivery. complete is false if the event names one that has no copy.
 func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
 	var about struct {
-		AgentID  string  `json:"agent_id"`
-		ClientID *string `json:"client_id"`
+		AgentID         *string `json:"agent_id"`
+		AssignedAgentID *string `json:"assigned_agent_id"` // of a lead, which is its own copy
+		ClientID        *string `json:"client_id"`
+		LeadID          *string `json:"lead_id"`
 	}
 	if err := json.Unmarshal(d.Data, &about); err != nil {
 		return who, false, fmt.Errorf("%w: read who delivery %s is about: %w", errPayload, d.ID, err)
 	}
-	agent, hasAgent, err := s.Agents.Find(ctx, about.AgentID)
-	if err != nil {
-		return who, false, err
+	if strings.HasPrefix(d.Event, "lead.") {
+		about.AgentID, about.ClientID, about.LeadID = about.AssignedAgentID, nil, nil
 	}
-	if hasAgent {
-		who.agent = &agent
+	complete = true
+	for _, find := range []func() (bool, error){
+		func() (ok bool, err error) { who.agent, ok, err = find(ctx, s.Agents, about.AgentID); return ok, err },
+		func() (ok bool, err error) {
+			who.client, ok, err = find(ctx, s.Clients, about.ClientID)
+			return ok, err
+		},
+		func() (ok bool, err error) { who.lead, ok, err = find(ctx, s.Leads, about.LeadID); return ok, err },
+	} {
+		ok, err := find()
+		if err != nil {
+			return who, false, err
+		}
+		complete = complete && ok
 	}
-	if about.ClientID == nil {
-		return who, hasAgent, nil
+	return who, complete, nil
+}
+
+// find reads the copy of an object. ok is false if it should have one and has none.
+func find[T any](ctx context.Context, from copies.Store[T], id *string) (copied *T, ok bool, err error) {
+	if id == nil {
+		return nil, true, nil
 	}
-	client, hasClient, err := s.Clients.Find(ctx, *about.ClientID)
-	if err != nil {
-		return who, false, err
+	found, ok, err := from.Find(ctx, *id)
+	if err != nil || !ok {
+		return nil, false, err
 	}
-	if hasClient {
-		who.client = &client
-	}
-	return who, hasAgent && hasClient, nil
+	return &found, true, nil
 }

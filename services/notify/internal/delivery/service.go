@@ -87,6 +87,7 @@ type Service struct {
 	Endpoints  Endpoints
 	Agents     copies.Store[Agent]
 	Clients    copies.Store[Client]
+	Leads      copies.Store[Lead]
 	Sender     Sender
 	Observer   Observer
 	Clock      clock.Clock
