@@ -187,9 +187,15 @@ func (l *Lead) CheckAccess(caller identity.Caller) error {
 // NotFound is the fault of a lead that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, "lead_not_found", "Lead not found") }
 
-// Exists is the fault of a phone number that another lead already has.
+const codeExists = "lead_exists"
+
+// Exists is the fault of a phone number that another lead already has. leadID is empty if it is not to be revealed.
 func Exists(leadID string) error {
-	return fault.New(fault.Conflict, "lead_exists", "A lead with this phone number exists already").With("lead_id", leadID)
+	exists := fault.New(fault.Conflict, codeExists, "A lead with this phone number exists already")
+	if leadID == "" {
+		return exists
+	}
+	return exists.With("lead_id", leadID)
 }
 
 // known reports whether a text is one of the values.

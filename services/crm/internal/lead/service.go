@@ -3,6 +3,7 @@ package lead
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -87,7 +88,21 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (Lead, error) {
 	}
 	now := s.Clock.Now()
 	l, imported := Create(fields, l.Phone, l.RawPhone, agentID, now)
-	return l, s.Leads.Create(ctx, l, imported)
+	return l, s.hidden(ctx, caller, s.Leads.Create(ctx, l, imported))
+}
+
+// hidden returns err without the id of a lead that the caller may not see.
+func (s *Service) hidden(ctx context.Context, caller identity.Caller, err error) error {
+	var exists *fault.Error
+	if !errors.As(err, &exists) || exists.Code != codeExists {
+		return err
+	}
+	id, _ := exists.Extra["lead_id"].(string)
+	first, findErr := s.Leads.Find(ctx, id)
+	if findErr == nil && first.CheckAccess(caller) == nil {
+		return err
+	}
+	return Exists("")
 }
 
 // ListRequest is the query of a list. Empty and nil fields do not filter.
@@ -302,7 +317,7 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Lead) error)
 	if err != nil {
 		return Lead{}, err
 	}
-	return s.Leads.Change(ctx, id, func(l *Lead) ([]event.Event, error) {
+	l, err := s.Leads.Change(ctx, id, func(l *Lead) ([]event.Event, error) {
 		if err := l.CheckAccess(caller); err != nil {
 			return nil, err
 		}
@@ -315,6 +330,7 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Lead) error)
 		}
 		return []event.Event{l.Edited(before, s.Clock.Now())}, nil
 	})
+	return l, s.hidden(ctx, caller, err)
 }
 
 // Delete deletes a lead; its event makes the other services erase their copies.

@@ -27,18 +27,28 @@ type InTx func(ctx context.Context, fn func(ctx context.Context) error) error
 // AssignRequest names the agent who works on a lead from now on.
 type AssignRequest struct {
 	ID      string `path:"id" json:"-"`
-	AgentID string `query:"agent_id" json:"-"`
+	AgentID string `query:"agent_id" json:"-"` // by default the caller
 }
 
 // EnsureAssignee fetches the agent of an assignment. It must run before Assign, outside its transaction.
 func (s *Service) EnsureAssignee(ctx context.Context, req AssignRequest) error {
+	if req.AgentID == "" {
+		return nil
+	}
 	return s.ensureAgent(ctx, &req.AgentID)
 }
 
 // Assign gives a lead to an agent. An agent may give away its own leads and take one that nobody works on. It fails like Get, and
 // with agent_not_found or agent_inactive. To assign it to its agent again changes nothing.
 func (s *Service) Assign(ctx context.Context, req AssignRequest) (Lead, error) {
-	newAgent := s.Agents.Check(ctx, req.AgentID)
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return Lead{}, err
+	}
+	var newAgent error
+	if req.AgentID = cmp.Or(req.AgentID, caller.AgentID); req.AgentID != caller.AgentID {
+		newAgent = s.Agents.Check(ctx, req.AgentID)
+	}
 	return s.act(ctx, req.ID, func(l *Lead, now time.Time) ([]event.Event, error) {
 		if l.AssignedAgentID != nil && *l.AssignedAgentID == req.AgentID {
 			return nil, nil
