@@ -168,12 +168,13 @@ func TestAPoisonMessageGoesToTheDeadLetterTopicAndDoesNotBlockOthers(t *testing.
 	headers := func(typ string) []kafka.Header {
 		return []kafka.Header{{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(event.NewID())}, {Key: "ce_type", Value: []byte(typ)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")}}
 	}
-	require.NoError(t, w.WriteMessages(t.Context(),
-		kafka.Message{Key: key, Value: []byte("no envelope")},
-		kafka.Message{Key: key, Value: []byte("no json"), Headers: headers("thing.changed")},
-		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.exploded")},
-		kafka.Message{Key: key, Value: []byte("{}"), Headers: headers("thing.ignored")}, // a known type without a handler
-	))
+	poison := []kafka.Message{
+		{Key: key, Value: []byte("no envelope")},
+		{Key: key, Value: []byte("no json"), Headers: headers("thing.changed")},
+		{Key: key, Value: []byte("{}"), Headers: headers("thing.exploded")},
+		{Key: key, Value: []byte("{}"), Headers: headers("thing.ignored")}, // a known type without a handler
+	}
+	require.Eventually(t, func() bool { return w.WriteMessages(t.Context(), poison...) == nil }, time.Minute, 10*time.Millisecond, "once the new topic has leaders")
 	good := client(string(key), "good", 1)
 	require.NoError(t, s.kafka.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{{Event: good, Trace: map[string]string{}}}))
 	s.run(t, s.consumer(t, s.apply))

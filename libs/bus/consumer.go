@@ -45,6 +45,8 @@ type Consumer struct {
 	unknown  sync.Map          // event types that are not in the catalog and have been logged
 	applying chan struct{}     // has an element for each transaction that runs
 
+	rejoin chan struct{} // has an element when the group must distribute its partitions anew
+
 	joining  *outage
 	fetching *outage
 	waiting  *outage // for a transient error of apply
@@ -70,8 +72,8 @@ func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Cloc
 	return &Consumer{
 		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: c,
 		handlers: map[string]handler{}, catalog: catalogOf(k.topics), topics: []string{RequeueTopic(group)},
-		applying: make(chan struct{}, transactions),
-		joining:  newOutage(tel.Log, "joining the consumer group"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"),
+		applying: make(chan struct{}, transactions), rejoin: make(chan struct{}, 1),
+		joining: newOutage(tel.Log, "joining the consumer group"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
 		lag:     newLag(tel.Service, c),
 	}
@@ -148,6 +150,9 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return fmt.Errorf("configure the consumer group: %w", err)
 	}
 	defer func() { _ = group.Close() }()
+	var monitor sync.WaitGroup
+	defer monitor.Wait()
+	monitor.Go(func() { c.monitor(ctx) })
 	for {
 		generation, err := group.Next(ctx)
 		if ctx.Err() != nil {
@@ -162,8 +167,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	}
 }
 
-// start starts the loops of a generation: of each assigned partition, and of the monitor. The generation ends when the first of
-// them returns, and the group starts the next one when all have. A stopping process waits until the group has been closed, so that
+// start starts the loops of a generation: of each assigned partition, and one that waits for the monitor's request to join anew. The
+// generation ends when the first of them returns, and the group starts the next one when all have. A stopping process waits until the group has been closed, so that
 // it leaves the group instead of joining the next generation.
 func (c *Consumer) start(ctx context.Context, g *kafka.Generation) {
 	run := func(loop func(ctx context.Context)) {
@@ -177,7 +182,12 @@ func (c *Consumer) start(ctx context.Context, g *kafka.Generation) {
 			}
 		})
 	}
-	run(c.monitor)
+	run(func(ctx context.Context) {
+		select {
+		case <-c.rejoin:
+		case <-ctx.Done():
+		}
+	})
 	for _, topic := range c.topics {
 		for _, p := range g.Assignments[c.kafka.name(topic)] {
 			r := &reader{kafka: c.kafka, topic: topic, partition: p.ID, next: p.Offset}

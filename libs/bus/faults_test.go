@@ -358,3 +358,24 @@ func TestTopicsAndGroupsHaveThePrefix(t *testing.T) {
 	bustest.Read(t, s.brokers, "staging.test.things.v1.test.dlq", 1)
 	bustest.Read(t, s.brokers, "staging.test.things.v1", 2)
 }
+
+func TestPartitionsThatAreAddedAreConsumed(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	c, _, _ := s.observed(t, "test", s.apply)
+	s.run(t, c)
+	require.NoError(t, s.kafka.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{{Event: client(event.NewID(), "before", 1)}}))
+	require.Equal(t, []string{"before"}, s.await(t, 1))
+	admin := &kafka.Client{Addr: kafka.TCP(s.brokers...)}
+	res, err := admin.CreatePartitions(t.Context(), &kafka.CreatePartitionsRequest{Topics: []kafka.TopicPartitionsConfig{{Name: eventtest.ThingsTopic, Count: 4}}})
+	require.NoError(t, err)
+	require.NoError(t, res.Errors[eventtest.ThingsTopic])
+	e := client(event.NewID(), "in the new partition", 1)
+	writer := &kafka.Writer{Addr: kafka.TCP(s.brokers...), Topic: eventtest.ThingsTopic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Balancer: kafka.BalancerFunc(func(kafka.Message, ...int) int { return 3 })}
+	t.Cleanup(func() { _ = writer.Close() })
+	m := kafka.Message{Key: []byte(e.Key), Value: e.Data, Headers: []kafka.Header{
+		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(e.ID)}, {Key: "ce_type", Value: []byte(e.Type)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")},
+	}}
+	require.Eventually(t, func() bool { return writer.WriteMessages(t.Context(), m) == nil }, time.Minute, 10*time.Millisecond, "once the client knows the partition")
+	require.Equal(t, []string{"before", "in the new partition"}, s.await(t, 2))
+}

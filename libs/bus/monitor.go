@@ -21,15 +21,11 @@ const (
 	uncoveredChecks = 2 // consecutive checks that must find a partition without a member: a rebalance may be in progress
 )
 
-// monitor creates topics that were lost and measures the lag. It returns when a partition belongs to no member of the group, which
+// monitor creates topics that were lost and measures the lag, until ctx ends. When a partition belongs to no member of the group it
 // ends the generation, so that the group distributes its partitions anew: a member that joins while a topic does not exist is
 // assigned none of its partitions, and no later rebalance follows by itself.
 func (c *Consumer) monitor(ctx context.Context) {
-	defer c.joining.works(ctx, "monitor")
-	for uncovered := 0; uncovered < uncoveredChecks; {
-		if wait(ctx, monitorInterval) != nil {
-			return
-		}
+	for uncovered := 0; wait(ctx, monitorInterval) == nil; {
 		covered := true
 		err := c.ensure(ctx)
 		if err == nil {
@@ -38,18 +34,24 @@ func (c *Consumer) monitor(ctx context.Context) {
 		if err == nil {
 			err = c.measureLag(ctx)
 		}
-		switch {
-		case err != nil:
+		if err != nil {
 			c.joining.fails(ctx, "monitor", err)
 			continue
-		case covered:
-			uncovered = 0
-		default:
-			uncovered++
 		}
 		c.joining.works(ctx, "monitor")
+		if covered {
+			uncovered = 0
+			continue
+		}
+		if uncovered++; uncovered == uncoveredChecks {
+			uncovered = 0
+			c.tel.Log.WarnContext(ctx, "a partition belongs to no member of the consumer group, joining it anew")
+			select {
+			case c.rejoin <- struct{}{}:
+			default:
+			}
+		}
 	}
-	c.tel.Log.WarnContext(ctx, "a partition belongs to no member of the consumer group, joining it anew")
 }
 
 // ensure creates the platform's topics and the topic of requeued messages.

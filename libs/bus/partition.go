@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,20 @@ type reader struct {
 	topic     string
 	partition int
 	next      int64 // offset of the next message, or kafka.FirstOffset
+	// last identifies the message before next, once one has been read. After an error the topic may be another one with the same
+	// name, which was created after this one was lost; next would skip its first messages.
+	last    identity
+	suspect bool // an error has occurred since the last successful fetch
+}
+
+// identity identifies a message at an offset.
+type identity [sha256.Size]byte
+
+func identify(m kafka.Message) identity {
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%d %d %q ", m.Offset, m.Time.UnixMilli(), m.Key) // a hash does not fail
+	_, _ = h.Write(m.Value)
+	return identity(h.Sum(nil))
 }
 
 const (
@@ -30,19 +45,38 @@ func (r *reader) name() string { return fmt.Sprintf("%s/%d", r.topic, r.partitio
 // fetch returns the next messages. It waits up to 5 s for the first, and then returns none. When the offset does not exist any
 // more, because of the retention or because the topic was lost and created again, the next fetch reads from the first message.
 func (r *reader) fetch(ctx context.Context) ([]kafka.Message, error) {
+	messages, err := r.fetchNext(ctx)
+	r.suspect = err != nil
+	if errors.Is(err, kafka.OffsetOutOfRange) || lost(err) {
+		r.next = kafka.FirstOffset
+	}
+	return messages, err
+}
+
+func (r *reader) fetchNext(ctx context.Context) ([]kafka.Message, error) {
+	if r.suspect && r.next > 0 && r.last != (identity{}) {
+		before, _, err := r.kafka.fetch(ctx, r.topic, r.partition, r.next-1, 1, time.Second)
+		if err != nil {
+			return nil, err
+		}
+		// Compaction may have removed the message; then the first one is a later one.
+		if len(before) == 0 || before[0].Offset == r.next-1 && identify(before[0]) != r.last {
+			r.next = kafka.FirstOffset
+		}
+	}
 	if r.next < 0 {
 		first, err := r.kafka.offsets(ctx, r.topic, kafka.FirstOffsetOf)
 		if err != nil {
 			return nil, err
 		}
-		r.next = first[r.partition]
+		r.next, r.last = first[r.partition], identity{}
 	}
 	messages, next, err := r.kafka.fetch(ctx, r.topic, r.partition, r.next, fetchBytes, fetchWait)
-	if errors.Is(err, kafka.OffsetOutOfRange) || lost(err) {
-		r.next = kafka.FirstOffset
-	}
 	if err != nil {
 		return nil, err
+	}
+	if len(messages) > 0 {
+		r.last = identify(messages[len(messages)-1])
 	}
 	r.next = next
 	return messages, nil

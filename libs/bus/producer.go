@@ -2,11 +2,14 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/segmentio/kafka-go"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
 )
@@ -93,12 +96,28 @@ func (k *Kafka) writePartition(ctx context.Context, topic string, partition int,
 			}
 			records = append(records, r)
 		}
-		if err := k.produce(ctx, topic, partition, records); err != nil {
+		if err := k.produceToLeader(ctx, topic, partition, records); err != nil {
 			return err
 		}
 		messages = messages[len(records):]
 	}
 	return nil
+}
+
+// produceToLeader retries while the partition's leader is not known: it is elected after the topic has been created, and again when
+// a broker fails.
+func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int, records []kafka.Record) error {
+	took := clock.Stopwatch()
+	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
+		err := k.produce(ctx, topic, partition, records)
+		var refused kafka.Error
+		if !errors.As(err, &refused) || refused != kafka.NotLeaderForPartition && refused != kafka.LeaderNotAvailable || took() > requestTimeout {
+			return err
+		}
+		if wait(ctx, delay) != nil {
+			return err
+		}
+	}
 }
 
 func (k *Kafka) produce(ctx context.Context, topic string, partition int, records []kafka.Record) error {

@@ -209,8 +209,8 @@ func (w *Watcher) follow(ctx context.Context, partition int, begin int64) {
 	for ctx.Err() == nil {
 		var messages []kafka.Message
 		err := w.outage.forever(ctx, r.name(), func(ctx context.Context) (err error) {
-			if messages, err = r.fetch(ctx); err != nil && r.next == kafka.FirstOffset {
-				w.reached(partition, kafka.FirstOffset) // the topic was lost: the offsets start again
+			if messages, err = r.fetch(ctx); err != nil {
+				w.reached(partition, kafka.FirstOffset) // the topic may have been lost: then the offsets start again
 			}
 			return err
 		})

@@ -79,7 +79,7 @@ func faults() []fault {
 		{name: "OpenAI misbehaves", inject: openAIMisbehaves},
 		{name: "Pabbly misbehaves", inject: pabblyMisbehaves},
 		{name: "auth down for 15 s", inject: authDown},
-		{name: "a start without Kafka", inject: startWithoutKafka},
+		{name: "a start without Kafka", leaves: true, inject: startWithoutKafka},
 		{name: "a broker of three dies", brokers: 3, inject: brokerDies},
 		{name: "a topic is lost", brokers: 3, inject: topicLost},
 		{name: "Kafka comes back empty", brokers: 3, inject: kafkaEmpty},

@@ -62,12 +62,10 @@ func sabotages() []sabotage {
 			patches: []patch{
 				{"libs/outbox/outbox.go", "	wake chan struct{}\n}", "	wake chan struct{}\n	to   Publisher\n}"},
 				{"libs/outbox/outbox.go", "	o.db.AfterCommit(ctx, o.Wake)\n", `	if o.to != nil {
-		var early []Message
 		for _, e := range events {
 			e.Source = "/convoflow/" + o.tel.Service
-			early = append(early, Message{Event: e, Trace: o.tel.Inject(ctx)})
+			_ = o.to.Publish(context.WithoutCancel(ctx), e.Topic, []Message{{Event: e, Trace: o.tel.Inject(ctx)}})
 		}
-		_ = o.to.Publish(context.WithoutCancel(ctx), early)
 	}
 	o.db.AfterCommit(ctx, o.Wake)
 `},
