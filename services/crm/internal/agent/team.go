@@ -12,7 +12,14 @@ type Team struct{ Agents copies.Of[Agent] }
 
 // NewTeam returns the team of the copies in store. fetch reads an agent from auth.
 func NewTeam(store copies.Store[Agent], fetch copies.Fetch[Agent]) Team {
-	return Team{copies.Of[Agent]{Store: store, Fetch: fetch, NotFound: notFound, Forbidden: notFound}}
+	checked := func(ctx context.Context, id string) (Agent, error) {
+		a, err := fetch(ctx, id)
+		if err == nil && a.ID != id {
+			err = fault.New(fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again")
+		}
+		return a, err
+	}
+	return Team{copies.Of[Agent]{Store: store, Fetch: checked, NotFound: notFound, Forbidden: notFound}}
 }
 
 // Owner implements copies.Object: an agent belongs to itself.

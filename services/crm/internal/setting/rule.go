@@ -55,7 +55,9 @@ func (s *Stage) UnmarshalJSON(raw []byte) error {
 		return nil
 	}
 	type plain Stage
-	return json.Unmarshal(raw, (*plain)(s))
+	d := json.NewDecoder(bytes.NewReader(raw))
+	d.DisallowUnknownFields()
+	return d.Decode((*plain)(s))
 }
 
 // Field is a field of leads that the team has added.
