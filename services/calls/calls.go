@@ -66,7 +66,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	clients := store.Clients(base.DB)
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
-		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients,
+		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize, Clock: base.Clock,
 	}
 	processor := &call.Processor{

@@ -83,3 +83,13 @@ func TestAnAttemptIsACallWithoutARecording(t *testing.T) {
 	a.Do(a.Agent, "DELETE", "/calls/"+attemptID, "").Is(204)
 	a.Get(a.Agent, "/calls/"+attemptID).Fails(404, "call_not_found")
 }
+
+func TestAnIntentIsFoundForCRM(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	got := a.Do(a.Agent, "POST", "/internal/intents", `{"text":"She wants the yearly plan."}`).Is(200)
+	require.JSONEq(t, `{"intent_category":"interested","intent_confidence":0.8,"interest_level":"high","objections":["price"],"callback_time":"2026-12-01T09:00:00Z"}`, got.Body)
+	a.ai.onChat.Store(refuse(500, "server_error"))
+	a.Do(a.Agent, "POST", "/internal/intents", `{"text":"She wants the yearly plan."}`).Fails(503, "service_unavailable")
+	require.Empty(t, a.Get(a.Agent, "/calls").Is(200).IDs(), "nothing is stored")
+}

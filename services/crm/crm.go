@@ -4,8 +4,10 @@ package crm
 
 import (
 	"context"
+	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/peer"
 	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
@@ -45,6 +47,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
 	leads := &lead.Service{
 		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, InTx: base.DB.InTx,
+		Classifier:     classifier(peer.NewSlow("calls' AI", cfg.CallsURL, classifyTimeout, tel)),
 		NormalizePhone: normalize, Clock: base.Clock,
 	}
 
@@ -53,6 +56,20 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	web.Routes(base.Router, clients, followups)
 	web.LeadRoutes(base.Router, leads, settings)
 	return base.App()
+}
+
+// classifyTimeout is for one answer of a language model, and shorter than the timeout of the operation.
+const classifyTimeout = 50 * time.Second
+
+// classifier asks calls, which has the AI provider.
+func classifier(calls *peer.Client) lead.Classifier {
+	return func(ctx context.Context, summary string) (v lead.Verdict, err error) {
+		err = calls.Ask(ctx, "/internal/intents", map[string]string{"text": summary}, &v)
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Forbidden) { // another version of calls
+			err = fault.Wrap(err, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again")
+		}
+		return v, err
+	}
 }
 
 // Migrate runs the pending migrations and starts nothing: it is the migrate command.

@@ -3,6 +3,8 @@ package crm_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -347,4 +349,26 @@ func TestTwoAgentsEditOneLeadAtOnce(t *testing.T) {
 	for _, field := range fields {
 		require.Equal(t, field+"@example.com", got[field])
 	}
+}
+
+func TestTheAIReadsTheSummary(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.lead(a.Agent, `{"name":"Priya","phone":"9876543210"}`)
+	a.Do(a.Agent, "POST", "/leads/"+id+"/classify", "").Fails(409, "lead_without_summary")
+	a.Do(a.Agent, "PATCH", "/leads/"+id, `{"conversation_summary":"She will pay tomorrow."}`).Is(200)
+	a.Do(a.Agent, "POST", "/leads/"+id+"/classify", "").Fails(503, "service_unavailable") // calls answers 404 here
+	a.callsAnswers(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method == http.MethodPost && r.URL.Path == "/internal/intents" && string(body) == `{"text":"She will pay tomorrow."}` && strings.HasPrefix(r.Header.Get("Authorization"), "Bearer ey") {
+			_, _ = w.Write([]byte(`{"intent_category":"payment_pending","intent_confidence":0.9,"interest_level":"high","objections":["price"],"callback_time":null}`))
+		}
+	})
+	got := a.Do(a.Agent, "POST", "/leads/"+id+"/classify", "").Is(200).Object()
+	require.Equal(t, []any{"payment_pending", "qualified", 0.9, "high", "price", "Summary: payment_pending"},
+		[]any{got["intent_category"], got["status"], got["intent_confidence"], got["interest_level"], got["objections"], got["status_reason"]})
+	a.Do(a.Other, "POST", "/leads/"+id+"/classify", "").Fails(403, "lead_forbidden")
+	require.Equal(t, []string{"lead.imported 1", "lead.updated 2", "lead.payment_pending 3"}, a.Published(events.LeadsTopic, 3)[id])
+	a.callsAnswers(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"intent_category":null}`)) })
+	require.Equal(t, "qualified", a.Do(a.Agent, "POST", "/leads/"+id+"/classify", "").Is(200).Text("status"), "nothing found changes nothing")
 }

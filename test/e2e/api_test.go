@@ -273,7 +273,7 @@ func newPhone() string { return fmt.Sprintf("97%08d", time.Now().UnixNano()/10%1
 func (a *agent) newLead() string {
 	a.t.Helper()
 	var made struct{ ID string }
-	a.post("/leads", map[string]any{"name": "Ravi Featherstonehaugh", "phone": newPhone(), "source_campaign": "Diwali"}).must(http.StatusCreated).into(&made)
+	a.post("/leads", map[string]any{"name": "Ravi Featherstonehaugh", "phone": newPhone(), "source_campaign": "Diwali", "conversation_summary": "He wants to buy the yearly plan."}).must(http.StatusCreated).into(&made)
 	return made.ID
 }
 

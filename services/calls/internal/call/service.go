@@ -34,6 +34,7 @@ type Service struct {
 	Recordings     Recordings
 	Clients        copies.Of[Client]
 	Phones         Phones
+	Analyst        Analyst
 	Leads          Leads
 	FetchLead      copies.Fetch[Lead]
 	NormalizePhone NormalizePhone

@@ -112,19 +112,24 @@ func (l *Lead) move(c events.Call, at time.Time) bool {
 	l.IntentCategory, l.Status = intent, status
 	reason := "Call " + c.CallID + ": " + string(intent)
 	l.StatusReason = &reason
-	if c.IntentConfidence != nil {
-		l.IntentConfidence = c.IntentConfidence
-	}
-	if c.InterestLevel != nil {
-		l.InterestLevel = c.InterestLevel
-	}
-	if len(c.Objections) > 0 {
-		l.Objections = shortened(strings.Join(c.Objections, "; "), maxObjections)
-	}
-	if c.CallbackTime != nil {
-		l.CallbackScheduledAt = c.CallbackTime
-	}
+	l.found(c.IntentConfidence, c.InterestLevel, c.Objections, c.CallbackTime)
 	return true
+}
+
+// found sets what a language model has found besides the intent. What it has not found stays.
+func (l *Lead) found(confidence *float64, interest *string, objections []string, callback *time.Time) {
+	if confidence != nil {
+		l.IntentConfidence = confidence
+	}
+	if interest != nil {
+		l.InterestLevel = interest
+	}
+	if len(objections) > 0 {
+		l.Objections = shortened(strings.Join(objections, "; "), maxObjections)
+	}
+	if callback != nil {
+		l.CallbackScheduledAt = callback
+	}
 }
 
 // named returns the event that is named after the lead's intent.

@@ -37,6 +37,7 @@ type Service struct {
 	Agents         Agents
 	Rules          Rules
 	Clients        Clients
+	Classifier     Classifier
 	InTx           InTx
 	NormalizePhone NormalizePhone
 	Clock          clock.Clock

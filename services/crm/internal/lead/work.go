@@ -118,6 +118,53 @@ func (l *Lead) convert(clientID string, now time.Time) []event.Event {
 	return []event.Event{events.LeadConverted.New(now, l.state())}
 }
 
+// Verdict is what a language model finds about the intent of a lead. Nil means unknown.
+type Verdict struct {
+	IntentCategory   *Intent    `json:"intent_category"`
+	IntentConfidence *float64   `json:"intent_confidence"` // 0 to 1
+	InterestLevel    *string    `json:"interest_level"`
+	Objections       []string   `json:"objections"`
+	CallbackTime     *time.Time `json:"callback_time"`
+}
+
+// Classifier asks a language model about the summary of a conversation. It must not be called in a transaction.
+type Classifier func(ctx context.Context, summary string) (Verdict, error)
+
+// Classify runs the AI over the conversation summary and moves the lead as a call with that intent would. It fails like Get, with
+// lead_without_summary, and with Unavailable if the AI does not answer.
+func (s *Service) Classify(ctx context.Context, req IDRequest) (Lead, error) {
+	l, err := s.Get(ctx, req)
+	if err != nil {
+		return Lead{}, err
+	}
+	if l.ConversationSummary == nil {
+		return Lead{}, fault.New(fault.Conflict, "lead_without_summary", "This lead has no conversation summary to classify")
+	}
+	verdict, err := s.Classifier(ctx, *l.ConversationSummary)
+	if err != nil {
+		return Lead{}, err
+	}
+	return s.act(ctx, req.ID, func(l *Lead, now time.Time) ([]event.Event, error) {
+		return l.classify(verdict, now), nil
+	})
+}
+
+func (l *Lead) classify(v Verdict, now time.Time) []event.Event {
+	if v.IntentCategory == nil {
+		return nil
+	}
+	status, ok := stageOf(*v.IntentCategory)
+	if !ok {
+		return nil
+	}
+	before := l.IntentCategory
+	l.IntentCategory, l.Status = *v.IntentCategory, status
+	l.found(v.IntentConfidence, v.InterestLevel, v.Objections, v.CallbackTime)
+	l.decide(now)
+	l.StatusReason = new("Summary: " + string(l.IntentCategory))
+	return []event.Event{l.Edited(before, now)}
+}
+
 // act lets fn change a lead that the caller may change. fn returns the events of the change.
 func (s *Service) act(ctx context.Context, id string, fn func(l *Lead, now time.Time) ([]event.Event, error)) (Lead, error) {
 	caller, err := identity.From(ctx)

@@ -21,6 +21,7 @@ func LeadRoutes(r *rpc.Router, leads *lead.Service, settings *setting.Service) {
 	rpc.Handle(r, "POST /leads/{id}/assign", "crm.assign_lead", leads.Assign, view, version, rpc.Conditional(), rpc.Before(leads.EnsureAssignee))
 	rpc.Handle(r, "POST /leads/{id}/no-answer", "crm.lead_no_answer", leads.NoAnswer, view, version, once)
 	rpc.Handle(r, "POST /leads/{id}/convert", "crm.convert_lead", leads.Convert, view, version)
+	rpc.Handle(r, "POST /leads/{id}/classify", "crm.classify_lead", leads.Classify, view, version)
 	rpc.Handle(r, "POST /leads/bulk", "crm.change_leads", leads.Bulk, rpc.Before(leads.EnsureBulkAgent))
 
 	rpc.Handle(r, "GET /settings", "crm.list_settings", settings.List)
