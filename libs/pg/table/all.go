@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/convoflow/convoflow/libs/event"
@@ -25,8 +26,8 @@ const (
 // row, and returns its events; it may run more than once. found has the ids of the rows that exist. Spec.Save must be nil, because
 // it writes each row by itself, and no column may be Remaining.
 func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Fate, []event.Event, error)) (found []string, err error) {
-	if t.spec.Save != nil {
-		return nil, fmt.Errorf("change rows of %s: Save writes one row at a time", t.spec.Name)
+	if t.spec.Save != nil || slices.ContainsFunc(t.spec.Columns(new(T)), func(c Column) bool { return c.kind == remaining }) {
+		return nil, fmt.Errorf("change rows of %s: a table with Save or a Remaining column changes one row at a time", t.spec.Name)
 	}
 	err = t.db.InTx(ctx, func(ctx context.Context) error {
 		var w Where
