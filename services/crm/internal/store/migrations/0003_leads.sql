@@ -59,19 +59,23 @@ create index leads_updated_of_agent on leads (assigned_agent_id, updated_at, id)
 create index leads_name on leads (lower(name), id);
 create index leads_name_of_agent on leads (assigned_agent_id, lower(name), id);
 create index leads_followup on leads (list_followup, id);
+create index leads_followup_of_agent on leads (assigned_agent_id, list_followup, id);
 create index leads_callback on leads (list_callback, id);
+create index leads_callback_of_agent on leads (assigned_agent_id, list_callback, id);
 create index leads_contacted on leads (list_contacted, id);
+create index leads_contacted_of_agent on leads (assigned_agent_id, list_contacted, id);
 create index leads_count on leads (followup_count, id);
+create index leads_count_of_agent on leads (assigned_agent_id, followup_count, id);
 -- Filters with few leads.
 create index leads_status on leads (status, list_stage, list_followup, list_age, id);
 create index leads_intent on leads (intent_category, list_stage, list_followup, list_age, id);
 create index leads_campaign on leads (source_campaign, list_stage, list_followup, list_age, id);
 
--- The three-letter parts of what a search looks through, without the extension pg_trgm: the role of a service may not create one.
--- A search for three letters or more reads the rows that have all its parts, and compares those.
+-- The hashes of the three-letter parts of what a search looks through, without the extension pg_trgm: the role of a service may not
+-- create one. A search for three letters or more reads the rows that have all its parts, and compares those.
 -- +goose StatementBegin
-create function lead_parts(searched text) returns text[] language sql immutable parallel safe strict as $$
-    select coalesce(array_agg(distinct substr(lower($1), n, 3)), '{}') from generate_series(1, length($1) - 2) n
+create function lead_parts(searched text) returns integer[] language sql immutable parallel safe strict as $$
+    select coalesce(array_agg(hashtext(substr(lower($1), n, 3))), '{}') from generate_series(1, length($1) - 2) n
 $$;
 -- +goose StatementEnd
 create index leads_search on leads using gin (lead_parts(name || chr(1) || coalesce(phone, raw_phone, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(source_campaign, '')));
