@@ -79,13 +79,6 @@ func TestWhatAPersonDecidedLaterStays(t *testing.T) {
 	require.Equal(t, Qualified, l.Status, "a phone whose clock is wrong: it was uploaded earlier")
 }
 
-// heard is one thing that happens to a lead: a version of a call, or a decision of a person.
-type heard struct {
-	call   *events.Call
-	person Status
-	at     time.Time
-}
-
 // TestEffectsDoNotDependOnTheOrderOfCalls delivers the versions of some calls in any order among the calls, some twice, with
 // decisions of a person between them, and compares the lead with the rule: the newest call or decision has the last word.
 func TestEffectsDoNotDependOnTheOrderOfCalls(t *testing.T) {
