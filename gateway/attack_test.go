@@ -17,6 +17,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 // gauge returns the value of a metric without labels, or of the series with these labels.
@@ -222,6 +223,56 @@ func TestTheResponseToAnotherRequestIsNotForwarded(t *testing.T) {
 				status, _ := f.call(t, http.MethodGet, path, sign(t, f, newCaller()))
 				require.Equal(t, http.StatusOK, status)
 			}
+		}
+	}
+}
+
+// Clients choose the X-Request-ID, and all of those with the same one could get each other's late responses. The gateway compares an
+// id of its own, which a service of the release before does not return.
+func TestTheRequestIDOfAClientDoesNotIdentifyAnExchange(t *testing.T) {
+	t.Parallel()
+	for _, protocol := range []string{http1, h2c} {
+		ids, echo := make(chan string, 10), make(chan string, 1) // what the service receives and returns
+		server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			ids <- r.Header.Get(rpc.ExchangeIDHeader)
+			w.Header().Set("X-Request-ID", r.Header.Get("X-Request-ID"))
+			if id := <-echo; id == "right" {
+				w.Header().Set(rpc.ExchangeIDHeader, r.Header.Get(rpc.ExchangeIDHeader))
+			} else if id != "" {
+				w.Header().Set(rpc.ExchangeIDHeader, id)
+			}
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, `{"secret":"of another agent"}`)
+		}))
+		server.Config.Protocols = &http.Protocols{}
+		server.Config.Protocols.SetHTTP1(protocol == http1)
+		server.Config.Protocols.SetUnencryptedHTTP2(protocol == h2c)
+		server.Start()
+		t.Cleanup(server.Close)
+		f := newFixture(t, func(c *Config) { c.Upstreams.Protocol, c.CallsURL = protocol, server.URL })
+		for _, path := range []string{"/calls", "/calls/" + event.NewID() + "/audio"} {
+			send := func(returned string) (*http.Response, string) {
+				echo <- returned
+				req := f.agent(t, http.MethodGet, path, nil)
+				req.Header.Set("X-Request-ID", "always-the-same")
+				req.Header.Set(rpc.ExchangeIDHeader, "chosen-by-the-client")
+				return do(t, req)
+			}
+			res, body := send("right")
+			require.Equal(t, http.StatusOK, res.StatusCode, body)
+			require.Empty(t, res.Header.Values(rpc.ExchangeIDHeader))
+			former := <-ids
+			require.NotEmpty(t, former)
+			require.NotEqual(t, "chosen-by-the-client", former)
+			for _, wrong := range []string{former, "chosen-by-the-client"} {
+				res, body = send(wrong)
+				requireError(t, res, body, http.StatusBadGateway, "bad_gateway")
+				require.NotContains(t, body, "secret")
+				require.NotEqual(t, former, <-ids)
+			}
+			res, body = send("")
+			require.Equal(t, http.StatusOK, res.StatusCode, body)
+			<-ids
 		}
 	}
 }

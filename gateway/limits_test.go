@@ -21,6 +21,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -38,7 +39,7 @@ func (f *fixture) publish(t *testing.T, published ...event.Event) {
 	for _, e := range published {
 		messages = append(messages, outbox.Message{Event: e})
 	}
-	require.NoError(t, kafka.Publish(t.Context(), events.AgentsTopic, messages))
+	bustest.Publish(t, kafka, events.AgentsTopic, messages)
 }
 
 func sign(t *testing.T, f *fixture, c identity.Caller) string {

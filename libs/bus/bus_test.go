@@ -167,8 +167,8 @@ func TestADuplicateIsIgnored(t *testing.T) {
 	for i := range messages {
 		messages[i].Source, messages[i].Trace = "/convoflow/test", map[string]string{}
 	}
-	require.NoError(t, s.kafka.Publish(t.Context(), eventtest.ThingsTopic, messages))
-	require.NoError(t, s.kafka.Publish(t.Context(), eventtest.ThingsTopic, messages))
+	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, messages)
+	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, messages)
 	s.run(t, s.consumer(t, s.apply))
 	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
 	s.publish(t, client(event.NewID(), "afterwards", 1))
@@ -194,7 +194,7 @@ func TestAPoisonMessageGoesToTheDeadLetterTopicAndDoesNotBlockOthers(t *testing.
 	}
 	require.Eventually(t, func() bool { return w.WriteMessages(t.Context(), poison...) == nil }, time.Minute, 10*time.Millisecond, "once the new topic has leaders")
 	good := client(string(key), "good", 1)
-	require.NoError(t, s.kafka.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{{Event: good, Trace: map[string]string{}}}))
+	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, []outbox.Message{{Event: good, Trace: map[string]string{}}})
 	s.run(t, s.consumer(t, s.apply))
 	require.Equal(t, []string{"good"}, s.await(t, 1))
 	dead := bustest.Read(t, s.brokers, bus.DeadLetterTopic(eventtest.ThingsTopic, "test"), 2)
@@ -246,7 +246,7 @@ func TestAnUnpublishedEventSurvivesABrokerOutage(t *testing.T) {
 	t.Cleanup(down.Close)
 	s.publish(t, client(event.NewID(), "stored", 1))
 	failed := make(chan struct{}, 100)
-	stop := s.run(t, s.outbox.Relay(publisher(func(ctx context.Context, topic string, m []outbox.Message) error {
+	stop := s.run(t, s.outbox.Relay(publisher(func(ctx context.Context, topic string, m []outbox.Message) ([]int, error) {
 		defer func() { failed <- struct{}{} }()
 		return down.Publish(ctx, topic, m)
 	})))
@@ -257,8 +257,8 @@ func TestAnUnpublishedEventSurvivesABrokerOutage(t *testing.T) {
 	require.Equal(t, []string{"stored"}, s.await(t, 1))
 }
 
-type publisher func(context.Context, string, []outbox.Message) error
+type publisher func(context.Context, string, []outbox.Message) ([]int, error)
 
-func (p publisher) Publish(ctx context.Context, topic string, m []outbox.Message) error {
+func (p publisher) Publish(ctx context.Context, topic string, m []outbox.Message) ([]int, error) {
 	return p(ctx, topic, m)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"sync"
 	"time"
@@ -45,13 +46,12 @@ type Consumer struct {
 	unknown  sync.Map          // event types that are not in the catalog and have been logged
 	applying chan struct{}     // has an element for each transaction that runs
 
-	rejoin chan struct{} // has an element when the group must distribute its partitions anew
-
-	joining  *outage
-	fetching *outage
-	waiting  *outage // for a transient error of apply
-	handled  *prometheus.CounterVec
-	lag      *lag
+	joining   *outage
+	measuring *outage // the lag
+	fetching  *outage
+	waiting   *outage // for a transient error of apply
+	handled   *prometheus.CounterVec
+	lag       *lag
 }
 
 type handler func(ctx context.Context, e event.Event) error
@@ -72,8 +72,8 @@ func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Cloc
 	return &Consumer{
 		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: c,
 		handlers: map[string]handler{}, catalog: catalogOf(k.topics), topics: []string{RequeueTopic(group)},
-		applying: make(chan struct{}, transactions), rejoin: make(chan struct{}, 1),
-		joining: newOutage(tel.Log, "joining the consumer group"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"),
+		applying: make(chan struct{}, transactions),
+		joining:  newOutage(tel.Log, "joining the consumer group"), measuring: newOutage(tel.Log, "measuring the lag"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
 		lag:     newLag(tel.Service, c),
 	}
@@ -94,9 +94,15 @@ func catalogOf(topics []event.Topic) map[string]string {
 // stores must use the transaction in its context, and it must not have any other side effects. Several handlers of one type run in
 // the order in which they subscribe.
 func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T]) error, types ...event.Type[T]) {
+	// The consumer logs failures itself: once per outage and once per dead letter.
+	chain := c.chain.LogFailuresAt(slog.LevelDebug)
 	for _, t := range types {
-		handle := c.chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-			return nil, h(ctx, request.(event.Received[T]))
+		handle := chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
+			received, err := t.Decode(request.(event.Event))
+			if err != nil {
+				return nil, err
+			}
+			return nil, h(ctx, received)
 		})
 		earlier := c.handlers[t.Name]
 		c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
@@ -105,11 +111,7 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 					return err
 				}
 			}
-			received, err := t.Decode(event)
-			if err != nil {
-				return err
-			}
-			_, err = handle(ctx, received)
+			_, err := handle(ctx, event)
 			return err
 		}
 		if !slices.Contains(c.topics, t.Topic) {
@@ -127,18 +129,47 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.lag), c.tel.Metrics.Register(blocked)); err != nil {
 		return fmt.Errorf("register the consumer's metrics: %w", err)
 	}
-	// A group that joins before its topics exist is assigned no partitions.
-	if err := c.joining.forever(ctx, "topics", c.ensure); err != nil {
-		return nil
+	for ctx.Err() == nil {
+		topics := c.existing(ctx)
+		if len(topics) == 0 {
+			_ = wait(ctx, joinBackoff)
+			continue
+		}
+		if err := c.join(ctx, topics); err != nil {
+			return err
+		}
 	}
-	var topics []string
-	for _, t := range c.topics {
-		topics = append(topics, c.kafka.name(t))
+	return nil
+}
+
+// existing returns those of the consumer's topics that exist, sorted. It creates the others if possible.
+func (c *Consumer) existing(ctx context.Context) (topics []string) {
+	for _, name := range slices.Sorted(slices.Values(c.topics)) {
+		t := c.kafka.topic(name)
+		if name == RequeueTopic(c.group) {
+			t = requeueTopic(c.group)
+		}
+		if err := c.kafka.ensure(ctx, t); err != nil {
+			c.joining.fails(ctx, name, err)
+			continue
+		}
+		c.joining.works(ctx, name)
+		topics = append(topics, name)
+	}
+	return topics
+}
+
+// join consumes the topics, which exist, as a member of the group, until ctx ends or the monitor finds that the group must be joined
+// with other topics. One topic that does not exist would leave the member without the partitions of all others.
+func (c *Consumer) join(ctx context.Context, topics []string) error {
+	var names []string
+	for _, t := range topics {
+		names = append(names, c.kafka.name(t))
 	}
 	group, err := kafka.NewConsumerGroup(kafka.ConsumerGroupConfig{
 		ID:                c.kafka.name(c.group),
 		Brokers:           c.kafka.cfg.Brokers,
-		Topics:            topics,
+		Topics:            names,
 		Dialer:            c.kafka.dialer,
 		StartOffset:       kafka.FirstOffset,
 		HeartbeatInterval: heartbeat,
@@ -150,9 +181,14 @@ func (c *Consumer) Run(ctx context.Context) error {
 		return fmt.Errorf("configure the consumer group: %w", err)
 	}
 	defer func() { _ = group.Close() }()
+	ctx, cancel := context.WithCancel(ctx)
 	var monitor sync.WaitGroup
 	defer monitor.Wait()
-	monitor.Go(func() { c.monitor(ctx) })
+	defer cancel()
+	monitor.Go(func() {
+		defer cancel()
+		c.monitor(ctx, topics)
+	})
 	for {
 		generation, err := group.Next(ctx)
 		if ctx.Err() != nil {
@@ -163,35 +199,26 @@ func (c *Consumer) Run(ctx context.Context) error {
 			continue
 		}
 		c.joining.works(ctx, "join")
-		c.start(ctx, generation)
+		c.start(ctx, generation, topics)
 	}
 }
 
-// start starts the loops of a generation: of each assigned partition, and one that waits for the monitor's request to join anew. The
-// generation ends when the first of them returns, and the group starts the next one when all have. A stopping process waits until the group has been closed, so that
-// it leaves the group instead of joining the next generation.
-func (c *Consumer) start(ctx context.Context, g *kafka.Generation) {
-	run := func(loop func(ctx context.Context)) {
-		g.Start(func(generation context.Context) {
-			work, cancel := context.WithCancel(ctx)
-			defer cancel()
-			defer context.AfterFunc(generation, cancel)()
-			loop(work)
-			if ctx.Err() != nil {
-				<-generation.Done()
-			}
-		})
-	}
-	run(func(ctx context.Context) {
-		select {
-		case <-c.rejoin:
-		case <-ctx.Done():
-		}
-	})
-	for _, topic := range c.topics {
+// start starts a loop for each assigned partition of a generation. The generation ends when the first of them returns, and the group
+// starts the next one when all have. When ctx ends, the loops wait until the group is closed, so that this member leaves the group
+// instead of joining the next generation.
+func (c *Consumer) start(ctx context.Context, g *kafka.Generation, topics []string) {
+	for _, topic := range topics {
 		for _, p := range g.Assignments[c.kafka.name(topic)] {
 			r := &reader{kafka: c.kafka, topic: topic, partition: p.ID, next: p.Offset}
-			run(func(ctx context.Context) { c.consume(ctx, g, r) })
+			g.Start(func(generation context.Context) {
+				work, cancel := context.WithCancel(ctx)
+				defer cancel()
+				defer context.AfterFunc(generation, cancel)()
+				c.consume(work, g, r)
+				if ctx.Err() != nil {
+					<-generation.Done()
+				}
+			})
 		}
 	}
 }

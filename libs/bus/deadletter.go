@@ -2,6 +2,7 @@ package bus
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,6 +22,7 @@ const (
 	deadTopic  = "dead_topic"  // the topic that the message was read from; requeued messages have it too
 	deadSource = "dead_source" // topic/partition/offset
 	deadAt     = "dead_at"
+	deadSize   = "dead_size" // only if the payload was left out because the message was too large: its size in bytes
 )
 
 // DeadLetterTopic names the topic for the messages of topic that the consumer group cannot handle.
@@ -52,10 +54,12 @@ func (c *Consumer) deadLetter(ctx context.Context, m kafka.Message, f *fault.Err
 		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
 	)}
 	err := c.fetching.forever(ctx, topic.Name, func(ctx context.Context) error {
-		if err := c.kafka.ensure(ctx, topic); err != nil {
-			return err
+		_, err := c.kafka.write(ctx, topic, []kafka.Message{dead})
+		if errors.Is(err, kafka.MessageSizeTooLarge) { // the headers made it larger than brokers accept; its source has the payload
+			dead.Headers = append(dead.Headers, kafka.Header{Key: deadSize, Value: fmt.Append(nil, len(dead.Value))})
+			dead.Value = nil
 		}
-		return c.kafka.write(ctx, topic, []kafka.Message{dead})
+		return err
 	})
 	if err != nil {
 		return err
@@ -72,7 +76,7 @@ func original(m kafka.Message) kafka.Message {
 		switch h.Key {
 		case deadTopic:
 			m.Topic = string(h.Value)
-		case deadReason, deadDetail, deadSource, deadAt:
+		case deadReason, deadDetail, deadSource, deadAt, deadSize:
 		default:
 			headers = append(headers, h)
 		}
@@ -92,6 +96,7 @@ type DeadLetter struct {
 	Key             string
 	Headers         map[string]string // as they were published
 	Value           []byte
+	WithoutPayload  bool // it was too large: Source has it
 }
 
 // requeued is the consumer group whose offset in a dead-letter topic is the end of the messages that have been requeued.
@@ -163,6 +168,8 @@ func (k *Kafka) DeadLetters(ctx context.Context, topic string, all bool) ([]Dead
 					d.Source = value
 				case deadAt:
 					d.At, _ = time.Parse(time.RFC3339Nano, value) // zero if another tool wrote the message
+				case deadSize:
+					d.WithoutPayload = true
 				case deadTopic:
 				default:
 					d.Headers[h.Key] = value
@@ -184,17 +191,16 @@ func (k *Kafka) Requeue(ctx context.Context, topic string, letters []DeadLetter,
 	}
 	var messages []kafka.Message
 	for _, d := range letters {
+		if d.WithoutPayload {
+			return fmt.Errorf("the message with offset %d was too large for its dead-letter topic: its payload is only at %s", d.Offset, d.Source)
+		}
 		m := kafka.Message{Key: []byte(d.Key), Value: d.Value, Headers: []kafka.Header{{Key: deadTopic, Value: []byte(source)}}}
 		for _, name := range slices.Sorted(maps.Keys(d.Headers)) {
 			m.Headers = append(m.Headers, kafka.Header{Key: name, Value: []byte(d.Headers[name])})
 		}
 		messages = append(messages, m)
 	}
-	to := requeueTopic(group)
-	if err := k.ensure(ctx, to); err != nil {
-		return err
-	}
-	if err := k.write(ctx, to, messages); err != nil {
+	if _, err := k.write(ctx, requeueTopic(group), messages); err != nil {
 		return err
 	}
 	if upTo <= 0 {

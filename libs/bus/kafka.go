@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	"github.com/segmentio/kafka-go"
@@ -26,7 +25,6 @@ type Kafka struct {
 	transport *kafka.Transport
 	dialer    *kafka.Dialer
 	client    *kafka.Client
-	exists    atomic.Bool // whether the topics existed at the last look; a lost topic resets it
 }
 
 const (
@@ -63,10 +61,24 @@ func (k *Kafka) Close() { k.transport.CloseIdleConnections() }
 // name returns the name in Kafka of a topic or consumer group.
 func (k *Kafka) name(topic string) string { return k.cfg.Prefix + topic }
 
-// Ensure creates the platform's topics that do not exist. Without Config.CreateTopics it fails and names them. It costs no
-// request to Kafka while they exist: the cluster's metadata is cached for up to 5 s.
+// Ensure creates the platform's topics that do not exist. Without Config.CreateTopics it fails and names them.
 func (k *Kafka) Ensure(ctx context.Context) error { return k.ensure(ctx, k.topics...) }
 
+// topic returns the settings of a topic by its name.
+func (k *Kafka) topic(name string) event.Topic {
+	for _, t := range k.topics {
+		if t.Name == name {
+			return t
+		}
+	}
+	return event.Topic{Name: name, Retention: defaultRetention}
+}
+
+// defaultRetention is that of topics that are not in the catalog, which only tests have.
+const defaultRetention = 7 * 24 * time.Hour
+
+// ensure creates those of the topics that do not exist. It costs no request to Kafka while they exist: the cluster's metadata is
+// cached for up to 5 s.
 func (k *Kafka) ensure(ctx context.Context, topics ...event.Topic) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -21,50 +20,43 @@ const (
 	uncoveredChecks = 2 // consecutive checks that must find a partition without a member: a rebalance may be in progress
 )
 
-// monitor creates topics that were lost and measures the lag, until ctx ends. When a partition belongs to no member of the group it
-// ends the generation, so that the group distributes its partitions anew: a member that joins while a topic does not exist is
-// assigned none of its partitions, and no later rebalance follows by itself.
-func (c *Consumer) monitor(ctx context.Context) {
-	for uncovered := 0; wait(ctx, monitorInterval) == nil; {
-		covered := true
-		err := c.ensure(ctx)
-		if err == nil {
-			covered, err = c.covered(ctx)
+// monitor creates topics that were lost and measures the lag. It returns when ctx ends, when other topics exist than those that the
+// group was joined with, or when a partition belongs to no member of the group. After a topic or partition has been created, no
+// rebalance follows by itself.
+func (c *Consumer) monitor(ctx context.Context, topics []string) {
+	for uncovered := 0; uncovered < uncoveredChecks; {
+		if wait(ctx, monitorInterval) != nil {
+			return
 		}
-		if err == nil {
-			err = c.measureLag(ctx)
-		}
-		if err != nil {
+		existing := c.existing(ctx)
+		c.measureLag(ctx, existing)
+		covered, err := c.covered(ctx, topics)
+		switch {
+		case ctx.Err() != nil:
+			return
+		case err != nil: // Kafka is away, or a topic has just been lost
 			c.joining.fails(ctx, "monitor", err)
 			continue
+		case len(existing) > 0 && !slices.Equal(existing, topics):
+			c.tel.Log.WarnContext(ctx, "other topics exist than before, rejoining the consumer group", "topics", existing)
+			return
+		case covered:
+			uncovered = 0
+		default:
+			uncovered++
 		}
 		c.joining.works(ctx, "monitor")
-		if covered {
-			uncovered = 0
-			continue
-		}
-		if uncovered++; uncovered == uncoveredChecks {
-			uncovered = 0
-			c.tel.Log.WarnContext(ctx, "a partition belongs to no member of the consumer group, joining it anew")
-			select {
-			case c.rejoin <- struct{}{}:
-			default:
-			}
-		}
 	}
+	c.tel.Log.WarnContext(ctx, "a partition belongs to no member of the consumer group, rejoining it")
 }
 
-// ensure creates the platform's topics and the topic of requeued messages.
-func (c *Consumer) ensure(ctx context.Context) error {
-	return errors.Join(c.kafka.Ensure(ctx), c.kafka.ensure(ctx, requeueTopic(c.group)))
-}
-
-// covered reports whether each partition belongs to a member of the group, or the group is distributing them.
-func (c *Consumer) covered(ctx context.Context) (bool, error) {
+// covered reports whether each partition of the topics belongs to a member of the group. It does not know while the group is
+// rebalancing or has no members, and then reports true.
+func (c *Consumer) covered(ctx context.Context, names []string) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
 	var topics []event.Topic
-	for _, name := range c.topics {
+	for _, name := range names {
 		topics = append(topics, event.Topic{Name: name})
 	}
 	counts, err := c.kafka.partitions(ctx, topics...)
@@ -98,13 +90,14 @@ func (c *Consumer) covered(ctx context.Context) (bool, error) {
 }
 
 // measureLag measures how many messages of each topic the group has not handled, and when the oldest was published.
-func (c *Consumer) measureLag(ctx context.Context) error {
-	for _, topic := range c.topics {
+func (c *Consumer) measureLag(ctx context.Context, topics []string) {
+	for _, topic := range topics {
 		if err := c.measureTopic(ctx, topic); err != nil {
-			return fmt.Errorf("measure the lag: %w", err)
+			c.measuring.fails(ctx, topic, err)
+		} else {
+			c.measuring.works(ctx, topic)
 		}
 	}
-	return nil
 }
 
 func (c *Consumer) measureTopic(ctx context.Context, topic string) error {

@@ -146,8 +146,9 @@ func TestAFailedBatchIsNotPublishedAfterTheNext(t *testing.T) {
 		e := client(id, strings.Repeat("x", 8000), int64(v+1))
 		messages = append(messages, outbox.Message{Event: e, Trace: map[string]string{}})
 	}
-	require.Error(t, k.Publish(t.Context(), eventtest.ThingsTopic, messages))
-	require.NoError(t, k.Publish(t.Context(), eventtest.ThingsTopic, messages))
+	_, err = k.Publish(t.Context(), eventtest.ThingsTopic, messages)
+	require.Error(t, err)
+	bustest.Publish(t, k, eventtest.ThingsTopic, messages)
 	require.Equal(t, map[string][]int64{id: upTo(300)}, readDistinct(t, cluster.ListenAddrs(), 300))
 }
 
@@ -180,7 +181,7 @@ func TestEventIDsAreCaseInsensitive(t *testing.T) {
 	upper := e
 	upper.ID = strings.ToUpper(e.ID)
 	last := client(e.Key, "last", 2)
-	require.NoError(t, s.kafka.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{{Event: upper}, {Event: e}, {Event: last}}))
+	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, []outbox.Message{{Event: upper}, {Event: e}, {Event: last}})
 	s.run(t, s.consumer(t, s.apply))
 	require.Equal(t, []string{"once", "last"}, s.await(t, 2))
 }
@@ -237,4 +238,38 @@ func TestWrongKafkaSettings(t *testing.T) {
 	cfg.CAFile, cfg.CertFile = "", "missing.pem"
 	require.Len(t, cfg.Check(), 1)
 	require.Len(t, bus.Defaults().Check(), 1)
+}
+
+// A leader that is being elected refuses a batch, which is sent again with its payloads.
+func TestABatchThatIsSentAgainIsWhole(t *testing.T) {
+	t.Parallel()
+	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
+	require.NoError(t, err)
+	t.Cleanup(cluster.Close)
+	k, err := bus.Connect(config(cluster.ListenAddrs(), 1), "test", eventtest.Topics())
+	require.NoError(t, err)
+	t.Cleanup(k.Close)
+	require.NoError(t, k.Ensure(t.Context()))
+	var produced atomic.Int32
+	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if produced.Add(1) > 2 {
+			return nil, nil, false
+		}
+		req := r.(*kmsg.ProduceRequest)
+		res := req.ResponseKind().(*kmsg.ProduceResponse)
+		topic := kmsg.NewProduceResponseTopic()
+		topic.Topic = req.Topics[0].Topic
+		partition := kmsg.NewProduceResponseTopicPartition()
+		partition.ErrorCode = 6 // not leader for partition
+		topic.Partitions = append(topic.Partitions, partition)
+		res.Topics = append(res.Topics, topic)
+		return res, nil, true
+	})
+	e := client(event.NewID(), "whole", 1)
+	bustest.Publish(t, k, eventtest.ThingsTopic, []outbox.Message{{Event: e}})
+	require.Equal(t, int32(3), produced.Load())
+	m := bustest.Read(t, cluster.ListenAddrs(), eventtest.ThingsTopic, 1)[0]
+	require.JSONEq(t, string(e.Data), string(m.Value))
+	require.Equal(t, e.Key, string(m.Key))
 }

@@ -13,7 +13,7 @@ import (
 // often they retry. It is safe for concurrent use.
 type outage struct {
 	log  *slog.Logger
-	what string // read from Kafka, apply events, …
+	what string // fetching from Kafka, applying events, …
 
 	mu      sync.Mutex
 	failing map[string]bool // the names of the loops that fail

@@ -21,95 +21,84 @@ const batchBytes = 1_000_000
 // of its key.
 var balancer = kafka.Murmur2Balancer{}
 
-// Publish writes messages of one topic to Kafka, in order per key. It returns nil when every in-sync replica has all of them;
-// after an error any of them may have been written.
-func (k *Kafka) Publish(ctx context.Context, topic string, messages []outbox.Message) error {
+// Publish writes messages of one topic to Kafka, in order per key. It returns the indexes of those that every in-sync replica has,
+// and an error unless these are all. A message that is not acknowledged may have been written.
+func (k *Kafka) Publish(ctx context.Context, topic string, messages []outbox.Message) (acknowledged []int, err error) {
 	encoded := make([]kafka.Message, len(messages))
 	for i, m := range messages {
 		encoded[i] = encode(m)
 	}
-	return k.write(ctx, event.Topic{Name: topic}, encoded)
+	return k.write(ctx, k.topic(topic), encoded)
 }
 
-// write writes messages to a topic. It creates the topic when a write has failed because there is none.
-func (k *Kafka) write(ctx context.Context, topic event.Topic, messages []kafka.Message) error {
-	if !k.exists.Load() {
-		if err := k.Ensure(ctx); err != nil {
-			return err
-		}
-		k.exists.Store(true)
+// write writes messages to a topic, and creates the topic if it does not exist.
+func (k *Kafka) write(ctx context.Context, topic event.Topic, messages []kafka.Message) (acknowledged []int, err error) {
+	if err := k.ensure(ctx, topic); err != nil {
+		return nil, err
 	}
 	count, err := k.partitions(ctx, topic)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	n := count[topic.Name]
 	if n == 0 {
-		k.exists.Store(false)
-		return fmt.Errorf("write to %s: %w", topic.Name, kafka.UnknownTopicOrPartition)
+		return nil, fmt.Errorf("write to %s: %w", topic.Name, kafka.UnknownTopicOrPartition)
 	}
 	all := make([]int, n)
 	for i := range all {
 		all[i] = i
 	}
-	byPartition := make([][]kafka.Message, n)
-	for _, m := range messages {
+	indexes, batches := make([][]int, n), make([][]kafka.Message, n) // by partition
+	for i, m := range messages {
 		p := balancer.Balance(m, all...)
-		byPartition[p] = append(byPartition[p], m)
+		indexes[p], batches[p] = append(indexes[p], i), append(batches[p], m)
 	}
-	errs := make([]error, n)
+	written, errs := make([]int, n), make([]error, n)
 	var writes sync.WaitGroup
-	for p, batch := range byPartition {
+	for p, batch := range batches {
 		if len(batch) > 0 {
-			writes.Go(func() { errs[p] = k.writePartition(ctx, topic.Name, p, batch) })
+			writes.Go(func() { written[p], errs[p] = k.writePartition(ctx, topic.Name, p, batch) })
 		}
 	}
 	writes.Wait()
 	failed := 0
-	for _, e := range errs {
+	for p, e := range errs {
+		acknowledged = append(acknowledged, indexes[p][:written[p]]...)
 		if e != nil {
 			failed, err = failed+1, e
 		}
-		if lost(e) {
-			k.exists.Store(false)
-		}
 	}
 	if err != nil {
-		return fmt.Errorf("%d of %d partitions of %s were not written: %w", failed, n, topic.Name, err)
+		return acknowledged, fmt.Errorf("%d of %d partitions of %s were not written: %w", failed, n, topic.Name, err)
 	}
-	return nil
+	return acknowledged, nil
 }
 
-// writePartition writes messages in order, in batches that a broker accepts. It stops at the first batch that fails: a later one
-// must not precede it.
-func (k *Kafka) writePartition(ctx context.Context, topic string, partition int, messages []kafka.Message) error {
-	for len(messages) > 0 {
-		var records []kafka.Record
-		size := 0
-		for _, m := range messages {
-			if size += sizeOf(m); size > batchBytes && len(records) > 0 {
+// writePartition writes messages in order, in batches that a broker accepts, and returns how many are acknowledged. It stops at the
+// first batch that fails: a later one must not precede it.
+func (k *Kafka) writePartition(ctx context.Context, topic string, partition int, messages []kafka.Message) (written int, err error) {
+	for written < len(messages) {
+		n, size := 0, 0
+		for _, m := range messages[written:] {
+			if size += sizeOf(m); size > batchBytes && n > 0 {
 				break
 			}
-			r := kafka.Record{Time: m.Time, Key: kafka.NewBytes(m.Key), Headers: m.Headers}
-			if m.Value != nil {
-				r.Value = kafka.NewBytes(m.Value)
-			}
-			records = append(records, r)
+			n++
 		}
-		if err := k.produceToLeader(ctx, topic, partition, records); err != nil {
-			return err
+		if err := k.produceToLeader(ctx, topic, partition, messages[written:written+n]); err != nil {
+			return written, err
 		}
-		messages = messages[len(records):]
+		written += n
 	}
-	return nil
+	return written, nil
 }
 
 // produceToLeader retries while the partition's leader is not known: it is elected after the topic has been created, and again when
 // a broker fails.
-func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int, records []kafka.Record) error {
+func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int, batch []kafka.Message) error {
 	took := clock.Stopwatch()
 	for delay := 20 * time.Millisecond; ; delay = min(2*delay, time.Second) {
-		err := k.produce(ctx, topic, partition, records)
+		err := k.produce(ctx, topic, partition, batch)
 		var refused kafka.Error
 		if !errors.As(err, &refused) || refused != kafka.NotLeaderForPartition && refused != kafka.LeaderNotAvailable || took() > requestTimeout {
 			return err
@@ -120,9 +109,14 @@ func (k *Kafka) produceToLeader(ctx context.Context, topic string, partition int
 	}
 }
 
-func (k *Kafka) produce(ctx context.Context, topic string, partition int, records []kafka.Record) error {
+func (k *Kafka) produce(ctx context.Context, topic string, partition int, batch []kafka.Message) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
+	// The keys and values of records are streams: a request reads them to their end, and another needs new ones.
+	records := make([]kafka.Record, len(batch))
+	for i, m := range batch {
+		records[i] = kafka.Record{Time: m.Time, Key: kafka.NewBytes(m.Key), Value: kafka.NewBytes(m.Value), Headers: m.Headers} // nil for nil
+	}
 	res, err := k.client.Produce(ctx, &kafka.ProduceRequest{
 		Topic: k.name(topic), Partition: partition, RequiredAcks: kafka.RequireAll, Records: kafka.NewRecordReader(records...),
 	})

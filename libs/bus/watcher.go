@@ -108,7 +108,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 	defer readers.Wait()
 	var begins map[int]int64
 	err := w.outage.forever(ctx, "start", func(ctx context.Context) (err error) {
-		if err = w.kafka.Ensure(ctx); err == nil {
+		if err = w.kafka.ensure(ctx, w.kafka.topic(w.topic)); err == nil {
 			begins, err = w.begins(ctx)
 		}
 		return err
@@ -155,8 +155,8 @@ func (w *Watcher) await(ctx context.Context, n int) (begins map[int]int64, err e
 	var asked func() time.Duration
 	for {
 		if ends == nil || asked() > endsExpire {
-			asked = clock.Stopwatch()
-			if err = w.kafka.Ensure(ctx); err == nil {
+			asked, ends = clock.Stopwatch(), nil
+			if err = w.kafka.ensure(ctx, w.kafka.topic(w.topic)); err == nil {
 				ends, err = w.kafka.offsets(ctx, w.topic, kafka.LastOffsetOf)
 			}
 			if err != nil {

@@ -58,7 +58,7 @@ func TestEveryWatcherReceivesTheBacklogAndNewEvents(t *testing.T) {
 		messages = append(messages, sessionEnd())
 		want = append(want, messages[len(messages)-1].Key)
 	}
-	require.NoError(t, k.Publish(t.Context(), eventtest.ThingsTopic, messages))
+	bustest.Publish(t, k, eventtest.ThingsTopic, messages)
 	var recorders [2]recorder
 	for i := range recorders {
 		tel := telemetry.Nop()
@@ -71,7 +71,7 @@ func TestEveryWatcherReceivesTheBacklogAndNewEvents(t *testing.T) {
 		require.ElementsMatch(t, want, recorders[i].received(), "it is ready once the backlog has been read")
 	}
 	late := sessionEnd()
-	require.NoError(t, k.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{late}))
+	bustest.Publish(t, k, eventtest.ThingsTopic, []outbox.Message{late})
 	for i := range recorders {
 		require.Eventually(t, func() bool { return len(recorders[i].received()) == len(want)+1 }, time.Minute, time.Millisecond)
 	}
@@ -81,14 +81,14 @@ func TestAWatcherSkipsEventsBeforeItsLookback(t *testing.T) {
 	t.Parallel()
 	k := connect(t, bustest.Broker(t))
 	old := sessionEnd()
-	require.NoError(t, k.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{old}))
+	bustest.Publish(t, k, eventtest.ThingsTopic, []outbox.Message{old})
 	var events recorder
 	w := bus.NewWatcher(k, eventtest.ThingsTopic, -time.Hour, clock.System{}, telemetry.Nop()) // a lookback that begins in an hour
 	bus.Watch(w, eventtest.ThingChanged, events.on)
 	service{}.run(t, w)
 	require.Eventually(t, func() bool { return w.CaughtUp() }, time.Minute, time.Millisecond)
 	late := sessionEnd()
-	require.NoError(t, k.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{late}))
+	bustest.Publish(t, k, eventtest.ThingsTopic, []outbox.Message{late})
 	require.Eventually(t, func() bool { return len(events.received()) > 0 }, time.Minute, time.Millisecond)
 	require.Equal(t, []string{late.Key}, events.received())
 }
@@ -105,7 +105,7 @@ func TestAWatcherSurvivesBadMessagesAndABrokerOutage(t *testing.T) {
 		require.NoError(t, writer.WriteMessages(t.Context(), kafka.Message{Topic: eventtest.ThingsTopic, Value: []byte("poison")}))
 	}
 	good := sessionEnd()
-	require.NoError(t, k.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{good}))
+	bustest.Publish(t, k, eventtest.ThingsTopic, []outbox.Message{good})
 	var events recorder
 	w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, clock.System{}, telemetry.Nop())
 	bus.Watch(w, eventtest.ThingChanged, events.on)

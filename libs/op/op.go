@@ -29,6 +29,7 @@ type Chain struct {
 	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
 	classify func(error) error
+	failures slog.Level // of server errors in the log
 }
 
 // NewChain returns the chain of a service. classify turns an adapter's error into a fault; see pg.Classify.
@@ -42,7 +43,14 @@ func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
 	if err := tel.Metrics.Register(duration); err != nil {
 		return nil, fmt.Errorf("register the operations' metric: %w", err)
 	}
-	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, classify: classify}, nil
+	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, classify: classify, failures: slog.LevelError}, nil
+}
+
+// LogFailuresAt returns the same chain with another log level for server errors, for a caller that logs them itself.
+func (c *Chain) LogFailuresAt(level slog.Level) *Chain {
+	quiet := *c
+	quiet.failures = level
+	return &quiet
 }
 
 // Wrap returns the middleware for an operation. Its span has the given kind and joins the trace of ctx. A panic becomes a
@@ -86,7 +94,7 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 			result = "canceled" // the client disconnected or the process is stopping
 		case fault.Status(err) >= 500:
 			// Only server errors mark the span as failed and log the cause. Client errors are normal responses.
-			level = slog.LevelError
+			level = c.failures
 			attrs = append(attrs, slog.String("error", err.Error()))
 			span.SetStatus(codes.Error, f.Code)
 		}

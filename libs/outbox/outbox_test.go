@@ -45,18 +45,28 @@ type publisher struct {
 	results chan error
 }
 
-func (p publisher) Publish(ctx context.Context, _ string, messages []outbox.Message) error {
+func (p publisher) Publish(ctx context.Context, _ string, messages []outbox.Message) ([]int, error) {
 	select {
 	case p.batches <- messages:
 		select {
 		case err := <-p.results:
-			return err
+			if err != nil {
+				return nil, err
+			}
+			return upTo(len(messages)), nil
 		case <-ctx.Done():
-			return ctx.Err()
+			return nil, ctx.Err()
 		}
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
+}
+
+func upTo(n int) (indexes []int) {
+	for i := range n {
+		indexes = append(indexes, i)
+	}
+	return indexes
 }
 
 func relay(t *testing.T, o *outbox.Outbox) publisher {
@@ -177,14 +187,14 @@ type perTopic struct {
 	published chan string // "topic n"
 }
 
-func (p perTopic) Publish(_ context.Context, topic string, messages []outbox.Message) error {
+func (p perTopic) Publish(_ context.Context, topic string, messages []outbox.Message) ([]int, error) {
 	if err := p.broken(topic); err != nil {
-		return err
+		return nil, err
 	}
 	for _, m := range messages {
 		p.published <- topic + " " + m.Type
 	}
-	return nil
+	return upTo(len(messages)), nil
 }
 
 func TestATopicThatFailsBlocksOnlyItself(t *testing.T) {
@@ -263,4 +273,23 @@ func TestAnEventWithoutAKeyIsRefusedAndATombstoneIsNot(t *testing.T) {
 	p := relay(t, o)
 	require.Nil(t, (<-p.batches)[0].Data)
 	p.results <- nil
+}
+
+// An operator may delete an event that can never be published. The topic is then no longer tried.
+func TestAnEventThatIsDeletedAfterAFailureIsForgotten(t *testing.T) {
+	t.Parallel()
+	db, o, tel := start(t)
+	p := relay(t, o)
+	require.NoError(t, o.Append(t.Context(), thing(1)))
+	<-p.batches
+	p.results <- errors.New("refused")
+	_, err := db.Pool().Exec(t.Context(), `delete from outbox`)
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		return testutil.GatherAndCompare(tel.Metrics, strings.NewReader(`
+			# HELP convoflow_outbox_oldest_seconds Age of the oldest event that is not published yet. Only the leading replica reports it.
+			# TYPE convoflow_outbox_oldest_seconds gauge
+			convoflow_outbox_oldest_seconds{service="test"} 0
+		`), "convoflow_outbox_oldest_seconds") == nil
+	}, time.Minute, time.Millisecond)
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,14 +24,15 @@ type Message struct {
 	Trace map[string]string // W3C traceparent and tracestate
 }
 
-// Publisher publishes messages of one topic to Kafka, in order per key. Publish returns nil only when the broker has acknowledged
-// all of them.
+// Publisher publishes messages of one topic to Kafka, in order per key. Publish returns the indexes of the messages that the broker
+// has acknowledged, and an error unless these are all.
 type Publisher interface {
-	Publish(ctx context.Context, topic string, messages []Message) error
+	Publish(ctx context.Context, topic string, messages []Message) (acknowledged []int, err error)
 }
 
 const (
 	batchSize      = 500                    // messages of one topic per poll: about 0.5 MB
+	maxHeld        = 5000                   // how many messages more are read when so many could not be published: they may be of one partition
 	idlePoll       = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
 	busyPoll       = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
 	publishTimeout = 10 * time.Second       // of one batch
@@ -84,14 +86,16 @@ type leader struct {
 // topic is the state of a topic whose events are being published, or could not be.
 type topic struct {
 	publishing bool
+	held       int                  // messages that the last attempt could not publish
 	wait       time.Duration        // before the next attempt
 	failed     func() time.Duration // time since the last attempt failed
 }
 
 type result struct {
-	topic string
-	ids   []int64
-	err   error
+	topic     string
+	published []int64 // ids
+	held      int
+	err       error
 }
 
 func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Counter, b *backlog) error {
@@ -166,13 +170,15 @@ const oldest = `
 
 // publish starts to publish the oldest events of each topic whose turn it is, and reports whether there are any.
 func (l *leader) publish(ctx context.Context) (found bool, err error) {
-	blocked := []string{}
+	blocked, limit := []string{}, batchSize
 	for name, t := range l.topics {
 		if t.publishing || t.failed() < t.wait {
 			blocked = append(blocked, name)
+		} else {
+			limit = max(limit, batchSize+min(t.held, maxHeld))
 		}
 	}
-	rows, err := l.conn.Query(ctx, oldest, blocked, batchSize)
+	rows, err := l.conn.Query(ctx, oldest, blocked, limit)
 	if err != nil {
 		return false, fmt.Errorf("read the outbox: %w", err)
 	}
@@ -191,12 +197,22 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 		}
 		batches[r.Topic], ids[r.Topic] = append(batches[r.Topic], m), append(ids[r.Topic], r.ID)
 	}
+	for name := range l.topics {
+		if batches[name] == nil && !slices.Contains(blocked, name) { // somebody else has deleted what could not be published
+			delete(l.topics, name)
+			l.backlog.clear(name)
+		}
+	}
 	for name, messages := range batches {
 		l.topics[name] = topic{publishing: true, wait: l.topics[name].wait}
 		l.publishes.Go(func() {
 			sending, cancel := context.WithTimeout(ctx, publishTimeout)
 			defer cancel()
-			r := result{topic: name, ids: ids[name], err: l.to.Publish(sending, name, messages)}
+			acknowledged, err := l.to.Publish(sending, name, messages)
+			r := result{topic: name, held: len(messages) - len(acknowledged), err: err}
+			for _, i := range acknowledged {
+				r.published = append(r.published, ids[name][i])
+			}
 			select {
 			case l.results <- r:
 			case <-ctx.Done(): // it no longer leads; the next leader publishes the events again
@@ -209,21 +225,23 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 // finish deletes the events that were published. After a failure it delays the topic's next attempt.
 func (l *leader) finish(ctx context.Context, r result) error {
 	before := l.topics[r.topic].wait
+	if len(r.published) > 0 {
+		if _, err := l.conn.Exec(ctx, `delete from outbox where topic = $1 and id = any($2)`, r.topic, r.published); err != nil {
+			return fmt.Errorf("delete published events from the outbox: %w", err)
+		}
+		l.published.Add(float64(len(r.published)))
+	}
 	if r.err != nil {
 		if before == 0 {
 			l.tel.Log.WarnContext(ctx, "events were not published, retrying until they are", "topic", r.topic, "error", r.err)
 		}
-		l.topics[r.topic] = topic{wait: min(max(2*before, retryFirst), retryMax), failed: clock.Stopwatch()}
+		l.topics[r.topic] = topic{held: r.held, wait: min(max(2*before, retryFirst), retryMax), failed: clock.Stopwatch()}
 		return nil
 	}
 	if before > 0 {
 		l.tel.Log.InfoContext(ctx, "events are published again", "topic", r.topic)
 	}
-	if _, err := l.conn.Exec(ctx, `delete from outbox where topic = $1 and id = any($2)`, r.topic, r.ids); err != nil {
-		return fmt.Errorf("delete published events from the outbox: %w", err)
-	}
 	delete(l.topics, r.topic)
 	l.backlog.clear(r.topic)
-	l.published.Add(float64(len(r.ids)))
 	return nil
 }

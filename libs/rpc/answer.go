@@ -86,16 +86,23 @@ func RequestID(ctx context.Context) string { return exchangeOf(ctx).requestID }
 // form, which makes lookups cheap.
 const RequestIDHeader = "X-Request-Id"
 
+// ExchangeIDHeader carries the id that the gateway gives to one exchange with a service. The response has it too, so that the gateway
+// notices the late response to another request. An X-Request-Id cannot show that: clients choose it, and may choose the same again.
+const ExchangeIDHeader = "X-Exchange-Id"
+
 // CleanRequestID returns the id of a header if it is safe to log: 8 to 64 letters, digits, hyphens and underscores. Otherwise it
 // returns a new id.
 func CleanRequestID(sent string) string {
-	ok := len(sent) >= 8 && len(sent) <= 64 && strings.IndexFunc(sent, func(r rune) bool {
-		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
-	}) < 0
-	if ok {
+	if isID(sent) {
 		return sent
 	}
 	return uuid.NewString()
+}
+
+func isID(sent string) bool {
+	return len(sent) >= 8 && len(sent) <= 64 && strings.IndexFunc(sent, func(r rune) bool {
+		return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') && r != '-' && r != '_'
+	}) < 0
 }
 
 // WriteError writes an error response in the format of all errors: {"detail": …, "code": …, "request_id": …}, with the invalid

@@ -177,6 +177,13 @@ func TestRequestIDs(t *testing.T) {
 		require.Equal(t, got, rpc.CleanRequestID(got), "a new id is safe too")
 	}
 	require.Empty(t, rpc.RequestID(t.Context()))
+
+	for sent, want := range map[string]string{"exchange-1": "exchange-1", "": "", "<script>": ""} {
+		for _, target := range []string{"/things", "/nowhere"} {
+			got := s.do(t, request{method: "GET", target: target, header: http.Header{rpc.ExchangeIDHeader: {sent}}}).Header()
+			require.Equal(t, want, got.Get(rpc.ExchangeIDHeader), target)
+		}
+	}
 }
 
 func TestErrorsOutsideARouter(t *testing.T) {

@@ -383,5 +383,8 @@ func (r *Router) serve(w http.ResponseWriter, req *http.Request) {
 	req = req.WithContext(ctx)
 	x.request = req
 	w.Header().Set(RequestIDHeader, x.requestID)
+	if id := req.Header.Get(ExchangeIDHeader); isID(id) {
+		w.Header().Set(ExchangeIDHeader, id)
+	}
 	r.mux.ServeHTTP(&x.writer, req)
 }

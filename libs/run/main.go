@@ -130,12 +130,12 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 			return exitUsage
 		}
 	}
-	memory := LimitMemory()
 	cfg, err := conf.Load(defaults, os.Environ())
 	if err = errors.Join(err, conf.ExportFiles("OTEL_")); err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
 	}
+	memory := LimitMemory(cfg)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := telemetry.NewBatch(stderr)

@@ -15,21 +15,35 @@ import (
 // not count: the program itself, and the memory of the kernel for its connections and files.
 const memoryShare = 90
 
-// LimitMemory sets the garbage collector's memory limit (GOMEMLIMIT) to 90 % of the container's, unless the environment sets
-// GOMEMLIMIT. Main calls it; other main functions must. Without it a process with a large GOGC is killed before it collects. It
-// returns the limit in bytes, math.MaxInt64 if there is none.
-func LimitMemory() int64 {
-	debug.SetMemoryLimit(memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT")))
+// minShare is the part, in percent, that the garbage collector may use however much the child processes need: below it, the process
+// would do little but collect. They seldom use all of it at the same time.
+const minShare = 25
+
+// Parent is a Config of a service that runs child processes in its container.
+type Parent interface {
+	// ChildMemory returns how many bytes all child processes together may need at the same time.
+	ChildMemory() int64
+}
+
+// LimitMemory sets the garbage collector's memory limit (GOMEMLIMIT) to 90 % of the container's without what a Parent's child
+// processes need, but at least 25 %, unless the environment sets GOMEMLIMIT. Main calls it; other main functions must. Without it a
+// process with a large GOGC is killed before it collects. It returns the limit in bytes, math.MaxInt64 if there is none.
+func LimitMemory(cfg any) int64 {
+	debug.SetMemoryLimit(memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT"), cfg))
 	return debug.SetMemoryLimit(-1)
 }
 
 // memoryLimit returns the argument of debug.SetMemoryLimit; a negative one changes nothing. root is the file system from / on.
-func memoryLimit(root fs.FS, ofEnvironment string) int64 {
+func memoryLimit(root fs.FS, ofEnvironment string, cfg any) int64 {
 	limit, ok := containerLimit(root)
 	if !ok || ofEnvironment != "" {
 		return -1
 	}
-	return limit / 100 * memoryShare
+	own := limit / 100 * memoryShare
+	if parent, ok := cfg.(Parent); ok {
+		own = max(own-parent.ChildMemory(), limit/100*minShare)
+	}
+	return own
 }
 
 // containerLimit returns the memory limit in bytes of this process' control group: the lowest of the group and those above it. ok

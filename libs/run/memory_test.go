@@ -37,10 +37,23 @@ func TestTheLimitOfTheContainerIsFound(t *testing.T) {
 		require.Equal(t, c.want > 0, ok, name)
 		if ok {
 			require.Equal(t, c.want, limit, name)
-			require.Equal(t, c.want/100*90, memoryLimit(root, ""), name)
+			require.Equal(t, c.want/100*90, memoryLimit(root, "", nil), name)
 		} else {
-			require.EqualValues(t, -1, memoryLimit(root, ""), name)
+			require.EqualValues(t, -1, memoryLimit(root, "", nil), name)
 		}
-		require.EqualValues(t, -1, memoryLimit(root, "1GiB"), "%s: GOMEMLIMIT is set", name)
+		require.EqualValues(t, -1, memoryLimit(root, "1GiB", nil), "%s: GOMEMLIMIT is set", name)
+	}
+}
+
+type parent int64
+
+func (p parent) ChildMemory() int64 { return int64(p) }
+
+// The child processes share the container: 90 % for the heap alone would get one of them killed.
+func TestTheMemoryOfChildProcessesIsLeftToThem(t *testing.T) {
+	t.Parallel()
+	root := fstest.MapFS{"proc/self/cgroup": {Data: []byte("0::/\n")}, "sys/fs/cgroup/memory.max": {Data: []byte("1000000\n")}}
+	for children, want := range map[parent]int64{0: 900_000, 300_000: 600_000, 650_000: 250_000, 2_000_000: 250_000} {
+		require.Equal(t, want, memoryLimit(root, "", children), children)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
+	"github.com/convoflow/convoflow/services/calls/internal/audio"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
@@ -76,6 +77,9 @@ func (c Config) Check() []string {
 	}
 	return problems
 }
+
+// ChildMemory implements run.Parent: each worker runs one ffmpeg at a time.
+func (c Config) ChildMemory() int64 { return int64(c.Workers) * audio.MaxMemory }
 
 func checkProvider(name string, p speech.Provider) (problems []string) {
 	if p.Key == "" && p.BaseURL == "" {

@@ -6,6 +6,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/services/calls"
 )
 
@@ -14,6 +15,12 @@ func environ(more ...string) []string {
 		"DATABASE_URL=postgres://u:p@db:5432/x", "KAFKA_BROKERS=kafka:9092", "SECRET_KEY=7Qm2xV9pLr4TzW8kYb3NcF6hJd1SgA5e",
 		"AUTH_URL=http://auth:8080", "CRM_URL=http://crm:8080", "STORAGE_URL=s3://recordings?region=eu-central-1",
 	}, more...)
+}
+
+func TestTheMemoryOfFFmpegIsLeftToIt(t *testing.T) {
+	t.Parallel()
+	var parent run.Parent = calls.Config{Workers: 3}
+	require.EqualValues(t, 3*640<<20, parent.ChildMemory())
 }
 
 func TestSettings(t *testing.T) {

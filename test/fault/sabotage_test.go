@@ -64,7 +64,7 @@ func sabotages() []sabotage {
 				{"libs/outbox/outbox.go", "	o.db.AfterCommit(ctx, o.Wake)\n", `	if o.to != nil {
 		for _, e := range events {
 			e.Source = "/convoflow/" + o.tel.Service
-			_ = o.to.Publish(context.WithoutCancel(ctx), e.Topic, []Message{{Event: e, Trace: o.tel.Inject(ctx)}})
+			_, _ = o.to.Publish(context.WithoutCancel(ctx), e.Topic, []Message{{Event: e, Trace: o.tel.Inject(ctx)}})
 		}
 	}
 	o.db.AfterCommit(ctx, o.Wake)

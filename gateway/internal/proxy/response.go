@@ -7,6 +7,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/convoflow/convoflow/gateway/internal/record"
@@ -33,13 +34,13 @@ func (u *Upstream) cleanResponse(res *http.Response) error {
 // isGatewayHeader reports whether only the gateway may set that response header.
 func isGatewayHeader(name string) bool {
 	switch name {
-	case "Server", "X-Powered-By", "X-Request-Id", "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "Content-Security-Policy", "Strict-Transport-Security":
+	case "Server", "X-Powered-By", "X-Request-Id", rpc.ExchangeIDHeader, "X-Content-Type-Options", "X-Frame-Options", "Referrer-Policy", "Content-Security-Policy", "Strict-Transport-Security":
 		return true
 	}
 	return strings.HasPrefix(name, "Access-Control-")
 }
 
-// errOtherRequest marks a response that has not the id of its request.
+// errOtherRequest marks a response that has not the ids of its request.
 var errOtherRequest = errors.New("the response is that of another request")
 
 // checkResponse returns an error for a response that no service of the platform has sent to this request. Its connection must not be
@@ -48,7 +49,10 @@ func checkResponse(req *http.Request, res *http.Response) error {
 	if err := checkShape(res); err != nil {
 		return err
 	}
-	if sent := req.Header.Get(rpc.RequestIDHeader); res.Header.Get(rpc.RequestIDHeader) != sent {
+	// A service of an earlier release does not return the id of the exchange. Those that know it always do, also in a late response.
+	exchange, echoed := req.Header.Get(rpc.ExchangeIDHeader), res.Header.Values(rpc.ExchangeIDHeader)
+	isOther := slices.ContainsFunc(echoed, func(id string) bool { return id != exchange })
+	if isOther || res.Header.Get(rpc.RequestIDHeader) != req.Header.Get(rpc.RequestIDHeader) {
 		return fmt.Errorf("%w: %w", errInvalidResponse, errOtherRequest)
 	}
 	return nil

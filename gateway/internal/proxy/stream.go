@@ -2,6 +2,7 @@ package proxy
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"log/slog"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/gateway/internal/wire"
+	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -56,10 +58,11 @@ func (u *Upstream) rewrite(p *httputil.ProxyRequest) {
 	u.prepare(p.Out)
 }
 
-// prepare adapts the header of a request for the service.
+// prepare adapts the header of a request for the service, and gives the exchange its id.
 func (u *Upstream) prepare(out *http.Request) {
 	delete(out.Header, "Accept-Encoding") // the gateway compresses
 	delete(out.Header, "Expect")          // the gateway sends 100 Continue itself
+	out.Header[rpc.ExchangeIDHeader] = []string{rand.Text()}
 	u.tel.Propagator.Inject(out.Context(), telemetry.Header(out.Header))
 }
 

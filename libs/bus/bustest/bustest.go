@@ -12,6 +12,8 @@ import (
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
 	"github.com/twmb/franz-go/pkg/kfake"
+
+	"github.com/convoflow/convoflow/libs/outbox"
 )
 
 // Broker returns the addresses of an empty broker for KAFKA_BROKERS. It is the test's own until the test ends; a test has one.
@@ -30,6 +32,13 @@ const (
 	pollInterval = 10 * time.Millisecond
 	readTimeout  = time.Minute
 )
+
+// Publish publishes messages of one topic.
+func Publish(t testing.TB, to outbox.Publisher, topic string, messages []outbox.Message) {
+	t.Helper()
+	_, err := to.Publish(t.Context(), topic, messages)
+	require.NoError(t, err)
+}
 
 // Read returns the first n messages of a topic, from all of its partitions. It waits for a topic that does not exist yet, and
 // fails the test after a minute.

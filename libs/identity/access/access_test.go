@@ -128,7 +128,7 @@ func TestAuthenticationChecksKeyAndSession(t *testing.T) {
 	require.Equal(t, caller.SessionID, got.SessionID)
 
 	end := eventtest.ThingChanged.New(time.Now(), eventtest.Thing{ID: caller.SessionID})
-	require.NoError(t, kafka.Publish(t.Context(), eventtest.ThingsTopic, []outbox.Message{{Event: end}}))
+	bustest.Publish(t, kafka, eventtest.ThingsTopic, []outbox.Message{{Event: end}})
 	require.Eventually(t, func() bool {
 		_, err := a.Authenticate(request)
 		return fault.Is(err, fault.Unauthenticated) && fault.Of(err).Code == "session_ended"

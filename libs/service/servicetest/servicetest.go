@@ -194,7 +194,7 @@ func (w *World) Publish(events ...event.Event) {
 // PublishMessage publishes one event in a trace.
 func (w *World) PublishMessage(m outbox.Message) {
 	w.T.Helper()
-	require.NoError(w.T, w.Kafka().Publish(w.T.Context(), m.Topic, []outbox.Message{m}))
+	bustest.Publish(w.T, w.Kafka(), m.Topic, []outbox.Message{m})
 }
 
 // Published returns the first n events of a topic by key, each as "type version".

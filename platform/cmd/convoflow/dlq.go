@@ -122,12 +122,18 @@ func showDeadLetter(ctx context.Context, k *bus.Kafka, topic string, offset int6
 	return err
 }
 
-func deadLetter(ctx context.Context, k *bus.Kafka, topic string, offset int64) (bus.DeadLetter, error) {
-	letters, err := k.DeadLetters(ctx, topic, true)
+// letters is the part of a bus.Kafka that requeue uses.
+type letters interface {
+	DeadLetters(ctx context.Context, topic string, all bool) ([]bus.DeadLetter, error)
+	Requeue(ctx context.Context, topic string, letters []bus.DeadLetter, upTo int64) error
+}
+
+func deadLetter(ctx context.Context, k letters, topic string, offset int64) (bus.DeadLetter, error) {
+	found, err := k.DeadLetters(ctx, topic, true)
 	if err != nil {
 		return bus.DeadLetter{}, err
 	}
-	for _, d := range letters {
+	for _, d := range found {
 		if d.Offset == offset {
 			return d, nil
 		}
@@ -135,31 +141,41 @@ func deadLetter(ctx context.Context, k *bus.Kafka, topic string, offset int64) (
 	return bus.DeadLetter{}, fmt.Errorf("%s has no message with the offset %d; try: convoflow dlq list --all", topic, offset)
 }
 
-func requeue(ctx context.Context, k *bus.Kafka, topic string, offset int64, out io.Writer) error {
-	var letters []bus.DeadLetter
+// requeue gives the messages of a topic, or the one with that offset unless it is negative, to their group. What counts as requeued is
+// everything before an offset: a single message does only if it is the oldest that is not, and the output says so otherwise.
+func requeue(ctx context.Context, k letters, topic string, offset int64, out io.Writer) error {
+	chosen, err := k.DeadLetters(ctx, topic, false)
+	if err != nil {
+		return err
+	}
 	var upTo int64
+	if len(chosen) > 0 {
+		upTo = chosen[len(chosen)-1].Offset + 1
+	}
+	note := ""
 	if offset >= 0 {
 		d, err := deadLetter(ctx, k, topic, offset)
 		if err != nil {
 			return err
 		}
-		letters = append(letters, d)
-	} else {
-		var err error
-		if letters, err = k.DeadLetters(ctx, topic, false); err != nil {
-			return err
+		isOpen := slices.ContainsFunc(chosen, func(o bus.DeadLetter) bool { return o.Offset == offset })
+		switch {
+		case !isOpen:
+			upTo, note = 0, "It had been requeued before.\n"
+		case chosen[0].Offset == offset:
+			upTo = offset + 1
+		default:
+			upTo, note = 0, fmt.Sprintf("It stays in the list, because older ones have not been requeued, from offset %d on. The next requeue of all gives it to %s again, which ignores it if it has handled it.\n", chosen[0].Offset, d.Group)
 		}
-		if len(letters) > 0 {
-			upTo = letters[len(letters)-1].Offset + 1
-		}
+		chosen = []bus.DeadLetter{d}
 	}
-	if len(letters) == 0 {
+	if len(chosen) == 0 {
 		_, err := fmt.Fprintln(out, "There are no dead letters to requeue.")
 		return err
 	}
-	if err := k.Requeue(ctx, topic, letters, upTo); err != nil {
+	if err := k.Requeue(ctx, topic, chosen, upTo); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "Requeued %d to %s. What fails again is in %s again: convoflow dlq list\n", len(letters), letters[0].Group, topic)
+	_, err = fmt.Fprintf(out, "Requeued %d to %s. What fails again is in %s again: convoflow dlq list\n%s", len(chosen), chosen[0].Group, topic, note)
 	return err
 }

@@ -39,7 +39,7 @@ Settings come from the environment; .env.example lists them all. "convoflow up -
 
 func main() {
 	makeFilesPrivate()
-	run.LimitMemory()
+	run.LimitMemory(nil)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second Ctrl-C ends the process immediately.
 	context.AfterFunc(ctx, stop)

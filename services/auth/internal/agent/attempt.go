@@ -15,9 +15,13 @@ import (
 
 const (
 	freeFailures = 5                // wrong passwords without a delay; after the 6th there is one
-	longestDelay = 15 * time.Minute // of an account in one network, and of an address
+	longestDelay = 15 * time.Minute // of an account in one network
 	// accountDelay is the longest delay of an account for everybody: a stranger must not be able to lock its owner out.
 	accountDelay = 2 * time.Second
+	// addressDelay is the longest delay of an address, which many people may share. A password of one account is guessed no slower
+	// with a longer one; addressSlack more failures than of an account are without a delay, because they are of many accounts.
+	addressDelay = time.Minute
+	addressSlack = 20
 	// KnownFor is how long a network from which somebody has logged in to an account is exempt from accountDelay.
 	KnownFor = 90 * 24 * time.Hour
 	// renewKnown is how old the last login from a network must be for the next one to be recorded.
@@ -50,20 +54,26 @@ type Attempt struct {
 	KnownAt time.Time     // when somebody last logged in to the account from the network; zero if not within KnownFor
 }
 
-// Limit is a key that counts an attempt, with its longest delay.
+// Limit is a key that counts an attempt, with its longest delay. Slack is how many more failures than Delays says have none.
 type Limit struct {
 	Key     []byte
 	Longest time.Duration
+	Slack   int
 }
 
-// Limits returns the keys that count the attempt: all that exist, without the account in a known network.
+// MaxFailures is the highest count of failures that makes a difference.
+func MaxFailures() int { return len(Delays()) + addressSlack }
+
+// Limits returns the keys that count the attempt: all that exist. In a network from which somebody has logged in to the account,
+// only the account in this network counts it: what strangers do at the same address must not lock the owner out.
 func (a Attempt) Limits() []Limit {
-	limits := []Limit{{a.Place, longestDelay}}
-	if a.KnownAt.IsZero() {
-		limits = append(limits, Limit{a.Account, accountDelay})
+	limits := []Limit{{Key: a.Place, Longest: longestDelay}}
+	if !a.KnownAt.IsZero() {
+		return limits
 	}
+	limits = append(limits, Limit{Key: a.Account, Longest: accountDelay})
 	if a.Address != nil {
-		limits = append(limits, Limit{a.Address, longestDelay})
+		limits = append(limits, Limit{Key: a.Address, Longest: addressDelay, Slack: addressSlack})
 	}
 	return limits
 }

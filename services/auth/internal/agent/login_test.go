@@ -2,6 +2,7 @@ package agent_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -103,6 +104,9 @@ func TestFailedLoginsDelayTheNext(t *testing.T) {
 			require.Equal(t, "invalid_credentials", try(email, "wrong", ip).Code, "%s %d", name, i)
 		}
 	}
+	for i := range 20 { // an address has more wrong passwords before it waits
+		require.Equal(t, "invalid_credentials", try(fmt.Sprintf("guess%d@example.com", i), "wrong", "2001:db8::1").Code)
+	}
 	for _, refused := range []*fault.Error{
 		try("ASHA@example.com", password, "198.51.100.1"),
 		try("nobody@example.com", password, "198.51.100.1"),
@@ -145,6 +149,47 @@ func TestAStrangerCannotLockTheOwnerOut(t *testing.T) {
 	require.Equal(t, 2*time.Second, try(password, "192.0.2.9").RetryAfter, "the owner on a journey")
 	f.clock.Advance(2 * time.Second)
 	require.Nil(t, try(password, "192.0.2.9"))
+}
+
+// Somebody in the same office guesses passwords of accounts, none of which may exist. The owner waited for up to 15 min.
+func TestASharedAddressCannotLockTheOwnerOut(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	const office = "203.0.113.7"
+	f.register(t, "asha@example.com")
+	f.login(t, "asha@example.com") // from the office
+	f.register(t, "ben@example.com")
+	try := func(email, password string) *fault.Error {
+		_, err := f.Login(from(t, office), agent.LoginRequest{Username: email, Password: password})
+		if err == nil {
+			return nil
+		}
+		return fault.Of(err)
+	}
+	guess := func() (wait time.Duration) {
+		for i := range 100 { // of the accounts, each is guessed once
+			wait = max(wait, try(fmt.Sprintf("nobody%d-%d@example.com", i, f.clock.Now().Unix()), "wrong").RetryAfter)
+		}
+		return wait
+	}
+	for wait := guess(); wait < time.Minute; wait = guess() {
+		f.clock.Advance(wait)
+	}
+	require.Nil(t, try("asha@example.com", password), "the account has been used here")
+	require.Equal(t, "invalid_credentials", try("asha@example.com", "wrong").Code)
+	require.Nil(t, try("asha@example.com", password))
+
+	require.Equal(t, time.Minute, try("ben@example.com", password).RetryAfter, "the longest wait of an account that is new here")
+	f.clock.Advance(time.Minute)
+	require.Nil(t, try("ben@example.com", password))
+	require.Equal(t, "invalid_credentials", try("new@example.com", "wrong").Code, "a success does not delay the next at the address")
+	require.Nil(t, try("ben@example.com", password), "nor itself")
+
+	f.clock.Advance(2 * time.Minute)
+	for range 6 {
+		require.Equal(t, "invalid_credentials", try("ben@example.com", "wrong").Code)
+	}
+	require.Equal(t, 2*time.Second, try("ben@example.com", password).RetryAfter, "guesses of the account itself in its network still count")
 }
 
 func TestAStrangerCannotEndASession(t *testing.T) {

@@ -31,26 +31,26 @@ func Attempts(db *pg.DB) agent.Attempts {
 func (s attempts) Create(ctx context.Context, a agent.Attempt) (agent.Attempt, error) {
 	var known, free *time.Time
 	limits := a.Limits()
-	keys, longest := make([][]byte, len(limits)), make([]float64, len(limits))
+	keys, longest, slack := make([][]byte, len(limits)), make([]float64, len(limits)), make([]int, len(limits))
 	for i, l := range limits {
-		keys[i], longest[i] = l.Key, l.Longest.Seconds()
+		keys[i], longest[i], slack[i] = l.Key, l.Longest.Seconds(), l.Slack
 	}
 	err := s.db.Conn(ctx).QueryRow(ctx, `
 		with place as (
 			select max(last_at) as known_at from known_networks where key = $5 and last_at > $2::timestamptz - $7::interval
 		), failed as materialized (
-			select f.key, least(($3::float8[])[least(failures, cardinality($3::float8[]) - 1) + 1], l.longest) * interval '1 second' as delay, last_at
-			from login_failures f join unnest($1::bytea[], $8::float8[]) l (key, longest) on l.key = f.key
-			where last_at > $2::timestamptz - $4::interval and (f.key <> $6 or (select known_at from place) is null) order by f.key for update of f
+			select f.key, least(($3::float8[])[least(greatest(failures - l.slack, 0), cardinality($3::float8[]) - 1) + 1], l.longest) * interval '1 second' as delay, last_at
+			from login_failures f join unnest($1::bytea[], $8::float8[], $9::int[]) l (key, longest, slack) on l.key = f.key
+			where last_at > $2::timestamptz - $4::interval and (f.key = $5 or (select known_at from place) is null) order by f.key for update of f
 		), slow as (
 			select key, last_at + delay as free_at from failed where delay > interval '0'
 		), counted as (
-			update login_failures set failures = least(failures + 1, cardinality($3::float8[])), last_at = $2
+			update login_failures set failures = least(failures + 1, $6), last_at = $2
 			where key in (select key from slow) and not exists (select from slow where free_at > $2)
 			returning key
 		)
 		select (select known_at from place), (select max(free_at) from slow where free_at > $2), array(select key from counted), exists (select from failed)`,
-		keys, a.At, s.delays, agent.FailureWindow, a.Place, a.Account, agent.KnownFor, longest).Scan(&known, &free, &a.Counted, &a.Failed)
+		keys, a.At, s.delays, agent.FailureWindow, a.Place, agent.MaxFailures(), agent.KnownFor, longest, slack).Scan(&known, &free, &a.Counted, &a.Failed)
 	if err != nil {
 		return a, fmt.Errorf("read earlier attempts: %w", err)
 	}
@@ -79,7 +79,7 @@ func (s attempts) Change(ctx context.Context, a agent.Attempt) error {
 		insert into login_failures as f (key, failures, last_at) select key, 1, $2 from unnest($1::bytea[]) key
 		on conflict (key) do update set last_at = excluded.last_at,
 			failures = case when f.last_at > excluded.last_at - $3::interval then least(f.failures + 1, $4) else 1 end`,
-		keys, a.At, agent.FailureWindow, len(s.delays))
+		keys, a.At, agent.FailureWindow, agent.MaxFailures())
 	if err != nil {
 		return fmt.Errorf("count a failed attempt: %w", err)
 	}
@@ -89,9 +89,11 @@ func (s attempts) Change(ctx context.Context, a agent.Attempt) error {
 // Remove deletes the counts of the account, and subtracts what this attempt added to the count of the address, so that it does not
 // delay the next attempt from there. The network is known from now on.
 func (s attempts) Remove(ctx context.Context, a agent.Attempt) error {
-	var address []byte
-	if a.HasCounted(a.Address) {
-		address = a.Address
+	var address agent.Limit
+	for _, l := range a.Limits() {
+		if bytes.Equal(l.Key, a.Address) && a.HasCounted(l.Key) {
+			address = l
+		}
 	}
 	_, err := s.db.Conn(ctx).Exec(ctx, `
 		with failed as materialized (
@@ -102,9 +104,9 @@ func (s attempts) Remove(ctx context.Context, a agent.Attempt) error {
 			insert into known_networks as k (key, last_at) values ($1, $4)
 			on conflict (key) do update set last_at = greatest(k.last_at, excluded.last_at)
 		)
-		update login_failures set failures = failures - 1, last_at = $4::timestamptz - ($5::float8[])[failures] * interval '1 second'
+		update login_failures set failures = failures - 1, last_at = $4::timestamptz - least(($5::float8[])[least(greatest(failures - $6, 1), cardinality($5::float8[]))], $7) * interval '1 second'
 		where key = $3 and key in (select key from failed)`,
-		a.Place, a.Account, address, a.At, s.delays)
+		a.Place, a.Account, address.Key, a.At, s.delays, address.Slack, address.Longest.Seconds())
 	if err != nil {
 		return fmt.Errorf("delete failed attempts: %w", err)
 	}

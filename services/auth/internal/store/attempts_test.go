@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
@@ -40,10 +41,19 @@ func fail(t *testing.T, s stores, a agent.Attempt, times int) {
 	}
 }
 
+// watch lets the address fail so often with other accounts that 6 more failures delay it.
+func watch(t *testing.T, s stores) {
+	t.Helper()
+	for i := range 20 {
+		fail(t, s, of(fmt.Sprint("watched", i), "address"), 1)
+	}
+}
+
 func TestTheDelayGrowsFromThe6thFailureOn(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	require.False(t, begin(t, s, attempt, now).Failed)
+	watch(t, s)
 	fail(t, s, attempt, 6)
 	at := now
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900} {
@@ -76,7 +86,9 @@ func TestOneOfManyAttemptsAtOnceIsAdmittedAfterADelay(t *testing.T) {
 func TestAccountsAndAddressesAreCountedSeparately(t *testing.T) {
 	t.Parallel()
 	s := open(t)
+	watch(t, s)
 	for i := range 6 {
+		require.Zero(t, begin(t, s, of("fresh", "address"), now).Wait)
 		fail(t, s, of(string(rune('a'+i)), "address"), 1)
 	}
 	require.Positive(t, begin(t, s, of("fresh", "address"), now).Wait)
@@ -89,6 +101,7 @@ func TestARefusedAttemptCountsForNoKey(t *testing.T) {
 	s := open(t)
 	fail(t, s, of("account", ""), 6)
 	begin(t, s, of("account", ""), now.Add(2*time.Second)) // 7 now
+	watch(t, s)
 	fail(t, s, of("other", "address"), 6)
 	later := now.Add(3 * time.Second) // the address has no delay left, the account has one
 	require.Equal(t, 3*time.Second, begin(t, s, attempt, later).Wait)
@@ -100,18 +113,34 @@ func TestARefusedAttemptCountsForNoKey(t *testing.T) {
 func TestSuccessClearsTheAccountAndTakesBackTheAddress(t *testing.T) {
 	t.Parallel()
 	s := open(t)
+	watch(t, s)
 	fail(t, s, attempt, 6)
 	later := now.Add(2 * time.Second)
 	require.NoError(t, s.attempts.Remove(t.Context(), begin(t, s, attempt, later)))
 	next := begin(t, s, attempt, later)
 	require.Zero(t, next.Wait)
+	require.Empty(t, next.Counted, "the network is known")
+	other := of("other", "address")
+	next = begin(t, s, other, later)
+	require.Zero(t, next.Wait)
 	require.Equal(t, [][]byte{[]byte("address")}, next.Counted, "the address is still watched")
-	require.Equal(t, 4*time.Second, begin(t, s, attempt, later).Wait)
+	require.Equal(t, 4*time.Second, begin(t, s, other, later).Wait)
+	for at, n := later, 0; n < 20; n++ { // up to the longest delay, and then a success
+		at = at.Add(begin(t, s, other, at).Wait)
+		begun := begin(t, s, of(fmt.Sprint("guess", n), "address"), at)
+		require.Zero(t, begun.Wait)
+		later = at
+	}
+	require.Equal(t, time.Minute, begin(t, s, of("guess", "address"), later).Wait)
+	later = later.Add(time.Minute)
+	require.NoError(t, s.attempts.Remove(t.Context(), begin(t, s, of("another", "address"), later)))
+	require.Zero(t, begin(t, s, of("guess", "address"), later).Wait, "also after the longest delay")
 }
 
 func TestSuccessBeforeTheDelaysLeavesTheAddress(t *testing.T) {
 	t.Parallel()
 	s := open(t)
+	watch(t, s)
 	fail(t, s, attempt, 5)
 	begun := begin(t, s, attempt, now)
 	require.True(t, begun.Failed)

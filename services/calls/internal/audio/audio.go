@@ -43,7 +43,7 @@ type Preparer struct {
 // Open returns a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
 // killed processes. Chunks have at most chunkBytes. If a program is missing, the error says what to install.
 func Open(dir string, chunkBytes int64) (*Preparer, error) {
-	p := &Preparer{chunkBytes: chunkBytes, limits: limits{cpu: maxCPU, memory: maxMemory}}
+	p := &Preparer{chunkBytes: chunkBytes, limits: limits{cpu: maxCPU, memory: MaxMemory}}
 	if runtime.GOOS != "linux" {
 		p.limits.memory = 0
 	}

@@ -125,7 +125,7 @@ func TestProgramsDieWithTheirWorker(t *testing.T) {
 	dir := t.TempDir()
 	ended := make(chan error, 1)
 	go func() {
-		_, err := limits{cpu: maxCPU, memory: maxMemory}.execute(ctx, dir, "/bin/sh", "-c", "sleep 300 & echo $! > new; mv new child; wait")
+		_, err := limits{cpu: maxCPU, memory: MaxMemory}.execute(ctx, dir, "/bin/sh", "-c", "sleep 300 & echo $! > new; mv new child; wait")
 		ended <- err
 	}()
 	var raw []byte

@@ -111,7 +111,7 @@ func TestTracksThatNoRecordingHasAreUnreadable(t *testing.T) {
 
 func TestWorkIsLimitedInTime(t *testing.T) {
 	t.Parallel()
-	_, err := limits{cpu: time.Second, memory: maxMemory}.execute(t.Context(), t.TempDir(), "/bin/sh", "-c", "while :; do :; done")
+	_, err := limits{cpu: time.Second, memory: MaxMemory}.execute(t.Context(), t.TempDir(), "/bin/sh", "-c", "while :; do :; done")
 	require.ErrorIs(t, err, errKilled)
 }
 
@@ -143,6 +143,24 @@ func TestADecodeThatIsKilledTwiceIsFinal(t *testing.T) {
 		raw, err := os.ReadFile(runs)
 		require.NoError(t, err)
 		require.Equal(t, 2, strings.Count(string(raw), "run"))
+		require.Empty(t, jobs(t, dir))
+	}
+}
+
+// The runs that split a long recording are decodes too.
+func TestASplitThatIsKilledTwiceIsFinal(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]string{"look for pauses": "-", "cut a chunk": "chunk-000.ogg"} {
+		p, dir := open(t, 5_000)
+		ffmpeg, runs := p.ffmpeg, filepath.Join(t.TempDir(), "runs")
+		p.ffmpeg = filepath.Join(t.TempDir(), "ffmpeg")
+		require.NoError(t, os.WriteFile(p.ffmpeg, []byte("#!/bin/sh\nfor last; do :; done\nif [ \"$last\" = "+last+" ]; then echo run >> "+runs+"; kill -9 $$; fi\nexec "+ffmpeg+" \"$@\"\n"), 0o700))
+		_, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=10", "-f", "wav")), "audio/wav")
+		require.Equal(t, call.CodeUnreadable, fault.Of(err).Code, "%s: %v", name, err)
+		require.False(t, fault.Retryable(err), name)
+		raw, err := os.ReadFile(runs)
+		require.NoError(t, err)
+		require.Equal(t, 2, strings.Count(string(raw), "run"), name)
 		require.Empty(t, jobs(t, dir))
 	}
 }

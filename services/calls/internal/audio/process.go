@@ -13,12 +13,13 @@ import (
 
 // Limits of one run of ffmpeg. A file of 4 kB can claim samples for 2 GB of tables, or days of work.
 const (
-	maxTime    = 15 * time.Minute
-	maxCPU     = 10 * time.Minute // an hour of sound takes about 20 s
-	maxMemory  = 640 << 20        // bytes of address space, of which the libraries alone are 300 MB; it decodes 8 hours with 60 MB in use
-	maxBlock   = 128 << 20        // bytes of one allocation, which ffmpeg limits by itself
-	maxOutput  = 1 << 20          // bytes of a program's output that are read
-	exitLimits = 125              // exit code of the shell if it cannot set the limits; 126 and 127 are those for a program that cannot be run
+	maxTime = 15 * time.Minute
+	maxCPU  = 10 * time.Minute // an hour of sound takes about 20 s
+	// MaxMemory is in bytes of address space, of which the libraries alone are 300 MB; it decodes 8 hours with 60 MB in use.
+	MaxMemory  = 640 << 20
+	maxBlock   = 128 << 20 // bytes of one allocation, which ffmpeg limits by itself
+	maxOutput  = 1 << 20   // bytes of a program's output that are read
+	exitLimits = 125       // exit code of the shell if it cannot set the limits; 126 and 127 are those for a program that cannot be run
 )
 
 // limit is a shell script that sets limits, which the kernel enforces, and then executes the program with its arguments. The limits have to be set in the new

@@ -27,7 +27,7 @@ func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]c
 	}
 	out, err := p.run(ctx, dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-hide_banner", "-nostats", "-threads", "1"}, input("ogg", "speech.ogg"), []string{"-af", silence, "-f", "null", "-"})...)
 	if err != nil {
-		return nil, fmt.Errorf("look for pauses: %w", err)
+		return nil, fmt.Errorf("look for pauses: %w", undecodable(ctx, err))
 	}
 	// A tenth below the limit, because the bit rate varies.
 	longest := 0.9 * duration * float64(p.chunkBytes) / float64(info.Size())
@@ -38,7 +38,7 @@ func (p *Preparer) split(ctx context.Context, dir string, duration float64) ([]c
 		_, err := p.run(ctx, dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", seconds(cuts[i])}, input("ogg", "speech.ogg"),
 			[]string{"-t", seconds(cuts[i+1] - cuts[i]), "-c", "copy", "-f", "ogg", name})...)
 		if err != nil {
-			return nil, fmt.Errorf("cut chunk %d: %w", i, err)
+			return nil, fmt.Errorf("cut chunk %d: %w", i, undecodable(ctx, err))
 		}
 		chunks[i] = call.Chunk{Path: filepath.Join(dir, name), Start: cuts[i]}
 	}

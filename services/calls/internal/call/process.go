@@ -29,8 +29,11 @@ const (
 	// SaveWait is the usual value of Processor.SaveWait.
 	SaveWait    = 500 * time.Millisecond
 	saveTimeout = 3 * time.Second // of a save, also while the process stops
-	saveTries   = 12              // with the waits between them about 40 s, longer than a restart of the database takes
-	maxSaveWait = 10              // times SaveWait
+	saveTries   = 22              // with the waits between them 40 s, or 100 s when each takes saveTimeout; both are longer than a lease
+	maxSaveWait = 4               // times SaveWait
+	// saveGrace is how long after an outage of the database Reclaim leaves expired leases to their workers. Meanwhile each of them
+	// makes a try to save its result: saveTimeout and the longest wait are 5 s.
+	saveGrace = 7 * time.Second
 )
 
 // Processor turns recordings into transcripts and insights. Each Transcribe processes one call; any number of them may run
@@ -48,6 +51,8 @@ type Processor struct {
 	Waits       []time.Duration // after the first failure, the second, …; the failure after the last is final
 	RenewEvery  time.Duration
 	SaveWait    time.Duration // before the second try of a save; it doubles with each further one
+
+	outage outage
 }
 
 // Transcribe runs the job of a call with that epoch. It returns nil for a superseded job: another worker processes the call, or
@@ -67,13 +72,13 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 		return p.Leases.Renew(ctx, c.ID, c.Lease.Epoch, leaseTTL)
 	})
 	defer stop() // also after a panic, so that the lease expires
-	err = p.process(work, c)
+	err = p.process(work, c, func(fn func(*Call) ([]event.Event, error)) error { return p.saveResult(ctx, c, fn) })
 	lost := stop()
 	switch {
 	case err == nil:
 		return nil
 	case superseded(err), lost:
-		p.Log.InfoContext(ctx, "the work on a call was superseded", "call_id", id)
+		p.Log.InfoContext(ctx, "the work on a call was superseded", "call_id", id, "error", err)
 		return nil
 	case errors.Is(ctx.Err(), context.Canceled):
 		return p.handBack(ctx, c)
@@ -83,8 +88,8 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 }
 
 // process transcribes the recording and finds insights in the transcript. It stores the whole transcript before it requests
-// insights; the transcripts of single chunks are only in memory until then.
-func (p *Processor) process(ctx context.Context, c Call) error {
+// insights; the transcripts of single chunks are only in memory until then. ctx ends with the lease; save does not.
+func (p *Processor) process(ctx context.Context, c Call, save func(func(*Call) ([]event.Event, error)) error) error {
 	result := Result{Outcome: OutcomeOK}
 	if c.Transcript == nil {
 		t, model, short, err := p.transcribe(ctx, c)
@@ -94,7 +99,7 @@ func (p *Processor) process(ctx context.Context, c Call) error {
 		case short:
 			result.Outcome = OutcomeTooShort
 		default:
-			if err := p.saveResult(ctx, c, func(saved *Call) ([]event.Event, error) {
+			if err := save(func(saved *Call) ([]event.Event, error) {
 				return nil, saved.SetTranscript(c.Lease.Epoch, t, model, p.Clock.Now())
 			}); err != nil {
 				return fmt.Errorf("save the transcript: %w", err)
@@ -114,7 +119,7 @@ func (p *Processor) process(ctx context.Context, c Call) error {
 		}
 		result.Insights, result.Model = insights, &model
 	}
-	err := p.saveResult(ctx, c, func(saved *Call) ([]event.Event, error) {
+	err := save(func(saved *Call) ([]event.Event, error) {
 		return saved.Complete(c.Lease.Epoch, result, p.Clock.Now())
 	})
 	if err != nil {
@@ -123,8 +128,9 @@ func (p *Processor) process(ctx context.Context, c Call) error {
 	return nil
 }
 
-// saveResult saves a paid-for result, even if the worker must stop. It tries again only while the database is unavailable, and
-// not for ever. A result that the database refuses for another reason would be refused each time: the call must fail.
+// saveResult saves a paid-for result. It tries again while the database is unavailable, also after the lease has run out: nobody can
+// take the call over meanwhile, and if somebody has, the epoch refuses the result. ctx is that of the process: after it has ended,
+// there is one more try. A result that the database refuses for another reason would be refused each time: the call must fail.
 func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
 	for try, wait := 1, p.SaveWait; ; try, wait = try+1, min(2*wait, maxSaveWait*p.SaveWait) {
 		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
@@ -145,7 +151,6 @@ func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]ev
 		}
 		select {
 		case <-ctx.Done():
-			return err
 		case <-time.After(wait):
 		}
 	}
@@ -262,12 +267,27 @@ func superseded(err error) bool {
 	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) && fault.Of(err).Code == codeNotFound
 }
 
+// outage notices that the database was away for so long that workers with results have lost their leases.
+type outage struct {
+	sinceLook, sinceEnd func() time.Duration // the last answer of the database; the first one after the outage
+}
+
+// recent reports whether an outage has just ended. It is called after each answer.
+func (o *outage) recent() bool {
+	if o.sinceLook != nil && o.sinceLook() >= leaseTTL-RenewEvery {
+		o.sinceEnd = clock.Stopwatch()
+	}
+	o.sinceLook = clock.Stopwatch()
+	return o.sinceEnd != nil && o.sinceEnd() < saveGrace
+}
+
 // Reclaim takes over the calls whose leases have expired, and requeues the jobs that a dead process had fetched. A call that
-// cannot be saved does not delay the others.
+// cannot be saved does not delay the others. After an outage of the database, the workers may save their results first. Reclaim must
+// not run concurrently with itself on one Processor.
 func (p *Processor) Reclaim(ctx context.Context) error {
 	var failed []error
 	expired, err := p.Leases.ListExpired(ctx, reclaimSize)
-	if err != nil {
+	if err != nil || p.outage.recent() {
 		return err
 	}
 	for _, id := range expired {

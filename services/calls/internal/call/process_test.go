@@ -502,7 +502,7 @@ func TestASaveIsRetriedWhileTheDatabaseIsUnavailableAndNotForEver(t *testing.T) 
 	}{
 		{unavailable, 5, call.Completed, 3 + 5 + 1, false},
 		{context.DeadlineExceeded, 5, call.Completed, 3 + 5 + 1, false},
-		{unavailable, 12, call.Transcribing, 3 + 12 + 1, true}, // the last records the failure
+		{unavailable, 22, call.Transcribing, 3 + 22 + 1, true}, // the last records the failure
 	} {
 		f := open(t)
 		broken := &flaky{Store: f.calls, err: c.err, times: c.failures}
