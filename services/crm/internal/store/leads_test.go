@@ -286,22 +286,29 @@ func TestWhatIsDerivedFromLeadsSeesEveryChange(t *testing.T) {
 	require.Equal(t, events.LeadsTopic, pgtest.Column[string](t, s.db, `select topic from outbox limit 1`)[0])
 }
 
-// TestNoListOfLeadsReadsTheWholeTable reads the lists that apps use, of 20,000 leads, for an agent and for the team.
+// TestNoListOfLeadsReadsTheWholeTable reads the lists that apps use, of 10,000 leads, for an agent and for the team.
 func TestNoListOfLeadsReadsTheWholeTable(t *testing.T) {
 	t.Parallel()
 	s := openLeads(t)
 	agents := []string{event.NewID(), event.NewID(), event.NewID(), event.NewID(), event.NewID()}
-	_, err := s.db.Conn(t.Context()).Exec(t.Context(), `
+	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
+		// It takes longer than a request may on a busy machine.
+		if _, err := s.db.Conn(ctx).Exec(ctx, `set local statement_timeout = 0`); err != nil {
+			return err
+		}
+		if _, err := s.db.Conn(ctx).Exec(ctx, `
 		insert into leads (id, assigned_agent_id, name, phone, email, source_campaign, status, intent_category, next_followup_at, callback_scheduled_at, last_contacted_at,
 			followup_count, payment_link_sent, extra_data, call_version, version, created_at, updated_at)
 		select gen_random_uuid(), ($1::uuid[])[1 + n % 5], 'Lead ' || md5(n::text), '+9198' || lpad(n::text, 8, '0'), md5((n * 7)::text) || '@example.com', 'Campaign ' || n % 300,
 			(array['new', 'contacted', 'in_progress', 'qualified', 'lost', 'converted'])[1 + n % 6], (array['new', 'interested', 'no_answer', 'undecided'])[1 + n % 4],
 			case when n % 3 = 0 then now() + n * interval '1 minute' end, case when n % 11 = 0 then now() + n * interval '1 minute' end, case when n % 2 = 0 then now() - n * interval '1 minute' end,
 			n % 9, false, '{}', 0, 1, now() - n * interval '1 minute', now() - n * interval '30 seconds'
-		from generate_series(1, 20000) n`, agents)
-	require.NoError(t, err)
-	_, err = s.db.Conn(t.Context()).Exec(t.Context(), `vacuum analyze leads`)
-	require.NoError(t, err)
+		from generate_series(1, 10000) n`, agents); err != nil {
+			return err
+		}
+		_, err := s.db.Conn(ctx).Exec(ctx, `analyze leads`)
+		return err
+	}))
 	for _, f := range []lead.Filter{
 		{}, {Status: "qualified"}, {IntentCategory: "undecided"}, {Campaign: "Campaign 7"}, {Q: "7f1de29e6da19d22b51c68001e7e0e54"}, {Q: "00001234"}, {Q: "campaign 123"},
 		{Unassigned: true},
