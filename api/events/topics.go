@@ -35,7 +35,10 @@ func Topics() []event.Topic {
 		{Name: ClientsTopic, Producer: "crm", Compacted: true, Types: []string{
 			ClientCreated.Name, ClientUpdated.Name, ClientDeleted.Name,
 		}},
-		{Name: LeadsTopic, Producer: "crm", Compacted: true},
+		{Name: LeadsTopic, Producer: "crm", Compacted: true, Types: []string{
+			LeadImported.Name, LeadUpdated.Name, LeadDeleted.Name, LeadNoAnswer.Name, LeadNotInterested.Name, LeadCallbackRequested.Name,
+			LeadInterested.Name, LeadPaymentPending.Name, LeadFuturePlanning.Name, LeadConverted.Name, LeadWrongNumber.Name, LeadUndecided.Name,
+		}},
 		{Name: FollowUpsTopic, Producer: "crm", Retention: 4 * week, Types: []string{
 			FollowUpScheduled.Name, FollowUpUpdated.Name, FollowUpCompleted.Name, FollowUpDue.Name, FollowUpDeleted.Name,
 		}},

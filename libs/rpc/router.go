@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/go-kit/kit/endpoint"
 	kithttp "github.com/go-kit/kit/transport/http"
@@ -21,6 +23,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/openapi"
+	"github.com/convoflow/convoflow/libs/patch"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -146,6 +149,35 @@ func Poll[Req any](version func(context.Context, Req) (int64, error)) Option {
 			}
 		})
 	}
+}
+
+// Conditional supports the header If-Match: the method runs in a context that expects the versions of those ETags, and checks them
+// with patch.Check under the object's lock. A tag that another version of the program has made counts too, because the version of
+// the object is what may not have changed. Use it together with Version.
+func Conditional() Option {
+	return func(rt *route) {
+		rt.middleware = append(rt.middleware, func(next endpoint.Endpoint) endpoint.Endpoint {
+			return func(ctx context.Context, request any) (any, error) {
+				header := exchangeOf(ctx).request.Header.Values("If-Match")
+				if len(header) == 0 || slices.Contains(header, "*") {
+					return next(ctx, request)
+				}
+				return next(patch.Expect(ctx, versions(strings.Join(header, ","))), request)
+			}
+		})
+	}
+}
+
+// versions returns the versions in the ETags of a header. It ignores tags that are not ours.
+func versions(header string) (found []int64) {
+	for tag := range strings.SplitSeq(header, ",") {
+		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
+		number, _, _ := strings.Cut(tag, "-")
+		if version, err := strconv.ParseInt(number, 10, 64); err == nil {
+			found = append(found, version)
+		}
+	}
+	return found
 }
 
 // tag returns the ETag of a version. It is weak, because the gateway may compress the response. It includes the version of the
@@ -285,7 +317,7 @@ func (rt *route) answer(w http.ResponseWriter, r *http.Request, response any) er
 	}
 	if rt.etag != nil && rt.status == http.StatusOK {
 		if tag, ok := rt.etag(response); ok {
-			if matches(r.Header.Get("If-None-Match"), tag) {
+			if r.Method == http.MethodGet && matches(r.Header.Get("If-None-Match"), tag) {
 				return writeNotModified(w, tag)
 			}
 			w.Header().Set("ETag", tag)

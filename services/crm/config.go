@@ -4,8 +4,8 @@ import (
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
-	"github.com/convoflow/convoflow/services/crm/internal/phone"
 )
 
 // Config is every setting of the service.

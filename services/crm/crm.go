@@ -1,5 +1,5 @@
-// Package crm is the service that owns clients and follow-ups, and the book of erasures. It stores its own copies of calls and agents, made from their
-// events.
+// Package crm is the service that owns clients, leads and follow-ups, and the book of erasures. It stores its own copies of calls and
+// agents, made from their events.
 package crm
 
 import (
@@ -7,7 +7,9 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/peer"
+	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -16,7 +18,8 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
-	"github.com/convoflow/convoflow/services/crm/internal/phone"
+	"github.com/convoflow/convoflow/services/crm/internal/lead"
+	"github.com/convoflow/convoflow/services/crm/internal/setting"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
 	"github.com/convoflow/convoflow/services/crm/internal/web"
 )
@@ -51,10 +54,34 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	agents := &agent.Service{Agents: store.Agents(base.DB)}
 	erasures := &erasure.Service{Book: book, Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
 
-	feed.Routes(base.Consumer, followups, agents, erasures)
-	web.Routes(base.Router, clients, followups, erasures)
 	base.Run("reminders", run.Every(remindEvery, tel, "publish what is due", followups.Remind))
+	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
+	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
+	leads := &lead.Service{
+		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, InTx: base.DB.InTx,
+		Classifier:     classifier(peer.NewSlow("calls' AI", cfg.CallsURL, classifyTimeout, tel)),
+		NormalizePhone: normalize, Clock: base.Clock,
+	}
+
+	feed.Routes(base.Consumer, followups, agents, erasures)
+	feed.LeadRoutes(base.Consumer, leads)
+	web.Routes(base.Router, clients, followups, erasures)
+	web.LeadRoutes(base.Router, leads, settings)
 	return base.App()
+}
+
+// classifyTimeout is for one answer of a language model, and shorter than the timeout of the operation.
+const classifyTimeout = 50 * time.Second
+
+// classifier asks calls, which has the AI provider.
+func classifier(calls *peer.Client) lead.Classifier {
+	return func(ctx context.Context, summary string) (v lead.Verdict, err error) {
+		err = calls.Ask(ctx, "/internal/intents", map[string]string{"text": summary}, &v)
+		if fault.Is(err, fault.NotFound) || fault.Is(err, fault.Forbidden) { // another version of calls
+			err = fault.Wrap(err, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again")
+		}
+		return v, err
+	}
 }
 
 // Migrate runs the pending migrations and starts nothing: it is the migrate command.

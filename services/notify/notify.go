@@ -53,7 +53,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Defer("sender", sender.Close)
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
 	deliveries := &delivery.Service{
-		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
+		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB), Leads: store.Leads(base.DB),
 		Erasures: store.Erasures(base.DB, base.Outbox),
 		Sender:   sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
 		Bulkhead: delivery.NewBulkhead(cfg.Workers),

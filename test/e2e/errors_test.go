@@ -59,6 +59,10 @@ func operations(t *testing.T) (all []operation) {
 		"PUT /clients/{}":        map[string]any{"name": "Somebody"},
 		"PATCH /clients/{}":      map[string]any{"notes": "later"},
 		"POST /clients/{}/merge": map[string]any{"into": "019abf00-0000-7000-8000-000000000001"},
+		"POST /leads":            map[string]any{"name": "Somebody", "phone": "98200 12345"},
+		"PATCH /leads/{}":        map[string]any{"notes": "later"},
+		"POST /leads/bulk":       map[string]any{"lead_ids": []string{missingID}, "action": "change_status", "status": "contacted"},
+		"PUT /settings/{}":       map[string]any{"value": "Asia/Kolkata"},
 		"POST /followups":        followUpBody(missingID),
 		"POST /followups/{}":     map[string]any{"task": "Call"},
 		"PUT /followups/{}":      map[string]any{"due_date": "2031-05-06T07:08:00Z"},
@@ -91,7 +95,7 @@ func TestErrors(t *testing.T) {
 	s := newPlatform(t, f, false, f.settings()...)
 	s.start()
 	admin, owner, other := s.newAgent(), s.newAgent(), s.newAgent()
-	who := owner.newClient()
+	who, lead := owner.newClient(), owner.newLead()
 	theirs := owner.completed(owner.upload(map[string]string{"client_id": who.ID}).ID)
 	var planned followUp
 	owner.post("/followups", followUpBody(theirs.ID)).must(http.StatusCreated).into(&planned)
@@ -103,6 +107,8 @@ func TestErrors(t *testing.T) {
 			return erasure
 		case strings.HasPrefix(op.path, "/clients/"):
 			return who.ID
+		case strings.HasPrefix(op.path, "/leads/"):
+			return lead
 		case strings.HasPrefix(op.path, "/auth/sessions/"):
 			return session
 		case strings.HasPrefix(op.path, "/followups/") && op.method != http.MethodPost:

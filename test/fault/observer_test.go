@@ -104,16 +104,22 @@ create trigger fault before insert on notify.deliveries for each row execute fun
 
 // copies are the tables with copies of another service's data, and the prefixes of the types of the events they are built from.
 var copies = map[string][]string{
-	"calls.clients": {"client."}, "crm.calls": {"call.", "transcription."}, "crm.agents": {"agent."},
-	"notify.agents": {"agent."}, "notify.clients": {"client."},
+	"calls.clients": {"client."}, "calls.leads": {"lead."}, "crm.calls": {"call.", "transcription."}, "crm.agents": {"agent."},
+	"notify.agents": {"agent."}, "notify.clients": {"client."}, "notify.leads": {"lead."},
 }
 
 // subscriptions are the types of events that the services read.
 var subscriptions = map[string][]string{
 	"auth":   {"erasure.requested"},
-	"calls":  {"client.created", "client.updated", "client.deleted", "erasure.requested"},
+	"calls":  append([]string{"client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
 	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done"},
-	"notify": {"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"},
+	"notify": append([]string{"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
+}
+
+// leadTypes are the types of events about leads.
+var leadTypes = []string{
+	"lead.imported", "lead.updated", "lead.deleted", "lead.no_answer", "lead.not_interested", "lead.callback_requested", "lead.interested",
+	"lead.payment_pending", "lead.future_planning", "lead.converted", "lead.wrong_number", "lead.undecided",
 }
 
 // observe begins to observe a platform that has served no request yet.

@@ -12,10 +12,11 @@ import (
 
 // Client is the copy of a client that crm owns. Its JSON is that of crm's API, from which it may be fetched.
 type Client struct {
-	ID      string `json:"id"`
-	Version int64  `json:"-"` // of crm's client
-	AgentID string `json:"agent_id"`
-	Deleted bool   `json:"-"`
+	ID      string  `json:"id"`
+	Version int64   `json:"-"` // of crm's client
+	AgentID string  `json:"agent_id"`
+	Phone   *string `json:"phone"` // E.164
+	Deleted bool    `json:"-"`
 	// MergedInto is the client that a deleted one was merged into.
 	MergedInto *string `json:"-"`
 }
@@ -46,7 +47,7 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 // merged into another one become calls of the other. Those of any other client are deleted by its erasure.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	c := copyOf(e.Data)
-	c.Deleted, c.MergedInto = true, e.Data.MergedInto
+	c.Phone, c.Deleted, c.MergedInto = nil, true, e.Data.MergedInto
 	if err := s.Clients.Upsert(ctx, c); err != nil || c.MergedInto == nil {
 		return err
 	}
@@ -77,5 +78,5 @@ func (s *Service) current(ctx context.Context, caller identity.Caller, id string
 }
 
 func copyOf(c events.Client) Client {
-	return Client{ID: c.ClientID, Version: c.Version, AgentID: c.AgentID}
+	return Client{ID: c.ClientID, Version: c.Version, AgentID: c.AgentID, Phone: c.Phone}
 }

@@ -14,6 +14,8 @@ import (
 type Store interface {
 	// Create stores a new call with its events and its job. It fails with ClientNotFound if its client was deleted meanwhile.
 	Create(ctx context.Context, c Call, events ...event.Event) error
+	// CreateOnce is Create for a call that may be stored already; then it does nothing.
+	CreateOnce(ctx context.Context, c Call, events ...event.Event) error
 	// Find reads a call with its transcript.
 	Find(ctx context.Context, id string) (Call, error)
 	// List reads calls without their transcripts, newest first.

@@ -148,6 +148,14 @@ func (s *calls) lockClient(ctx context.Context, id *string) error {
 	return nil
 }
 
+// CreateOnce writes a new call unless there is one with its id.
+func (s *calls) CreateOnce(ctx context.Context, c call.Call, events ...event.Event) error {
+	r := record{trace: s.tel.Inject(ctx)}
+	r.set(c)
+	_, err := s.rows.Create(ctx, &r, "on conflict (id) do nothing", events...)
+	return err
+}
+
 // Find reads a call with its transcript.
 func (s *calls) Find(ctx context.Context, id string) (call.Call, error) {
 	r, err := s.rows.Find(ctx, id)
@@ -183,6 +191,9 @@ func (s *calls) Remove(ctx context.Context, id string, fn func(*call.Call) ([]ev
 			events, err := r.edit(fn)
 			if err != nil {
 				return nil, err
+			}
+			if r.Recording.Key == "" {
+				return events, nil
 			}
 			return events, s.insertErasure(ctx, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key})
 		})

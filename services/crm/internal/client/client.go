@@ -112,7 +112,9 @@ func (c *Client) checkAccess(caller identity.Caller) error {
 // NotFound is the fault of a client that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, "client_not_found", "Client not found") }
 
+const codeExists = "client_exists"
+
 // Exists is the fault of a phone or e-mail that another client of the agent already has.
 func Exists(clientID string) error {
-	return fault.New(fault.Conflict, "client_exists", "A client with this phone or e-mail exists already").With("client_id", clientID)
+	return fault.New(fault.Conflict, codeExists, "A client with this phone or e-mail exists already").With("client_id", clientID)
 }

@@ -2,6 +2,7 @@ package delivery
 
 import (
 	"context"
+	"strings"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
@@ -67,33 +68,68 @@ func (s *Service) erased(ctx context.Context, clientID *string) (bool, error) {
 	return ok && c.Name == nil, err
 }
 
-// people are the agent and client that an event is about. Either is nil if it has no copy.
+// Lead is notify's copy of a lead. An erased one has only its id and version.
+type Lead struct {
+	ID      string
+	Version int64 // of crm's lead
+	Name    *string
+	Phone   *string
+}
+
+// OnLeadChanged copies the state of a lead and creates the deliveries of its event.
+func (s *Service) OnLeadChanged(ctx context.Context, e event.Received[events.Lead]) error {
+	l := e.Data
+	if err := s.Leads.Upsert(ctx, Lead{ID: l.LeadID, Version: l.Version, Name: &l.Name, Phone: numberOf(l)}); err != nil {
+		return err
+	}
+	return s.deliver(ctx, e.Event, nil)
+}
+
+// OnLeadDeleted erases the copy.
+func (s *Service) OnLeadDeleted(ctx context.Context, e event.Received[events.Lead]) error {
+	return s.Leads.Upsert(ctx, Lead{ID: e.Data.LeadID, Version: e.Data.Version})
+}
+
+// people are the agent, client and lead that an event is about. Each is nil if it has no copy.
 type people struct {
 	agent  *Agent
 	client *Client
+	lead   *Lead
 }
 
-// people finds the agent and client of a delivery. complete is false if the event names one that has no copy.
+// people finds the agent, client and lead of a delivery. complete is false if the event names one that has no copy. The event of a
+// lead is its own copy.
 func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
-	if d.About.AgentID == nil {
-		return who, true, nil
+	clientID, leadID := d.About.ClientID, d.About.LeadID
+	if strings.HasPrefix(d.Event, "lead.") {
+		clientID, leadID = nil, nil
 	}
-	agent, hasAgent, err := s.Agents.Find(ctx, *d.About.AgentID)
-	if err != nil {
-		return who, false, err
+	complete = true
+	for _, find := range []func() (bool, error){
+		func() (ok bool, err error) {
+			who.agent, ok, err = find(ctx, s.Agents.Find, d.About.AgentID)
+			return ok, err
+		},
+		func() (ok bool, err error) { who.client, ok, err = find(ctx, s.client, clientID); return ok, err },
+		func() (ok bool, err error) { who.lead, ok, err = find(ctx, s.Leads.Find, leadID); return ok, err },
+	} {
+		ok, err := find()
+		if err != nil {
+			return who, false, err
+		}
+		complete = complete && ok
 	}
-	if hasAgent {
-		who.agent = &agent
+	return who, complete, nil
+}
+
+// find reads the copy of an object. ok is false if it should have one and has none.
+func find[T any](ctx context.Context, from func(context.Context, string) (T, bool, error), id *string) (copied *T, ok bool, err error) {
+	if id == nil {
+		return nil, true, nil
 	}
-	if d.About.ClientID == nil {
-		return who, hasAgent, nil
+	found, ok, err := from(ctx, *id)
+	if err != nil || !ok {
+		return nil, false, err
 	}
-	client, hasClient, err := s.client(ctx, *d.About.ClientID)
-	if err != nil {
-		return who, false, err
-	}
-	if hasClient {
-		who.client = &client
-	}
-	return who, hasAgent && hasClient, nil
+	return &found, true, nil
 }

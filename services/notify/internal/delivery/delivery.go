@@ -5,6 +5,7 @@ package delivery
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -67,8 +68,14 @@ type About struct {
 
 // about reads who an event is about.
 func about(data json.RawMessage) (a About, err error) {
-	if err := json.Unmarshal(data, &a); err != nil {
+	var lead struct {
+		AssignedAgentID *string `json:"assigned_agent_id"` // a lead's agent
+	}
+	if err := errors.Join(json.Unmarshal(data, &a), json.Unmarshal(data, &lead)); err != nil {
 		return a, fault.Wrap(err, fault.Invalid, "bad_payload", "The payload does not say who it is about")
+	}
+	if a.AgentID == nil {
+		a.AgentID = lead.AssignedAgentID
 	}
 	return a, nil
 }

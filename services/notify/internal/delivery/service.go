@@ -88,6 +88,7 @@ type Service struct {
 	Agents     copies.Store[Agent]
 	Clients    copies.Store[Client]
 	Erasures   Erasures
+	Leads      copies.Store[Lead]
 	Sender     Sender
 	Observer   Observer
 	Clock      clock.Clock

@@ -103,7 +103,7 @@ func start(t *testing.T) *rig {
 		clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), receiver: &receiver{answer: status(http.StatusOK)},
 	}
 	r.Service = &delivery.Service{
-		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Erasures: store.Erasures(db, outbox.New(db, tel)), Sender: r.receiver,
+		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Leads: store.Leads(db), Erasures: store.Erasures(db, outbox.New(db, tel)), Sender: r.receiver,
 		Observer: nobody{}, Clock: r.clock, Log: tel.Log, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Bulkhead: delivery.NewBulkhead(4),
 	}
 	r.seeding = &endpoint.Service{Endpoints: endpoints, Deliveries: r.Service, Clock: r.clock}

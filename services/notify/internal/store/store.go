@@ -1,4 +1,4 @@
-// Package store stores endpoints, deliveries and the copies of agents and clients in PostgreSQL. It has no business rules: the
+// Package store stores endpoints, deliveries and the copies of agents, clients and leads in PostgreSQL. It has no business rules: the
 // domain decides what changes. A change, its events and its job are one transaction.
 package store
 
@@ -51,4 +51,12 @@ func Clients(db *pg.DB) copies.Store[delivery.Client] {
 			table.Col("email", &c.Email), table.Col("merged_into", &c.MergedInto),
 		}
 	})}
+}
+
+// Leads is the table leads: copies of the leads that crm owns.
+func Leads(db *pg.DB) *table.Copies[delivery.Lead] {
+	type lead = delivery.Lead
+	return table.NewCopies(db, "leads", func(l *lead) table.Columns {
+		return table.Columns{table.Col("id", &l.ID), table.Col("version", &l.Version), table.Col("name", &l.Name), table.Col("phone", &l.Phone)}
+	})
 }

@@ -686,6 +686,9 @@ func TestCopiesIgnoreOlderVersions(t *testing.T) {
 		}
 		return delivery.Client{ID: id, Version: v, Name: ptr(fmt.Sprint("Meera ", v)), Phone: ptr("+91"), Email: ptr("meera@")}
 	}, id)
+	copyIsGuarded(t, store.Leads(s.db), func(v int64) delivery.Lead {
+		return delivery.Lead{ID: id, Version: v, Name: ptr(fmt.Sprint("Priya ", v)), Phone: ptr("+91")}
+	}, id)
 	require.Equal(t, []*string{nil}, pgtest.Column[*string](t, s.db, `select name from clients`), "an older event does not bring an erased client back")
 }
 
