@@ -219,7 +219,6 @@ func (c *checker) calls() {
 			ends[e.Key]++
 		}
 	}
-	transcripts := 0
 	for _, r := range c.s.Calls {
 		switch {
 		case r.Status != "completed" && r.Status != "failed":
@@ -231,10 +230,9 @@ func (c *checker) calls() {
 		case r.Status == "failed" && r.Code == "":
 			c.fail("I4", "call %s failed without a code", r.ID)
 		}
-		transcripts += r.Transcripts
 	}
-	if c.s.Bills > transcripts+c.s.Kills {
-		c.fail("I4", "the provider was asked for transcriptions %d times, and %d are stored; at most %d workers were interrupted", c.s.Bills, transcripts, c.s.Kills)
+	if c.s.Bills > c.s.transcripts()+c.s.Lost+c.s.Kills {
+		c.fail("I4", "the provider was asked for transcriptions %d times, and %d are stored; %d were lost before, and at most %d workers were interrupted", c.s.Bills, c.s.transcripts(), c.s.Lost, c.s.Kills)
 	}
 }
 

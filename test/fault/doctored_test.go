@@ -55,6 +55,9 @@ func sound() snapshot {
 func TestTheCheckerFindsEachBreach(t *testing.T) {
 	t.Parallel()
 	require.Empty(t, check(sound()))
+	killed := sound()
+	killed.Bills, killed.Lost, killed.Kills = 6, 3, 2
+	require.Empty(t, check(killed), "each worker that was killed may cost one more")
 	for name, c := range map[string]struct {
 		invariant string
 		damage    func(*snapshot)
@@ -85,6 +88,7 @@ func TestTheCheckerFindsEachBreach(t *testing.T) {
 		"a call has no transcript":              {"I4", func(s *snapshot) { s.Calls[0].Transcripts = 0 }},
 		"a call fails without a code":           {"I4", func(s *snapshot) { s.Calls[0].Status = "failed" }},
 		"a transcription is paid twice":         {"I4", func(s *snapshot) { s.Bills = 2 }},
+		"one more than workers were killed":     {"I4", func(s *snapshot) { s.Bills, s.Lost, s.Kills = 7, 3, 2 }},
 		"an event has no delivery":              {"I5", func(s *snapshot) { s.Deliveries = s.Deliveries[:1] }},
 		"an event has two deliveries":           {"I5", func(s *snapshot) { s.Deliveries = append(s.Deliveries, s.Deliveries[0]) }},
 		"a dead delivery has no reason":         {"I5", func(s *snapshot) { s.Deliveries[1] = deliveryRow{"followup.scheduled", "e4", "p", "dead", ""} }},

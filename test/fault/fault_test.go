@@ -101,7 +101,7 @@ func newNemesis(t *testing.T, w *world, short bool) *nemesis {
 
 // try injects a fault under load and returns the invariants that it broke.
 func (n *nemesis) try(f fault) []violation {
-	n.found = nil
+	n.found, n.kills = nil, 0
 	n.load.begin()
 	<-time.After(time.Second)
 	f.inject(n)

@@ -23,7 +23,7 @@ type fault struct {
 	name    string
 	core    bool // runs with make test
 	brokers int  // of an Apache Kafka that it needs; 0 for any broker
-	leaves  bool // may leave files of interrupted uploads until they are swept
+	leaves  bool // kills calls, and so may leave files of interrupted uploads until they are swept
 	inject  func(n *nemesis)
 }
 
@@ -31,7 +31,7 @@ type fault struct {
 type nemesis struct {
 	*world
 	load  *workload
-	kills int // workers of transcriptions that were interrupted so far
+	kills int // workers of transcriptions that this fault has interrupted
 	short bool
 	quiet time.Duration // how long the platform may take to finish its work after a fault
 	found []violation   // what a fault itself has observed
@@ -50,8 +50,13 @@ func (n *nemesis) last(d time.Duration) {
 	<-time.After(d)
 }
 
-// interrupted counts the workers that a fault in calls may interrupt: each may cost a transcription once more.
-func (n *nemesis) interrupted() { n.kills += 8 }
+// interrupted counts the workers of replicas of a service that are killed, stopped or restarted: in calls, each may cost a transcription
+// once more. Nothing else may, whatever happens to the database.
+func (n *nemesis) interrupted(service string, replicas int) {
+	if service == "calls" {
+		n.kills += replicas * transcribeWorkers
+	}
+}
 
 // faults are all faults, in the order in which they run.
 func faults() []fault {
@@ -61,14 +66,14 @@ func faults() []fault {
 		{name: "restart each service", inject: restartEach},
 		{name: "kill calls in a transcription", leaves: true, inject: killTranscription},
 		{name: "stop a replica for 30 s", core: true, leaves: true, inject: stopReplicas},
-		{name: "lose connections before the commit", leaves: true, inject: func(n *nemesis) { cutCommits(n, true) }},
-		{name: "lose connections after the commit", core: true, leaves: true, inject: func(n *nemesis) { cutCommits(n, false) }},
+		{name: "lose connections before the commit", inject: func(n *nemesis) { cutCommits(n, true) }},
+		{name: "lose connections after the commit", core: true, inject: func(n *nemesis) { cutCommits(n, false) }},
 		{name: "kill consumers without their database", core: true, inject: killBlockedConsumers},
-		{name: "cut the database of each service", leaves: true, inject: cutDatabases},
-		{name: "hang the database", leaves: true, inject: hangDatabase},
-		{name: "restart PostgreSQL", leaves: true, inject: func(n *nemesis) { n.interrupted(); n.postgres.restart(n.t, false); n.last(5 * time.Second) }},
-		{name: "crash PostgreSQL", leaves: true, inject: func(n *nemesis) { n.interrupted(); n.postgres.restart(n.t, true); n.last(5 * time.Second) }},
-		{name: "a role that cannot log in for 30 s", leaves: true, inject: lockRoles},
+		{name: "cut the database of each service", inject: cutDatabases},
+		{name: "hang the database", inject: hangDatabase},
+		{name: "restart PostgreSQL", inject: func(n *nemesis) { n.postgres.restart(n.t, false); n.last(5 * time.Second) }},
+		{name: "crash PostgreSQL", inject: func(n *nemesis) { n.postgres.restart(n.t, true); n.last(5 * time.Second) }},
+		{name: "a role that cannot log in for 30 s", inject: lockRoles},
 		{name: "a missing table for 8 s", core: true, inject: missTables},
 		{name: "Kafka down for 60 s", inject: func(n *nemesis) { kafkaDown(n, 60*time.Second) }},
 		{name: "Kafka restarts", core: true, inject: func(n *nemesis) { kafkaDown(n, 3*time.Second) }},
@@ -89,7 +94,7 @@ func faults() []fault {
 // killEach kills one replica of each service and starts it again.
 func killEach(n *nemesis) {
 	for _, service := range services {
-		n.interrupted()
+		n.interrupted(service, 1)
 		n.replicas[service][0].process().Kill()
 		n.last(3 * time.Second)
 		n.start(service)
@@ -98,7 +103,7 @@ func killEach(n *nemesis) {
 
 func killBoth(n *nemesis) {
 	for _, service := range services {
-		n.interrupted()
+		n.interrupted(service, len(n.replicas[service]))
 		n.kill(service)
 		n.last(2 * time.Second)
 		n.start(service)
@@ -110,6 +115,7 @@ func killBoth(n *nemesis) {
 func restartEach(n *nemesis) {
 	for _, service := range services {
 		for _, r := range n.replicas[service] {
+			n.interrupted(service, 1)
 			p := r.process()
 			p.Signal(syscall.SIGTERM)
 			if _, err := p.Wait(stopTimeout); err != nil {
@@ -126,7 +132,7 @@ func killTranscription(n *nemesis) {
 	for _, endpoint := range []string{openai.Transcriptions, openai.Chat} {
 		gate := n.openai.Block(endpoint)
 		gate.Wait(n.t)
-		n.interrupted()
+		n.interrupted("calls", len(n.replicas["calls"]))
 		n.kill("calls")
 		gate.Release()
 		n.start("calls")
@@ -137,7 +143,7 @@ func killTranscription(n *nemesis) {
 // stopReplicas stops one replica of each consumer, and of calls while a provider works for it, for longer than its lease. The other
 // replica does the work, and the late result must be refused.
 func stopReplicas(n *nemesis) {
-	n.interrupted()
+	n.interrupted("calls", 1)
 	// Several requests wait, so that each replica of calls has some of them.
 	var gates []*script.Gate
 	for range 6 {
@@ -163,7 +169,6 @@ func stopReplicas(n *nemesis) {
 
 // cutCommits closes connections just before or just after a commit, a few of each service. auth commits seldom.
 func cutCommits(n *nemesis, before bool) {
-	n.interrupted()
 	for service, times := range map[string]int64{"auth": 1, "calls": 5, "crm": 5, "notify": 5} {
 		p := n.database[service]
 		done := p.commits.Load()
@@ -197,7 +202,6 @@ func killBlockedConsumers(n *nemesis) {
 
 func cutDatabases(n *nemesis) {
 	for _, service := range backends {
-		n.interrupted()
 		n.database[service].drop()
 		n.last(time.Second)
 		n.database[service].cut()
@@ -207,7 +211,6 @@ func cutDatabases(n *nemesis) {
 }
 
 func hangDatabase(n *nemesis) {
-	n.interrupted()
 	for _, service := range backends {
 		n.database[service].hang()
 	}
@@ -218,7 +221,6 @@ func hangDatabase(n *nemesis) {
 }
 
 func lockRoles(n *nemesis) {
-	n.interrupted()
 	for _, service := range backends {
 		n.postgres.exec(n.t, "alter role "+service+" nologin", "select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+service+"'")
 	}
@@ -266,11 +268,14 @@ var eventTopics = map[string]string{"auth.agents.v1": "agent.updated", "calls.ca
 // that are the target.
 const deadWithin = 30 * time.Second
 
-// poison publishes messages that no consumer can read, into every partition.
+// poisons is how many messages poison publishes to each topic: 72 in all, the number for which the target is set.
+const poisons = 18
+
+// poison publishes messages that no consumer can read, into the partitions of all topics.
 func poison(n *nemesis) {
 	var ids []string
 	for topic, typ := range eventTopics {
-		for range 12 {
+		for range poisons {
 			id := event.NewID()
 			ids = append(ids, id)
 			n.publish(kafka.Message{Topic: topic, Key: []byte(event.NewID()), Value: []byte("no json"), Headers: headers(id, typ)})
@@ -404,7 +409,7 @@ func authDown(n *nemesis) {
 
 // startWithoutKafka restarts everything while Kafka is away: it serves, and a session that has ended stays ended.
 func startWithoutKafka(n *nemesis) {
-	n.interrupted()
+	n.interrupted("calls", len(n.replicas["calls"]))
 	c := n.load.workers[0]
 	token := n.session(c)
 	n.end(token)

@@ -30,6 +30,7 @@ type observer struct {
 	published []message
 	foreign   map[string]bool // ids of events that a fault published
 	allowed   map[string]bool // files without a call that a fault may leave
+	lost      int             // bills without a transcript before this fault
 }
 
 // message is a record of a topic.
@@ -298,7 +299,16 @@ type snapshot struct {
 	Bills      int      // transcriptions that the provider did
 	Files      []string // names of the files beside the recordings' folders
 	Settled    []string // what had not happened when the time was up
-	Kills      int      // workers that faults interrupted: each may cost one more transcription
+	Lost       int      // those of them that had no transcript before this fault
+	Kills      int      // workers that this fault interrupted: each may cost one more transcription
+}
+
+// transcripts returns how many transcripts are stored.
+func (s snapshot) transcripts() (n int) {
+	for _, c := range s.Calls {
+		n += c.Transcripts
+	}
+	return n
 }
 
 type (
@@ -319,12 +329,13 @@ type (
 	}
 )
 
-// look takes a snapshot.
+// look takes a snapshot. kills are the workers that were interrupted since the last one.
 func (o *observer) look(l *ledger, settled []string, kills int) snapshot {
 	o.world.t.Helper()
-	s := snapshot{Ledger: l.all(), Committed: o.committed(), Handled: o.handled(), Settled: settled, Kills: kills, Bills: len(o.world.openai.Requests(openai.Transcriptions))}
+	s := snapshot{Ledger: l.all(), Committed: o.committed(), Handled: o.handled(), Settled: settled, Lost: o.lost, Kills: kills, Bills: len(o.world.openai.Requests(openai.Transcriptions))}
 	s.Clients = rows[clientRow](o, `select id::text, name, coalesce(notes, '') from crm.clients`)
 	s.Calls = rows[callRow](o, `select id::text, audio_key, coalesce(audio_filename, ''), status, coalesce(error_code, ''), (select count(*)::int from calls.transcripts t where t.call_id = c.id) from calls.calls c`)
+	o.lost = s.Bills - s.transcripts()
 	s.FollowUps = rows[followUpRow](o, `select id::text, coalesce(task, ''), status from crm.followups`)
 	s.Effects = rows[effect](o, `select target, id, version, tx from fault.effects order by seq`)
 	s.Statuses = rows[status](o, `select call_id, was, became from fault.statuses order by seq`)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -30,6 +31,8 @@ const (
 	startTimeout = 3 * time.Minute // of anything, on a busy machine
 	stopTimeout  = 2 * time.Minute
 	pollInterval = 50 * time.Millisecond
+
+	transcribeWorkers = 4 // of each replica of calls
 )
 
 // The services, in the order in which they start.
@@ -112,7 +115,7 @@ func newWorld(t testing.TB, binaries map[string]string, replicas func(service st
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"),
 		"KAFKA_BROKERS=" + strings.Join(w.kafka.addresses(), ","), "KAFKA_PARTITIONS=4", "SECRET_KEY=" + conf.NewSecret(),
 		"STORAGE_URL=file://" + filepath.ToSlash(w.recordings()), "OPENAI_BASE_URL=" + w.openai.URL(), "OPENAI_API_KEY=" + openai.Key,
-		"TRANSCRIBE_RETRY_WAITS=1s,2s,4s,8s,8s", "TRANSCRIBE_WORKERS=4",
+		"TRANSCRIBE_RETRY_WAITS=1s,2s,4s,8s,8s", "TRANSCRIBE_WORKERS=" + strconv.Itoa(transcribeWorkers),
 		"PABBLY_WEBHOOK_URL=" + w.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
 		"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0",
 		"RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
