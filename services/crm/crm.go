@@ -13,6 +13,7 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
+	"github.com/convoflow/convoflow/services/crm/internal/inbound"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 	"github.com/convoflow/convoflow/services/crm/internal/phone"
 	"github.com/convoflow/convoflow/services/crm/internal/setting"
@@ -45,9 +46,15 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	settings := &setting.Service{}
 	leads := &lead.Service{Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, NormalizePhone: normalize, Clock: base.Clock}
 
+	balancer := inbound.NewBalancer(store.Loads{DB: base.DB}, team, base.Clock)
+	received := &inbound.Service{
+		Leads: leads.Leads, Agents: balancer, Mapping: inbound.BuiltIn{}, NormalizePhone: normalize, Secret: cfg.inboundSecret(), Clock: base.Clock,
+	}
+
 	feed.Routes(base.Consumer, followups, agents)
 	web.Routes(base.Router, clients, followups)
 	web.LeadRoutes(base.Router, leads)
+	web.InboundRoutes(base.Router, received)
 	return base.App()
 }
 
