@@ -371,3 +371,9 @@ func (l *Lead) Restore(s Snapshot, now time.Time) event.Event {
 
 // Withdraw returns the event of a lead that is deleted because the import that made it is reverted.
 func (l *Lead) Withdraw(now time.Time) event.Event { return l.erase(now) }
+
+// Imported returns the event of a new lead, with its present state.
+func (l *Lead) Imported(now time.Time) event.Event {
+	l.Version = 1
+	return events.LeadImported.New(now, l.state())
+}

@@ -7,6 +7,7 @@ create index leads_open_of_agent on leads (assigned_agent_id) where status not i
 create table imports (
     id           uuid        primary key,
     agent_id     uuid        not null, -- who made it
+    team         boolean     not null, -- an admin, who may change the leads of all agents
     state        text        not null, -- staging, running, completed, reverting, reverted, failed
     dry_run      boolean     not null,
     distribute   boolean     not null,
