@@ -66,6 +66,14 @@ var policies = map[string]policy{
 	"crm.delete_followup":          {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
 	"crm.complete_followup":        {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 
+	"crm.receive_lead":     {401, [3]int{401}, [3]int{401}}, // not signed: inbound_test.go
+	"crm.import_leads":     {401, [3]int{200}, [3]int{200}},
+	"crm.get_import":       {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.list_import_rows": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.follow_import":    {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.revert_import":    {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.export_leads":     {401, [3]int{200}, [3]int{200}},
+
 	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
 	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
 
@@ -279,6 +287,8 @@ func (p user) object(op string, usedUp bool) string {
 			return p.completed(p.upload(nil).ID).ID
 		}
 	case "crm.create_followup", "crm.create_followup_for_call":
+	case "crm.get_import", "crm.list_import_rows", "crm.follow_import", "crm.revert_import":
+		return p.newImport()
 	case "crm.delete_client":
 		if usedUp {
 			return p.newClient().ID
@@ -321,6 +331,8 @@ func (p user) body(op operation, object string) any {
 		return recording("x.ogg", bytes.NewReader(audio), int64(len(audio)), map[string]string{"client_id": object})
 	case "crm.create_followup":
 		return followUpBody(object)
+	case "crm.import_leads":
+		return leadsFile("name,phone\nImported,+919820012399\n")
 	default:
 		return op.sends
 	}
