@@ -28,8 +28,8 @@ func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
 // nowhere are the codes that are in no operation's examples.
 var nowhere = []string{
 	"header_too_large", "method_not_allowed", "not_found", // occur before there is an operation; the text of the contract has them
-	"internal_error",                  // is always a bug
-	"webhook_not_found",               // its operations do not exist yet
+	"internal_error",    // is always a bug
+	"webhook_not_found", // its operations do not exist yet
 }
 
 func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {
