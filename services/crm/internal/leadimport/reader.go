@@ -31,7 +31,9 @@ type Reader struct {
 }
 
 // NewReader returns a reader of a file.
-func NewReader(r io.Reader) *Reader { return &Reader{src: bufio.NewReaderSize(newDecoder(r), 2*maxRecord), line: 1} }
+func NewReader(r io.Reader) *Reader {
+	return &Reader{src: bufio.NewReaderSize(newDecoder(r), 2*maxRecord), line: 1}
+}
 
 // Next returns the next row. It leaves out empty lines, and fails with io.EOF at the end, and otherwise with the error of reading.
 func (r *Reader) Next() (Row, error) {

@@ -75,7 +75,9 @@ func (s imports) Create(ctx context.Context, i leadimport.Import) error {
 	return err
 }
 
-func (s imports) Find(ctx context.Context, id string) (leadimport.Import, error) { return s.table.Find(ctx, id) }
+func (s imports) Find(ctx context.Context, id string) (leadimport.Import, error) {
+	return s.table.Find(ctx, id)
+}
 
 func (s imports) Change(ctx context.Context, id string, fn func(*leadimport.Import) error) (leadimport.Import, error) {
 	return s.table.Change(ctx, id, func(i *leadimport.Import) ([]event.Event, error) {
