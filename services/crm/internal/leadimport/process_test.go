@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -36,8 +37,17 @@ type world struct {
 	db      *pg.DB
 	service *leadimport.Service
 	worker  *leadimport.Processor
-	batches int // how many batches the worker does before it is killed; negative: it is not
+	batches int    // how many batches the worker does before it is killed; negative: it is not
+	most    uint64 // of the heap in use after a collection, in bytes
 	ctx     context.Context
+}
+
+// heap returns the bytes in use after a garbage collection.
+func heap() uint64 {
+	var m runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 type everything interface {
@@ -55,7 +65,9 @@ func (m mortal) Rows(ctx context.Context, id string, epoch int64, ttl time.Durat
 	if m.w.batches == 0 {
 		return false, errKilled
 	}
-	m.w.batches--
+	if m.w.batches--; m.w.batches%10 == 0 {
+		m.w.most = max(m.w.most, heap())
+	}
 	return m.everything.Rows(ctx, id, epoch, ttl, limit, fn)
 }
 
@@ -157,6 +169,18 @@ func TestAnImportGoesOnAfterItsWorkerWasKilled(t *testing.T) {
 	require.Zero(t, w.number(`select count(*)::int from import_rows where result is null or data is not null`))
 	_, err = w.worker.Batches.Rows(w.ctx, i.ID, zombie.Epoch, time.Minute, 10, nil)
 	require.ErrorContains(t, err, "superseded", "the worker that was taken for dead")
+}
+
+// TestALargeImportNeedsLittleMemory is not parallel, because it measures the whole process.
+func TestALargeImportNeedsLittleMemory(t *testing.T) { //nolint:paralleltest // see above
+	w := newWorld(t)
+	const n = 10_000
+	before := heap()
+	i := w.begin(n)
+	require.NoError(t, w.worker.Process(w.ctx, i.ID, i.Epoch))
+	require.Equal(t, n/2, w.number(`select count(*)::int from leads`))
+	require.NotZero(t, w.most)
+	require.Less(t, w.most, before+16<<20, "a batch and the text of the file, which the test itself holds")
 }
 
 func TestAnImportThatFailsAgainAndAgainEnds(t *testing.T) {

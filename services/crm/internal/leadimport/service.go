@@ -231,8 +231,8 @@ func (s *Service) Revert(ctx context.Context, req IDRequest) (Outcome, error) {
 		if err := i.CheckAccess(caller); err != nil {
 			return err
 		}
-		if i.DryRun || i.State != Completed {
-			return fault.New(fault.Conflict, "import_not_revertible", "Only a completed import can be reverted, once").With("state", string(i.State))
+		if i.DryRun || i.State != Completed && i.State != Failed {
+			return fault.New(fault.Conflict, "import_not_revertible", "Only an import that has ended can be reverted, once").With("state", string(i.State))
 		}
 		i.FinishedAt = nil
 		i.start(Reverting, i.Total > maxDirect)
