@@ -278,11 +278,10 @@ func HandleRaw[Req, Res any](r *Router, pattern, op string, request func(body []
 	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
 		next := rt.wrap(func(ctx context.Context, request any) (any, error) { return method(ctx, request.(Req)) })
 		return func(ctx context.Context, raw any) (any, error) {
-			httpRequest := raw.(*http.Request)
+			httpRequest, x := raw.(*http.Request), exchangeOf(ctx)
 			if sent, _, err := mime.ParseMediaType(httpRequest.Header.Get("Content-Type")); err != nil || sent != o.ContentType {
 				return nil, unsupported(o)
 			}
-			x := exchangeOf(httpRequest.Context())
 			body, err := x.buffer.ReadAll(httpRequest.Body, httpRequest.ContentLength)
 			if err != nil {
 				return nil, unreadable(err)

@@ -3,6 +3,7 @@ package inbound
 import (
 	"context"
 	"errors"
+	"maps"
 	"sync"
 	"time"
 
@@ -10,8 +11,10 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 )
 
-// countEvery is the age of the counts of open leads after which they are read again.
-const countEvery = 10 * time.Second
+const (
+	countEvery = 10 * time.Second // the age of the counts of open leads after which they are read again
+	checkEvery = time.Second      // the age after which it is checked again that an agent works
+)
 
 // Loads counts the open leads of each active agent.
 type Loads interface {
@@ -35,11 +38,12 @@ type Balancer struct {
 	open    map[string]int
 	pending map[string]int // given out, and not committed yet
 	readAt  time.Time
+	checked map[string]time.Time // when an agent was last found to work
 }
 
 // NewBalancer returns a balancer.
 func NewBalancer(loads Loads, team Team, c clock.Clock) *Balancer {
-	return &Balancer{loads: loads, team: team, clock: c, pending: map[string]int{}}
+	return &Balancer{loads: loads, team: team, clock: c, pending: map[string]int{}, checked: map[string]time.Time{}}
 }
 
 // Next returns the agent for a new lead, nil if nobody works. The caller must call done, with whether the agent got the lead.
@@ -48,12 +52,18 @@ func (b *Balancer) Next(ctx context.Context) (agentID *string, done func(used bo
 		return nil, nil, err
 	}
 	for {
-		id, ok := b.take()
+		id, works, ok := b.take()
 		if !ok {
 			return nil, func(bool) {}, nil
 		}
-		err := b.team.Check(ctx, id)
+		var err error
+		if !works {
+			err = b.team.Check(ctx, id)
+		}
 		if err == nil {
+			if !works {
+				b.found(id)
+			}
 			return &id, func(used bool) { b.settle(id, used) }, nil
 		}
 		b.settle(id, false)
@@ -66,8 +76,8 @@ func (b *Balancer) Next(ctx context.Context) (agentID *string, done func(used bo
 	}
 }
 
-// take returns the agent with the fewest leads and counts one more for it.
-func (b *Balancer) take() (id string, ok bool) {
+// take returns the agent with the fewest leads, and whether it was found to work a moment ago, and counts one more for it.
+func (b *Balancer) take() (id string, works, ok bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for candidate, n := range b.open {
@@ -79,7 +89,13 @@ func (b *Balancer) take() (id string, ok bool) {
 		b.open[id]++
 		b.pending[id]++
 	}
-	return id, ok
+	return id, b.clock.Now().Sub(b.checked[id]) < checkEvery, ok
+}
+
+func (b *Balancer) found(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.checked[id] = b.clock.Now()
 }
 
 func (b *Balancer) settle(id string, used bool) {
@@ -126,6 +142,7 @@ func (b *Balancer) refresh(ctx context.Context) error {
 	for id := range loads {
 		loads[id] += b.pending[id]
 	}
+	maps.DeleteFunc(b.checked, func(id string, _ time.Time) bool { _, active := loads[id]; return !active })
 	b.open, b.readAt = loads, b.clock.Now()
 	return nil
 }

@@ -104,12 +104,12 @@ func (s *Service) verify(d Delivery) error {
 
 func (s *Service) store(ctx context.Context, in lead.Incoming) (Received, error) {
 	if in.Phone != nil {
-		found, err := s.Leads.FindByPhone(ctx, *in.Phone)
-		if err == nil {
-			return s.merge(ctx, found.ID, in)
-		}
-		if !fault.Is(err, fault.NotFound) {
+		found, err := s.Leads.FindByPhones(ctx, []string{*in.Phone})
+		if err != nil {
 			return Received{}, err
+		}
+		if known, ok := found[*in.Phone]; ok {
+			return s.merge(ctx, known.LeadID, in)
 		}
 	}
 	agentID, done, err := s.Agents.Next(ctx)

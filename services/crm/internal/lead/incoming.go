@@ -122,7 +122,7 @@ func (in *Incoming) setState(field, value string) bool {
 		return true
 	case "intent_confidence":
 		n, err := strconv.ParseFloat(value, 64)
-		if err != nil || !(n >= 0 && n <= 1) { //nolint:staticcheck // false for NaN, too
+		if err != nil || !(n >= 0 && n <= 1) { // false for NaN, too
 			return false
 		}
 		f.IntentConfidence = &n

@@ -96,11 +96,10 @@ func (i *Import) finish(epoch int64, now time.Time) error {
 	if err := i.End(epoch); err != nil {
 		return err
 	}
-	switch i.State {
-	case Running:
-		i.State = Completed
-	case Reverting:
+	if i.State == Reverting {
 		i.State = Reverted
+	} else {
+		i.State = Completed
 	}
 	i.FinishedAt = &now
 	return nil

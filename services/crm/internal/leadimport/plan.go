@@ -136,7 +136,8 @@ func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, by
 	var events []event.Event
 	id := l.ID
 	for _, row := range rows {
-		changed, ok := event.Event{}, false
+		var changed event.Event
+		var ok bool
 		switch named := row.Data.LeadID == l.ID; {
 		case named:
 			reason, err := b.refused(ctx, l, row, byPhone)
