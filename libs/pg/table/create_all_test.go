@@ -33,7 +33,9 @@ func TestCreateAllLeavesOutRowsThatExist(t *testing.T) {
 	for i := range rows {
 		rows[i] = thing{ID: event.NewID(), Name: fmt.Sprintf("%03d \"€\n", i), Rank: int64(i), CreatedAt: at}
 	}
-	events := func(x *thing) []event.Event { return []event.Event{eventtest.ThingChanged.New(at, eventtest.Thing{ID: x.ID, Name: x.Name})} }
+	events := func(x *thing) []event.Event {
+		return []event.Event{eventtest.ThingChanged.New(at, eventtest.Thing{ID: x.ID, Name: x.Name})}
+	}
 	created, err := s.CreateAll(t.Context(), rows[:100], events)
 	require.NoError(t, err)
 	require.Len(t, created, 100)
