@@ -43,6 +43,7 @@ var benchmarks = []struct {
 	{"latency", one(gatewayLatency)},
 	{"read", reads},
 	{"logins", one(logins)},
+	{"inbound", one(inbound)},
 }
 
 // one converts a benchmark with one result.

@@ -9,6 +9,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"slices"
 	"strconv"
@@ -68,7 +69,8 @@ type route struct {
 	router     *Router
 	op         openapi.Operation
 	status     int
-	version    string // version of the running program, part of ETags
+	statusOf   func(response any) int // nil: status
+	version    string                 // version of the running program, part of ETags
 	etag       func(any) (string, bool)
 	view       func(any) any
 	respond    func(http.ResponseWriter, *http.Request, any) error
@@ -80,6 +82,12 @@ type Option func(*route)
 
 // Status sets the status of a successful response; the default is 200. A 204 has no body.
 func Status(code int) Option { return func(r *route) { r.status = code } }
+
+// StatusOf sets the status of a successful response by what the method returned. It does not combine with Idempotent, which stores
+// only the body.
+func StatusOf[Res any](code func(Res) int) Option {
+	return func(r *route) { r.statusOf = func(response any) int { return code(response.(Res)) } }
+}
 
 // View converts the method's response to what the client receives. Of a page (libs/page) it converts each item.
 func View[T any](f func(T) any) Option {
@@ -263,6 +271,27 @@ func Handle[Req, Res any](r *Router, pattern, op string, method func(context.Con
 	})
 }
 
+// HandleRaw routes a pattern to a method that verifies the bytes of its body before it reads them, such as a signature. The body is
+// not decoded or validated; request makes the method's request of it. The content type and the size are those of the contract.
+func HandleRaw[Req, Res any](r *Router, pattern, op string, request func(body []byte, header http.Header) Req, method func(context.Context, Req) (Res, error), options ...Option) {
+	o := r.operations[op]
+	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
+		next := rt.wrap(func(ctx context.Context, request any) (any, error) { return method(ctx, request.(Req)) })
+		return func(ctx context.Context, raw any) (any, error) {
+			httpRequest, x := raw.(*http.Request), exchangeOf(ctx)
+			if sent, _, err := mime.ParseMediaType(httpRequest.Header.Get("Content-Type")); err != nil || sent != o.ContentType {
+				return nil, unsupported(o)
+			}
+			body, err := x.buffer.ReadAll(httpRequest.Body, httpRequest.ContentLength)
+			if err != nil {
+				return nil, unreadable(err)
+			}
+			x.fingerprint = body
+			return next(ctx, request(body, httpRequest.Header))
+		}
+	})
+}
+
 // handle routes a pattern to an endpoint. Decoding the request and writing the response are part of the endpoint, so that invalid
 // requests are also traced, logged and measured, and a span includes the time of streaming the response.
 func (r *Router) handle(pattern, id string, options []Option, endpointOf func(*route) endpoint.Endpoint) {
@@ -315,7 +344,11 @@ func (rt *route) answer(w http.ResponseWriter, r *http.Request, response any) er
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if rt.etag != nil && rt.status == http.StatusOK {
+	status := rt.status
+	if rt.statusOf != nil {
+		status = rt.statusOf(response)
+	}
+	if rt.etag != nil && status == http.StatusOK {
 		if tag, ok := rt.etag(response); ok {
 			if r.Method == http.MethodGet && matches(r.Header.Get("If-None-Match"), tag) {
 				return writeNotModified(w, tag)
@@ -323,7 +356,7 @@ func (rt *route) answer(w http.ResponseWriter, r *http.Request, response any) er
 			w.Header().Set("ETag", tag)
 		}
 	}
-	return writeJSON(w, r, rt.status, rt.shown(response))
+	return writeJSON(w, r, status, rt.shown(response))
 }
 
 // guarded wraps a handler with what must happen before the body is read: authentication, limits and timeouts.

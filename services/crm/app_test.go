@@ -43,6 +43,7 @@ func start(t *testing.T) *app {
 	cfg := crm.Defaults()
 	cfg.Config = w.Config
 	cfg.Access.AuthURL = auth(t, cfg.Access.AuthURL)
+	cfg.InboundSecret = inboundSecret
 	cfg.CallsURL = servicetest.Serve(t, func(w http.ResponseWriter, r *http.Request) { (*a.calls.Load())(w, r) })
 	require.Empty(t, cfg.Check())
 	w.Start(func(ctx context.Context, tel telemetry.Set) (*service.App, error) { return crm.New(ctx, cfg, tel) })

@@ -8,6 +8,8 @@ import (
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/peer"
 	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/run"
@@ -18,7 +20,9 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
+	"github.com/convoflow/convoflow/services/crm/internal/inbound"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
+	"github.com/convoflow/convoflow/services/crm/internal/leadimport"
 	"github.com/convoflow/convoflow/services/crm/internal/setting"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
 	"github.com/convoflow/convoflow/services/crm/internal/web"
@@ -27,6 +31,13 @@ import (
 const (
 	name        = "crm"
 	remindEvery = 2 * time.Second // followup.due is published at most this long after its time
+)
+
+const (
+	importWorkers = 1
+	importTimeout = time.Hour // of one attempt; the next one continues
+	reclaimEvery  = 5 * time.Second
+	sweepEvery    = time.Hour
 )
 
 // New connects to the database, migrates it and listens. Nothing is served before Run.
@@ -63,10 +74,29 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		NormalizePhone: normalize, Clock: base.Clock,
 	}
 
+	balancer := inbound.NewBalancer(store.Loads{DB: base.DB}, team, base.Clock)
+	received := &inbound.Service{
+		Leads: leads.Leads, Agents: balancer, Mapping: settings, NormalizePhone: normalize, Secret: cfg.inboundSecret(), Clock: base.Clock,
+	}
+
+	rows := store.Imports(base.DB, base.Jobs)
+	processor := &leadimport.Processor{
+		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Balancer: balancer, Clock: base.Clock, Log: tel.Log,
+		Holder: lease.ThisProcess(),
+	}
+	imports := &leadimport.Service{Imports: rows, Processor: processor, Mapping: received.Mapping, NormalizePhone: normalize, Clock: base.Clock}
+
 	feed.Routes(base.Consumer, followups, agents, erasures)
 	feed.LeadRoutes(base.Consumer, leads)
 	web.Routes(base.Router, clients, followups, erasures)
 	web.LeadRoutes(base.Router, leads, settings)
+	web.InboundRoutes(base.Router, received)
+	web.ImportRoutes(base.Router, imports, &leadimport.Exporter{Leads: leads})
+	base.Jobs.Handle(store.Import, job.Limits{Workers: importWorkers, Timeout: importTimeout}, func(ctx context.Context, a job.Args) error {
+		return processor.Process(ctx, a.ID, a.Epoch)
+	})
+	base.Run("reclaim imports", run.Every(reclaimEvery, tel, "take over expired leases of imports", processor.Reclaim))
+	base.Run("sweep imports", run.Every(sweepEvery, tel, "remove old imports", processor.Sweep))
 	return base.App()
 }
 

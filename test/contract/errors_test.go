@@ -29,7 +29,7 @@ func TestEveryErrorCodeIsDocumentedAndNoOther(t *testing.T) {
 var nowhere = []string{
 	"header_too_large", "method_not_allowed", "not_found", // occur before there is an operation; the text of the contract has them
 	"internal_error", "data_refused", // are always bugs
-	"not_signed", "webhook_not_found", // their operations do not exist yet
+	"webhook_not_found", // its operations do not exist yet
 }
 
 func TestTheContractShowsEveryErrorCodeAndNoOther(t *testing.T) {

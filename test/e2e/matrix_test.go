@@ -85,6 +85,13 @@ var policies = map[string]policy{
 	"crm.followup_calendar":     {422, [3]int{422}, [3]int{422}}, // the token is a parameter
 	"crm.create_calendar_token": {401, [3]int{201}, [3]int{201}},
 	"crm.delete_calendar_token": {401, [3]int{204}, [3]int{204}},
+	"crm.receive_lead":          {401, [3]int{401}, [3]int{401}}, // not signed: inbound_test.go
+	"crm.import_leads":          {401, [3]int{200}, [3]int{200}},
+	"crm.get_import":            {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.list_import_rows":      {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.follow_import":         {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.revert_import":         {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.export_leads":          {401, [3]int{200}, [3]int{200}},
 
 	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
 	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
@@ -302,6 +309,8 @@ func (p user) object(op string, usedUp bool) string {
 	case "crm.create_followup", "crm.create_followup_for_call":
 	case "crm.get_erasure":
 		return p.do(http.MethodDelete, "/clients/"+p.newClient().ID, nil).must(http.StatusNoContent).header.Get("Erasure-Id")
+	case "crm.get_import", "crm.list_import_rows", "crm.follow_import", "crm.revert_import":
+		return p.newImport()
 	case "crm.delete_client", "crm.merge_client":
 		if usedUp {
 			return p.newClient().ID
@@ -357,6 +366,8 @@ func (p user) body(op operation, object string) any {
 		return followUpBody(object)
 	case "crm.merge_client":
 		return map[string]any{"into": p.sibling(object)}
+	case "crm.import_leads":
+		return leadsFile("name,phone\nImported,+919820012399\n")
 	default:
 		return op.sends
 	}

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/pg"
 )
@@ -112,4 +114,64 @@ func (t *Table[T]) writeAll(ctx context.Context, rows []map[string]any) error {
 		return fmt.Errorf("update %s: %w", t.spec.Name, err)
 	}
 	return nil
+}
+
+// CreateAll inserts rows with their events in one transaction and one statement for the rows. It leaves out rows that conflict with
+// one that exists, and returns the ids of those that it inserted. eventsOf returns the events of a row. Spec.Save must be nil, and no
+// column may be Remaining.
+func (t *Table[T]) CreateAll(ctx context.Context, rows []T, eventsOf func(*T) []event.Event) (created []string, err error) {
+	if t.spec.Save != nil {
+		return nil, fmt.Errorf("insert into %s: Save writes one row at a time", t.spec.Name)
+	}
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	names := make([]string, 0, len(rows))
+	for _, c := range t.spec.Columns(new(T)) {
+		if c.kind != joined {
+			names = append(names, c.name)
+		}
+	}
+	values := make([]map[string]any, len(rows))
+	for i := range rows {
+		values[i] = map[string]any{}
+		for _, c := range t.spec.Columns(&rows[i]) {
+			if c.kind != joined {
+				values[i][c.name] = c.field
+			}
+		}
+	}
+	raw, err := json.Marshal(values)
+	if err != nil {
+		return nil, fmt.Errorf("marshal rows of %s: %w", t.spec.Name, err)
+	}
+	list := strings.Join(names, ", ")
+	statement := fmt.Sprintf("insert into %s (%s) select %s from jsonb_populate_recordset(null::%s, $1::jsonb) on conflict do nothing returning %s::text",
+		t.spec.Name, list, list, t.spec.Name, names[0])
+	err = t.db.InTx(ctx, func(ctx context.Context) error {
+		inserted, err := t.db.Conn(ctx).Query(ctx, statement, string(raw))
+		if err != nil {
+			return fmt.Errorf("insert into %s: %w", t.spec.Name, err)
+		}
+		if created, err = pgx.CollectRows(inserted, pgx.RowTo[string]); err != nil {
+			return fmt.Errorf("insert into %s: %w", t.spec.Name, err)
+		}
+		isNew := make(map[string]bool, len(created))
+		for _, id := range created {
+			isNew[id] = true
+		}
+		var changes []Change[T]
+		var events []event.Event
+		for i := range rows {
+			if isNew[*t.spec.Columns(&rows[i])[0].field.(*string)] {
+				changes = append(changes, Change[T]{After: &rows[i]})
+				events = append(events, eventsOf(&rows[i])...)
+			}
+		}
+		if err := t.publish(ctx, events); err != nil {
+			return err
+		}
+		return t.record(ctx, changes...)
+	})
+	return created, pg.Classify(err)
 }

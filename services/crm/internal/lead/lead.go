@@ -69,6 +69,7 @@ type Lead struct {
 	ClientID        *string    `json:"client_id"`         // the client that was made of it
 	DecidedAt       *time.Time `json:"-"`                 // when a person last chose the status or intent
 	Call            Heard      `json:"-"`
+	Received        Extra      `json:"-"` // the values of extra_data as forms and files last sent them; never nil
 	Version         int64      `json:"-"` // increases by one with each change
 	Fields
 	CreatedAt time.Time `json:"created_at"`
@@ -125,7 +126,7 @@ func Create(f Fields, phone, raw, agentID *string, now time.Time) (Lead, event.E
 	if f.ExtraData == nil {
 		f.ExtraData = Extra{}
 	}
-	l := Lead{ID: event.NewID(), AssignedAgentID: agentID, Phone: phone, RawPhone: raw, Version: 1, Fields: f, CreatedAt: now, UpdatedAt: now}
+	l := Lead{ID: event.NewID(), AssignedAgentID: agentID, Phone: phone, RawPhone: raw, Received: Extra{}, Version: 1, Fields: f, CreatedAt: now, UpdatedAt: now}
 	return l, events.LeadImported.New(now, l.state())
 }
 

@@ -20,6 +20,17 @@ type Store interface {
 	// statements. It returns the ids of those that exist.
 	ChangeAll(ctx context.Context, ids []string, fn func(*Lead) (Fate, []event.Event, error)) (found []string, err error)
 	Remove(ctx context.Context, id string, fn func(*Lead) ([]event.Event, error)) error
+	// CreateAll writes new leads in a constant number of statements, with the events that eventOf returns. It leaves out those whose
+	// phone number another lead has, and returns the ids of the others.
+	CreateAll(ctx context.Context, leads []Lead, eventOf func(*Lead) event.Event) (created []string, err error)
+	// FindByPhones returns the ids and agents of the leads with these phone numbers, by phone number.
+	FindByPhones(ctx context.Context, phones []string) (map[string]Owned, error)
+}
+
+// Owned is a lead and whose it is.
+type Owned struct {
+	LeadID  string
+	AgentID *string
 }
 
 // Fate is what becomes of a lead in Store.ChangeAll.

@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
@@ -42,7 +44,7 @@ func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 				table.Col("followup_count", &f.FollowUpCount), table.Col("course_interested_in", &f.CourseInterestedIn),
 				table.Col("payment_link_url", &f.PaymentLinkURL), table.Col("payment_link_sent", &f.PaymentLinkSent),
 				table.Col("objections", &f.Objections), table.Col("notes", &f.Notes), table.Col("conversation_summary", &f.ConversationSummary),
-				table.Col("extra_data", &f.ExtraData), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
+				table.Col("extra_data", &f.ExtraData), table.Col("received_data", &l.Received), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
 				table.Col("call_id", &l.Call.ID), table.Col("call_version", &l.Call.Version), table.Col("call_at", &l.Call.At),
 				table.Col("version", &l.Version), table.Fixed("created_at", &l.CreatedAt), table.Col("updated_at", &l.UpdatedAt),
 			}
@@ -194,4 +196,51 @@ func (s leads) ChangeAll(ctx context.Context, ids []string, fn func(*lead.Lead) 
 		fate, events, err := fn(l)
 		return fates[fate], events, err
 	})
+}
+
+// CreateAll writes new leads in a constant number of statements.
+func (s leads) CreateAll(ctx context.Context, all []lead.Lead, eventOf func(*lead.Lead) event.Event) ([]string, error) {
+	return s.Table.CreateAll(ctx, all, func(l *lead.Lead) []event.Event { return []event.Event{eventOf(l)} })
+}
+
+// FindByPhones returns the leads with these phone numbers.
+func (s leads) FindByPhones(ctx context.Context, phones []string) (map[string]lead.Owned, error) {
+	found := map[string]lead.Owned{}
+	if len(phones) == 0 {
+		return found, nil
+	}
+	rows, err := s.db.Conn(ctx).Query(ctx, `select phone, id::text, assigned_agent_id::text from leads where phone = any($1)`, phones)
+	if err != nil {
+		return nil, fmt.Errorf("find leads by their phone numbers: %w", pg.Classify(err))
+	}
+	var number string
+	var one lead.Owned
+	if _, err := pgx.ForEachRow(rows, []any{&number, &one.LeadID, &one.AgentID}, func() error {
+		found[number] = one
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("find leads by their phone numbers: %w", pg.Classify(err))
+	}
+	return found, nil
+}
+
+// Loads returns how many open leads each active agent has. It implements inbound.Loads.
+type Loads struct{ DB *pg.DB }
+
+// Loads counts in the index leads_open_of_agent.
+func (s Loads) Loads(ctx context.Context) (map[string]int, error) {
+	rows, err := s.DB.Conn(ctx).Query(ctx, `
+		select a.id::text, (select count(*) from leads l where l.assigned_agent_id = a.id and l.status not in ('converted', 'lost'))
+		from agents a where a.active`)
+	if err != nil {
+		return nil, fmt.Errorf("count the open leads of agents: %w", pg.Classify(err))
+	}
+	loads, id, n := map[string]int{}, "", 0
+	if _, err := pgx.ForEachRow(rows, []any{&id, &n}, func() error {
+		loads[id] = n
+		return nil
+	}); err != nil {
+		return nil, fmt.Errorf("count the open leads of agents: %w", pg.Classify(err))
+	}
+	return loads, nil
 }
