@@ -4,16 +4,20 @@ package crm
 
 import (
 	"context"
+	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/peer"
+	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
+	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
+	"github.com/convoflow/convoflow/services/crm/internal/meter"
 	"github.com/convoflow/convoflow/services/crm/internal/phone"
 	"github.com/convoflow/convoflow/services/crm/internal/setting"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
@@ -44,6 +48,16 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
 	settings := &setting.Service{}
 	leads := &lead.Service{Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, NormalizePhone: normalize, Clock: base.Clock}
+
+	compared, err := meter.Drift(tel)
+	if err != nil {
+		return nil, err
+	}
+	counts := store.NewAnalytics(base.DB)
+	keeper := &analytics.Keeper{Rollups: counts, Compared: compared}
+	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", keeper.Fold))
+	base.Run("analytics repair", run.Every(time.Hour, tel, "compare the counts of analytics", keeper.Repair))
+	web.AnalyticsRoutes(base.Router, &analytics.Service{Store: counts, Clock: base.Clock})
 
 	feed.Routes(base.Consumer, followups, agents)
 	web.Routes(base.Router, clients, followups)
