@@ -57,6 +57,9 @@ var policies = map[string]policy{
 	"crm.replace_client":           {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"crm.update_client":            {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"crm.delete_client":            {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
+	"crm.analytics_overview":       {401, [3]int{200}, [3]int{200}}, // scope=team is in TestTheTeamsAnalyticsAreForAdmins of crm
+	"crm.analytics_agents":         {401, [3]int{200}, [3]int{200}},
+	"crm.analytics_topics":         {401, [3]int{200}, [3]int{200}},
 	"crm.list_followups":           {401, [3]int{200}, [3]int{200}},
 	"crm.create_followup":          {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // the object is the call
 	"crm.create_followup_for_call": {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // the object is the call

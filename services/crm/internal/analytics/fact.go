@@ -73,7 +73,7 @@ func OfLead(l *lead.Lead) *Fact {
 	f := Fact{
 		Lead: true, AgentID: text(l.AssignedAgentID), Status: string(l.Status), Intent: string(l.IntentCategory), Campaign: text(l.SourceCampaign),
 		FollowUps: int32(l.FollowUpCount), Contacted: l.LastContactedAt != nil, //nolint:gosec // the contract limits it to a million
-		Created:   SlotOf(l.CreatedAt), Converted: slotOf(l.ConvertedAt), Touched: NoSlot, Called: NoSlot,
+		Created: SlotOf(l.CreatedAt), Converted: slotOf(l.ConvertedAt), Touched: NoSlot, Called: NoSlot,
 	}
 	if l.Status.Open() {
 		f.Touched = f.Created
@@ -152,7 +152,9 @@ const (
 )
 
 // Daily returns the measures that the overview shows per day.
-func Daily() []Measure { return []Measure{NewLeads, Conversions, CallsMade, Positive, Neutral, Negative} }
+func Daily() []Measure {
+	return []Measure{NewLeads, Conversions, CallsMade, Positive, Neutral, Negative}
+}
 
 // totals calls add for each total that the fact counts in, for the agent and for the team alike.
 func (f Fact) totals(add func(kind Kind, key string, n int64)) {

@@ -47,7 +47,7 @@ func (s *Service) query(ctx context.Context, req Request) (Query, error) {
 	q := Query{Scope: caller.AgentID}
 	switch {
 	case req.Scope == "team" && !caller.IsAdmin():
-		return Query{}, fault.New(fault.Forbidden, "admin_only", "Only admins see the whole team")
+		return Query{}, fault.New(fault.Forbidden, "admin_only", "Only an admin may do this")
 	case req.Scope == "team", req.Scope == "" && caller.IsAdmin():
 		q.Scope = Team
 	}

@@ -29,10 +29,10 @@ import (
 
 // desk is a database with the stores whose changes are counted, and a copy of what they should have.
 type desk struct {
-	db        *pg.DB
-	clock     *clock.Manual
-	leads     lead.Store
-	calls     interface {
+	db    *pg.DB
+	clock *clock.Manual
+	leads lead.Store
+	calls interface {
 		Upsert(ctx context.Context, c followup.Call) error
 	}
 	followups followup.Store

@@ -19,7 +19,9 @@ func Migrations() pg.Migrations { return pg.Migrations{Name: "crm", FS: migratio
 // Calls is the table calls: copies of the calls that calls owns.
 func Calls(db *pg.DB) *table.Copies[followup.Call] {
 	type call = followup.Call
-	record := func(ctx context.Context, changes []table.Change[call]) error { return recordDeltas(ctx, db, changes, analytics.OfCall) }
+	record := func(ctx context.Context, changes []table.Change[call]) error {
+		return recordDeltas(ctx, db, changes, analytics.OfCall)
+	}
 	return table.NewCopies(db, "calls", func(c *call) table.Columns {
 		return table.Columns{
 			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("agent_id", &c.AgentID), table.Col("client_id", &c.ClientID),
