@@ -3,6 +3,9 @@ alter table leads add column converted_at timestamptz; -- null unless the status
 update leads set converted_at = updated_at where status = 'converted';
 create index leads_converted on leads (converted_at, assigned_agent_id) where converted_at is not null;
 
+-- "is null" does not fix the first column of leads_default_of_agent, so that a page of it would be sorted.
+create index leads_default_of_nobody on leads (list_stage, list_followup, list_age, id) where assigned_agent_id is null;
+
 -- What analytics needs of a call. A copy from before this migration has it with its next event.
 alter table calls
     add column called_at        timestamptz, -- when it was recorded, or else created
