@@ -128,13 +128,16 @@ func (s Analytics) Read(ctx context.Context, q analytics.Query) (analytics.Snaps
 	agent := agentOf(q.Scope)
 	var batch pgx.Batch
 	batch.Queue(beginSnapshot)
+	batch.Queue("set local plan_cache_mode = force_generic_plan")
 	batch.Queue(readCounts, q.Scope, analytics.Daily(), grid.days, grid.slots, staleDay, staleSlot, from.Time(), to.Time(), agent)
 	batch.Queue(readDeltas, agent)
 	batch.Queue("commit")
 	results := s.db.Pool().SendBatch(ctx, &batch)
 	err := func() error {
-		if _, err := results.Exec(); err != nil {
-			return err
+		for range 2 {
+			if _, err := results.Exec(); err != nil {
+				return err
+			}
 		}
 		rows, err := results.Query()
 		if err != nil {

@@ -24,7 +24,7 @@ import (
 )
 
 // seeded is a database with many made-up rows.
-func seeded(t *testing.T, leads, calls int) (*pg.DB, seed.Team) {
+func seeded(t testing.TB, leads, calls int) (*pg.DB, seed.Team) {
 	t.Helper()
 	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
 	team := seed.Team{Seed: 7, Agents: 20, Leads: leads, Now: time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)}
