@@ -243,6 +243,10 @@ const lockFold = `select pg_try_advisory_xact_lock(hashtextextended('analytics '
 // Fold adds the deltas to the folded counts in one transaction, and returns how many there were. It does nothing while another
 // replica folds.
 func (s Analytics) Fold(ctx context.Context) (n int, err error) {
+	var any bool
+	if err := s.db.Conn(ctx).QueryRow(ctx, `select exists (select from analytics_deltas)`).Scan(&any); err != nil || !any {
+		return 0, pg.Classify(err)
+	}
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
 		n = 0
 		conn := s.db.Conn(ctx)
