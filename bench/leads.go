@@ -107,37 +107,51 @@ func (b *bench) startLeads(ctx context.Context) (_ *leadBench, err error) {
 	return l, err
 }
 
-// get requests a path and returns how long it took.
-func (l *leadBench) get(ctx context.Context, path string, header ...string) (*http.Response, []byte, time.Duration, error) {
+// answer is a response and how long it took.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+	took   time.Duration
+}
+
+// get requests a path. etag is the header If-None-Match, or empty.
+func (l *leadBench) get(ctx context.Context, path, etag string) (a answer, err error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.crm.url+path, nil)
 	if err != nil {
-		return nil, nil, 0, fmt.Errorf("build the request: %w", err)
+		return a, fmt.Errorf("build the request: %w", err)
 	}
 	request.Header.Set("Authorization", "Bearer "+l.token)
-	for i := 0; i < len(header); i += 2 {
-		request.Header.Set(header[i], header[i+1])
+	if etag != "" {
+		request.Header.Set("If-None-Match", etag)
 	}
 	took := clock.Stopwatch()
 	response, err := l.client.Do(request)
 	if err != nil {
-		return nil, nil, 0, fmt.Errorf("send the request: %w", err)
+		return a, fmt.Errorf("send the request: %w", err)
 	}
 	defer func() { _ = response.Body.Close() }()
 	body, err := io.ReadAll(response.Body)
-	return response, body, took(), err
+	return answer{response.StatusCode, response.Header, body, took()}, err
+}
+
+// ok is get of something that exists.
+func (l *leadBench) ok(ctx context.Context, path string) (answer, error) {
+	a, err := l.get(ctx, path, "")
+	if err == nil && a.status != http.StatusOK {
+		err = fmt.Errorf("%s returned %d: %.300s", path, a.status, a.body)
+	}
+	return a, err
 }
 
 // repeat requests a path one after another for d and returns the times.
 func (l *leadBench) repeat(ctx context.Context, path string, d time.Duration) (times []time.Duration, err error) {
 	for began := clock.Stopwatch(); began() < d || len(times) == 0; {
-		response, body, took, err := l.get(ctx, path)
-		if err == nil && response.StatusCode != http.StatusOK {
-			err = fmt.Errorf("%s returned %d: %.300s", path, response.StatusCode, body)
-		}
+		a, err := l.ok(ctx, path)
 		if err != nil {
 			return nil, err
 		}
-		times = append(times, took)
+		times = append(times, a.took)
 	}
 	return times, nil
 }
@@ -204,7 +218,7 @@ func (b *bench) overview(ctx context.Context, l *leadBench) (report.Result, erro
 
 // checkOverview checks the overview, and that it is not sent again while nothing has changed.
 func (l *leadBench) checkOverview(ctx context.Context, want int) error {
-	response, body, _, err := l.get(ctx, overviewPath)
+	a, err := l.ok(ctx, overviewPath)
 	if err != nil {
 		return err
 	}
@@ -214,12 +228,12 @@ func (l *leadBench) checkOverview(ctx context.Context, want int) error {
 			New int `json:"new_leads"`
 		} `json:"daily_stats"`
 	}
-	if err := json.Unmarshal(body, &o); err != nil || o.Total != want || len(o.Daily) != 30 || o.Daily[10].New == 0 {
-		return fmt.Errorf("the overview is wrong: %d %.300s %w", response.StatusCode, body, err)
+	if err := json.Unmarshal(a.body, &o); err != nil || o.Total != want || len(o.Daily) != 30 || o.Daily[10].New == 0 {
+		return fmt.Errorf("the overview is wrong: %.300s %w", a.body, err)
 	}
-	again, _, _, err := l.get(ctx, overviewPath, "If-None-Match", response.Header.Get("ETag"))
-	if err == nil && again.StatusCode != http.StatusNotModified {
-		err = fmt.Errorf("an unchanged overview returned %d", again.StatusCode)
+	again, err := l.get(ctx, overviewPath, a.header.Get("ETag"))
+	if err == nil && again.status != http.StatusNotModified {
+		err = fmt.Errorf("an unchanged overview returned %d", again.status)
 	}
 	return err
 }
@@ -240,10 +254,7 @@ func (b *bench) overviewTail(ctx context.Context, l *leadBench) (report.Result, 
 			}()
 			var err error
 			times, err = paced(ctx, overviewRate, b.Length, func(ctx context.Context) error {
-				response, body, _, err := l.get(ctx, overviewPath)
-				if err == nil && response.StatusCode != http.StatusOK {
-					err = fmt.Errorf("the overview returned %d: %.300s", response.StatusCode, body)
-				}
+				_, err := l.ok(ctx, overviewPath)
 				return err
 			})
 			return len(times), b.Length, errors.Join(err, <-written)
@@ -314,13 +325,13 @@ func (b *bench) deepList(ctx context.Context, l *leadBench) (report.Result, erro
 	first := fmt.Sprintf("/leads?limit=%d", leadsPerPage)
 	deep := fmt.Sprintf("/leads?limit=%d", 10*leadsPerPage)
 	for range deepPage / 10 {
-		response, body, _, err := l.get(ctx, deep)
+		a, err := l.ok(ctx, deep)
 		if err != nil {
 			return result, err
 		}
-		next, _, found := strings.Cut(strings.TrimPrefix(response.Header.Get("Link"), "<"), ">")
+		next, _, found := strings.Cut(strings.TrimPrefix(a.header.Get("Link"), "<"), ">")
 		if !found {
-			return result, fmt.Errorf("%s returned %d without a next page: %.300s", deep, response.StatusCode, body)
+			return result, fmt.Errorf("%s has no next page", deep)
 		}
 		deep = next
 	}

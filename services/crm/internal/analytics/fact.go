@@ -72,7 +72,7 @@ func OfLead(l *lead.Lead) *Fact {
 	}
 	f := Fact{
 		Lead: true, AgentID: text(l.AssignedAgentID), Status: string(l.Status), Intent: string(l.IntentCategory), Campaign: text(l.SourceCampaign),
-		FollowUps: int32(l.FollowUpCount), Contacted: l.LastContactedAt != nil, //nolint:gosec // the contract limits it to a million
+		FollowUps: int32(l.FollowUpCount), Contacted: l.LastContactedAt != nil,
 		Created: SlotOf(l.CreatedAt), Converted: slotOf(l.ConvertedAt), Touched: NoSlot, Called: NoSlot,
 	}
 	if l.Status.Open() {
@@ -210,8 +210,7 @@ func (f Fact) days(add func(m Measure, s Slot)) {
 		return
 	}
 	add(CallsMade, f.Called)
-	switch m := Measure(f.Sentiment); m {
-	case Positive, Neutral, Negative:
+	if m := Measure(f.Sentiment); m == Positive || m == Neutral || m == Negative {
 		add(m, f.Called)
 	}
 }

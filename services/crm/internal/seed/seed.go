@@ -36,11 +36,11 @@ const (
 )
 
 func (t Team) id(kind, n int) string {
-	return fmt.Sprintf("5eed%04x-%04x-8000-8000-%012x", uint16(t.Seed), kind, n) //nolint:gosec // the ids of a seed need only differ
+	return fmt.Sprintf("5eed%04x-%04x-8000-8000-%012x", uint16(t.Seed), kind, n)
 }
 
 func (t Team) random(kind, n int) *rand.Rand {
-	return rand.New(rand.NewPCG(uint64(t.Seed), uint64(kind)<<48|uint64(n))) //nolint:gosec // made-up data
+	return rand.New(rand.NewPCG(uint64(t.Seed), uint64(kind)<<48|uint64(n)))
 }
 
 var (
@@ -64,7 +64,7 @@ func pick(r *rand.Rand, values []string) string {
 	return values[r.IntN(len(values))]
 }
 
-// any returns each value with the same probability.
+// anyOf returns each value with the same probability.
 func anyOf[T any](r *rand.Rand, values []T) T { return values[r.IntN(len(values))] }
 
 func name(r *rand.Rand) string { return anyOf(r, firstNames) + " " + anyOf(r, lastNames) }
@@ -105,7 +105,7 @@ func (t Team) Lead(n int) lead.Lead {
 		l.SourceCampaign = new(pick(r, campaigns))
 	}
 	l.CourseInterestedIn = new(pick(r, courses))
-	city, _ := json.Marshal(pick(r, cities)) //nolint:errcheck // a text
+	city, _ := json.Marshal(pick(r, cities))
 	l.ExtraData = lead.Extra{"city": city, "seed": json.RawMessage("true")}
 	share := r.IntN(1000)
 	for _, o := range outcomes {
@@ -132,6 +132,7 @@ func (t Team) Lead(n int) lead.Lead {
 		}
 	case lead.Lost:
 		l.Objections = new(pick(r, objections))
+	default: // nothing more is known
 	}
 	return l
 }

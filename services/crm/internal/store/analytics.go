@@ -184,7 +184,7 @@ func newGrid(c analytics.Calendar) *grid {
 		for ; next > -1<<31 && next < day; next++ { // days without a beginning
 			g.days, g.slots = append(g.days, next), append(g.slots, 0)
 		}
-		g.days, g.slots = append(g.days, day), append(g.slots, int32(slot)) //nolint:gosec // below 96
+		g.days, g.slots = append(g.days, day), append(g.slots, int32(slot))
 		next = day + 1
 	}
 	return g
@@ -226,7 +226,7 @@ func (g *grid) perDay(m analytics.Measure) []int64 {
 	for i := range counts {
 		day, slot := g.calendar.Starts[i].Day()
 		endDay, endSlot := g.calendar.Starts[i+1].Day()
-		counts[i] = g.before[cell{m, endDay, int32(endSlot)}] - g.before[cell{m, day, int32(slot)}] //nolint:gosec // below 96
+		counts[i] = g.before[cell{m, endDay, int32(endSlot)}] - g.before[cell{m, day, int32(slot)}]
 		for ; day < endDay; day++ {
 			counts[i] += g.whole[cell{m, day, 0}]
 		}
