@@ -11,7 +11,6 @@ import (
 	"io"
 	"net/http"
 	"slices"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -20,7 +19,6 @@ import (
 	"github.com/convoflow/convoflow/bench/internal/postgres"
 	"github.com/convoflow/convoflow/bench/internal/process"
 	"github.com/convoflow/convoflow/bench/internal/report"
-	"github.com/convoflow/convoflow/libs/clock"
 )
 
 const (
@@ -51,12 +49,12 @@ func inbound(ctx context.Context, b *bench) (result report.Result, err error) {
 	}
 	side := func(do func(context.Context) error, into *report.Measure, parts ...part) func() error {
 		return func() (err error) {
-			if _, err := paced(ctx, warmUp, do); err != nil {
+			if _, err := tail(ctx, warmUp, do); err != nil {
 				return err
 			}
 			var p99 time.Duration
 			*into, err = observeParts(parts, process.Any, func() (int, time.Duration, error) {
-				p99, err = paced(ctx, b.Length, do)
+				p99, err = tail(ctx, b.Length, do)
 				return int(inboundRate * b.Length.Seconds()), b.Length, err
 			})
 			into.Value = float64(p99.Microseconds())
@@ -174,28 +172,10 @@ func (r *receiver) check(ctx context.Context) error {
 	return nil
 }
 
-// paced calls do at the rate of inboundRate for d, whether or not the earlier calls have returned, and returns the 99th percentile of
-// how long after its time each ended. Both sides use it, so that its lateness, of up to a millisecond, is in both.
-func paced(ctx context.Context, d time.Duration, do func(context.Context) error) (p99 time.Duration, err error) {
-	total := int(inboundRate * d.Seconds())
-	took, failed := make([]time.Duration, total), make([]error, total)
-	elapsed := clock.Stopwatch()
-	var all sync.WaitGroup
-	for i := range total {
-		due := time.Duration(i) * time.Second / inboundRate
-		select {
-		case <-time.After(due - elapsed()):
-		case <-ctx.Done():
-			all.Wait()
-			return 0, ctx.Err()
-		}
-		all.Go(func() {
-			failed[i] = do(ctx)
-			took[i] = elapsed() - due
-		})
-	}
-	all.Wait()
-	if err := errors.Join(failed...); err != nil {
+// tail calls do at the rate of inboundRate for d and returns the 99th percentile of how long the calls took.
+func tail(ctx context.Context, d time.Duration, do func(context.Context) error) (p99 time.Duration, err error) {
+	took, err := paced(ctx, inboundRate, d, do)
+	if err != nil {
 		return 0, err
 	}
 	slices.Sort(took)

@@ -16,6 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
+	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 	"github.com/convoflow/convoflow/services/crm/internal/client"
 	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/feed"
@@ -23,6 +24,7 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/inbound"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 	"github.com/convoflow/convoflow/services/crm/internal/leadimport"
+	"github.com/convoflow/convoflow/services/crm/internal/meter"
 	"github.com/convoflow/convoflow/services/crm/internal/setting"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
 	"github.com/convoflow/convoflow/services/crm/internal/web"
@@ -97,6 +99,16 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	})
 	base.Run("reclaim imports", run.Every(reclaimEvery, tel, "take over expired leases of imports", processor.Reclaim))
 	base.Run("sweep imports", run.Every(sweepEvery, tel, "remove old imports", processor.Sweep))
+	compared, err := meter.Drift(tel)
+	if err != nil {
+		return nil, err
+	}
+	counts := store.NewAnalytics(base.DB)
+	keeper := &analytics.Keeper{Rollups: counts, Compared: compared}
+	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", keeper.Fold))
+	base.Run("analytics repair", run.Every(time.Hour, tel, "compare the counts of analytics", keeper.Repair))
+	web.AnalyticsRoutes(base.Router, &analytics.Service{Store: counts, Clock: base.Clock})
+
 	return base.App()
 }
 

@@ -70,6 +70,9 @@ var policies = map[string]policy{
 	"crm.change_leads":             {401, [3]int{200}, [3]int{200}}, // what is not the caller's is an error of one lead
 	"crm.list_settings":            {401, [3]int{200}, [3]int{200}},
 	"crm.put_setting":              {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}}, // the object is the key
+	"crm.analytics_overview":       {401, [3]int{200}, [3]int{200}},                     // scope=team is in TestTheTeamsAnalyticsAreForAdmins of crm
+	"crm.analytics_agents":         {401, [3]int{200}, [3]int{200}},
+	"crm.analytics_topics":         {401, [3]int{200}, [3]int{200}},
 	"crm.list_followups":           {401, [3]int{200}, [3]int{200}},
 	"crm.create_followup":          {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // the object is the call
 	"crm.create_followup_for_call": {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // the object is the call

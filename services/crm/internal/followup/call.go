@@ -2,6 +2,7 @@ package followup
 
 import (
 	"context"
+	"time"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/copies"
@@ -19,6 +20,40 @@ type Call struct {
 	LeadID   *string `json:"lead_id"`
 	Status   string  `json:"status"` // pending, transcribing, completed, failed
 	Deleted  bool    `json:"-"`
+	Conversation
+}
+
+// Conversation is what is known about the conversation of a call.
+type Conversation struct {
+	RecordedAt      *time.Time `json:"recorded_at"`
+	CreatedAt       time.Time  `json:"created_at"`
+	CalledAt        *time.Time `json:"-"` // RecordedAt, or else CreatedAt
+	DurationSeconds *float64   `json:"duration_seconds"`
+	Sentiment       *string    `json:"sentiment"` // positive, neutral, negative
+	KeyTopics       []string   `json:"key_topics"`
+	Objections      []string   `json:"objections"`
+	Talk            *Talk      `json:"talk"`
+}
+
+// Talk is who spoke how much in a call. Times are seconds.
+type Talk struct {
+	AgentRatio       float64 `json:"agent_ratio"` // 0 to 1
+	LongestMonologue float64 `json:"longest_monologue"`
+	Questions        float64 `json:"questions"`
+	WordsPerMinute   float64 `json:"words_per_minute"`
+	Silence          float64 `json:"silence"`
+	Turns            float64 `json:"turns"`
+}
+
+// dated sets when the call was.
+func (c Conversation) dated() Conversation {
+	switch {
+	case c.RecordedAt != nil:
+		c.CalledAt = c.RecordedAt
+	case !c.CreatedAt.IsZero():
+		c.CalledAt = &c.CreatedAt
+	}
+	return c
 }
 
 // Owner implements copies.Object.
@@ -26,7 +61,12 @@ func (c Call) Owner() (agentID string, exists bool) { return c.AgentID, !c.Delet
 
 // Calls returns the copies of calls.
 func Calls(store copies.Store[Call], fetch copies.Fetch[Call]) copies.Of[Call] {
-	return copies.Of[Call]{Store: store, Fetch: fetch, NotFound: CallNotFound, Forbidden: callForbidden}
+	dated := func(ctx context.Context, id string) (Call, error) {
+		c, err := fetch(ctx, id)
+		c.Conversation = c.dated()
+		return c, err
+	}
+	return copies.Of[Call]{Store: store, Fetch: dated, NotFound: CallNotFound, Forbidden: callForbidden}
 }
 
 // CallNotFound is the fault of a call that does not exist.
@@ -102,5 +142,11 @@ func (s *Service) copyCall(ctx context.Context, e events.Call) (c Call, news boo
 }
 
 func copyOf(c events.Call) Call {
-	return Call{ID: c.CallID, Version: c.Version, AgentID: c.AgentID, ClientID: c.ClientID, LeadID: c.LeadID, Status: c.Status}
+	return Call{
+		ID: c.CallID, Version: c.Version, AgentID: c.AgentID, ClientID: c.ClientID, LeadID: c.LeadID, Status: c.Status,
+		Conversation: Conversation{
+			RecordedAt: c.RecordedAt, CreatedAt: c.CreatedAt, DurationSeconds: c.DurationSeconds, Sentiment: c.Sentiment,
+			KeyTopics: c.KeyTopics, Objections: c.Objections,
+		}.dated(),
+	}
 }

@@ -68,6 +68,7 @@ type Lead struct {
 	StatusReason    *string    `json:"status_reason"`     // why an automatic change moved it; nil if a person did
 	ClientID        *string    `json:"client_id"`         // the client that was made of it
 	DecidedAt       *time.Time `json:"-"`                 // when a person last chose the status or intent
+	ConvertedAt     *time.Time `json:"-"`                 // nil unless the status is converted
 	Call            Heard      `json:"-"`
 	Received        Extra      `json:"-"` // the values of extra_data as forms and files last sent them; never nil
 	Version         int64      `json:"-"` // increases by one with each change
@@ -126,7 +127,8 @@ func Create(f Fields, phone, raw, agentID *string, now time.Time) (Lead, event.E
 	if f.ExtraData == nil {
 		f.ExtraData = Extra{}
 	}
-	l := Lead{ID: event.NewID(), AssignedAgentID: agentID, Phone: phone, RawPhone: raw, Received: Extra{}, Version: 1, Fields: f, CreatedAt: now, UpdatedAt: now}
+	l := Lead{ID: event.NewID(), AssignedAgentID: agentID, Phone: phone, RawPhone: raw, Received: Extra{}, Fields: f, CreatedAt: now}
+	l.touch(now)
 	return l, events.LeadImported.New(now, l.state())
 }
 
@@ -162,6 +164,12 @@ func (l *Lead) erase(now time.Time) event.Event {
 func (l *Lead) touch(now time.Time) {
 	l.Version++
 	l.UpdatedAt = now
+	switch {
+	case l.Status != Converted:
+		l.ConvertedAt = nil
+	case l.ConvertedAt == nil:
+		l.ConvertedAt = &now
+	}
 }
 
 func (l *Lead) state() events.Lead {

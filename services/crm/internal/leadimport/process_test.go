@@ -84,6 +84,8 @@ func (anyStatus) Check(context.Context, lead.Status, lead.Extra) ([]fault.Field,
 	return nil, nil
 }
 
+func (anyStatus) HasField(context.Context, string) (bool, error) { return true, nil }
+
 type nobody struct{}
 
 func (nobody) Check(context.Context, string) error {

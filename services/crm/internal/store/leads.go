@@ -14,6 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 )
 
@@ -47,11 +48,15 @@ func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 				table.Col("extra_data", &f.ExtraData), table.Col("received_data", &l.Received), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
 				table.Col("call_id", &l.Call.ID), table.Col("call_version", &l.Call.Version), table.Col("call_at", &l.Call.At),
 				table.Col("version", &l.Version), table.Fixed("created_at", &l.CreatedAt), table.Col("updated_at", &l.UpdatedAt),
+				table.Col("converted_at", &l.ConvertedAt),
 			}
 		},
 		Order:   defaultLeads(),
 		Missing: lead.NotFound,
 		Record: func(ctx context.Context, changes []table.Change[l]) error {
+			if err := recordDeltas(ctx, db, changes, analytics.OfLead); err != nil {
+				return err
+			}
 			for _, r := range record {
 				if err := r(ctx, changes); err != nil {
 					return err
