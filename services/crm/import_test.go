@@ -99,7 +99,7 @@ func TestImportAccountsForEveryRow(t *testing.T) {
 	want := []string{
 		"3 created", "4 merged: a lead with this phone number exists", "5 updated", "6 skipped: it is another agent's lead", "7 skipped: it is another agent's lead",
 		"8 skipped: it has no phone number", "9 created", "10 merged: line 3 has the same phone number",
-		"11 skipped: status: Input should be a built-in status or a stage of the team", "12 skipped: a quote is never closed", "13 created",
+		"11 skipped: status: Input should be a built-in status, or a stage of the setting lead_statuses", "12 skipped: a quote is never closed", "13 created",
 	}
 	dry := importOf(t, a.importFile(a.Agent, strings.NewReader(file), "dry_run", "true").Is(200))
 	require.Equal(t, want, dry.results())

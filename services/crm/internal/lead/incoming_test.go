@@ -51,7 +51,12 @@ func TestMergeNeverOverwritesWhatAPersonChanged(t *testing.T) {
 				} else {
 					data[key] = json.RawMessage(fmt.Sprintf("%q", v))
 				}
-				if _, had := l.ExtraData[key]; had || v != "" {
+				_, had := l.ExtraData[key]
+				_, sent := l.Received[key]
+				switch {
+				case v == "" && !sent: // a key that no form has sent is as if it had never been
+					delete(persons, key)
+				case had || v != "":
 					persons[key] = true
 				}
 				l.ExtraData = data
