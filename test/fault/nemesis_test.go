@@ -421,7 +421,10 @@ func startWithoutKafka(n *nemesis) {
 	if !within(60*time.Second, func() bool { return n.get("/ready", "") == http.StatusOK }) {
 		n.fail("I8", "nothing serves 60 s after a start without Kafka")
 	}
-	if got := n.get("/clients", token); got != http.StatusUnauthorized {
+	// A service that has not asked auth yet answers 503, as long as that takes. It must never accept the session.
+	var got int
+	within(60*time.Second, func() bool { got = n.get("/clients", token); return got != http.StatusServiceUnavailable })
+	if got != http.StatusUnauthorized {
 		n.fail("I8", "a session that ended before the start got %d without Kafka", got)
 	}
 	// One that ends now must be refused within seconds.
