@@ -129,7 +129,7 @@ func TestABulkChangeIsAConstantNumberOfStatements(t *testing.T) {
 	require.LessOrEqual(t, count(1, lead.Saved), most)
 	require.LessOrEqual(t, count(500, lead.Saved), most)
 	require.LessOrEqual(t, count(500, lead.Removed), most)
-	require.Equal(t, []int{501 + 1 + 1 + 1 + 500 + 500}, pgtest.Column[int](t, db, `select count(*)::int from outbox`), "an event for each lead")
+	require.Equal(t, []int{501 + 1 + 1 + 3 + 1 + 500 + 500}, pgtest.Column[int](t, db, `select count(*)::int from outbox`), "an event for each lead")
 	require.Equal(t, []int{0}, pgtest.Column[int](t, db, `select count(*)::int from leads`))
 }
 
