@@ -47,10 +47,13 @@ func Open(dir string, chunkBytes int64) (*Preparer, error) {
 	if runtime.GOOS != "linux" {
 		p.limits.memory = 0
 	}
-	for program, path := range map[string]*string{"ffmpeg": &p.ffmpeg, "ffprobe": &p.ffprobe} {
+	for _, program := range []struct {
+		name string
+		path *string
+	}{{"ffmpeg", &p.ffmpeg}, {"ffprobe", &p.ffprobe}} {
 		var err error
-		if *path, err = exec.LookPath(program); err != nil {
-			return nil, fmt.Errorf("%s is not installed: apt-get install ffmpeg", program)
+		if *program.path, err = exec.LookPath(program.name); err != nil {
+			return nil, fmt.Errorf("%s is not installed: apt-get install ffmpeg", program.name)
 		}
 	}
 	if dir == "" {
