@@ -62,6 +62,8 @@ func operations(t *testing.T) (all []operation) {
 		"POST /leads":            map[string]any{"name": "Somebody", "phone": "98200 12345"},
 		"PATCH /leads/{}":        map[string]any{"notes": "later"},
 		"POST /leads/bulk":       map[string]any{"lead_ids": []string{missingID}, "action": "change_status", "status": "contacted"},
+		"POST /leads/inbound":    map[string]any{"phone": "98200 12345"},
+		"POST /leads/import":     &form{},
 		"PUT /settings/{}":       map[string]any{"value": "Asia/Kolkata"},
 		"POST /followups":        followUpBody(missingID),
 		"POST /followups/{}":     map[string]any{"task": "Call"},

@@ -135,7 +135,7 @@ func checkReading(a *agent, who client, c call, f followUp) {
 	t.Helper()
 	for path, id := range map[string]string{
 		"/calls": c.ID, "/calls?status=completed&client_id=" + who.ID: c.ID, "/calls?q=yearly+plan": c.ID, "/clients": who.ID, "/clients/": who.ID,
-		"/followups": f.ID, "/followups?call_id=" + c.ID: f.ID,
+		"/followups?status=pending": f.ID, "/followups?status=pending&call_id=" + c.ID: f.ID,
 	} {
 		require.Equal(t, []string{id}, a.ids(path), path)
 	}
