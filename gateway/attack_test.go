@@ -106,7 +106,7 @@ func TestContentLengthWithTransferEncodingIsRefused(t *testing.T) {
 	require.Zero(t, f.services["calls"].calls.Load())
 }
 
-// A client that stalls in its body is told, and is not taken for one that has left.
+// A client that stalls in its body gets 408, and is not logged as one that has disconnected.
 func TestAClientThatStallsGets408(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, func(c *Config) { c.Clients.Window = time.Second })

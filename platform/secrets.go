@@ -24,8 +24,8 @@ type secrets struct {
 	BrokerPassword string `json:"broker_password"` // KAFKA_SASL_PASSWORD for the embedded broker
 }
 
-// openSecrets reads the file, or creates it if it does not exist. It adds secrets that an earlier version did not have. Without it, the signing keys and webhook secrets in the database
-// cannot be decrypted, so it is written atomically.
+// openSecrets reads the file, or creates it if it does not exist. It adds secrets that an earlier version did not have. Without the
+// file, the signing keys and webhook secrets in the database cannot be decrypted, so it is written atomically.
 func openSecrets(file string) (secrets, error) {
 	s, err := readSecrets(file)
 	switch {

@@ -113,7 +113,6 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 				}
 				applied[[2]string{e.Topic, "handled"}]++
 			}
-			failed = commit
 			return nil
 		})
 		if err != nil {

@@ -41,15 +41,16 @@ type Consumer struct {
 	tel      telemetry.Set
 	clock    clock.Clock
 	handlers map[string]handler // by event type
-	topics   []string
-	catalog  map[string]string // event type to topic
-	unknown  sync.Map          // event types that are not in the catalog and have been logged
-	applying chan struct{}     // has an element for each transaction that runs
+	topics   []event.Topic      // those it reads
+	catalog  map[string]string  // event type to topic
+	unknown  sync.Map           // event types that are not in the catalog and have been logged
+	applying chan struct{}      // has an element for each transaction that runs
 
 	joining   *outage
 	measuring *outage // the lag
 	fetching  *outage
 	waiting   *outage // for a transient error of apply
+	moving    *outage // of dead letters
 	handled   *prometheus.CounterVec
 	lag       *lag
 }
@@ -71,9 +72,9 @@ const (
 func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Clock, tel telemetry.Set) *Consumer {
 	return &Consumer{
 		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: c,
-		handlers: map[string]handler{}, catalog: catalogOf(k.topics), topics: []string{RequeueTopic(group)},
+		handlers: map[string]handler{}, catalog: catalogOf(k.topics), topics: []event.Topic{requeueTopic(group)},
 		applying: make(chan struct{}, transactions),
-		joining:  newOutage(tel.Log, "joining the consumer group"), measuring: newOutage(tel.Log, "measuring the lag"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"),
+		joining:  newOutage(tel.Log, "joining the consumer group"), measuring: newOutage(tel.Log, "measuring the lag"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"), moving: newOutage(tel.Log, "writing dead letters"),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
 		lag:     newLag(tel.Service, c),
 	}
@@ -114,8 +115,8 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 			_, err := handle(ctx, event)
 			return err
 		}
-		if !slices.Contains(c.topics, t.Topic) {
-			c.topics = append(c.topics, t.Topic)
+		if !slices.ContainsFunc(c.topics, func(known event.Topic) bool { return known.Name == t.Topic }) {
+			c.topics = append(c.topics, c.kafka.topic(t.Topic))
 		}
 	}
 }
@@ -142,19 +143,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return nil
 }
 
-// existing returns those of the consumer's topics that exist, sorted. It creates the others if possible.
+// existing returns the names of the consumer's topics that exist. It creates the others if possible.
 func (c *Consumer) existing(ctx context.Context) (topics []string) {
-	for _, name := range slices.Sorted(slices.Values(c.topics)) {
-		t := c.kafka.topic(name)
-		if name == RequeueTopic(c.group) {
-			t = requeueTopic(c.group)
-		}
+	for _, t := range c.topics {
 		if err := c.kafka.ensure(ctx, t); err != nil {
-			c.joining.fails(ctx, name, err)
+			c.joining.fails(ctx, t.Name, err)
 			continue
 		}
-		c.joining.works(ctx, name)
-		topics = append(topics, name)
+		c.joining.works(ctx, t.Name)
+		topics = append(topics, t.Name)
 	}
 	return topics
 }

@@ -53,7 +53,7 @@ func (c *Consumer) deadLetter(ctx context.Context, m kafka.Message, f *fault.Err
 		kafka.Header{Key: deadSource, Value: []byte(source)},
 		kafka.Header{Key: deadAt, Value: []byte(c.clock.Now().Format(time.RFC3339Nano))},
 	)}
-	err := c.fetching.forever(ctx, topic.Name, func(ctx context.Context) error {
+	err := c.moving.forever(ctx, topic.Name, func(ctx context.Context) error {
 		_, err := c.kafka.write(ctx, topic, []kafka.Message{dead})
 		if errors.Is(err, kafka.MessageSizeTooLarge) { // the headers made it larger than brokers accept; its source has the payload
 			dead.Headers = append(dead.Headers, kafka.Header{Key: deadSize, Value: fmt.Append(nil, len(dead.Value))})
@@ -113,7 +113,7 @@ func (k *Kafka) DeadLetterTopics(ctx context.Context) ([]string, error) {
 	var found []string
 	for _, t := range meta.Topics {
 		name, ours := strings.CutPrefix(t.Name, k.cfg.Prefix)
-		if topic, _ := deadLetterSource(name); ours && slices.ContainsFunc(k.topics, func(t event.Topic) bool { return t.Name == topic }) {
+		if topic, _, err := deadLetterSource(name); err == nil && ours && slices.ContainsFunc(k.topics, func(t event.Topic) bool { return t.Name == topic }) {
 			found = append(found, name)
 		}
 	}
@@ -121,19 +121,26 @@ func (k *Kafka) DeadLetterTopics(ctx context.Context) ([]string, error) {
 	return found, nil
 }
 
-// deadLetterSource is the inverse of DeadLetterTopic. The topic is empty if name is no dead-letter topic.
-func deadLetterSource(name string) (topic, group string) {
+// deadLetterSource is the inverse of DeadLetterTopic.
+func deadLetterSource(name string) (topic, group string, err error) {
 	source, ok := strings.CutSuffix(name, ".dlq")
 	i := strings.LastIndex(source, ".")
 	if !ok || i < 0 {
-		return "", ""
+		return "", "", fmt.Errorf("%s is not a dead-letter topic: their names are <topic>.<service>.dlq", name)
 	}
-	return source[:i], source[i+1:]
+	return source[:i], source[i+1:], nil
 }
 
 // DeadLetters lists the messages of a dead-letter topic, oldest first: those that have not been requeued, or all.
 func (k *Kafka) DeadLetters(ctx context.Context, topic string, all bool) ([]DeadLetter, error) {
+	source, group, err := deadLetterSource(topic)
+	if err != nil {
+		return nil, err
+	}
 	ends, err := k.offsets(ctx, topic, kafka.LastOffsetOf)
+	if lost(err) {
+		return nil, fmt.Errorf("there is no topic %s", topic)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -149,7 +156,6 @@ func (k *Kafka) DeadLetters(ctx context.Context, topic string, all bool) ([]Dead
 		}
 		next = max(next, committed[0])
 	}
-	source, group := deadLetterSource(topic)
 	var letters []DeadLetter
 	for next < ends[0] {
 		var messages []kafka.Message
@@ -157,25 +163,12 @@ func (k *Kafka) DeadLetters(ctx context.Context, topic string, all bool) ([]Dead
 			return nil, err
 		}
 		for _, m := range messages {
-			d := DeadLetter{DeadLetterTopic: topic, Offset: m.Offset, Topic: source, Group: group, Key: string(m.Key), Headers: map[string]string{}, Value: m.Value}
-			for _, h := range m.Headers {
-				switch value := string(h.Value); h.Key {
-				case deadReason:
-					d.Reason = value
-				case deadDetail:
-					d.Detail = value
-				case deadSource:
-					d.Source = value
-				case deadAt:
-					d.At, _ = time.Parse(time.RFC3339Nano, value) // zero if another tool wrote the message
-				case deadSize:
-					d.WithoutPayload = true
-				case deadTopic:
-				default:
-					d.Headers[h.Key] = value
-				}
-			}
-			letters = append(letters, d)
+			h := headers(m)
+			at, _ := time.Parse(time.RFC3339Nano, h[deadAt]) // zero if another tool wrote the message
+			letters = append(letters, DeadLetter{
+				DeadLetterTopic: topic, Offset: m.Offset, Topic: source, Group: group, Source: h[deadSource], Reason: h[deadReason], Detail: h[deadDetail],
+				At: at, Key: string(m.Key), Headers: headers(original(m)), Value: m.Value, WithoutPayload: h[deadSize] != "",
+			})
 		}
 	}
 	return letters, nil
@@ -185,9 +178,9 @@ func (k *Kafka) DeadLetters(ctx context.Context, topic string, all bool) ([]Dead
 // those that it has handled meanwhile. When upTo is positive, the messages of the dead-letter topic before that offset count as
 // requeued from now on.
 func (k *Kafka) Requeue(ctx context.Context, topic string, letters []DeadLetter, upTo int64) error {
-	source, group := deadLetterSource(topic)
-	if source == "" {
-		return fmt.Errorf("%s is not a dead-letter topic", topic)
+	source, group, err := deadLetterSource(topic)
+	if err != nil {
+		return err
 	}
 	var messages []kafka.Message
 	for _, d := range letters {

@@ -30,10 +30,7 @@ func encode(m outbox.Message) kafka.Message {
 // decode is the inverse of encode. It fails with an Invalid fault when the message is not a CloudEvent.
 func decode(m kafka.Message) (outbox.Message, error) {
 	m = original(m)
-	h := map[string]string{}
-	for _, header := range m.Headers {
-		h[header.Key] = string(header.Value)
-	}
+	h := headers(m)
 	out := outbox.Message{
 		Event: event.Event{ID: strings.ToLower(h["ce_id"]), Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
 		Trace: map[string]string{},
@@ -49,4 +46,13 @@ func decode(m kafka.Message) (outbox.Message, error) {
 	}
 	out.Time = at.UTC()
 	return out, nil
+}
+
+// headers returns the headers of a message by their names.
+func headers(m kafka.Message) map[string]string {
+	h := map[string]string{}
+	for _, header := range m.Headers {
+		h[header.Key] = string(header.Value)
+	}
+	return h
 }

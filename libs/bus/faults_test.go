@@ -213,7 +213,7 @@ func TestAWatcherOfALostTopicIsStale(t *testing.T) {
 	w := bus.NewWatcher(k, eventtest.ThingsTopic, time.Hour, clock.System{}, telemetry.Nop())
 	bus.Watch(w, eventtest.ThingChanged, (&recorder{}).on)
 	s.run(t, w)
-	require.Eventually(t, w.CaughtUp, time.Minute, time.Millisecond)
+	require.Eventually(t, func() bool { return current(w) }, time.Minute, time.Millisecond)
 	s.deleteTopic(t, eventtest.ThingsTopic)
 	require.Eventually(t, func() bool { return w.Stale() > 8*time.Second }, time.Minute, 10*time.Millisecond)
 	require.ErrorContains(t, k.Ensure(t.Context()), "KAFKA_CREATE_TOPICS is false and there is no topic test.things.v1")
@@ -359,6 +359,76 @@ func TestTopicsAndGroupsHaveThePrefix(t *testing.T) {
 	require.Equal(t, []string{"good"}, s.await(t, 1))
 	bustest.Read(t, s.brokers, "staging.test.things.v1.test.dlq", 1)
 	bustest.Read(t, s.brokers, "staging.test.things.v1", 2)
+	admin := &kafka.Client{Addr: kafka.TCP(s.brokers...)}
+	res, err := admin.DescribeGroups(t.Context(), &kafka.DescribeGroupsRequest{GroupIDs: []string{"staging.test"}})
+	require.NoError(t, err)
+	require.Len(t, res.Groups[0].Members, 1)
+	require.Equal(t, "convoflow-test", res.Groups[0].Members[0].ClientID)
+}
+
+// publishToNewPartition adds a partition to the three of a topic and writes an event to it.
+func (s service) publishToNewPartition(t *testing.T, e event.Event) {
+	t.Helper()
+	admin := &kafka.Client{Addr: kafka.TCP(s.brokers...)}
+	res, err := admin.CreatePartitions(t.Context(), &kafka.CreatePartitionsRequest{Topics: []kafka.TopicPartitionsConfig{{Name: e.Topic, Count: 4}}})
+	require.NoError(t, err)
+	require.NoError(t, res.Errors[e.Topic])
+	writer := &kafka.Writer{Addr: kafka.TCP(s.brokers...), Topic: e.Topic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Balancer: kafka.BalancerFunc(func(kafka.Message, ...int) int { return 3 })}
+	t.Cleanup(func() { _ = writer.Close() })
+	m := kafka.Message{Key: []byte(e.Key), Value: e.Data, Headers: []kafka.Header{
+		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(e.ID)}, {Key: "ce_type", Value: []byte(e.Type)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")},
+	}}
+	require.Eventually(t, func() bool { return writer.WriteMessages(t.Context(), m) == nil }, time.Minute, 10*time.Millisecond, "once the client knows the partition")
+}
+
+func TestAWatcherFollowsPartitionsThatAreAdded(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	var events recorder
+	w := bus.NewWatcher(s.kafka, eventtest.ThingsTopic, time.Hour, clock.System{}, telemetry.Nop())
+	bus.Watch(w, eventtest.ThingChanged, events.on)
+	s.run(t, w)
+	require.Eventually(t, func() bool { return current(w) }, time.Minute, time.Millisecond)
+	added := client(event.NewID(), "in the new partition", 1)
+	s.publishToNewPartition(t, added)
+	require.Eventually(t, func() bool { return len(events.received()) > 0 }, time.Minute, time.Millisecond)
+	require.Equal(t, []string{added.Key}, events.received())
+	require.Eventually(t, func() bool { return w.Stale() < 5*time.Second }, time.Minute, time.Millisecond, "it follows all partitions")
+}
+
+func TestTopicsAreCreatedAsTheSettingsSay(t *testing.T) {
+	t.Parallel()
+	brokers, err := kfake.NewCluster(kfake.NumBrokers(3))
+	require.NoError(t, err)
+	t.Cleanup(brokers.Close)
+	cfg := config(brokers.ListenAddrs(), 5)
+	cfg.Replication = 3
+	k, err := bus.Connect(cfg, "test", []event.Topic{{Name: "compacted", Compacted: true}, {Name: "events", Retention: time.Hour}})
+	require.NoError(t, err)
+	t.Cleanup(k.Close)
+	require.NoError(t, k.Ensure(t.Context()))
+	admin := &kafka.Client{Addr: kafka.TCP(brokers.ListenAddrs()...)}
+	meta, err := admin.Metadata(t.Context(), &kafka.MetadataRequest{Topics: []string{"compacted", "events"}})
+	require.NoError(t, err)
+	for _, topic := range meta.Topics {
+		require.Len(t, topic.Partitions, 5)
+		require.Len(t, topic.Partitions[0].Replicas, 3)
+	}
+	settings := func(topic string) map[string]string {
+		res, err := admin.DescribeConfigs(t.Context(), &kafka.DescribeConfigsRequest{Resources: []kafka.DescribeConfigRequestResource{{ResourceType: kafka.ResourceTypeTopic, ResourceName: topic}}})
+		require.NoError(t, err)
+		found := map[string]string{}
+		for _, entry := range res.Resources[0].ConfigEntries {
+			found[entry.ConfigName] = entry.ConfigValue
+		}
+		return found
+	}
+	compacted, retained := settings("compacted"), settings("events")
+	require.Equal(t, "compact", compacted["cleanup.policy"])
+	require.Equal(t, "86400000", compacted["max.compaction.lag.ms"], "a day")
+	require.Equal(t, "3600000", retained["retention.ms"])
+	require.Equal(t, "2", compacted["min.insync.replicas"])
+	require.Equal(t, "2", retained["min.insync.replicas"])
 }
 
 func TestPartitionsThatAreAddedAreConsumed(t *testing.T) {
@@ -368,17 +438,7 @@ func TestPartitionsThatAreAddedAreConsumed(t *testing.T) {
 	s.run(t, c)
 	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, []outbox.Message{{Event: client(event.NewID(), "before", 1)}})
 	require.Equal(t, []string{"before"}, s.await(t, 1))
-	admin := &kafka.Client{Addr: kafka.TCP(s.brokers...)}
-	res, err := admin.CreatePartitions(t.Context(), &kafka.CreatePartitionsRequest{Topics: []kafka.TopicPartitionsConfig{{Name: eventtest.ThingsTopic, Count: 4}}})
-	require.NoError(t, err)
-	require.NoError(t, res.Errors[eventtest.ThingsTopic])
-	e := client(event.NewID(), "in the new partition", 1)
-	writer := &kafka.Writer{Addr: kafka.TCP(s.brokers...), Topic: eventtest.ThingsTopic, RequiredAcks: kafka.RequireAll, BatchTimeout: time.Millisecond, Balancer: kafka.BalancerFunc(func(kafka.Message, ...int) int { return 3 })}
-	t.Cleanup(func() { _ = writer.Close() })
-	m := kafka.Message{Key: []byte(e.Key), Value: e.Data, Headers: []kafka.Header{
-		{Key: "ce_specversion", Value: []byte("1.0")}, {Key: "ce_id", Value: []byte(e.ID)}, {Key: "ce_type", Value: []byte(e.Type)}, {Key: "ce_time", Value: []byte("2026-11-24T09:00:00Z")},
-	}}
-	require.Eventually(t, func() bool { return writer.WriteMessages(t.Context(), m) == nil }, time.Minute, 10*time.Millisecond, "once the client knows the partition")
+	s.publishToNewPartition(t, client(event.NewID(), "in the new partition", 1))
 	require.Equal(t, []string{"before", "in the new partition"}, s.await(t, 2))
 }
 
@@ -412,28 +472,11 @@ func TestATopicThatIsMissingBlocksOnlyItself(t *testing.T) {
 
 func TestAPartitionThatIsUnavailableDelaysOnlyItsKeys(t *testing.T) {
 	t.Parallel()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
 	s := start(t)
-	s.brokers = cluster.ListenAddrs()
-	s.kafka, err = bus.Connect(config(s.brokers, 2), "test", eventtest.Topics())
-	require.NoError(t, err)
-	t.Cleanup(s.kafka.Close)
+	c, k := cluster(t, 2)
+	s.kafka, s.brokers = k, c.ListenAddrs()
 	var repaired atomic.Bool
-	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		req := r.(*kmsg.ProduceRequest)
-		if repaired.Load() || req.Topics[0].Partitions[0].Partition != 0 {
-			return nil, nil, false
-		}
-		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		topic, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
-		topic.Topic, partition.ErrorCode = req.Topics[0].Topic, 19 // not enough replicas
-		topic.Partitions = append(topic.Partitions, partition)
-		res.Topics = append(res.Topics, topic)
-		return res, nil, true
-	})
+	refuse(c, notEnoughReplicas, func(_ string, p kmsg.ProduceRequestTopicPartition) bool { return !repaired.Load() && p.Partition == 0 })
 	left := func() (n int) {
 		require.NoError(t, s.db.Pool().QueryRow(t.Context(), `select count(*) from outbox`).Scan(&n))
 		return n
@@ -459,35 +502,20 @@ func TestAPartitionThatIsUnavailableDelaysOnlyItsKeys(t *testing.T) {
 
 func TestADeadLetterThatIsTooLargeIsStoredWithoutItsPayload(t *testing.T) {
 	t.Parallel()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
 	s := start(t)
-	s.brokers = cluster.ListenAddrs()
-	s.kafka, err = bus.Connect(config(s.brokers, 1), "test", eventtest.Topics())
-	require.NoError(t, err)
-	t.Cleanup(s.kafka.Close)
+	c, k := cluster(t, 1)
+	s.kafka, s.brokers = k, c.ListenAddrs()
 	topic := bus.DeadLetterTopic(eventtest.ThingsTopic, "test")
-	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		req := r.(*kmsg.ProduceRequest)
-		if req.Topics[0].Topic != topic || len(req.Topics[0].Partitions[0].Records) < 2000 {
-			return nil, nil, false
-		}
-		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		answer, partition := kmsg.NewProduceResponseTopic(), kmsg.NewProduceResponseTopicPartition()
-		answer.Topic, partition.ErrorCode = topic, 10 // message too large
-		answer.Partitions = append(answer.Partitions, partition)
-		res.Topics = append(res.Topics, answer)
-		return res, nil, true
+	refuse(c, messageTooLarge, func(name string, p kmsg.ProduceRequestTopicPartition) bool {
+		return name == topic && len(p.Records) >= 2000
 	})
-	c, _, _ := s.observed(t, "test", func(ctx context.Context, e event.Received[eventtest.Thing]) error {
+	consumer, _, _ := s.observed(t, "test", func(ctx context.Context, e event.Received[eventtest.Thing]) error {
 		if len(e.Data.Name) > 1000 {
 			return fault.New(fault.Invalid, "too_long", "Too long")
 		}
 		return s.apply(ctx, e)
 	})
-	s.run(t, s.outbox.Relay(s.kafka), c)
+	s.run(t, s.outbox.Relay(s.kafka), consumer)
 	id := event.NewID()
 	s.publish(t, client(id, strings.Repeat("x", 3000), 1), client(id, "after", 2))
 	require.Equal(t, []string{"after"}, s.await(t, 1))

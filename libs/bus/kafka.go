@@ -33,8 +33,8 @@ const (
 )
 
 // Connect prepares the connection of the named service. It does not wait for the broker, because a service keeps accepting
-// writes while Kafka is unavailable. topics are all topics of the platform: Ensure creates the missing ones, and events of other
-// topics are not consumed.
+// writes while Kafka is unavailable. topics are all topics of the platform. A topic is created when it is written or read and does
+// not exist; events of other topics are not consumed.
 func Connect(cfg Config, service string, topics []event.Topic) (*Kafka, error) {
 	mechanism, err := cfg.mechanism()
 	if err != nil {
@@ -61,9 +61,6 @@ func (k *Kafka) Close() { k.transport.CloseIdleConnections() }
 // name returns the name in Kafka of a topic or consumer group.
 func (k *Kafka) name(topic string) string { return k.cfg.Prefix + topic }
 
-// Ensure creates the platform's topics that do not exist. Without Config.CreateTopics it fails and names them.
-func (k *Kafka) Ensure(ctx context.Context) error { return k.ensure(ctx, k.topics...) }
-
 // topic returns the settings of a topic by its name.
 func (k *Kafka) topic(name string) event.Topic {
 	for _, t := range k.topics {
@@ -77,7 +74,7 @@ func (k *Kafka) topic(name string) event.Topic {
 // defaultRetention is that of topics that are not in the catalog, which only tests have.
 const defaultRetention = 7 * 24 * time.Hour
 
-// ensure creates those of the topics that do not exist. It costs no request to Kafka while they exist: the cluster's metadata is
+// ensure creates those of the topics that do not exist. Without Config.CreateTopics it fails and names them. It costs no request to Kafka while they exist: the cluster's metadata is
 // cached for up to 5 s.
 func (k *Kafka) ensure(ctx context.Context, topics ...event.Topic) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)

@@ -12,7 +12,6 @@ import (
 
 	"github.com/segmentio/kafka-go"
 	"github.com/stretchr/testify/require"
-	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kmsg"
 
 	"github.com/convoflow/convoflow/libs/bus"
@@ -124,17 +123,12 @@ func TestTwoRelaysThatLoseTheirConnectionsLoseAndReorderNothing(t *testing.T) {
 
 func TestAFailedBatchIsNotPublishedAfterTheNext(t *testing.T) {
 	t.Parallel()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	k, err := bus.Connect(config(cluster.ListenAddrs(), 1), "test", eventtest.Topics())
-	require.NoError(t, err)
-	t.Cleanup(k.Close)
+	c, k := cluster(t, 1)
 	require.NoError(t, k.Ensure(t.Context()))
 	// The first batch of the partition fails, and the next would succeed.
 	var produced atomic.Int32
-	cluster.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
+	c.ControlKey(int16(kmsg.Produce), func(kmsg.Request) (kmsg.Response, error, bool) {
+		c.KeepControl()
 		if produced.Add(1) == 1 {
 			return nil, errors.New("cut"), true
 		}
@@ -146,10 +140,10 @@ func TestAFailedBatchIsNotPublishedAfterTheNext(t *testing.T) {
 		e := client(id, strings.Repeat("x", 8000), int64(v+1))
 		messages = append(messages, outbox.Message{Event: e, Trace: map[string]string{}})
 	}
-	_, err = k.Publish(t.Context(), eventtest.ThingsTopic, messages)
+	_, err := k.Publish(t.Context(), eventtest.ThingsTopic, messages)
 	require.Error(t, err)
 	bustest.Publish(t, k, eventtest.ThingsTopic, messages)
-	require.Equal(t, map[string][]int64{id: upTo(300)}, readDistinct(t, cluster.ListenAddrs(), 300))
+	require.Equal(t, map[string][]int64{id: upTo(300)}, readDistinct(t, c.ListenAddrs(), 300))
 }
 
 func TestTheEnvelopeIsACloudEventThatCarriesTheTrace(t *testing.T) {
@@ -243,33 +237,14 @@ func TestWrongKafkaSettings(t *testing.T) {
 // A leader that is being elected refuses a batch, which is sent again with its payloads.
 func TestABatchThatIsSentAgainIsWhole(t *testing.T) {
 	t.Parallel()
-	cluster, err := kfake.NewCluster(kfake.NumBrokers(1))
-	require.NoError(t, err)
-	t.Cleanup(cluster.Close)
-	k, err := bus.Connect(config(cluster.ListenAddrs(), 1), "test", eventtest.Topics())
-	require.NoError(t, err)
-	t.Cleanup(k.Close)
+	c, k := cluster(t, 1)
 	require.NoError(t, k.Ensure(t.Context()))
 	var produced atomic.Int32
-	cluster.ControlKey(int16(kmsg.Produce), func(r kmsg.Request) (kmsg.Response, error, bool) {
-		cluster.KeepControl()
-		if produced.Add(1) > 2 {
-			return nil, nil, false
-		}
-		req := r.(*kmsg.ProduceRequest)
-		res := req.ResponseKind().(*kmsg.ProduceResponse)
-		topic := kmsg.NewProduceResponseTopic()
-		topic.Topic = req.Topics[0].Topic
-		partition := kmsg.NewProduceResponseTopicPartition()
-		partition.ErrorCode = 6 // not leader for partition
-		topic.Partitions = append(topic.Partitions, partition)
-		res.Topics = append(res.Topics, topic)
-		return res, nil, true
-	})
+	refuse(c, notLeader, func(string, kmsg.ProduceRequestTopicPartition) bool { return produced.Add(1) <= 2 })
 	e := client(event.NewID(), "whole", 1)
 	bustest.Publish(t, k, eventtest.ThingsTopic, []outbox.Message{{Event: e}})
 	require.Equal(t, int32(3), produced.Load())
-	m := bustest.Read(t, cluster.ListenAddrs(), eventtest.ThingsTopic, 1)[0]
+	m := bustest.Read(t, c.ListenAddrs(), eventtest.ThingsTopic, 1)[0]
 	require.JSONEq(t, string(e.Data), string(m.Value))
 	require.Equal(t, e.Key, string(m.Key))
 }

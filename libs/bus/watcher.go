@@ -41,9 +41,6 @@ const (
 	forever       = time.Duration(math.MaxInt64)
 )
 
-// ErrBehind means that a watcher has not read its backlog yet.
-var ErrBehind = errors.New("the backlog of a topic has not been read yet")
-
 // NewWatcher returns a watcher without handlers; Watch adds them. Its backlog is every event that was published in the
 // lookback period before Run.
 func NewWatcher(k *Kafka, topic string, lookback time.Duration, c clock.Clock, tel telemetry.Set) *Watcher {
@@ -69,17 +66,6 @@ func Watch[T event.Payload](w *Watcher, t event.Type[T], h func(event.Received[T
 		return nil
 	}
 }
-
-// Ready fails with ErrBehind until the watcher has handled every event that was published before it started.
-func (w *Watcher) Ready(context.Context) error {
-	if !w.CaughtUp() {
-		return ErrBehind
-	}
-	return nil
-}
-
-// CaughtUp reports whether Ready succeeds.
-func (w *Watcher) CaughtUp() bool { return w.Stale() < forever }
 
 // Stale returns for how long the watcher may have missed events: every event that was published before that time has been handled.
 // It is 1 to 2 s while the watcher follows the topic, and grows while the topic cannot be read or does not exist. Before the watcher
@@ -116,13 +102,13 @@ func (w *Watcher) Run(ctx context.Context) error {
 	if err != nil {
 		return nil // only when ctx has ended
 	}
-	followed := 0
-	for ; ; followed = max(followed, len(begins)) {
-		for p := followed; p < len(begins); p++ {
-			w.reached(p, begins[p])
-			readers.Go(func() { w.follow(ctx, p, begins[p]) })
+	for followed := 0; ; {
+		for ; followed < len(begins); followed++ {
+			p, begin := followed, begins[followed]
+			w.reached(p, begin)
+			readers.Go(func() { w.follow(ctx, p, begin) })
 		}
-		if begins, err = w.await(ctx, len(begins)); err != nil {
+		if begins, err = w.await(ctx, followed); err != nil {
 			return nil // only when ctx has ended
 		}
 	}

@@ -52,6 +52,28 @@ func TestAdminOfAnEmbeddedPlatform(t *testing.T) {
 	a := s.newAdmin()
 	s.requireAdmin(a)
 
+	t.Run("dead letters of the embedded broker", func(t *testing.T) {
+		dlq := func(arguments ...string) (int, string) {
+			code, stdout, stderr := command(t, s.units[0].environ, append([]string{built.platform(t, false), "dlq"}, arguments...)...)
+			return code, stdout + stderr
+		}
+		code, said := dlq("list", "--data-dir", s.dir)
+		require.Zero(t, code, said)
+		require.Equal(t, "There are no dead letters.\n", said)
+		code, said = dlq("show", "crm.clients.v1.notify.dlq", "17", "--data-dir", s.dir)
+		require.Equal(t, exitFailed, code, said)
+		require.Contains(t, said, "there is no topic crm.clients.v1.notify.dlq")
+		code, said = dlq("requeue", "crm.clients.v1", "--data-dir", s.dir)
+		require.Equal(t, exitFailed, code, said)
+		require.Contains(t, said, "crm.clients.v1 is not a dead-letter topic")
+		code, said = dlq("list", "--data-dir", t.TempDir())
+		require.Equal(t, exitFailed, code, said)
+		require.Contains(t, said, "no platform is running on this data directory")
+		code, said = dlq("show", "crm.clients.v1.notify.dlq", "seventeen")
+		require.Equal(t, exitUsage, code, said)
+		require.Contains(t, said, `"seventeen" is not an offset`)
+	})
+
 	t.Run("the services receive the event", func(t *testing.T) {
 		a := s.in(t).as(a)
 		a.login()

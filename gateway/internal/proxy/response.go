@@ -40,7 +40,7 @@ func isGatewayHeader(name string) bool {
 	return strings.HasPrefix(name, "Access-Control-")
 }
 
-// errOtherRequest marks a response that has not the ids of its request.
+// errOtherRequest marks a response that does not have the ids of its request.
 var errOtherRequest = errors.New("the response is that of another request")
 
 // checkResponse returns an error for a response that no service of the platform has sent to this request. Its connection must not be

@@ -127,7 +127,7 @@ func (s *Service) readEmail(text string) (string, []fault.Field) {
 	return email, nil
 }
 
-// product is the name of the product: whoever guesses passwords for it tries this name first.
+// product is the name of the product, which is among the first guesses of a password.
 const product = "convoflow"
 
 // namesAccount reports whether a password has the name of the product in it, or is no more than the account's e-mail address, or its

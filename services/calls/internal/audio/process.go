@@ -22,9 +22,9 @@ const (
 	exitLimits = 125       // exit code of the shell if it cannot set the limits; 126 and 127 are those for a program that cannot be run
 )
 
-// limit is a shell script that sets limits, which the kernel enforces, and then executes the program with its arguments. The limits have to be set in the new
-// process before the program begins: Go cannot do that, and prlimit(2) from outside would be too late. Wherever ffmpeg comes from
-// a package there is a shell; prlimit(1) is not in every image. A limit that is lower already stays.
+// limit is a shell script that sets limits, which the kernel enforces, and then executes the program with its arguments. The limits
+// have to be set in the new process before the program begins: Go cannot do that, and prlimit(2) from outside would be too late.
+// Wherever ffmpeg comes from a package there is a shell; prlimit(1) is not in every image. A limit that is lower already stays.
 const limit = `
 ulimit -c 0
 ulimit -t "$1" 2>/dev/null || [ "$(ulimit -t)" -le "$1" ] || exit 125

@@ -138,7 +138,7 @@ func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]ev
 		cancel()
 		switch {
 		case err == nil, superseded(err):
-			if try > 1 {
+			if err == nil && try > 1 {
 				p.Log.InfoContext(ctx, "a result was saved after further tries", "call_id", c.ID, "tries", try)
 			}
 			return err

@@ -16,8 +16,8 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// Store stores deliveries. One that does not exist is the fault NotFound, and a database that does not respond is Unavailable. The job that a delivery's lease requests is inserted
-// in the transaction of the change.
+// Store stores deliveries. One that does not exist is the fault NotFound, and a database that does not respond is Unavailable. The job
+// that a delivery's lease requests is inserted in the transaction of the change.
 type Store interface {
 	// Create stores deliveries. It ignores one whose event and endpoint already have one.
 	Create(ctx context.Context, deliveries ...Delivery) error
