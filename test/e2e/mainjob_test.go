@@ -155,7 +155,9 @@ func checkReading(a *agent, who client, c call, f followUp) {
 	var ticked followUp
 	a.do(http.MethodPatch, "/followups/"+f.ID+"/complete", nil).must(http.StatusOK).into(&ticked)
 	require.Equal(t, "completed", ticked.Status)
-	require.Empty(t, a.ids("/followups?completed=false"))
+	require.Equal(t, []string{f.ID}, a.ids("/followups?completed=true"))
+	require.Empty(t, a.ids("/followups?status=pending"))
+	require.Equal(t, a.ids("/followups?status=suggested"), a.ids("/followups?completed=false"), "suggestions are to be done too")
 }
 
 // ids returns the ids of a list.
