@@ -31,6 +31,7 @@ type Options struct {
 	Bin     string        // the directory of the binaries gateway, auth and crm
 	Results string        // the directory for the results
 	Commit  string        // commit of the binaries
+	Leads   int           // rows of the benchmark leads
 }
 
 // benchmarks are in the order in which they run.
@@ -42,7 +43,9 @@ var benchmarks = []struct {
 	{"service", one(serviceRate)},
 	{"latency", one(gatewayLatency)},
 	{"read", reads},
+	{"leads", leads},
 	{"logins", one(logins)},
+	{"inbound", one(inbound)},
 }
 
 // one converts a benchmark with one result.
@@ -71,6 +74,9 @@ func (o Options) Check() error {
 	}
 	if o.Rounds < 1 || o.Length < time.Second {
 		return fmt.Errorf("-rounds and -seconds must be at least 1")
+	}
+	if o.Leads < leadsPerPage*deepPage*2 {
+		return fmt.Errorf("-leads must be at least %d, so that the list has page %d", leadsPerPage*deepPage*2, deepPage)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@
 package platform
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -240,6 +241,7 @@ func (p *Platform) startInbox(_ context.Context, s secrets) error {
 	if err != nil {
 		return err
 	}
+	in.SendLeads(inbox.Sender{URL: p.URL() + "/leads/inbound", Secret: cmp.Or(value(p.options.Environ, "PABBLY_INBOUND_SECRET"), s.InboxSecret)})
 	p.inbox = in
 	p.group.Defer("inbox", in.Close)
 	server, err := p.serve("webhook inbox", in.Handler())

@@ -13,17 +13,19 @@ var (
 	ClientDeleted = event.Type[Client]{Name: "client.deleted", Topic: ClientsTopic}
 )
 
-// Client is a customer. The event of a deleted client has only its ids, version and times, so that consumers erase the rest.
+// Client is a customer. The event of a deleted client has only ids, its version and times, so that consumers erase the rest.
 type Client struct {
-	ClientID  string    `json:"client_id"`
-	Version   int64     `json:"version"` // incremented by each change
-	AgentID   string    `json:"agent_id"`
-	Name      string    `json:"name"`
-	Email     *string   `json:"email"`
-	Phone     *string   `json:"phone"` // E.164
-	Company   *string   `json:"company"`
-	CreatedAt time.Time `json:"created_at"`
-	UpdatedAt time.Time `json:"updated_at"`
+	ClientID string  `json:"client_id"`
+	Version  int64   `json:"version"` // incremented by each change
+	AgentID  string  `json:"agent_id"`
+	Name     string  `json:"name"`
+	Email    *string `json:"email"`
+	Phone    *string `json:"phone"` // E.164
+	Company  *string `json:"company"`
+	// MergedInto is the client that a deleted one was merged into: what names the deleted one now belongs to it.
+	MergedInto *string   `json:"merged_into"`
+	CreatedAt  time.Time `json:"created_at"`
+	UpdatedAt  time.Time `json:"updated_at"`
 }
 
 // AggregateID returns the client's id.
@@ -46,7 +48,7 @@ type FollowUp struct {
 	ClientID    *string    `json:"client_id"`
 	LeadID      *string    `json:"lead_id"`
 	AgentID     string     `json:"agent_id"`
-	DueDate     time.Time  `json:"due_date"`
+	DueDate     *time.Time `json:"due_date"` // null for a follow-up without a date
 	Task        *string    `json:"task"`
 	Notes       *string    `json:"notes"`
 	Status      string     `json:"status"` // suggested, pending, completed, dismissed

@@ -19,6 +19,9 @@ type Delivery struct {
 	EventID    string    `json:"event_id"`
 	EventType  string    `json:"event_type"`
 	CallID     *string   `json:"call_id"`
+	FollowUpID *string   `json:"followup_id"` // if the event is about one; the same for the next two
+	ClientID   *string   `json:"client_id"`
+	LeadID     *string   `json:"lead_id"`
 	Status     string    `json:"status"` // delivered, dead
 	Attempts   int       `json:"attempts"`
 	Reason     *string   `json:"reason"` // of a dead delivery

@@ -29,7 +29,8 @@ const (
 	callID, clientID   = "01935c5e-0000-7000-8000-000000000003", "01935c5e-0000-7000-8000-000000000004"
 	leadID, followUpID = "01935c5e-0000-7000-8000-000000000005", "01935c5e-0000-7000-8000-000000000006"
 	deliveryID, hookID = "01935c5e-0000-7000-8000-000000000007", "01935c5e-0000-7000-8000-000000000008"
-	eventID            = "01935c5e-0000-7000-8000-000000000009"
+	eventID, erasureID = "01935c5e-0000-7000-8000-000000000009", "01935c5e-0000-7000-8000-00000000000a"
+	attemptID          = "01935c5e-0000-7000-8000-00000000000a"
 )
 
 func agent(active bool) events.Agent {
@@ -52,7 +53,7 @@ func bareCall(status string) events.Call {
 }
 
 func client() events.Client {
-	return events.Client{ClientID: clientID, Version: 2, AgentID: agentID, Name: "Priya Shah", Email: new("priya@example.com"), Phone: new("+919876543210"), Company: new("Shah & Sons"), CreatedAt: at, UpdatedAt: at.Add(time.Hour)}
+	return events.Client{ClientID: clientID, Version: 2, AgentID: agentID, Name: "Priya Shah", Email: new("priya@example.com"), Phone: new("+919876543210"), Company: new("Shah & Sons"), MergedInto: new(leadID), CreatedAt: at, UpdatedAt: at.Add(time.Hour)}
 }
 
 func bareClient() events.Client {
@@ -61,17 +62,37 @@ func bareClient() events.Client {
 
 func followUp(status string) events.FollowUp {
 	return events.FollowUp{
-		FollowUpID: followUpID, Version: 2, CallID: callID, ClientID: new(clientID), LeadID: new(leadID), AgentID: agentID, DueDate: at.Add(72 * time.Hour),
+		FollowUpID: followUpID, Version: 2, CallID: callID, ClientID: new(clientID), LeadID: new(leadID), AgentID: agentID, DueDate: new(at.Add(72 * time.Hour)),
 		Task: new("Send the offer"), Notes: new("with the discount"), Status: status, Source: "agent", CreatedAt: at, UpdatedAt: at.Add(time.Hour), CompletedAt: new(at.Add(time.Hour)),
 	}
 }
 
 func bareFollowUp() events.FollowUp {
-	return events.FollowUp{FollowUpID: followUpID, Version: 1, CallID: callID, AgentID: agentID, DueDate: at.Add(72 * time.Hour), Status: "pending", Source: "ai", CreatedAt: at, UpdatedAt: at}
+	return events.FollowUp{FollowUpID: followUpID, Version: 1, CallID: callID, AgentID: agentID, Status: "pending", Source: "ai", CreatedAt: at, UpdatedAt: at}
+}
+
+func lead(intent string) events.Lead {
+	return events.Lead{
+		LeadID: leadID, Version: 2, AssignedAgentID: new(agentID), Name: "Priya Shah", Phone: new("+919876543210"), RawPhone: new("98765"),
+		Email: new("priya@example.com"), SourceCampaign: new("Diwali"), AdSet: new("Mumbai 25-34"), FormID: new("f-1"), FormName: new("Callback form"),
+		GoogleSheetRowID: new("7"), Status: "qualified", StatusReason: new("call: interested"), IntentCategory: intent, IntentConfidence: new(0.9),
+		InterestLevel: new("high"), CallbackScheduledAt: new(at.Add(48 * time.Hour)), NextFollowUpAt: new(at.Add(72 * time.Hour)),
+		LastContactedAt: new(at.Add(-time.Hour)), FollowUpCount: 3, CourseInterestedIn: new("Data science"), PaymentLinkURL: new("https://pay.example.com/1"),
+		PaymentLinkSent: true, Objections: new("too expensive"), Notes: new("prefers mornings"), ConversationSummary: new("Asha explained the price."),
+		ExtraData: map[string]json.RawMessage{"city": json.RawMessage(`"Pune"`)}, ClientID: new(clientID), CallID: new(callID), AttemptID: new(attemptID),
+		CreatedAt: at, UpdatedAt: at.Add(time.Hour),
+	}
+}
+
+func bareLead(intent string) events.Lead {
+	return events.Lead{
+		LeadID: leadID, Version: 1, Name: "Priya Shah", Status: "new", IntentCategory: intent, ExtraData: map[string]json.RawMessage{},
+		CreatedAt: at, UpdatedAt: at,
+	}
 }
 
 func delivery(status string) events.Delivery {
-	return events.Delivery{DeliveryID: deliveryID, EndpointID: hookID, EventID: eventID, EventType: "transcription.completed", CallID: new(callID), Status: status, Attempts: 3, Reason: new("410 Gone"), EndedAt: at}
+	return events.Delivery{DeliveryID: deliveryID, EndpointID: hookID, EventID: eventID, EventType: "transcription.completed", CallID: new(callID), FollowUpID: new(followUpID), ClientID: new(clientID), LeadID: new(leadID), Status: status, Attempts: 3, Reason: new("410 Gone"), EndedAt: at}
 }
 
 func bareDelivery(status string) events.Delivery {
@@ -94,6 +115,18 @@ var golden = map[string][]any{
 	"client.created":          {client(), bareClient()},
 	"client.updated":          {client(), bareClient()},
 	"client.deleted":          {client(), bareClient()},
+	"lead.imported":           {lead("new"), bareLead("new")},
+	"lead.updated":            {lead("interested"), bareLead("interested")},
+	"lead.deleted":            {lead("interested"), bareLead("interested")},
+	"lead.no_answer":          {lead("no_answer"), bareLead("no_answer")},
+	"lead.not_interested":     {lead("not_interested"), bareLead("not_interested")},
+	"lead.callback_requested": {lead("callback_requested"), bareLead("callback_requested")},
+	"lead.interested":         {lead("interested"), bareLead("interested")},
+	"lead.payment_pending":    {lead("payment_pending"), bareLead("payment_pending")},
+	"lead.future_planning":    {lead("future_planning"), bareLead("future_planning")},
+	"lead.converted":          {lead("converted"), bareLead("converted")},
+	"lead.wrong_number":       {lead("wrong_number"), bareLead("wrong_number")},
+	"lead.undecided":          {lead("undecided"), bareLead("undecided")},
 	"followup.scheduled":      {followUp("pending"), bareFollowUp()},
 	"followup.updated":        {followUp("pending"), bareFollowUp()},
 	"followup.completed":      {followUp("completed"), bareFollowUp()},
@@ -101,6 +134,8 @@ var golden = map[string][]any{
 	"followup.deleted":        {followUp("dismissed"), bareFollowUp()},
 	"webhook.delivered":       {delivery("delivered"), bareDelivery("delivered")},
 	"webhook.dead":            {delivery("dead"), bareDelivery("dead")},
+	"erasure.requested":       {events.Erasure{ErasureID: erasureID, Kind: "client", SubjectID: clientID, SubjectVersion: 3, RequestedBy: agentID, RequestedAt: at}},
+	"erasure.done":            {events.ErasureConfirmation{ErasureID: erasureID, Kind: "client", SubjectID: clientID, Service: "calls", DoneAt: at.Add(time.Second)}},
 }
 
 func goldenFile(t *testing.T, typ string, i int) []byte {
@@ -193,7 +228,7 @@ func TestCatalogAndGoldenFilesCoverEveryType(t *testing.T) {
 	require.NotEmpty(t, types)
 	listed := 0
 	for _, topic := range events.Topics() {
-		require.True(t, strings.HasPrefix(topic.Name, topic.Producer+"."))
+		require.True(t, topic.Producer == "" || strings.HasPrefix(topic.Name, topic.Producer+"."))
 		for _, name := range topic.Types {
 			require.Contains(t, types, name)
 			require.Contains(t, golden, name)

@@ -17,6 +17,7 @@ const (
 	LeadsTopic      = "crm.leads.v1"
 	FollowUpsTopic  = "crm.followups.v1"
 	DeliveriesTopic = "notify.deliveries.v1"
+	ErasuresTopic   = "erasures.v1"
 )
 
 // week is the unit of retention: how far back a consumer can replay.
@@ -34,12 +35,16 @@ func Topics() []event.Topic {
 		{Name: ClientsTopic, Producer: "crm", Compacted: true, Types: []string{
 			ClientCreated.Name, ClientUpdated.Name, ClientDeleted.Name,
 		}},
-		{Name: LeadsTopic, Producer: "crm", Compacted: true},
+		{Name: LeadsTopic, Producer: "crm", Compacted: true, Types: []string{
+			LeadImported.Name, LeadUpdated.Name, LeadDeleted.Name, LeadNoAnswer.Name, LeadNotInterested.Name, LeadCallbackRequested.Name,
+			LeadInterested.Name, LeadPaymentPending.Name, LeadFuturePlanning.Name, LeadConverted.Name, LeadWrongNumber.Name, LeadUndecided.Name,
+		}},
 		{Name: FollowUpsTopic, Producer: "crm", Retention: 4 * week, Types: []string{
 			FollowUpScheduled.Name, FollowUpUpdated.Name, FollowUpCompleted.Name, FollowUpDue.Name, FollowUpDeleted.Name,
 		}},
 		{Name: DeliveriesTopic, Producer: "notify", Retention: week, Types: []string{
 			WebhookDelivered.Name, WebhookDead.Name,
 		}},
+		{Name: ErasuresTopic, Retention: 4 * week, Types: []string{ErasureRequested.Name, ErasureDone.Name}}, // every service publishes to it
 	}
 }

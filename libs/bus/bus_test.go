@@ -115,6 +115,24 @@ func (s service) publish(t *testing.T, events ...event.Event) {
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error { return s.outbox.Append(ctx, events...) }))
 }
 
+func TestEachHandlerOfATypeRunsInOneTransaction(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	failed := false
+	c := s.consumer(t, s.apply)
+	bus.On(c, func(ctx context.Context, e event.Received[eventtest.Thing]) error {
+		if !failed {
+			failed = true
+			return errors.New("transient")
+		}
+		e.Data.Name += " too"
+		return s.apply(ctx, e)
+	}, eventtest.ThingChanged)
+	s.publish(t, client(event.NewID(), "a", 1))
+	s.run(t, s.outbox.Relay(s.kafka), c)
+	require.Equal(t, []string{"a", "a too"}, s.await(t, 2), "the first is repeated with the second")
+}
+
 func TestEventsReachTheHandlerOnceAndInOrder(t *testing.T) {
 	t.Parallel()
 	s := start(t)

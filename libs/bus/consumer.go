@@ -92,7 +92,8 @@ func catalogOf(topics []event.Topic) map[string]string {
 }
 
 // On subscribes a handler to event types. The handler runs in the transaction that records the event as processed, so its
-// stores must use the transaction in its context, and it must not have any other side effects.
+// stores must use the transaction in its context, and it must not have any other side effects. Several handlers of one type run in
+// the order in which they subscribe.
 func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T]) error, types ...event.Type[T]) {
 	// The consumer logs failures itself: once per outage and once per dead letter.
 	chain := c.chain.LogFailuresAt(slog.LevelDebug)
@@ -104,7 +105,13 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 			}
 			return nil, h(ctx, received)
 		})
+		earlier := c.handlers[t.Name]
 		c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
+			if earlier != nil {
+				if err := earlier(ctx, event); err != nil {
+					return err
+				}
+			}
 			_, err := handle(ctx, event)
 			return err
 		}

@@ -24,6 +24,7 @@ const (
 	NotFound                     // no such object
 	MethodNotAllowed             // the path exists, but not with this method
 	Conflict                     // the object's state does not allow it
+	Stale                        // the object has changed since the version that the request names (If-Match)
 	TooLarge                     // over a size limit
 	Unsupported                  // the request's content type is not supported
 	OutOfRange                   // the header Range matches no part of the content
@@ -44,6 +45,7 @@ var statuses = map[Kind]int{
 	NotFound:         http.StatusNotFound,
 	MethodNotAllowed: http.StatusMethodNotAllowed,
 	Conflict:         http.StatusConflict,
+	Stale:            http.StatusPreconditionFailed,
 	TooLarge:         http.StatusRequestEntityTooLarge,
 	Unsupported:      http.StatusUnsupportedMediaType,
 	OutOfRange:       http.StatusRequestedRangeNotSatisfiable,

@@ -21,7 +21,7 @@ func TestEveryKindHasAStatusAndARetry(t *testing.T) {
 		retry  bool
 	}{
 		{fault.Internal, 500, true}, {fault.Malformed, 400, false}, {fault.Unauthenticated, 401, false}, {fault.Forbidden, 403, false},
-		{fault.NotFound, 404, false}, {fault.MethodNotAllowed, 405, false}, {fault.Conflict, 409, false}, {fault.TooLarge, 413, false},
+		{fault.NotFound, 404, false}, {fault.MethodNotAllowed, 405, false}, {fault.Conflict, 409, false}, {fault.Stale, 412, false}, {fault.TooLarge, 413, false},
 		{fault.Unsupported, 415, false}, {fault.OutOfRange, 416, false}, {fault.Invalid, 422, false}, {fault.Limited, 429, true}, {fault.RequestTimeout, 408, false}, {fault.Unavailable, 503, true}, {fault.Timeout, 504, true}, {fault.BadGateway, 502, true},
 	}
 	require.Len(t, tests, int(fault.BadGateway)+1, "every kind is in this table")

@@ -92,3 +92,13 @@ func (k *Keeper) Sweep(tel telemetry.Set) run.Actor {
 		return err
 	})
 }
+
+// Forget deletes the stored responses that name one of the ids, in the transaction of ctx: they show a person whose data is erased. A
+// repeated request then runs again.
+func (k *Keeper) Forget(ctx context.Context, ids ...string) error {
+	_, err := k.db.Conn(ctx).Exec(ctx, `delete from idempotency i where exists (select from unnest($1::text[]) id where position(id in i.answer::text) > 0)`, ids)
+	if err != nil {
+		return fmt.Errorf("delete the responses about an erased person: %w", err)
+	}
+	return nil
+}

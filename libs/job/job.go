@@ -187,10 +187,10 @@ func (q *Queue) in(ctx context.Context, d time.Duration) (at time.Time, err erro
 // lease.Requeue then requests another job.
 func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) ([]Args, error) {
 	rows, err := q.db.Conn(ctx).Query(ctx, `
-		select args->>'id', t.lease_epoch from river_job join `+table+` t on t.id = (args->>'id')::uuid
-		where state = 'running' and queue = $4 and kind = $1 and attempted_at < now() - $2::interval
-			and t.lease_epoch = (args->>'epoch')::bigint and t.lease_holder is null
-		order by attempted_at limit $3`, // state and queue are the begin of the index with which River fetches
+		select j.args->>'id', t.lease_epoch from river_job j join `+table+` t on t.id = (j.args->>'id')::uuid
+		where j.state = 'running' and j.queue = $4 and j.kind = $1 and j.attempted_at < now() - $2::interval
+			and t.lease_epoch = (j.args->>'epoch')::bigint and t.lease_holder is null
+		order by j.attempted_at limit $3`, // state and queue are the begin of the index with which River fetches
 		string(k), abandonedAfter, limit, k.queue())
 	if err != nil {
 		return nil, fmt.Errorf("list abandoned jobs: %w", err)

@@ -7,8 +7,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-
-	"github.com/jackc/pgx/v5"
+	"time"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox/migrations"
@@ -47,19 +46,23 @@ func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	if err != nil {
 		return fmt.Errorf("marshal the trace: %w", err)
 	}
-	batch := &pgx.Batch{}
-	for _, e := range events {
+	n := len(events)
+	ids, topics, keys, types, times, data := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]time.Time, n), make([][]byte, n)
+	for i, e := range events {
 		if e.Key == "" {
 			return fmt.Errorf("event %s has no key", e.Type)
 		}
 		if len(e.Data) > maxData {
 			return fmt.Errorf("event %s of %s has %d bytes, over the %d that Kafka takes", e.Type, e.Key, len(e.Data), maxData)
 		}
-		batch.Queue(`insert into outbox (event_id, topic, key, type, time, data, trace) values ($1, $2, $3, $4, $5, $6, $7)`,
-			e.ID, e.Topic, e.Key, e.Type, e.Time, []byte(e.Data), trace)
+		ids[i], topics[i], keys[i], types[i], times[i], data[i] = e.ID, e.Topic, e.Key, e.Type, e.Time, e.Data
 	}
-	if err := o.db.Conn(ctx).SendBatch(ctx, batch).Close(); err != nil {
-		return fmt.Errorf("write %d events to the outbox: %w", len(events), err)
+	// One statement for any number of events. The ids of the rows are given in the order of the select.
+	if _, err := o.db.Conn(ctx).Exec(ctx, `
+		insert into outbox (event_id, topic, key, type, time, data, trace)
+		select event_id, topic, key, type, time, data, $7 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[])
+			with ordinality as e (event_id, topic, key, type, time, data, n) order by n`, ids, topics, keys, types, times, data, trace); err != nil {
+		return fmt.Errorf("write %d events to the outbox: %w", n, err)
 	}
 	o.db.AfterCommit(ctx, o.Wake)
 	return nil

@@ -2,10 +2,12 @@ package patch_test
 
 import (
 	"encoding/json"
+	"net/http"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/patch"
 )
 
@@ -30,4 +32,13 @@ func TestAFieldIsOmittedNullOrAValue(t *testing.T) {
 	require.Nil(t, name)
 	patch.Value("x").Apply(&name)
 	require.Equal(t, "x", *name)
+}
+
+func TestAnUpdateIsForTheExpectedVersions(t *testing.T) {
+	t.Parallel()
+	require.NoError(t, patch.Check(t.Context(), 7), "any version without an expectation")
+	ctx := patch.Expect(t.Context(), []int64{3, 7})
+	require.NoError(t, patch.Check(ctx, 7))
+	require.Equal(t, http.StatusPreconditionFailed, fault.Status(patch.Check(ctx, 8)))
+	require.Error(t, patch.Check(patch.Expect(t.Context(), nil), 7), "nothing can be expected")
 }

@@ -1,9 +1,11 @@
 // Package peer calls another service on behalf of a caller. It exists for the one case in which a service cannot wait for an
-// event: an object that was created a moment ago. It makes one attempt with a short timeout, and has a circuit breaker, so
-// that a service that is down delays only the first few requests. It refuses to write and to retry.
+// event: an object that was created a moment ago, or a question that only the other service can answer. It makes one attempt with a
+// short timeout, and has a circuit breaker, so that a service that is down delays only the first few requests. It refuses to
+// write and to retry.
 package peer
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -39,7 +41,10 @@ type Client struct {
 }
 
 // New returns a client for the service at base, such as http://calls:8080.
-func New(name, base string, tel telemetry.Set) *Client {
+func New(name, base string, tel telemetry.Set) *Client { return NewSlow(name, base, timeout, tel) }
+
+// NewSlow returns a client for requests that take longer than others, such as those that wait for an AI provider.
+func NewSlow(name, base string, timeout time.Duration, tel telemetry.Set) *Client {
 	return &Client{
 		base: strings.TrimSuffix(base, "/"),
 		http: &http.Client{Timeout: timeout, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
@@ -65,10 +70,23 @@ func Fetch[T any](c *Client, path string) func(ctx context.Context, id string) (
 // with ctx.Err() if ctx ended, with network.ErrInTransaction inside a transaction, and otherwise with an
 // Unavailable fault. It takes at most 2 s.
 func (c *Client) Get(ctx context.Context, path string, into any) error {
+	return c.request(ctx, http.MethodGet, path, nil, into)
+}
+
+// Ask sends a question that changes nothing, and is too long or too personal for a path, by POST. It fails like Get.
+func (c *Client) Ask(ctx context.Context, path string, question, answer any) error {
+	body, err := json.Marshal(question)
+	if err != nil {
+		return fmt.Errorf("marshal the question: %w", err)
+	}
+	return c.request(ctx, http.MethodPost, path, body, answer)
+}
+
+func (c *Client) request(ctx context.Context, method, path string, body []byte, into any) error {
 	if err := network.Check(ctx); err != nil {
 		return err
 	}
-	raw, err := c.breaker.Execute(func() ([]byte, error) { return c.get(ctx, path) })
+	raw, err := c.breaker.Execute(func() ([]byte, error) { return c.send(ctx, method, path, body) })
 	if errors.Is(err, gobreaker.ErrOpenState) || errors.Is(err, gobreaker.ErrTooManyRequests) {
 		return unavailable(err)
 	}
@@ -81,7 +99,7 @@ func (c *Client) Get(ctx context.Context, path string, into any) error {
 	return nil
 }
 
-func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
+func (c *Client) send(ctx context.Context, method, path string, body []byte) ([]byte, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return nil, err
@@ -90,9 +108,12 @@ func (c *Client) get(ctx context.Context, path string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("build the address: %w", err)
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target, nil)
+	req, err := http.NewRequestWithContext(ctx, method, target, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("build the request: %w", err)
+	}
+	if len(body) > 0 {
+		req.Header.Set("Content-Type", "application/json")
 	}
 	req.Header.Set("Authorization", "Bearer "+caller.Token)
 	req.Header.Set(rpc.RequestIDHeader, rpc.RequestID(ctx))

@@ -203,3 +203,16 @@ func TestRefusalsAndDisconnectedClientsDoNotTripTheBreaker(t *testing.T) {
 		require.NoError(t, client.Get(caller(t.Context()), "/calls/1", &call{}))
 	})
 }
+
+func TestAQuestionIsABody(t *testing.T) {
+	t.Parallel()
+	c := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if r.Method == http.MethodPost && r.URL.Path == "/questions" && r.Header.Get("Content-Type") == "application/json" && r.Header.Get("Authorization") == "Bearer the-token" {
+			_, _ = io.WriteString(w, `{"id":`+string(body)+`}`)
+		}
+	})
+	var answer call
+	require.NoError(t, c.Ask(caller(t.Context()), "/questions", "why", &answer))
+	require.Equal(t, "why", answer.ID)
+}

@@ -15,7 +15,8 @@ import (
 )
 
 // Migrations is one set of embedded SQL files named NNNN_name.sql, in goose's format, forward only. Each set has its own version
-// table, so that libs and services number their files independently.
+// table, so that libs and services number their files independently. A file whose number is lower than one that has run already
+// still runs: files that were written side by side must not depend on each other.
 type Migrations struct {
 	Name string // the version table is migrations_<name>
 	FS   fs.FS  // with the files at its root
@@ -83,7 +84,8 @@ func (db *DB) ensureSchema(ctx context.Context, conn Querier) error {
 func (db *DB) migrateSet(ctx context.Context, sqlDB *sql.DB, set Migrations) error {
 	if set.FS != nil {
 		provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, set.FS,
-			goose.WithTableName("migrations_"+set.Name), goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
+			goose.WithTableName("migrations_"+set.Name), goose.WithAllowOutofOrder(true), // branches that are merged in any order
+			goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
 		if err != nil {
 			return fmt.Errorf("read the migrations of %s: %w", set.Name, err)
 		}

@@ -154,3 +154,14 @@ func TestEachSchemaHasItsOwnLeader(t *testing.T) {
 		t.Cleanup(release)
 	}
 }
+
+func TestMigrationsOfBranchesAreMergedInAnyOrder(t *testing.T) {
+	t.Parallel()
+	db := open(t, pgtest.Schema(t))
+	files := map[string]string{"0001_things.sql": `create table things (id int);`, "0003_later.sql": `create table later (id int);`}
+	require.NoError(t, db.Migrate(t.Context(), set("things", files)))
+	files["0002_between.sql"] = `create table between_them (id int);`
+	require.NoError(t, db.Migrate(t.Context(), set("things", files)))
+	_, err := db.Pool().Exec(t.Context(), `select from between_them, later`)
+	require.NoError(t, err)
+}

@@ -11,10 +11,12 @@ import (
 
 // Mux is a ServeMux that ignores trailing slashes, and responds to an unknown path or method in the format of all errors. A path
 // with a pattern of its own takes only the methods of that pattern: "GET /calls/{id}" does not take GET /calls/upload if there is
-// "POST /calls/upload".
+// "POST /calls/upload". So does a path that begins with two literal segments of a pattern with wildcards: "GET /leads/imports/{id}"
+// and "GET /leads/{id}/timeline", which conflict in a ServeMux, are both served, and GET /leads/imports/timeline is the former.
 type Mux struct {
 	patterns *http.ServeMux
-	literal  map[string][]string // methods of the paths of patterns without wildcards
+	nested   map[string]*http.ServeMux // patterns that begin with two literal segments, such as /leads/imports/
+	literal  map[string][]string       // methods of the paths of patterns without wildcards
 }
 
 const (
@@ -24,17 +26,49 @@ const (
 
 // NewMux returns a Mux without patterns.
 func NewMux() *Mux {
-	m := &Mux{patterns: http.NewServeMux(), literal: map[string][]string{}}
+	m := &Mux{patterns: http.NewServeMux(), nested: map[string]*http.ServeMux{}, literal: map[string][]string{}}
 	m.patterns.HandleFunc(unrouted, m.refuse)
 	return m
 }
 
 // Handle registers a handler for a pattern, as http.ServeMux does. It must not be called after the first request.
 func (m *Mux) Handle(pattern string, h http.Handler) {
+	method, path, ok := strings.Cut(pattern, " ")
+	begin := twoSegments(path)
+	if ok && begin != "" && !strings.Contains(begin, "{") && strings.Contains(path, "{") {
+		if m.nested[begin] == nil {
+			m.nested[begin] = http.NewServeMux()
+			m.nested[begin].HandleFunc(unrouted, m.refuse)
+		}
+		m.nested[begin].Handle(pattern, h)
+		return
+	}
 	m.patterns.Handle(pattern, h)
-	if method, path, ok := strings.Cut(pattern, " "); ok && !strings.Contains(path, "{") {
+	if ok && !strings.Contains(path, "{") {
 		m.literal[path] = append(m.literal[path], method)
 	}
+}
+
+// twoSegments returns the first two segments of a path with the slash after them, or "" if it has no more than two.
+func twoSegments(path string) string {
+	slashes := 0
+	for i := range len(path) {
+		if path[i] != '/' {
+			continue
+		}
+		if slashes++; slashes == 3 {
+			return path[:i+1]
+		}
+	}
+	return ""
+}
+
+// of returns the patterns for a path.
+func (m *Mux) of(path string) *http.ServeMux {
+	if nested := m.nested[twoSegments(path)]; nested != nil {
+		return nested
+	}
+	return m.patterns
 }
 
 // ServeHTTP implements http.Handler.
@@ -53,11 +87,15 @@ func (m *Mux) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		WriteError(w, r, fault.New(fault.NotFound, "not_found", "No such path")) // ServeMux would redirect
 		return
 	}
-	if methods, ok := m.literal[r.URL.Path]; ok && !takes(methods, r.Method) {
+	methods, isLiteral := m.literal[r.URL.Path]
+	switch {
+	case isLiteral && !takes(methods, r.Method):
 		m.refuse(w, r)
-		return
+	case isLiteral: // also one under the first segments of nested patterns
+		m.patterns.ServeHTTP(w, r)
+	default:
+		m.of(r.URL.Path).ServeHTTP(w, r)
 	}
-	m.patterns.ServeHTTP(w, r)
 }
 
 // takes reports whether a path with these methods takes another one. A GET also takes HEAD.
@@ -71,7 +109,11 @@ func (m *Mux) refuse(w http.ResponseWriter, r *http.Request) {
 	for _, method := range []string{http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
 		probe := *r
 		probe.Method = method
-		if _, pattern := m.patterns.Handler(&probe); pattern != unrouted && (!isLiteral || takes(literal, method)) {
+		patterns := m.of(r.URL.Path)
+		if isLiteral {
+			patterns = m.patterns
+		}
+		if _, pattern := patterns.Handler(&probe); pattern != unrouted && (!isLiteral || takes(literal, method)) {
 			allowed = append(allowed, method)
 		}
 	}

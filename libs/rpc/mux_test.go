@@ -47,3 +47,26 @@ func TestAPathWithItsOwnPatternIsNoWildcardsValue(t *testing.T) {
 	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
 	require.NotContains(t, w.Body.String(), strings.Repeat("X", 33))
 }
+
+func TestMuxServesPatternsThatConflictInAServeMux(t *testing.T) {
+	t.Parallel()
+	m := rpc.NewMux()
+	for _, pattern := range []string{"GET /leads/imports/{id}", "GET /leads/{id}/timeline", "POST /leads/imports/{id}/revert", "GET /leads/{id}", "GET /leads/imports/newest"} {
+		m.Handle(pattern, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = w.Write([]byte(pattern + " " + r.PathValue("id")))
+		}))
+	}
+	for request, want := range map[string]string{
+		"GET /leads/imports/7": "GET /leads/imports/{id} 7", "GET /leads/imports/timeline": "GET /leads/imports/{id} timeline", "GET /leads/7/timeline": "GET /leads/{id}/timeline 7",
+		"POST /leads/imports/7/revert/": "POST /leads/imports/{id}/revert 7", "GET /leads/imports": "GET /leads/{id} imports", "GET /leads/imports/newest": "GET /leads/imports/newest ",
+	} {
+		method, path, _ := strings.Cut(request, " ")
+		got := httptest.NewRecorder()
+		m.ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), method, path, nil))
+		require.Equal(t, want, got.Body.String(), request)
+	}
+	got := httptest.NewRecorder()
+	m.ServeHTTP(got, httptest.NewRequestWithContext(t.Context(), "GET", "/leads/imports/7/revert", nil))
+	require.Equal(t, http.StatusMethodNotAllowed, got.Code)
+	require.Equal(t, "POST", got.Header().Get("Allow"))
+}

@@ -9,8 +9,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"mime"
 	"net/http"
 	"slices"
+	"strconv"
+	"strings"
 
 	"github.com/go-kit/kit/endpoint"
 	kithttp "github.com/go-kit/kit/transport/http"
@@ -21,6 +24,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/openapi"
+	"github.com/convoflow/convoflow/libs/patch"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -65,7 +69,8 @@ type route struct {
 	router     *Router
 	op         openapi.Operation
 	status     int
-	version    string // version of the running program, part of ETags
+	statusOf   func(response any) int // nil: status
+	version    string                 // version of the running program, part of ETags
 	etag       func(any) (string, bool)
 	view       func(any) any
 	respond    func(http.ResponseWriter, *http.Request, any) error
@@ -77,6 +82,12 @@ type Option func(*route)
 
 // Status sets the status of a successful response; the default is 200. A 204 has no body.
 func Status(code int) Option { return func(r *route) { r.status = code } }
+
+// StatusOf sets the status of a successful response by what the method returned. It does not combine with Idempotent, which stores
+// only the body.
+func StatusOf[Res any](code func(Res) int) Option {
+	return func(r *route) { r.statusOf = func(response any) int { return code(response.(Res)) } }
+}
 
 // View converts the method's response to what the client receives. Of a page (libs/page) it converts each item.
 func View[T any](f func(T) any) Option {
@@ -146,6 +157,35 @@ func Poll[Req any](version func(context.Context, Req) (int64, error)) Option {
 			}
 		})
 	}
+}
+
+// Conditional supports the header If-Match: the method runs in a context that expects the versions of those ETags, and checks them
+// with patch.Check under the object's lock. A tag that another version of the program has made counts too, because the version of
+// the object is what may not have changed. Use it together with Version.
+func Conditional() Option {
+	return func(rt *route) {
+		rt.middleware = append(rt.middleware, func(next endpoint.Endpoint) endpoint.Endpoint {
+			return func(ctx context.Context, request any) (any, error) {
+				header := exchangeOf(ctx).request.Header.Values("If-Match")
+				if len(header) == 0 || slices.Contains(header, "*") {
+					return next(ctx, request)
+				}
+				return next(patch.Expect(ctx, versions(strings.Join(header, ","))), request)
+			}
+		})
+	}
+}
+
+// versions returns the versions in the ETags of a header. It ignores tags that are not ours.
+func versions(header string) (found []int64) {
+	for tag := range strings.SplitSeq(header, ",") {
+		tag = strings.Trim(strings.TrimPrefix(strings.TrimSpace(tag), "W/"), `"`)
+		number, _, _ := strings.Cut(tag, "-")
+		if version, err := strconv.ParseInt(number, 10, 64); err == nil {
+			found = append(found, version)
+		}
+	}
+	return found
 }
 
 // tag returns the ETag of a version. It is weak, because the gateway may compress the response. It includes the version of the
@@ -231,6 +271,27 @@ func Handle[Req, Res any](r *Router, pattern, op string, method func(context.Con
 	})
 }
 
+// HandleRaw routes a pattern to a method that verifies the bytes of its body before it reads them, such as a signature. The body is
+// not decoded or validated; request makes the method's request of it. The content type and the size are those of the contract.
+func HandleRaw[Req, Res any](r *Router, pattern, op string, request func(body []byte, header http.Header) Req, method func(context.Context, Req) (Res, error), options ...Option) {
+	o := r.operations[op]
+	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
+		next := rt.wrap(func(ctx context.Context, request any) (any, error) { return method(ctx, request.(Req)) })
+		return func(ctx context.Context, raw any) (any, error) {
+			httpRequest, x := raw.(*http.Request), exchangeOf(ctx)
+			if sent, _, err := mime.ParseMediaType(httpRequest.Header.Get("Content-Type")); err != nil || sent != o.ContentType {
+				return nil, unsupported(o)
+			}
+			body, err := x.buffer.ReadAll(httpRequest.Body, httpRequest.ContentLength)
+			if err != nil {
+				return nil, unreadable(err)
+			}
+			x.fingerprint = body
+			return next(ctx, request(body, httpRequest.Header))
+		}
+	})
+}
+
 // handle routes a pattern to an endpoint. Decoding the request and writing the response are part of the endpoint, so that invalid
 // requests are also traced, logged and measured, and a span includes the time of streaming the response.
 func (r *Router) handle(pattern, id string, options []Option, endpointOf func(*route) endpoint.Endpoint) {
@@ -283,15 +344,19 @@ func (rt *route) answer(w http.ResponseWriter, r *http.Request, response any) er
 		w.WriteHeader(http.StatusNoContent)
 		return nil
 	}
-	if rt.etag != nil && rt.status == http.StatusOK {
+	status := rt.status
+	if rt.statusOf != nil {
+		status = rt.statusOf(response)
+	}
+	if rt.etag != nil && status == http.StatusOK {
 		if tag, ok := rt.etag(response); ok {
-			if matches(r.Header.Get("If-None-Match"), tag) {
+			if r.Method == http.MethodGet && matches(r.Header.Get("If-None-Match"), tag) {
 				return writeNotModified(w, tag)
 			}
 			w.Header().Set("ETag", tag)
 		}
 	}
-	return writeJSON(w, r, rt.status, rt.shown(response))
+	return writeJSON(w, r, status, rt.shown(response))
 }
 
 // guarded wraps a handler with what must happen before the body is read: authentication, limits and timeouts.

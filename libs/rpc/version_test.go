@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/patch"
 	"github.com/convoflow/convoflow/libs/rpc"
 )
 
@@ -85,4 +86,30 @@ func TestAStreamIsPartOfItsSpanAndIsAbortedWhenItFails(t *testing.T) {
 	require.NoError(t, err)
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { s.do(t, request{method: "GET", target: "/things/" + thingID + "?fail"}) }, "an error after the response has begun aborts the connection")
 	require.Len(t, s.spans.Ended(), 1)
+}
+
+func TestAChangeIsMeantForAVersion(t *testing.T) {
+	t.Parallel()
+	s, err := newRouter(t, things, nil)
+	require.NoError(t, err)
+	change := func(ctx context.Context, _ idRequest) (versioned, error) { return versioned{8}, patch.Check(ctx, 7) }
+	rpc.Handle(s.router, "PATCH /things/{id}", "things.change", change, rpc.Version(func(v versioned) int64 { return v.Version }), rpc.Conditional())
+	s.api, err = s.handlerOf(t, "things.change")
+	require.NoError(t, err)
+	for header, want := range map[string]int{
+		"": 200, "*": 200, `W/"7-test"`: 200, `"7-test"`: 200, `W/"7-an-older-program"`: 200, `W/"6-test", W/"7-test"`: 200,
+		`W/"6-test"`: 412, `W/"77-test"`: 412, "nonsense": 412, `"x"`: 412, `W/"-7"`: 412,
+	} {
+		sent := with("If-Match", header)
+		if header == "" {
+			sent = with("X-Mode", "")
+		}
+		got := s.do(t, request{method: "PATCH", target: "/things/" + thingID, body: `{"name":"x"}`, header: sent})
+		require.Equal(t, want, got.Code, "%s: %s", header, got.Body)
+		if want == 200 {
+			require.Equal(t, `W/"8-test"`, got.Header().Get("ETag"), "for the next change")
+		}
+	}
+	same := s.do(t, request{method: "PATCH", target: "/things/" + thingID, body: `{"name":"x"}`, header: with("If-None-Match", `W/"8-test"`)})
+	require.Equal(t, 200, same.Code, "only a GET is not modified")
 }

@@ -1,5 +1,5 @@
-// Package auth is the service that owns agents, their logins and the keys that access tokens are signed with. It reads no
-// topic and calls no other service.
+// Package auth is the service that owns agents, their logins and the keys that access tokens are signed with. It reads
+// only requests to erase personal data, and calls no other service.
 package auth
 
 import (
@@ -23,6 +23,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 	"github.com/convoflow/convoflow/services/auth/internal/email"
+	"github.com/convoflow/convoflow/services/auth/internal/feed"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 	"github.com/convoflow/convoflow/services/auth/internal/password"
 	"github.com/convoflow/convoflow/services/auth/internal/store"
@@ -62,6 +63,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 
 	base.Authenticate = authenticator(agents, keys, base.Clock)
 	base.Wrap = web.WithDevice
+	feed.Routes(base.Consumer, agents)
 	web.Routes(base.Router, agents, keys)
 	base.Run("clock", run.Every(store.ClockEvery, tel, "read the database's clock", databaseClock.Refresh))
 	base.Run("keys", run.Every(key.RefreshEvery, tel, "refresh the signing keys", keys.Refresh))
@@ -88,6 +90,7 @@ func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Serv
 		Agents:               store.Agents(base.DB, base.Outbox),
 		Sessions:             store.Sessions(base.DB, base.Outbox),
 		Revocations:          store.Revocations(base.DB),
+		Erasures:             store.Erasures(base.DB, base.Outbox),
 		Attempts:             store.Attempts(base.DB),
 		Registrations:        store.Registrations(base.DB),
 		Passwords:            password.NewHasher(runtime.GOMAXPROCS(0)),

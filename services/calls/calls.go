@@ -10,6 +10,7 @@ import (
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/peer"
+	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -58,16 +59,23 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 
 	crm := peer.New("crm", cfg.CRMURL, tel)
 	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
+	normalize, err := phone.For(cfg.DefaultCountry)
+	if err != nil {
+		return nil, err
+	}
+	clients := store.Clients(base.DB)
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
-		Clients: call.Clients(store.Clients(base.DB), peer.Fetch[call.Client](crm, "/clients")), Clock: base.Clock,
+		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
+		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
+		Requests: store.Requests(base.DB, base.Outbox), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
 		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
 		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
-	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
+	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
 
 	feed.Routes(base.Consumer, calls)
 	web.Routes(base.Router, calls, maxBytes)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
@@ -16,7 +17,9 @@ import (
 type Config struct {
 	service.Config
 	SecretKey conf.Secret `env:"SECRET_KEY"`
-	CRMURL    string      `env:"CRM_URL"` // of the crm service, for clients whose event has not arrived yet
+	CRMURL    string      `env:"CRM_URL"` // of the crm service, for clients and leads whose event has not arrived yet
+
+	DefaultCountry string `env:"DEFAULT_COUNTRY"` // ISO 3166-1 alpha-2, of phone numbers without a country code
 
 	StorageURL     string        `env:"STORAGE_URL"`       // bucket of the recordings, in the form of gocloud.dev/blob
 	MaxAudioSizeMB int64         `env:"MAX_AUDIO_SIZE_MB"` // MiB of one recording
@@ -45,7 +48,7 @@ type Provider struct {
 // Defaults returns the default settings.
 func Defaults() Config {
 	return Config{
-		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour,
+		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour, DefaultCountry: "IN",
 		Transcribe: Provider{Model: "whisper-1"}, Chat: Provider{Model: "gpt-4o-mini"},
 		Workers:    2,
 		RetryWaits: []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute, 5 * time.Minute},
@@ -57,6 +60,9 @@ func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckOrigin("CRM_URL", c.CRMURL, "http://crm:8080"))
 	if u, err := url.Parse(c.StorageURL); err != nil || u.Scheme == "" {
 		problems = append(problems, "STORAGE_URL is not set to a bucket: file:///a/directory, s3://bucket?region=…, gs://bucket or azblob://container")
+	}
+	if _, err := phone.For(c.DefaultCountry); err != nil {
+		problems = append(problems, "DEFAULT_COUNTRY: "+err.Error())
 	}
 	problems = append(problems, checkProvider("TRANSCRIBE", c.transcriber())...)
 	problems = append(problems, checkProvider("CHAT", c.analyst())...)

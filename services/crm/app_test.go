@@ -3,6 +3,9 @@ package crm_test
 import (
 	"context"
 	"net/http"
+	"net/http/httputil"
+	"net/url"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -39,10 +42,27 @@ func start(t *testing.T) *app {
 	})
 	cfg := crm.Defaults()
 	cfg.Config = w.Config
+	cfg.Access.AuthURL = auth(t, cfg.Access.AuthURL)
+	cfg.InboundSecret = inboundSecret
 	cfg.CallsURL = servicetest.Serve(t, func(w http.ResponseWriter, r *http.Request) { (*a.calls.Load())(w, r) })
 	require.Empty(t, cfg.Check())
 	w.Start(func(ctx context.Context, tel telemetry.Set) (*service.App, error) { return crm.New(ctx, cfg, tel) })
 	return a
+}
+
+// auth is the auth service: the keys of the World, and no agent whose event has not arrived.
+func auth(t *testing.T, keys string) string {
+	t.Helper()
+	target, err := url.Parse(keys)
+	require.NoError(t, err)
+	forward := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(target) }}
+	return servicetest.Serve(t, func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/agents/") {
+			http.Error(w, `{"detail":"Agent not found","code":"agent_not_found"}`, http.StatusNotFound)
+			return
+		}
+		forward.ServeHTTP(w, r)
+	})
 }
 
 // client creates a client of the agent and returns its id.

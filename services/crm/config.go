@@ -1,11 +1,12 @@
 package crm
 
 import (
+	"cmp"
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
-	"github.com/convoflow/convoflow/services/crm/internal/phone"
 )
 
 // Config is every setting of the service.
@@ -13,6 +14,9 @@ type Config struct {
 	service.Config
 	CallsURL       string `env:"CALLS_URL"`       // of the calls service, for calls whose event has not arrived yet
 	DefaultCountry string `env:"DEFAULT_COUNTRY"` // ISO 3166-1 alpha-2, of phone numbers without a country code
+
+	InboundSecret conf.Secret `env:"PABBLY_INBOUND_SECRET"` // signs the leads that Pabbly sends
+	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"` // instead of InboundSecret, if that is not set
 }
 
 // Defaults returns the default settings. India is where the first users are.
@@ -26,3 +30,6 @@ func (c Config) Check() []string {
 	}
 	return problems
 }
+
+// inboundSecret returns the secret of inbound leads, "" if there is none: then the endpoint is closed.
+func (c Config) inboundSecret() string { return string(cmp.Or(c.InboundSecret, c.WebhookSecret)) }

@@ -152,12 +152,9 @@ func TestFollowUpLife(t *testing.T) {
 	again := a.Do(a.Agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
 	require.JSONEq(t, completed.Body, again.Body, "completed_at does not change")
 
-	a.Do(a.Agent, "DELETE", "/clients/"+clientID, "").Is(204)
-	require.Nil(t, a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Object()["client_id"])
-
 	a.Do(a.Agent, "DELETE", "/followups/"+id, "").Is(204)
 	a.Do(a.Agent, "GET", "/followups/"+id, "").Fails(404, "followup_not_found")
-	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 7"}, a.Published(events.FollowUpsTopic, 6)[id], "the deletion of its client was 6")
+	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 6"}, a.Published(events.FollowUpsTopic, 6)[id])
 }
 
 func TestFollowUpInThePhoneAppsForm(t *testing.T) {
@@ -166,9 +163,7 @@ func TestFollowUpInThePhoneAppsForm(t *testing.T) {
 	callID := a.call(a.Agent)
 	made := a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Send the quote"}`).Is(201)
 	require.Equal(t, callID, made.Text("call_id"))
-	due, err := time.Parse(time.RFC3339Nano, made.Text("due_date"))
-	require.NoError(t, err)
-	require.WithinDuration(t, time.Now().Add(24*time.Hour), due, time.Minute)
+	require.Nil(t, made.Object()["due_date"], "without a date it has none")
 	require.Equal(t, "2026-11-25T09:00:00Z", a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Call","due_date":"2026-11-25T09:00:00"}`).Is(201).Text("due_date"))
 }
 
@@ -380,7 +375,12 @@ func TestNoTransactionIsOpenDuringARequestToAnotherService(t *testing.T) {
 	a := start(t)
 	var open []int
 	a.callsAnswers(func(w http.ResponseWriter, r *http.Request) {
-		open = pgtest.Column[int](a.T, a.DB, `select count(*)::int from pg_stat_activity where usename = current_user and state = 'idle in transaction'`)
+		for range 100 { // a background task may have a transaction at this moment; that of the request would stay
+			open = pgtest.Column[int](a.T, a.DB, `select count(*)::int from pg_stat_activity where usename = current_user and state = 'idle in transaction'`)
+			if open[0] == 0 {
+				break
+			}
+		}
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte(`{"code":"call_not_found","detail":"Call not found"}`))
 	})

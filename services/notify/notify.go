@@ -53,8 +53,9 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Defer("sender", sender.Close)
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
 	deliveries := &delivery.Service{
-		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB),
-		Sender: sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
+		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB), Leads: store.Leads(base.DB),
+		Erasures: store.Erasures(base.DB, base.Outbox),
+		Sender:   sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
 		Bulkhead: delivery.NewBulkhead(cfg.Workers),
 	}
 	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {

@@ -192,7 +192,7 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	require.Equal(t, "Meera Nair", fields["client_name"])
 	require.Equal(t, "https://crm.example.com/calls/"+c.CallID, fields["call_url"])
 
-	followUp := events.FollowUpScheduled.New(at, events.FollowUp{FollowUpID: event.NewID(), Version: 1, CallID: c.CallID, AgentID: agent.AgentID, DueDate: at.Add(24 * time.Hour), Status: "pending", Source: "agent", CreatedAt: at, UpdatedAt: at})
+	followUp := events.FollowUpScheduled.New(at, events.FollowUp{FollowUpID: event.NewID(), Version: 1, CallID: c.CallID, AgentID: agent.AgentID, DueDate: new(at.Add(24 * time.Hour)), Status: "pending", Source: "agent", CreatedAt: at, UpdatedAt: at})
 	w.publish(followUp)
 	require.Equal(t, "followup.scheduled", w.awaitRequests(2)[1].header.Get("X-Pabbly-Event"))
 

@@ -23,7 +23,6 @@ var adapters = []string{
 	"audio", "bucket", "speech", // calls: ffmpeg, object storage, AI providers
 	"pabbly", "meter", // notify: webhooks, metrics
 	"password", // hashing
-	"phone",    // numbering plans
 	"email",    // IDNA, Unicode
 }
 

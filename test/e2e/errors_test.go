@@ -58,6 +58,13 @@ func operations(t *testing.T) (all []operation) {
 		"POST /clients":          map[string]any{"name": "Somebody"},
 		"PUT /clients/{}":        map[string]any{"name": "Somebody"},
 		"PATCH /clients/{}":      map[string]any{"notes": "later"},
+		"POST /clients/{}/merge": map[string]any{"into": "019abf00-0000-7000-8000-000000000001"},
+		"POST /leads":            map[string]any{"name": "Somebody", "phone": "98200 12345"},
+		"PATCH /leads/{}":        map[string]any{"notes": "later"},
+		"POST /leads/bulk":       map[string]any{"lead_ids": []string{missingID}, "action": "change_status", "status": "contacted"},
+		"POST /leads/inbound":    map[string]any{"phone": "98200 12345"},
+		"POST /leads/import":     &form{},
+		"PUT /settings/{}":       map[string]any{"value": "Asia/Kolkata"},
 		"POST /followups":        followUpBody(missingID),
 		"POST /followups/{}":     map[string]any{"task": "Call"},
 		"PUT /followups/{}":      map[string]any{"due_date": "2031-05-06T07:08:00Z"},
@@ -87,18 +94,26 @@ func operations(t *testing.T) (all []operation) {
 func TestErrors(t *testing.T) {
 	t.Parallel()
 	f := startFakes(t)
-	s := newPlatform(t, f, false, f.settings()...)
+	s := newPlatform(t, f, false, append(f.settings(), "PABBLY_INBOUND_SECRET="+inboundSecret)...)
 	s.start()
 	admin, owner, other := s.newAgent(), s.newAgent(), s.newAgent()
-	who := owner.newClient()
+	who, lead := owner.newClient(), owner.newLead()
 	theirs := owner.completed(owner.upload(map[string]string{"client_id": who.ID}).ID)
 	var planned followUp
 	owner.post("/followups", followUpBody(theirs.ID)).must(http.StatusCreated).into(&planned)
 	session := owner.ids("/auth/sessions")[0]
+	erasure := owner.do(http.MethodDelete, "/clients/"+owner.newClient().ID, nil).must(http.StatusNoContent).header.Get("Erasure-Id")
+	imported := owner.newImport()
 	object := func(op operation) string { // of the owner
 		switch {
+		case strings.HasPrefix(op.path, "/leads/imports/"):
+			return imported
+		case strings.HasPrefix(op.path, "/erasures/"):
+			return erasure
 		case strings.HasPrefix(op.path, "/clients/"):
 			return who.ID
+		case strings.HasPrefix(op.path, "/leads/"):
+			return lead
 		case strings.HasPrefix(op.path, "/auth/sessions/"):
 			return session
 		case strings.HasPrefix(op.path, "/followups/") && op.method != http.MethodPost:
@@ -114,6 +129,8 @@ func TestErrors(t *testing.T) {
 			anonymous, other, admin := s.anonymous(), s.as(other), s.as(admin)
 			switch op.access() {
 			case "anyone":
+			case "signed":
+				anonymous.do(op.method, op.path, op.body()).refused(http.StatusUnauthorized, "not_signed")
 			case "admin":
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 				other.do(op.method, op.at(missingID), op.body()).must(http.StatusForbidden)
@@ -149,18 +166,24 @@ func TestErrors(t *testing.T) {
 
 func wrongBodies(t *testing.T, s *stack, a *agent, op operation) {
 	t.Helper()
-	path := op.at(missingID)
-	a.do(op.method, path, strings.NewReader("what is this"), "Content-Type", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_content_type")
+	send := func(body, contentType string) answer {
+		headers := []string{"Content-Type", contentType}
+		if op.access() == "signed" {
+			headers = append(headers, "X-Pabbly-Signature", signature(body, inboundSecret))
+		}
+		return a.do(op.method, op.at(missingID), strings.NewReader(body), headers...)
+	}
+	send("what is this", "text/plain").refused(http.StatusUnsupportedMediaType, "unsupported_content_type")
 	switch op.sends.(type) {
 	case *form:
-		a.do(op.method, path, strings.NewReader("no parts"), "Content-Type", "multipart/form-data; boundary=x").must(http.StatusBadRequest)
-		a.do(op.method, path, strings.NewReader("no parts"), "Content-Type", "multipart/form-data").must(http.StatusBadRequest)
+		send("no parts", "multipart/form-data; boundary=x").must(http.StatusBadRequest)
+		send("no parts", "multipart/form-data").must(http.StatusBadRequest)
 	case url.Values:
-		a.do(op.method, path, strings.NewReader("%zz"), "Content-Type", "application/x-www-form-urlencoded").must(http.StatusBadRequest)
+		send("%zz", "application/x-www-form-urlencoded").must(http.StatusBadRequest)
 	default:
-		a.do(op.method, path, strings.NewReader("{"), "Content-Type", "application/json").refused(http.StatusBadRequest, "malformed_json")
-		a.do(op.method, path, strings.NewReader(`{"a":"`+strings.Repeat("x", 2<<20)+`"}`), "Content-Type", "application/json").must(http.StatusRequestEntityTooLarge)
-		a.do(op.method, path, []any{}).refused(http.StatusUnprocessableEntity, "validation_error")
+		send("{", "application/json").refused(http.StatusBadRequest, "malformed_json")
+		send(`{"a":"`+strings.Repeat("x", 2<<20)+`"}`, "application/json").must(http.StatusRequestEntityTooLarge)
+		send("[]", "application/json").refused(http.StatusUnprocessableEntity, "validation_error")
 	}
 }
 

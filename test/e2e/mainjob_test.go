@@ -135,7 +135,7 @@ func checkReading(a *agent, who client, c call, f followUp) {
 	t.Helper()
 	for path, id := range map[string]string{
 		"/calls": c.ID, "/calls?status=completed&client_id=" + who.ID: c.ID, "/calls?q=yearly+plan": c.ID, "/clients": who.ID, "/clients/": who.ID,
-		"/followups": f.ID, "/followups?call_id=" + c.ID: f.ID,
+		"/followups?status=pending": f.ID, "/followups?status=pending&call_id=" + c.ID: f.ID,
 	} {
 		require.Equal(t, []string{id}, a.ids(path), path)
 	}
@@ -155,7 +155,9 @@ func checkReading(a *agent, who client, c call, f followUp) {
 	var ticked followUp
 	a.do(http.MethodPatch, "/followups/"+f.ID+"/complete", nil).must(http.StatusOK).into(&ticked)
 	require.Equal(t, "completed", ticked.Status)
-	require.Empty(t, a.ids("/followups?completed=false"))
+	require.Equal(t, []string{f.ID}, a.ids("/followups?completed=true"))
+	require.Empty(t, a.ids("/followups?status=pending"))
+	require.Equal(t, a.ids("/followups?status=suggested"), a.ids("/followups?completed=false"), "suggestions are to be done too")
 }
 
 // ids returns the ids of a list.

@@ -78,6 +78,7 @@ create table fault.handled (seq bigserial, service text, event_id text, tx bigin
 create index on fault.handled (event_id);
 create table fault.statuses (seq bigserial, call_id text, was text, became text);
 create function fault.on_outbox() returns trigger language plpgsql security definer as $$ begin
+	if new.data is null then return null; end if; -- a tombstone, which nobody handles
 	insert into fault.committed (service, event_id, topic, type, key, version)
 	values (tg_table_schema, new.event_id::text, new.topic, new.type, new.key, coalesce((convert_from(new.data, 'UTF8')::jsonb->>'version')::bigint, 0));
 	return null; end $$;
@@ -105,15 +106,22 @@ create trigger fault before insert on notify.deliveries for each row execute fun
 
 // copies are the tables with copies of another service's data, and the prefixes of the types of the events they are built from.
 var copies = map[string][]string{
-	"calls.clients": {"client."}, "crm.calls": {"call.", "transcription."}, "crm.agents": {"agent."},
-	"notify.agents": {"agent."}, "notify.clients": {"client."},
+	"calls.clients": {"client."}, "calls.leads": {"lead."}, "crm.calls": {"call.", "transcription."}, "crm.agents": {"agent."},
+	"notify.agents": {"agent."}, "notify.clients": {"client."}, "notify.leads": {"lead."},
 }
 
 // subscriptions are the types of events that the services read.
 var subscriptions = map[string][]string{
-	"calls":  {"client.created", "client.updated", "client.deleted"},
-	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated"},
-	"notify": {"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted"},
+	"auth":   {"erasure.requested"},
+	"calls":  append([]string{"client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
+	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done"},
+	"notify": append([]string{"transcription.completed", "followup.scheduled", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
+}
+
+// leadTypes are the types of events about leads.
+var leadTypes = []string{
+	"lead.imported", "lead.updated", "lead.deleted", "lead.no_answer", "lead.not_interested", "lead.callback_requested", "lead.interested",
+	"lead.payment_pending", "lead.future_planning", "lead.converted", "lead.wrong_number", "lead.undecided",
 }
 
 // observe begins to observe a platform that has served no request yet.
@@ -223,7 +231,9 @@ func (o *observer) fetchPartition(ctx context.Context, client *kafka.Client, top
 			return err
 		}
 		next = m.Offset + 1
-		o.published = append(o.published, describe(m))
+		if m.Value != nil {
+			o.published = append(o.published, describe(m))
+		}
 		o.offsets[topic][partition] = next
 	}
 	return nil

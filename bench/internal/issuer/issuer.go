@@ -46,3 +46,8 @@ func New() (*Issuer, error) {
 func (i *Issuer) Token(agentID string) (string, error) {
 	return i.signer.Sign(identity.Caller{AgentID: agentID, SessionID: event.NewID(), Role: identity.Agent}, tokenTTL)
 }
+
+// AdminToken is Token of an admin.
+func (i *Issuer) AdminToken(agentID string) (string, error) {
+	return i.signer.Sign(identity.Caller{AgentID: agentID, SessionID: event.NewID(), Role: identity.Admin}, tokenTTL)
+}

@@ -184,13 +184,21 @@ func (r Result) row() []string {
 		r.Name,
 		Number(r.of(func(x Round) float64 { return x.Ours.Value })) + " " + r.Unit,
 		r.Peer + " " + Number(r.of(func(x Round) float64 { return x.Peer.Value })),
-		fmt.Sprintf("%.2f", r.Ratio),
-		fmt.Sprintf("%.2f to %.2f", slices.Min(ratios), slices.Max(ratios)),
+		ratio(r.Ratio),
+		ratio(slices.Min(ratios)) + " to " + ratio(slices.Max(ratios)),
 		both(func(m Measure) float64 { return m.CPU }, Number),
 		both(func(m Measure) float64 { return m.Core }, func(share float64) string { return fmt.Sprintf("%.0f %%", 100*share) }),
-		fmt.Sprintf("%.2f", r.Floor), fmt.Sprintf("%.2f", r.Goal),
+		ratio(r.Floor), ratio(r.Goal),
 		verdict,
 	}
+}
+
+// ratio formats a ratio with two decimals, or three if it is small.
+func ratio(x float64) string {
+	if x < 0.1 {
+		return fmt.Sprintf("%.3f", x)
+	}
+	return fmt.Sprintf("%.2f", x)
 }
 
 // Number formats a number with at least three significant digits and commas between thousands.

@@ -198,7 +198,7 @@ func (e Edge) cors(next http.Handler) http.Handler {
 		AllowedHeaders: []string{
 			"Authorization", "Content-Type", "Idempotency-Key", "If-None-Match", "Last-Event-ID", "Range", rpc.RequestIDHeader, "traceparent", "tracestate",
 		},
-		ExposedHeaders:   []string{"Content-Disposition", "Content-Range", "ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", rpc.RequestIDHeader},
+		ExposedHeaders:   []string{"Content-Disposition", "Content-Range", "ETag", "Erasure-Id", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After", rpc.RequestIDHeader},
 		AllowCredentials: true,
 		MaxAge:           600, // seconds
 	}).Handler(next)

@@ -33,10 +33,17 @@ type Spec[T any] struct {
 	// Save runs in the transaction of every Create and Change, after the row was written: it writes the row's data in other
 	// tables, and inserts the job that the change requests. before is nil for a new row. Save may be nil.
 	Save func(ctx context.Context, before, after *T) error
+	// Record runs in the transaction of every write, after Save, with all rows that the write changed: it keeps what is derived
+	// from the rows, such as counts and histories. Unlike Save it also runs for removed rows, and once for all rows of ChangeAll.
+	// It may be nil.
+	Record func(ctx context.Context, changes []Change[T]) error
 	// Context returns the context for the events and jobs of a changed row, for rows whose trace began in an earlier request. It
 	// may be nil.
 	Context func(ctx context.Context, row *T) context.Context
 }
+
+// Change is a row before and after a write. Before is nil for a new row, and After for a removed one.
+type Change[T any] struct{ Before, After *T }
 
 // Columns are the columns of one row.
 type Columns []Column
@@ -111,6 +118,7 @@ type Key[T any] struct {
 	Name string
 	Type string // PostgreSQL type, such as timestamptz
 	Of   func(T) any
+	As   string // converts the value of Of like Name does its column, such as "lower(?)"; may be empty
 }
 
 // Table accesses a table. It is safe for concurrent use.
@@ -224,7 +232,11 @@ func (t *Table[T]) lock() string {
 
 // List reads one page of the rows that match the conditions. It fails with an Invalid fault for a cursor of another list.
 func (t *Table[T]) List(ctx context.Context, w Where, r page.Request) (page.Of[T], error) {
-	order := t.spec.Order
+	return t.ListBy(ctx, t.spec.Order, w, r)
+}
+
+// ListBy is List in another order.
+func (t *Table[T]) ListBy(ctx context.Context, order Order[T], w Where, r page.Request) (page.Of[T], error) {
 	r.Limit = max(r.Limit, 1)
 	if r.Cursor != "" {
 		if err := order.after(&w, r.Cursor); err != nil {
@@ -271,11 +283,15 @@ func (t *Table[T]) Change(ctx context.Context, id string, fn func(*T) ([]event.E
 // Remove deletes a row and publishes the events that fn returns, in one transaction. fn runs while the row is locked. Remove
 // fails like Change.
 func (t *Table[T]) Remove(ctx context.Context, id string, fn func(*T) ([]event.Event, error)) error {
-	_, err := t.alter(ctx, id, fn, func(ctx context.Context, _, row *T, events []event.Event) error {
+	_, err := t.alter(ctx, id, fn, func(ctx context.Context, before, row *T, events []event.Event) error {
 		if _, err := t.db.Conn(ctx).Exec(ctx, t.deleted, id); err != nil {
 			return fmt.Errorf("delete from %s: %w", t.spec.Name, err)
 		}
-		return t.publish(t.context(ctx, row), events)
+		ctx = t.context(ctx, row)
+		if err := t.publish(ctx, events); err != nil {
+			return err
+		}
+		return t.record(ctx, Change[T]{Before: before})
 	})
 	return err
 }
@@ -334,10 +350,22 @@ func (t *Table[T]) write(ctx context.Context, row *T) error {
 // finish writes the events of a changed row and calls Spec.Save.
 func (t *Table[T]) finish(ctx context.Context, before, after *T, events []event.Event) error {
 	ctx = t.context(ctx, after)
-	if err := t.publish(ctx, events); err != nil || t.spec.Save == nil {
+	if err := t.publish(ctx, events); err != nil {
 		return err
 	}
-	return t.spec.Save(ctx, before, after)
+	if t.spec.Save != nil {
+		if err := t.spec.Save(ctx, before, after); err != nil {
+			return err
+		}
+	}
+	return t.record(ctx, Change[T]{before, after})
+}
+
+func (t *Table[T]) record(ctx context.Context, changes ...Change[T]) error {
+	if t.spec.Record == nil || len(changes) == 0 {
+		return nil
+	}
+	return t.spec.Record(ctx, changes)
 }
 
 func (t *Table[T]) publish(ctx context.Context, events []event.Event) error {

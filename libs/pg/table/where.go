@@ -77,7 +77,11 @@ func (o Order[T]) after(w *Where, cursor string) error {
 		if !valid(key[i], k.Type) {
 			return page.Invalid()
 		}
-		names, places, values = append(names, k.Name), append(places, "?::text::"+k.Type), append(values, key[i])
+		place := "?::text::" + k.Type
+		if k.As != "" {
+			place = strings.Replace(k.As, "?", place, 1)
+		}
+		names, places, values = append(names, k.Name), append(places, place), append(values, key[i])
 	}
 	compare := ">"
 	if o.Desc {
@@ -87,12 +91,18 @@ func (o Order[T]) after(w *Where, cursor string) error {
 	return nil
 }
 
+// Infinity is the key of a row without a time, in an order in which those are the last: later than every time.
+const Infinity = "infinity"
+
 // valid reports whether PostgreSQL accepts the text as a value of the type.
 func valid(text, typ string) bool {
 	switch typ {
 	case "uuid":
 		return event.ValidID(text)
 	case "timestamptz":
+		if text == Infinity {
+			return true
+		}
 		t, err := time.Parse(time.RFC3339Nano, text)
 		return err == nil && t.Year() >= 1 && t.Year() <= 9999
 	case "bigint":

@@ -1,6 +1,6 @@
 // Command convoflow is the whole platform in one binary: up starts it, demo runs the main use case on a running platform or on
 // one that it starts, admin creates an admin from a shell, reseal is the last
-// step of replacing SECRET_KEY, and dlq shows and requeues dead letters.
+// step of replacing SECRET_KEY, dlq shows and requeues dead letters, and seed makes up data.
 package main
 
 import (
@@ -31,6 +31,7 @@ Usage:
   convoflow dlq   list | show | requeue                   look at dead-lettered events and hand them out again
   convoflow reseal [--data-dir DIR]                       after SECRET_KEY was replaced: seal with it what
                                                           SECRET_KEY_PREVIOUS opens
+  convoflow seed  [--leads N] [--calls N] [--agents N]    make up data to try and to measure
   convoflow version
   convoflow help
 
@@ -63,6 +64,8 @@ func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr 
 		err = deadLetters(ctx, args[1:], stdout)
 	case "reseal":
 		err = reseal(ctx, args[1:], stdout, stderr)
+	case "seed":
+		err = seed(ctx, args[1:], stdout, stderr)
 	case "version", "--version":
 		_, err = fmt.Fprintln(stdout, "convoflow", run.Version())
 	case "help", "--help", "-h":

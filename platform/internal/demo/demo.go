@@ -31,6 +31,7 @@ type demo struct {
 	out     io.Writer
 	traceID string
 	callID  string
+	lead    lead // from the inbox page; empty without one
 	admin   bool
 }
 
@@ -49,6 +50,7 @@ func Run(ctx context.Context, base string, out io.Writer) error {
 	}{
 		{"The platform is ready", d.ready},
 		{"An agent registers and logs in", d.login},
+		{"A lead arrives from Pabbly Connect", d.receiveLead},
 		{"The agent creates a client and uploads the recorded call", d.upload},
 		{"The call is transcribed and analyzed", d.follow},
 		{"The follow-up is scheduled", d.schedule},

@@ -1,5 +1,5 @@
 // Package inbox replaces Pabbly Connect on a developer's machine: a webhook receiver that stores deliveries, verifies both
-// signatures, and shows the deliveries on a page. It stores the newest 200 deliveries in one file. It refuses readers on other
+// signatures, and shows the deliveries on a page, which can also send a signed sample lead as Pabbly would. It stores the newest 200 deliveries in one file. It refuses readers on other
 // machines that have no token, because payloads contain personal data.
 package inbox
 
@@ -61,6 +61,7 @@ type Inbox struct {
 	verifier *standardwebhooks.Webhook
 	page     *template.Template
 	clock    clock.Clock
+	sender   *Sender // nil: no button
 
 	mu         sync.Mutex
 	file       *os.File
@@ -135,7 +136,8 @@ func (in *Inbox) Close() { _ = in.file.Close() }
 // Path returns the path to which webhooks are sent, on a server that serves Handler.
 func (in *Inbox) Path() string { return "/inbox/hooks/" + in.secrets.Path }
 
-// Handler serves the page at /inbox and the deliveries as JSON at /inbox/deliveries, and receives webhooks at Path.
+// Handler serves the page at /inbox and the deliveries as JSON at /inbox/deliveries, receives webhooks at Path, and sends a sample lead
+// for POST /inbox/lead after SendLeads.
 func (in *Inbox) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /inbox", in.restricted(in.show))
@@ -143,6 +145,9 @@ func (in *Inbox) Handler() http.Handler {
 	mux.HandleFunc("GET /inbox/deliveries", in.restricted(in.list))
 	mux.HandleFunc("GET /inbox/static/{file}", static)
 	mux.HandleFunc("POST /inbox/hooks/{token}", in.receive)
+	if in.sender != nil {
+		mux.HandleFunc("POST /inbox/lead", in.restricted(in.sendLead))
+	}
 	return mux
 }
 
@@ -287,7 +292,14 @@ type shown struct {
 
 type header struct{ Name, Value string }
 
-func (in *Inbox) show(w http.ResponseWriter, _ *http.Request) {
+// contents is what the page shows.
+type contents struct {
+	HasButton  bool
+	Lead       string // the id of the lead that the button has just sent, or why it was refused
+	Deliveries []shown
+}
+
+func (in *Inbox) show(w http.ResponseWriter, r *http.Request) {
 	var rows []shown
 	for _, d := range in.newestFirst() {
 		row := shown{Delivery: d, Pretty: pretty(d.Body), TraceID: TraceID(d.Headers["Traceparent"])}
@@ -299,8 +311,8 @@ func (in *Inbox) show(w http.ResponseWriter, _ *http.Request) {
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
-	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; frame-ancestors 'none'; base-uri 'none'")
-	_ = in.page.Execute(w, rows)
+	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
+	_ = in.page.Execute(w, contents{in.sender != nil, r.URL.Query().Get("lead"), rows})
 }
 
 func pretty(body string) string {

@@ -163,3 +163,48 @@ func TestTheTextOfADeliveryIsEscaped(t *testing.T) {
 	require.Equal(t, http.StatusOK, deliver(t, in.Handler(), in.Path(), body, sign(body)).Code)
 	require.NotContains(t, serve(in.Handler(), get("/inbox", "127.0.0.1:5000")).Body.String(), "<script>alert")
 }
+
+func TestTheButtonSendsASignedLead(t *testing.T) {
+	t.Parallel()
+	type sent struct{ body, signature, host string }
+	received := make(chan sent, 10)
+	platform := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		received <- sent{string(raw), r.Header.Get("X-Pabbly-Signature"), r.Host}
+		w.WriteHeader(http.StatusCreated)
+		_, _ = io.WriteString(w, `{"id":"lead-1"}`)
+	}))
+	t.Cleanup(platform.Close)
+	in := open(t, filepath.Join(t.TempDir(), "inbox.jsonl"))
+	press := func(header ...string) *httptest.ResponseRecorder {
+		req := httptest.NewRequest(http.MethodPost, "http://localhost:8000/inbox/lead", nil)
+		req.RemoteAddr = "127.0.0.1:5000"
+		for i := 0; i < len(header); i += 2 {
+			req.Header.Set(header[i], header[i+1])
+		}
+		return serve(in.Handler(), req)
+	}
+	require.Equal(t, http.StatusNotFound, press().Code, "no button without a sender")
+	in.SendLeads(inbox.Sender{URL: platform.URL, Secret: secret})
+	got := press()
+	require.Equal(t, http.StatusCreated, got.Code)
+	require.JSONEq(t, `{"id":"lead-1"}`, got.Body.String())
+	one := <-received
+	require.Equal(t, "sha256="+sign(one.body), one.signature)
+	require.Equal(t, "localhost:8000", one.host)
+	require.Contains(t, one.body, `"phone_number":"p:+9198200`)
+
+	browser := press("Accept", "text/html", "Sec-Fetch-Site", "same-origin")
+	require.Equal(t, http.StatusSeeOther, browser.Code)
+	require.Equal(t, "/inbox?lead=lead-1", browser.Header().Get("Location"))
+	<-received
+	require.Equal(t, http.StatusForbidden, press("Sec-Fetch-Site", "cross-site").Code, "another page must not press it")
+	require.Equal(t, http.StatusForbidden, press("Via", "1.1 proxy").Code, "nor another machine")
+	require.Empty(t, received)
+
+	req := httptest.NewRequest(http.MethodGet, "http://localhost:8000/inbox?lead=%3Cb%3E", nil)
+	req.RemoteAddr = "127.0.0.1:5000"
+	page := serve(in.Handler(), req).Body.String()
+	require.Contains(t, page, `action="/inbox/lead"`)
+	require.Contains(t, page, "&lt;b&gt;")
+}

@@ -89,12 +89,15 @@ func or[T any](sent *T, otherwise T) T {
 	return *sent
 }
 
-// remove deletes the agent: it remains inactive.
+// remove deletes the agent: it remains inactive. The event, the last one about the agent, has nothing personal: it stays on a
+// compacted topic.
 func (a *Agent) remove(now time.Time) []event.Event {
 	a.IsActive, a.DeletedAt = false, &now
 	a.Version++
 	a.UpdatedAt = now
-	return []event.Event{events.AgentDeactivated.New(now, a.payload())}
+	last := a.payload()
+	last.Email, last.FullName = "", ""
+	return []event.Event{events.AgentDeactivated.New(now, last)}
 }
 
 // setPassword gives the agent a new password. No other service sees it, so there is no event.

@@ -84,6 +84,7 @@ type Tx interface {
 type Service struct {
 	Agents        Agents
 	Sessions      Sessions
+	Erasures      Erasures
 	Revocations   Revocations
 	Attempts      Attempts
 	Registrations Registrations

@@ -14,6 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
@@ -67,10 +68,10 @@ type fixture struct {
 
 func newFixture(t *testing.T) fixture {
 	t.Helper()
-	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
+	db := pgtest.Open(t, outbox.Migrations(), idempotency.Migrations(), store.Migrations())
 	out, p, c := outbox.New(db, telemetry.Nop()), &plain{}, clock.At(now)
 	return fixture{&agent.Service{
-		Agents: store.Agents(db, out), Sessions: store.Sessions(db, out), Attempts: store.Attempts(db), Registrations: store.Registrations(db), NormalizeEmail: email.Normalize, Passwords: p, Tokens: readable{}, Tx: db, Clock: c,
+		Agents: store.Agents(db, out), Sessions: store.Sessions(db, out), Attempts: store.Attempts(db), Registrations: store.Registrations(db), Erasures: store.Erasures(db, out), NormalizeEmail: email.Normalize, Passwords: p, Tokens: readable{}, Tx: db, Clock: c,
 		Open: true, TokenTTL: time.Hour, AttemptSecret: []byte("secret"),
 	}, db, p, c}
 }

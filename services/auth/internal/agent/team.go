@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"strings"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -157,17 +158,26 @@ func endReason(before, after Agent) string {
 	}
 }
 
-// Delete deletes any account, also the caller's own. Its sessions end in the same transaction, and from then on it is NotFound
-// for everyone. It fails with LastAdmin if no active admin would be left.
-func (s *Service) Delete(ctx context.Context, r IDRequest) (struct{}, error) {
+// Delete deletes any account, also the caller's own, and asks every service to erase what it has of it. Its sessions end in the same
+// transaction, and from then on it is NotFound for everyone. It fails with LastAdmin if no active admin would be left.
+func (s *Service) Delete(ctx context.Context, r IDRequest) (erasure events.Erasure, err error) {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return events.Erasure{}, err
+	}
 	now := s.Clock.Now()
-	return struct{}{}, s.Tx.InTx(ctx, func(ctx context.Context) error {
-		_, err := s.Agents.Change(ctx, r.ID, func(a *Agent) ([]event.Event, error) { return a.remove(now), nil })
+	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
+		_, err := s.Agents.Change(ctx, r.ID, func(a *Agent) ([]event.Event, error) {
+			removed := a.remove(now)
+			erasure = a.erase(caller.AgentID, now)
+			return append(removed, events.ErasureRequested.New(now, erasure)), nil
+		})
 		if err != nil {
 			return err
 		}
 		return s.endSessions(ctx, r.ID, "", endedByDeactivation, now)
 	})
+	return erasure, err
 }
 
 // CreateAdminRequest creates or promotes an admin.

@@ -1,6 +1,7 @@
 package agent_test
 
 import (
+	"context"
 	"errors"
 	"testing"
 	"time"
@@ -204,7 +205,7 @@ func TestDelete(t *testing.T) {
 	ctx := f.mustAs(t, tokens[0].AccessToken) // of a request that was admitted before
 	f.clock.Advance(time.Minute)
 	before := len(f.events(t))
-	_, err := f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
+	erasure, err := f.Delete(byAdmin(t), agent.IDRequest{ID: ben.ID})
 	require.NoError(t, err)
 
 	published := f.events(t)[before:]
@@ -212,9 +213,15 @@ func TestDelete(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, events.AgentDeactivated.Name, published[0].Type)
 	require.Equal(t, events.Agent{
-		AgentID: ben.ID, Version: 2, Email: ben.Email, FullName: ben.FullName, Role: "agent", CreatedAt: now, UpdatedAt: now.Add(time.Minute),
+		AgentID: ben.ID, Version: 2, Role: "agent", CreatedAt: now, UpdatedAt: now.Add(time.Minute),
 	}, deactivated.Data)
-	require.Len(t, published, 3)
+	requested, err := events.ErasureRequested.Decode(published[1])
+	require.NoError(t, err)
+	require.Equal(t, erasure, requested.Data)
+	require.Equal(t, events.Erasure{
+		ErasureID: erasure.ErasureID, Kind: "agent", SubjectID: ben.ID, SubjectVersion: 2, RequestedBy: anAdmin, RequestedAt: now.Add(time.Minute),
+	}, erasure)
+	require.Len(t, published, 4)
 	require.Equal(t, []string{"agent_deactivated", "agent_deactivated"}, f.ends(t))
 	for _, token := range tokens {
 		_, err := f.as(t, token.AccessToken)
@@ -237,8 +244,8 @@ func TestDelete(t *testing.T) {
 	for name, err := range map[string]error{
 		"get":    errorOf(f.Get(t.Context(), agent.IDRequest{ID: ben.ID})),
 		"update": errorOf(f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: of(true)})),
-		"delete": errorOf(f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})),
-		"nobody": errorOf(f.Delete(t.Context(), agent.IDRequest{ID: event.NewID()})),
+		"delete": errorOf(f.Delete(byAdmin(t), agent.IDRequest{ID: ben.ID})),
+		"nobody": errorOf(f.Delete(byAdmin(t), agent.IDRequest{ID: event.NewID()})),
 	} {
 		require.Equal(t, "agent_not_found", fault.Of(err).Code, name)
 	}
@@ -254,7 +261,25 @@ func TestDelete(t *testing.T) {
 	found, err := f.List(t.Context(), agent.ListRequest{Request: page.All()})
 	require.NoError(t, err)
 	require.Len(t, found.Items, 1)
-	require.Len(t, f.events(t)[before:], 3, "a refused request has no event")
+	require.Len(t, f.events(t)[before:], 4, "a refused request has no event")
+
+	for range 2 { // also when it is delivered again
+		require.NoError(t, f.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: erasure}))
+	}
+	_, err = f.Create(t.Context(), agent.CreateRequest{Email: ben.Email, FullName: "Another Ben"})
+	require.NoError(t, err, "the address is free once the agent has been erased")
+	done, err := events.ErasureDone.Decode(f.events(t)[before+4])
+	require.NoError(t, err)
+	require.Equal(t, "auth", done.Data.Service)
+	require.Equal(t, erasure.ErasureID, done.Data.ErasureID)
+}
+
+// anAdmin is the id of an admin.
+const anAdmin = "019abf00-0000-7000-8000-00000000000a"
+
+func byAdmin(t *testing.T) context.Context {
+	t.Helper()
+	return identity.With(t.Context(), identity.Caller{AgentID: anAdmin, Role: identity.Admin})
 }
 
 func TestDeleteOfAnInactiveAgent(t *testing.T) {
@@ -264,7 +289,7 @@ func TestDeleteOfAnInactiveAgent(t *testing.T) {
 	ben := f.register(t, "ben@example.com")
 	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: of(false)})
 	require.NoError(t, err)
-	_, err = f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
+	_, err = f.Delete(byAdmin(t), agent.IDRequest{ID: ben.ID})
 	require.NoError(t, err)
 	_, err = f.Get(t.Context(), agent.IDRequest{ID: ben.ID})
 	require.Equal(t, "agent_not_found", fault.Of(err).Code)
@@ -286,7 +311,7 @@ func TestTheLastAdminCannotBeDeleted(t *testing.T) {
 	require.NoError(t, err, "an admin may delete its own account when there is another")
 	_, err = f.as(t, login.AccessToken)
 	require.Equal(t, "session_ended", fault.Of(err).Code)
-	_, err = f.Delete(t.Context(), agent.IDRequest{ID: ben.ID})
+	_, err = f.Delete(byAdmin(t), agent.IDRequest{ID: ben.ID})
 	require.Equal(t, "last_admin", fault.Of(err).Code, "a deleted admin does not count")
 }
 

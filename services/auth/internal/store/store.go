@@ -54,8 +54,8 @@ func Sweep(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, to
 	return nil
 }
 
-// sweepRevocations deletes the revocations that no token is left for. It publishes a tombstone for each session, so that the
-// compacted topic does not retain it for ever.
+// sweepRevocations deletes the revocations that no token is left for. It publishes a tombstone for each session and each erased agent,
+// so that the compacted topic does not retain them for ever.
 func sweepRevocations(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, tokenTTL time.Duration) error {
 	for more := true; more; {
 		err := db.InTx(ctx, func(ctx context.Context) error {
@@ -63,21 +63,24 @@ func sweepRevocations(ctx context.Context, db *pg.DB, out *outbox.Outbox, now ti
 			rows, err := db.Conn(ctx).Query(ctx, `
 				delete from revocations where id in (select id from revocations
 					where changed_at < $1::timestamptz - greatest($2::interval, (select max(token_ttl) from signing_keys)) - interval '10 minutes' limit $3)
-				returning id::text, version`, now, tokenTTL, batch)
+				returning id::text, version = 0, not exists (select from agents a where a.id = revocations.id)`, now, tokenTTL, batch)
 			if err != nil {
 				return err
 			}
 			deleted, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct {
-				ID      string
-				Version int64
+				ID                  string
+				IsSession, IsErased bool
 			}])
 			if err != nil {
 				return err
 			}
 			var tombstones []event.Event
 			for _, d := range deleted {
-				if d.Version == 0 { // a session: the newest state of an agent remains
+				switch {
+				case d.IsSession:
 					tombstones = append(tombstones, events.SessionRevoked.Tombstone(now, d.ID))
+				case d.IsErased: // the newest state of any other agent remains
+					tombstones = append(tombstones, events.AgentDeactivated.Tombstone(now, d.ID))
 				}
 			}
 			more = len(deleted) == batch

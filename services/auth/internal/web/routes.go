@@ -31,7 +31,7 @@ func Routes(r *rpc.Router, agents *agent.Service, keys *key.Ring) {
 	rpc.Handle(r, "POST /agents", "auth.create_agent", agents.Create, rpc.View(viewCreated), created, rpc.Redacted(withoutPassword))
 	rpc.Handle(r, "GET /agents/{id}", "auth.get_agent", agents.Get, view, rpc.Version(func(a agent.Agent) int64 { return a.Version }))
 	rpc.Handle(r, "PATCH /agents/{id}", "auth.update_agent", agents.UpdateAgent, view)
-	rpc.Handle(r, "DELETE /agents/{id}", "auth.delete_agent", agents.Delete, noContent)
+	rpc.Handle(r, "DELETE /agents/{id}", "auth.delete_agent", agents.Delete, rpc.Respond(erased))
 
 	rpc.Handle(r, "GET "+access.RevocationsPath, "auth.list_revocations", agents.ListRevocations, signedRevocations(keys))
 	rpc.Handle(r, "GET /.well-known/jwks.json", "auth.jwks", keys.JWKS, cached[token.JWKS]("public, max-age=60"))

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -65,4 +66,11 @@ func cached[Res any](control string) rpc.Option {
 		_, _ = w.Write(raw) // fails only if the client has disconnected
 		return nil
 	})
+}
+
+// erased answers 204 with the id of the erasure that a deletion started.
+func erased(w http.ResponseWriter, _ *http.Request, e events.Erasure) error {
+	w.Header().Set("Erasure-Id", e.ErasureID)
+	w.WriteHeader(http.StatusNoContent)
+	return nil
 }

@@ -28,6 +28,8 @@ const (
 	OutcomeOK       = "ok"
 	OutcomeNoSpeech = "no_speech"
 	OutcomeTooShort = "too_short"
+	// OutcomeNoRecording is the outcome of a call that nobody answered, or that was written by hand.
+	OutcomeNoRecording = "no_recording"
 )
 
 // Defaults of fields that an uploader omits.
@@ -79,7 +81,7 @@ type Details struct {
 
 // Recording is a stored file.
 type Recording struct {
-	Key         string  // in the bucket
+	Key         string  // in the bucket; empty for a call without a recording
 	Filename    *string // as uploaded, without its path and with the extension of its content
 	ContentType string  // detected from the bytes
 	SizeBytes   int64
@@ -248,9 +250,12 @@ func (c *Call) Requeue(epoch int64) error {
 	return nil
 }
 
-// Retry restarts an ended call, with another type or language if given. An existing transcript is reused if only the insights
+// Retry restarts an ended call with a recording, with another type or language if given. An existing transcript is reused if only the insights
 // failed.
 func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, error) {
+	if c.Recording.Key == "" {
+		return nil, fault.New(fault.Conflict, "call_without_recording", "This call has no recording that could be transcribed")
+	}
 	if !c.Ended() {
 		return nil, fault.New(fault.Conflict, "call_busy", "The call is still "+string(c.Status)+": only a completed or failed one can be retried")
 	}
@@ -268,6 +273,13 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 	c.Lease.Restart()
 	c.touch(now)
 	return c.emit(events.CallUpdated, now), nil
+}
+
+// moveTo gives the call to the client that its own was merged into.
+func (c *Call) moveTo(clientID *string, now time.Time) []event.Event {
+	c.Details.ClientID = clientID
+	c.touch(now)
+	return c.emit(events.CallUpdated, now)
 }
 
 // Delete returns the event of a deleted call. It has no transcript and no insights.

@@ -8,7 +8,9 @@ import (
 	"regexp"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/page"
 )
 
@@ -40,7 +42,7 @@ func (c *Cleaner) erase(ctx context.Context, e Erasure) error {
 	if err := c.Recordings.Remove(ctx, e.AudioKey); err != nil {
 		return fmt.Errorf("remove the recording of deleted call %s: %w", e.ID, err)
 	}
-	return c.Erasures.Remove(ctx, e.ID)
+	return c.Erasures.Remove(ctx, e.ID, func(x events.Erasure) event.Event { return x.DoneBy(self, c.Clock.Now()) })
 }
 
 // Sweep finishes erasures whose jobs were lost. It also removes this and last month's files without a call, which remain if a

@@ -9,13 +9,15 @@ import (
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 )
 
 func (f *fixture) cleaner() *call.Cleaner {
-	return &call.Cleaner{Calls: f.calls, Erasures: store.Erasures(f.db), Recordings: f.bucket, Clock: f.clock, OrphanAge: time.Hour}
+	return &call.Cleaner{Calls: f.calls, Erasures: store.Erasures(f.db, outbox.New(f.db, telemetry.Nop())), Recordings: f.bucket, Clock: f.clock, OrphanAge: time.Hour}
 }
 
 // remove deletes a call.

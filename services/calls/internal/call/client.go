@@ -7,14 +7,18 @@ import (
 	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
 )
 
 // Client is the copy of a client that crm owns. Its JSON is that of crm's API, from which it may be fetched.
 type Client struct {
-	ID      string `json:"id"`
-	Version int64  `json:"-"` // of crm's client
-	AgentID string `json:"agent_id"`
-	Deleted bool   `json:"-"`
+	ID      string  `json:"id"`
+	Version int64   `json:"-"` // of crm's client
+	AgentID string  `json:"agent_id"`
+	Phone   *string `json:"phone"` // E.164
+	Deleted bool    `json:"-"`
+	// MergedInto is the client that a deleted one was merged into.
+	MergedInto *string `json:"-"`
 }
 
 // Owner implements copies.Object.
@@ -22,10 +26,11 @@ func (c Client) Owner() (agentID string, exists bool) { return c.AgentID, !c.Del
 
 // Clients returns the copies of clients.
 func Clients(store copies.Store[Client], fetch copies.Fetch[Client]) copies.Of[Client] {
-	return copies.Of[Client]{Store: store, Fetch: fetch, NotFound: clientNotFound, Forbidden: clientForbidden}
+	return copies.Of[Client]{Store: store, Fetch: fetch, NotFound: ClientNotFound, Forbidden: clientForbidden}
 }
 
-func clientNotFound() error {
+// ClientNotFound is the fault of a client that does not exist, or was deleted.
+func ClientNotFound() error {
 	return fault.New(fault.NotFound, "client_not_found", "Client not found")
 }
 
@@ -38,13 +43,40 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 	return s.Clients.Upsert(ctx, copyOf(e.Data))
 }
 
-// OnClientDeleted marks the copy as deleted, so that an event that arrives late does not bring it back.
+// OnClientDeleted marks the copy as deleted, so that an event that arrives late does not bring it back. The calls of a client that was
+// merged into another one become calls of the other. Those of any other client are deleted by its erasure.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	c := copyOf(e.Data)
-	c.Deleted = true
-	return s.Clients.Upsert(ctx, c)
+	c.Phone, c.Deleted, c.MergedInto = nil, true, e.Data.MergedInto
+	if err := s.Clients.Upsert(ctx, c); err != nil || c.MergedInto == nil {
+		return err
+	}
+	var filter Filter
+	filter.ClientID = c.ID
+	return s.each(ctx, filter, func(id string) error {
+		_, err := s.Calls.Change(ctx, id, func(call *Call) ([]event.Event, error) { return call.moveTo(c.MergedInto, s.Clock.Now()), nil })
+		return err
+	})
+}
+
+// maxMerges limits how often a merged client is followed to the next one.
+const maxMerges = 10
+
+// current returns the client that the caller may see, or the one that it was merged into.
+func (s *Service) current(ctx context.Context, caller identity.Caller, id string) (Client, error) {
+	for range maxMerges {
+		c, ok, err := s.Clients.Find(ctx, id)
+		if err != nil {
+			return Client{}, err
+		}
+		if !ok || c.MergedInto == nil {
+			break
+		}
+		id = *c.MergedInto
+	}
+	return s.Clients.Get(ctx, caller, id)
 }
 
 func copyOf(c events.Client) Client {
-	return Client{ID: c.ClientID, Version: c.Version, AgentID: c.AgentID}
+	return Client{ID: c.ClientID, Version: c.Version, AgentID: c.AgentID, Phone: c.Phone}
 }

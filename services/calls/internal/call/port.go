@@ -5,14 +5,17 @@ import (
 	"io"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/page"
 )
 
 // Store stores calls. A call that does not exist is the fault NotFound. A database that does not respond is Unavailable.
 type Store interface {
-	// Create stores a new call with its events and its job.
+	// Create stores a new call with its events and its job. It fails with ClientNotFound if its client was deleted meanwhile.
 	Create(ctx context.Context, c Call, events ...event.Event) error
+	// CreateOnce is Create for a call that may be stored already; then it does nothing.
+	CreateOnce(ctx context.Context, c Call, events ...event.Event) error
 	// Find reads a call with its transcript.
 	Find(ctx context.Context, id string) (Call, error)
 	// List reads calls without their transcripts, newest first.
@@ -73,8 +76,9 @@ type Erasures interface {
 	Find(ctx context.Context, id string) (e Erasure, ok bool, err error)
 	// List returns up to limit erasures that are older than age, by the database's clock, the oldest first.
 	List(ctx context.Context, age time.Duration, limit int) ([]Erasure, error)
-	// Remove deletes an erasure that is done.
-	Remove(ctx context.Context, id string) error
+	// Remove deletes an erasure that is done. If it was the last one of a request to erase a person, the event that done returns is
+	// published.
+	Remove(ctx context.Context, id string, done func(events.Erasure) event.Event) error
 }
 
 // Erasure is the recording of a deleted call.

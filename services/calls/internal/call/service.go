@@ -28,12 +28,18 @@ func NotFound() error { return fault.New(fault.NotFound, codeNotFound, "Call not
 
 // Service implements the operations on calls.
 type Service struct {
-	Calls      Store
-	Revisions  Revisions
-	Database   Database
-	Recordings Recordings
-	Clients    copies.Of[Client]
-	Clock      clock.Clock
+	Calls          Store
+	Revisions      Revisions
+	Database       Database
+	Recordings     Recordings
+	Clients        copies.Of[Client]
+	Phones         Phones
+	Analyst        Analyst
+	Leads          Leads
+	FetchLead      copies.Fetch[Lead]
+	NormalizePhone NormalizePhone
+	Requests       Requests
+	Clock          clock.Clock
 }
 
 // IDRequest names one call.
@@ -103,6 +109,9 @@ func (s *Service) Audio(ctx context.Context, req IDRequest) (Audio, error) {
 	c, err := s.Get(ctx, req)
 	if err != nil {
 		return Audio{}, err
+	}
+	if c.Recording.Key == "" {
+		return Audio{}, fault.New(fault.NotFound, "audio_not_found", "This call has no recording")
 	}
 	content, err := s.Recordings.Open(ctx, c.Recording.Key)
 	return Audio{c, content}, err

@@ -22,6 +22,7 @@ const maxFilename = 255 // characters
 type UploadRequest struct {
 	ClientID        *string    `json:"client_id"`
 	LeadID          *string    `json:"lead_id"`
+	Phone           *string    `json:"phone"` // of the client or lead, instead of an id
 	DurationSeconds *float64   `json:"duration_seconds"`
 	CallType        string     `json:"call_type"`
 	CallTag         string     `json:"call_tag"`
@@ -65,37 +66,47 @@ func (s *Service) DiscardRecording(ctx context.Context, req UploadRequest) error
 	return nil
 }
 
-// EnsureClient fetches and stores the client of an upload from crm if its event has not arrived yet. It must run before Upload,
-// outside its transaction. It fails with client_not_found, client_forbidden, or Unavailable if crm does not respond.
-func (s *Service) EnsureClient(ctx context.Context, req UploadRequest) error {
-	if req.ClientID == nil {
-		return nil
+// EnsureParties fetches and stores the client and lead of an upload from crm if their events have not arrived yet. It must run before
+// Upload, outside its transaction. It fails with client_not_found, client_forbidden, lead_not_found, lead_forbidden, or Unavailable
+// if crm does not respond.
+func (s *Service) EnsureParties(ctx context.Context, req UploadRequest) error {
+	if err := s.ensureLead(ctx, req.LeadID); err != nil || req.ClientID == nil {
+		return err
 	}
 	return s.Clients.Ensure(ctx, *lower(req.ClientID))
 }
 
-// Upload creates a pending call of a stored recording. It fails with client_not_found, client_forbidden or lead_not_found.
+// Upload creates a pending call of a stored recording. It fails with client_not_found, client_forbidden, lead_not_found or
+// lead_forbidden.
 func (s *Service) Upload(ctx context.Context, req UploadRequest) (Call, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return Call{}, err
 	}
 	if req.LeadID != nil {
-		return Call{}, fault.New(fault.NotFound, "lead_not_found", "Lead not found")
-	}
-	if req.ClientID != nil {
-		if _, err := s.Clients.Get(ctx, caller, *req.ClientID); err != nil {
+		if err := s.checkLead(ctx, caller, *lower(req.LeadID)); err != nil {
 			return Call{}, err
 		}
 	}
+	if req.ClientID != nil {
+		client, err := s.current(ctx, caller, *req.ClientID)
+		if err != nil {
+			return Call{}, err
+		}
+		req.ClientID = &client.ID
+	}
 	now := s.Clock.Now()
-	c, events := New(path.Base(req.Recording.Key), caller.AgentID, req.details(now), req.DurationSeconds, req.Recording, now)
+	details := req.details(now)
+	if err := s.link(ctx, caller, &details, req.Phone); err != nil {
+		return Call{}, err
+	}
+	c, events := New(path.Base(req.Recording.Key), caller.AgentID, details, req.DurationSeconds, req.Recording, now)
 	return c, s.Calls.Create(ctx, c, events...)
 }
 
 func (r UploadRequest) details(now time.Time) Details {
 	d := Details{
-		ClientID: lower(r.ClientID), CallType: cmp.Or(r.CallType, defaultType), CallTag: cmp.Or(r.CallTag, defaultTag),
+		ClientID: lower(r.ClientID), LeadID: lower(r.LeadID), CallType: cmp.Or(r.CallType, defaultType), CallTag: cmp.Or(r.CallTag, defaultTag),
 		Language: lower(r.Language), RecordedAt: now,
 	}
 	if r.RecordedAt != nil {

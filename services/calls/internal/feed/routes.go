@@ -11,4 +11,8 @@ import (
 func Routes(c *bus.Consumer, calls *call.Service) {
 	bus.On(c, calls.OnClientChanged, events.ClientCreated, events.ClientUpdated)
 	bus.On(c, calls.OnClientDeleted, events.ClientDeleted)
+	bus.On(c, calls.OnErasureRequested, events.ErasureRequested)
+	bus.On(c, calls.OnLeadChanged, events.LeadChanges()...)
+	bus.On(c, calls.OnLeadNoAnswer, events.LeadNoAnswer)
+	bus.On(c, calls.OnLeadDeleted, events.LeadDeleted)
 }

@@ -43,7 +43,7 @@ type record struct {
 
 // Calls returns the store of calls.
 func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) call.Store {
-	s := &calls{db: db, jobs: jobs, tel: tel, erasures: newErasures(db)}
+	s := &calls{db: db, jobs: jobs, tel: tel, erasures: newErasures(db, out)}
 	spec := table.Spec[record]{
 		Name:    "calls",
 		Columns: columns,
@@ -121,7 +121,38 @@ func (r *record) edit(fn func(*call.Call) ([]event.Event, error)) ([]event.Event
 func (s *calls) Create(ctx context.Context, c call.Call, events ...event.Event) error {
 	r := record{trace: s.tel.Inject(ctx)}
 	r.set(c)
-	_, err := s.rows.Create(ctx, &r, "", events...)
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		if err := s.lockClient(ctx, c.Details.ClientID); err != nil {
+			return err
+		}
+		_, err := s.rows.Create(ctx, &r, "", events...)
+		return err
+	})
+}
+
+// lockClient prevents the deletion of a call's client until the transaction ends: its erasure must find the call.
+func (s *calls) lockClient(ctx context.Context, id *string) error {
+	if id == nil {
+		return nil
+	}
+	deleted := false
+	err := s.db.Conn(ctx).QueryRow(ctx, `select deleted from clients where id = $1 for share`, id).Scan(&deleted)
+	switch {
+	case pg.NoRows(err):
+		return nil
+	case err != nil:
+		return fmt.Errorf("lock client %s: %w", *id, pg.Classify(err))
+	case deleted:
+		return call.ClientNotFound()
+	}
+	return nil
+}
+
+// CreateOnce writes a new call unless there is one with its id.
+func (s *calls) CreateOnce(ctx context.Context, c call.Call, events ...event.Event) error {
+	r := record{trace: s.tel.Inject(ctx)}
+	r.set(c)
+	_, err := s.rows.Create(ctx, &r, "on conflict (id) do nothing", events...)
 	return err
 }
 
@@ -160,6 +191,9 @@ func (s *calls) Remove(ctx context.Context, id string, fn func(*call.Call) ([]ev
 			events, err := r.edit(fn)
 			if err != nil {
 				return nil, err
+			}
+			if r.Recording.Key == "" {
+				return events, nil
 			}
 			return events, s.insertErasure(ctx, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key})
 		})

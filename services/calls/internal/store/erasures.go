@@ -7,8 +7,11 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/job"
+	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
@@ -18,14 +21,18 @@ import (
 const Erase job.Kind = "calls.erase"
 
 // erasures implements call.Erasures on the table erasures.
-type erasures struct{ *table.Table[call.Erasure] }
+type erasures struct {
+	*table.Table[call.Erasure]
+	db  *pg.DB
+	out *outbox.Outbox
+}
 
 // Erasures returns the store of erasures.
-func Erasures(db *pg.DB) call.Erasures { return newErasures(db) }
+func Erasures(db *pg.DB, out *outbox.Outbox) call.Erasures { return newErasures(db, out) }
 
-func newErasures(db *pg.DB) erasures {
+func newErasures(db *pg.DB, out *outbox.Outbox) erasures {
 	type erasure = call.Erasure
-	return erasures{table.New(db, nil, table.Spec[erasure]{
+	return erasures{db: db, out: out, Table: table.New(db, nil, table.Spec[erasure]{
 		Name: "erasures",
 		Columns: func(e *erasure) table.Columns {
 			return table.Columns{
@@ -53,10 +60,75 @@ func (s erasures) List(ctx context.Context, age time.Duration, limit int) ([]cal
 }
 
 // Remove deletes an erasure. It succeeds if there is none, because another job has done it.
-func (s erasures) Remove(ctx context.Context, id string) error {
-	err := s.Table.Remove(ctx, id, func(*call.Erasure) ([]event.Event, error) { return nil, nil })
+func (s erasures) Remove(ctx context.Context, id string, done func(events.Erasure) event.Event) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		// The lock on the request makes one of two last erasures see that the other is gone.
+		x, isLocked, err := s.request(ctx, id)
+		if err != nil {
+			return err
+		}
+		if _, err := s.db.Conn(ctx).Exec(ctx, `delete from erasures where id = $1`, id); err != nil {
+			return fmt.Errorf("remove the erasure of call %s: %w", id, pg.Classify(err))
+		}
+		if !isLocked {
+			return nil
+		}
+		ended, err := s.db.Conn(ctx).Exec(ctx, `delete from erasure_requests where id = $1 and not exists (select from erasures where request_id = $1)`, x.ErasureID)
+		if err != nil {
+			return fmt.Errorf("end the request %s: %w", x.ErasureID, pg.Classify(err))
+		}
+		if ended.RowsAffected() == 0 {
+			return nil
+		}
+		return s.out.Append(ctx, done(x))
+	})
+}
+
+// request locks the request that an erasure belongs to. ok is false for a recording of a call that was deleted by itself.
+func (s erasures) request(ctx context.Context, id string) (x events.Erasure, ok bool, err error) {
+	err = s.db.Conn(ctx).QueryRow(ctx, `
+		select id::text, kind, subject_id::text, subject_version, requested_by::text, requested_at from erasure_requests
+		where id = (select request_id from erasures where id = $1) for update`, id).
+		Scan(&x.ErasureID, &x.Kind, &x.SubjectID, &x.SubjectVersion, &x.RequestedBy, &x.RequestedAt)
 	if pg.NoRows(err) {
-		return nil
+		return x, false, nil
 	}
-	return err
+	if err != nil {
+		return x, false, fmt.Errorf("find the request of erasure %s: %w", id, pg.Classify(err))
+	}
+	return x, true, nil
+}
+
+// requests implements call.Requests on the table erasure_requests.
+type requests struct {
+	db  *pg.DB
+	out *outbox.Outbox
+}
+
+// Requests returns the store of requests to erase a person.
+func Requests(db *pg.DB, out *outbox.Outbox) call.Requests { return requests{db, out} }
+
+// Create writes a request, unless there is nothing to remove for it. A replay of the event finds the erasures of the first time.
+func (s requests) Create(ctx context.Context, x events.Erasure, callIDs []string, done func(events.Erasure) event.Event) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		conn := s.db.Conn(ctx)
+		if err := idempotency.New(s.db).Forget(ctx, append(callIDs, x.SubjectID)...); err != nil {
+			return err
+		}
+		if _, err := conn.Exec(ctx, `update erasures set request_id = $1 where id = any($2::uuid[])`, x.ErasureID, callIDs); err != nil {
+			return fmt.Errorf("name the recordings of request %s: %w", x.ErasureID, err)
+		}
+		tag, err := conn.Exec(ctx, `
+			insert into erasure_requests (id, kind, subject_id, subject_version, requested_by, requested_at)
+			select $1, $2, $3, $4, $5, $6 where exists (select from erasures where request_id = $1)
+			on conflict (id) do update set kind = excluded.kind`,
+			x.ErasureID, x.Kind, x.SubjectID, x.SubjectVersion, x.RequestedBy, x.RequestedAt)
+		if err != nil {
+			return fmt.Errorf("store the request %s: %w", x.ErasureID, err)
+		}
+		if tag.RowsAffected() > 0 {
+			return nil
+		}
+		return s.out.Append(ctx, done(x))
+	})
 }

@@ -308,7 +308,7 @@ func TestRemovingTakesEverything(t *testing.T) {
 	require.Equal(t, 1, f.count(t, "outbox where type = 'call.deleted'"))
 	require.True(t, fault.Is(remove(nil), fault.NotFound))
 
-	erasure, ok, err := store.Erasures(f.db).Find(t.Context(), c.ID)
+	erasure, ok, err := store.Erasures(f.db, outbox.New(f.db, f.tel)).Find(t.Context(), c.ID)
 	require.NoError(t, err)
 	require.True(t, ok)
 	require.Equal(t, call.Erasure{ID: c.ID, AudioKey: "k"}, erasure)

@@ -18,10 +18,11 @@ func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 		Field: "audio", MaxBytes: maxBytes, TooLarge: call.TooLarge(maxBytes), Ready: calls.ReadyToUpload, Store: calls.StoreRecording, Discard: calls.DiscardRecording,
 	}
 
-	rpc.HandleForm(r, "POST /calls/upload", "calls.upload", audio, calls.Upload, accepted, view, rpc.Before(calls.EnsureClient), rpc.Idempotent())
+	rpc.HandleForm(r, "POST /calls/upload", "calls.upload", audio, calls.Upload, accepted, view, rpc.Before(calls.EnsureParties), rpc.Idempotent())
 	rpc.Handle(r, "GET /calls", "calls.list", calls.List, summary)
 	rpc.Handle(r, "GET /calls/{id}", "calls.get", calls.Get, view, version, rpc.Poll(calls.Version))
 	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", calls.Audio, rpc.Respond(serveAudio))
 	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", calls.Retry, accepted, view)
+	rpc.Handle(r, "POST /internal/intents", "calls.classify", calls.Classify)
 	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", calls.Delete, noContent)
 }

@@ -21,8 +21,8 @@ type summary struct {
 	Outcome          *string       `json:"outcome"`
 	Progress         float64       `json:"progress"`
 	AudioFilename    *string       `json:"audio_filename"`
-	AudioURL         string        `json:"audio_url"`
-	ContentType      string        `json:"content_type"`
+	AudioURL         *string       `json:"audio_url"`    // null without a recording
+	ContentType      *string       `json:"content_type"` // null without a recording
 	SizeBytes        int64         `json:"size_bytes"`
 	DurationSeconds  *int          `json:"duration_seconds"` // whole seconds, as apps show them
 	Language         *string       `json:"language"`
@@ -63,10 +63,14 @@ type evidence struct {
 
 func summarize(c call.Call) summary {
 	in := c.Insights
+	var audioURL, contentType *string
+	if c.Recording.Key != "" {
+		audioURL, contentType = new("/calls/"+c.ID+"/audio"), &c.Recording.ContentType
+	}
 	return summary{
 		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: in.Title, CallType: c.Details.CallType,
 		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Progress: c.Progress,
-		AudioFilename: c.Recording.Filename, AudioURL: "/calls/" + c.ID + "/audio", ContentType: c.Recording.ContentType,
+		AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,

@@ -1,4 +1,4 @@
-// Command crm runs the crm service: clients and follow-ups.
+// Command crm runs the crm service: clients, leads and follow-ups.
 package main
 
 import (

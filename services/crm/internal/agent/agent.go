@@ -10,13 +10,13 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 )
 
-// Agent is crm's copy of a sales rep.
+// Agent is crm's copy of a sales rep. Its JSON is that of auth's API, from which it may be fetched.
 type Agent struct {
-	ID      string
-	Version int64 // of auth's agent
-	Name    string
-	Email   string
-	Active  bool
+	ID      string `json:"id"`
+	Version int64  `json:"-"` // of auth's agent
+	Name    string `json:"full_name"`
+	Email   string `json:"email"`
+	Active  bool   `json:"is_active"`
 }
 
 // Service copies agents from auth's events.

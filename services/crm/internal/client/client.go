@@ -67,9 +67,32 @@ func (c *Client) edit(f Fields, now time.Time) event.Event {
 	return events.ClientUpdated.New(now, c.state())
 }
 
-// erase returns the event that makes every other service delete the client too. It has no personal data.
-func (c *Client) erase(now time.Time) event.Event {
-	return events.ClientDeleted.New(now, events.Client{ClientID: c.ID, Version: c.Version + 1, AgentID: c.AgentID, CreatedAt: c.CreatedAt, UpdatedAt: now})
+// erase returns the event that makes every other service delete the client too, or pass what it has to another client. It has
+// no personal data.
+func (c *Client) erase(mergedInto *string, now time.Time) event.Event {
+	c.Version++
+	return events.ClientDeleted.New(now, events.Client{
+		ClientID: c.ID, Version: c.Version, AgentID: c.AgentID, MergedInto: mergedInto, CreatedAt: c.CreatedAt, UpdatedAt: now,
+	})
+}
+
+// maxNotes is the maximum length of notes, in characters.
+const maxNotes = 10_000
+
+// filled returns the fields with those of another client of the same person where they are empty. Notes of both remain.
+func (f Fields) filled(from Fields) Fields {
+	for _, field := range []struct{ to, from **string }{{&f.Email, &from.Email}, {&f.Phone, &from.Phone}, {&f.Company, &from.Company}} {
+		if *field.to == nil {
+			*field.to = *field.from
+		}
+	}
+	switch {
+	case f.Notes == nil:
+		f.Notes = from.Notes
+	case from.Notes != nil && *from.Notes != *f.Notes:
+		f.Notes = new(text.First(*f.Notes+"\n\n"+*from.Notes, maxNotes))
+	}
+	return f
 }
 
 func (c *Client) state() events.Client {
@@ -89,7 +112,9 @@ func (c *Client) checkAccess(caller identity.Caller) error {
 // NotFound is the fault of a client that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, "client_not_found", "Client not found") }
 
+const codeExists = "client_exists"
+
 // Exists is the fault of a phone or e-mail that another client of the agent already has.
 func Exists(clientID string) error {
-	return fault.New(fault.Conflict, "client_exists", "A client with this phone or e-mail exists already").With("client_id", clientID)
+	return fault.New(fault.Conflict, codeExists, "A client with this phone or e-mail exists already").With("client_id", clientID)
 }

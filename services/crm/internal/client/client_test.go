@@ -71,7 +71,7 @@ func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {
 func TestErasureHoldsNothingPersonal(t *testing.T) {
 	t.Parallel()
 	c, _ := create(anAgent, Fields{Name: "Priya", Email: ptr("p@example.com"), Phone: ptr("+91"), Company: ptr("Acme")}, at(0))
-	deleted := c.erase(at(1))
+	deleted := c.erase(nil, at(1))
 	require.Equal(t, events.ClientDeleted.Name, deleted.Type)
 	var state events.Client
 	require.NoError(t, json.Unmarshal(deleted.Data, &state))

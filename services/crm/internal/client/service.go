@@ -2,12 +2,17 @@ package client
 
 import (
 	"context"
+	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // Store stores clients. A client that does not exist is the fault NotFound; a phone or e-mail that another client of the same
@@ -18,7 +23,7 @@ type Store interface {
 	List(ctx context.Context, f Filter) (page.Of[Client], error)
 	// Change lets fn change the client under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) (Client, error)
-	// Remove deletes the client with the events that fn returns. Its follow-ups remain, without a client.
+	// Remove deletes the client with the events that fn returns, and with its follow-ups and timeline.
 	Remove(ctx context.Context, id string, fn func(*Client) ([]event.Event, error)) error
 }
 
@@ -29,9 +34,25 @@ type Filter struct {
 	page.Request
 }
 
+// Links stores what refers to clients: follow-ups, copies of calls, the timeline.
+type Links interface {
+	// Change locks both clients, makes everything that refers to one of them refer to the other, and records that what arrives later
+	// does so too. It fails with NotFound if one of them does not exist.
+	Change(ctx context.Context, from, to string, now time.Time) error
+}
+
+// Tx runs several changes as one.
+type Tx interface {
+	InTx(ctx context.Context, fn func(ctx context.Context) error) error
+}
+
 // Service implements the operations on clients.
 type Service struct {
 	Clients        Store
+	Links          Links
+	Timeline       timeline.Store
+	Erasures       erasure.Book
+	Tx             Tx
 	NormalizePhone NormalizePhone
 	Clock          clock.Clock
 }
@@ -135,16 +156,85 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Cl
 	})
 }
 
-// Delete deletes a client; its event makes the other services erase their copies.
-func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
+// Delete deletes a client with its follow-ups, and asks every service to erase what it has of it.
+func (s *Service) Delete(ctx context.Context, req IDRequest) (erasure.Erasure, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return struct{}{}, err
+		return erasure.Erasure{}, err
 	}
-	return struct{}{}, s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
-		if err := c.checkAccess(caller); err != nil {
-			return nil, err
+	var x erasure.Erasure
+	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
+		now := s.Clock.Now()
+		err := s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
+			if err := c.checkAccess(caller); err != nil {
+				return nil, err
+			}
+			deleted := c.erase(nil, now)
+			x = erasure.New(events.KindClient, c.ID, c.Version, caller.AgentID, now)
+			return []event.Event{deleted}, nil
+		})
+		if err != nil {
+			return err
 		}
-		return []event.Event{c.erase(s.Clock.Now())}, nil
+		return s.Erasures.Create(ctx, x, x.Requested())
 	})
+	return x, err
+}
+
+// MergeRequest merges a client into another one of the same agent.
+type MergeRequest struct {
+	ID   string `path:"id"` // the client that is deleted
+	Into string `json:"into"`
+}
+
+// Merge deletes a client of a person who exists twice. Its fields fill the empty ones of the other client, and its follow-ups, calls
+// and timeline belong to the other from then on, also what arrives later. It returns the other client.
+func (s *Service) Merge(ctx context.Context, req MergeRequest) (merged Client, err error) {
+	if req.ID == req.Into {
+		return Client{}, fault.Fields(fault.BodyField("into", "value_error", "Input should be another client"))
+	}
+	from, err := s.Get(ctx, IDRequest{req.ID})
+	if err != nil {
+		return Client{}, err
+	}
+	into, err := s.Get(ctx, IDRequest{req.Into})
+	if err != nil {
+		return Client{}, err
+	}
+	if from.AgentID != into.AgentID {
+		return Client{}, fault.New(fault.Conflict, "different_agents", "The clients belong to different agents")
+	}
+	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
+		now := s.Clock.Now()
+		if err := s.Links.Change(ctx, req.ID, req.Into, now); err != nil {
+			return err
+		}
+		// The client is removed first: its e-mail and phone are unique.
+		err := s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
+			from = *c
+			return []event.Event{c.erase(&req.Into, now)}, nil
+		})
+		if err != nil {
+			return err
+		}
+		merged, err = s.Clients.Change(ctx, req.Into, func(c *Client) ([]event.Event, error) {
+			return []event.Event{c.edit(c.filled(from.Fields), now)}, nil
+		})
+		return err
+	})
+	return merged, err
+}
+
+// TimelineRequest is the query of a client's timeline.
+type TimelineRequest struct {
+	ID string `path:"id"`
+	page.Request
+}
+
+// ListTimeline returns a page of what happened with a client, newest first. It fails as Get does.
+func (s *Service) ListTimeline(ctx context.Context, req TimelineRequest) (page.Of[timeline.Item], error) {
+	if _, err := s.Get(ctx, IDRequest{req.ID}); err != nil {
+		return page.Of[timeline.Item]{}, err
+	}
+	return s.Timeline.List(ctx, timeline.Filter{ClientID: req.ID, Request: req.Request})
 }

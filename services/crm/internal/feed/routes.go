@@ -5,12 +5,17 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 )
 
 // Routes subscribes the services.
-func Routes(c *bus.Consumer, followups *followup.Service, agents *agent.Service) {
-	bus.On(c, followups.OnCallChanged, events.CallUploaded, events.CallTranscribing, events.TranscriptionCompleted, events.TranscriptionFailed, events.CallUpdated)
+func Routes(c *bus.Consumer, followups *followup.Service, agents *agent.Service, erasures *erasure.Service) {
+	bus.On(c, followups.OnCallChanged, events.CallUploaded, events.CallTranscribing, events.TranscriptionFailed, events.CallUpdated)
+	bus.On(c, followups.OnCallCompleted, events.TranscriptionCompleted)
 	bus.On(c, followups.OnCallDeleted, events.CallDeleted)
 	bus.On(c, agents.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
+	bus.On(c, followups.OnDeliveryEnded, events.WebhookDelivered, events.WebhookDead)
+	bus.On(c, erasures.OnErasureRequested, events.ErasureRequested)
+	bus.On(c, erasures.OnErasureDone, events.ErasureDone)
 }

@@ -15,17 +15,22 @@ import (
 // Status is the status of a follow-up.
 type Status string
 
-// The statuses.
+// The statuses. A suggestion becomes pending when its agent accepts it; no follow-up becomes a suggestion again.
 const (
+	Suggested Status = "suggested"
 	Pending   Status = "pending"
 	Completed Status = "completed"
+	Dismissed Status = "dismissed"
 )
 
 // Source says who created a follow-up.
 type Source string
 
-// ByAgent is the source of a follow-up that an agent created.
-const ByAgent Source = "agent"
+// The sources.
+const (
+	ByAgent Source = "agent"
+	ByAI    Source = "ai" // from the action items of a call
+)
 
 // FollowUp is a dated task from a call. Its JSON is that of the API.
 type FollowUp struct {
@@ -34,12 +39,15 @@ type FollowUp struct {
 	ClientID    *string    `json:"client_id"` // of the call when the follow-up was created; null once the client is deleted
 	LeadID      *string    `json:"-"`
 	AgentID     string     `json:"agent_id"` // of the call
-	DueDate     time.Time  `json:"due_date"` // UTC, to the microsecond
+	DueDate     *time.Time `json:"due_date"` // UTC, to the microsecond; nil for none
 	Task        *string    `json:"task"`
 	Notes       *string    `json:"notes"`
 	Status      Status     `json:"status"`
 	Source      Source     `json:"source"`
-	Version     int64      `json:"-"` // increases by one with each change
+	Triggered   bool       `json:"pabbly_triggered"` // whether a webhook about it was delivered
+	Announced   bool       `json:"-"`                // whether an event about it was published; nobody else knows a suggestion
+	Reminded    bool       `json:"-"`                // whether followup.due was published for the due date
+	Version     int64      `json:"-"`                // increases by one with each change
 	CreatedAt   time.Time  `json:"created_at"`
 	UpdatedAt   time.Time  `json:"updated_at"`
 	CompletedAt *time.Time `json:"completed_at"`
@@ -47,7 +55,7 @@ type FollowUp struct {
 
 // fields are the fields of a follow-up that an agent writes.
 type fields struct {
-	DueDate     time.Time
+	DueDate     *time.Time
 	Task, Notes *string
 }
 
@@ -55,7 +63,7 @@ type fields struct {
 func schedule(call Call, f fields, now time.Time) FollowUp {
 	x := FollowUp{
 		ID: event.NewID(), CallID: call.ID, ClientID: call.ClientID, LeadID: call.LeadID, AgentID: call.AgentID,
-		Status: Pending, Source: ByAgent, Version: 1, CreatedAt: now, UpdatedAt: now,
+		Status: Pending, Source: ByAgent, Announced: true, Version: 1, CreatedAt: now, UpdatedAt: now,
 	}
 	x.write(f)
 	return x
@@ -65,14 +73,42 @@ func (x *FollowUp) scheduled() []event.Event {
 	return []event.Event{events.FollowUpScheduled.New(x.CreatedAt, x.state())}
 }
 
+// write writes the fields. With another due date, the follow-up becomes due again.
 func (x *FollowUp) write(f fields) {
-	x.DueDate, x.Task, x.Notes = f.DueDate.UTC().Truncate(time.Microsecond), text.Trimmed(f.Task), text.Trimmed(f.Notes)
+	if f.DueDate != nil {
+		f.DueDate = new(f.DueDate.UTC().Truncate(time.Microsecond))
+	}
+	if f.DueDate == nil || x.DueDate == nil || !f.DueDate.Equal(*x.DueDate) {
+		x.Reminded = false
+	}
+	x.DueDate, x.Task, x.Notes = f.DueDate, text.Trimmed(f.Task), text.Trimmed(f.Notes)
 }
 
-func (x *FollowUp) edit(f fields, now time.Time) []event.Event {
+// edit writes the fields and the status, and returns the event of what that means.
+func (x *FollowUp) edit(f fields, status Status, now time.Time) []event.Event {
+	was := x.Status
 	x.write(f)
+	x.Status = status
+	if status != was {
+		x.CompletedAt = nil
+		if status == Completed {
+			x.CompletedAt = &now
+		}
+	}
 	x.touch(now)
-	return []event.Event{events.FollowUpUpdated.New(now, x.state())}
+	first := !x.Announced
+	switch {
+	case status == Completed && was != Completed:
+		x.Announced = true
+		return []event.Event{events.FollowUpCompleted.New(now, x.state())}
+	case status == Pending && first:
+		x.Announced = true
+		return []event.Event{events.FollowUpScheduled.New(now, x.state())}
+	case first:
+		return nil
+	default:
+		return []event.Event{events.FollowUpUpdated.New(now, x.state())}
+	}
 }
 
 // complete changes nothing if the follow-up is completed already.
@@ -80,14 +116,39 @@ func (x *FollowUp) complete(now time.Time) []event.Event {
 	if x.Status == Completed {
 		return nil
 	}
-	x.Status, x.CompletedAt = Completed, &now
+	return x.edit(x.fields(), Completed, now)
+}
+
+func (x *FollowUp) fields() fields { return fields{DueDate: x.DueDate, Task: x.Task, Notes: x.Notes} }
+
+// remind returns the event of a follow-up that is due.
+func (x *FollowUp) remind(now time.Time) []event.Event {
+	x.Reminded = true
 	x.touch(now)
-	return []event.Event{events.FollowUpCompleted.New(now, x.state())}
+	return []event.Event{events.FollowUpDue.New(now, x.state())}
+}
+
+// trigger records that a webhook about the follow-up was delivered. There is no event: an endpoint that wants all events would
+// cause another delivery with each.
+func (x *FollowUp) trigger(now time.Time) {
+	if !x.Triggered {
+		x.Triggered = true
+		x.touch(now)
+	}
 }
 
 func (x *FollowUp) remove(now time.Time) []event.Event {
 	x.touch(now)
+	if !x.Announced {
+		return nil
+	}
 	return []event.Event{events.FollowUpDeleted.New(now, x.state())}
+}
+
+// Erase returns the event of a follow-up that is deleted with its client or lead. It has nothing personal.
+func (x *FollowUp) Erase(now time.Time) []event.Event {
+	x.Task, x.Notes = nil, nil
+	return x.remove(now)
 }
 
 func (x *FollowUp) touch(now time.Time) {

@@ -1,6 +1,7 @@
 package followup
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -10,17 +11,29 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // Store stores follow-ups. One that does not exist is the fault NotFound.
 type Store interface {
-	// Create stores a follow-up with the events that fn returns for it. A client that no longer exists is first removed from it.
+	// Create stores a follow-up with the events that fn returns for it. A client that was merged is first replaced by the one that
+	// it was merged into, and one that no longer exists is removed. Create does nothing if there is a follow-up with that id.
 	Create(ctx context.Context, x FollowUp, fn func(*FollowUp) []event.Event) (FollowUp, error)
 	Find(ctx context.Context, id string) (FollowUp, error)
 	List(ctx context.Context, f Filter) (page.Of[FollowUp], error)
 	// Change lets fn change the follow-up under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error)
 	Remove(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) error
+	// ChangeDue lets fn change each pending follow-up whose due date has passed, by the database's clock, and that is not Reminded.
+	// fn must set Reminded.
+	ChangeDue(ctx context.Context, fn func(*FollowUp) []event.Event) error
+}
+
+// Clients finds the clients that calls and deliveries name.
+type Clients interface {
+	// Find returns the id of a client, or of the one that it was merged into, and prevents its deletion until the transaction of
+	// ctx ends. ok is false if it was deleted.
+	Find(ctx context.Context, id string) (current string, ok bool, err error)
 }
 
 // Filter selects a page of follow-ups, ordered by due date.
@@ -30,22 +43,23 @@ type Filter struct {
 	ListRequest
 }
 
-// defaultDue is how long from now a follow-up of the phone app is due when the app sends no date.
-const defaultDue = 24 * time.Hour
-
 // Service implements the operations on follow-ups.
 type Service struct {
 	FollowUps Store
 	Calls     copies.Of[Call]
+	Clients   Clients
+	Timeline  timeline.Store
+	Hours     Hours
+	Calendars Calendars
 	Clock     clock.Clock
 }
 
 // CreateRequest is a follow-up as the dashboard sends it.
 type CreateRequest struct {
-	CallID  string    `json:"call_id"`
-	DueDate time.Time `json:"due_date"`
-	Task    *string   `json:"task"`
-	Notes   *string   `json:"notes"`
+	CallID  string     `json:"call_id"`
+	DueDate *time.Time `json:"due_date"`
+	Task    *string    `json:"task"`
+	Notes   *string    `json:"notes"`
 }
 
 // EnsureCall fetches and stores the call of a new follow-up from the calls service if its event has not arrived yet. It must run
@@ -63,7 +77,7 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (FollowUp, erro
 type CreateForCallRequest struct {
 	CallID  string     `path:"id"`
 	Task    *string    `json:"task"`
-	DueDate *time.Time `json:"due_date"` // by default tomorrow at this time
+	DueDate *time.Time `json:"due_date"`
 }
 
 // EnsureCallOfPath is EnsureCall for CreateForCall.
@@ -73,11 +87,7 @@ func (s *Service) EnsureCallOfPath(ctx context.Context, req CreateForCallRequest
 
 // CreateForCall is Create with the phone app's request.
 func (s *Service) CreateForCall(ctx context.Context, req CreateForCallRequest) (FollowUp, error) {
-	due := s.Clock.Now().Add(defaultDue)
-	if req.DueDate != nil {
-		due = *req.DueDate
-	}
-	return s.create(ctx, req.CallID, fields{DueDate: due, Task: req.Task})
+	return s.create(ctx, req.CallID, fields{DueDate: req.DueDate, Task: req.Task})
 }
 
 func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp, error) {
@@ -94,7 +104,8 @@ func (s *Service) create(ctx context.Context, callID string, f fields) (FollowUp
 
 // ListRequest is the query of a list. Empty and nil fields do not filter.
 type ListRequest struct {
-	Completed *bool      `query:"completed"`
+	Completed *bool      `query:"completed"` // false selects what is still to be done: without those that were dismissed
+	Status    Status     `query:"status"`
 	CallID    string     `query:"call_id"`
 	ClientID  string     `query:"client_id"`
 	DueBefore *time.Time `query:"due_before"` // earlier than this
@@ -132,37 +143,36 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (FollowUp, error) {
 
 // ReplaceRequest has all fields of a follow-up. An omitted field becomes null.
 type ReplaceRequest struct {
-	ID      string    `path:"id"`
-	DueDate time.Time `json:"due_date"`
-	Task    *string   `json:"task"`
-	Notes   *string   `json:"notes"`
+	ID      string     `path:"id"`
+	DueDate *time.Time `json:"due_date"`
+	Task    *string    `json:"task"`
+	Notes   *string    `json:"notes"`
 }
 
 // Replace writes every field.
 func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (FollowUp, error) {
 	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) {
-		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, s.Clock.Now()), nil
+		return x.edit(fields{DueDate: req.DueDate, Task: req.Task, Notes: req.Notes}, x.Status, s.Clock.Now()), nil
 	})
 }
 
 // UpdateRequest has the fields of a follow-up to change. An omitted field does not change; null clears it.
 type UpdateRequest struct {
-	ID      string              `path:"id"`
-	DueDate *time.Time          `json:"due_date"`
-	Task    patch.Field[string] `json:"task"`
-	Notes   patch.Field[string] `json:"notes"`
+	ID      string                 `path:"id"`
+	DueDate patch.Field[time.Time] `json:"due_date"`
+	Task    patch.Field[string]    `json:"task"`
+	Notes   patch.Field[string]    `json:"notes"`
+	Status  Status                 `json:"status"` // empty leaves it as it is
 }
 
-// Update writes the fields that were sent.
+// Update writes the fields that were sent. The status pending accepts a suggestion, or reopens a follow-up.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (FollowUp, error) {
 	return s.change(ctx, req.ID, func(x *FollowUp) ([]event.Event, error) {
-		f := fields{DueDate: x.DueDate, Task: x.Task, Notes: x.Notes}
-		if req.DueDate != nil {
-			f.DueDate = *req.DueDate
-		}
+		f := x.fields()
+		req.DueDate.Apply(&f.DueDate)
 		req.Task.Apply(&f.Task)
 		req.Notes.Apply(&f.Notes)
-		return x.edit(f, s.Clock.Now()), nil
+		return x.edit(f, cmp.Or(req.Status, x.Status), s.Clock.Now()), nil
 	})
 }
 
@@ -200,4 +210,9 @@ func guard(ctx context.Context, fn func(*FollowUp) ([]event.Event, error)) (func
 		}
 		return fn(x)
 	}, nil
+}
+
+// Remind publishes followup.due for each follow-up whose time has come. It is exactly once per due date, on any number of replicas.
+func (s *Service) Remind(ctx context.Context) error {
+	return s.FollowUps.ChangeDue(ctx, func(x *FollowUp) []event.Event { return x.remind(s.Clock.Now()) })
 }

@@ -3,7 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -11,18 +13,21 @@ import (
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/crm/internal/client"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // clients implements client.Store on the table clients.
 type clients struct {
 	*table.Table[client.Client]
-	db *pg.DB
+	db         *pg.DB
+	dependants erasure.Eraser
 }
 
 // Clients returns the store of clients.
 func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	type c = client.Client
-	return clients{db: db, Table: table.New(db, out, table.Spec[c]{
+	return clients{db: db, dependants: ErasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
 		Name: "clients",
 		Columns: func(c *c) table.Columns {
 			return table.Columns{
@@ -33,6 +38,13 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 		},
 		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),
 		Missing: client.NotFound,
+		Save: func(ctx context.Context, before, after *c) error {
+			name := "client.updated"
+			if before == nil {
+				name = "client.created"
+			}
+			return recordChange(ctx, db, timeline.Item{At: after.UpdatedAt, ClientID: &after.ID, Event: &name, Fields: changedFields(before, after)})
+		},
 	})}
 }
 
@@ -76,10 +88,69 @@ func (s clients) taken(ctx context.Context, c client.Client) error {
 func (s clients) List(ctx context.Context, f client.Filter) (page.Of[client.Client], error) {
 	var w table.Where
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
-	q := table.Like(f.Q)
-	w.If(f.Q != "", "name ilike ? or company ilike ? or email ilike ? or phone ilike ?", q, q, q, q)
+	searchPeople(&w, f.Q)
 	return s.Table.List(ctx, w, f.Request)
 }
+
+// minGrams is the length from which a search finds its rows in an index: that of a trigram.
+const minGrams = 3
+
+// searchPeople adds the condition that the name, company, e-mail or phone contains q, regardless of case. The trigrams of q are found
+// in an index; the texts then show whether they are in the right order. A phone may be written with spaces or in its national form.
+func searchPeople(w *table.Where, q string) {
+	if q = strings.TrimSpace(q); q == "" {
+		return
+	}
+	like := table.Like(q)
+	condition, values := "(name ilike ? or company ilike ? or email ilike ? or phone ilike ?)", []any{like, like, like, like}
+	if utf8.RuneCountInString(q) >= minGrams {
+		condition, values = "grams @> grams(?) and "+condition, append([]any{q}, values...)
+	}
+	if digits := phoneDigits(q); len(digits) >= minGrams && digits != q {
+		condition, values = "("+condition+") or (grams @> grams(?) and phone ilike ?)", append(values, digits, table.Like(digits))
+	}
+	w.And(condition, values...)
+}
+
+// phoneDigits returns the digits of a phone number in which people put spaces, brackets and a zero of the national form; it is empty
+// for any other text.
+func phoneDigits(q string) string {
+	digits := strings.Map(func(r rune) rune {
+		switch {
+		case r >= '0' && r <= '9':
+			return r
+		case strings.ContainsRune(" +-().\u00a0", r):
+			return -1
+		default:
+			return 'x'
+		}
+	}, q)
+	if strings.Contains(digits, "x") {
+		return ""
+	}
+	return strings.TrimLeft(digits, "0")
+}
+
+// changedFields returns the names of the fields in which two states differ; of a new client none.
+func changedFields(before, after *client.Client) (names []string) {
+	if before == nil {
+		return nil
+	}
+	for _, f := range []struct {
+		name    string
+		changed bool
+	}{
+		{"name", before.Name != after.Name}, {"email", differ(before.Email, after.Email)}, {"phone", differ(before.Phone, after.Phone)},
+		{"company", differ(before.Company, after.Company)}, {"notes", differ(before.Notes, after.Notes)},
+	} {
+		if f.changed {
+			names = append(names, f.name)
+		}
+	}
+	return names
+}
+
+func differ[T comparable](a, b *T) bool { return (a == nil) != (b == nil) || a != nil && *a != *b }
 
 // Change changes a client.
 func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) (c client.Client, err error) {
@@ -95,8 +166,7 @@ func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) 
 	return c, err
 }
 
-// Remove deletes a client and removes it from its follow-ups. This changes them, so their versions increase. There is no event
-// for each: a consumer with copies of follow-ups also reads client.deleted.
+// Remove deletes a client with everything that refers to it.
 func (s clients) Remove(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
 		return s.Table.Remove(ctx, id, func(c *client.Client) ([]event.Event, error) {
@@ -104,10 +174,7 @@ func (s clients) Remove(ctx context.Context, id string, fn func(*client.Client) 
 			if err != nil {
 				return nil, err
 			}
-			if _, err := s.db.Conn(ctx).Exec(ctx, `update followups set client_id = null, version = version + 1 where client_id = $1`, id); err != nil {
-				return nil, fmt.Errorf("take client %s out of its follow-ups: %w", id, err)
-			}
-			return events, nil
+			return events, s.dependants.Remove(ctx, id, c.Version)
 		})
 	})
 }

@@ -3,9 +3,12 @@
 package store
 
 import (
+	"context"
+
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
+	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/store/migrations"
 )
@@ -16,12 +19,17 @@ func Migrations() pg.Migrations { return pg.Migrations{Name: "crm", FS: migratio
 // Calls is the table calls: copies of the calls that calls owns.
 func Calls(db *pg.DB) *table.Copies[followup.Call] {
 	type call = followup.Call
+	record := func(ctx context.Context, changes []table.Change[call]) error {
+		return recordDeltas(ctx, db, changes, analytics.OfCall)
+	}
 	return table.NewCopies(db, "calls", func(c *call) table.Columns {
 		return table.Columns{
 			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("agent_id", &c.AgentID), table.Col("client_id", &c.ClientID),
 			table.Col("lead_id", &c.LeadID), table.Col("status", &c.Status), table.Col("deleted", &c.Deleted),
+			table.Col("called_at", &c.CalledAt), table.Col("duration_seconds", &c.DurationSeconds), table.Col("sentiment", &c.Sentiment),
+			table.Col("key_topics", &c.KeyTopics), table.Col("objections", &c.Objections), table.Col("talk", &c.Talk),
 		}
-	})
+	}).Recorded(record)
 }
 
 // Agents is the table agents: copies of the agents that auth owns.

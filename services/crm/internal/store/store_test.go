@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -38,7 +39,7 @@ type stores struct {
 
 func open(t *testing.T) stores {
 	t.Helper()
-	db := pgtest.Open(t, outbox.Migrations(), store.Migrations())
+	db := pgtest.Open(t, outbox.Migrations(), idempotency.Migrations(), store.Migrations())
 	out := outbox.New(db, telemetry.Nop())
 	return stores{db, store.Clients(db, out), store.FollowUps(db, out), store.Calls(db), store.Agents(db)}
 }
@@ -269,7 +270,7 @@ func TestClientSearch(t *testing.T) {
 	c.Company = new(`back\slash Ltd`)
 	require.NoError(t, s.clients.Create(t.Context(), c))
 	require.NoError(t, s.clients.Create(t.Context(), newClient(agentID, "Somebody else")))
-	for q, want := range map[string]int{"": 2, "pRIYA": 1, "98765": 1, "p_s@": 1, "%": 1, "_": 1, `\`: 1, "Ltd": 1, "Priya%Sharma": 0, "nobody": 0} {
+	for q, want := range map[string]int{"": 2, "pRIYA": 1, "98765": 1, "098765": 1, "98 76-5": 1, "ya": 1, "p_s@": 1, "%": 1, "_": 1, `\`: 1, "Ltd": 1, "Priya%Sharma": 0, "nobody": 0} {
 		p, err := s.clients.List(t.Context(), client.Filter{AgentID: agentID, Q: q, Request: page.Request{Limit: 50}})
 		require.NoError(t, err)
 		require.Len(t, p.Items, want, "%q", q)
@@ -278,7 +279,7 @@ func TestClientSearch(t *testing.T) {
 
 func newFollowUp(agentID string, edits ...func(*followup.FollowUp)) followup.FollowUp {
 	x := followup.FollowUp{
-		ID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: at(10), Status: followup.Pending, Source: followup.ByAgent,
+		ID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: new(at(10)), Status: followup.Pending, Source: followup.ByAgent,
 		Version: 1, CreatedAt: at(0), UpdatedAt: at(0),
 	}
 	for _, edit := range edits {
@@ -315,18 +316,18 @@ func TestFollowUpIsReadAsItWasWritten(t *testing.T) {
 	require.Equal(t, "followup_not_found", fault.Of(err).Code)
 }
 
-func TestFollowUpsOutliveTheirClient(t *testing.T) {
+func TestAClientTakesItsFollowUpsWithIt(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
-	x, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), nothing)
+	x, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID, x.Announced = &c.ID, true }), nothing)
 	require.NoError(t, err)
 	require.NoError(t, s.clients.Remove(t.Context(), c.ID, func(c *client.Client) ([]event.Event, error) { return []event.Event{created(*c)}, nil }))
-	got, err := s.followups.Find(t.Context(), x.ID)
-	require.NoError(t, err)
-	require.Nil(t, got.ClientID)
-	require.Equal(t, x.Version+1, got.Version, "what it shows has changed")
+	_, err = s.followups.Find(t.Context(), x.ID)
+	require.Equal(t, "followup_not_found", fault.Of(err).Code)
+	require.Equal(t, []string{"followup.deleted"}, pgtest.Column[string](t, s.db, `select type from outbox where key = $1`, x.ID))
+	require.Empty(t, pgtest.Column[string](t, s.db, `select id::text from timeline`))
 
 	late, err := s.followups.Create(t.Context(), newFollowUp(c.AgentID, func(x *followup.FollowUp) { x.ClientID = &c.ID }), func(x *followup.FollowUp) []event.Event {
 		require.Nil(t, x.ClientID, "the event too knows that the client is gone")
@@ -341,7 +342,7 @@ func TestFollowUpPagesWithEqualDates(t *testing.T) {
 	s, agentID := open(t), event.NewID()
 	var want []string
 	for i := range 10 {
-		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, func(x *followup.FollowUp) { x.DueDate = at(i / 5) }), nothing)
+		x, err := s.followups.Create(t.Context(), newFollowUp(agentID, func(x *followup.FollowUp) { x.DueDate = new(at(i / 5)) }), nothing)
 		require.NoError(t, err)
 		want = append(want, x.ID)
 	}
@@ -364,12 +365,12 @@ func TestFollowUpFilters(t *testing.T) {
 		require.NoError(t, err)
 		return x
 	}
-	late := save(func(x *followup.FollowUp) { x.DueDate = at(10) })
+	late := save(func(x *followup.FollowUp) { x.DueDate = new(at(10)) })
 	done := save(func(x *followup.FollowUp) {
-		x.DueDate, x.Status, x.CompletedAt = at(20), followup.Completed, new(at(15))
+		x.DueDate, x.Status, x.CompletedAt = new(at(20)), followup.Completed, new(at(15))
 	})
-	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = at(40), &c.ID })
-	foreign := newFollowUp(event.NewID(), func(x *followup.FollowUp) { x.DueDate = at(50) })
+	soon := save(func(x *followup.FollowUp) { x.DueDate, x.ClientID = new(at(40)), &c.ID })
+	foreign := newFollowUp(event.NewID(), func(x *followup.FollowUp) { x.DueDate = new(at(50)) })
 	_, err := s.followups.Create(t.Context(), foreign, nothing)
 	require.NoError(t, err)
 

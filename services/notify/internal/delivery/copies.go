@@ -2,8 +2,7 @@ package delivery
 
 import (
 	"context"
-	"encoding/json"
-	"fmt"
+	"strings"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
@@ -17,13 +16,15 @@ type Agent struct {
 	Email   string
 }
 
-// Client is notify's copy of a customer. An erased one has only its id and version.
+// Client is notify's copy of a customer. A deleted one has only ids and its version.
 type Client struct {
 	ID      string
 	Version int64 // of crm's client
 	Name    *string
 	Phone   *string
 	Email   *string
+	// MergedInto is the client that a deleted one was merged into.
+	MergedInto *string
 }
 
 // OnAgentChanged copies the state of an agent.
@@ -40,40 +41,95 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 
 // OnClientDeleted erases the copy.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
-	return s.Clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version})
+	return s.Clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version, MergedInto: e.Data.MergedInto})
 }
 
-// people are the agent and client that an event is about. Either is nil if it has no copy.
+// maxMerges limits how often a merged client is followed to the next one.
+const maxMerges = 10
+
+// client finds the copy of a client, or of the one that it was merged into.
+func (s *Service) client(ctx context.Context, id string) (c Client, ok bool, err error) {
+	for range maxMerges {
+		c, ok, err = s.Clients.Find(ctx, id)
+		if err != nil || !ok || c.MergedInto == nil {
+			break
+		}
+		id = *c.MergedInto
+	}
+	return c, ok, err
+}
+
+// erased reports whether a client was deleted, other than by a merge.
+func (s *Service) erased(ctx context.Context, clientID *string) (bool, error) {
+	if clientID == nil {
+		return false, nil
+	}
+	c, ok, err := s.client(ctx, *clientID)
+	return ok && c.Name == nil, err
+}
+
+// Lead is notify's copy of a lead. An erased one has only its id and version.
+type Lead struct {
+	ID      string
+	Version int64 // of crm's lead
+	Name    *string
+	Phone   *string
+}
+
+// OnLeadChanged copies the state of a lead and creates the deliveries of its event.
+func (s *Service) OnLeadChanged(ctx context.Context, e event.Received[events.Lead]) error {
+	l := e.Data
+	if err := s.Leads.Upsert(ctx, Lead{ID: l.LeadID, Version: l.Version, Name: &l.Name, Phone: numberOf(l)}); err != nil {
+		return err
+	}
+	return s.deliver(ctx, e.Event, nil)
+}
+
+// OnLeadDeleted erases the copy.
+func (s *Service) OnLeadDeleted(ctx context.Context, e event.Received[events.Lead]) error {
+	return s.Leads.Upsert(ctx, Lead{ID: e.Data.LeadID, Version: e.Data.Version})
+}
+
+// people are the agent, client and lead that an event is about. Each is nil if it has no copy.
 type people struct {
 	agent  *Agent
 	client *Client
+	lead   *Lead
 }
 
-// people finds the agent and client of a delivery. complete is false if the event names one that has no copy.
+// people finds the agent, client and lead of a delivery. complete is false if the event names one that has no copy. The event of a
+// lead is its own copy.
 func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
-	var about struct {
-		AgentID  string  `json:"agent_id"`
-		ClientID *string `json:"client_id"`
+	clientID, leadID := d.About.ClientID, d.About.LeadID
+	if strings.HasPrefix(d.Event, "lead.") {
+		clientID, leadID = nil, nil
 	}
-	if err := json.Unmarshal(d.Data, &about); err != nil {
-		return who, false, fmt.Errorf("%w: read who delivery %s is about: %w", errPayload, d.ID, err)
+	complete = true
+	for _, find := range []func() (bool, error){
+		func() (ok bool, err error) {
+			who.agent, ok, err = find(ctx, s.Agents.Find, d.About.AgentID)
+			return ok, err
+		},
+		func() (ok bool, err error) { who.client, ok, err = find(ctx, s.client, clientID); return ok, err },
+		func() (ok bool, err error) { who.lead, ok, err = find(ctx, s.Leads.Find, leadID); return ok, err },
+	} {
+		ok, err := find()
+		if err != nil {
+			return who, false, err
+		}
+		complete = complete && ok
 	}
-	agent, hasAgent, err := s.Agents.Find(ctx, about.AgentID)
-	if err != nil {
-		return who, false, err
+	return who, complete, nil
+}
+
+// find reads the copy of an object. ok is false if it should have one and has none.
+func find[T any](ctx context.Context, from func(context.Context, string) (T, bool, error), id *string) (copied *T, ok bool, err error) {
+	if id == nil {
+		return nil, true, nil
 	}
-	if hasAgent {
-		who.agent = &agent
+	found, ok, err := from(ctx, *id)
+	if err != nil || !ok {
+		return nil, false, err
 	}
-	if about.ClientID == nil {
-		return who, hasAgent, nil
-	}
-	client, hasClient, err := s.Clients.Find(ctx, *about.ClientID)
-	if err != nil {
-		return who, false, err
-	}
-	if hasClient {
-		who.client = &client
-	}
-	return who, hasAgent && hasClient, nil
+	return &found, true, nil
 }

@@ -5,6 +5,7 @@ package delivery
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -41,6 +42,7 @@ type Delivery struct {
 	DeliveredAt   *time.Time `json:"delivered_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
 
+	About     About             `json:"-"` // who the event is about
 	EventTime time.Time         `json:"-"`
 	Data      json.RawMessage   `json:"-"` // the event's payload
 	Body      []byte            `json:"-"` // what is sent: rendered at the first attempt, and then unchanged
@@ -54,6 +56,28 @@ type Delivery struct {
 
 	// Log is the recorded attempts. Find reads it; Change starts with an empty one and saves what was added.
 	Log []Attempt `json:"-"`
+}
+
+// About is who an event is about. Its JSON is that of the payloads of events.
+type About struct {
+	AgentID    *string `json:"agent_id"`
+	ClientID   *string `json:"client_id"`
+	LeadID     *string `json:"lead_id"`
+	FollowUpID *string `json:"followup_id"`
+}
+
+// about reads who an event is about.
+func about(data json.RawMessage) (a About, err error) {
+	var lead struct {
+		AssignedAgentID *string `json:"assigned_agent_id"` // a lead's agent
+	}
+	if err := errors.Join(json.Unmarshal(data, &a), json.Unmarshal(data, &lead)); err != nil {
+		return a, fault.Wrap(err, fault.Invalid, "bad_payload", "The payload does not say who it is about")
+	}
+	if a.AgentID == nil {
+		a.AgentID = lead.AssignedAgentID
+	}
+	return a, nil
 }
 
 // Requests returns how many requests have been recorded.
@@ -107,9 +131,9 @@ func (a Answer) problem() string {
 // record its result, so it needs no renewal. After it, what a killed worker was sending is sent again.
 const leaseTTL = 20 * time.Second
 
-func create(endpointID string, e event.Event, callID *string, now time.Time) Delivery {
+func create(endpointID string, e event.Event, callID *string, who About, now time.Time) Delivery {
 	d := Delivery{
-		ID: event.NewID(), EndpointID: endpointID, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending,
+		ID: event.NewID(), EndpointID: endpointID, About: who, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending,
 		CreatedAt: now, EventTime: e.Time, Data: e.Data, Lease: lease.New(),
 	}
 	d.queued(now)
@@ -259,6 +283,7 @@ func heldBecause(endpointReason string) *string {
 func (d *Delivery) state(now time.Time) events.Delivery {
 	return events.Delivery{
 		DeliveryID: d.ID, EndpointID: d.EndpointID, EventID: d.EventID, EventType: d.Event, CallID: d.CallID,
+		FollowUpID: d.About.FollowUpID, ClientID: d.About.ClientID, LeadID: d.About.LeadID,
 		Status: string(d.Status), Attempts: d.Requests(), Reason: d.Reason, EndedAt: now,
 	}
 }

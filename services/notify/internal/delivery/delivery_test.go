@@ -14,7 +14,7 @@ import (
 func TestAnOpenDeliveryAlwaysHasAJobOrAWorker(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
-		d := create("endpoint", event.Event{ID: "e", Type: "transcription.completed"}, nil, noon)
+		d := create("endpoint", event.Event{ID: "e", Type: "transcription.completed"}, nil, About{}, noon)
 		job := d.Epoch // of the newest job
 		log, ended := 0, 0
 		record := func(a Answer) error {

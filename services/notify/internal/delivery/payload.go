@@ -101,9 +101,15 @@ func (m limit) facts(d Delivery, who people, l links) (facts, error) {
 			return nil, fmt.Errorf("%w: read the follow-up of delivery %s: %w", errPayload, d.ID, err)
 		}
 		return m.followUp(f, who, l), nil
-	default:
-		return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 	}
+	if strings.HasPrefix(d.Event, "lead.") {
+		var lead events.Lead
+		if err := json.Unmarshal(d.Data, &lead); err != nil {
+			return nil, fmt.Errorf("%w: read the lead of delivery %s: %w", errPayload, d.ID, err)
+		}
+		return m.lead(lead, who), nil
+	}
+	return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 }
 
 func (m limit) call(x events.Call, who people, l links) facts {
@@ -120,6 +126,9 @@ func (m limit) call(x events.Call, who people, l links) facts {
 		"outcome": x.Outcome, "recorded_at": rfc3339(x.RecordedAt), "call_url": l.to("calls", x.CallID),
 	}
 	maps.Copy(f, m.who(x.AgentID, who))
+	if who.lead != nil {
+		f["lead_name"], f["lead_phone"] = clip(who.lead.Name, m.text), clip(who.lead.Phone, m.text)
+	}
 	f["client_email"] = nil
 	if who.client != nil {
 		f["client_email"] = clip(who.client.Email, m.text)
@@ -130,11 +139,34 @@ func (m limit) call(x events.Call, who people, l links) facts {
 func (m limit) followUp(x events.FollowUp, who people, l links) facts {
 	f := facts{
 		"followup_id": x.FollowUpID, "call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID,
-		"due_date": rfc3339(&x.DueDate), "task": clip(x.Task, m.text), "notes": clip(x.Notes, m.text),
+		"due_date": rfc3339(x.DueDate), "task": clip(x.Task, m.text), "notes": clip(x.Notes, m.text),
 		"source": x.Source, "followup_url": l.to("followups", x.FollowUpID),
 	}
 	maps.Copy(f, m.who(x.AgentID, who))
 	return f
+}
+
+// lead has no clients, and no agent while nobody works on it.
+func (m limit) lead(x events.Lead, who people) facts {
+	f := facts{
+		"lead_id": x.LeadID, "name": clip(&x.Name, m.text), "phone": clip(numberOf(x), m.text), "email": clip(x.Email, m.text),
+		"source_campaign": clip(x.SourceCampaign, m.text), "course_interested_in": clip(x.CourseInterestedIn, m.text),
+		"intent_category": x.IntentCategory, "callback_time": rfc3339(x.CallbackScheduledAt),
+		"payment_link_url": clip(x.PaymentLinkURL, m.text), "objections_text": clip(x.Objections, m.text),
+		"agent_name": nil, "agent_email": nil, "attempt_count": x.FollowUpCount,
+	}
+	if who.agent != nil {
+		f["agent_name"], f["agent_email"] = clip(&who.agent.Name, m.text), clip(&who.agent.Email, m.text)
+	}
+	return f
+}
+
+// numberOf returns the number of a lead: E.164, or as it came if it is no phone number.
+func numberOf(x events.Lead) *string {
+	if x.Phone != nil {
+		return x.Phone
+	}
+	return x.RawPhone
 }
 
 // who returns the fields about the agent and client that every event has.
@@ -144,6 +176,7 @@ func (m limit) who(agentID string, who people) facts {
 		f["agent_name"], f["agent_email"] = clip(&who.agent.Name, m.text), clip(&who.agent.Email, m.text)
 	}
 	if who.client != nil {
+		f["client_id"] = who.client.ID // of the one that the event's was merged into
 		f["client_name"], f["client_phone"] = clip(who.client.Name, m.text), clip(who.client.Phone, m.text)
 	}
 	return f

@@ -27,8 +27,13 @@ var keys = map[string]string{
 	"transcription.completed": `event, event_id, schema_version, timestamp, is_test, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, client_email, lead_id, lead_name, lead_phone,
 		call_type, duration_seconds, language, summary, action_items, action_items_text, action_items_count, sentiment, key_topics, key_topics_text, next_step, intent_category,
 		intent_confidence, interest_level, objections_text, callback_time, outcome, recorded_at, call_url`,
+	"lead.interested":    leadKeys,
+	"lead.imported":      leadKeys,
 	"followup.scheduled": `event, event_id, schema_version, timestamp, is_test, followup_id, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, lead_id, due_date, task, notes, source, followup_url`,
 }
+
+const leadKeys = `event, event_id, schema_version, timestamp, is_test, lead_id, name, phone, email, source_campaign, course_interested_in, intent_category,
+	callback_time, payment_link_url, objections_text, agent_name, agent_email, attempt_count`
 
 func promised(event string) []string {
 	list := strings.FieldsFunc(keys[event], func(r rune) bool { return strings.ContainsRune(", \n\t", r) })
@@ -44,11 +49,12 @@ const (
 	callID   = "019abc11-0000-7000-8000-000000000001"
 	agentID  = "019abc11-0000-7000-8000-000000000002"
 	clientID = "019abc11-0000-7000-8000-000000000003"
+	leadID   = "019abc11-0000-7000-8000-000000000005"
 )
 
 func fullCall() events.Call {
 	return events.Call{
-		CallID: callID, Version: 3, AgentID: agentID, ClientID: ptr(clientID), CallType: "discovery", Status: "completed", Outcome: ptr("ok"),
+		CallID: callID, Version: 3, AgentID: agentID, ClientID: ptr(clientID), LeadID: ptr(leadID), CallType: "discovery", Status: "completed", Outcome: ptr("ok"),
 		DurationSeconds: ptr(31.5), Language: ptr("en"), Summary: ptr("Meera likes <b>Plan B</b> & asks for a \"quote\".\nПозвонить ещё раз."),
 		ActionItems: []string{"Send the quote", "Call on Friday"}, Sentiment: ptr("positive"), KeyTopics: []string{"price"}, NextStep: ptr("Send the quote"),
 		IntentCategory: ptr("interested"), IntentConfidence: ptr(0.87), InterestLevel: ptr("high"), Objections: []string{"too dear", "no time"},
@@ -60,6 +66,7 @@ func known() people {
 	return people{
 		agent:  &Agent{ID: agentID, Name: "Asha Rao", Email: "asha@example.com"},
 		client: &Client{ID: clientID, Name: ptr("Meera Nair"), Phone: ptr("+919876543210"), Email: ptr("meera@example.com")},
+		lead:   &Lead{ID: leadID, Name: ptr("Priya Sharma"), Phone: ptr("+919876543211")},
 	}
 }
 
@@ -70,7 +77,12 @@ func of[T event.Payload](t event.Type[T], data T) Delivery {
 
 func TestPayloads(t *testing.T) {
 	t.Parallel()
-	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: noon.Add(24 * time.Hour), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
+	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: new(noon.Add(24 * time.Hour)), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
+	lead := events.Lead{
+		LeadID: leadID, Version: 3, AssignedAgentID: ptr(agentID), Name: "Priya Sharma", Phone: ptr("+919876543211"), Email: ptr("priya@example.com"),
+		SourceCampaign: ptr("Diwali"), Status: "qualified", IntentCategory: "interested", CallbackScheduledAt: ptr(noon.Add(48 * time.Hour)), FollowUpCount: 2,
+		CourseInterestedIn: ptr("Data science"), PaymentLinkURL: ptr("https://pay.example.com/1?a=1&b=2"), Objections: ptr("too dear; no time"), CreatedAt: noon, UpdatedAt: noon,
+	}
 	for name, tt := range map[string]struct {
 		profile endpoint.Profile
 		d       Delivery
@@ -79,8 +91,11 @@ func TestPayloads(t *testing.T) {
 		"transcription-completed":          {endpoint.Pabbly, of(events.TranscriptionCompleted, fullCall()), known()},
 		"transcription-completed-unknown":  {endpoint.Pabbly, of(events.TranscriptionCompleted, events.Call{CallID: callID, AgentID: agentID, CallType: "default"}), people{}},
 		"transcription-completed-standard": {endpoint.Standard, of(events.TranscriptionCompleted, fullCall()), known()},
+		"lead-interested":                  {endpoint.Pabbly, of(events.LeadInterested, lead), known()},
+		"lead-imported-unknown":            {endpoint.Pabbly, of(events.LeadImported, events.Lead{LeadID: leadID, Name: "Priya", RawPhone: ptr("98"), IntentCategory: "new"}), people{}},
+		"lead-interested-standard":         {endpoint.Standard, of(events.LeadInterested, lead), known()},
 		"followup-scheduled":               {endpoint.Pabbly, of(events.FollowUpScheduled, followUp), known()},
-		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: noon}), people{}},
+		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: new(noon)}), people{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

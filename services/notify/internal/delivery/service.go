@@ -87,6 +87,8 @@ type Service struct {
 	Endpoints  Endpoints
 	Agents     copies.Store[Agent]
 	Clients    copies.Store[Client]
+	Erasures   Erasures
+	Leads      copies.Store[Lead]
 	Sender     Sender
 	Observer   Observer
 	Clock      clock.Clock
@@ -109,6 +111,13 @@ func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[even
 
 // deliver creates a delivery for every endpoint that wants the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
+	who, err := about(e.Data)
+	if err != nil {
+		return err
+	}
+	if erased, err := s.erased(ctx, who.ClientID); err != nil || erased {
+		return err // the event had been published before the client was erased
+	}
 	endpoints, err := s.Endpoints.List(ctx)
 	if err != nil {
 		return err
@@ -116,7 +125,7 @@ func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) er
 	var deliveries []Delivery
 	for _, to := range endpoints {
 		if to.Wants(e.Type) {
-			deliveries = append(deliveries, create(to.ID, e, callID, s.Clock.Now()))
+			deliveries = append(deliveries, create(to.ID, e, callID, who, s.Clock.Now()))
 		}
 	}
 	if len(deliveries) == 0 {

@@ -103,7 +103,7 @@ func start(t *testing.T) *rig {
 		clock: clock.At(time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)), receiver: &receiver{answer: status(http.StatusOK)},
 	}
 	r.Service = &delivery.Service{
-		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Sender: r.receiver,
+		Deliveries: r.deliveries, Jobs: deliveries, Endpoints: endpoints, Agents: store.Agents(db), Clients: store.Clients(db), Leads: store.Leads(db), Erasures: store.Erasures(db, outbox.New(db, tel)), Sender: r.receiver,
 		Observer: nobody{}, Clock: r.clock, Log: tel.Log, Jitter: func() float64 { return 0.5 }, Holder: "test/1", PublicURL: "http://x", Bulkhead: delivery.NewBulkhead(4),
 	}
 	r.seeding = &endpoint.Service{Endpoints: endpoints, Deliveries: r.Service, Clock: r.clock}
@@ -571,9 +571,66 @@ func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
 	r.doJob(id)
 	require.Equal(t, r.receiver.got[0], r.receiver.got[1], "what was sent once is sent again")
 
-	later := r.deliver(&clientID)
-	require.Equal(t, delivery.Retrying, r.doJob(later).Status, "an erased client is not waited for")
-	require.Nil(t, r.sent(2)["client_name"])
+	before := len(query[string](r, `select id::text from deliveries`))
+	require.NoError(t, r.OnTranscriptionCompleted(t.Context(), about(clientID)))
+	require.Len(t, query[string](r, `select id::text from deliveries`), before, "nothing is sent about an erased client")
+}
+
+// about returns a completed call of a client.
+func about(clientID string) event.Received[events.Call] {
+	call := events.Call{CallID: event.NewID(), Version: 1, AgentID: event.NewID(), ClientID: &clientID}
+	return event.Received[events.Call]{Event: events.TranscriptionCompleted.New(time.Now(), call), Data: call}
+}
+
+func TestAMergedClientIsTheOther(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	loser, winner := event.NewID(), event.NewID()
+	require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: winner, Version: 1, Name: "Meera Nair"}}))
+	require.NoError(t, r.OnClientDeleted(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: loser, Version: 2, MergedInto: &winner}}))
+	r.doJob(r.deliver(&loser))
+	require.Equal(t, "Meera Nair", r.sent(0)["client_name"])
+	require.Equal(t, winner, r.sent(0)["client_id"])
+}
+
+func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
+	t.Parallel()
+	for _, kind := range []string{events.KindClient, events.KindAgent} {
+		t.Run(kind, func(t *testing.T) {
+			t.Parallel()
+			r := start(t)
+			r.seed("https://pabbly.example/hook", "s3cret")
+			clientID := event.NewID()
+			name := "Canary Featherstonehaugh"
+			require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 1, Name: name}}))
+			sent := r.deliver(&clientID)
+			r.doJob(sent)
+			r.answers(status(http.StatusBadGateway))
+			open := r.deliver(&clientID)
+			r.doJob(open)
+			subject := query[string](r, `select client_id::text from deliveries limit 1`)[0]
+			if kind == events.KindAgent {
+				subject = query[string](r, `select agent_id::text from deliveries limit 1`)[0]
+			}
+			request := events.Erasure{ErasureID: event.NewID(), Kind: kind, SubjectID: subject, SubjectVersion: 9, RequestedBy: event.NewID(), RequestedAt: time.Now()}
+			for range 2 { // also when it is delivered again
+				require.NoError(t, r.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
+			}
+			require.Empty(t, query[string](r, `select convert_from(body, 'UTF8') from deliveries where body is not null`))
+			require.Empty(t, query[string](r, `select answer from attempts where answer <> ''`))
+			require.Equal(t, []string{"erasure.done", "erasure.done"}, query[string](r, `select type from outbox where type = 'erasure.done'`))
+			d := r.doJob(open)
+			if kind == events.KindAgent {
+				require.Equal(t, delivery.Retrying, d.Status, "the client's events are delivered")
+				return
+			}
+			require.Equal(t, delivery.Dead, d.Status)
+			require.Equal(t, "erased", *d.Reason)
+			require.Empty(t, query[string](r, `select convert_from(data, 'UTF8') from deliveries where data <> '{}'`))
+			require.Equal(t, []*string{nil}, query[*string](r, `select name from clients`))
+		})
+	}
 }
 
 func TestAPayloadWaitsThirtySecondsAtMost(t *testing.T) {
@@ -680,7 +737,7 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	t.Parallel()
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
-	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: r.clock.Now()})
+	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: new(r.clock.Now())})
 	received, err := events.FollowUpScheduled.Decode(e)
 	require.NoError(t, err)
 	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))

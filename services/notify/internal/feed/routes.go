@@ -12,8 +12,11 @@ func Routes(c *bus.Consumer, deliveries *delivery.Service) {
 	// Events to deliver.
 	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted)
 	bus.On(c, deliveries.OnFollowUpScheduled, events.FollowUpScheduled)
-	// The agents and clients in the payloads.
+	bus.On(c, deliveries.OnLeadChanged, events.LeadChanges()...) // also copies
+	// The agents, clients and leads in the payloads.
 	bus.On(c, deliveries.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
 	bus.On(c, deliveries.OnClientChanged, events.ClientCreated, events.ClientUpdated)
 	bus.On(c, deliveries.OnClientDeleted, events.ClientDeleted)
+	bus.On(c, deliveries.OnErasureRequested, events.ErasureRequested)
+	bus.On(c, deliveries.OnLeadDeleted, events.LeadDeleted)
 }

@@ -46,6 +46,8 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Se
 			return table.Columns{
 				table.Fixed("id", &d.ID), table.Fixed("endpoint_id", &d.EndpointID), table.Fixed("event", &d.Event),
 				table.Fixed("event_id", &d.EventID), table.Fixed("event_time", &d.EventTime), table.Fixed("call_id", &d.CallID),
+				table.Fixed("agent_id", &d.About.AgentID), table.Fixed("client_id", &d.About.ClientID), table.Fixed("lead_id", &d.About.LeadID),
+				table.Fixed("followup_id", &d.About.FollowUpID),
 				table.Col("status", &d.Status), table.Col("reason", &d.Reason),
 				// The due time is written by the database's clock, and read as the time that resulted.
 				table.Remaining("next_attempt_at", &d.NextAttemptIn), table.Joined("next_attempt_at", &d.NextAttemptAt),

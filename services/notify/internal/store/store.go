@@ -1,8 +1,12 @@
-// Package store stores endpoints, deliveries and the copies of agents and clients in PostgreSQL. It has no business rules: the
+// Package store stores endpoints, deliveries and the copies of agents, clients and leads in PostgreSQL. It has no business rules: the
 // domain decides what changes. A change, its events and its job are one transaction.
 package store
 
 import (
+	"context"
+	"fmt"
+
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
@@ -22,13 +26,37 @@ func Agents(db *pg.DB) *table.Copies[delivery.Agent] {
 	})
 }
 
+// clients are the copies of the clients that crm owns.
+type clients struct {
+	*table.Copies[delivery.Client]
+	db *pg.DB
+}
+
+// Find reads a copy. In a transaction it prevents the erasure of the client until the transaction ends.
+func (s clients) Find(ctx context.Context, id string) (c delivery.Client, ok bool, err error) {
+	if s.db.Tx(ctx) != nil {
+		if _, err := s.db.Conn(ctx).Exec(ctx, `select from clients where id = $1 for share`, id); err != nil {
+			return c, false, fmt.Errorf("lock the copy of client %s: %w", id, pg.Classify(err))
+		}
+	}
+	return s.Copies.Find(ctx, id)
+}
+
 // Clients is the table clients: copies of the clients that crm owns.
-func Clients(db *pg.DB) *table.Copies[delivery.Client] {
+func Clients(db *pg.DB) copies.Store[delivery.Client] {
 	type client = delivery.Client
-	return table.NewCopies(db, "clients", func(c *client) table.Columns {
+	return clients{db: db, Copies: table.NewCopies(db, "clients", func(c *client) table.Columns {
 		return table.Columns{
 			table.Col("id", &c.ID), table.Col("version", &c.Version), table.Col("name", &c.Name), table.Col("phone", &c.Phone),
-			table.Col("email", &c.Email),
+			table.Col("email", &c.Email), table.Col("merged_into", &c.MergedInto),
 		}
+	})}
+}
+
+// Leads is the table leads: copies of the leads that crm owns.
+func Leads(db *pg.DB) *table.Copies[delivery.Lead] {
+	type lead = delivery.Lead
+	return table.NewCopies(db, "leads", func(l *lead) table.Columns {
+		return table.Columns{table.Col("id", &l.ID), table.Col("version", &l.Version), table.Col("name", &l.Name), table.Col("phone", &l.Phone)}
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
@@ -26,7 +27,6 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
-	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
@@ -660,7 +660,7 @@ func TestResealNeedsThePreviousSecretOnce(t *testing.T) {
 }
 
 // copyIsGuarded stores versions of one copy out of order.
-func copyIsGuarded[T any](t *testing.T, copies *table.Copies[T], version func(int64) T, id string) {
+func copyIsGuarded[T any](t *testing.T, copies copies.Store[T], version func(int64) T, id string) {
 	t.Helper()
 	_, ok, err := copies.Find(t.Context(), id)
 	require.NoError(t, err)
@@ -685,6 +685,9 @@ func TestCopiesIgnoreOlderVersions(t *testing.T) {
 			return delivery.Client{ID: id, Version: v} // erased
 		}
 		return delivery.Client{ID: id, Version: v, Name: ptr(fmt.Sprint("Meera ", v)), Phone: ptr("+91"), Email: ptr("meera@")}
+	}, id)
+	copyIsGuarded(t, store.Leads(s.db), func(v int64) delivery.Lead {
+		return delivery.Lead{ID: id, Version: v, Name: ptr(fmt.Sprint("Priya ", v)), Phone: ptr("+91")}
 	}, id)
 	require.Equal(t, []*string{nil}, pgtest.Column[*string](t, s.db, `select name from clients`), "an older event does not bring an erased client back")
 }

@@ -6,7 +6,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/services/crm/internal/phone"
+	"github.com/convoflow/convoflow/libs/phone"
 )
 
 func TestNumbersBecomeE164(t *testing.T) {

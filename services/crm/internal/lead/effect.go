@@ -1,0 +1,143 @@
+package lead
+
+import (
+	"context"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
+)
+
+// completed is the status of a call that was transcribed.
+const completed = "completed"
+
+// stageOf returns the status that a call with an intent moves its lead to.
+func stageOf(intent Intent) (Status, bool) {
+	switch intent {
+	case Interested, PaymentPending:
+		return Qualified, true
+	case CallbackRequested, Undecided:
+		return InProgress, true
+	case NotInterested, WrongNumber:
+		return Lost, true
+	case FuturePlanning:
+		return Deferred, true
+	case NoAnswer:
+		return Contacted, true
+	case IntentConverted:
+		return Converted, true
+	default:
+		return "", false
+	}
+}
+
+// OnCallChanged moves the lead of a completed call. It also takes call.updated, with which a call gets its lead later.
+func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Call]) error {
+	c := e.Data
+	if c.LeadID == nil || c.Status != completed {
+		return nil
+	}
+	_, err := s.Leads.Change(ctx, *c.LeadID, func(l *Lead) ([]event.Event, error) { return l.hear(c, s.Clock.Now()), nil })
+	if fault.Is(err, fault.NotFound) {
+		return nil // deleted
+	}
+	return err
+}
+
+// calledAt is when a call took place. The phone says so, and its clock may be wrong: a call was not recorded after it was uploaded.
+func calledAt(c events.Call) time.Time {
+	if c.RecordedAt != nil && c.RecordedAt.Before(c.CreatedAt) {
+		return c.RecordedAt.UTC()
+	}
+	return c.CreatedAt.UTC()
+}
+
+// hear applies what was found in a call and returns the events of that, unless a newer call, or a newer version of this one, was applied already. What a person
+// decided after the call stays.
+func (l *Lead) hear(c events.Call, now time.Time) []event.Event {
+	at := calledAt(c)
+	before := *l
+	if l.LastContactedAt == nil || l.LastContactedAt.Before(at) {
+		l.LastContactedAt = &at
+	}
+	moved := false
+	if says := c.IntentCategory != nil || c.Summary != nil; says && l.Call.olderThan(c, at) {
+		l.Call = Heard{ID: &c.CallID, Version: c.Version, At: &at}
+		if c.Summary != nil {
+			l.ConversationSummary = shortened(*c.Summary, maxConversation)
+		}
+		moved = l.move(c, at)
+	}
+	again := before.Call.ID != nil && *before.Call.ID == c.CallID && before.IntentCategory == l.IntentCategory
+	if (!moved || again) && reflect.DeepEqual(before.Fields, l.Fields) {
+		return nil // at most, that the lead knows the call
+	}
+	l.touch(now)
+	state := l.state()
+	state.CallID = &c.CallID
+	if moved && !again {
+		// Also if another call said the same before: automations start on what each call says.
+		return []event.Event{l.named(now, state)}
+	}
+	return []event.Event{events.LeadUpdated.New(now, state)}
+}
+
+// olderThan reports whether a call is newer than the one that was heard. Of calls at the same time, that with the greater id is.
+func (h Heard) olderThan(c events.Call, at time.Time) bool {
+	switch {
+	case h.ID == nil || h.At == nil:
+		return true
+	case *h.ID == c.CallID:
+		return c.Version > h.Version
+	case !at.Equal(*h.At):
+		return at.After(*h.At)
+	default:
+		return c.CallID > *h.ID
+	}
+}
+
+// move sets the intent and what belongs to it. It does nothing for a call without an intent, and if a person has decided since.
+func (l *Lead) move(c events.Call, at time.Time) bool {
+	if c.IntentCategory == nil || l.DecidedAt != nil && !at.After(*l.DecidedAt) {
+		return false
+	}
+	intent := Intent(*c.IntentCategory)
+	status, ok := stageOf(intent)
+	if !ok {
+		return false
+	}
+	l.IntentCategory, l.Status = intent, status
+	reason := "Call " + c.CallID + ": " + string(intent)
+	l.StatusReason = &reason
+	l.found(c.IntentConfidence, c.InterestLevel, c.Objections, c.CallbackTime)
+	return true
+}
+
+// found sets what a language model has found besides the intent. What it has not found stays.
+func (l *Lead) found(confidence *float64, interest *string, objections []string, callback *time.Time) {
+	if confidence != nil {
+		l.IntentConfidence = confidence
+	}
+	if interest != nil {
+		l.InterestLevel = interest
+	}
+	if len(objections) > 0 {
+		l.Objections = shortened(strings.Join(objections, "; "), maxObjections)
+	}
+	if callback != nil {
+		l.CallbackScheduledAt = callback
+	}
+}
+
+// named returns the event that is named after the lead's intent.
+func (l *Lead) named(now time.Time, state events.Lead) event.Event {
+	for _, t := range events.LeadIntents() {
+		if t.Name == "lead."+string(l.IntentCategory) {
+			return t.New(now, state)
+		}
+	}
+	return events.LeadUpdated.New(now, state)
+}

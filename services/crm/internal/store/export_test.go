@@ -1,0 +1,8 @@
+package store
+
+// The statements whose plans a test reads.
+const (
+	ReadCounts      = readCounts
+	ReadLeaderboard = readLeaderboard
+	ReadMentions    = readMentions
+)

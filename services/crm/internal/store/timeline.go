@@ -1,0 +1,83 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
+)
+
+// items implements timeline.Store on the table timeline.
+type items struct {
+	*table.Copies[timeline.Item]
+	rows *table.Table[timeline.Item]
+	db   *pg.DB
+}
+
+// Timeline returns the store of timelines.
+func Timeline(db *pg.DB) timeline.Store {
+	type item = timeline.Item
+	columns := func(i *item) table.Columns {
+		return table.Columns{
+			table.Col("id", &i.ID), table.Col("version", &i.Version), table.Col("kind", &i.Kind), table.Col("at", &i.At),
+			table.Col("client_id", &i.ClientID), table.Col("lead_id", &i.LeadID), table.Col("call_id", &i.CallID),
+			table.Col("followup_id", &i.FollowUpID), table.Col("agent_id", &i.AgentID), table.Col("event", &i.Event),
+			table.Col("title", &i.Title), table.Col("status", &i.Status), table.Col("reason", &i.Reason),
+			table.Col("due_date", &i.DueDate), table.Col("fields", &i.Fields),
+		}
+	}
+	return items{db: db, Copies: table.NewCopies(db, "timeline", columns), rows: table.New(db, nil, table.Spec[item]{
+		Name: "timeline", Columns: columns,
+		Order: table.Order[item]{Desc: true, Keys: []table.Key[item]{
+			{Name: "at", Type: "timestamptz", Of: func(i item) any { return i.At }},
+			{Name: "id", Type: "uuid", Of: func(i item) any { return i.ID }},
+		}},
+	})}
+}
+
+// List reads a page of items, newest first.
+func (s items) List(ctx context.Context, f timeline.Filter) (page.Of[timeline.Item], error) {
+	var w table.Where
+	w.If(f.ClientID != "", "client_id = ?", f.ClientID)
+	w.If(f.ClientID == "", "lead_id = ?", f.LeadID)
+	return s.rows.List(ctx, w, f.Request)
+}
+
+// Upsert stores an item. The deliveries of a call follow it to another client or lead.
+func (s items) Upsert(ctx context.Context, i timeline.Item) error {
+	if err := s.Copies.Upsert(ctx, i); err != nil || i.Kind != timeline.Call {
+		return err
+	}
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		update timeline set client_id = $2, lead_id = $3 where call_id = $1 and kind = 'delivery' and followup_id is null
+			and (client_id, lead_id) is distinct from ($2::uuid, $3::uuid)`, i.ID, i.ClientID, i.LeadID)
+	if err != nil {
+		return fmt.Errorf("move the deliveries of call %s: %w", i.ID, err)
+	}
+	return nil
+}
+
+// Remove removes an item.
+func (s items) Remove(ctx context.Context, id string) error { return removeItem(ctx, s.db, id) }
+
+func removeItem(ctx context.Context, db *pg.DB, id string) error {
+	if _, err := db.Conn(ctx).Exec(ctx, `delete from timeline where id = $1`, id); err != nil {
+		return fmt.Errorf("remove %s from the timeline: %w", id, pg.Classify(err))
+	}
+	return nil
+}
+
+// recordChange writes a change of a client or lead to its timeline, in the transaction of ctx. It has the names of what changed and
+// no values. Its author is the caller of ctx; a change by an event has none.
+func recordChange(ctx context.Context, db *pg.DB, i timeline.Item) error {
+	i.ID, i.Kind, i.Version = event.NewID(), timeline.Change, 1
+	if caller, err := identity.From(ctx); err == nil {
+		i.AgentID = &caller.AgentID
+	}
+	return Timeline(db).Upsert(ctx, i)
+}

@@ -1,0 +1,59 @@
+package store
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+)
+
+// erasures implements delivery.Erasures on the tables deliveries and attempts.
+type erasures struct {
+	db  *pg.DB
+	out *outbox.Outbox
+}
+
+// Erasures returns what erases people from deliveries.
+func Erasures(db *pg.DB, out *outbox.Outbox) delivery.Erasures { return erasures{db, out} }
+
+// Create publishes a confirmation.
+func (s erasures) Create(ctx context.Context, confirmation event.Event) error {
+	return s.out.Append(ctx, confirmation)
+}
+
+// blanked are the statements that erase a person from its deliveries, by kind. A worker that is just sending one finds that its lease
+// has ended, and cannot record the answer.
+var blanked = map[string][]string{
+	events.KindClient: person("client_id"),
+	events.KindLead:   person("lead_id"),
+	events.KindAgent: {
+		`update attempts set answer = '' where delivery_id in (select id from deliveries where agent_id = $1)`,
+		`update deliveries set body = null where agent_id = $1 and body is not null`,
+	},
+}
+
+func person(column string) []string {
+	return []string{
+		`update deliveries set data = '{}', body = null, lease_epoch = lease_epoch + 1, lease_holder = null, lease_until = null, next_attempt_at = null,
+			status = case status when 'delivered' then 'delivered' else 'dead' end, reason = case status when 'delivered' then reason else 'erased' end,
+			updated_at = now() where ` + column + ` = $1`,
+		// After the rows above are locked: no attempt is being recorded anymore.
+		`update attempts set answer = '' where delivery_id in (select id from deliveries where ` + column + ` = $1)`,
+	}
+}
+
+// Remove blanks the deliveries about a person.
+func (s erasures) Remove(ctx context.Context, kind, subjectID string) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		for _, statement := range blanked[kind] {
+			if _, err := s.db.Conn(ctx).Exec(ctx, statement, subjectID); err != nil {
+				return fmt.Errorf("erase %s %s: %w", kind, subjectID, pg.Classify(err))
+			}
+		}
+		return nil
+	})
+}
