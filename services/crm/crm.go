@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
 	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
 	leads := &lead.Service{
-		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, InTx: base.DB.InTx,
+		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, Timeline: timelines, InTx: base.DB.InTx,
 		Classifier:     classifier(peer.NewSlow("calls' AI", cfg.CallsURL, classifyTimeout, tel)),
 		NormalizePhone: normalize, Clock: base.Clock,
 	}

@@ -43,10 +43,10 @@ func into[T any](a *app, answer servicetest.Answer) (v T) {
 	return v
 }
 
-// timeline returns the timeline of a client, newest first, in pages of two.
-func (a *app) timeline(as identity.Caller, clientID string) (lines []string) {
+// timeline returns the timeline of a client or lead, newest first, in pages of two.
+func (a *app) timeline(as identity.Caller, person string) (lines []string) {
 	a.T.Helper()
-	for next := "/clients/" + clientID + "/timeline?limit=2"; next != ""; {
+	for next := person + "/timeline?limit=2"; next != ""; {
 		page := a.Get(as, next).Is(200)
 		for _, l := range into[[]line](a, page) {
 			lines = append(lines, l.String())
@@ -118,11 +118,11 @@ func TestMergedClientsAreOne(t *testing.T) {
 	// A late event of the loser belongs to the winner, also after the winner was merged again.
 	late := a.call(a.Agent, func(c *events.Call) { c.ClientID, c.Title = &loser, new("Late") })
 	last := a.client(a.Agent, `{"name":"P Sharma"}`)
-	require.Contains(t, a.timeline(a.Agent, winner), "call Late pending")
+	require.Contains(t, a.timeline(a.Agent, "/clients/"+winner), "call Late pending")
 	merge(a.Agent, winner, last).Is(200)
 	require.Equal(t, last, a.Get(a.Agent, "/followups/"+a.followUp(a.Agent, late, "2100-01-01T00:00:00Z")).Text("client_id"))
 	a.call(a.Agent, func(c *events.Call) { c.ClientID, c.Title = &loser, new("Later") })
-	lines := a.timeline(a.Agent, last)
+	lines := a.timeline(a.Agent, "/clients/"+last)
 	require.Contains(t, lines, "call Later pending")
 	require.Contains(t, lines, "call Late pending")
 	require.Contains(t, lines, "change client.merged")
@@ -157,7 +157,7 @@ func TestTimeline(t *testing.T) {
 	require.Equal(t, []string{
 		"delivery transcription.completed dead", "delivery followup.scheduled delivered", "delivery transcription.completed delivered", "call Pricing completed",
 		"followup Send the quote completed", "change client.updated phone", "change client.created",
-	}, a.timeline(a.Agent, clientID))
+	}, a.timeline(a.Agent, "/clients/"+clientID))
 	require.Equal(t, true, a.Get(a.Agent, "/followups/"+task).Object()["pabbly_triggered"])
 	require.Equal(t, a.Agent.AgentID, into[[]map[string]any](a, a.Get(a.Admin, "/clients/"+clientID+"/timeline"))[6]["agent_id"], "who made the change")
 
@@ -169,8 +169,8 @@ func TestTimeline(t *testing.T) {
 	call.Version, call.ClientID = 4, &other
 	a.Publish(events.CallUpdated.New(now, call))
 	a.AwaitRow(`select exists (select from calls where id = $1 and version = 4)`, call.CallID)
-	require.Len(t, a.timeline(a.Agent, other), 4)
-	require.Len(t, a.timeline(a.Agent, clientID), 4)
+	require.Len(t, a.timeline(a.Agent, "/clients/"+other), 4)
+	require.Len(t, a.timeline(a.Agent, "/clients/"+clientID), 4)
 }
 
 func TestActionItemsBecomeSuggestions(t *testing.T) {

@@ -225,14 +225,8 @@ func (s *Service) Merge(ctx context.Context, req MergeRequest) (merged Client, e
 	return merged, err
 }
 
-// TimelineRequest is the query of a client's timeline.
-type TimelineRequest struct {
-	ID string `path:"id"`
-	page.Request
-}
-
 // ListTimeline returns a page of what happened with a client, newest first. It fails as Get does.
-func (s *Service) ListTimeline(ctx context.Context, req TimelineRequest) (page.Of[timeline.Item], error) {
+func (s *Service) ListTimeline(ctx context.Context, req timeline.Request) (page.Of[timeline.Item], error) {
 	if _, err := s.Get(ctx, IDRequest{req.ID}); err != nil {
 		return page.Of[timeline.Item]{}, err
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // Agents knows the team. Check fails with a fault unless the agent exists and works.
@@ -37,6 +38,7 @@ type Service struct {
 	Agents         Agents
 	Rules          Rules
 	Clients        Clients
+	Timeline       timeline.Store
 	Classifier     Classifier
 	InTx           InTx
 	NormalizePhone NormalizePhone
@@ -176,6 +178,14 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (Lead, error) {
 		return Lead{}, err
 	}
 	return l, l.CheckAccess(caller)
+}
+
+// ListTimeline returns a page of what happened with a lead, newest first. It fails as Get does.
+func (s *Service) ListTimeline(ctx context.Context, req timeline.Request) (page.Of[timeline.Item], error) {
+	if _, err := s.Get(ctx, IDRequest{req.ID}); err != nil {
+		return page.Of[timeline.Item]{}, err
+	}
+	return s.Timeline.List(ctx, timeline.Filter{LeadID: req.ID, Request: req.Request})
 }
 
 // UpdateRequest has the fields of a lead to change, as a form sends them: an omitted field does not change, "" clears a text and

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
@@ -27,23 +28,24 @@ type clients struct {
 // Clients returns the store of clients.
 func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	type c = client.Client
+	columns := func(c *c) table.Columns {
+		return table.Columns{
+			table.Fixed("id", &c.ID), table.Fixed("agent_id", &c.AgentID), table.Col("name", &c.Name), table.Col("email", &c.Email),
+			table.Col("phone", &c.Phone), table.Col("company", &c.Company), table.Col("notes", &c.Notes), table.Col("version", &c.Version),
+			table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
+		}
+	}
 	return clients{db: db, dependants: ErasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
-		Name: "clients",
-		Columns: func(c *c) table.Columns {
-			return table.Columns{
-				table.Fixed("id", &c.ID), table.Fixed("agent_id", &c.AgentID), table.Col("name", &c.Name), table.Col("email", &c.Email),
-				table.Col("phone", &c.Phone), table.Col("company", &c.Company), table.Col("notes", &c.Notes), table.Col("version", &c.Version),
-				table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
-			}
-		},
+		Name:    "clients",
+		Columns: columns,
 		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),
 		Missing: client.NotFound,
 		Save: func(ctx context.Context, before, after *c) error {
-			name := "client.updated"
-			if before == nil {
-				name = "client.created"
+			change := timeline.Item{At: after.UpdatedAt, ClientID: &after.ID, Event: new(events.ClientCreated.Name)}
+			if before != nil {
+				change.Event, change.Fields = new(events.ClientUpdated.Name), changedFields(columns(before), columns(after))
 			}
-			return recordChange(ctx, db, timeline.Item{At: after.UpdatedAt, ClientID: &after.ID, Event: &name, Fields: changedFields(before, after)})
+			return recordChanges(ctx, db, change)
 		},
 	})}
 }
@@ -130,27 +132,6 @@ func phoneDigits(q string) string {
 	}
 	return strings.TrimLeft(digits, "0")
 }
-
-// changedFields returns the names of the fields in which two states differ; of a new client none.
-func changedFields(before, after *client.Client) (names []string) {
-	if before == nil {
-		return nil
-	}
-	for _, f := range []struct {
-		name    string
-		changed bool
-	}{
-		{"name", before.Name != after.Name}, {"email", differ(before.Email, after.Email)}, {"phone", differ(before.Phone, after.Phone)},
-		{"company", differ(before.Company, after.Company)}, {"notes", differ(before.Notes, after.Notes)},
-	} {
-		if f.changed {
-			names = append(names, f.name)
-		}
-	}
-	return names
-}
-
-func differ[T comparable](a, b *T) bool { return (a == nil) != (b == nil) || a != nil && *a != *b }
 
 // Change changes a client.
 func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) (c client.Client, err error) {

@@ -39,7 +39,7 @@ func (l *Links) Change(ctx context.Context, from, to string, now time.Time) erro
 				return fmt.Errorf("merge client %s into %s: %w", from, to, pg.Classify(err))
 			}
 		}
-		return recordChange(ctx, l.db, timeline.Item{At: now, ClientID: &to, Event: new("client.merged")})
+		return recordChanges(ctx, l.db, timeline.Item{At: now, ClientID: &to, Event: new("client.merged")})
 	})
 }
 

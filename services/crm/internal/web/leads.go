@@ -22,6 +22,7 @@ func LeadRoutes(r *rpc.Router, leads *lead.Service, settings *setting.Service) {
 	rpc.Handle(r, "POST /leads/{id}/no-answer", "crm.lead_no_answer", leads.NoAnswer, view, version, once)
 	rpc.Handle(r, "POST /leads/{id}/convert", "crm.convert_lead", leads.Convert, view, version)
 	rpc.Handle(r, "POST /leads/{id}/classify", "crm.classify_lead", leads.Classify, view, version)
+	rpc.Handle(r, "GET /leads/{id}/timeline", "crm.list_lead_timeline", leads.ListTimeline)
 	rpc.Handle(r, "POST /leads/bulk", "crm.change_leads", leads.Bulk, rpc.Before(leads.EnsureBulkAgent))
 
 	rpc.Handle(r, "GET /settings", "crm.list_settings", settings.List)
