@@ -61,7 +61,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	calls := peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls")
 	followups := &followup.Service{
-		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), Clients: links,
+		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), People: links,
 		Timeline: timelines, Hours: followup.DefaultHours{}, Calendars: store.Calendars(base.DB), Clock: base.Clock,
 	}
 	agents := &agent.Service{Agents: store.Agents(base.DB)}
@@ -71,7 +71,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
 	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
 	leads := &lead.Service{
-		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, Timeline: timelines, InTx: base.DB.InTx,
+		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, Timeline: timelines, Erasures: book, InTx: base.DB.InTx,
 		Classifier:     classifier(peer.NewSlow("calls' AI", cfg.CallsURL, classifyTimeout, tel)),
 		NormalizePhone: normalize, Clock: base.Clock,
 	}

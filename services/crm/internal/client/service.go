@@ -176,7 +176,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (erasure.Erasure, e
 		if err != nil {
 			return err
 		}
-		return s.Erasures.Create(ctx, x, x.Requested())
+		return erasure.Request(ctx, s.Erasures, x)
 	})
 	return x, err
 }

@@ -155,8 +155,9 @@ func (l *Lead) Edited(before Intent, now time.Time) event.Event {
 
 // erase returns the event that makes every other service delete the lead too. It has no personal data.
 func (l *Lead) erase(now time.Time) event.Event {
+	l.Version++
 	return events.LeadDeleted.New(now, events.Lead{
-		LeadID: l.ID, Version: l.Version + 1, AssignedAgentID: l.AssignedAgentID, Status: string(l.Status), IntentCategory: string(l.IntentCategory),
+		LeadID: l.ID, Version: l.Version, AssignedAgentID: l.AssignedAgentID, Status: string(l.Status), IntentCategory: string(l.IntentCategory),
 		CreatedAt: l.CreatedAt, UpdatedAt: now,
 	})
 }

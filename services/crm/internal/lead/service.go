@@ -8,12 +8,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
@@ -39,6 +41,7 @@ type Service struct {
 	Rules          Rules
 	Clients        Clients
 	Timeline       timeline.Store
+	Erasures       erasure.Book
 	Classifier     Classifier
 	InTx           InTx
 	NormalizePhone NormalizePhone
@@ -344,18 +347,32 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Lead) error)
 	return l, s.hidden(ctx, caller, err)
 }
 
-// Delete deletes a lead; its event makes the other services erase their copies.
-func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
+// Delete deletes a lead, and asks every service to erase what it has of it: also this one, its follow-ups and timeline.
+func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure, err error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return struct{}{}, err
+		return x, err
 	}
-	return struct{}{}, s.Leads.Remove(ctx, req.ID, func(l *Lead) ([]event.Event, error) {
-		if err := l.CheckAccess(caller); err != nil {
-			return nil, err
+	err = s.InTx(ctx, func(ctx context.Context) error {
+		err := s.Leads.Remove(ctx, req.ID, func(l *Lead) (events []event.Event, err error) {
+			if err := l.CheckAccess(caller); err != nil {
+				return nil, err
+			}
+			events, x = l.remove(caller, s.Clock.Now())
+			return events, nil
+		})
+		if err != nil {
+			return err
 		}
-		return []event.Event{l.erase(s.Clock.Now())}, nil
+		return erasure.Request(ctx, s.Erasures, x)
 	})
+	return x, err
+}
+
+// remove returns the event of a lead that is deleted, and its erasure.
+func (l *Lead) remove(caller identity.Caller, now time.Time) ([]event.Event, erasure.Erasure) {
+	deleted := l.erase(now)
+	return []event.Event{deleted}, erasure.New(events.KindLead, l.ID, l.Version, caller.AgentID, now)
 }
 
 // setPhone sets the number that a person has entered, and returns what is wrong with it. A number that is no phone number may stay

@@ -35,7 +35,7 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 			table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
 		}
 	}
-	return clients{db: db, dependants: ErasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
+	return clients{db: db, dependants: erasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
 		Name:    "clients",
 		Columns: columns,
 		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),

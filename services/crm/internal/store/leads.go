@@ -45,6 +45,9 @@ func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 			if err := recordLeadChanges(ctx, db, changes); err != nil {
 				return err
 			}
+			if err := eraseRows(ctx, db, changes); err != nil {
+				return err
+			}
 			for _, r := range record {
 				if err := r(ctx, changes); err != nil {
 					return err

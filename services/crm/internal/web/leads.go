@@ -10,14 +10,14 @@ import (
 
 // LeadRoutes registers the operations on leads and settings.
 func LeadRoutes(r *rpc.Router, leads *lead.Service, settings *setting.Service) {
-	created, noContent, once := rpc.Status(http.StatusCreated), rpc.Status(http.StatusNoContent), rpc.Idempotent()
+	created, once := rpc.Status(http.StatusCreated), rpc.Idempotent()
 	view, version := rpc.View(ViewLead), rpc.Version(func(l lead.Lead) int64 { return l.Version })
 	rpc.Handle(r, "POST /leads", "crm.create_lead", leads.Create, created, view, rpc.Before(leads.EnsureAgent), once)
 	rpc.Handle(r, "GET /leads", "crm.list_leads", leads.List, view)
 	rpc.Handle(r, "GET /leads/my", "crm.list_my_leads", leads.ListMine, view)
 	rpc.Handle(r, "GET /leads/{id}", "crm.get_lead", leads.Get, view, version)
 	rpc.Handle(r, "PATCH /leads/{id}", "crm.update_lead", leads.Update, view, version, rpc.Conditional(), rpc.Before(leads.EnsureNewAgent))
-	rpc.Handle(r, "DELETE /leads/{id}", "crm.delete_lead", leads.Delete, noContent)
+	rpc.Handle(r, "DELETE /leads/{id}", "crm.delete_lead", leads.Delete, rpc.Respond(erased))
 	rpc.Handle(r, "POST /leads/{id}/assign", "crm.assign_lead", leads.Assign, view, version, rpc.Conditional(), rpc.Before(leads.EnsureAssignee))
 	rpc.Handle(r, "POST /leads/{id}/no-answer", "crm.lead_no_answer", leads.NoAnswer, view, version, once)
 	rpc.Handle(r, "POST /leads/{id}/convert", "crm.convert_lead", leads.Convert, view, version)

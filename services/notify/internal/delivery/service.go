@@ -115,8 +115,8 @@ func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) er
 	if err != nil {
 		return err
 	}
-	if erased, err := s.erased(ctx, who.ClientID); err != nil || erased {
-		return err // the event had been published before the client was erased
+	if erased, err := s.erased(ctx, who); err != nil || erased {
+		return err // the event had been published before the person was erased
 	}
 	endpoints, err := s.Endpoints.List(ctx)
 	if err != nil {
