@@ -59,17 +59,17 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		Clients: store.Clients(base.DB, base.Outbox), Links: links, Timeline: timelines, Erasures: book, Tx: base.DB,
 		NormalizePhone: normalize, Clock: base.Clock,
 	}
+	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
 	calls := peer.Fetch[followup.Call](peer.New("calls", cfg.CallsURL, tel), "/calls")
 	followups := &followup.Service{
 		FollowUps: store.FollowUps(base.DB, base.Outbox), Calls: followup.Calls(store.Calls(base.DB), calls), People: links,
-		Timeline: timelines, Hours: followup.DefaultHours{}, Calendars: store.Calendars(base.DB), Clock: base.Clock,
+		Timeline: timelines, Hours: settings.Hours, Calendars: store.Calendars(base.DB), Clock: base.Clock,
 	}
 	agents := &agent.Service{Agents: store.Agents(base.DB)}
 	erasures := &erasure.Service{Book: book, Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
 
 	base.Run("reminders", run.Every(remindEvery, tel, "publish what is due", followups.Remind))
 	team := agent.NewTeam(store.Agents(base.DB), peer.Fetch[agent.Agent](peer.New("auth", cfg.Access.AuthURL, tel), "/agents"))
-	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
 	leads := &lead.Service{
 		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, Timeline: timelines, Erasures: book, InTx: base.DB.InTx,
 		Classifier:     classifier(peer.NewSlow("calls' AI", cfg.CallsURL, classifyTimeout, tel)),
@@ -107,7 +107,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	keeper := &analytics.Keeper{Rollups: counts, Compared: compared}
 	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", keeper.Fold))
 	base.Run("analytics repair", run.Every(time.Hour, tel, "compare the counts of analytics", keeper.Repair))
-	web.AnalyticsRoutes(base.Router, &analytics.Service{Store: counts, Clock: base.Clock})
+	web.AnalyticsRoutes(base.Router, &analytics.Service{Store: counts, Zone: settings.Zone, Clock: base.Clock})
 
 	return base.App()
 }

@@ -188,7 +188,7 @@ func TestActionItemsBecomeSuggestions(t *testing.T) {
 	require.Len(t, got, 3)
 	require.Equal(t, []string{"Call back tomorrow at 5 pm", "Ask the boss", "Send the quote by Friday"}, []string{got[0].Task, got[1].Task, got[2].Task})
 	require.Equal(t, clientID, got[0].Client)
-	for i, due := range []string{"2026-11-25T17:00:00Z", "2026-11-26T09:00:00Z", "2026-11-27T09:00:00Z"} {
+	for i, due := range []string{"2026-11-25T11:30:00Z", "2026-11-26T03:30:00Z", "2026-11-27T03:30:00Z"} { // in India
 		require.Equal(t, due, got[i].Due.Format(time.RFC3339), got[i].Task)
 	}
 	require.Empty(t, pgtest.Column[string](t, a.DB, `select type from outbox where topic = $1`, events.FollowUpsTopic), "nobody is told about a suggestion")
@@ -215,6 +215,28 @@ func TestActionItemsBecomeSuggestions(t *testing.T) {
 	a.Publish(events.CallDeleted.New(said, events.Call{CallID: call.CallID, Version: 7, AgentID: call.AgentID}))
 	a.AwaitRow(`select deleted from calls where id = $1`, call.CallID)
 	require.Equal(t, []string{"dismissed Call back tomorrow at 5 pm", "pending Ask the boss"}, a.tasks(call.CallID))
+}
+
+func TestSuggestionsAreDueInTheWorkingHoursOfTheTeam(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.Do(a.Admin, "PUT", "/settings/time_zone", `{"value":"America/New_York"}`).Is(200)
+	a.Do(a.Admin, "PUT", "/settings/working_hours", `{"value":{"wednesday":{"start":"10:30","end":"16:00"},"saturday":{"start":"08:00","end":"12:00"}}}`).Is(200)
+	said := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC) // a Tuesday
+	call := events.Call{CallID: event.NewID(), Version: 3, AgentID: a.Agent.AgentID, RecordedAt: &said, CreatedAt: said}
+	a.complete(call, "Send the quote tomorrow", "Ask the boss", "Finish by the end of the week")
+	due := map[string]string{}
+	for _, x := range into[[]struct {
+		Task string
+		Due  time.Time `json:"due_date"`
+	}](a, a.Get(a.Agent, "/followups?status=suggested").Is(200)) {
+		due[x.Task] = x.Due.Format(time.RFC3339)
+	}
+	require.Equal(t, map[string]string{
+		"Send the quote tomorrow": "2026-11-25T15:30:00Z", "Ask the boss": "2026-11-28T13:00:00Z", "Finish by the end of the week": "2026-11-28T17:00:00Z",
+	}, due)
+	calendar := a.Get(identity.Caller{}, a.Do(a.Agent, "POST", "/followups.ics/token", "").Is(201).Text("path")).Is(200)
+	require.Contains(t, calendar.Body, "X-WR-TIMEZONE:America/New_York\r\n")
 }
 
 func TestReopenAndDismiss(t *testing.T) {
