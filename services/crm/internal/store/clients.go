@@ -3,9 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
@@ -90,47 +88,8 @@ func (s clients) taken(ctx context.Context, c client.Client) error {
 func (s clients) List(ctx context.Context, f client.Filter) (page.Of[client.Client], error) {
 	var w table.Where
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
-	searchPeople(&w, f.Q)
+	search(&w, searchedClient, f.Q)
 	return s.Table.List(ctx, w, f.Request)
-}
-
-// minGrams is the length from which a search finds its rows in an index: that of a trigram.
-const minGrams = 3
-
-// searchPeople adds the condition that the name, company, e-mail or phone contains q, regardless of case. The trigrams of q are found
-// in an index; the texts then show whether they are in the right order. A phone may be written with spaces or in its national form.
-func searchPeople(w *table.Where, q string) {
-	if q = strings.TrimSpace(q); q == "" {
-		return
-	}
-	like := table.Like(q)
-	condition, values := "(name ilike ? or company ilike ? or email ilike ? or phone ilike ?)", []any{like, like, like, like}
-	if utf8.RuneCountInString(q) >= minGrams {
-		condition, values = "grams @> grams(?) and "+condition, append([]any{q}, values...)
-	}
-	if digits := phoneDigits(q); len(digits) >= minGrams && digits != q {
-		condition, values = "("+condition+") or (grams @> grams(?) and phone ilike ?)", append(values, digits, table.Like(digits))
-	}
-	w.And(condition, values...)
-}
-
-// phoneDigits returns the digits of a phone number in which people put spaces, brackets and a zero of the national form; it is empty
-// for any other text.
-func phoneDigits(q string) string {
-	digits := strings.Map(func(r rune) rune {
-		switch {
-		case r >= '0' && r <= '9':
-			return r
-		case strings.ContainsRune(" +-().\u00a0", r):
-			return -1
-		default:
-			return 'x'
-		}
-	}, q)
-	if strings.Contains(digits, "x") {
-		return ""
-	}
-	return strings.TrimLeft(digits, "0")
 }
 
 // Change changes a client.

@@ -4,9 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -205,12 +203,7 @@ func (s leads) List(ctx context.Context, f lead.Filter) (page.Of[lead.Lead], err
 	w.If(f.Status != "", "status = ?", f.Status)
 	w.If(f.IntentCategory != "", "intent_category = ?", f.IntentCategory)
 	w.If(f.Campaign != "", "source_campaign = ?", f.Campaign)
-	if f.Q != "" {
-		q := table.Like(f.Q)
-		w.And("name ilike ? or coalesce(phone, raw_phone, '') ilike ? or email ilike ? or source_campaign ilike ?", q, q, q, q)
-		// The index leads_search has the parts of three letters.
-		w.If(utf8.RuneCountInString(f.Q) >= 3, "lead_parts(name || chr(1) || coalesce(phone, raw_phone, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(source_campaign, '')) @> lead_parts(?)", strings.ToLower(f.Q))
-	}
+	search(&w, searchedLead, f.Q)
 	return s.ListBy(ctx, orderOfLeads(f.Order), w, f.Request)
 }
 

@@ -235,7 +235,7 @@ func TestLeadFiltersAndSearch(t *testing.T) {
 		l.Status, l.IntentCategory = lead.Lost, lead.NotInterested
 	})
 	s.add(t, func(l *lead.Lead) { l.Name = "Somebody else" })
-	for q, want := range map[string]int{"pRIYA": 1, "98765": 1, "p_s@": 1, "%": 1, "0%": 1, "Priya%Sharma": 0, "diwali ÜNÏ": 1, "no number": 1, "xx": 0, "Sharma\x01+91": 0, "so": 1} {
+	for q, want := range map[string]int{"pRIYA": 1, "98765": 1, "098765 432": 1, "98 76-5": 1, "p_s@": 1, "%": 1, "0%": 1, "Priya%Sharma": 0, "diwali ÜNÏ": 1, "no number": 1, "xx": 0, "Sharma\x01+91": 0, "so": 1} {
 		p, err := s.List(t.Context(), lead.Filter{Q: q, Request: page.Request{Limit: 50}})
 		require.NoError(t, err)
 		require.Len(t, p.Items, want, "%q", q)
