@@ -29,8 +29,12 @@ var keys = map[string]string{
 		intent_confidence, interest_level, objections_text, callback_time, outcome, recorded_at, call_url`,
 	"lead.interested":    leadKeys,
 	"lead.imported":      leadKeys,
-	"followup.scheduled": `event, event_id, schema_version, timestamp, is_test, followup_id, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, lead_id, due_date, task, notes, source, followup_url`,
+	"followup.scheduled": followUpKeys,
+	"followup.due":       followUpKeys,
+	"followup.completed": followUpKeys,
 }
+
+const followUpKeys = `event, event_id, schema_version, timestamp, is_test, followup_id, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, lead_id, due_date, task, notes, source, followup_url`
 
 const leadKeys = `event, event_id, schema_version, timestamp, is_test, lead_id, name, phone, email, source_campaign, course_interested_in, intent_category,
 	callback_time, payment_link_url, objections_text, agent_name, agent_email, attempt_count`
@@ -95,6 +99,8 @@ func TestPayloads(t *testing.T) {
 		"lead-imported-unknown":            {endpoint.Pabbly, of(events.LeadImported, events.Lead{LeadID: leadID, Name: "Priya", RawPhone: ptr("98"), IntentCategory: "new"}), people{}},
 		"lead-interested-standard":         {endpoint.Standard, of(events.LeadInterested, lead), known()},
 		"followup-scheduled":               {endpoint.Pabbly, of(events.FollowUpScheduled, followUp), known()},
+		"followup-due":                     {endpoint.Pabbly, of(events.FollowUpDue, followUp), known()},
+		"followup-completed":               {endpoint.Pabbly, of(events.FollowUpCompleted, followUp), known()},
 		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: new(noon)}), people{}},
 	} {
 		t.Run(name, func(t *testing.T) {

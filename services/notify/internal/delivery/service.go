@@ -104,8 +104,8 @@ func (s *Service) OnTranscriptionCompleted(ctx context.Context, e event.Received
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// OnFollowUpScheduled creates the deliveries of a new follow-up.
-func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[events.FollowUp]) error {
+// OnFollowUp creates the deliveries of an event of a follow-up.
+func (s *Service) OnFollowUp(ctx context.Context, e event.Received[events.FollowUp]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 

@@ -758,7 +758,7 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: new(r.clock.Now())})
 	received, err := events.FollowUpScheduled.Decode(e)
 	require.NoError(t, err)
-	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))
+	require.NoError(t, r.OnFollowUp(t.Context(), received))
 	ids := query[string](r, `select id::text from deliveries`)
 	d := r.doJob(ids[0])
 	require.Equal(t, delivery.Delivered, d.Status)
