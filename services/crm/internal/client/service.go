@@ -139,40 +139,30 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Client, error)
 }
 
 func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Client, error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return Client{}, err
-	}
-	return s.Clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
-		if err := c.checkAccess(caller); err != nil {
-			return nil, err
-		}
+	return s.Clients.Change(ctx, id, identity.Guard(ctx, (*Client).checkAccess, func(c *Client) ([]event.Event, error) {
 		fields := c.Fields
 		edit(&fields)
-		if fields, err = fields.cleaned(s.NormalizePhone); err != nil {
+		fields, err := fields.cleaned(s.NormalizePhone)
+		if err != nil {
 			return nil, err
 		}
 		return []event.Event{c.edit(fields, s.Clock.Now())}, nil
-	})
+	}))
 }
 
 // Delete deletes a client with its follow-ups, and asks every service to erase what it has of it.
-func (s *Service) Delete(ctx context.Context, req IDRequest) (erasure.Erasure, error) {
+func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure, err error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return erasure.Erasure{}, err
+		return x, err
 	}
-	var x erasure.Erasure
 	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
 		now := s.Clock.Now()
-		err := s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
-			if err := c.checkAccess(caller); err != nil {
-				return nil, err
-			}
+		err := s.Clients.Remove(ctx, req.ID, identity.Guard(ctx, (*Client).checkAccess, func(c *Client) ([]event.Event, error) {
 			deleted := c.erase(nil, now)
 			x = erasure.New(events.KindClient, c.ID, c.Version, caller.AgentID, now)
 			return []event.Event{deleted}, nil
-		})
+		}))
 		if err != nil {
 			return err
 		}

@@ -182,34 +182,14 @@ func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error)
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error) {
-	guarded, err := guard(ctx, fn)
-	if err != nil {
-		return FollowUp{}, err
-	}
-	return s.FollowUps.Change(ctx, id, guarded)
+	return s.FollowUps.Change(ctx, id, identity.Guard(ctx, (*FollowUp).checkAccess, fn))
 }
 
 // Delete removes a follow-up.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
-	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.Clock.Now()), nil })
-	if err != nil {
-		return struct{}{}, err
-	}
-	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, guarded)
-}
-
-// guard returns fn with a check that the caller of ctx may change the follow-up.
-func guard(ctx context.Context, fn func(*FollowUp) ([]event.Event, error)) (func(*FollowUp) ([]event.Event, error), error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return func(x *FollowUp) ([]event.Event, error) {
-		if err := x.checkAccess(caller); err != nil {
-			return nil, err
-		}
-		return fn(x)
-	}, nil
+	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, identity.Guard(ctx, (*FollowUp).checkAccess, func(x *FollowUp) ([]event.Event, error) {
+		return x.remove(s.Clock.Now()), nil
+	}))
 }
 
 // Remind publishes followup.due for each follow-up whose time has come. It is exactly once per due date, on any number of replicas.

@@ -331,18 +331,12 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Lead) error)
 	if err != nil {
 		return Lead{}, err
 	}
-	l, err := s.Leads.Change(ctx, id, func(l *Lead) ([]event.Event, error) {
-		if err := l.CheckAccess(caller); err != nil {
-			return nil, err
-		}
-		if err := patch.Check(ctx, l.Version); err != nil {
-			return nil, err
-		}
+	l, err := s.act(ctx, id, func(l *Lead, now time.Time) ([]event.Event, error) {
 		before := l.IntentCategory
 		if err := edit(l); err != nil {
 			return nil, err
 		}
-		return []event.Event{l.Edited(before, s.Clock.Now())}, nil
+		return []event.Event{l.Edited(before, now)}, nil
 	})
 	return l, s.hidden(ctx, caller, err)
 }
@@ -354,13 +348,10 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure,
 		return x, err
 	}
 	err = s.InTx(ctx, func(ctx context.Context) error {
-		err := s.Leads.Remove(ctx, req.ID, func(l *Lead) (events []event.Event, err error) {
-			if err := l.CheckAccess(caller); err != nil {
-				return nil, err
-			}
+		err := s.Leads.Remove(ctx, req.ID, identity.Guard(ctx, (*Lead).CheckAccess, func(l *Lead) (events []event.Event, err error) {
 			events, x = l.remove(caller, s.Clock.Now())
 			return events, nil
-		})
+		}))
 		if err != nil {
 			return err
 		}

@@ -168,19 +168,12 @@ func (l *Lead) classify(v Verdict, now time.Time) []event.Event {
 
 // act lets fn change a lead that the caller may change. fn returns the events of the change.
 func (s *Service) act(ctx context.Context, id string, fn func(l *Lead, now time.Time) ([]event.Event, error)) (Lead, error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return Lead{}, err
-	}
-	return s.Leads.Change(ctx, id, func(l *Lead) ([]event.Event, error) {
-		if err := l.CheckAccess(caller); err != nil {
-			return nil, err
-		}
+	return s.Leads.Change(ctx, id, identity.Guard(ctx, (*Lead).CheckAccess, func(l *Lead) ([]event.Event, error) {
 		if err := patch.Check(ctx, l.Version); err != nil {
 			return nil, err
 		}
 		return fn(l, s.Clock.Now())
-	})
+	}))
 }
 
 // Actions of a bulk change.

@@ -5,13 +5,11 @@ import (
 
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
-	"github.com/convoflow/convoflow/services/crm/internal/setting"
 )
 
-// LeadRoutes registers the operations on leads and settings.
-func LeadRoutes(r *rpc.Router, leads *lead.Service, settings *setting.Service) {
+func leadRoutes(r *rpc.Router, leads *lead.Service) {
 	created, once := rpc.Status(http.StatusCreated), rpc.Idempotent()
-	view, version := rpc.View(ViewLead), rpc.Version(func(l lead.Lead) int64 { return l.Version })
+	view, version := rpc.View(viewLead), rpc.Version(func(l lead.Lead) int64 { return l.Version })
 	rpc.Handle(r, "POST /leads", "crm.create_lead", leads.Create, created, view, rpc.Before(leads.EnsureAgent), once)
 	rpc.Handle(r, "GET /leads", "crm.list_leads", leads.List, view)
 	rpc.Handle(r, "GET /leads/my", "crm.list_my_leads", leads.ListMine, view)
@@ -24,9 +22,6 @@ func LeadRoutes(r *rpc.Router, leads *lead.Service, settings *setting.Service) {
 	rpc.Handle(r, "POST /leads/{id}/classify", "crm.classify_lead", leads.Classify, view, version)
 	rpc.Handle(r, "GET /leads/{id}/timeline", "crm.list_lead_timeline", leads.ListTimeline)
 	rpc.Handle(r, "POST /leads/bulk", "crm.change_leads", leads.Bulk, rpc.Before(leads.EnsureBulkAgent))
-
-	rpc.Handle(r, "GET /settings", "crm.list_settings", settings.List)
-	rpc.Handle(r, "PUT /settings/{key}", "crm.put_setting", settings.Put)
 }
 
 // leadView adds the phone number as people see it.
@@ -35,5 +30,5 @@ type leadView struct {
 	Phone string `json:"phone"`
 }
 
-// ViewLead returns a lead as the API shows it.
-func ViewLead(l lead.Lead) any { return leadView{Lead: l, Phone: l.Number()} }
+// viewLead returns a lead as the API shows it.
+func viewLead(l lead.Lead) any { return leadView{Lead: l, Phone: l.Number()} }
