@@ -53,9 +53,12 @@ func TestALeadIsReadAsItWasWritten(t *testing.T) {
 	s := openLeads(t)
 	full := lead.Fields{
 		Name: "Priya", Email: new("p@example.com"), SourceCampaign: new("Diwali"), AdSet: new("a"), FormID: new("f"), FormName: new("form"), GoogleSheetRowID: new("7"),
-		Status: lead.Qualified, IntentCategory: lead.Interested, IntentConfidence: new(0.5), InterestLevel: new("high"), CallbackScheduledAt: new(at(1)), NextFollowUpAt: new(at(2)),
-		LastContactedAt: new(at(3)), FollowUpCount: 4, CourseInterestedIn: new("c"), PaymentLinkURL: new("u"), PaymentLinkSent: true, Objections: new("o"), Notes: new("n"),
-		ConversationSummary: new("s"), ExtraData: lead.Extra{"big": json.RawMessage("120210000000000123"), "nested": json.RawMessage(`{"a": [1]}`)},
+		Status: lead.Qualified, IntentCategory: lead.Interested, LeadDetails: events.LeadDetails{
+			IntentConfidence: new(0.5), InterestLevel: new("high"), CallbackScheduledAt: new(at(1)), NextFollowUpAt: new(at(2)),
+			LastContactedAt: new(at(3)), FollowUpCount: 4, CourseInterestedIn: new("c"), PaymentLinkURL: new("u"), PaymentLinkSent: true, Objections: new("o"), Notes: new("n"),
+			ConversationSummary: new("s"),
+		},
+		ExtraData: lead.Extra{"big": json.RawMessage("120210000000000123"), "nested": json.RawMessage(`{"a": [1]}`)},
 	}
 	l, imported := lead.Create(full, new("+919876543210"), nil, new(event.NewID()), at(5))
 	l.ClientID, l.DecidedAt, l.StatusReason = new(event.NewID()), new(at(6)), new("why")

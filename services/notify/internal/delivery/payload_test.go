@@ -84,8 +84,11 @@ func TestPayloads(t *testing.T) {
 	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: new(noon.Add(24 * time.Hour)), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
 	lead := events.Lead{
 		LeadID: leadID, Version: 3, AssignedAgentID: ptr(agentID), Name: "Priya Sharma", Phone: ptr("+919876543211"), Email: ptr("priya@example.com"),
-		SourceCampaign: ptr("Diwali"), Status: "qualified", IntentCategory: "interested", CallbackScheduledAt: ptr(noon.Add(48 * time.Hour)), FollowUpCount: 2,
-		CourseInterestedIn: ptr("Data science"), PaymentLinkURL: ptr("https://pay.example.com/1?a=1&b=2"), Objections: ptr("too dear; no time"), CreatedAt: noon, UpdatedAt: noon,
+		SourceCampaign: ptr("Diwali"), Status: "qualified", IntentCategory: "interested", CreatedAt: noon, UpdatedAt: noon,
+		LeadDetails: events.LeadDetails{
+			CallbackScheduledAt: ptr(noon.Add(48 * time.Hour)), FollowUpCount: 2,
+			CourseInterestedIn: ptr("Data science"), PaymentLinkURL: ptr("https://pay.example.com/1?a=1&b=2"), Objections: ptr("too dear; no time"),
+		},
 	}
 	for name, tt := range map[string]struct {
 		profile endpoint.Profile
