@@ -75,12 +75,18 @@ func lead(intent string) events.Lead {
 	return events.Lead{
 		LeadID: leadID, Version: 2, AssignedAgentID: new(agentID), Name: "Priya Shah", Phone: new("+919876543210"), RawPhone: new("98765"),
 		Email: new("priya@example.com"), SourceCampaign: new("Diwali"), AdSet: new("Mumbai 25-34"), FormID: new("f-1"), FormName: new("Callback form"),
-		GoogleSheetRowID: new("7"), Status: "qualified", StatusReason: new("call: interested"), IntentCategory: intent, IntentConfidence: new(0.9),
-		InterestLevel: new("high"), CallbackScheduledAt: new(at.Add(48 * time.Hour)), NextFollowUpAt: new(at.Add(72 * time.Hour)),
-		LastContactedAt: new(at.Add(-time.Hour)), FollowUpCount: 3, CourseInterestedIn: new("Data science"), PaymentLinkURL: new("https://pay.example.com/1"),
-		PaymentLinkSent: true, Objections: new("too expensive"), Notes: new("prefers mornings"), ConversationSummary: new("Asha explained the price."),
+		GoogleSheetRowID: new("7"), Status: "qualified", StatusReason: new("call: interested"), IntentCategory: intent, LeadDetails: details(),
 		ExtraData: map[string]json.RawMessage{"city": json.RawMessage(`"Pune"`)}, ClientID: new(clientID), CallID: new(callID), AttemptID: new(attemptID),
 		CreatedAt: at, UpdatedAt: at.Add(time.Hour),
+	}
+}
+
+func details() events.LeadDetails {
+	return events.LeadDetails{
+		IntentConfidence: new(0.9),
+		InterestLevel:    new("high"), CallbackScheduledAt: new(at.Add(48 * time.Hour)), NextFollowUpAt: new(at.Add(72 * time.Hour)),
+		LastContactedAt: new(at.Add(-time.Hour)), FollowUpCount: 3, CourseInterestedIn: new("Data science"), PaymentLinkURL: new("https://pay.example.com/1"),
+		PaymentLinkSent: true, Objections: new("too expensive"), Notes: new("prefers mornings"), ConversationSummary: new("Asha explained the price."),
 	}
 }
 

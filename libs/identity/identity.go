@@ -53,3 +53,17 @@ func From(ctx context.Context) (Caller, error) {
 	}
 	return c, nil
 }
+
+// Guard returns fn with a check before it: whether the caller of ctx may see and change the object, which check decides.
+func Guard[T, R any](ctx context.Context, check func(*T, Caller) error, fn func(*T) (R, error)) func(*T) (R, error) {
+	return func(object *T) (result R, err error) {
+		caller, err := From(ctx)
+		if err == nil {
+			err = check(object, caller)
+		}
+		if err != nil {
+			return result, err
+		}
+		return fn(object)
+	}
+}

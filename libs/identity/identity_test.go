@@ -1,6 +1,7 @@
 package identity_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,4 +27,26 @@ func TestTheCallerIsInTheContext(t *testing.T) {
 	got, err := identity.From(identity.With(t.Context(), c))
 	require.NoError(t, err)
 	require.Equal(t, c, got)
+}
+
+func TestGuardChecksTheCallerFirst(t *testing.T) {
+	t.Parallel()
+	type thing struct{ owner string }
+	refused := errors.New("refused")
+	check := func(x *thing, c identity.Caller) error {
+		if !c.MaySee(x.owner) {
+			return refused
+		}
+		return nil
+	}
+	name := func(x *thing) (string, error) { return "of " + x.owner, nil }
+	ctx := identity.With(t.Context(), identity.Caller{AgentID: "a", Role: identity.Agent})
+	got, err := identity.Guard(ctx, check, name)(&thing{"a"})
+	require.NoError(t, err)
+	require.Equal(t, "of a", got)
+	got, err = identity.Guard(ctx, check, name)(&thing{"b"})
+	require.ErrorIs(t, err, refused)
+	require.Empty(t, got)
+	_, err = identity.Guard(t.Context(), check, name)(&thing{"a"})
+	require.Error(t, err, "nobody is logged in")
 }

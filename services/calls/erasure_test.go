@@ -67,6 +67,30 @@ func TestErasureOfAClient(t *testing.T) {
 	a.upload(a.Agent, recording(t, 3), map[string]string{"client_id": client}).Fails(404, "client_not_found")
 }
 
+func TestErasureOfALead(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	lead, other := a.lead(&a.Agent.AgentID, "+919876543210"), a.lead(&a.Agent.AgentID, "+919876543211")
+	erased := a.upload(a.Agent, recording(t, 3), map[string]string{"lead_id": lead}).Is(http.StatusAccepted).Text("id")
+	remains := a.upload(a.Agent, recording(t, 3), map[string]string{"lead_id": other}).Is(http.StatusAccepted).Text("id")
+	a.ended(erased)
+	a.ended(remains)
+	request := events.Erasure{ErasureID: event.NewID(), Kind: events.KindLead, SubjectID: lead, SubjectVersion: 4, RequestedBy: a.Agent.AgentID, RequestedAt: a.now()}
+	a.Publish(events.ErasureRequested.New(a.now(), request))
+	a.Await("the call is gone", func() bool { return a.Do(a.Agent, "GET", "/calls/"+erased, "").Status == http.StatusNotFound })
+	a.AwaitRow(`select not exists (select from erasure_requests)`)
+	a.Do(a.Agent, "GET", "/calls/"+remains, "").Is(200)
+	require.Len(t, a.files(), 1)
+	require.Equal(t, []*string{nil}, pgtest.Column[*string](t, a.DB, `select phone from leads where deleted`))
+
+	// What was published before the erasure may arrive later.
+	attempt := events.LeadNoAnswer.New(a.now(), events.Lead{LeadID: lead, Version: 3, AssignedAgentID: &a.Agent.AgentID, Phone: new("+919876543210"), AttemptID: new(event.NewID())})
+	a.Publish(attempt)
+	a.AwaitRow(`select exists (select from inbox where event_id = $1)`, attempt.ID)
+	require.Equal(t, []string{remains}, a.Get(a.Agent, "/calls").Is(200).IDs())
+	a.upload(a.Agent, recording(t, 3), map[string]string{"lead_id": lead}).Fails(404, "lead_not_found")
+}
+
 func TestCallsFollowAMergedClient(t *testing.T) {
 	t.Parallel()
 	a := start(t)

@@ -59,6 +59,16 @@ func TestOverviewOfAnAgentAndTheTeam(t *testing.T) {
 	require.GreaterOrEqual(t, len(a.Do(a.Admin, "GET", "/analytics/agents", "").Is(200).Object()["agents"].([]any)), 2)
 }
 
+func TestDaysAreThoseOfTheTeamsTimeZone(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	for _, name := range []string{"Pacific/Kiritimati", "Pacific/Pago_Pago"} { // never on the same day
+		a.Do(a.Admin, "PUT", "/settings/time_zone", `{"value":"`+name+`"}`).Is(200)
+		inZone, given := a.Get(a.Agent, "/analytics/topics?days=1").Is(200), a.Get(a.Agent, "/analytics/topics?days=1&tz="+name).Is(200)
+		require.Equal(t, given.Object()["days"], inZone.Object()["days"], name)
+	}
+}
+
 func TestTheTeamsAnalyticsAreForAdmins(t *testing.T) {
 	t.Parallel()
 	a := start(t)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
@@ -83,7 +85,7 @@ func TestWhoMaySeeALead(t *testing.T) {
 
 	missing := event.NewID()
 	for _, op := range []struct{ method, path, body string }{
-		{"GET", "", ""}, {"PATCH", "", `{"notes":"x"}`}, {"DELETE", "", ""}, {"POST", "/assign", ""}, {"POST", "/no-answer", ""}, {"POST", "/convert", ""},
+		{"GET", "", ""}, {"GET", "/timeline", ""}, {"PATCH", "", `{"notes":"x"}`}, {"DELETE", "", ""}, {"POST", "/assign", ""}, {"POST", "/no-answer", ""}, {"POST", "/convert", ""},
 	} {
 		a.Do(identity.Caller{}, op.method, "/leads/"+mine+op.path, op.body).Fails(401, "not_authenticated")
 		a.Do(a.Other, op.method, "/leads/"+mine+op.path, op.body).Fails(403, "lead_forbidden")
@@ -371,4 +373,42 @@ func TestTheAIReadsTheSummary(t *testing.T) {
 	require.Equal(t, []string{"lead.imported 1", "lead.updated 2", "lead.payment_pending 3"}, a.Published(events.LeadsTopic, 3)[id])
 	a.callsAnswers(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte(`{"intent_category":null}`)) })
 	require.Equal(t, "qualified", a.Do(a.Agent, "POST", "/leads/"+id+"/classify", "").Is(200).Text("status"), "nothing found changes nothing")
+}
+
+func TestTimelineOfALead(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.lead(a.Agent, `{"name":"Priya","phone":"9876543210","extra_data":{"a":1},"next_followup_at":"2100-01-01T00:00:00Z"}`)
+	sentBack := `{"phone":"9876543210","extra_data":{"a":1},"next_followup_at":"2100-01-01T05:30:00+05:30","notes":null,`
+	a.Do(a.Agent, "PATCH", "/leads/"+id, sentBack+`"name":"Priya S","email":"p@example.com"}`).Is(200)
+	a.Do(a.Agent, "PATCH", "/leads/"+id, sentBack+`"name":"Priya S"}`).Is(200)
+	now := clock.System{}.Now()
+	call := events.Call{CallID: event.NewID(), Version: 2, AgentID: a.Agent.AgentID, LeadID: &id, RecordedAt: new(now.Add(time.Hour)), CreatedAt: now.Add(time.Hour), IntentCategory: new("interested")}
+	for range 2 { // a replay changes nothing
+		a.complete(call)
+	}
+	a.AwaitRow(`select status = 'qualified' from leads where id = $1`, id)
+	a.followUp(a.Agent, call.CallID, "2100-01-01T00:00:00Z")
+	sent := events.Delivery{
+		DeliveryID: event.NewID(), EndpointID: event.NewID(), EventID: event.NewID(), EventType: "lead.interested", LeadID: &id,
+		Status: "delivered", Attempts: 1, EndedAt: now.Add(2 * time.Hour),
+	}
+	a.Publish(events.WebhookDelivered.New(now, sent))
+	a.AwaitRow(`select exists (select from timeline where kind = 'delivery')`)
+	lines := a.timeline(a.Agent, "/leads/"+id)
+	require.ElementsMatch(t, []string{
+		"delivery lead.interested delivered", "call Pricing completed", "followup pending",
+		"change lead.updated status,intent_category,last_contacted_at", "change lead.updated name,email", "change lead.imported",
+	}, lines)
+	require.Equal(t, "delivery lead.interested delivered", lines[0])
+	require.Equal(t, "change lead.imported", lines[len(lines)-1])
+	for _, l := range into[[]line](a, a.Get(a.Admin, "/leads/"+id+"/timeline").Is(200)) {
+		if slices.Contains(l.Fields, "status") {
+			require.Equal(t, "Call "+call.CallID+": interested", *l.Reason)
+			require.Nil(t, l.AgentID, "nobody has made the change")
+		}
+		if slices.Contains(l.Fields, "name") {
+			require.Equal(t, a.Agent.AgentID, *l.AgentID)
+		}
+	}
 }

@@ -43,10 +43,10 @@ func into[T any](a *app, answer servicetest.Answer) (v T) {
 	return v
 }
 
-// timeline returns the timeline of a client, newest first, in pages of two.
-func (a *app) timeline(as identity.Caller, clientID string) (lines []string) {
+// timeline returns the timeline of a client or lead, newest first, in pages of two.
+func (a *app) timeline(as identity.Caller, person string) (lines []string) {
 	a.T.Helper()
-	for next := "/clients/" + clientID + "/timeline?limit=2"; next != ""; {
+	for next := person + "/timeline?limit=2"; next != ""; {
 		page := a.Get(as, next).Is(200)
 		for _, l := range into[[]line](a, page) {
 			lines = append(lines, l.String())
@@ -118,11 +118,11 @@ func TestMergedClientsAreOne(t *testing.T) {
 	// A late event of the loser belongs to the winner, also after the winner was merged again.
 	late := a.call(a.Agent, func(c *events.Call) { c.ClientID, c.Title = &loser, new("Late") })
 	last := a.client(a.Agent, `{"name":"P Sharma"}`)
-	require.Contains(t, a.timeline(a.Agent, winner), "call Late pending")
+	require.Contains(t, a.timeline(a.Agent, "/clients/"+winner), "call Late pending")
 	merge(a.Agent, winner, last).Is(200)
 	require.Equal(t, last, a.Get(a.Agent, "/followups/"+a.followUp(a.Agent, late, "2100-01-01T00:00:00Z")).Text("client_id"))
 	a.call(a.Agent, func(c *events.Call) { c.ClientID, c.Title = &loser, new("Later") })
-	lines := a.timeline(a.Agent, last)
+	lines := a.timeline(a.Agent, "/clients/"+last)
 	require.Contains(t, lines, "call Later pending")
 	require.Contains(t, lines, "call Late pending")
 	require.Contains(t, lines, "change client.merged")
@@ -157,7 +157,7 @@ func TestTimeline(t *testing.T) {
 	require.Equal(t, []string{
 		"delivery transcription.completed dead", "delivery followup.scheduled delivered", "delivery transcription.completed delivered", "call Pricing completed",
 		"followup Send the quote completed", "change client.updated phone", "change client.created",
-	}, a.timeline(a.Agent, clientID))
+	}, a.timeline(a.Agent, "/clients/"+clientID))
 	require.Equal(t, true, a.Get(a.Agent, "/followups/"+task).Object()["pabbly_triggered"])
 	require.Equal(t, a.Agent.AgentID, into[[]map[string]any](a, a.Get(a.Admin, "/clients/"+clientID+"/timeline"))[6]["agent_id"], "who made the change")
 
@@ -169,8 +169,8 @@ func TestTimeline(t *testing.T) {
 	call.Version, call.ClientID = 4, &other
 	a.Publish(events.CallUpdated.New(now, call))
 	a.AwaitRow(`select exists (select from calls where id = $1 and version = 4)`, call.CallID)
-	require.Len(t, a.timeline(a.Agent, other), 4)
-	require.Len(t, a.timeline(a.Agent, clientID), 4)
+	require.Len(t, a.timeline(a.Agent, "/clients/"+other), 4)
+	require.Len(t, a.timeline(a.Agent, "/clients/"+clientID), 4)
 }
 
 func TestActionItemsBecomeSuggestions(t *testing.T) {
@@ -188,7 +188,7 @@ func TestActionItemsBecomeSuggestions(t *testing.T) {
 	require.Len(t, got, 3)
 	require.Equal(t, []string{"Call back tomorrow at 5 pm", "Ask the boss", "Send the quote by Friday"}, []string{got[0].Task, got[1].Task, got[2].Task})
 	require.Equal(t, clientID, got[0].Client)
-	for i, due := range []string{"2026-11-25T17:00:00Z", "2026-11-26T09:00:00Z", "2026-11-27T09:00:00Z"} {
+	for i, due := range []string{"2026-11-25T11:30:00Z", "2026-11-26T03:30:00Z", "2026-11-27T03:30:00Z"} { // in India
 		require.Equal(t, due, got[i].Due.Format(time.RFC3339), got[i].Task)
 	}
 	require.Empty(t, pgtest.Column[string](t, a.DB, `select type from outbox where topic = $1`, events.FollowUpsTopic), "nobody is told about a suggestion")
@@ -215,6 +215,28 @@ func TestActionItemsBecomeSuggestions(t *testing.T) {
 	a.Publish(events.CallDeleted.New(said, events.Call{CallID: call.CallID, Version: 7, AgentID: call.AgentID}))
 	a.AwaitRow(`select deleted from calls where id = $1`, call.CallID)
 	require.Equal(t, []string{"dismissed Call back tomorrow at 5 pm", "pending Ask the boss"}, a.tasks(call.CallID))
+}
+
+func TestSuggestionsAreDueInTheWorkingHoursOfTheTeam(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	a.Do(a.Admin, "PUT", "/settings/time_zone", `{"value":"America/New_York"}`).Is(200)
+	a.Do(a.Admin, "PUT", "/settings/working_hours", `{"value":{"wednesday":{"start":"10:30","end":"16:00"},"saturday":{"start":"08:00","end":"12:00"}}}`).Is(200)
+	said := time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC) // a Tuesday
+	call := events.Call{CallID: event.NewID(), Version: 3, AgentID: a.Agent.AgentID, RecordedAt: &said, CreatedAt: said}
+	a.complete(call, "Send the quote tomorrow", "Ask the boss", "Finish by the end of the week")
+	due := map[string]string{}
+	for _, x := range into[[]struct {
+		Task string
+		Due  time.Time `json:"due_date"`
+	}](a, a.Get(a.Agent, "/followups?status=suggested").Is(200)) {
+		due[x.Task] = x.Due.Format(time.RFC3339)
+	}
+	require.Equal(t, map[string]string{
+		"Send the quote tomorrow": "2026-11-25T15:30:00Z", "Ask the boss": "2026-11-28T13:00:00Z", "Finish by the end of the week": "2026-11-28T17:00:00Z",
+	}, due)
+	calendar := a.Get(identity.Caller{}, a.Do(a.Agent, "POST", "/followups.ics/token", "").Is(201).Text("path")).Is(200)
+	require.Contains(t, calendar.Body, "X-WR-TIMEZONE:America/New_York\r\n")
 }
 
 func TestReopenAndDismiss(t *testing.T) {

@@ -67,6 +67,7 @@ var policies = map[string]policy{
 	"crm.lead_no_answer":           {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"crm.convert_lead":             {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"crm.classify_lead":            {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"crm.list_lead_timeline":       {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"crm.change_leads":             {401, [3]int{200}, [3]int{200}}, // what is not the caller's is an error of one lead
 	"crm.list_settings":            {401, [3]int{200}, [3]int{200}},
 	"crm.put_setting":              {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}}, // the object is the key

@@ -136,6 +136,9 @@ func (s *Service) OnLeadNoAnswer(ctx context.Context, e event.Received[events.Le
 	if l.AttemptID == nil || l.AssignedAgentID == nil {
 		return nil // nobody has called: a recorded call, or a form, says so
 	}
+	if lead, ok, err := s.Leads.Find(ctx, l.LeadID); err != nil || ok && lead.Deleted {
+		return err // its erasure came first
+	}
 	c, uploaded := attempt(*l.AttemptID, *l.AssignedAgentID, l.LeadID, e)
 	return s.Calls.CreateOnce(ctx, c, uploaded...)
 }

@@ -28,6 +28,7 @@ type Store interface {
 // Service implements the operations of analytics.
 type Service struct {
 	Store Store
+	Zone  func(ctx context.Context) (*time.Location, error) // of the team, for days of no other zone
 	Clock clock.Clock
 }
 
@@ -35,7 +36,7 @@ type Service struct {
 type Request struct {
 	Scope string `query:"scope"` // me or team; by default what the caller may see
 	Days  int    `query:"days"`
-	TZ    string `query:"tz"` // IANA name of the time zone of the days
+	TZ    string `query:"tz"` // IANA name of the time zone of the days; by default that of the team
 }
 
 // query returns the scope of a request, and its days.
@@ -51,7 +52,7 @@ func (s *Service) query(ctx context.Context, req Request) (Query, error) {
 	case req.Scope == "team", req.Scope == "" && caller.IsAdmin():
 		q.Scope = Team
 	}
-	loc, err := zone(cmp.Or(req.TZ, "UTC"))
+	loc, err := s.zone(ctx, req.TZ)
 	if err != nil {
 		return Query{}, err
 	}
@@ -59,6 +60,13 @@ func (s *Service) query(ctx context.Context, req Request) (Query, error) {
 	year, month, day := q.Calendar.Now.In(loc).Date()
 	q.Stale = startOf(year, month, day-staleDays, loc)
 	return q, nil
+}
+
+func (s *Service) zone(ctx context.Context, name string) (*time.Location, error) {
+	if name == "" {
+		return s.Zone(ctx)
+	}
+	return zone(name)
 }
 
 // Overview returns the dashboard of the caller, or of the team for an admin. It fails with admin_only.

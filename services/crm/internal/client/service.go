@@ -139,44 +139,34 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Client, error)
 }
 
 func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Client, error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return Client{}, err
-	}
-	return s.Clients.Change(ctx, id, func(c *Client) ([]event.Event, error) {
-		if err := c.checkAccess(caller); err != nil {
-			return nil, err
-		}
+	return s.Clients.Change(ctx, id, identity.Guard(ctx, (*Client).checkAccess, func(c *Client) ([]event.Event, error) {
 		fields := c.Fields
 		edit(&fields)
-		if fields, err = fields.cleaned(s.NormalizePhone); err != nil {
+		fields, err := fields.cleaned(s.NormalizePhone)
+		if err != nil {
 			return nil, err
 		}
 		return []event.Event{c.edit(fields, s.Clock.Now())}, nil
-	})
+	}))
 }
 
 // Delete deletes a client with its follow-ups, and asks every service to erase what it has of it.
-func (s *Service) Delete(ctx context.Context, req IDRequest) (erasure.Erasure, error) {
+func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure, err error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return erasure.Erasure{}, err
+		return x, err
 	}
-	var x erasure.Erasure
 	err = s.Tx.InTx(ctx, func(ctx context.Context) error {
 		now := s.Clock.Now()
-		err := s.Clients.Remove(ctx, req.ID, func(c *Client) ([]event.Event, error) {
-			if err := c.checkAccess(caller); err != nil {
-				return nil, err
-			}
+		err := s.Clients.Remove(ctx, req.ID, identity.Guard(ctx, (*Client).checkAccess, func(c *Client) ([]event.Event, error) {
 			deleted := c.erase(nil, now)
 			x = erasure.New(events.KindClient, c.ID, c.Version, caller.AgentID, now)
 			return []event.Event{deleted}, nil
-		})
+		}))
 		if err != nil {
 			return err
 		}
-		return s.Erasures.Create(ctx, x, x.Requested())
+		return erasure.Request(ctx, s.Erasures, x)
 	})
 	return x, err
 }
@@ -225,14 +215,8 @@ func (s *Service) Merge(ctx context.Context, req MergeRequest) (merged Client, e
 	return merged, err
 }
 
-// TimelineRequest is the query of a client's timeline.
-type TimelineRequest struct {
-	ID string `path:"id"`
-	page.Request
-}
-
 // ListTimeline returns a page of what happened with a client, newest first. It fails as Get does.
-func (s *Service) ListTimeline(ctx context.Context, req TimelineRequest) (page.Of[timeline.Item], error) {
+func (s *Service) ListTimeline(ctx context.Context, req timeline.Request) (page.Of[timeline.Item], error) {
 	if _, err := s.Get(ctx, IDRequest{req.ID}); err != nil {
 		return page.Of[timeline.Item]{}, err
 	}

@@ -42,9 +42,11 @@ func (e Erasure) state() events.Erasure {
 	}
 }
 
-// Requested returns the event that makes every service erase the person.
-func (e Erasure) Requested() event.Event {
-	return events.ErasureRequested.New(e.RequestedAt, e.state())
+// Request stores erasures in the book with the events that make every service erase the people.
+func Request(ctx context.Context, book Book, erasures ...Erasure) error {
+	return book.CreateAll(ctx, erasures, func(e *Erasure) []event.Event {
+		return []event.Event{events.ErasureRequested.New(e.RequestedAt, e.state())}
+	})
 }
 
 // CompletedAt returns when the last service confirmed; nil while one is missing.
@@ -69,10 +71,14 @@ func (e *Erasure) close(now time.Time) []event.Event {
 		return nil
 	}
 	e.Closed = true
-	if e.Kind == events.KindClient {
+	switch e.Kind {
+	case events.KindClient:
 		return []event.Event{events.ClientDeleted.Tombstone(now, e.SubjectID)}
+	case events.KindLead:
+		return []event.Event{events.LeadDeleted.Tombstone(now, e.SubjectID)}
+	default:
+		return nil
 	}
-	return nil
 }
 
 // NotFound is the fault of an erasure that does not exist, or is not in the book yet.
@@ -80,8 +86,8 @@ func NotFound() error { return fault.New(fault.NotFound, "erasure_not_found", "E
 
 // Book stores erasures. One that does not exist is the fault NotFound.
 type Book interface {
-	// Create stores an erasure with its events. It does nothing if there is one already.
-	Create(ctx context.Context, e Erasure, events ...event.Event) error
+	// CreateAll stores erasures with their events, in a constant number of statements. It leaves out those that it has already.
+	CreateAll(ctx context.Context, erasures []Erasure, eventsOf func(*Erasure) []event.Event) error
 	// Find reads an erasure with its confirmations.
 	Find(ctx context.Context, id string) (Erasure, error)
 	// Change lets fn change the erasure under a lock, after storing the confirmation of a service, and publishes the events that fn
@@ -113,7 +119,7 @@ func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[event
 		ID: x.ErasureID, Kind: x.Kind, SubjectID: x.SubjectID, SubjectVersion: x.SubjectVersion, RequestedBy: x.RequestedBy, RequestedAt: x.RequestedAt,
 	}
 	now := s.Clock.Now()
-	if err := s.Book.Create(ctx, entry); err != nil {
+	if err := s.Book.CreateAll(ctx, []Erasure{entry}, func(*Erasure) []event.Event { return nil }); err != nil {
 		return err
 	}
 	// Other confirmations may have come before this.

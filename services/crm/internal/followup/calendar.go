@@ -90,11 +90,15 @@ func (s *Service) Calendar(ctx context.Context, r CalendarRequest) (Calendar, er
 	if err != nil {
 		return "", err
 	}
-	return render(found.Items), nil
+	hours, err := s.Hours(ctx)
+	if err != nil {
+		return "", err
+	}
+	return render(found.Items, hours.Zone), nil
 }
 
 // render writes follow-ups as VEVENTs: Google's calendar does not show VTODOs of a subscription, and Apple's shows them elsewhere.
-func render(all []FollowUp) Calendar {
+func render(all []FollowUp, zone *time.Location) Calendar {
 	var b strings.Builder
 	line := func(name, value string) { b.WriteString(fold(name + ":" + value)) }
 	line("BEGIN", "VCALENDAR")
@@ -103,6 +107,7 @@ func render(all []FollowUp) Calendar {
 	line("CALSCALE", "GREGORIAN")
 	line("METHOD", "PUBLISH")
 	line("X-WR-CALNAME", "Convoflow follow-ups")
+	line("X-WR-TIMEZONE", zone.String()) // in which to show it; the times are UTC
 	line("REFRESH-INTERVAL;VALUE=DURATION", "PT15M")
 	for _, x := range all {
 		if x.DueDate == nil {

@@ -3,6 +3,7 @@ package followup
 import (
 	"strings"
 	"testing"
+	"time"
 	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
@@ -14,9 +15,9 @@ func TestCalendarFormat(t *testing.T) {
 	x.Task, x.Notes = new("Quote; tax, and \\\nmore"), new(strings.Repeat("ü", 80))
 	dateless := scheduled()
 	dateless.DueDate = nil
-	got := string(render([]FollowUp{x, dateless}))
+	got := string(render([]FollowUp{x, dateless}, time.UTC))
 	require.Equal(t, strings.Join([]string{
-		"BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Convoflow//Follow-ups//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH", "X-WR-CALNAME:Convoflow follow-ups",
+		"BEGIN:VCALENDAR", "VERSION:2.0", "PRODID:-//Convoflow//Follow-ups//EN", "CALSCALE:GREGORIAN", "METHOD:PUBLISH", "X-WR-CALNAME:Convoflow follow-ups", "X-WR-TIMEZONE:UTC",
 		"REFRESH-INTERVAL;VALUE=DURATION:PT15M", "BEGIN:VEVENT", "UID:" + x.ID + "@convoflow", "DTSTAMP:20261124T090000Z", "LAST-MODIFIED:20261124T090000Z", "SEQUENCE:1",
 		"DTSTART:20261124T093000Z", "DTEND:20261124T100000Z", `SUMMARY:Quote\; tax\, and \\\nmore`, "DESCRIPTION:" + strings.Repeat("ü", 31), " " + strings.Repeat("ü", 37),
 		" " + strings.Repeat("ü", 12), "TRANSP:TRANSPARENT", "END:VEVENT", "END:VCALENDAR", "",

@@ -107,7 +107,7 @@ func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Cal
 }
 
 // copyCall stores the copy of a call, with the client that a merged one became, and its line in timelines. news is false for an
-// event that is not newer than the copy, and for a call of a client that was deleted: its own deletion follows.
+// event that is not newer than the copy, and for a call of a client or lead that was deleted: its own deletion follows.
 func (s *Service) copyCall(ctx context.Context, e events.Call) (c Call, news bool, err error) {
 	c = copyOf(e)
 	before, exists, err := s.Calls.Find(ctx, c.ID)
@@ -115,15 +115,13 @@ func (s *Service) copyCall(ctx context.Context, e events.Call) (c Call, news boo
 		return c, false, err
 	}
 	news = !exists || before.Version < c.Version
-	present := true
-	if c.ClientID != nil {
-		current, ok, err := s.Clients.Find(ctx, *c.ClientID)
-		if err != nil {
-			return c, false, err
-		}
-		if present = ok; ok {
-			c.ClientID = &current
-		}
+	client, lead, err := s.People.Find(ctx, c.ClientID, c.LeadID)
+	if err != nil {
+		return c, false, err
+	}
+	present := (client == nil) == (c.ClientID == nil) && (lead == nil) == (c.LeadID == nil)
+	if client != nil {
+		c.ClientID = client
 	}
 	if err := s.Calls.Upsert(ctx, c); err != nil || !news {
 		return c, false, err

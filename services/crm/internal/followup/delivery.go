@@ -17,13 +17,11 @@ const aboutFollowUps = "followup."
 // the follow-up.
 func (s *Service) OnDeliveryEnded(ctx context.Context, e event.Received[events.Delivery]) error {
 	d := e.Data
-	if d.ClientID != nil {
-		current, ok, err := s.Clients.Find(ctx, *d.ClientID)
-		if err != nil || !ok {
-			return err
-		}
-		d.ClientID = &current
+	client, lead, err := s.People.Find(ctx, d.ClientID, d.LeadID)
+	if err != nil || (client == nil) != (d.ClientID == nil) || (lead == nil) != (d.LeadID == nil) {
+		return err // of somebody who was deleted
 	}
+	d.ClientID = client
 	if d.ClientID != nil || d.LeadID != nil || d.CallID != nil {
 		err := s.Timeline.Upsert(ctx, timeline.Item{
 			ID: d.DeliveryID, Kind: timeline.Delivery, At: d.EndedAt, Version: e.Time.UnixMicro(), ClientID: d.ClientID, LeadID: d.LeadID,
@@ -36,7 +34,7 @@ func (s *Service) OnDeliveryEnded(ctx context.Context, e event.Received[events.D
 	if e.Type != events.WebhookDelivered.Name || d.FollowUpID == nil || !strings.HasPrefix(d.EventType, aboutFollowUps) {
 		return nil
 	}
-	_, err := s.FollowUps.Change(ctx, *d.FollowUpID, func(x *FollowUp) ([]event.Event, error) {
+	_, err = s.FollowUps.Change(ctx, *d.FollowUpID, func(x *FollowUp) ([]event.Event, error) {
 		x.trigger(s.Clock.Now())
 		return nil, nil
 	})

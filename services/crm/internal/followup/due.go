@@ -8,25 +8,17 @@ import (
 	"time"
 )
 
-// Hours says when agents work.
-type Hours interface {
-	Find(ctx context.Context, agentID string) (WorkingHours, error)
-}
+// Hours returns when the team works.
+type Hours func(ctx context.Context) (WorkingHours, error)
 
-// WorkingHours are the working hours of an agent, in the agent's time zone.
+// WorkingHours are the working hours of a week.
 type WorkingHours struct {
-	Zone     *time.Location
-	Days     [7]bool       // by time.Weekday; a week without a working day is taken as one of working days
-	From, To time.Duration // since midnight
+	Zone *time.Location
+	Days [7]Shift // by time.Weekday; a week without a working day is taken as one of working days
 }
 
-// DefaultHours are the working hours of a team that has set none: Monday to Friday from 9 to 18, in UTC. They implement Hours.
-type DefaultHours struct{}
-
-// Find returns the default working hours.
-func (DefaultHours) Find(context.Context, string) (WorkingHours, error) {
-	return WorkingHours{Zone: time.UTC, Days: [7]bool{false, true, true, true, true, true, false}, From: 9 * time.Hour, To: 18 * time.Hour}, nil
-}
+// Shift is the working hours of a day, since midnight. It is zero on a day off.
+type Shift struct{ From, To time.Duration }
 
 const (
 	defaultDays = 2 // working days after which a task is due in which no time was named
@@ -107,7 +99,7 @@ func (p *phrase) due() (time.Time, bool) {
 		day = p.hours.addWorkingDays(day, 1)
 	}
 	if p.closes || sameDay(day, p.said) {
-		return p.hours.at(day, p.hours.To), true
+		return p.hours.at(day, p.hours.on(day).To), true
 	}
 	return p.hours.opening(day), true
 }
@@ -280,7 +272,7 @@ func (p *phrase) readTime() {
 	if f := partOf.FindStringSubmatch(p.text); f != nil {
 		switch f[1] {
 		case "morning":
-			p.of = &p.hours.From
+			p.of = new(p.hours.on(p.said).From)
 		case "noon", "lunch", "lunchtime":
 			set(12, 0)
 		case "afternoon":
@@ -310,9 +302,21 @@ func (h WorkingHours) at(day time.Time, of time.Duration) time.Time {
 	return time.Date(day.Year(), day.Month(), day.Day(), int(of/time.Hour), int(of%time.Hour/time.Minute), 0, 0, h.Zone)
 }
 
-func (h WorkingHours) opening(day time.Time) time.Time { return h.at(day, h.From) }
+func (h WorkingHours) opening(day time.Time) time.Time { return h.at(day, h.on(day).From) }
 
-func (h WorkingHours) works(day time.Time) bool { return h.Days[day.Weekday()] || h.Days == [7]bool{} }
+func (h WorkingHours) works(day time.Time) bool {
+	return h.Days[day.Weekday()] != Shift{} || h.Days == [7]Shift{}
+}
+
+// on returns the hours of a day; of a day off those of the next working day.
+func (h WorkingHours) on(day time.Time) Shift {
+	for i := range h.Days {
+		if s := h.Days[(int(day.Weekday())+i)%len(h.Days)]; s != (Shift{}) {
+			return s
+		}
+	}
+	return Shift{From: 9 * time.Hour, To: 18 * time.Hour}
+}
 
 // addWorkingDays returns the n-th working day after a day.
 func (h WorkingHours) addWorkingDays(day time.Time, n int) time.Time {

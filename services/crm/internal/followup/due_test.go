@@ -1,7 +1,6 @@
 package followup
 
 import (
-	"context"
 	"testing"
 	"time"
 
@@ -9,10 +8,11 @@ import (
 	"pgregory.net/rapid"
 )
 
-// office is a week from Monday to Saturday in a zone that is not UTC.
+// office is a week from Monday to Friday in a zone that is not UTC.
 func office(t rapid.TB) WorkingHours {
 	t.Helper()
-	return WorkingHours{Zone: time.FixedZone("IST", 5*3600+1800), Days: [7]bool{false, true, true, true, true, true, false}, From: 9*time.Hour + 30*time.Minute, To: 18 * time.Hour}
+	day := Shift{From: 9*time.Hour + 30*time.Minute, To: 18 * time.Hour}
+	return WorkingHours{Zone: time.FixedZone("IST", 5*3600+1800), Days: [7]Shift{{}, day, day, day, day, day, {}}}
 }
 
 func TestDueDatesAreWhatWasSaid(t *testing.T) {
@@ -109,10 +109,10 @@ func TestEveryTextHasADueDate(t *testing.T) {
 			task += w + " "
 		}
 		h := office(t)
-		for d := range h.Days {
-			h.Days[d] = rapid.Bool().Draw(t, "works")
-		}
 		said := time.Unix(rapid.Int64Range(1_700_000_000, 2_000_000_000).Draw(t, "said"), 0)
+		for d := range h.Days {
+			h.Days[d] = rapid.SampledFrom([]Shift{{}, h.on(said)}).Draw(t, "hours")
+		}
 		due := DueDate(task, said, h)
 		require.True(t, due.After(said), "%q said at %s is due at %s", task, said, due)
 		require.Less(t, due.Sub(said), 90*366*24*time.Hour, task) // in 999 months
@@ -120,9 +120,17 @@ func TestEveryTextHasADueDate(t *testing.T) {
 	})
 }
 
-func TestDefaultHours(t *testing.T) {
+func TestEachDayHasItsHours(t *testing.T) {
 	t.Parallel()
-	h, err := DefaultHours{}.Find(context.Background(), anAgent)
-	require.NoError(t, err)
-	require.Equal(t, "2026-11-30T09:00:00Z", DueDate("Send it", time.Date(2026, 11, 26, 20, 0, 0, 0, time.UTC), h).Format(time.RFC3339))
+	h := office(t)
+	h.Days[time.Friday] = Shift{From: 8 * time.Hour, To: 13 * time.Hour}
+	said := time.Date(2026, 11, 24, 15, 0, 0, 0, h.Zone) // a Tuesday
+	for task, want := range map[string]string{
+		"Send it by Friday": "2026-11-27 08:00", "Finish by the end of the week": "2026-11-27 13:00", "Meet on Saturday": "2026-11-28 09:30",
+		"Meet on Monday": "2026-11-30 09:30",
+	} {
+		require.Equal(t, want, DueDate(task, said, h).In(h.Zone).Format("2006-01-02 15:04"), task)
+	}
+	none := WorkingHours{Zone: time.UTC}
+	require.Equal(t, "2026-11-26T09:00:00Z", DueDate("Send it", said, none).Format(time.RFC3339))
 }

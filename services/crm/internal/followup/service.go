@@ -17,7 +17,7 @@ import (
 // Store stores follow-ups. One that does not exist is the fault NotFound.
 type Store interface {
 	// Create stores a follow-up with the events that fn returns for it. A client that was merged is first replaced by the one that
-	// it was merged into, and one that no longer exists is removed. Create does nothing if there is a follow-up with that id.
+	// it was merged into, and a client or lead that no longer exists is removed. Create does nothing if there is a follow-up with that id.
 	Create(ctx context.Context, x FollowUp, fn func(*FollowUp) []event.Event) (FollowUp, error)
 	Find(ctx context.Context, id string) (FollowUp, error)
 	List(ctx context.Context, f Filter) (page.Of[FollowUp], error)
@@ -29,11 +29,11 @@ type Store interface {
 	ChangeDue(ctx context.Context, fn func(*FollowUp) []event.Event) error
 }
 
-// Clients finds the clients that calls and deliveries name.
-type Clients interface {
-	// Find returns the id of a client, or of the one that it was merged into, and prevents its deletion until the transaction of
-	// ctx ends. ok is false if it was deleted.
-	Find(ctx context.Context, id string) (current string, ok bool, err error)
+// People finds the clients and leads that calls and deliveries name.
+type People interface {
+	// Find returns the id of a client, or of the one that it was merged into, and that of a lead, and prevents their deletion until
+	// the transaction of ctx ends. One that was deleted is nil.
+	Find(ctx context.Context, clientID, leadID *string) (client, lead *string, err error)
 }
 
 // Filter selects a page of follow-ups, ordered by due date.
@@ -47,7 +47,7 @@ type Filter struct {
 type Service struct {
 	FollowUps Store
 	Calls     copies.Of[Call]
-	Clients   Clients
+	People    People
 	Timeline  timeline.Store
 	Hours     Hours
 	Calendars Calendars
@@ -182,34 +182,14 @@ func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error)
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error) {
-	guarded, err := guard(ctx, fn)
-	if err != nil {
-		return FollowUp{}, err
-	}
-	return s.FollowUps.Change(ctx, id, guarded)
+	return s.FollowUps.Change(ctx, id, identity.Guard(ctx, (*FollowUp).checkAccess, fn))
 }
 
 // Delete removes a follow-up.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
-	guarded, err := guard(ctx, func(x *FollowUp) ([]event.Event, error) { return x.remove(s.Clock.Now()), nil })
-	if err != nil {
-		return struct{}{}, err
-	}
-	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, guarded)
-}
-
-// guard returns fn with a check that the caller of ctx may change the follow-up.
-func guard(ctx context.Context, fn func(*FollowUp) ([]event.Event, error)) (func(*FollowUp) ([]event.Event, error), error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return func(x *FollowUp) ([]event.Event, error) {
-		if err := x.checkAccess(caller); err != nil {
-			return nil, err
-		}
-		return fn(x)
-	}, nil
+	return struct{}{}, s.FollowUps.Remove(ctx, req.ID, identity.Guard(ctx, (*FollowUp).checkAccess, func(x *FollowUp) ([]event.Event, error) {
+		return x.remove(s.Clock.Now()), nil
+	}))
 }
 
 // Remind publishes followup.due for each follow-up whose time has come. It is exactly once per due date, on any number of replicas.

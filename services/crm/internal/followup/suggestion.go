@@ -26,7 +26,7 @@ func (s *Service) suggest(ctx context.Context, call Call, e events.Call) error {
 	if err != nil || len(e.ActionItems) == 0 {
 		return err
 	}
-	hours, err := s.Hours.Find(ctx, call.AgentID)
+	hours, err := s.Hours(ctx)
 	if err != nil {
 		return err
 	}

@@ -86,28 +86,17 @@ type Heard struct {
 
 // Fields are the fields of a lead that people and forms write, except its phone and agent.
 type Fields struct {
-	Name                string     `json:"name"`
-	Email               *string    `json:"email"`
-	SourceCampaign      *string    `json:"source_campaign"`
-	AdSet               *string    `json:"ad_set"`
-	FormID              *string    `json:"form_id"`
-	FormName            *string    `json:"form_name"`
-	GoogleSheetRowID    *string    `json:"google_sheet_row_id"`
-	Status              Status     `json:"status"`
-	IntentCategory      Intent     `json:"intent_category"`
-	IntentConfidence    *float64   `json:"intent_confidence"` // 0 to 1
-	InterestLevel       *string    `json:"interest_level"`    // high, medium, low, none
-	CallbackScheduledAt *time.Time `json:"callback_scheduled_at"`
-	NextFollowUpAt      *time.Time `json:"next_followup_at"`
-	LastContactedAt     *time.Time `json:"last_contacted_at"`
-	FollowUpCount       int        `json:"followup_count"` // attempts to reach the lead
-	CourseInterestedIn  *string    `json:"course_interested_in"`
-	PaymentLinkURL      *string    `json:"payment_link_url"`
-	PaymentLinkSent     bool       `json:"payment_link_sent"`
-	Objections          *string    `json:"objections"`
-	Notes               *string    `json:"notes"`
-	ConversationSummary *string    `json:"conversation_summary"`
-	ExtraData           Extra      `json:"extra_data"` // never nil
+	Name             string  `json:"name"`
+	Email            *string `json:"email"`
+	SourceCampaign   *string `json:"source_campaign"`
+	AdSet            *string `json:"ad_set"`
+	FormID           *string `json:"form_id"`
+	FormName         *string `json:"form_name"`
+	GoogleSheetRowID *string `json:"google_sheet_row_id"`
+	Status           Status  `json:"status"`
+	IntentCategory   Intent  `json:"intent_category"`
+	events.LeadDetails
+	ExtraData Extra `json:"extra_data"` // never nil
 }
 
 // Extra is a lead's own fields of the team, and what came with it and has no field: values by name, as they were sent.
@@ -155,8 +144,9 @@ func (l *Lead) Edited(before Intent, now time.Time) event.Event {
 
 // erase returns the event that makes every other service delete the lead too. It has no personal data.
 func (l *Lead) erase(now time.Time) event.Event {
+	l.Version++
 	return events.LeadDeleted.New(now, events.Lead{
-		LeadID: l.ID, Version: l.Version + 1, AssignedAgentID: l.AssignedAgentID, Status: string(l.Status), IntentCategory: string(l.IntentCategory),
+		LeadID: l.ID, Version: l.Version, AssignedAgentID: l.AssignedAgentID, Status: string(l.Status), IntentCategory: string(l.IntentCategory),
 		CreatedAt: l.CreatedAt, UpdatedAt: now,
 	})
 }
@@ -176,11 +166,8 @@ func (l *Lead) state() events.Lead {
 	return events.Lead{
 		LeadID: l.ID, Version: l.Version, AssignedAgentID: l.AssignedAgentID, Name: l.Name, Phone: l.Phone, RawPhone: l.RawPhone, Email: l.Email,
 		SourceCampaign: l.SourceCampaign, AdSet: l.AdSet, FormID: l.FormID, FormName: l.FormName, GoogleSheetRowID: l.GoogleSheetRowID,
-		Status: string(l.Status), StatusReason: l.StatusReason, IntentCategory: string(l.IntentCategory), IntentConfidence: l.IntentConfidence,
-		InterestLevel: l.InterestLevel, CallbackScheduledAt: l.CallbackScheduledAt, NextFollowUpAt: l.NextFollowUpAt,
-		LastContactedAt: l.LastContactedAt, FollowUpCount: l.FollowUpCount, CourseInterestedIn: l.CourseInterestedIn,
-		PaymentLinkURL: l.PaymentLinkURL, PaymentLinkSent: l.PaymentLinkSent, Objections: l.Objections, Notes: l.Notes,
-		ConversationSummary: l.ConversationSummary, ExtraData: l.ExtraData, ClientID: l.ClientID, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
+		Status: string(l.Status), StatusReason: l.StatusReason, IntentCategory: string(l.IntentCategory), LeadDetails: l.LeadDetails,
+		ExtraData: l.ExtraData, ClientID: l.ClientID, CreatedAt: l.CreatedAt, UpdatedAt: l.UpdatedAt,
 	}
 }
 

@@ -8,12 +8,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // Agents knows the team. Check fails with a fault unless the agent exists and works.
@@ -37,6 +40,8 @@ type Service struct {
 	Agents         Agents
 	Rules          Rules
 	Clients        Clients
+	Timeline       timeline.Store
+	Erasures       erasure.Book
 	Classifier     Classifier
 	InTx           InTx
 	NormalizePhone NormalizePhone
@@ -176,6 +181,14 @@ func (s *Service) Get(ctx context.Context, req IDRequest) (Lead, error) {
 		return Lead{}, err
 	}
 	return l, l.CheckAccess(caller)
+}
+
+// ListTimeline returns a page of what happened with a lead, newest first. It fails as Get does.
+func (s *Service) ListTimeline(ctx context.Context, req timeline.Request) (page.Of[timeline.Item], error) {
+	if _, err := s.Get(ctx, IDRequest{req.ID}); err != nil {
+		return page.Of[timeline.Item]{}, err
+	}
+	return s.Timeline.List(ctx, timeline.Filter{LeadID: req.ID, Request: req.Request})
 }
 
 // UpdateRequest has the fields of a lead to change, as a form sends them: an omitted field does not change, "" clears a text and
@@ -318,34 +331,39 @@ func (s *Service) change(ctx context.Context, id string, edit func(*Lead) error)
 	if err != nil {
 		return Lead{}, err
 	}
-	l, err := s.Leads.Change(ctx, id, func(l *Lead) ([]event.Event, error) {
-		if err := l.CheckAccess(caller); err != nil {
-			return nil, err
-		}
-		if err := patch.Check(ctx, l.Version); err != nil {
-			return nil, err
-		}
+	l, err := s.act(ctx, id, func(l *Lead, now time.Time) ([]event.Event, error) {
 		before := l.IntentCategory
 		if err := edit(l); err != nil {
 			return nil, err
 		}
-		return []event.Event{l.Edited(before, s.Clock.Now())}, nil
+		return []event.Event{l.Edited(before, now)}, nil
 	})
 	return l, s.hidden(ctx, caller, err)
 }
 
-// Delete deletes a lead; its event makes the other services erase their copies.
-func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
+// Delete deletes a lead, and asks every service to erase what it has of it: also this one, its follow-ups and timeline.
+func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure, err error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return struct{}{}, err
+		return x, err
 	}
-	return struct{}{}, s.Leads.Remove(ctx, req.ID, func(l *Lead) ([]event.Event, error) {
-		if err := l.CheckAccess(caller); err != nil {
-			return nil, err
+	err = s.InTx(ctx, func(ctx context.Context) error {
+		err := s.Leads.Remove(ctx, req.ID, identity.Guard(ctx, (*Lead).CheckAccess, func(l *Lead) (events []event.Event, err error) {
+			events, x = l.remove(caller, s.Clock.Now())
+			return events, nil
+		}))
+		if err != nil {
+			return err
 		}
-		return []event.Event{l.erase(s.Clock.Now())}, nil
+		return erasure.Request(ctx, s.Erasures, x)
 	})
+	return x, err
+}
+
+// remove returns the event of a lead that is deleted, and its erasure.
+func (l *Lead) remove(caller identity.Caller, now time.Time) ([]event.Event, erasure.Erasure) {
+	deleted := l.erase(now)
+	return []event.Event{deleted}, erasure.New(events.KindLead, l.ID, l.Version, caller.AgentID, now)
 }
 
 // setPhone sets the number that a person has entered, and returns what is wrong with it. A number that is no phone number may stay

@@ -13,6 +13,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 )
 
 // Clients makes clients of leads.
@@ -167,19 +168,12 @@ func (l *Lead) classify(v Verdict, now time.Time) []event.Event {
 
 // act lets fn change a lead that the caller may change. fn returns the events of the change.
 func (s *Service) act(ctx context.Context, id string, fn func(l *Lead, now time.Time) ([]event.Event, error)) (Lead, error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return Lead{}, err
-	}
-	return s.Leads.Change(ctx, id, func(l *Lead) ([]event.Event, error) {
-		if err := l.CheckAccess(caller); err != nil {
-			return nil, err
-		}
+	return s.Leads.Change(ctx, id, identity.Guard(ctx, (*Lead).CheckAccess, func(l *Lead) ([]event.Event, error) {
 		if err := patch.Check(ctx, l.Version); err != nil {
 			return nil, err
 		}
 		return fn(l, s.Clock.Now())
-	})
+	}))
 }
 
 // Actions of a bulk change.
@@ -229,36 +223,50 @@ func (s *Service) Bulk(ctx context.Context, req BulkRequest) (BulkResult, error)
 	if err != nil {
 		return BulkResult{}, err
 	}
-	var result BulkResult
 	errs := map[string]string{}
-	found, err := s.Leads.ChangeAll(ctx, req.LeadIDs, func(l *Lead) (Fate, []event.Event, error) {
-		delete(errs, l.ID) // of an earlier run
-		now := s.Clock.Now()
-		if err := l.CheckAccess(caller); err != nil {
-			errs[l.ID] = "belongs to another agent"
-			return Kept, nil, nil
+	var found []string
+	err = s.InTx(ctx, func(ctx context.Context) error {
+		var erased []erasure.Erasure
+		found, err = s.Leads.ChangeAll(ctx, req.LeadIDs, func(l *Lead) (Fate, []event.Event, error) {
+			delete(errs, l.ID) // of an earlier run
+			now := s.Clock.Now()
+			if err := l.CheckAccess(caller); err != nil {
+				errs[l.ID] = "belongs to another agent"
+				return Kept, nil, nil
+			}
+			if req.Action == DeleteAll {
+				events, x := l.remove(caller, now)
+				erased = append(erased, x)
+				return Removed, events, nil
+			}
+			before := *l
+			if wrong := edit(l, now); wrong != nil {
+				*l = before
+				errs[l.ID] = fault.Of(wrong).Detail
+				return Kept, nil, nil
+			}
+			return Saved, []event.Event{l.Edited(before.IntentCategory, now)}, nil
+		})
+		if err != nil {
+			return err
 		}
-		if req.Action == DeleteAll {
-			return Removed, []event.Event{l.erase(now)}, nil
-		}
-		before := *l
-		if wrong := edit(l, now); wrong != nil {
-			*l = before
-			errs[l.ID] = fault.Of(wrong).Detail
-			return Kept, nil, nil
-		}
-		return Saved, []event.Event{l.Edited(before.IntentCategory, now)}, nil
+		return erasure.Request(ctx, s.Erasures, erased...)
 	})
 	if err != nil {
 		return BulkResult{}, err
 	}
+	return req.result(found, errs), nil
+}
+
+// result counts what became of the leads of a bulk change.
+func (r BulkRequest) result(found []string, errs map[string]string) BulkResult {
+	result := BulkResult{Errors: []string{}}
 	exists := map[string]bool{}
 	for _, id := range found {
 		exists[id] = true
 	}
-	result.Errors = []string{}
 	seen := map[string]bool{}
-	for _, id := range req.LeadIDs {
+	for _, id := range r.LeadIDs {
 		switch wrong, failed := errs[id]; {
 		case seen[id]:
 			continue // named twice
@@ -266,7 +274,7 @@ func (s *Service) Bulk(ctx context.Context, req BulkRequest) (BulkResult, error)
 			result.Errors = append(result.Errors, id+": not found")
 		case failed:
 			result.Errors = append(result.Errors, id+": "+wrong)
-		case req.Action == DeleteAll:
+		case r.Action == DeleteAll:
 			result.Deleted++
 		default:
 			result.Updated++
@@ -274,7 +282,7 @@ func (s *Service) Bulk(ctx context.Context, req BulkRequest) (BulkResult, error)
 		seen[id] = true
 	}
 	result.Failed = len(result.Errors)
-	return result, nil
+	return result
 }
 
 // bulkEdit returns what a bulk change does with a lead. It fails with what is wrong with the request itself. The function that it

@@ -150,6 +150,9 @@ type Record struct {
 	lead.Incoming
 }
 
+// empty reports whether the record says about nobody, and so cannot be imported: one whose lead was erased is empty too.
+func (r Record) empty() bool { return r.Phone == nil && r.RawPhone == nil && r.LeadID == "" }
+
 // Touched is a lead that an import has changed.
 type Touched struct {
 	LeadID  string

@@ -31,7 +31,11 @@ func (p *Processor) apply(ctx context.Context, of *Import, rows []Staged) ([]Tou
 	b := &batch{Processor: p, of: of, now: p.Clock.Now(), rows: rows, touched: map[string]*Touched{}, claimed: map[string]string{}, agents: map[string]bool{}}
 	waiting := make([]*Staged, 0, len(rows))
 	for i := range rows {
-		waiting = append(waiting, &rows[i])
+		if row := &rows[i]; row.Data.empty() {
+			row.done(Skipped, "the lead was deleted while the row waited", nil)
+		} else {
+			waiting = append(waiting, row)
+		}
 	}
 	unknown := map[string]bool{} // ids of rows that are no lead
 	for range rounds {

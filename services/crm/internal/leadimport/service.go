@@ -310,7 +310,7 @@ func (c columns) staged(row Row, normalize lead.NormalizePhone) Staged {
 	for name, value := range extra {
 		s.Data.SetExtra(name, value)
 	}
-	if s.Data.Phone == nil && s.Data.RawPhone == nil && s.Data.LeadID == "" {
+	if s.Data.empty() {
 		s.Data = Record{}
 		s.done(Skipped, "it has no phone number", nil)
 	}

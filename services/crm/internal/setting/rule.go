@@ -3,6 +3,7 @@ package setting
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -12,6 +13,7 @@ import (
 	_ "time/tzdata" // images have no time zones of their own
 
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 )
 
@@ -72,6 +74,23 @@ type Field struct {
 type Hours struct {
 	Start string `json:"start"`
 	End   string `json:"end"`
+}
+
+// shift reads the times. It fails unless the end is later than the start.
+func (h Hours) shift() (followup.Shift, error) {
+	from, err1 := time.Parse("15:04", h.Start)
+	to, err2 := time.Parse("15:04", h.End)
+	if err := errors.Join(err1, err2); err != nil {
+		return followup.Shift{}, err
+	}
+	if !from.Before(to) {
+		return followup.Shift{}, errors.New("the end is not later than the start")
+	}
+	return followup.Shift{From: sinceMidnight(from), To: sinceMidnight(to)}, nil
+}
+
+func sinceMidnight(t time.Time) time.Duration {
+	return time.Duration(t.Hour())*time.Hour + time.Duration(t.Minute())*time.Minute
 }
 
 // Week is the working hours by day of the week, nil on a day off.
@@ -270,9 +289,7 @@ func cleanHours(raw json.RawMessage) (json.RawMessage, []fault.Field) {
 			continue
 		}
 		days++
-		start, err1 := time.Parse("15:04", h.Start)
-		end, err2 := time.Parse("15:04", h.End)
-		if err1 != nil || err2 != nil || !start.Before(end) {
+		if _, err := h.shift(); err != nil {
 			wrong = append(wrong, wrongAt("Input should be a start and a later end such as 09:00 and 18:00", strings.ToLower(day.String())))
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 )
 
@@ -122,8 +123,20 @@ func (s *Service) Zone(ctx context.Context) (*time.Location, error) {
 }
 
 // Hours returns when the team works.
-func (s *Service) Hours(ctx context.Context) (week Week, err error) {
-	return week, s.find(ctx, WorkingHours, &week)
+func (s *Service) Hours(ctx context.Context) (hours followup.WorkingHours, err error) {
+	var week Week
+	if err := s.find(ctx, WorkingHours, &week); err != nil {
+		return hours, err
+	}
+	for day := range hours.Days {
+		if h := week.On(time.Weekday(day)); h != nil {
+			if hours.Days[day], err = h.shift(); err != nil {
+				return hours, err
+			}
+		}
+	}
+	hours.Zone, err = s.Zone(ctx)
+	return hours, err
 }
 
 // HasField implements lead.Rules.

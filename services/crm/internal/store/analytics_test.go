@@ -55,7 +55,7 @@ func newDesk(t *testing.T) *desk {
 		leads: store.Leads(db, out), calls: store.Calls(db), followups: store.FollowUps(db, out), counts: store.NewAnalytics(db),
 	}
 	d.keeper = &analytics.Keeper{Rollups: d.counts}
-	d.service = &analytics.Service{Store: d.counts, Clock: d.clock}
+	d.service = &analytics.Service{Store: d.counts, Zone: func(context.Context) (*time.Location, error) { return time.UTC, nil }, Clock: d.clock}
 	for i := range 3 {
 		id := event.NewID()
 		d.agents = append(d.agents, id)

@@ -3,10 +3,9 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
@@ -27,23 +26,24 @@ type clients struct {
 // Clients returns the store of clients.
 func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	type c = client.Client
-	return clients{db: db, dependants: ErasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
-		Name: "clients",
-		Columns: func(c *c) table.Columns {
-			return table.Columns{
-				table.Fixed("id", &c.ID), table.Fixed("agent_id", &c.AgentID), table.Col("name", &c.Name), table.Col("email", &c.Email),
-				table.Col("phone", &c.Phone), table.Col("company", &c.Company), table.Col("notes", &c.Notes), table.Col("version", &c.Version),
-				table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
-			}
-		},
+	columns := func(c *c) table.Columns {
+		return table.Columns{
+			table.Fixed("id", &c.ID), table.Fixed("agent_id", &c.AgentID), table.Col("name", &c.Name), table.Col("email", &c.Email),
+			table.Col("phone", &c.Phone), table.Col("company", &c.Company), table.Col("notes", &c.Notes), table.Col("version", &c.Version),
+			table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
+		}
+	}
+	return clients{db: db, dependants: erasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
+		Name:    "clients",
+		Columns: columns,
 		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),
 		Missing: client.NotFound,
 		Save: func(ctx context.Context, before, after *c) error {
-			name := "client.updated"
-			if before == nil {
-				name = "client.created"
+			change := timeline.Item{At: after.UpdatedAt, ClientID: &after.ID, Event: new(events.ClientCreated.Name)}
+			if before != nil {
+				change.Event, change.Fields = new(events.ClientUpdated.Name), changedFields(columns(before), columns(after))
 			}
-			return recordChange(ctx, db, timeline.Item{At: after.UpdatedAt, ClientID: &after.ID, Event: &name, Fields: changedFields(before, after)})
+			return recordChanges(ctx, db, change)
 		},
 	})}
 }
@@ -88,69 +88,9 @@ func (s clients) taken(ctx context.Context, c client.Client) error {
 func (s clients) List(ctx context.Context, f client.Filter) (page.Of[client.Client], error) {
 	var w table.Where
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
-	searchPeople(&w, f.Q)
+	search(&w, searchedClient, f.Q)
 	return s.Table.List(ctx, w, f.Request)
 }
-
-// minGrams is the length from which a search finds its rows in an index: that of a trigram.
-const minGrams = 3
-
-// searchPeople adds the condition that the name, company, e-mail or phone contains q, regardless of case. The trigrams of q are found
-// in an index; the texts then show whether they are in the right order. A phone may be written with spaces or in its national form.
-func searchPeople(w *table.Where, q string) {
-	if q = strings.TrimSpace(q); q == "" {
-		return
-	}
-	like := table.Like(q)
-	condition, values := "(name ilike ? or company ilike ? or email ilike ? or phone ilike ?)", []any{like, like, like, like}
-	if utf8.RuneCountInString(q) >= minGrams {
-		condition, values = "grams @> grams(?) and "+condition, append([]any{q}, values...)
-	}
-	if digits := phoneDigits(q); len(digits) >= minGrams && digits != q {
-		condition, values = "("+condition+") or (grams @> grams(?) and phone ilike ?)", append(values, digits, table.Like(digits))
-	}
-	w.And(condition, values...)
-}
-
-// phoneDigits returns the digits of a phone number in which people put spaces, brackets and a zero of the national form; it is empty
-// for any other text.
-func phoneDigits(q string) string {
-	digits := strings.Map(func(r rune) rune {
-		switch {
-		case r >= '0' && r <= '9':
-			return r
-		case strings.ContainsRune(" +-().\u00a0", r):
-			return -1
-		default:
-			return 'x'
-		}
-	}, q)
-	if strings.Contains(digits, "x") {
-		return ""
-	}
-	return strings.TrimLeft(digits, "0")
-}
-
-// changedFields returns the names of the fields in which two states differ; of a new client none.
-func changedFields(before, after *client.Client) (names []string) {
-	if before == nil {
-		return nil
-	}
-	for _, f := range []struct {
-		name    string
-		changed bool
-	}{
-		{"name", before.Name != after.Name}, {"email", differ(before.Email, after.Email)}, {"phone", differ(before.Phone, after.Phone)},
-		{"company", differ(before.Company, after.Company)}, {"notes", differ(before.Notes, after.Notes)},
-	} {
-		if f.changed {
-			names = append(names, f.name)
-		}
-	}
-	return names
-}
-
-func differ[T comparable](a, b *T) bool { return (a == nil) != (b == nil) || a != nil && *a != *b }
 
 // Change changes a client.
 func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) (c client.Client, err error) {

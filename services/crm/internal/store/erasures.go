@@ -40,9 +40,9 @@ func Erasures(db *pg.DB, out *outbox.Outbox) erasure.Book {
 	})}
 }
 
-// Create writes an erasure with its events, unless there is one.
-func (b book) Create(ctx context.Context, e erasure.Erasure, events ...event.Event) error {
-	_, err := b.Table.Create(ctx, &e, "on conflict (id) do nothing", events...)
+// CreateAll writes erasures with their events, except those that exist.
+func (b book) CreateAll(ctx context.Context, erasures []erasure.Erasure, eventsOf func(*erasure.Erasure) []event.Event) error {
+	_, err := b.Table.CreateAll(ctx, erasures, eventsOf)
 	return err
 }
 
@@ -105,21 +105,24 @@ func (b book) Change(ctx context.Context, id, service string, doneAt time.Time, 
 	})
 }
 
-// people erases what refers to a client or lead.
+// people erases what refers to clients or leads.
 type people struct {
 	db        *pg.DB
 	followups followup.Store
 	column    string // with the person's id, in followups, calls and timeline
-	table     string // of the person
+	table     string // of the people
 }
 
-// ErasesClients returns what erases clients.
-func ErasesClients(db *pg.DB, out *outbox.Outbox) erasure.Eraser {
+func erasesClients(db *pg.DB, out *outbox.Outbox) people {
 	return people{db, FollowUps(db, out), "client_id", "clients"}
 }
 
-// Remove deletes the person, if it still exists, with its follow-ups and those of its calls, its timeline, and the stored answers
-// that show it.
+func erasesLeads(db *pg.DB, out *outbox.Outbox) people {
+	return people{db, FollowUps(db, out), "lead_id", "leads"}
+}
+
+// Remove deletes the person's follow-ups and those of its calls, its timeline, and the stored answers that show it. The row of the
+// person itself is deleted by who requests the erasure.
 func (p people) Remove(ctx context.Context, id string, _ int64) error {
 	return p.db.InTx(ctx, func(ctx context.Context) error {
 		// What is just being created for the person is waited for.
@@ -145,13 +148,9 @@ func (p people) Remove(ctx context.Context, id string, _ int64) error {
 				return err
 			}
 		}
-		for _, statement := range []string{
-			`delete from timeline where ` + p.column + ` = $1 or call_id in (select id from calls where ` + p.column + ` = $1)`,
-			`delete from ` + p.table + ` where id = $1`,
-		} {
-			if _, err := p.db.Conn(ctx).Exec(ctx, statement, id); err != nil {
-				return fmt.Errorf("erase %s: %w", id, pg.Classify(err))
-			}
+		if _, err := p.db.Conn(ctx).Exec(ctx, `
+			delete from timeline where `+p.column+` = $1 or call_id in (select id from calls where `+p.column+` = $1)`, id); err != nil {
+			return fmt.Errorf("erase the timeline of %s: %w", id, pg.Classify(err))
 		}
 		return idempotency.New(p.db).Forget(ctx, append(found, id)...)
 	})
@@ -159,9 +158,6 @@ func (p people) Remove(ctx context.Context, id string, _ int64) error {
 
 // agents erases crm's copies of agents.
 type agents struct{ db *pg.DB }
-
-// ErasesAgents returns what erases agents.
-func ErasesAgents(db *pg.DB) erasure.Eraser { return agents{db} }
 
 // Remove blanks the copy of an agent, which remains so that an older event does not bring the person back, and revokes its calendar.
 func (a agents) Remove(ctx context.Context, id string, version int64) error {
@@ -182,5 +178,7 @@ func (a agents) Remove(ctx context.Context, id string, version int64) error {
 
 // Erasers returns what erases people of each kind.
 func Erasers(db *pg.DB, out *outbox.Outbox) map[string]erasure.Eraser {
-	return map[string]erasure.Eraser{events.KindClient: ErasesClients(db, out), events.KindAgent: ErasesAgents(db)}
+	return map[string]erasure.Eraser{
+		events.KindClient: erasesClients(db, out), events.KindLead: erasesLeads(db, out), events.KindAgent: agents{db},
+	}
 }

@@ -63,27 +63,15 @@ const dueOrder = "coalesce(due_date, '" + noDueDate + "'::timestamptz)"
 // Create writes a follow-up with the events that fn returns for it.
 func (s followups) Create(ctx context.Context, x followup.FollowUp, fn func(*followup.FollowUp) []event.Event) (followup.FollowUp, error) {
 	err := s.db.InTx(ctx, func(ctx context.Context) error {
-		if err := s.lockClient(ctx, &x); err != nil {
+		// The copy of a call may name a client or lead whose deletion has not reached calls yet.
+		var err error
+		if x.ClientID, x.LeadID, err = s.links.Find(ctx, x.ClientID, x.LeadID); err != nil {
 			return err
 		}
-		_, err := s.Table.Create(ctx, &x, "on conflict (id) do nothing", fn(&x)...)
+		_, err = s.Table.Create(ctx, &x, "on conflict (id) do nothing", fn(&x)...)
 		return err
 	})
 	return x, err
-}
-
-// lockClient prevents the deletion of x's client until the transaction ends, or removes a deleted one from x: the copy of a
-// call may name a client whose deletion has not reached calls yet.
-func (s followups) lockClient(ctx context.Context, x *followup.FollowUp) error {
-	if x.ClientID == nil {
-		return nil
-	}
-	current, ok, err := s.links.Find(ctx, *x.ClientID)
-	x.ClientID = nil
-	if ok {
-		x.ClientID = &current
-	}
-	return err
 }
 
 // Remove deletes a follow-up, also from timelines.

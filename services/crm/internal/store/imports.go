@@ -13,6 +13,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/services/crm/internal/lead"
 	"github.com/convoflow/convoflow/services/crm/internal/leadimport"
 )
 
@@ -258,6 +259,35 @@ func (s imports) Leads(ctx context.Context, id string, epoch int64, ttl time.Dur
 		}
 		return true, nil
 	})
+}
+
+// eraseRows erases what rows of imports have of deleted leads: rows with their id or number, also those of another number that they
+// once had. A row that waits becomes empty, so that it is skipped.
+func eraseRows(ctx context.Context, db *pg.DB, changes []table.Change[lead.Lead]) error {
+	var ids, phones, raw []string
+	for _, c := range changes {
+		if c.After != nil {
+			continue
+		}
+		ids = append(ids, c.Before.ID)
+		if c.Before.Phone != nil {
+			phones = append(phones, *c.Before.Phone)
+		}
+		if c.Before.RawPhone != nil {
+			raw = append(raw, *c.Before.RawPhone)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	_, err := db.Conn(ctx).Exec(ctx, `
+		update import_rows set phone = null, data = case when result is null then '{}'::jsonb end
+		where phone = any($2) or lead_id = any($1::text[]::uuid[]) or result is null and data->>'lead_id' <> '' and data->>'lead_id' = any($1)
+			or result is null and data->>'raw_phone' is not null and data->>'raw_phone' = any($3)`, ids, phones, raw)
+	if err != nil {
+		return fmt.Errorf("erase the imported rows of %d leads: %w", len(ids), pg.Classify(err))
+	}
+	return nil
 }
 
 // ListExpired lists the imports whose leases have expired, oldest first.

@@ -3,12 +3,12 @@ package store
 import (
 	"context"
 	"fmt"
-	"strings"
+	"slices"
 	"time"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
@@ -16,6 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
+	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
 // leads implements lead.Store on the table leads.
@@ -31,30 +32,18 @@ type RecordLeads = func(ctx context.Context, changes []table.Change[lead.Lead]) 
 func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 	type l = lead.Lead
 	return leads{db: db, Table: table.New(db, out, table.Spec[l]{
-		Name: "leads",
-		Columns: func(l *l) table.Columns {
-			f := &l.Fields
-			return table.Columns{
-				table.Fixed("id", &l.ID), table.Col("assigned_agent_id", &l.AssignedAgentID), table.Col("name", &f.Name), table.Col("phone", &l.Phone),
-				table.Col("raw_phone", &l.RawPhone), table.Col("email", &f.Email), table.Col("source_campaign", &f.SourceCampaign),
-				table.Col("ad_set", &f.AdSet), table.Col("form_id", &f.FormID), table.Col("form_name", &f.FormName),
-				table.Col("google_sheet_row_id", &f.GoogleSheetRowID), table.Col("status", &f.Status), table.Col("status_reason", &l.StatusReason),
-				table.Col("intent_category", &f.IntentCategory), table.Col("intent_confidence", &f.IntentConfidence),
-				table.Col("interest_level", &f.InterestLevel), table.Col("callback_scheduled_at", &f.CallbackScheduledAt),
-				table.Col("next_followup_at", &f.NextFollowUpAt), table.Col("last_contacted_at", &f.LastContactedAt),
-				table.Col("followup_count", &f.FollowUpCount), table.Col("course_interested_in", &f.CourseInterestedIn),
-				table.Col("payment_link_url", &f.PaymentLinkURL), table.Col("payment_link_sent", &f.PaymentLinkSent),
-				table.Col("objections", &f.Objections), table.Col("notes", &f.Notes), table.Col("conversation_summary", &f.ConversationSummary),
-				table.Col("extra_data", &f.ExtraData), table.Col("received_data", &l.Received), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
-				table.Col("call_id", &l.Call.ID), table.Col("call_version", &l.Call.Version), table.Col("call_at", &l.Call.At),
-				table.Col("version", &l.Version), table.Fixed("created_at", &l.CreatedAt), table.Col("updated_at", &l.UpdatedAt),
-				table.Col("converted_at", &l.ConvertedAt),
-			}
-		},
+		Name:    "leads",
+		Columns: leadColumns,
 		Order:   defaultLeads(),
 		Missing: lead.NotFound,
 		Record: func(ctx context.Context, changes []table.Change[l]) error {
 			if err := recordDeltas(ctx, db, changes, analytics.OfLead); err != nil {
+				return err
+			}
+			if err := recordLeadChanges(ctx, db, changes); err != nil {
+				return err
+			}
+			if err := eraseRows(ctx, db, changes); err != nil {
 				return err
 			}
 			for _, r := range record {
@@ -65,6 +54,49 @@ func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 			return nil
 		},
 	})}
+}
+
+func leadColumns(l *lead.Lead) table.Columns {
+	f := &l.Fields
+	return table.Columns{
+		table.Fixed("id", &l.ID), table.Col("assigned_agent_id", &l.AssignedAgentID), table.Col("name", &f.Name), table.Col("phone", &l.Phone),
+		table.Col("raw_phone", &l.RawPhone), table.Col("email", &f.Email), table.Col("source_campaign", &f.SourceCampaign),
+		table.Col("ad_set", &f.AdSet), table.Col("form_id", &f.FormID), table.Col("form_name", &f.FormName),
+		table.Col("google_sheet_row_id", &f.GoogleSheetRowID), table.Col("status", &f.Status), table.Col("status_reason", &l.StatusReason),
+		table.Col("intent_category", &f.IntentCategory), table.Col("intent_confidence", &f.IntentConfidence),
+		table.Col("interest_level", &f.InterestLevel), table.Col("callback_scheduled_at", &f.CallbackScheduledAt),
+		table.Col("next_followup_at", &f.NextFollowUpAt), table.Col("last_contacted_at", &f.LastContactedAt),
+		table.Col("followup_count", &f.FollowUpCount), table.Col("course_interested_in", &f.CourseInterestedIn),
+		table.Col("payment_link_url", &f.PaymentLinkURL), table.Col("payment_link_sent", &f.PaymentLinkSent),
+		table.Col("objections", &f.Objections), table.Col("notes", &f.Notes), table.Col("conversation_summary", &f.ConversationSummary),
+		table.Col("extra_data", &f.ExtraData), table.Col("received_data", &l.Received), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
+		table.Col("call_id", &l.Call.ID), table.Col("call_version", &l.Call.Version), table.Col("call_at", &l.Call.At),
+		table.Col("version", &l.Version), table.Fixed("created_at", &l.CreatedAt), table.Col("updated_at", &l.UpdatedAt),
+		table.Col("converted_at", &l.ConvertedAt),
+	}
+}
+
+// recordLeadChanges writes changes to the timelines of their leads. A removed lead has none, and a change that the API does not show
+// is no line.
+func recordLeadChanges(ctx context.Context, db *pg.DB, changes []table.Change[lead.Lead]) error {
+	var items []timeline.Item
+	for _, c := range changes {
+		if c.After == nil {
+			continue
+		}
+		item := timeline.Item{At: c.After.UpdatedAt, LeadID: &c.After.ID, Event: new(events.LeadImported.Name)}
+		if c.Before != nil {
+			item.Event, item.Fields = new(events.LeadUpdated.Name), changedFields(leadColumns(c.Before), leadColumns(c.After))
+			if len(item.Fields) == 0 {
+				continue
+			}
+			if slices.Contains(item.Fields, "status") || slices.Contains(item.Fields, "intent_category") {
+				item.Reason = c.After.StatusReason
+			}
+		}
+		items = append(items, item)
+	}
+	return recordChanges(ctx, db, items...)
 }
 
 // The keys of the orders of lists.
@@ -171,12 +203,7 @@ func (s leads) List(ctx context.Context, f lead.Filter) (page.Of[lead.Lead], err
 	w.If(f.Status != "", "status = ?", f.Status)
 	w.If(f.IntentCategory != "", "intent_category = ?", f.IntentCategory)
 	w.If(f.Campaign != "", "source_campaign = ?", f.Campaign)
-	if f.Q != "" {
-		q := table.Like(f.Q)
-		w.And("name ilike ? or coalesce(phone, raw_phone, '') ilike ? or email ilike ? or source_campaign ilike ?", q, q, q, q)
-		// The index leads_search has the parts of three letters.
-		w.If(utf8.RuneCountInString(f.Q) >= 3, "lead_parts(name || chr(1) || coalesce(phone, raw_phone, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(source_campaign, '')) @> lead_parts(?)", strings.ToLower(f.Q))
-	}
+	search(&w, searchedLead, f.Q)
 	return s.ListBy(ctx, orderOfLeads(f.Order), w, f.Request)
 }
 

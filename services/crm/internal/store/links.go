@@ -10,7 +10,7 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
 
-// Links implements client.Links and followup.Clients: what refers to clients, and where the references of merged ones lead.
+// Links implements client.Links and followup.People: what refers to clients and leads, and where the references of merged ones lead.
 type Links struct{ db *pg.DB }
 
 // NewLinks returns the references to clients.
@@ -39,19 +39,27 @@ func (l *Links) Change(ctx context.Context, from, to string, now time.Time) erro
 				return fmt.Errorf("merge client %s into %s: %w", from, to, pg.Classify(err))
 			}
 		}
-		return recordChange(ctx, l.db, timeline.Item{At: now, ClientID: &to, Event: new("client.merged")})
+		return recordChanges(ctx, l.db, timeline.Item{At: now, ClientID: &to, Event: new("client.merged")})
 	})
 }
 
-// Find returns the client, or the one that it was merged into, and locks its row against deletion.
-func (l *Links) Find(ctx context.Context, id string) (current string, ok bool, err error) {
-	err = l.db.Conn(ctx).QueryRow(ctx, `
-		select id::text from clients where id = coalesce((select merged_into from client_merges where id = $1), $1) for key share`, id).Scan(&current)
-	if pg.NoRows(err) {
-		return "", false, nil
+// Find returns the client, or the one that it was merged into, and the lead, and locks their rows against deletion.
+func (l *Links) Find(ctx context.Context, clientID, leadID *string) (client, lead *string, err error) {
+	if client, err = l.find(ctx, `select id::text from clients where id = coalesce((select merged_into from client_merges where id = $1), $1)`, clientID); err != nil {
+		return nil, nil, fmt.Errorf("find client %s: %w", *clientID, err)
 	}
-	if err != nil {
-		return "", false, fmt.Errorf("find client %s: %w", id, err)
+	if lead, err = l.find(ctx, `select id::text from leads where id = $1`, leadID); err != nil {
+		return nil, nil, fmt.Errorf("find lead %s: %w", *leadID, err)
 	}
-	return current, true, nil
+	return client, lead, nil
+}
+
+func (l *Links) find(ctx context.Context, query string, id *string) (found *string, err error) {
+	if id == nil {
+		return nil, nil
+	}
+	if err = l.db.Conn(ctx).QueryRow(ctx, query+" for key share", *id).Scan(&found); pg.NoRows(err) {
+		return nil, nil
+	}
+	return found, pg.Classify(err)
 }

@@ -299,8 +299,9 @@ func TestFollowUpIsReadAsItWasWritten(t *testing.T) {
 	s := open(t)
 	c := newClient(event.NewID(), "Priya")
 	require.NoError(t, s.clients.Create(t.Context(), c))
+	l := leadStore{store.Leads(s.db, outbox.New(s.db, telemetry.Nop())), s.db}.add(t)
 	x := newFollowUp(c.AgentID, func(x *followup.FollowUp) {
-		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, new(event.NewID()), new("Send the quote"), new("by phone")
+		x.ClientID, x.LeadID, x.Task, x.Notes = &c.ID, &l.ID, new("Send the quote"), new("by phone")
 		x.Status, x.CompletedAt = followup.Completed, new(at(5))
 	})
 	saved, err := s.followups.Create(t.Context(), x, scheduled)
@@ -309,7 +310,7 @@ func TestFollowUpIsReadAsItWasWritten(t *testing.T) {
 	got, err := s.followups.Find(t.Context(), x.ID)
 	require.NoError(t, err)
 	require.Empty(t, cmp.Diff(x, got))
-	require.Equal(t, []string{"followup.scheduled"}, s.published(t))
+	require.Equal(t, []string{"lead.imported", "followup.scheduled"}, s.published(t))
 
 	require.NoError(t, s.followups.Remove(t.Context(), x.ID, func(x *followup.FollowUp) ([]event.Event, error) { return scheduled(x), nil }))
 	_, err = s.followups.Find(t.Context(), x.ID)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -20,7 +21,9 @@ type items struct {
 }
 
 // Timeline returns the store of timelines.
-func Timeline(db *pg.DB) timeline.Store {
+func Timeline(db *pg.DB) timeline.Store { return newItems(db) }
+
+func newItems(db *pg.DB) items {
 	type item = timeline.Item
 	columns := func(i *item) table.Columns {
 		return table.Columns{
@@ -72,12 +75,27 @@ func removeItem(ctx context.Context, db *pg.DB, id string) error {
 	return nil
 }
 
-// recordChange writes a change of a client or lead to its timeline, in the transaction of ctx. It has the names of what changed and
-// no values. Its author is the caller of ctx; a change by an event has none.
-func recordChange(ctx context.Context, db *pg.DB, i timeline.Item) error {
-	i.ID, i.Kind, i.Version = event.NewID(), timeline.Change, 1
-	if caller, err := identity.From(ctx); err == nil {
-		i.AgentID = &caller.AgentID
+// recordChanges writes changes of clients or leads to their timelines, in the transaction of ctx and in one statement. They have the
+// names of what changed and no values. Their author is the caller of ctx; a change by an event or a job has none.
+func recordChanges(ctx context.Context, db *pg.DB, changes ...timeline.Item) error {
+	caller, err := identity.From(ctx)
+	for i := range changes {
+		c := &changes[i]
+		c.ID, c.Kind, c.Version = event.NewID(), timeline.Change, 1
+		if err == nil {
+			c.AgentID = &caller.AgentID
+		}
 	}
-	return Timeline(db).Upsert(ctx, i)
+	_, err = newItems(db).rows.CreateAll(ctx, changes, func(*timeline.Item) []event.Event { return nil })
+	return err
+}
+
+// unlisted are columns that a change does not name: those that change with others, and those that the API does not show.
+var unlisted = []string{
+	"version", "updated_at", "raw_phone", "received_data", "decided_at", "converted_at", "status_reason", "call_id", "call_version", "call_at",
+}
+
+// changedFields returns the names of the fields that differ from an earlier state.
+func changedFields(before, after table.Columns) []string {
+	return slices.DeleteFunc(after.Changed(before), func(name string) bool { return slices.Contains(unlisted, name) })
 }

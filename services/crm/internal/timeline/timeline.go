@@ -35,7 +35,7 @@ type Item struct {
 	Event      *string    `json:"event"`    // type of the delivered event, or of the change
 	Title      *string    `json:"title"`    // of the call; the task of a follow-up
 	Status     *string    `json:"status"`
-	Reason     *string    `json:"reason"` // of a delivery that is dead
+	Reason     *string    `json:"reason"` // why a delivery is dead; why a call or the AI has moved a lead
 	DueDate    *time.Time `json:"due_date"`
 	Fields     []string   `json:"fields"` // names of what a change changed
 }
@@ -43,6 +43,12 @@ type Item struct {
 // Filter selects a page of the items of one client or lead, newest first.
 type Filter struct {
 	ClientID, LeadID string // one of them
+	page.Request
+}
+
+// Request is the query of the timeline of a client or lead.
+type Request struct {
+	ID string `path:"id"`
 	page.Request
 }
 

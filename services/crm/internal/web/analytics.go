@@ -5,8 +5,7 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 )
 
-// AnalyticsRoutes registers the operations of analytics.
-func AnalyticsRoutes(r *rpc.Router, s *analytics.Service) {
+func analyticsRoutes(r *rpc.Router, s *analytics.Service) {
 	rpc.Handle(r, "GET /analytics/overview", "crm.analytics_overview", s.Overview)
 	rpc.Handle(r, "GET /analytics/agents", "crm.analytics_agents", s.Agents)
 	rpc.Handle(r, "GET /analytics/topics", "crm.analytics_topics", s.Topics)

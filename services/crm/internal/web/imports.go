@@ -16,8 +16,8 @@ const (
 	heartbeatInterval = 15 * time.Second
 )
 
-// ImportRoutes registers the operations that import and export leads.
-func ImportRoutes(r *rpc.Router, imports *leadimport.Service, exports *leadimport.Exporter) {
+// importRoutes are the operations that import and export leads.
+func importRoutes(r *rpc.Router, imports *leadimport.Service, exports *leadimport.Exporter) {
 	view, status := rpc.View(viewOutcome), rpc.StatusOf(statusOfOutcome)
 	file := rpc.File[leadimport.Request]{
 		Field: "file", MaxBytes: leadimport.MaxBytes, TooLarge: leadimport.TooLarge(), Ready: imports.Ready, Store: imports.Stage, Discard: imports.Discard,

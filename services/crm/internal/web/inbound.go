@@ -7,13 +7,13 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/inbound"
 )
 
-// InboundRoutes registers the operation that automations call. Its answers show whether the lead is new.
-func InboundRoutes(r *rpc.Router, leads *inbound.Service) {
+// inboundRoutes is the operation that automations call. Its answers show whether the lead is new.
+func inboundRoutes(r *rpc.Router, leads *inbound.Service) {
 	delivery := func(body []byte, header http.Header) inbound.Delivery {
 		return inbound.Delivery{Body: body, Signature: header.Get("X-Pabbly-Signature")}
 	}
 	rpc.HandleRaw(r, "POST /leads/inbound", "crm.receive_lead", delivery, leads.Receive,
-		rpc.View(func(l inbound.Received) any { return ViewLead(l.Lead) }), rpc.StatusOf(statusOfReceived))
+		rpc.View(func(l inbound.Received) any { return viewLead(l.Lead) }), rpc.StatusOf(statusOfReceived))
 }
 
 func statusOfReceived(l inbound.Received) int {

@@ -59,13 +59,14 @@ func (s *Service) client(ctx context.Context, id string) (c Client, ok bool, err
 	return c, ok, err
 }
 
-// erased reports whether a client was deleted, other than by a merge.
-func (s *Service) erased(ctx context.Context, clientID *string) (bool, error) {
-	if clientID == nil {
-		return false, nil
+// erased reports whether the client or lead of an event was deleted, other than by a merge.
+func (s *Service) erased(ctx context.Context, who About) (bool, error) {
+	client, _, err := find(ctx, s.client, who.ClientID)
+	if err != nil {
+		return false, err
 	}
-	c, ok, err := s.client(ctx, *clientID)
-	return ok && c.Name == nil, err
+	lead, _, err := find(ctx, s.Leads.Find, who.LeadID)
+	return client != nil && client.Name == nil || lead != nil && lead.Name == nil, err
 }
 
 // Lead is notify's copy of a lead. An erased one has only its id and version.

@@ -27,6 +27,8 @@ func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[event
 	switch x.Kind {
 	case events.KindClient:
 		err = s.Clients.Upsert(ctx, Client{ID: x.SubjectID, Version: x.SubjectVersion})
+	case events.KindLead:
+		err = s.Leads.Upsert(ctx, Lead{ID: x.SubjectID, Version: x.SubjectVersion})
 	case events.KindAgent:
 		err = s.Agents.Upsert(ctx, Agent{ID: x.SubjectID, Version: x.SubjectVersion})
 	}

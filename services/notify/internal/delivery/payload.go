@@ -88,28 +88,27 @@ func (f facts) inProfile(p endpoint.Profile, d Delivery) map[string]any {
 }
 
 func (m limit) facts(d Delivery, who people, l links) (facts, error) {
-	switch d.Event {
-	case events.TranscriptionCompleted.Name:
-		var call events.Call
-		if err := json.Unmarshal(d.Data, &call); err != nil {
-			return nil, fmt.Errorf("%w: read the call of delivery %s: %w", errPayload, d.ID, err)
-		}
-		return m.call(call, who, l), nil
-	case events.FollowUpScheduled.Name:
-		var f events.FollowUp
-		if err := json.Unmarshal(d.Data, &f); err != nil {
-			return nil, fmt.Errorf("%w: read the follow-up of delivery %s: %w", errPayload, d.ID, err)
-		}
-		return m.followUp(f, who, l), nil
+	switch about, _, _ := strings.Cut(d.Event, "."); {
+	case d.Event == events.TranscriptionCompleted.Name:
+		call, err := read[events.Call](d)
+		return m.call(call, who, l), err
+	case about == "followup":
+		followUp, err := read[events.FollowUp](d)
+		return m.followUp(followUp, who, l), err
+	case about == "lead":
+		lead, err := read[events.Lead](d)
+		return m.lead(lead, who), err
+	default:
+		return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 	}
-	if strings.HasPrefix(d.Event, "lead.") {
-		var lead events.Lead
-		if err := json.Unmarshal(d.Data, &lead); err != nil {
-			return nil, fmt.Errorf("%w: read the lead of delivery %s: %w", errPayload, d.ID, err)
-		}
-		return m.lead(lead, who), nil
+}
+
+// read returns the data of a delivery's event.
+func read[T any](d Delivery) (data T, err error) {
+	if err := json.Unmarshal(d.Data, &data); err != nil {
+		return data, fmt.Errorf("%w: read the %s of delivery %s: %w", errPayload, d.Event, d.ID, err)
 	}
-	return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
+	return data, nil
 }
 
 func (m limit) call(x events.Call, who people, l links) facts {

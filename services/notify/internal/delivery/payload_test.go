@@ -29,8 +29,12 @@ var keys = map[string]string{
 		intent_confidence, interest_level, objections_text, callback_time, outcome, recorded_at, call_url`,
 	"lead.interested":    leadKeys,
 	"lead.imported":      leadKeys,
-	"followup.scheduled": `event, event_id, schema_version, timestamp, is_test, followup_id, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, lead_id, due_date, task, notes, source, followup_url`,
+	"followup.scheduled": followUpKeys,
+	"followup.due":       followUpKeys,
+	"followup.completed": followUpKeys,
 }
+
+const followUpKeys = `event, event_id, schema_version, timestamp, is_test, followup_id, call_id, agent_id, agent_name, agent_email, client_id, client_name, client_phone, lead_id, due_date, task, notes, source, followup_url`
 
 const leadKeys = `event, event_id, schema_version, timestamp, is_test, lead_id, name, phone, email, source_campaign, course_interested_in, intent_category,
 	callback_time, payment_link_url, objections_text, agent_name, agent_email, attempt_count`
@@ -80,8 +84,11 @@ func TestPayloads(t *testing.T) {
 	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: new(noon.Add(24 * time.Hour)), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
 	lead := events.Lead{
 		LeadID: leadID, Version: 3, AssignedAgentID: ptr(agentID), Name: "Priya Sharma", Phone: ptr("+919876543211"), Email: ptr("priya@example.com"),
-		SourceCampaign: ptr("Diwali"), Status: "qualified", IntentCategory: "interested", CallbackScheduledAt: ptr(noon.Add(48 * time.Hour)), FollowUpCount: 2,
-		CourseInterestedIn: ptr("Data science"), PaymentLinkURL: ptr("https://pay.example.com/1?a=1&b=2"), Objections: ptr("too dear; no time"), CreatedAt: noon, UpdatedAt: noon,
+		SourceCampaign: ptr("Diwali"), Status: "qualified", IntentCategory: "interested", CreatedAt: noon, UpdatedAt: noon,
+		LeadDetails: events.LeadDetails{
+			CallbackScheduledAt: ptr(noon.Add(48 * time.Hour)), FollowUpCount: 2,
+			CourseInterestedIn: ptr("Data science"), PaymentLinkURL: ptr("https://pay.example.com/1?a=1&b=2"), Objections: ptr("too dear; no time"),
+		},
 	}
 	for name, tt := range map[string]struct {
 		profile endpoint.Profile
@@ -95,6 +102,8 @@ func TestPayloads(t *testing.T) {
 		"lead-imported-unknown":            {endpoint.Pabbly, of(events.LeadImported, events.Lead{LeadID: leadID, Name: "Priya", RawPhone: ptr("98"), IntentCategory: "new"}), people{}},
 		"lead-interested-standard":         {endpoint.Standard, of(events.LeadInterested, lead), known()},
 		"followup-scheduled":               {endpoint.Pabbly, of(events.FollowUpScheduled, followUp), known()},
+		"followup-due":                     {endpoint.Pabbly, of(events.FollowUpDue, followUp), known()},
+		"followup-completed":               {endpoint.Pabbly, of(events.FollowUpCompleted, followUp), known()},
 		"followup-scheduled-unknown":       {endpoint.Pabbly, of(events.FollowUpScheduled, events.FollowUp{FollowUpID: "f", CallID: callID, AgentID: agentID, DueDate: new(noon)}), people{}},
 	} {
 		t.Run(name, func(t *testing.T) {

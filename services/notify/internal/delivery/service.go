@@ -104,8 +104,8 @@ func (s *Service) OnTranscriptionCompleted(ctx context.Context, e event.Received
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// OnFollowUpScheduled creates the deliveries of a new follow-up.
-func (s *Service) OnFollowUpScheduled(ctx context.Context, e event.Received[events.FollowUp]) error {
+// OnFollowUp creates the deliveries of an event of a follow-up.
+func (s *Service) OnFollowUp(ctx context.Context, e event.Received[events.FollowUp]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
@@ -115,8 +115,8 @@ func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) er
 	if err != nil {
 		return err
 	}
-	if erased, err := s.erased(ctx, who.ClientID); err != nil || erased {
-		return err // the event had been published before the client was erased
+	if erased, err := s.erased(ctx, who); err != nil || erased {
+		return err // the event had been published before the person was erased
 	}
 	endpoints, err := s.Endpoints.List(ctx)
 	if err != nil {

@@ -120,18 +120,22 @@ func (r *rig) seed(url, secret string) int {
 
 var agentID = event.NewID()
 
-func (r *rig) event(clientID *string) event.Received[events.Call] {
+func (r *rig) event(clientID *string, edits ...func(*events.Call)) event.Received[events.Call] {
 	r.t.Helper()
-	e := events.TranscriptionCompleted.New(r.clock.Now(), events.Call{CallID: event.NewID(), AgentID: agentID, ClientID: clientID, Status: "completed", CallType: "default"})
+	c := events.Call{CallID: event.NewID(), AgentID: agentID, ClientID: clientID, Status: "completed", CallType: "default"}
+	for _, edit := range edits {
+		edit(&c)
+	}
+	e := events.TranscriptionCompleted.New(r.clock.Now(), c)
 	received, err := events.TranscriptionCompleted.Decode(e)
 	require.NoError(r.t, err)
 	return received
 }
 
 // deliver passes an event to the service and returns its delivery.
-func (r *rig) deliver(clientID *string) string {
+func (r *rig) deliver(clientID *string, edits ...func(*events.Call)) string {
 	r.t.Helper()
-	e := r.event(clientID)
+	e := r.event(clientID, edits...)
 	require.NoError(r.t, r.OnTranscriptionCompleted(r.t.Context(), e))
 	list, err := r.List(r.t.Context(), delivery.Filter{CallID: &e.Data.CallID, Request: page.All()})
 	require.NoError(r.t, err)
@@ -596,23 +600,24 @@ func TestAMergedClientIsTheOther(t *testing.T) {
 
 func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
 	t.Parallel()
-	for _, kind := range []string{events.KindClient, events.KindAgent} {
+	for _, kind := range []string{events.KindClient, events.KindLead, events.KindAgent} {
 		t.Run(kind, func(t *testing.T) {
 			t.Parallel()
 			r := start(t)
 			r.seed("https://pabbly.example/hook", "s3cret")
-			clientID := event.NewID()
+			clientID, leadID := event.NewID(), event.NewID()
 			name := "Canary Featherstonehaugh"
 			require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: clientID, Version: 1, Name: name}}))
-			sent := r.deliver(&clientID)
+			imported, err := events.LeadImported.Decode(events.LeadImported.New(r.clock.Now(), events.Lead{LeadID: leadID, Version: 1, Name: name, Phone: new("+919812345670")}))
+			require.NoError(t, err)
+			require.NoError(t, r.OnLeadChanged(t.Context(), imported))
+			ofLead := func(c *events.Call) { c.LeadID = &leadID }
+			sent := r.deliver(&clientID, ofLead)
 			r.doJob(sent)
 			r.answers(status(http.StatusBadGateway))
-			open := r.deliver(&clientID)
+			open := r.deliver(&clientID, ofLead)
 			r.doJob(open)
-			subject := query[string](r, `select client_id::text from deliveries limit 1`)[0]
-			if kind == events.KindAgent {
-				subject = query[string](r, `select agent_id::text from deliveries limit 1`)[0]
-			}
+			subject := map[string]string{events.KindClient: clientID, events.KindLead: leadID, events.KindAgent: agentID}[kind]
 			request := events.Erasure{ErasureID: event.NewID(), Kind: kind, SubjectID: subject, SubjectVersion: 9, RequestedBy: event.NewID(), RequestedAt: time.Now()}
 			for range 2 { // also when it is delivered again
 				require.NoError(t, r.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
@@ -627,8 +632,21 @@ func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
 			}
 			require.Equal(t, delivery.Dead, d.Status)
 			require.Equal(t, "erased", *d.Reason)
-			require.Empty(t, query[string](r, `select convert_from(data, 'UTF8') from deliveries where data <> '{}'`))
-			require.Equal(t, []*string{nil}, query[*string](r, `select name from clients`))
+			copied := kind + "s"
+			left := map[string][]string{events.KindClient: {"lead.imported"}}[kind]
+			require.ElementsMatch(t, left, query[string](r, `select event from deliveries where data <> '{}'`))
+			require.Equal(t, []*string{nil}, query[*string](r, `select name from `+copied))
+			require.Equal(t, []*string{nil}, query[*string](r, `select phone from `+copied))
+
+			// What was published before the erasure may arrive later.
+			before := query[int](r, `select count(*)::int from deliveries`)
+			require.NoError(t, r.OnTranscriptionCompleted(t.Context(), r.event(&clientID, ofLead)))
+			if kind == events.KindLead {
+				imported.ID = event.NewID()
+				require.NoError(t, r.OnLeadChanged(t.Context(), imported))
+			}
+			require.Equal(t, before, query[int](r, `select count(*)::int from deliveries`))
+			require.Equal(t, []*string{nil}, query[*string](r, `select name from `+copied))
 		})
 	}
 }
@@ -740,7 +758,7 @@ func TestAFollowUpIsDeliveredToo(t *testing.T) {
 	e := events.FollowUpScheduled.New(r.clock.Now(), events.FollowUp{FollowUpID: event.NewID(), CallID: event.NewID(), AgentID: agentID, DueDate: new(r.clock.Now())})
 	received, err := events.FollowUpScheduled.Decode(e)
 	require.NoError(t, err)
-	require.NoError(t, r.OnFollowUpScheduled(t.Context(), received))
+	require.NoError(t, r.OnFollowUp(t.Context(), received))
 	ids := query[string](r, `select id::text from deliveries`)
 	d := r.doJob(ids[0])
 	require.Equal(t, delivery.Delivered, d.Status)

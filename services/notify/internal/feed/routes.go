@@ -11,7 +11,7 @@ import (
 func Routes(c *bus.Consumer, deliveries *delivery.Service) {
 	// Events to deliver.
 	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted)
-	bus.On(c, deliveries.OnFollowUpScheduled, events.FollowUpScheduled)
+	bus.On(c, deliveries.OnFollowUp, events.FollowUpScheduled, events.FollowUpCompleted, events.FollowUpDue)
 	bus.On(c, deliveries.OnLeadChanged, events.LeadChanges()...) // also copies
 	// The agents, clients and leads in the payloads.
 	bus.On(c, deliveries.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)

@@ -1,13 +1,14 @@
 -- +goose Up
--- The trigrams of a text, for searches inside of words. It needs no extension: the role of a service may not create pg_trgm, and
--- GIN indexes of text[] are built in.
+-- The hashes of the trigrams of a text, for searches inside of words. It needs no extension: the role of a service may not create
+-- pg_trgm, and GIN indexes of arrays are built in. A search of three letters or more reads the rows that have all its trigrams, and
+-- compares those.
 -- +goose StatementBegin
-create function grams(t text) returns text[] language sql immutable parallel safe as
-$$ select coalesce(array_agg(distinct substr(lower(t), i, 3)), '{}') from generate_series(1, length(t) - 2) i $$;
+create function trigrams(searched text) returns integer[] language sql immutable parallel safe strict as $$
+    select coalesce(array_agg(hashtext(substr(lower($1), n, 3))), '{}') from generate_series(1, length($1) - 2) n
+$$;
 -- +goose StatementEnd
-alter table clients add column grams text[] generated always as
-    (grams(name || E'\n' || coalesce(company, '') || E'\n' || coalesce(email, '') || E'\n' || coalesce(phone, ''))) stored;
-create index clients_grams on clients using gin (grams);
+create index clients_search on clients using gin
+    (trigrams(name || chr(1) || coalesce(company, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(phone, '')));
 
 -- Clients that were merged into another one, so that what names the former follows. A chain has one step: the target always exists.
 create table client_merges (

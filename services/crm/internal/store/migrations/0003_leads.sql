@@ -71,14 +71,7 @@ create index leads_status on leads (status, list_stage, list_followup, list_age,
 create index leads_intent on leads (intent_category, list_stage, list_followup, list_age, id);
 create index leads_campaign on leads (source_campaign, list_stage, list_followup, list_age, id);
 
--- The hashes of the three-letter parts of what a search looks through, without the extension pg_trgm: the role of a service may not
--- create one. A search for three letters or more reads the rows that have all its parts, and compares those.
--- +goose StatementBegin
-create function lead_parts(searched text) returns integer[] language sql immutable parallel safe strict as $$
-    select coalesce(array_agg(hashtext(substr(lower($1), n, 3))), '{}') from generate_series(1, length($1) - 2) n
-$$;
--- +goose StatementEnd
-create index leads_search on leads using gin (lead_parts(name || chr(1) || coalesce(phone, raw_phone, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(source_campaign, '')));
+create index leads_search on leads using gin (trigrams(name || chr(1) || coalesce(phone, raw_phone, '') || chr(1) || coalesce(email, '') || chr(1) || coalesce(source_campaign, '')));
 
 -- What the team has set. Each key has its row from the beginning; null is the default.
 create table settings (

@@ -43,7 +43,11 @@ create table import_rows (
     primary key (import_id, line)
 );
 create index import_rows_waiting on import_rows (import_id, line) where result is null;
-create index import_rows_phone on import_rows (import_id, phone, line) where phone is not null;
+create index import_rows_phone on import_rows (phone, import_id, line) where phone is not null;
+-- What a row says of a lead is erased with the lead.
+create index import_rows_lead on import_rows (lead_id) where lead_id is not null;
+create index import_rows_named on import_rows ((data->>'lead_id')) where result is null and data->>'lead_id' <> '';
+create index import_rows_raw on import_rows ((data->>'raw_phone')) where result is null and data->>'raw_phone' is not null;
 
 -- The leads that an import has changed, so that it can be reverted. A deleted lead takes its copy with it.
 create table import_leads (
