@@ -32,6 +32,7 @@ type Options struct {
 	Results string        // the directory for the results
 	Commit  string        // commit of the binaries
 	Leads   int           // rows of the benchmark leads
+	Rows    int           // of an imported file
 }
 
 // benchmarks are in the order in which they run.
@@ -44,6 +45,7 @@ var benchmarks = []struct {
 	{"latency", one(gatewayLatency)},
 	{"read", reads},
 	{"leads", leads},
+	{"bulk", bulk},
 	{"logins", one(logins)},
 	{"inbound", one(inbound)},
 }
@@ -77,6 +79,9 @@ func (o Options) Check() error {
 	}
 	if o.Leads < leadsPerPage*deepPage*2 {
 		return fmt.Errorf("-leads must be at least %d, so that the list has page %d", leadsPerPage*deepPage*2, deepPage)
+	}
+	if o.Rows < bulkLeads {
+		return fmt.Errorf("-rows must be at least %d", bulkLeads)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func (e *environment) startGateway(ctx context.Context, b *bench, behind string)
 	return e.startService(ctx, b, "gateway", b.test,
 		"GOMAXPROCS="+cores, "CALLS_URL="+behind, "CRM_URL="+behind, "NOTIFY_URL="+behind,
 		"RATE_LIMIT_LOGIN_PER_MINUTE="+unlimited, "RATE_LIMIT_UPLOAD_PER_MINUTE="+unlimited, "RATE_LIMIT_READ_PER_MINUTE="+unlimited,
-		"RATE_LIMIT_WRITE_PER_MINUTE="+unlimited, "RATE_LIMIT_ANALYTICS_PER_MINUTE="+unlimited)
+		"RATE_LIMIT_WRITE_PER_MINUTE="+unlimited, "RATE_LIMIT_ANALYTICS_PER_MINUTE="+unlimited, "RATE_LIMIT_INBOUND_PER_MINUTE="+unlimited)
 }
 
 // ready waits until the service reports that it is ready.

@@ -70,7 +70,28 @@ func leads(ctx context.Context, b *bench) (results []report.Result, err error) {
 	return results, nil
 }
 
+// startLeads starts crm with the leads of the options.
 func (b *bench) startLeads(ctx context.Context) (_ *leadBench, err error) {
+	l, err := b.startCRM(ctx)
+	if err != nil {
+		return nil, err
+	}
+	cfg := crm.Defaults()
+	cfg.Database.URL = conf.Secret(l.postgres.URL())
+	took := clock.Stopwatch()
+	err = crm.Seed(ctx, cfg, telemetry.Nop(), crm.SeedOptions{Agents: leadAgents, Leads: b.Leads, Calls: b.Leads / 5, Seed: 1, Progress: func(kind string, done, all int) {
+		if 10*done/all != 10*(done-5000)/all || done == all {
+			b.printf("  %s: %d of %d, %.0f s", kind, done, all, took().Seconds())
+		}
+	}})
+	if err != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, nil
+}
+
+// startCRM starts crm without leads, and the PostgreSQL below it.
+func (b *bench) startCRM(ctx context.Context) (_ *leadBench, err error) {
 	l := &leadBench{client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 2 * leadWriters}}}
 	defer func() {
 		if err != nil {
@@ -93,18 +114,7 @@ func (b *bench) startLeads(ctx context.Context) (_ *leadBench, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := l.crm.ready(ctx); err != nil {
-		return nil, err
-	}
-	cfg := crm.Defaults()
-	cfg.Database.URL = conf.Secret(l.postgres.URL())
-	took := clock.Stopwatch()
-	err = crm.Seed(ctx, cfg, telemetry.Nop(), crm.SeedOptions{Agents: leadAgents, Leads: b.Leads, Calls: b.Leads / 5, Seed: 1, Progress: func(kind string, done, all int) {
-		if 10*done/all != 10*(done-5000)/all || done == all {
-			b.printf("  %s: %d of %d, %.0f s", kind, done, all, took().Seconds())
-		}
-	}})
-	return l, err
+	return l, l.crm.ready(ctx)
 }
 
 // answer is a response and how long it took.

@@ -45,14 +45,15 @@ type Config struct {
 	Mount map[string]http.Handler `env:"-"`
 }
 
-// Rates are the requests per minute of one agent, by class of operations; 0 is no limit. Login, which has no agent yet, is
-// limited per address.
+// Rates are the requests per minute of one agent, by class of operations; 0 is no limit. Login, which has no agent yet, and
+// Inbound, which has none, are limited per address.
 type Rates struct {
 	Login         int `env:"RATE_LIMIT_LOGIN_PER_MINUTE"`
 	Upload        int `env:"RATE_LIMIT_UPLOAD_PER_MINUTE"`
 	Read          int `env:"RATE_LIMIT_READ_PER_MINUTE"`
 	Write         int `env:"RATE_LIMIT_WRITE_PER_MINUTE"`
 	Analytics     int `env:"RATE_LIMIT_ANALYTICS_PER_MINUTE"`
+	Inbound       int `env:"RATE_LIMIT_INBOUND_PER_MINUTE"`
 	AddressFactor int `env:"RATE_LIMIT_ADDRESS_FACTOR"` // limit of an address as a multiple of an agent's: an office shares one address
 }
 
@@ -77,7 +78,7 @@ const (
 )
 
 // Defaults returns the configuration of a gateway on port 8000 that accepts recordings up to 100 MB. An app that polls a call
-// sends 20 requests a minute.
+// sends 20 requests a minute, and Pabbly Connect up to 200 leads a second.
 func Defaults() Config {
 	return Config{
 		HTTP:           run.DefaultHTTP(":8000"),
@@ -86,7 +87,7 @@ func Defaults() Config {
 		Kafka:          bus.Defaults(),
 		Access:         access.Defaults(),
 		MaxAudioSizeMB: 100,
-		Rates:          Rates{Login: 60, Upload: 30, Read: 600, Write: 240, Analytics: 60, AddressFactor: 10},
+		Rates:          Rates{Login: 60, Upload: 30, Read: 600, Write: 240, Analytics: 60, Inbound: 300 * 60, AddressFactor: 10},
 		Upstreams:      Upstreams{Protocol: http1, MaxRequests: 256, MaxUploads: 512, MaxStreams: 1024},
 		Clients:        Clients{Window: guard.StallTimeout, BytesPerSecond: 1000},
 		Linger:         run.DefaultLinger(0),
@@ -140,7 +141,7 @@ func (c Config) linger() run.Linger {
 func (r Rates) check() (problems []string) {
 	for name, perMinute := range map[string]int{
 		"RATE_LIMIT_LOGIN_PER_MINUTE": r.Login, "RATE_LIMIT_UPLOAD_PER_MINUTE": r.Upload, "RATE_LIMIT_READ_PER_MINUTE": r.Read,
-		"RATE_LIMIT_WRITE_PER_MINUTE": r.Write, "RATE_LIMIT_ANALYTICS_PER_MINUTE": r.Analytics,
+		"RATE_LIMIT_WRITE_PER_MINUTE": r.Write, "RATE_LIMIT_ANALYTICS_PER_MINUTE": r.Analytics, "RATE_LIMIT_INBOUND_PER_MINUTE": r.Inbound,
 	} {
 		if perMinute < 0 || perMinute > 1e9 {
 			problems = append(problems, name+" must be requests per minute, or 0 for no limit")

@@ -28,7 +28,10 @@ func newRates(r Rates, c clock.Clock, tel telemetry.Set) (map[openapi.Class]*gua
 	if err := tel.Metrics.Register(limited); err != nil {
 		return nil, fmt.Errorf("register the metric of rate limits: %w", err)
 	}
-	rates := map[openapi.Class]*guard.Rate{openapi.Login: guard.NewRate(string(openapi.Login), 0, r.Login, limited, c)}
+	rates := map[openapi.Class]*guard.Rate{}
+	for class, perAddress := range map[openapi.Class]int{openapi.Login: r.Login, openapi.Inbound: r.Inbound} {
+		rates[class] = guard.NewRate(string(class), 0, perAddress, limited, c)
+	}
 	perClass := map[openapi.Class]int{openapi.Upload: r.Upload, openapi.Read: r.Read, openapi.Write: r.Write, openapi.Analytics: r.Analytics}
 	for class, perAgent := range perClass {
 		rates[class] = guard.NewRate(string(class), perAgent, perAgent*r.AddressFactor, limited, c)

@@ -31,6 +31,8 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	require.Equal(t, []any{openapi.Upload, int64(100 + multipart), time.Duration(openapi.Streamed)}, []any{upload.Class, upload.body, upload.timeout})
 	require.Equal(t, time.Duration(openapi.Streamed), byID["calls.audio"].timeout)
 	require.Equal(t, openapi.Write, byID["auth.refresh"].Class)
+	inbound := byID["crm.receive_lead"]
+	require.Equal(t, []any{openapi.Signed, openapi.Inbound, int64(64 << 10)}, []any{inbound.Access, inbound.Class, inbound.body})
 	require.True(t, hasPath(table, "/clients"))
 	require.True(t, hasPath(table, "/auth"))
 	require.False(t, hasPath(table, "/inbox"))
@@ -41,4 +43,8 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 
 	_, err = routes([]byte(`{"paths":{"/x":{"get":{"operationId":"crm.x"}}}}`), 0)
 	require.ErrorContains(t, err, "x-access")
+	for _, access := range []string{"anyone", "agent", "admin"} {
+		_, err = routes([]byte(`{"paths":{"/x":{"post":{"operationId":"crm.x","x-class":"inbound","x-access":"`+access+`"}}}}`), 0)
+		require.ErrorContains(t, err, "x-class inbound", access)
+	}
 }

@@ -37,6 +37,7 @@ const (
 	Read      Class = "read"
 	Write     Class = "write"
 	Analytics Class = "analytics"
+	Inbound   Class = "inbound" // limited by IP address alone: an automation sends what it gets for a whole team, signed
 )
 
 const (
@@ -194,8 +195,11 @@ func (r reader) operation(method, path string, op map[string]any) (o Operation, 
 			o.Class = Read
 		}
 	}
-	if !slices.Contains([]Class{Login, Upload, Read, Write, Analytics}, o.Class) {
-		return o, fmt.Errorf("x-class %q is not login, upload, read, write or analytics", o.Class)
+	if !slices.Contains([]Class{Login, Upload, Read, Write, Analytics, Inbound}, o.Class) {
+		return o, fmt.Errorf("x-class %q is not login, upload, read, write, analytics or inbound", o.Class)
+	}
+	if o.Class == Inbound && o.Access != Signed {
+		return o, errors.New("x-class inbound has room for an automation, and is only for operations with x-access signed")
 	}
 	byDefault := int64(DefaultBody)
 	if o.Access == Anyone || o.Access == Signed {

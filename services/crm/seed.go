@@ -20,7 +20,7 @@ import (
 type SeedOptions struct {
 	Agents, Leads, Calls int
 	Seed                 int64
-	// Progress is called after each chunk of rows. It may be nil.
+	// Progress is called after each chunk of rows, and around what is done with all of them. It may be nil.
 	Progress func(kind string, done, all int)
 }
 
@@ -65,11 +65,15 @@ func Seed(ctx context.Context, cfg Config, tel telemetry.Set, o SeedOptions) err
 		func() error {
 			return chunks(ctx, o, "follow-ups", o.Calls/callsPerFollowUp, to.FollowUps, func(n int) (followup.FollowUp, bool) { return team.FollowUp(n, n*callsPerFollowUp) })
 		},
-		func() error { return to.Finish(ctx) },
+		func() error {
+			return o.last("analyzing", func() error { return to.Finish(ctx) })
+		},
 		func() error {
 			keeper := analytics.Keeper{Rollups: store.NewAnalytics(base.DB)}
-			_, err := keeper.Recompute(ctx)
-			return err
+			return o.last("counting", func() error {
+				_, err := keeper.Recompute(ctx)
+				return err
+			})
 		},
 	}
 	for _, step := range steps {
@@ -77,6 +81,21 @@ func Seed(ctx context.Context, cfg Config, tel telemetry.Set, o SeedOptions) err
 			return err
 		}
 	}
+	return nil
+}
+
+// last takes a step that reads all rows at once, and reports that it has begun and ended.
+func (o SeedOptions) last(kind string, step func() error) error {
+	report := func(done int) {
+		if o.Progress != nil {
+			o.Progress(kind, done, 1)
+		}
+	}
+	report(0)
+	if err := step(); err != nil {
+		return err
+	}
+	report(1)
 	return nil
 }
 

@@ -9,7 +9,7 @@ import (
 
 // violation is a broken invariant, by its number in the project's quality targets.
 type violation struct {
-	Invariant string // I1 to I5, I7, I8
+	Invariant string // I1 to I8
 	What      string
 }
 
@@ -23,6 +23,7 @@ func check(s snapshot) []violation {
 	c.order()
 	c.calls()
 	c.deliveries()
+	c.counts()
 	c.files()
 	c.answers()
 	return c.found
@@ -45,7 +46,7 @@ func (c *checker) fail(invariant, format string, args ...any) {
 
 // writes is I1: every acknowledged write is there; one whose answer was lost is there once or not at all, never twice.
 func (c *checker) writes() {
-	marks := map[operation]map[string][]string{createClient: {}, upload: {}, createFollowUp: {}} // ids by mark
+	marks := map[operation]map[string][]string{createClient: {}, upload: {}, createFollowUp: {}, createLead: {}} // ids by mark
 	for _, r := range c.s.Clients {
 		marks[createClient][r.Name] = append(marks[createClient][r.Name], r.ID)
 	}
@@ -56,8 +57,12 @@ func (c *checker) writes() {
 	for _, r := range c.s.FollowUps {
 		marks[createFollowUp][r.Task] = append(marks[createFollowUp][r.Task], r.ID)
 	}
+	for _, r := range c.s.Leads {
+		marks[createLead][r.Name] = append(marks[createLead][r.Name], r.ID)
+	}
+	marks[receiveLead] = marks[createLead]
 	for _, e := range c.s.Ledger {
-		if e.Mark == "" || e.Operation == changeClient {
+		if e.Mark == "" || e.Operation == changeClient || e.Operation == changeLead {
 			continue
 		}
 		if e.Operation == abortUpload {
@@ -83,15 +88,19 @@ func (c *checker) changes() {
 	for _, r := range c.s.Clients {
 		notes[r.ID] = r.Notes
 	}
+	for _, r := range c.s.Leads {
+		notes[r.ID] = r.Notes
+	}
 	for _, r := range c.s.FollowUps {
 		statuses[r.ID] = r.Status
 	}
-	wanted := map[string][]string{} // what the notes of a client may be
+	wanted := map[string][]string{} // what the notes of a client or lead may be
 	for _, e := range c.s.Ledger {
+		noted := e.Operation == changeClient || e.Operation == changeLead
 		switch {
-		case e.Operation == changeClient && e.answered():
+		case noted && e.answered():
 			wanted[e.Target] = []string{e.Mark}
-		case e.Operation == changeClient && !e.refused():
+		case noted && !e.refused():
 			if wanted[e.Target] == nil {
 				wanted[e.Target] = []string{""}
 			}
@@ -102,7 +111,7 @@ func (c *checker) changes() {
 	}
 	for id, may := range wanted {
 		if !slices.Contains(may, notes[id]) {
-			c.fail("I1", "the notes of client %s are %q and must be one of %q", id, notes[id], may)
+			c.fail("I1", "the notes of %s are %q and must be one of %q", id, notes[id], may)
 		}
 	}
 }
@@ -237,7 +246,7 @@ func (c *checker) calls() {
 }
 
 // webhooks are the types of events that become webhooks.
-var webhooks = []string{"transcription.completed", "followup.scheduled"}
+var webhooks = []string{"transcription.completed", "followup.scheduled", "lead.interested"}
 
 // deliveries is I5: each event that matches an endpoint was delivered, or waits or is dead with a reason; its attempts have one
 // event_id and right signatures.

@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sound returns a snapshot of a platform on which one client, one call and one follow-up were made, without a broken invariant.
+// sound returns a snapshot of a platform on which one client, one call, one follow-up and two leads were made, without a broken invariant.
 func sound() snapshot {
 	return snapshot{
 		Ledger: []entry{
@@ -20,10 +20,16 @@ func sound() snapshot {
 			{Number: 7, Operation: createFollowUp, Mark: "send it", Status: 201, ID: "f1"},
 			{Number: 8, Operation: completeTask, Target: "f1", Status: 200},
 			{Number: 9, Operation: createClient, Mark: "lost", Error: "EOF"},
+			{Number: 10, Operation: createLead, Mark: "ravi", Status: 201, ID: "l1"},
+			{Number: 11, Operation: changeLead, Mark: "keen", Target: "l1", Status: 200},
+			{Number: 12, Operation: receiveLead, Mark: "meera", Error: "EOF"},
+			{Number: 13, Operation: receiveLead, Mark: "meera", Status: 200, ID: "l2"}, // merged into what the first has made
 		},
 		Clients:   []clientRow{{"c1", "anna", "lost"}},
 		Calls:     []callRow{{"k1", "a/k1", "talk.wav", "completed", "", 1}},
 		FollowUps: []followUpRow{{"f1", "send it", "completed"}},
+		Leads:     []leadRow{{"l1", "ravi", "keen"}, {"l2", "meera", ""}},
+		Counts:    []countRow{{"team", "status", "new", 2, 2}, {"a1", "status", "new", 1, 1}, {"team", "at new_leads", "1990000", 2, 2}},
 		Committed: []committed{
 			{"crm", "e1", "crm.clients.v1", "client.created", "c1", 1},
 			{"calls", "e2", "calls.calls.v1", "call.uploaded", "k1", 1},
@@ -73,6 +79,10 @@ func TestTheCheckerFindsEachBreach(t *testing.T) {
 		}},
 		"half of an upload is a call":           {"I1", func(s *snapshot) { s.Calls[0].Filename = "half.wav" }},
 		"an acknowledged change is gone":        {"I1", func(s *snapshot) { s.Clients[0].Notes = "" }},
+		"an acknowledged lead is gone":          {"I1", func(s *snapshot) { s.Leads = s.Leads[1:] }},
+		"a delivery is acknowledged and gone":   {"I1", func(s *snapshot) { s.Leads = s.Leads[:1] }},
+		"a repeated delivery made two leads":    {"I1", func(s *snapshot) { s.Leads = append(s.Leads, leadRow{"l3", "meera", ""}) }},
+		"a change of a lead is gone":            {"I1", func(s *snapshot) { s.Leads[0].Notes = "" }},
 		"a completed follow-up is open":         {"I1", func(s *snapshot) { s.FollowUps[0].Status = "pending" }},
 		"work that does not end":                {"I2", func(s *snapshot) { s.Settled = []string{"1 events in the outbox of crm"} }},
 		"an event is not published":             {"I2", func(s *snapshot) { s.Published = s.Published[:4] }},
@@ -98,6 +108,9 @@ func TestTheCheckerFindsEachBreach(t *testing.T) {
 		"a delivery was not received":           {"I5", func(s *snapshot) { s.Webhooks = s.Webhooks[1:] }},
 		"attempts have different ids":           {"I5", func(s *snapshot) { s.Webhooks[2].WebhookID = "w5" }},
 		"a signature is wrong":                  {"I5", func(s *snapshot) { s.Webhooks[0].Problems = []string{"the signature does not match"} }},
+		"a lead is counted twice":               {"I6", func(s *snapshot) { s.Counts[0].Stored = 3 }},
+		"a lead is not counted":                 {"I6", func(s *snapshot) { s.Counts[1].Stored = 0 }},
+		"what is gone is counted":               {"I6", func(s *snapshot) { s.Counts = append(s.Counts, countRow{"team", "intent", "new", 1, 0}) }},
 		"a recording is gone":                   {"I7", func(s *snapshot) { s.Files = nil }},
 		"a file belongs to no call":             {"I7", func(s *snapshot) { s.Files = append(s.Files, "a/k2") }},
 		"a 500":                                 {"I8", func(s *snapshot) { s.Ledger[0].Status = 500 }},

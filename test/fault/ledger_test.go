@@ -17,6 +17,9 @@ const (
 	abortUpload    operation = "abort upload"
 	createFollowUp operation = "create follow-up"
 	completeTask   operation = "complete follow-up"
+	createLead     operation = "create lead"
+	receiveLead    operation = "receive lead"
+	changeLead     operation = "change lead"
 	read           operation = "read"
 	login          operation = "log in"
 )

@@ -172,7 +172,7 @@ func stopReplicas(n *nemesis) {
 
 // cutCommits closes connections just before or just after a commit, a few of each service. auth commits seldom.
 func cutCommits(n *nemesis, before bool) {
-	for service, times := range map[string]int64{"auth": 1, "calls": 5, "crm": 5, "notify": 5} {
+	for service, times := range map[string]int64{"auth": 1, "calls": 5, "crm": 15, "notify": 5} {
 		p := n.database[service]
 		done := p.commits.Load()
 		if before {

@@ -263,6 +263,9 @@ func (o *observer) settled(ctx context.Context) (open []string) {
 	if n := o.count(`select count(*)::int from notify.deliveries where status = 'pending' or status = 'retrying' and (next_attempt_at is null or next_attempt_at < now() + interval '6 seconds')`); n > 0 {
 		open = append(open, fmt.Sprintf("%d deliveries that are due", n))
 	}
+	if n := o.count(`select count(*)::int from crm.analytics_deltas`); n > 0 {
+		open = append(open, fmt.Sprintf("%d changes of counts that are not added", n))
+	}
 	for _, service := range backends {
 		if n := o.count("select count(*)::int from " + service + ".outbox"); n > 0 {
 			open = append(open, fmt.Sprintf("%d events in the outbox of %s", n, service))
@@ -289,6 +292,8 @@ type snapshot struct {
 	Clients    []clientRow
 	Calls      []callRow
 	FollowUps  []followUpRow
+	Leads      []leadRow
+	Counts     []countRow
 	Committed  []committed
 	Published  []message // without those that faults published
 	Handled    []handled
@@ -320,6 +325,7 @@ type (
 		Transcripts                     int
 	}
 	followUpRow struct{ ID, Task, Status string }
+	leadRow     struct{ ID, Name, Notes string }
 	copyRow     struct {
 		Table, ID string
 		Version   int64
@@ -339,6 +345,8 @@ func (o *observer) look(l *ledger, settled []string, kills int) snapshot {
 	s.Calls = rows[callRow](o, `select id::text, audio_key, coalesce(audio_filename, ''), status, coalesce(error_code, ''), (select count(*)::int from calls.transcripts t where t.call_id = c.id) from calls.calls c`)
 	o.lost = s.Bills - s.transcripts()
 	s.FollowUps = rows[followUpRow](o, `select id::text, coalesce(task, ''), status from crm.followups`)
+	s.Leads = rows[leadRow](o, `select id::text, name, coalesce(notes, '') from crm.leads`)
+	s.Counts = o.counts()
 	s.Effects = rows[effect](o, `select target, id, version, tx from fault.effects order by seq`)
 	s.Statuses = rows[status](o, `select call_id, was, became from fault.statuses order by seq`)
 	for table := range copies {

@@ -72,6 +72,14 @@ func sabotages() []sabotage {
 				{"libs/outbox/relay.go", "func (o *Outbox) Relay(to Publisher) run.Actor {\n", "func (o *Outbox) Relay(to Publisher) run.Actor {\n	o.to = to\n"},
 			},
 		},
+		{
+			name: "changes are counted outside of their transaction", services: []string{"crm"}, fault: "lose connections before the commit", shows: "the count ", quiet: quiet,
+			patches: []patch{{
+				"services/crm/internal/store/analytics.go",
+				"_, err := db.Conn(ctx).Exec(ctx, `insert into analytics_deltas",
+				"_, err := db.Pool().Exec(ctx, `insert into analytics_deltas",
+			}},
+		},
 	}
 }
 

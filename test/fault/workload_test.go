@@ -53,6 +53,7 @@ type worker struct {
 	clients   []string // ids of what was acknowledged
 	calls     []string
 	followUps []string
+	leads     []string
 }
 
 // tone returns a recording of two seconds, which costs little to decode: 16-bit PCM, mono, 8 kHz, in the canonical WAV header of
@@ -141,6 +142,12 @@ func (c *worker) step(ctx context.Context) {
 		c.completeFollowUp(ctx)
 	case n < 80:
 		c.logIn(ctx)
+	case n < 84 || len(c.leads) == 0:
+		c.createLead(ctx)
+	case n < 88:
+		c.receiveLead(ctx)
+	case n < 92:
+		c.changeLead(ctx)
 	default:
 		c.read(ctx)
 	}
@@ -156,7 +163,11 @@ func (c *worker) createClient(ctx context.Context) {
 
 func (c *worker) upload(ctx context.Context) {
 	m := mark()
-	body, contentType := c.form(m, c.pick(c.clients))
+	linked, id := "client_id", c.pick(c.clients)
+	if len(c.leads) > 0 && c.random.IntN(2) == 0 {
+		linked, id = "lead_id", c.pick(c.leads)
+	}
+	body, contentType := c.form(m, linked, id)
 	c.create(ctx, entry{Operation: upload, Mark: m}, "/calls/upload", contentType, body, &c.calls)
 }
 
@@ -214,7 +225,7 @@ func (c *worker) logIn(ctx context.Context) entry {
 // read reads something that was acknowledged.
 func (c *worker) read(ctx context.Context) {
 	path, id := "/clients/", c.pick(c.clients)
-	switch c.random.IntN(4) {
+	switch c.random.IntN(6) {
 	case 0:
 		path, id = "/calls/", c.pick(c.calls)
 	case 1:
@@ -223,6 +234,10 @@ func (c *worker) read(ctx context.Context) {
 		}
 	case 2:
 		path, id = "/calls?limit=20", ""
+	case 3:
+		path, id = "/leads/", c.pick(c.leads)
+	case 4:
+		path, id = "/analytics/overview", ""
 	}
 	e, _ := c.send(ctx, entry{Operation: read, Target: id}, http.MethodGet, path+id, "", nil)
 	c.ledger.add(e)
@@ -231,7 +246,7 @@ func (c *worker) read(ctx context.Context) {
 // abortUpload sends half of a recording and disconnects.
 func (c *worker) abortUpload(ctx context.Context) {
 	m := mark()
-	body, contentType := c.form(m, "")
+	body, contentType := c.form(m, "client_id", "")
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	half := io.MultiReader(bytes.NewReader(body[:len(body)/2]), cancelling(cancel))
@@ -273,6 +288,9 @@ func (c *worker) send(ctx context.Context, e entry, method, path, contentType st
 	if e.Mark != "" && method == http.MethodPost {
 		request.Header.Set("Idempotency-Key", e.Mark)
 	}
+	if e.Operation == receiveLead {
+		request.Header.Set("X-Pabbly-Signature", signature(body))
+	}
 	response, err := c.http.Do(request)
 	if err != nil {
 		e.Error, e.Took = err.Error(), time.Since(e.Began)
@@ -294,12 +312,12 @@ func (c *worker) send(ctx context.Context, e entry, method, path, contentType st
 	return e, answer
 }
 
-// form is the upload of a recording.
-func (c *worker) form(filename, clientID string) (body []byte, contentType string) {
+// form is the upload of a recording. linked is the field of the id of a client or lead.
+func (c *worker) form(filename, linked, id string) (body []byte, contentType string) {
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
-	if clientID != "" {
-		_ = m.WriteField("client_id", clientID)
+	if id != "" {
+		_ = m.WriteField(linked, id)
 	}
 	part, _ := m.CreateFormFile("audio", filename+".wav")
 	_, _ = part.Write(c.audio)

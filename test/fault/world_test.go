@@ -118,7 +118,7 @@ func newWorld(t testing.TB, binaries map[string]string, replicas func(service st
 		"TRANSCRIBE_RETRY_WAITS=1s,2s,4s,8s,8s", "TRANSCRIBE_WORKERS=" + strconv.Itoa(transcribeWorkers),
 		"PABBLY_WEBHOOK_URL=" + w.pabbly.URL(), "PABBLY_WEBHOOK_SECRET=" + hookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8",
 		"RATE_LIMIT_LOGIN_PER_MINUTE=0", "RATE_LIMIT_UPLOAD_PER_MINUTE=0", "RATE_LIMIT_READ_PER_MINUTE=0",
-		"RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0",
+		"RATE_LIMIT_WRITE_PER_MINUTE=0", "RATE_LIMIT_ANALYTICS_PER_MINUTE=0", "RATE_LIMIT_INBOUND_PER_MINUTE=0",
 	}
 	addresses := map[string]string{}
 	for _, name := range services {

@@ -42,6 +42,7 @@ func run() int {
 	env := flags.String("env", "", "settings for the gateway and the services to try, such as GOGC=400,LOG_LEVEL=WARN")
 	flags.IntVar(&o.Rounds, "rounds", 7, "rounds of each benchmark")
 	flags.IntVar(&o.Leads, "leads", 200_000, "made-up leads of the benchmark leads; a fifth as many calls")
+	flags.IntVar(&o.Rows, "rows", 100_000, "rows of each file that the benchmark bulk imports")
 	flags.BoolVar(&o.Profile, "profile", false, "also store CPU profiles of the gateway and the services under full load, in the directory of results")
 	flags.StringVar(&o.Bin, "bin", "bin", "directory of the binaries gateway, auth and crm")
 	flags.StringVar(&o.Results, "results", "bench/results", "directory for the results")

@@ -53,6 +53,21 @@ func cpuTime(pid int) (time.Duration, error) {
 	}
 }
 
+// peakMemory returns the largest resident memory of a process: VmHWM of proc(5).
+func peakMemory(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("read the memory: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kb int64
+		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kb); err == nil {
+			return kb << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
+}
+
 // ownTime returns the CPU time of a process, and that of its children that have exited and been waited for.
 func ownTime(pid int) (own, waited time.Duration, err error) {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))

@@ -17,6 +17,8 @@ func widen(*os.File) {}
 
 func cpuTime(int) (time.Duration, error) { return 0, errNotLinux }
 
+func peakMemory(int) (int64, error) { return 0, errNotLinux }
+
 // Busy needs Linux.
 func (Core) Busy() (time.Duration, error) { return 0, errNotLinux }
 

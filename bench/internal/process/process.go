@@ -149,6 +149,9 @@ func (p *Process) Alive() error {
 // CPU returns the CPU time of the program and its children, with a resolution of 10 ms.
 func (p *Process) CPU() (time.Duration, error) { return cpuTime(p.cmd.Process.Pid) }
 
+// PeakMemory returns the largest resident memory that the process has had, in bytes. Its children do not count.
+func (p *Process) PeakMemory() (int64, error) { return peakMemory(p.cmd.Process.Pid) }
+
 // Self is this process without its children.
 type Self struct{}
 

@@ -31,6 +31,20 @@ func TestTheCPUTimeOfAProgramIncludesItsChildren(t *testing.T) {
 	require.ErrorContains(t, p.Alive(), "sh exited (signal: terminated):\ndone")
 }
 
+func TestPeakMemory(t *testing.T) {
+	t.Parallel()
+	// The shell's variable is 8 MB, and gone when the peak is read.
+	p, err := process.Start(t.Context(), process.Program{Name: "sh", Core: process.Any, Argv: []string{
+		"sh", "-c", "x=$(head -c 8000000 /dev/zero | tr '\\0' x); x=; echo done; sleep 60 & wait",
+	}})
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return p.Lines() == 1 }, timeout, pollInterval)
+	peak, err := p.PeakMemory()
+	require.NoError(t, err)
+	require.Greater(t, peak, int64(8_000_000))
+	require.NoError(t, p.Stop())
+}
+
 func TestRun(t *testing.T) {
 	t.Parallel()
 	out, err := process.Run(t.Context(), process.Program{Name: "a core", Core: 0, Argv: []string{"sh", "-c", "taskset -p $$; env"}, Env: []string{"A=b"}})

@@ -22,10 +22,11 @@ import (
 
 const demoUsage = `Usage: convoflow demo [--url URL]
 
-Does the main job as a phone app would: registers an agent, uploads a recorded call, waits for its transcript and insights,
-schedules the follow-up and checks the webhooks. It fails when any of that does not happen.
+Does the main job as a phone app would: registers an agent, receives a signed lead as from Pabbly Connect, uploads a recorded call
+with it, waits for the transcript and insights and for what they change of the lead and of the dashboard, schedules the follow-up
+and checks the webhooks. It fails when any of that does not happen.
 
-  A Convoflow platform answers at URL    The demo uses it. The agent, the client and the call stay there.
+  A Convoflow platform answers at URL    The demo uses it. The agent, the lead and the call stay there.
   Nothing answers, URL is this machine   The demo starts a platform of its own on a free port, with its data in a temporary
                                          directory, stops it at the end and removes the data. After a failure the logs stay.
   Anything else                          An error.

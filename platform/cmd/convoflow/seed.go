@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 	"io"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -46,17 +47,20 @@ func seed(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	if err := conf.ExportFiles("OTEL_"); err != nil {
 		return err
 	}
-	took, shown := clock.Stopwatch(), -1
+	took, shown := clock.Stopwatch(), -5
 	o.Progress = func(kind string, done, all int) {
 		if percent := 100 * done / all; percent/5 != shown/5 || done == all {
 			shown = percent
 			say(stdout, "  %-10s %9d of %d  %3d %%  %4.0f s\n", kind, done, all, percent, took().Seconds())
 		}
 		if done == all {
-			shown = -1
+			shown = -5 // the next kind begins
 		}
 	}
-	if err := neverStarted(platform.Seed(ctx, beside(*dataDir, stderr), o)); err != nil {
+	switch err := neverStarted(platform.Seed(ctx, beside(*dataDir, stderr), o)); {
+	case err != nil && ctx.Err() != nil:
+		return fmt.Errorf("%w: the same command goes on from here", errInterrupted)
+	case err != nil:
 		return err
 	}
 	say(stdout, "Done in %.0f s: analytics and lists show the data to an admin.\n", took().Seconds())

@@ -30,9 +30,12 @@ type demo struct {
 	api     *client
 	out     io.Writer
 	traceID string
-	callID  string
-	lead    lead // from the inbox page; empty without one
+	agentID string
 	admin   bool
+	lead    lead
+	callID  string
+	intent  string // of the call; empty if nothing was found in it
+	before  dashboard
 }
 
 // Run runs the demo on the platform at base and prints each step. The error names the step that failed.
@@ -50,9 +53,12 @@ func Run(ctx context.Context, base string, out io.Writer) error {
 	}{
 		{"The platform is ready", d.ready},
 		{"An agent registers and logs in", d.login},
+		{"The agent opens the dashboard", d.openDashboard},
 		{"A lead arrives from Pabbly Connect", d.receiveLead},
-		{"The agent creates a client and uploads the recorded call", d.upload},
+		{"The agent calls the lead and uploads the recording", d.upload},
 		{"The call is transcribed and analyzed", d.follow},
+		{"The call moves the lead", d.awaitMove},
+		{"The dashboard counts both", d.reopenDashboard},
 		{"The follow-up is scheduled", d.schedule},
 		{"Pabbly Connect gets the webhooks", d.webhooks},
 	} {
@@ -91,7 +97,7 @@ func (d *demo) awaitReady(ctx context.Context) error {
 		if !waited {
 			d.say("  waiting until every service is ready\n")
 		}
-		if pause(waiting, pollInterval) != nil {
+		if pause(waiting) != nil {
 			return fmt.Errorf("%s/ready says which service is not, and its log says why: %w", d.api.base, err)
 		}
 	}
@@ -111,26 +117,25 @@ func (d *demo) login(ctx context.Context) error {
 	if err := d.api.form(ctx, "/auth/login", url.Values{"username": {email}, "password": {password}}, &token); err != nil {
 		return err
 	}
-	d.api.token, d.admin = token.AccessToken, agent.Role == "admin"
+	d.api.token, d.agentID, d.admin = token.AccessToken, agent.ID, agent.Role == "admin"
 	d.say("  %s (%s), token for %s\n", email, agent.Role, time.Duration(token.ExpiresIn)*time.Second)
 	return nil
 }
 
 func (d *demo) upload(ctx context.Context) error {
-	// The phone number is unique per agent, and each demo registers a new agent.
-	var created struct{ ID, Name, Phone string }
-	err := d.api.post(ctx, "/clients", map[string]any{"name": "Riya Kapoor", "company": "Kapoor Textiles", "phone": "+91 98200 12345", "email": "riya@example.com"}, &created)
-	if err != nil {
-		return fmt.Errorf("create a client: %w", err)
+	var uploaded struct {
+		ID, Status string
+		LeadID     *string `json:"lead_id"`
 	}
-	d.say("  client %s, %s\n", created.Name, created.Phone)
-	var uploaded struct{ ID, Status string }
-	fields := map[string]string{"client_id": created.ID, "call_type": "discovery", "call_tag": "connected", "language": "en"}
+	fields := map[string]string{"lead_id": d.lead.ID, "call_type": "discovery", "call_tag": "connected", "language": "en"}
 	if err := d.api.upload(ctx, "/calls/upload", audio.SalesCallName, audio.SalesCall(), fields, progressBar(d.out), &uploaded); err != nil {
 		return err
 	}
+	if uploaded.LeadID == nil || *uploaded.LeadID != d.lead.ID {
+		return fmt.Errorf("call %s is not linked with lead %s", uploaded.ID, d.lead.ID)
+	}
 	d.callID = uploaded.ID
-	d.say("  call %s is %s\n", uploaded.ID, uploaded.Status)
+	d.say("  call %s with %s is %s\n", uploaded.ID, d.lead.Name, uploaded.Status)
 	return nil
 }
 
@@ -172,13 +177,14 @@ func (d *demo) follow(ctx context.Context) error {
 			d.say("  %5.1f s  %s\n", took().Seconds(), now)
 			before = now
 		}
-		if err := pause(ctx, pollInterval); err != nil {
+		if err := pause(ctx); err != nil {
 			return fmt.Errorf("the call is still %s: %w", c.Status, err)
 		}
 	}
 	if strings.TrimSpace(c.RawTranscript) == "" || c.Summary == "" || c.Sentiment == "" {
 		return fmt.Errorf("the call completed with outcome %q and without a transcript, a summary or a sentiment", c.Outcome)
 	}
+	d.intent = c.IntentCategory
 	d.say("\n  Transcript (%.0f s of audio, %s)\n", c.DurationSeconds, c.Models.Transcription)
 	for _, s := range c.Segments {
 		d.say("    %5.1f  %s\n", s.Start, s.Text)
@@ -208,11 +214,12 @@ func (d *demo) schedule(ctx context.Context) error {
 	return nil
 }
 
-func pause(ctx context.Context, d time.Duration) error {
+// pause waits for the time between two requests.
+func pause(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		return ctx.Err()
-	case <-time.After(d):
+	case <-time.After(pollInterval):
 		return nil
 	}
 }

@@ -9,8 +9,6 @@ import (
 	"time"
 )
 
-var expected = []string{"transcription.completed", "followup.scheduled"}
-
 // received is a webhook as returned by the platform's inbox.
 type received struct {
 	Event      string
@@ -24,7 +22,23 @@ type received struct {
 	}
 }
 
-// webhooks waits until both events have been received. If they are sent to a real Pabbly, it can only check the platform's record
+// expected returns the events that the demo causes.
+func (d *demo) expected() []string {
+	if d.intent == "" {
+		return []string{"transcription.completed", "followup.scheduled"}
+	}
+	return []string{"transcription.completed", "lead." + d.intent, "followup.scheduled"}
+}
+
+// isAbout reports whether a payload is about the demo's call, or its lead: events of leads name no call.
+func (d *demo) isAbout(event string, payload map[string]any) bool {
+	if strings.HasPrefix(event, "lead.") {
+		return payload["lead_id"] == d.lead.ID
+	}
+	return payload["call_id"] == d.callID
+}
+
+// webhooks waits until all events have been received. If they are sent to a real Pabbly, it can only check the platform's record
 // of deliveries, which requires an admin.
 func (d *demo) webhooks(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, webhookTimeout)
@@ -33,7 +47,7 @@ func (d *demo) webhooks(ctx context.Context) error {
 	if err != nil || find == nil {
 		return err
 	}
-	for _, event := range expected {
+	for _, event := range d.expected() {
 		for {
 			found, err := find(ctx, event)
 			if err != nil {
@@ -42,7 +56,7 @@ func (d *demo) webhooks(ctx context.Context) error {
 			if found {
 				break
 			}
-			if err := pause(ctx, pollInterval); err != nil {
+			if err := pause(ctx); err != nil {
 				return fmt.Errorf("%s has not been received: %w", event, err)
 			}
 		}
@@ -74,7 +88,7 @@ func (d *demo) inInbox(ctx context.Context, event string) (bool, error) {
 	}
 	for _, r := range all {
 		var body map[string]any
-		if err := json.Unmarshal([]byte(r.Body), &body); err != nil || r.Event != event || body["call_id"] != d.callID {
+		if err := json.Unmarshal([]byte(r.Body), &body); err != nil || r.Event != event || !d.isAbout(event, body) {
 			continue
 		}
 		if !r.Signatures.Pabbly || !r.Signatures.Standard {
@@ -85,7 +99,7 @@ func (d *demo) inInbox(ctx context.Context, event string) (bool, error) {
 		}
 		d.say("\n  %s  event_id %s\n", event, r.EventID)
 		d.say("    X-Pabbly-Signature %s…  valid\n    webhook-signature  %s…  valid\n    traceparent        %s\n", r.Headers["X-Pabbly-Signature"][:16], r.Headers["Webhook-Signature"][:16], r.Headers["Traceparent"])
-		for _, key := range []string{"agent_name", "client_name", "client_phone", "summary", "action_items_text", "sentiment", "next_step", "due_date", "task"} {
+		for _, key := range []string{"agent_name", "lead_name", "lead_phone", "name", "phone", "source_campaign", "intent_category", "summary", "action_items_text", "sentiment", "next_step", "due_date", "task"} {
 			if value, ok := body[key].(string); ok && value != "" {
 				d.say("    %-18s %s\n", key, strings.ReplaceAll(value, "\n", " · "))
 			}

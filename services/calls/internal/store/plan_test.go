@@ -1,0 +1,78 @@
+package store_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
+)
+
+// manyCalls are calls of 20 agents. Most are completed and positive, and each has a client or a lead.
+const manyCalls = `
+	insert into calls (id, agent_id, version, status, progress, lease_attempts, client_id, lead_id, call_type, call_tag, audio_key, content_type, size_bytes, sha256,
+		sentiment, recorded_at, created_at, updated_at, lease_epoch, lease_failures, trace, search)
+	select gen_random_uuid(), ('00000000-0000-0000-0000-' || lpad((i % 20)::text, 12, '0'))::uuid, 1, case when i % 5000 = 0 then 'failed' else 'completed' end, 1, 1,
+		case when i % 2 = 0 then ('00000000-0000-0000-0001-' || lpad((i % 9000)::text, 12, '0'))::uuid end,
+		case when i % 2 = 1 then ('00000000-0000-0000-0002-' || lpad((i % 9000)::text, 12, '0'))::uuid end,
+		'default', 'connected', i::text, 'audio/ogg', 1, 'x', case when i % 4999 = 0 then 'negative' else 'positive' end,
+		now() - i * interval '1 minute', now() - i * interval '1 minute', now(), 0, 0, '{}', to_tsvector('simple', 'word' || i || ' hello')
+	from generate_series(1, 60000) i`
+
+func TestNoListOfCallsReadsAWholeTable(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	_, err := f.db.Conn(t.Context()).Exec(t.Context(), manyCalls)
+	require.NoError(t, err)
+	_, err = f.db.Pool().Exec(t.Context(), `vacuum analyze calls`)
+	require.NoError(t, err)
+	const agent, client, lead = "00000000-0000-0000-0000-000000000007", "00000000-0000-0000-0001-000000000100", "00000000-0000-0000-0002-000000000101"
+	early, late := noon().AddDate(-10, 0, 0), noon().AddDate(10, 0, 0)
+	require.Equal(t, 1, f.scans(t, func(ctx context.Context) error {
+		_, err := f.db.Conn(ctx).Exec(ctx, `select count(title) from calls`)
+		return err
+	}), "the test sees one")
+	for name, r := range map[string]call.ListRequest{
+		"all": {}, "completed": {Status: "completed"}, "failed": {Status: "failed"}, "pending": {Status: "pending"}, "of a client": {ClientID: client}, "of a lead": {LeadID: lead},
+		"of nobody": {LeadID: client}, "positive": {Sentiment: "positive"}, "negative": {Sentiment: "negative"}, "neutral": {Sentiment: "neutral"},
+		"from": {From: &early}, "from later": {From: &late}, "to": {To: &late}, "to earlier": {To: &early}, "a word": {Text: "word4711"}, "words": {Text: "hello"}, "no word": {Text: "zzzz"},
+		"failed of a lead": {LeadID: lead, Status: "failed"},
+	} {
+		for _, agentID := range []string{"", agent} {
+			r.Request = page.Request{Limit: 50}
+			for n := 1; n == 1 || n == 2 && r.Cursor != ""; n++ {
+				assert.Zero(t, f.scans(t, func(ctx context.Context) error {
+					p, err := f.List(ctx, call.Filter{AgentID: agentID, ListRequest: r})
+					r.Cursor = p.Next
+					return err
+				}), "page %d of %s of %q", n, name, agentID)
+			}
+		}
+	}
+}
+
+// scans returns how often do reads all calls.
+func (f fixture) scans(t *testing.T, do func(ctx context.Context) error) (n int) {
+	t.Helper()
+	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context) error {
+		// As in crm: with a million rows a read of all never pays, as here with cheap random pages.
+		if _, err := f.db.Conn(ctx).Exec(ctx, `set local random_page_cost = 1.1`); err != nil {
+			return err
+		}
+		const seen = `select seq_scan from pg_stat_xact_user_tables where schemaname = current_schema() and relname = 'calls'`
+		var before, after int
+		if err := f.db.Conn(ctx).QueryRow(ctx, seen).Scan(&before); err != nil {
+			return err
+		}
+		if err := do(ctx); err != nil {
+			return err
+		}
+		err := f.db.Conn(ctx).QueryRow(ctx, seen).Scan(&after)
+		n = after - before
+		return err
+	}))
+	return n
+}
