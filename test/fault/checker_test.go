@@ -246,7 +246,7 @@ func (c *checker) calls() {
 }
 
 // webhooks are the types of events that become webhooks.
-var webhooks = []string{"transcription.completed", "followup.scheduled", "lead.interested"}
+var webhooks = []string{"transcription.completed", "followup.scheduled", "followup.due", "followup.completed", "lead.interested"}
 
 // deliveries is I5: each event that matches an endpoint was delivered, or waits or is dead with a reason; its attempts have one
 // event_id and right signatures.

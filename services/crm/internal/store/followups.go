@@ -108,8 +108,8 @@ func (s followups) List(ctx context.Context, f followup.Filter) (page.Of[followu
 	w.If(f.Completed != nil && *f.Completed, "status = 'completed'")
 	w.If(f.Completed != nil && !*f.Completed, "status in ('suggested', 'pending')")
 	w.If(f.Status != "", "status = ?", f.Status)
-	w.If(f.DueBefore != nil, "due_date < ?", f.DueBefore)
-	w.If(f.DueAfter != nil, "due_date >= ?", f.DueAfter)
+	w.If(f.DueBefore != nil, dueOrder+" < ?", f.DueBefore)
+	w.If(f.DueAfter != nil, "due_date is not null and "+dueOrder+" >= ?", f.DueAfter)
 	w.If(f.Overdue != nil, "coalesce(status = 'pending' and due_date < ?, false) = ?", f.Now, f.Overdue)
 	return s.Table.List(ctx, w, f.Request)
 }
