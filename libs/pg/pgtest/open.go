@@ -2,6 +2,7 @@ package pgtest
 
 import (
 	"context"
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -21,6 +22,18 @@ func Open(t testing.TB, sets ...pg.Migrations) *pg.DB {
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), sets...))
 	return db
+}
+
+// Fill executes statements that write or analyze so many rows that a busy machine needs longer than the statement timeout.
+func Fill(t testing.TB, db *pg.DB, statements ...string) {
+	t.Helper()
+	conn, err := db.Pool().Acquire(t.Context())
+	require.NoError(t, err)
+	defer conn.Release()
+	for _, sql := range slices.Concat([]string{"set statement_timeout = 0"}, statements, []string{"reset statement_timeout"}) {
+		_, err := conn.Exec(t.Context(), sql)
+		require.NoError(t, err, sql)
+	}
 }
 
 // Column returns the values of a query with one column.

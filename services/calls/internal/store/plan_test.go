@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/page"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -25,10 +26,7 @@ const manyCalls = `
 func TestNoListOfCallsReadsAWholeTable(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	_, err := f.db.Conn(t.Context()).Exec(t.Context(), manyCalls)
-	require.NoError(t, err)
-	_, err = f.db.Pool().Exec(t.Context(), `vacuum analyze calls`)
-	require.NoError(t, err)
+	pgtest.Fill(t, f.db, manyCalls, `vacuum analyze calls`)
 	const agent, client, lead = "00000000-0000-0000-0000-000000000007", "00000000-0000-0000-0001-000000000100", "00000000-0000-0000-0002-000000000101"
 	early, late := noon().AddDate(-10, 0, 0), noon().AddDate(10, 0, 0)
 	require.Equal(t, 1, f.scans(t, func(ctx context.Context) error {

@@ -171,29 +171,17 @@ func people(t *testing.T, db *pg.DB, team seed.Team, n int) (clientID string) {
 	for i := range team.Agents {
 		agents = append(agents, team.Agent(i).ID)
 	}
-	ctx := t.Context()
-	require.NoError(t, db.InTx(ctx, func(ctx context.Context) error {
-		_, err := db.Conn(ctx).Exec(ctx, `insert into clients (id, agent_id, name, email, phone, company, version, created_at, updated_at)
-			select gen_random_uuid(), ($1::uuid[])[1 + i % cardinality($1::uuid[])], 'Client ' || i, 'client' || i || '@example.com', '+9198' || lpad(i::text, 8, '0'),
-				'Company ' || i % 1000, 1, now() - i * interval '1 minute', now() from generate_series(1, $2::int) i`, agents, n)
-		if err != nil {
-			return err
-		}
-		for _, sql := range []string{
-			`update followups f set client_id = c.id from (select id, row_number() over (order by created_at) as n from clients) c,
-				(select id, row_number() over (order by id) as n from followups) x where x.id = f.id and c.n = x.n`,
-			`insert into timeline (id, version, kind, at, client_id, agent_id)
-				select gen_random_uuid(), 1, 'change', now() - n * interval '1 hour', id, agent_id from clients, generate_series(1, 3) n`,
-			`insert into timeline (id, version, kind, at, lead_id) select gen_random_uuid(), 1, 'change', now(), id from leads`,
-		} {
-			if _, err := db.Conn(ctx).Exec(ctx, sql); err != nil {
-				return err
-			}
-		}
-		return nil
-	}))
-	_, err := db.Pool().Exec(ctx, `vacuum analyze clients, followups, timeline`)
-	require.NoError(t, err)
+	pgtest.Fill(t, db,
+		fmt.Sprintf(`with a as (select '{%s}'::uuid[] as ids)
+			insert into clients (id, agent_id, name, email, phone, company, version, created_at, updated_at)
+			select gen_random_uuid(), a.ids[1 + i %% cardinality(a.ids)], 'Client ' || i, 'client' || i || '@example.com', '+9198' || lpad(i::text, 8, '0'),
+				'Company ' || i %% 1000, 1, now() - i * interval '1 minute', now() from a, generate_series(1, %d) i`, strings.Join(agents, ","), n),
+		`update followups f set client_id = c.id from (select id, row_number() over (order by created_at) as n from clients) c,
+			(select id, row_number() over (order by id) as n from followups) x where x.id = f.id and c.n = x.n`,
+		`insert into timeline (id, version, kind, at, client_id, agent_id)
+			select gen_random_uuid(), 1, 'change', now() - n * interval '1 hour', id, agent_id from clients, generate_series(1, 3) n`,
+		`insert into timeline (id, version, kind, at, lead_id) select gen_random_uuid(), 1, 'change', now(), id from leads`,
+		`vacuum analyze clients, followups, timeline`)
 	return pgtest.Column[string](t, db, `select client_id::text from followups where client_id is not null limit 1`)[0]
 }
 
