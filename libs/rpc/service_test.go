@@ -99,8 +99,8 @@ type files struct {
 
 const maxFile = 1 << 20
 
-func (f *files) file() rpc.File[uploadRequest] {
-	return rpc.File[uploadRequest]{Field: "file", MaxBytes: maxFile, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
+func (f *files) file() rpc.File[uploadRequest, uploadRequest] {
+	return rpc.File[uploadRequest, uploadRequest]{Field: "file", MaxBytes: maxFile, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
 		Ready: func(context.Context) error { return f.notReady },
 		Store: func(_ context.Context, req *uploadRequest, filename string, content io.Reader) (string, error) {
 			raw, err := io.ReadAll(content)

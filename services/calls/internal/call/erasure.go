@@ -35,6 +35,9 @@ func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[event
 		}
 		filter.ClientID = x.SubjectID
 	case events.KindLead:
+		if err := s.Leads.Upsert(ctx, Lead{ID: x.SubjectID, Version: x.SubjectVersion, Deleted: true}); err != nil {
+			return err
+		}
 		filter.LeadID = x.SubjectID
 	}
 	var deleted []string
