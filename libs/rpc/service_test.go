@@ -95,6 +95,7 @@ type files struct {
 	stored   map[string]string
 	notReady error
 	fails    error // of the method
+	unused   bool
 }
 
 const maxFile = 1 << 20
@@ -116,6 +117,7 @@ func (f *files) file() rpc.File[uploadRequest, uploadRequest] {
 			f.stored[req.File] = string(raw)
 			return string(raw), nil
 		},
+		Unused: func(uploadRequest) bool { return f.unused },
 		Discard: func(_ context.Context, req uploadRequest) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -71,6 +71,9 @@ func operations(t *testing.T) (all []operation) {
 		"PATCH /followups/{}":    map[string]any{"task": "Call"},
 		"POST /auth/register":    map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
 		"POST /calls/upload":     &form{},
+		"POST /calls":            map[string]any{"call_tag": "connected"},
+		"PATCH /calls/{}":        map[string]any{"title": "Price talk"},
+		"PATCH /calls/{}/lead":   map[string]any{"lead_id": nil},
 		"POST /calls/{}/retry":   map[string]any{},
 		"POST /auth/login":       url.Values{"username": {"x@example.com"}, "password": {"x"}},
 	}

@@ -298,6 +298,7 @@ func (c *worker) send(ctx context.Context, e entry, method, path, contentType st
 func (c *worker) form(filename, clientID string) (body []byte, contentType string) {
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
+	_ = m.WriteField("force", "true") // all of them are the same recording
 	if clientID != "" {
 		_ = m.WriteField("client_id", clientID)
 	}

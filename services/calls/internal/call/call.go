@@ -66,6 +66,7 @@ type Call struct {
 	Transcript      *Transcript
 	Insights        Insights
 	Models          Models
+	PabblySent      bool // a webhook about it was delivered
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time

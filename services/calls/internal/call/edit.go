@@ -20,7 +20,9 @@ type CreateRequest struct {
 }
 
 // EnsureCreate is EnsureParties for a call without a recording.
-func (s *Service) EnsureCreate(ctx context.Context, req CreateRequest) error { return s.EnsureParties(ctx, req.Parties) }
+func (s *Service) EnsureCreate(ctx context.Context, req CreateRequest) error {
+	return s.EnsureParties(ctx, req.Parties)
+}
 
 // Create writes a call without a recording. It fails like Upload.
 func (s *Service) Create(ctx context.Context, req CreateRequest) (Call, error) {
@@ -54,7 +56,9 @@ func (r UpdateRequest) parties() (p Parties) {
 }
 
 // EnsureUpdate is EnsureParties for a change.
-func (s *Service) EnsureUpdate(ctx context.Context, req UpdateRequest) error { return s.EnsureParties(ctx, req.parties()) }
+func (s *Service) EnsureUpdate(ctx context.Context, req UpdateRequest) error {
+	return s.EnsureParties(ctx, req.parties())
+}
 
 // Update changes a call in any status. It fails with call_not_found, call_forbidden, or like Upload.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Call, error) {
@@ -96,7 +100,11 @@ type LinkRequest struct {
 func (r LinkRequest) update() UpdateRequest { return UpdateRequest{ID: r.ID, LeadID: r.LeadID} }
 
 // EnsureLink is EnsureParties for the lead of a call.
-func (s *Service) EnsureLink(ctx context.Context, req LinkRequest) error { return s.EnsureUpdate(ctx, req.update()) }
+func (s *Service) EnsureLink(ctx context.Context, req LinkRequest) error {
+	return s.EnsureUpdate(ctx, req.update())
+}
 
 // Link sets the lead of a call. It fails like Update.
-func (s *Service) Link(ctx context.Context, req LinkRequest) (Call, error) { return s.Update(ctx, req.update()) }
+func (s *Service) Link(ctx context.Context, req LinkRequest) (Call, error) {
+	return s.Update(ctx, req.update())
+}

@@ -36,14 +36,15 @@ func prefixOf(t time.Time) string { return t.Format("2006/01/") }
 // readyTimeout limits the check of the database before an upload.
 const readyTimeout = 3 * time.Second
 
-// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received that could not be saved.
+// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received that could not be saved,
+// and with quota_exceeded.
 func (s *Service) ReadyToUpload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := s.Database.Ping(ctx); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "The database is not available right now, try again").After(time.Second)
 	}
-	return nil
+	return s.checkQuotas(ctx)
 }
 
 // StoreRecording streams the recording of an upload into the bucket. The fingerprint identifies its content.
@@ -66,7 +67,9 @@ func (s *Service) DiscardRecording(ctx context.Context, req UploadRequest) error
 }
 
 // EnsureUpload is EnsureParties for an upload.
-func (s *Service) EnsureUpload(ctx context.Context, req UploadRequest) error { return s.EnsureParties(ctx, req.Parties) }
+func (s *Service) EnsureUpload(ctx context.Context, req UploadRequest) error {
+	return s.EnsureParties(ctx, req.Parties)
+}
 
 // Uploaded is the call of an upload.
 type Uploaded struct {

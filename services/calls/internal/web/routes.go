@@ -26,6 +26,7 @@ func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	rpc.Handle(r, "PATCH /calls/{id}", "calls.update", calls.Update, view, rpc.Before(calls.EnsureUpdate))
 	rpc.Handle(r, "PATCH /calls/{id}/lead", "calls.link_lead", calls.Link, view, rpc.Before(calls.EnsureLink))
 	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", calls.Audio, rpc.Respond(serveAudio))
+	rpc.Handle(r, "POST /calls/{id}/audio-url", "calls.link_audio", calls.LinkAudio)
 	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", calls.Retry, accepted, view)
 	rpc.Handle(r, "POST /internal/intents", "calls.classify", calls.Classify)
 	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", calls.Delete, noContent)

@@ -40,6 +40,7 @@ type summary struct {
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
 	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often
+	PabblySent       bool          `json:"pabbly_sent"`
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
@@ -75,7 +76,7 @@ func summarize(c call.Call) summary {
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Lease.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Attempts: c.Lease.Attempts, Models: c.Models, PabblySent: c.PabblySent, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 	}
 }
 

@@ -8,5 +8,5 @@ import (
 
 // LeadRoutes subscribes the leads to what happens to calls.
 func LeadRoutes(c *bus.Consumer, leads *lead.Service) {
-	bus.On(c, leads.OnCallChanged, events.TranscriptionCompleted, events.CallUpdated)
+	bus.On(c, leads.OnCallChanged, events.CallUploaded, events.TranscriptionCompleted, events.CallUpdated)
 }
