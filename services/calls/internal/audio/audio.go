@@ -197,5 +197,5 @@ func undecodable(ctx context.Context, err error) error {
 }
 
 func unreadable(cause error) error {
-	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged or not audio")
+	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged, encrypted, empty or not audio")
 }
