@@ -137,7 +137,7 @@ func TestErrors(t *testing.T) {
 			case "admin":
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 				other.do(op.method, op.at(missingID), op.body()).must(http.StatusForbidden)
-			case "agent":
+			case "agent", "link":
 				require.NotEmpty(t, anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
 				anonymous.token = "eyJhbGciOiJub25lIn0.e30."
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
