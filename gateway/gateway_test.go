@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -166,7 +167,7 @@ func TestRefusedRequests(t *testing.T) {
 		"profiles":             {method: "GET", path: "/debug/pprof/", status: 404, code: "not_found"},
 		"a path with ..":       {method: "GET", path: "/calls/../metrics", authorization: agent, status: 404, code: "not_found"},
 		"a double slash":       {method: "GET", path: "//calls", authorization: agent, status: 404, code: "not_found"},
-		"no such method":       {method: "DELETE", path: "/calls/", authorization: agent, status: 405, code: "method_not_allowed", allow: "GET, HEAD"},
+		"no such method":       {method: "DELETE", path: "/calls/", authorization: agent, status: 405, code: "method_not_allowed", allow: "GET, HEAD, POST"},
 		"an unknown method":    {method: "BREW", path: "/clients", authorization: agent, status: 405, code: "method_not_allowed", allow: "GET, HEAD, POST"},
 		"no origin is allowed": {method: "OPTIONS", path: "/auth/login", status: 405, code: "method_not_allowed", allow: "POST"},
 		"too large":            {method: "POST", path: "/clients", authorization: agent, body: strings.NewReader(strings.Repeat(" ", 1<<20+1)), status: 413, code: "body_too_large"},
@@ -372,6 +373,33 @@ func TestATruncatedResponseIsCut(t *testing.T) {
 	_, err = io.Copy(io.Discard, res.Body)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
 	f.log.find(t, `"op":"gateway.calls.audio"`, `"status":502`, `"code":"answer_cut"`)
+}
+
+func TestALinkNeedsNoCallerAndItsTokenIsNotLogged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	f.services["calls"].respond(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.RawQuery) })
+	get := func(path string) (int, string) {
+		res, err := client().Get(f.url + path)
+		require.NoError(t, err)
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return res.StatusCode, string(body)
+	}
+	audio := "/calls/" + event.NewID() + "/audio"
+	status, body := get(audio + "?token=se.cret")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "token=se.cret", body, "the service verifies it")
+	for _, path := range []string{audio, audio + "?tokens=x", "/calls?token=se.cret", strings.TrimSuffix(audio, "/audio") + "?token=se.cret"} {
+		status, _ = get(path)
+		require.Equal(t, http.StatusUnauthorized, status, path)
+	}
+	f.log.find(t, `"op":"gateway.calls.audio"`, `"status":200`)
+	require.NotContains(t, f.log.String(), "se.cret")
+	for _, span := range f.spans.GetSpans() {
+		require.NotContains(t, fmt.Sprint(span.Name, span.Attributes), "se.cret")
+	}
 }
 
 func TestADownloadIsStreamed(t *testing.T) {

@@ -4,6 +4,9 @@ package calls
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
 	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
@@ -47,7 +50,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	base.Defer("recordings", recordings.Close)
-	preparer, err := audio.Open(cfg.TempDir, audio.ChunkBytes)
+	preparer, err := audio.Open(cfg.TempDir, audio.ChunkBytes, cfg.MaxAudioHours)
 	if err != nil {
 		return nil, err
 	}
@@ -63,12 +66,17 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
+	linkKey, err := hkdf.Key(sha256.New, []byte(cfg.SecretKey.Reveal()), nil, "convoflow calls audio links v1", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of audio links: %w", err)
+	}
 	clients := store.Clients(base.DB)
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
-		Requests: store.Requests(base.DB, base.Outbox), Clock: base.Clock,
+		Requests: store.Requests(base.DB, base.Outbox), Usages: store.Usages(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
+		LinkKey: linkKey, Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,

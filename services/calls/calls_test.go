@@ -51,7 +51,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	want := map[string]any{
 		"id": id, "agent_id": a.Agent.AgentID, "client_id": client, "lead_id": nil, "title": "Yearly plan", "call_type": "demo", "call_tag": "no_answer",
 		"status": "completed", "error": nil, "outcome": "ok", "progress": 1.0, "audio_filename": "call.ogg", "audio_url": "/calls/" + id + "/audio",
-		"content_type": "audio/ogg", "duration_seconds": 3.0, "language": "en", "raw_transcript": transcript, "transcription": transcript,
+		"content_type": "audio/ogg", "notes": nil, "pabbly_sent": false, "duration_seconds": 3.0, "language": "en", "raw_transcript": transcript, "transcription": transcript,
 		"segments": []any{map[string]any{"start": 0.5, "end": 2.5, "speaker": nil, "text": transcript}},
 		"summary":  "The customer wants the yearly plan and finds it expensive.", "action_items": []any{"Send an offer"}, "sentiment": "positive",
 		"key_topics": []any{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8, "interest_level": "high",

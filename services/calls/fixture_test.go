@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
@@ -79,10 +80,13 @@ func (a *app) in(t *testing.T) *app {
 	return &inner
 }
 
-// upload sends a recording, named call.ogg, followed by the fields, which is the more difficult order.
+// upload sends a recording, named call.ogg, followed by the fields, which is the more difficult order. It becomes a new call also if
+// the recording was sent before, unless the fields say otherwise.
 func (a *app) upload(as identity.Caller, audio []byte, fields map[string]string, header ...string) servicetest.Answer {
 	a.T.Helper()
-	body, contentType := form(a.T, "call.ogg", audio, fields)
+	all := map[string]string{"force": "true"}
+	maps.Copy(all, fields)
+	body, contentType := form(a.T, "call.ogg", audio, all)
 	return a.Send(as, http.MethodPost, "/calls/upload", body, append([]string{"Content-Type", contentType}, header...)...)
 }
 

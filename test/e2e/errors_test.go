@@ -71,6 +71,9 @@ func operations(t *testing.T) (all []operation) {
 		"PATCH /followups/{}":    map[string]any{"task": "Call"},
 		"POST /auth/register":    map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
 		"POST /calls/upload":     &form{},
+		"POST /calls":            map[string]any{"call_tag": "connected"},
+		"PATCH /calls/{}":        map[string]any{"title": "Price talk"},
+		"PATCH /calls/{}/lead":   map[string]any{"lead_id": nil},
 		"POST /calls/{}/retry":   map[string]any{},
 		"POST /auth/login":       url.Values{"username": {"x@example.com"}, "password": {"x"}},
 	}
@@ -134,7 +137,7 @@ func TestErrors(t *testing.T) {
 			case "admin":
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 				other.do(op.method, op.at(missingID), op.body()).must(http.StatusForbidden)
-			case "agent":
+			case "agent", "link":
 				require.NotEmpty(t, anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
 				anonymous.token = "eyJhbGciOiJub25lIn0.e30."
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)

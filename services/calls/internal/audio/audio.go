@@ -22,8 +22,7 @@ import (
 )
 
 const (
-	bitrate     = "24k"       // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
-	maxDuration = 8 * 60 * 60 // seconds of a recording; a small file can claim to be years of silence
+	bitrate = "24k" // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
 	// Bounds of a track, from telephones to studios. At 1 Hz, 20 kB are hours of sound.
 	minRate, maxRate = 4_000, 192_000 // Hz
 	maxChannels      = 16
@@ -36,14 +35,15 @@ const ChunkBytes = 24 << 20
 type Preparer struct {
 	space           *space
 	chunkBytes      int64
+	maxDuration     int    // seconds of a recording; a small file can claim to be years of silence
 	ffmpeg, ffprobe string // paths
 	limits          limits
 }
 
 // Open returns a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
-// killed processes. Chunks have at most chunkBytes. If a program is missing, the error says what to install.
-func Open(dir string, chunkBytes int64) (*Preparer, error) {
-	p := &Preparer{chunkBytes: chunkBytes, limits: limits{cpu: maxCPU, memory: MaxMemory}}
+// killed processes. Chunks have at most chunkBytes, and recordings maxHours. If a program is missing, the error says what to install.
+func Open(dir string, chunkBytes int64, maxHours int) (*Preparer, error) {
+	p := &Preparer{chunkBytes: chunkBytes, maxDuration: maxHours * 3600, limits: limits{cpu: maxCPU, memory: MaxMemory}}
 	if runtime.GOOS != "linux" {
 		p.limits.memory = 0
 	}
@@ -97,8 +97,8 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	if prepared.Duration, err = p.measure(ctx, dir); err != nil {
 		return prepared, err
 	}
-	if prepared.Duration > maxDuration {
-		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", maxDuration/3600))
+	if prepared.Duration > float64(p.maxDuration) {
+		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", p.maxDuration/3600))
 	}
 	prepared.Chunks, err = p.split(ctx, dir, prepared.Duration)
 	return prepared, err
@@ -158,13 +158,13 @@ func (p *Preparer) checkTrack(ctx context.Context, dir, demuxer string) error {
 
 // normalize converts the first audio track of the recording to speech.ogg, without its tags and pictures.
 func (p *Preparer) normalize(ctx context.Context, dir, demuxer string) error {
-	if _, err := p.run(ctx, dir, p.ffmpeg, decodeArgs(demuxer)...); err != nil {
+	if _, err := p.run(ctx, dir, p.ffmpeg, decodeArgs(demuxer, p.maxDuration)...); err != nil {
 		return undecodable(ctx, err)
 	}
 	return nil
 }
 
-func decodeArgs(demuxer string) []string {
+func decodeArgs(demuxer string, maxDuration int) []string {
 	return slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-threads", "1"}, input(demuxer, "recording"), []string{
 		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-t", strconv.Itoa(maxDuration + 1),
 		"-threads", "1", "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", "speech.ogg",
@@ -197,5 +197,5 @@ func undecodable(ctx context.Context, err error) error {
 }
 
 func unreadable(cause error) error {
-	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged or not audio")
+	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged, encrypted, empty or not audio")
 }

@@ -32,7 +32,7 @@ func produce(t *testing.T, filter string, args ...string) []byte {
 func open(t *testing.T, chunkBytes int64) (*Preparer, string) {
 	t.Helper()
 	dir := t.TempDir()
-	p, err := Open(dir, chunkBytes)
+	p, err := Open(dir, chunkBytes, 8)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	return p, dir
@@ -72,6 +72,20 @@ func TestARecordingIsMeasuredByDecoding(t *testing.T) {
 		prepared.Close()
 	}
 	require.Empty(t, jobs(t, dir))
+}
+
+func TestALongRecordingIsRefused(t *testing.T) {
+	t.Parallel()
+	p, dir := open(t, ChunkBytes)
+	require.Equal(t, 8*3600, p.maxDuration)
+	p.maxDuration = 3
+	_, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=60", "-c:a", "libopus", "-f", "ogg")), "audio/ogg")
+	require.Equal(t, call.CodeTooLong, fault.Of(err).Code)
+	require.True(t, fault.Is(err, fault.Invalid), "it is not tried again")
+	require.Empty(t, jobs(t, dir))
+	prepared, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=2.5", "-c:a", "libopus", "-f", "ogg")), "audio/ogg")
+	require.NoError(t, err)
+	prepared.Close()
 }
 
 func TestTagsAreRemoved(t *testing.T) {
@@ -204,7 +218,7 @@ func TestDirectoriesOfDeadProcessesAreRemoved(t *testing.T) {
 
 func TestMissingProgramsAreNamed(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	_, err := Open(t.TempDir(), ChunkBytes)
+	_, err := Open(t.TempDir(), ChunkBytes, 8)
 	require.EqualError(t, err, "ffmpeg is not installed: apt-get install ffmpeg")
 }
 

@@ -45,7 +45,7 @@ func TestASmallFileCannotUseMuchMemory(t *testing.T) {
 	p, dir := open(t, ChunkBytes)
 	file := manySamples(t, 80_000_000) // 1.9 GB
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "recording"), file, 0o600))
-	out, _ := p.run(t.Context(), dir, p.ffmpeg, decodeArgs("mov")...) // it decodes little or nothing
+	out, _ := p.run(t.Context(), dir, p.ffmpeg, decodeArgs("mov", p.maxDuration)...) // it decodes little or nothing
 	t.Logf("%d bytes of m4a took %d MB", len(file), out.memory>>20)
 	require.Positive(t, out.memory)
 	require.Less(t, out.memory, int64(tooMuch))
@@ -58,7 +58,7 @@ func TestASmallFileCannotUseMuchMemory(t *testing.T) {
 	}
 
 	// The kernel enforces the limit also for memory that is allocated in small blocks.
-	_, err = limits{cpu: time.Minute, memory: 200 << 20}.execute(t.Context(), dir, p.ffmpeg, decodeArgs("mov")...)
+	_, err = limits{cpu: time.Minute, memory: 200 << 20}.execute(t.Context(), dir, p.ffmpeg, decodeArgs("mov", p.maxDuration)...)
 	require.Error(t, err)
 }
 

@@ -4,6 +4,8 @@
 package call
 
 import (
+	"cmp"
+	"reflect"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
@@ -36,6 +38,7 @@ const (
 const (
 	defaultType = "default"
 	defaultTag  = "connected"
+	tagNoAnswer = "no_answer"
 )
 
 // maxAttempts limits the attempts of a call whose worker dies each time. Failures that a worker records end it much earlier.
@@ -63,13 +66,14 @@ type Call struct {
 	Transcript      *Transcript
 	Insights        Insights
 	Models          Models
+	PabblySent      bool // a webhook about it was delivered
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time
 	Lease           lease.Lease
 }
 
-// Details are what the uploader says about a call.
+// Details are what people say about a call.
 type Details struct {
 	ClientID   *string
 	LeadID     *string
@@ -77,6 +81,8 @@ type Details struct {
 	CallTag    string    // connected, no_answer, wrong_number
 	Language   *string   // ISO 639-1, lower case; detected by the models if the uploader does not name it
 	RecordedAt time.Time // when the call took place
+	Title      *string   // that a person gave; it replaces the one that the model finds, also after a retry
+	Notes      *string   // of a person
 }
 
 // Recording is a stored file.
@@ -141,6 +147,18 @@ func New(id, agentID string, details Details, duration *float64, recording Recor
 	c.touch(now)
 	return c, c.emit(events.CallUploaded, now)
 }
+
+// WithoutRecording returns a completed call that has only details, such as one that nobody answered.
+func WithoutRecording(id, agentID string, details Details, now time.Time) (Call, []event.Event) {
+	c := Call{
+		ID: id, AgentID: agentID, Status: Completed, Outcome: new(OutcomeNoRecording), Progress: 1, Details: details, CreatedAt: now, CompletedAt: &now,
+	}
+	c.touch(now)
+	return c, c.emit(events.CallUploaded, now)
+}
+
+// Title returns the title that a person gave, or else the model's.
+func (c *Call) Title() *string { return cmp.Or(c.Details.Title, c.Insights.Title) }
 
 // Ended reports whether there is nothing left to do.
 func (c *Call) Ended() bool { return c.Status == Completed || c.Status == Failed }
@@ -275,16 +293,20 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 	return c.emit(events.CallUpdated, now), nil
 }
 
-// moveTo gives the call to the client that its own was merged into.
-func (c *Call) moveTo(clientID *string, now time.Time) []event.Event {
-	c.Details.ClientID = clientID
+// edit lets fn change the details. It returns no event if they are the same afterwards.
+func (c *Call) edit(fn func(*Details), now time.Time) []event.Event {
+	before := c.Details
+	fn(&c.Details)
+	if reflect.DeepEqual(before, c.Details) {
+		return nil
+	}
 	c.touch(now)
 	return c.emit(events.CallUpdated, now)
 }
 
-// Delete returns the event of a deleted call. It has no transcript and no insights.
+// Delete returns the event of a deleted call. It has no transcript, no insights and nothing that a person wrote.
 func (c *Call) Delete(now time.Time) []event.Event {
-	c.Insights, c.Transcript = Insights{}, nil
+	c.Insights, c.Transcript, c.Details.Title, c.Details.Notes = Insights{}, nil, nil, nil
 	c.touch(now)
 	return c.emit(events.CallDeleted, now)
 }
@@ -307,7 +329,7 @@ func (c *Call) emit(t event.Type[events.Call], now time.Time) []event.Event {
 func (c *Call) state() events.Call {
 	p := events.Call{
 		CallID: c.ID, Version: c.Version, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID,
-		Title: c.Insights.Title, CallType: c.Details.CallType, CallTag: &c.Details.CallTag, Status: string(c.Status), Outcome: c.Outcome,
+		Title: c.Title(), CallType: c.Details.CallType, CallTag: &c.Details.CallTag, Status: string(c.Status), Outcome: c.Outcome,
 		DurationSeconds: c.DurationSeconds, Language: c.Details.Language, Summary: c.Insights.Summary, ActionItems: c.Insights.ActionItems,
 		Sentiment: c.Insights.Sentiment, KeyTopics: c.Insights.KeyTopics, NextStep: c.Insights.NextStep,
 		IntentCategory: c.Insights.IntentCategory, IntentConfidence: c.Insights.IntentConfidence, InterestLevel: c.Insights.InterestLevel,

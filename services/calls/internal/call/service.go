@@ -39,6 +39,10 @@ type Service struct {
 	FetchLead      copies.Fetch[Lead]
 	NormalizePhone NormalizePhone
 	Requests       Requests
+	Usages         Usages
+	AgentQuota     Quota
+	TeamQuota      Quota  // of all agents together
+	LinkKey        []byte // signs the addresses of recordings
 	Clock          clock.Clock
 }
 
@@ -104,14 +108,29 @@ type Audio struct {
 	Content io.ReadSeekCloser
 }
 
-// Audio opens the recording of a call; the caller closes it. It fails as Get does, and with audio_not_found.
-func (s *Service) Audio(ctx context.Context, req IDRequest) (Audio, error) {
-	c, err := s.Get(ctx, req)
+// AudioRequest names a recording.
+type AudioRequest struct {
+	ID    string `path:"id"`
+	Token string `query:"token"` // of an AudioLink, in place of a caller
+}
+
+// Audio opens the recording of a call; the caller closes it. It fails as Get does, and with audio_not_found or audio_link_invalid.
+func (s *Service) Audio(ctx context.Context, req AudioRequest) (Audio, error) {
+	var c Call
+	var err error
+	if req.Token != "" {
+		if err := s.checkLink(req.ID, req.Token); err != nil {
+			return Audio{}, err
+		}
+		c, err = s.Calls.Find(ctx, req.ID)
+	} else {
+		c, err = s.Get(ctx, IDRequest{ID: req.ID})
+	}
 	if err != nil {
 		return Audio{}, err
 	}
 	if c.Recording.Key == "" {
-		return Audio{}, fault.New(fault.NotFound, "audio_not_found", "This call has no recording")
+		return Audio{}, noRecording()
 	}
 	content, err := s.Recordings.Open(ctx, c.Recording.Key)
 	return Audio{c, content}, err

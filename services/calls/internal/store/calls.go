@@ -69,13 +69,13 @@ func columns(r *record) table.Columns {
 		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Fixed("audio_key", &r.Recording.Key),
 		table.Fixed("audio_filename", &r.Recording.Filename), table.Fixed("content_type", &r.Recording.ContentType),
 		table.Fixed("size_bytes", &r.Recording.SizeBytes), table.Fixed("sha256", &r.Recording.SHA256),
-		table.Col("duration_seconds", &r.DurationSeconds), table.Col("title", &r.Insights.Title), table.Col("summary", &r.Insights.Summary),
+		table.Col("duration_seconds", &r.DurationSeconds), table.Col("given_title", &r.Details.Title), table.Col("notes", &r.Details.Notes), table.Col("title", &r.Insights.Title), table.Col("summary", &r.Insights.Summary),
 		table.Col("action_items", &r.Insights.ActionItems), table.Col("sentiment", &r.Insights.Sentiment),
 		table.Col("key_topics", &r.Insights.KeyTopics), table.Col("next_step", &r.Insights.NextStep),
 		table.Col("intent_category", &r.Insights.IntentCategory), table.Col("intent_confidence", &r.Insights.IntentConfidence),
 		table.Col("interest_level", &r.Insights.InterestLevel), table.Col("objections", &r.Insights.Objections),
 		table.Col("callback_time", &r.Insights.CallbackTime), table.Col("transcription_model", &r.Models.Transcription),
-		table.Col("chat_model", &r.Models.Chat), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
+		table.Col("chat_model", &r.Models.Chat), table.Col("pabbly_sent", &r.PabblySent), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
 		table.Col("completed_at", &r.CompletedAt), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
 		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),
 		table.Col("lease_failures", &r.Lease.Failures), table.Fixed("trace", &r.trace),
@@ -122,7 +122,7 @@ func (s *calls) Create(ctx context.Context, c call.Call, events ...event.Event) 
 	r := record{trace: s.tel.Inject(ctx)}
 	r.set(c)
 	return s.db.InTx(ctx, func(ctx context.Context) error {
-		if err := s.lockClient(ctx, c.Details.ClientID); err != nil {
+		if err := s.lockParties(ctx, c.Details); err != nil {
 			return err
 		}
 		_, err := s.rows.Create(ctx, &r, "", events...)
@@ -130,20 +130,50 @@ func (s *calls) Create(ctx context.Context, c call.Call, events ...event.Event) 
 	})
 }
 
-// lockClient prevents the deletion of a call's client until the transaction ends: its erasure must find the call.
-func (s *calls) lockClient(ctx context.Context, id *string) error {
+// CreateUnique creates a call unless the agent has one of the same recording since then.
+func (s *calls) CreateUnique(ctx context.Context, c call.Call, since time.Time, events ...event.Event) (found call.Call, created bool, err error) {
+	err = s.db.InTx(ctx, func(ctx context.Context) error {
+		// Of two uploads at the same time, the second waits until the first has created its call.
+		_, err := s.db.Conn(ctx).Exec(ctx, `select pg_advisory_xact_lock(hashtextextended('recording ' || current_schema() || $1, 0))`, c.AgentID+c.Recording.SHA256)
+		if err != nil {
+			return fmt.Errorf("lock the recordings with a content: %w", pg.Classify(err))
+		}
+		var w table.Where
+		w.And("agent_id = ?", c.AgentID)
+		w.And("sha256 = ?", c.Recording.SHA256)
+		w.And("created_at > ?", since)
+		r, ok, err := first(s.rows.Query(ctx, w, "order by created_at desc, id desc limit 1"))
+		if err != nil || ok {
+			found, created = r.domain(), false
+			return err
+		}
+		found, created = c, true
+		return s.Create(ctx, c, events...)
+	})
+	return found, created, err
+}
+
+// lockParties prevents the deletion of a call's client and lead until the transaction ends: their erasure must find the call.
+func (s *calls) lockParties(ctx context.Context, d call.Details) error {
+	if err := s.lockParty(ctx, `select deleted from clients where id = $1 for share`, d.ClientID, call.ClientNotFound); err != nil {
+		return err
+	}
+	return s.lockParty(ctx, `select deleted from leads where id = $1 for share`, d.LeadID, call.LeadNotFound)
+}
+
+func (s *calls) lockParty(ctx context.Context, query string, id *string, notFound func() error) error {
 	if id == nil {
 		return nil
 	}
 	deleted := false
-	err := s.db.Conn(ctx).QueryRow(ctx, `select deleted from clients where id = $1 for share`, id).Scan(&deleted)
+	err := s.db.Conn(ctx).QueryRow(ctx, query, id).Scan(&deleted)
 	switch {
 	case pg.NoRows(err):
 		return nil
 	case err != nil:
-		return fmt.Errorf("lock client %s: %w", *id, pg.Classify(err))
+		return fmt.Errorf("lock the client or lead %s: %w", *id, pg.Classify(err))
 	case deleted:
-		return call.ClientNotFound()
+		return notFound()
 	}
 	return nil
 }
@@ -182,6 +212,30 @@ func (s *calls) List(ctx context.Context, f call.Filter) (page.Of[call.Call], er
 func (s *calls) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
 	r, err := s.rows.Change(ctx, id, func(r *record) ([]event.Event, error) { return r.edit(fn) })
 	return r.domain(), err
+}
+
+// ChangeParties is Change for a change of the client or lead.
+func (s *calls) ChangeParties(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (c call.Call, err error) {
+	err = s.db.InTx(ctx, func(ctx context.Context) (err error) {
+		var before call.Details
+		c, err = s.Change(ctx, id, func(c *call.Call) ([]event.Event, error) {
+			before = c.Details
+			return fn(c)
+		})
+		if err != nil {
+			return err
+		}
+		return s.lockParties(ctx, call.Details{ClientID: added(before.ClientID, c.Details.ClientID), LeadID: added(before.LeadID, c.Details.LeadID)})
+	})
+	return c, err
+}
+
+// added returns the id after a change, or nil if it is the same as before.
+func added(before, after *string) *string {
+	if before != nil && after != nil && *before == *after {
+		return nil
+	}
+	return after
 }
 
 // Remove deletes a call and its transcript, and inserts the erasure of its recording with its job.
@@ -236,7 +290,7 @@ func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
 // saveSearch makes completed calls searchable, and no others. A tsvector has at most a megabyte.
 func (s *calls) saveSearch(ctx context.Context, id string) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		update calls c set search = case when status = 'completed' then to_tsvector('simple', left(concat_ws(' ', title, summary,
+		update calls c set search = case when status = 'completed' then to_tsvector('simple', left(concat_ws(' ', coalesce(given_title, title), summary,
 			(select text from transcripts where call_id = c.id)), 300000)) end
 		where id = $1`, id)
 	return err

@@ -24,6 +24,7 @@ type summary struct {
 	AudioURL         *string       `json:"audio_url"`    // null without a recording
 	ContentType      *string       `json:"content_type"` // null without a recording
 	SizeBytes        int64         `json:"size_bytes"`
+	Notes            *string       `json:"notes"`
 	DurationSeconds  *int          `json:"duration_seconds"` // whole seconds, as apps show them
 	Language         *string       `json:"language"`
 	Summary          *string       `json:"summary"`
@@ -39,6 +40,7 @@ type summary struct {
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
 	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often
+	PabblySent       bool          `json:"pabbly_sent"`
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
@@ -68,13 +70,13 @@ func summarize(c call.Call) summary {
 		audioURL, contentType = new("/calls/"+c.ID+"/audio"), &c.Recording.ContentType
 	}
 	return summary{
-		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: in.Title, CallType: c.Details.CallType,
+		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: c.Title(), CallType: c.Details.CallType,
 		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Progress: c.Progress,
-		AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
+		Notes: c.Details.Notes, AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Lease.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Attempts: c.Lease.Attempts, Models: c.Models, PabblySent: c.PabblySent, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 	}
 }
 
@@ -87,7 +89,23 @@ func whole(seconds *float64) *int {
 
 func viewSummary(c call.Call) any { return summarize(c) }
 
-func viewCall(c call.Call) any {
+// uploaded is the answer to an upload.
+type uploaded struct {
+	full
+	DuplicateOf *string `json:"duplicate_of"` // the id of the call that existed
+}
+
+func viewUpload(u call.Uploaded) any {
+	v := uploaded{full: viewFull(u.Call)}
+	if u.Duplicate {
+		v.DuplicateOf = &u.ID
+	}
+	return v
+}
+
+func viewCall(c call.Call) any { return viewFull(c) }
+
+func viewFull(c call.Call) full {
 	v := full{summary: summarize(c)}
 	if c.Transcript != nil {
 		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments

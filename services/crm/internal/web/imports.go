@@ -19,7 +19,7 @@ const (
 // importRoutes are the operations that import and export leads.
 func importRoutes(r *rpc.Router, imports *leadimport.Service, exports *leadimport.Exporter) {
 	view, status := rpc.View(viewOutcome), rpc.StatusOf(statusOfOutcome)
-	file := rpc.File[leadimport.Request]{
+	file := rpc.File[leadimport.Request, leadimport.Outcome]{
 		Field: "file", MaxBytes: leadimport.MaxBytes, TooLarge: leadimport.TooLarge(), Ready: imports.Ready, Store: imports.Stage, Discard: imports.Discard,
 	}
 	rpc.HandleForm(r, "POST /leads/import", "crm.import_leads", file, imports.Import, view, status)
