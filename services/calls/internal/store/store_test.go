@@ -85,7 +85,8 @@ func TestAllFieldsOfACallAreStored(t *testing.T) {
 	want := f.add(t, agent, noon(), func(c *call.Call) {
 		c.Status, c.Outcome, c.Progress = call.Completed, new("ok"), 1
 		c.Problem = &call.Problem{Code: "c", Message: "m", Retryable: true}
-		c.Details = call.Details{ClientID: &client, LeadID: &lead, CallType: "demo", CallTag: "no_answer", Language: new("en"), RecordedAt: noon().Add(-time.Hour)}
+		c.Details = call.Details{ClientID: &client, LeadID: &lead, CallType: "demo", CallTag: "no_answer", Language: new("en"), RecordedAt: noon().Add(-time.Hour), Title: new("mine"), Notes: new("later")}
+		c.PabblySent = true
 		c.DurationSeconds = new(12.5)
 		c.Transcript = &call.Transcript{Text: "hello", Segments: []call.Segment{{Start: 1, End: 2, Speaker: new("agent"), Text: "hello"}}}
 		c.Insights = call.Insights{
