@@ -31,6 +31,7 @@ const (
 	eraseWorkers      = 2
 	reclaimEvery      = 5 * time.Second
 	sweepEvery        = 10 * time.Minute
+	cleanEvery        = 10 * time.Minute
 )
 
 // New connects to the database, migrates it and listens. Nothing is served before Run.
@@ -64,11 +65,12 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	clients := store.Clients(base.DB)
+	watcher := &call.Watcher{Changes: store.Changes(base.DB), Log: tel.Log}
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
-		Requests: store.Requests(base.DB, base.Outbox), Clock: base.Clock,
+		Requests: store.Requests(base.DB, base.Outbox), Waveforms: store.Waveforms(base.DB), Watcher: watcher, Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
@@ -85,6 +87,10 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Jobs.Handle(store.Erase, job.Limits{Workers: eraseWorkers, Timeout: eraseTimeout}, func(ctx context.Context, a job.Args) error {
 		return cleaner.Erase(ctx, a.ID)
 	})
+	base.Run("watcher", watcher)
+	base.Run("clean changes", run.Every(cleanEvery, tel, "remove old changes", func(ctx context.Context) error {
+		return watcher.Changes.Clean(ctx, call.ChangesAge)
+	}))
 	base.Run("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", processor.Reclaim))
 	base.Run("sweep", run.Every(sweepEvery, tel, "remove recordings without a call", cleaner.Sweep))
 	return base.App()

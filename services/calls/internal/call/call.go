@@ -67,6 +67,7 @@ type Call struct {
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time
 	Lease           lease.Lease
+	Highlights      []Highlight // if a search has found the call
 }
 
 // Details are what the uploader says about a call.

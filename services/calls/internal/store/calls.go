@@ -26,6 +26,7 @@ type calls struct {
 	tel       telemetry.Set
 	rows      *table.Table[record]
 	summaries *table.Table[record] // without the transcripts, for lists
+	searched  *table.Table[record] // summaries for conditions on the text
 	erasures  erasures
 }
 
@@ -51,11 +52,14 @@ func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) ca
 		Missing: call.NotFound,
 	}
 	s.summaries = table.New(db, out, spec)
+	searched := spec
+	searched.Replan = true
+	s.searched = table.New(db, out, searched)
 	spec.From = "calls c left join transcripts t on t.call_id = c.id"
 	spec.Columns = func(r *record) table.Columns {
 		return append(columns(r), table.Joined("t.text", &r.text), table.Joined("t.segments", &r.segments))
 	}
-	spec.Save, spec.Context = s.save, s.traced
+	spec.Save, spec.Record, spec.Context = s.save, s.recordChanges, s.traced
 	s.rows = table.New(db, out, spec)
 	return s
 }
@@ -162,20 +166,28 @@ func (s *calls) Find(ctx context.Context, id string) (call.Call, error) {
 	return r.domain(), err
 }
 
-// List reads calls without their transcripts, newest first.
+// List reads calls without their transcripts.
 func (s *calls) List(ctx context.Context, f call.Filter) (page.Of[call.Call], error) {
-	var w table.Where
+	if f.Text != "" {
+		return s.search(ctx, f)
+	}
+	found, err := s.summaries.List(ctx, where(f), f.Request)
+	return page.Map(found, record.domain), err
+}
+
+// where returns the conditions of a filter except its text.
+func where(f call.Filter) (w table.Where) {
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
 	w.If(f.IDs != nil, "id = any(?::uuid[])", f.IDs)
 	w.If(f.Status != "", "status = ?", f.Status)
 	w.If(f.ClientID != "", "client_id = ?", f.ClientID)
 	w.If(f.LeadID != "", "lead_id = ?", f.LeadID)
+	w.If(f.CallType != "", "call_type = ?", f.CallType)
 	w.If(f.Sentiment != "", "sentiment = ?", f.Sentiment)
+	w.If(f.Outcome != "", "outcome = ?", f.Outcome)
 	w.If(f.From != nil, "created_at >= ?", f.From)
 	w.If(f.To != nil, "created_at < ?", f.To)
-	w.If(f.Text != "", "search @@ websearch_to_tsquery('simple', ?)", f.Text)
-	found, err := s.summaries.List(ctx, w, f.Request)
-	return page.Map(found, record.domain), err
+	return w
 }
 
 // Change changes a call under its lock.
@@ -212,8 +224,8 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 	if err := s.saveTranscript(ctx, after); err != nil {
 		return fmt.Errorf("save the transcript of call %s: %w", after.ID, err)
 	}
-	if before != nil && (after.Status == call.Completed || before.Status == call.Completed) {
-		if err := s.saveSearch(ctx, after.ID); err != nil {
+	if before != nil && (after.rewritten || before.searched() != after.searched()) {
+		if err := s.saveSearch(ctx, after); err != nil {
 			return fmt.Errorf("make call %s searchable: %w", after.ID, err)
 		}
 	}
@@ -230,15 +242,6 @@ func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
 			insert into transcripts (call_id, text, segments) values ($1, $2, $3)
 			on conflict (call_id) do update set text = excluded.text, segments = excluded.segments`, r.ID, *r.text, r.segments)
 	}
-	return err
-}
-
-// saveSearch makes completed calls searchable, and no others. A tsvector has at most a megabyte.
-func (s *calls) saveSearch(ctx context.Context, id string) error {
-	_, err := s.db.Conn(ctx).Exec(ctx, `
-		update calls c set search = case when status = 'completed' then to_tsvector('simple', left(concat_ws(' ', title, summary,
-			(select text from transcripts where call_id = c.id)), 300000)) end
-		where id = $1`, id)
 	return err
 }
 

@@ -43,6 +43,8 @@ type summary struct {
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
 	CompletedAt      *time.Time    `json:"completed_at"`
+
+	Highlights []call.Highlight `json:"highlights,omitempty"`
 }
 
 // full is a single call with all fields.
@@ -75,6 +77,7 @@ func summarize(c call.Call) summary {
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
 		Attempts: c.Lease.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Highlights: c.Highlights,
 	}
 }
 
