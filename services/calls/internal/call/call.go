@@ -57,12 +57,17 @@ type Call struct {
 	Outcome         *string
 	Problem         *Problem // of a failed one
 	Progress        float64
+	Step            *string // what is being done; nil before and after the work
 	Details         Details
 	Recording       Recording
 	DurationSeconds *float64 // measured by decoding; until then the uploader's claim
 	Transcript      *Transcript
+	Coverage        *float64           // share of the speech that the transcript has, 0 to 1
+	Speakers        map[string]Speaker // by the labels of the segments; they survive a retry
+	Talk            *Talk
 	Insights        Insights
 	Models          Models
+	CostUSD         *float64
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time
@@ -104,6 +109,12 @@ type Segment struct {
 	Text    string  `json:"text"`
 }
 
+// Speaker is who has a label in the segments.
+type Speaker struct {
+	Name *string `json:"name"`
+	Role *string `json:"role"` // agent, client
+}
+
 // Insights are what a language model found in a transcript.
 type Insights struct {
 	Title            *string
@@ -117,7 +128,17 @@ type Insights struct {
 	InterestLevel    *string  // high, medium, low
 	Objections       []string
 	CallbackTime     *time.Time
-	Language         *string // ISO 639-1
+	Language         *string        // ISO 639-1
+	Fields           map[string]any // those of the call's type
+	Evidence         []Evidence
+}
+
+// Evidence is a verbatim quote for something that the insights claim.
+type Evidence struct {
+	Kind  string  `json:"kind"` // action_item, objection, next_step
+	Claim string  `json:"claim"`
+	Quote string  `json:"quote"`
+	Start float64 `json:"start"` // seconds from the start of the recording
 }
 
 // Models are the names of the models that did the work.

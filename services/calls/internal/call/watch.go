@@ -43,6 +43,7 @@ type Change struct {
 	Outcome   *string   `json:"outcome"`
 	Error     *Problem  `json:"error"`
 	Progress  float64   `json:"progress"`
+	Step      *string   `json:"step"`
 	UpdatedAt time.Time `json:"updated_at"`
 	Deleted   bool      `json:"deleted"`
 }
@@ -50,7 +51,7 @@ type Change struct {
 // ChangeOf returns what a stream shows of a call.
 func ChangeOf(c Call) Change {
 	return Change{
-		CallID: c.ID, AgentID: c.AgentID, Version: c.Version, Status: c.Status, Outcome: c.Outcome, Error: c.Problem, Progress: c.Progress, UpdatedAt: c.UpdatedAt,
+		CallID: c.ID, AgentID: c.AgentID, Version: c.Version, Status: c.Status, Outcome: c.Outcome, Error: c.Problem, Progress: c.Progress, Step: c.Step, UpdatedAt: c.UpdatedAt,
 	}
 }
 

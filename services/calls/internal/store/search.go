@@ -23,7 +23,7 @@ const (
 	// for each of them.
 	maxSearched = 500_000
 	// maxRanked is how many matches are ranked, the newest ones: ranking reads the whole tsvector of each.
-	maxRanked = 1000
+	maxRanked = 500
 	// maxHighlighted is how much of a transcript is looked through for highlights, in characters. It takes 50 µs per 1000.
 	maxHighlighted = 50_000
 	// unstemmed is the configuration of languages that PostgreSQL has no stemmer for.

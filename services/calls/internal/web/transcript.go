@@ -67,7 +67,7 @@ func transcriptName(c call.Call) string {
 	return cmp.Or(strings.Trim(text.First(name, 100), " ."), "call "+c.Details.RecordedAt.Format("2006-01-02"))
 }
 
-// spoken returns the segments of a transcript, each with its text in one line. A transcript without times is one segment.
+// spoken returns the segments of a transcript, each with its text in one line and the name of its speaker if it is known. A transcript without times is one segment.
 func spoken(c call.Call) []call.Segment {
 	segments := c.Transcript.Segments
 	if len(segments) == 0 && c.Transcript.Text != "" {
@@ -79,9 +79,13 @@ func spoken(c call.Call) []call.Segment {
 	}
 	lines := make([]call.Segment, 0, len(segments))
 	for _, s := range segments {
-		if s.Text = strings.Join(strings.Fields(s.Text), " "); s.Text != "" {
-			lines = append(lines, s)
+		if s.Text = strings.Join(strings.Fields(s.Text), " "); s.Text == "" {
+			continue
 		}
+		if s.Speaker != nil && c.Speakers[*s.Speaker].Name != nil {
+			s.Speaker = c.Speakers[*s.Speaker].Name
+		}
+		lines = append(lines, s)
 	}
 	return lines
 }
@@ -103,6 +107,10 @@ func asJSON(c call.Call) (string, error) {
 	if segments == nil {
 		segments = []call.Segment{}
 	}
+	named := c.Speakers
+	if named == nil {
+		named = speakers{}
+	}
 	raw, err := json.Marshal(struct {
 		ID              string         `json:"id"`
 		Title           *string        `json:"title"`
@@ -110,8 +118,9 @@ func asJSON(c call.Call) (string, error) {
 		DurationSeconds *int           `json:"duration_seconds"`
 		RecordedAt      time.Time      `json:"recorded_at"`
 		Text            string         `json:"text"`
+		Speakers        speakers       `json:"speakers"`
 		Segments        []call.Segment `json:"segments"`
-	}{c.ID, c.Insights.Title, c.Details.Language, whole(c.DurationSeconds), c.Details.RecordedAt, c.Transcript.Text, segments})
+	}{c.ID, c.Insights.Title, c.Details.Language, whole(c.DurationSeconds), c.Details.RecordedAt, c.Transcript.Text, named, segments})
 	return string(raw), err
 }
 

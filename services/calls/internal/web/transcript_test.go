@@ -11,9 +11,9 @@ import (
 )
 
 func spokenCall() call.Call {
-	agent, client := "Agent", "Priya <CEO> & co"
+	agent, client := "agent", "Priya <CEO> & co"
 	return call.Call{
-		ID: "id", Insights: call.Insights{Title: new("Price *talk* [1]")}, Recording: call.Recording{Key: "k", Filename: new(`a/b"ü.m4a`)},
+		ID: "id", Speakers: map[string]call.Speaker{"agent": {Name: new("Agent")}, "other": {Name: new("Nobody")}}, Insights: call.Insights{Title: new("Price *talk* [1]")}, Recording: call.Recording{Key: "k", Filename: new(`a/b"ü.m4a`)},
 		Details: call.Details{RecordedAt: time.Date(2026, 11, 24, 9, 25, 0, 0, time.UTC), Language: new("en")}, DurationSeconds: new(3723.4),
 		Transcript: &call.Transcript{Text: "all of it", Segments: []call.Segment{
 			{Start: -0.2, End: 1.4004, Speaker: &agent, Text: "Good morning\n\n <b>Priya</b> --> 1 < 2 & {\\an8} _so_ #1"},
