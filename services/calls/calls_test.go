@@ -57,7 +57,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 		"key_topics": []any{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8, "interest_level": "high",
 		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": nil, "evidence": nil, "attempts": 1.0, "speakers": map[string]any{},
 		"models": map[string]any{"transcription": "whisper-1", "chat": "gpt-4o-mini-2024-07-18"}, "cost_usd": nil, "recorded_at": "2026-11-24T09:30:00Z",
-		"coverage": nil, "step": nil, "talk": nil,
+		"coverage": nil, "legal_hold": false, "step": nil, "talk": nil,
 	}
 	require.Equal(t, want, got)
 

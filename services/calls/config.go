@@ -10,6 +10,7 @@ import (
 	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
+	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
@@ -25,6 +26,9 @@ type Config struct {
 	MaxAudioSizeMB int64         `env:"MAX_AUDIO_SIZE_MB"` // MiB of one recording
 	OrphanAge      time.Duration `env:"AUDIO_ORPHAN_AGE"`  // age at which a file without a call is removed
 	TempDir        string        `env:"AUDIO_TEMP_DIR"`    // for ffmpeg; the system's when empty
+
+	AudioRetentionDays      int `env:"AUDIO_RETENTION_DAYS"`      // after which a recording is removed; 0 is never
+	TranscriptRetentionDays int `env:"TRANSCRIPT_RETENTION_DAYS"` // after which a transcript is removed; 0 is never
 
 	OpenAI     Account         `envPrefix:"OPENAI_"`
 	Transcribe Provider        `envPrefix:"TRANSCRIBE_"`
@@ -55,6 +59,13 @@ func Defaults() Config {
 	}
 }
 
+const maxRetentionDays = 36500
+
+func (c Config) retention() call.Retention {
+	const day = 24 * time.Hour
+	return call.Retention{Recordings: time.Duration(c.AudioRetentionDays) * day, Transcripts: time.Duration(c.TranscriptRetentionDays) * day}
+}
+
 // Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckOrigin("CRM_URL", c.CRMURL, "http://crm:8080"))
@@ -71,6 +82,9 @@ func (c Config) Check() []string {
 	}
 	if c.Workers < 1 || c.Workers > 100 {
 		problems = append(problems, "TRANSCRIBE_WORKERS must be 1 to 100")
+	}
+	if c.AudioRetentionDays < 0 || c.TranscriptRetentionDays < 0 || max(c.AudioRetentionDays, c.TranscriptRetentionDays) > maxRetentionDays {
+		problems = append(problems, "AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS must be 0, which is for ever, to 36500")
 	}
 	if c.OrphanAge < time.Minute {
 		problems = append(problems, "AUDIO_ORPHAN_AGE must be 1m or more: a file without a call may be one that is just being uploaded")

@@ -206,6 +206,22 @@ func TestTranscriptsAndWaveforms(t *testing.T) {
 	a.Get(a.Agent, "/calls/"+tooShort+"/transcript").Fails(http.StatusNotFound, "transcript_not_found")
 }
 
+func TestNothingOfACallOnLegalHoldIsRemoved(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.call(recording(t, 2))
+	a.ended(id)
+	path := "/calls/" + id
+	a.Do(a.Agent, http.MethodPut, path+"/legal-hold", `{"legal_hold": true}`).Fails(http.StatusForbidden, "admin_only")
+	require.Equal(t, true, a.Do(a.Admin, http.MethodPut, path+"/legal-hold", `{"legal_hold": true}`).Is(http.StatusOK).Object()["legal_hold"])
+	for _, as := range []identity.Caller{a.Agent, a.Admin} {
+		a.Do(as, http.MethodDelete, path, "").Fails(http.StatusConflict, "call_on_hold")
+	}
+	require.Equal(t, true, a.Get(a.Agent, path).Is(http.StatusOK).Object()["legal_hold"])
+	a.Do(a.Admin, http.MethodPut, path+"/legal-hold", `{"legal_hold": false}`).Is(http.StatusOK)
+	a.Do(a.Agent, http.MethodDelete, path, "").Is(http.StatusNoContent)
+}
+
 func TestSearchOverTheAPI(t *testing.T) {
 	t.Parallel()
 	a := start(t)

@@ -53,6 +53,7 @@ var policies = map[string]policy{
 
 	"calls.transcript": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"calls.waveform":   {401, [3]int{404, 403, 404}, [3]int{404, 404, 404}}, // no peaks are made yet
+	"calls.hold":       {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}}, // lifted
 	"calls.watch":      {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"calls.watch_all":  {401, [3]int{200}, [3]int{200}},
 

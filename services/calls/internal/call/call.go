@@ -68,6 +68,7 @@ type Call struct {
 	Insights        Insights
 	Models          Models
 	CostUSD         *float64
+	LegalHold       bool // nothing of it may be removed
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time
@@ -309,6 +310,30 @@ func (c *Call) Delete(now time.Time) []event.Event {
 	c.Insights, c.Transcript = Insights{}, nil
 	c.touch(now)
 	return c.emit(events.CallDeleted, now)
+}
+
+// checkHold fails with call_on_hold if nothing of the call may be removed.
+func (c *Call) checkHold() error {
+	if c.LegalHold {
+		return fault.New(fault.Conflict, codeOnHold, "This call is on legal hold: an admin has to lift that first")
+	}
+	return nil
+}
+
+// removeRecording forgets the recording, which a job then removes from the storage. What was found in it remains.
+func (c *Call) removeRecording(now time.Time) {
+	if c.Recording.Key != "" && c.Ended() && !c.LegalHold {
+		c.Recording.Key = ""
+		c.touch(now)
+	}
+}
+
+// removeTranscript removes what was said, and the quotes of it. The insights remain.
+func (c *Call) removeTranscript(now time.Time) {
+	if c.Transcript != nil && c.Ended() && !c.LegalHold {
+		c.Transcript, c.Insights.Evidence = nil, nil
+		c.touch(now)
+	}
 }
 
 func (c *Call) fail(p Problem, now time.Time) []event.Event {

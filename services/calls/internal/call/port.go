@@ -39,7 +39,11 @@ type Database interface {
 
 // Filter selects a page of calls. Empty and nil fields do not filter.
 type Filter struct {
-	IDs []string
+	IDs           []string
+	HasRecording  bool
+	HasTranscript bool
+	Ended         bool
+	NotOnHold     bool
 	ListRequest
 }
 

@@ -16,6 +16,8 @@ import (
 // codeNotFound distinguishes a call that does not exist from other faults of that kind.
 const codeNotFound = "call_not_found"
 
+const codeOnHold = "call_on_hold"
+
 // TooLarge is the fault of a recording with more than that many bytes.
 func TooLarge(maxBytes int64) error {
 	return fault.New(fault.TooLarge, "audio_too_large", fmt.Sprintf("The recording is over %d MB", maxBytes>>20))
@@ -39,6 +41,7 @@ type Service struct {
 	Requests       Requests
 	Waveforms      Waveforms
 	Watcher        *Watcher
+	Retention      Retention
 	Clock          clock.Clock
 }
 
@@ -142,13 +145,13 @@ func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 	})
 }
 
-// Delete deletes a call with its transcript, in any status. A job removes the recording.
+// Delete deletes a call with its transcript, in any status. A job removes the recording. It fails with call_on_hold.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	return struct{}{}, s.Calls.Remove(ctx, req.ID, func(c *Call) ([]event.Event, error) {
 		if err := checkAccess(ctx, c.AgentID); err != nil {
 			return nil, err
 		}
-		return c.Delete(s.Clock.Now()), nil
+		return c.Delete(s.Clock.Now()), c.checkHold()
 	})
 }
 

@@ -70,7 +70,7 @@ func columns(r *record) table.Columns {
 		table.Col("outcome", &r.Outcome), table.Col("error_code", &r.errorCode), table.Col("error_message", &r.message),
 		table.Col("retryable", &r.retryable), table.Col("progress", &r.Progress), table.Col("client_id", &r.Details.ClientID),
 		table.Col("lead_id", &r.Details.LeadID), table.Col("call_type", &r.Details.CallType), table.Col("call_tag", &r.Details.CallTag),
-		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Fixed("audio_key", &r.Recording.Key),
+		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Col("audio_key", &r.Recording.Key),
 		table.Fixed("audio_filename", &r.Recording.Filename), table.Fixed("content_type", &r.Recording.ContentType),
 		table.Fixed("size_bytes", &r.Recording.SizeBytes), table.Fixed("sha256", &r.Recording.SHA256),
 		table.Col("duration_seconds", &r.DurationSeconds), table.Col("title", &r.Insights.Title), table.Col("summary", &r.Insights.Summary),
@@ -80,7 +80,7 @@ func columns(r *record) table.Columns {
 		table.Col("interest_level", &r.Insights.InterestLevel), table.Col("objections", &r.Insights.Objections),
 		table.Col("callback_time", &r.Insights.CallbackTime), table.Col("transcription_model", &r.Models.Transcription),
 		table.Col("chat_model", &r.Models.Chat), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
-		table.Col("completed_at", &r.CompletedAt), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
+		table.Col("completed_at", &r.CompletedAt), table.Col("legal_hold", &r.LegalHold), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
 		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),
 		table.Col("lease_failures", &r.Lease.Failures), table.Fixed("trace", &r.trace),
 	}
@@ -185,6 +185,10 @@ func where(f call.Filter) (w table.Where) {
 	w.If(f.CallType != "", "call_type = ?", f.CallType)
 	w.If(f.Sentiment != "", "sentiment = ?", f.Sentiment)
 	w.If(f.Outcome != "", "outcome = ?", f.Outcome)
+	w.If(f.HasRecording, "audio_key <> ''")
+	w.If(f.HasTranscript, "exists (select from transcripts where call_id = id)")
+	w.If(f.Ended, "status in ('completed', 'failed')")
+	w.If(f.NotOnHold, "not legal_hold")
 	w.If(f.From != nil, "created_at >= ?", f.From)
 	w.If(f.To != nil, "created_at < ?", f.To)
 	return w
@@ -227,6 +231,11 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 	if before != nil && (after.rewritten || before.searched() != after.searched()) {
 		if err := s.saveSearch(ctx, after); err != nil {
 			return fmt.Errorf("make call %s searchable: %w", after.ID, err)
+		}
+	}
+	if before != nil && before.Recording.Key != "" && after.Recording.Key == "" {
+		if err := s.insertErasure(ctx, call.Erasure{ID: after.ID, AudioKey: before.Recording.Key}); err != nil {
+			return fmt.Errorf("remove the recording of call %s: %w", after.ID, err)
 		}
 	}
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)

@@ -45,6 +45,7 @@ type summary struct {
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
+	LegalHold        bool          `json:"legal_hold"`
 	CompletedAt      *time.Time    `json:"completed_at"`
 
 	Highlights []call.Highlight `json:"highlights,omitempty"`
@@ -77,7 +78,7 @@ func summarize(c call.Call) summary {
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
 		Attempts: c.Lease.Attempts, Models: c.Models, CostUSD: c.CostUSD, Talk: c.Talk, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
-		Highlights: c.Highlights,
+		LegalHold: c.LegalHold, Highlights: c.Highlights,
 	}
 }
 
