@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"sync"
 	"testing"
 	"time"
 
@@ -73,12 +74,14 @@ func TestAReaderNeverPassesAChange(t *testing.T) {
 	slow, fast := f.add(t, event.NewID(), noon(), func(c *call.Call) { c.Version++ }), f.add(t, event.NewID(), noon(), func(c *call.Call) { c.Version++ })
 	all := awaitChanges(t, journal, "", 2+2)
 	head := all[len(all)-1].Position
-	changed, commit, ended := make(chan struct{}), make(chan struct{}), make(chan error)
+	changed, ready, ended := make(chan struct{}), make(chan struct{}), make(chan error, 1)
+	commit := sync.OnceFunc(func() { close(ready) })
+	t.Cleanup(commit)
 	go func() {
 		ended <- f.db.InTx(t.Context(), func(ctx context.Context) error {
 			_, err := f.Change(ctx, slow.ID, begin)
 			close(changed)
-			<-commit
+			<-ready
 			return err
 		})
 	}()
@@ -88,7 +91,7 @@ func TestAReaderNeverPassesAChange(t *testing.T) {
 	found, err := journal.List(t.Context(), call.ChangeFilter{}, head, 10)
 	require.NoError(t, err)
 	require.Empty(t, found, "the earlier one may still come")
-	close(commit)
+	commit()
 	require.NoError(t, <-ended)
 	awaitChanges(t, journal, head, 2)
 }

@@ -157,18 +157,26 @@ func TestTheCostOfASearchIsBounded(t *testing.T) {
 
 	for text, most := range map[string]int64{"discount": 600, "umbrella": 50} {
 		for _, sort := range []string{"", call.SortNewest} {
-			read := f.rowsRead(t, func(ctx context.Context) {
+			search := func(ctx context.Context, text string) {
 				found, err := f.List(ctx, filter(func(f *call.Filter) { f.Text, f.Sort = text, sort }))
 				require.NoError(t, err)
 				require.NotEmpty(t, found.Items)
-			})
+			}
+			var read int64
+			require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context) error {
+				for range 8 { // after a few executions PostgreSQL may use one plan for all words
+					search(ctx, text)
+				}
+				read = f.rowsRead(ctx, t, func(ctx context.Context) { search(ctx, text) })
+				return nil
+			}))
 			require.LessOrEqual(t, read, most, "%s %s", text, sort)
 		}
 	}
 }
 
 // rowsRead returns how many rows of the table calls do reads. PostgreSQL counts them for the transaction.
-func (f fixture) rowsRead(t *testing.T, do func(ctx context.Context)) (n int64) {
+func (f fixture) rowsRead(ctx context.Context, t *testing.T, do func(ctx context.Context)) (n int64) {
 	t.Helper()
 	count := func(ctx context.Context) (n int64) {
 		require.NoError(t, f.db.Conn(ctx).QueryRow(ctx, `
@@ -177,7 +185,7 @@ func (f fixture) rowsRead(t *testing.T, do func(ctx context.Context)) (n int64) 
 			from pg_class c where c.oid = 'calls'::regclass`).Scan(&n))
 		return n
 	}
-	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context) error {
+	require.NoError(t, f.db.InTx(ctx, func(ctx context.Context) error {
 		before := count(ctx)
 		do(ctx)
 		n = count(ctx) - before
@@ -192,7 +200,7 @@ func TestAnyTranscriptIsSearchable(t *testing.T) {
 	f := open(t)
 	var words strings.Builder
 	for i := range 300_000 {
-		fmt.Fprintf(&words, "%c%c%c ", 'अ'+rune(i%50), 'क'+rune(i/50%37), 'a'+rune(i/1850%26))
+		fmt.Fprintf(&words, "%c%c%c%c ", 'क'+rune(i%37), 'क'+rune(i/37%37), 'क'+rune(i/1369%37), 'क'+rune(i/50653))
 	}
 	f.say(t, noon(), "hi", "long", words.String())
 	f.say(t, noon(), "xx", "emoji", strings.Repeat("नमस्ते 👋 ", 200_000))
@@ -211,7 +219,7 @@ func TestListsOfUnfinishedCallsAndOfALeadUseTheirIndexes(t *testing.T) {
 		"status": func(f *call.Filter) { f.Status = "failed" },
 		"lead":   func(f *call.Filter) { f.LeadID = lead },
 	} {
-		read := f.rowsRead(t, func(ctx context.Context) {
+		read := f.rowsRead(t.Context(), t, func(ctx context.Context) {
 			found, err := f.List(ctx, filter(edit))
 			require.NoError(t, err)
 			require.Len(t, found.Items, 1)
