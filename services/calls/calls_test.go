@@ -79,7 +79,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	var items []map[string]any
 	require.NoError(t, json.Unmarshal([]byte(list.Body), &items))
 	require.Len(t, items, 1)
-	for _, name := range []string{"raw_transcript", "segments", "insights", "evidence", "transcription", "speakers"} {
+	for _, name := range []string{"raw_transcript", "segments", "insights", "evidence", "transcription"} {
 		require.NotContains(t, items[0], name)
 	}
 	require.Equal(t, "[]", a.Get(a.Agent, "/calls?q=bicycle").Body)

@@ -40,18 +40,18 @@ func (u *Upstream) cleanResponse(res *http.Response) error {
 // to another replica.
 type events struct {
 	io.ReadCloser
-	draining context.Context
+	stopping func() error // of the gateway; nil while it goes on
 	stop     func() bool
 }
 
 func newEvents(body io.ReadCloser, draining context.Context) events {
-	return events{body, draining, context.AfterFunc(draining, func() { _ = body.Close() })}
+	return events{body, draining.Err, context.AfterFunc(draining, func() { _ = body.Close() })}
 }
 
 // Read implements io.Reader.
 func (e events) Read(p []byte) (int, error) {
 	n, err := e.ReadCloser.Read(p)
-	if err != nil && e.draining.Err() != nil {
+	if err != nil && e.stopping() != nil {
 		err = io.EOF
 	}
 	return n, err

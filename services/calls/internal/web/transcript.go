@@ -107,10 +107,6 @@ func asJSON(c call.Call) (string, error) {
 	if segments == nil {
 		segments = []call.Segment{}
 	}
-	named := c.Speakers
-	if named == nil {
-		named = speakers{}
-	}
 	raw, err := json.Marshal(struct {
 		ID              string         `json:"id"`
 		Title           *string        `json:"title"`
@@ -120,7 +116,7 @@ func asJSON(c call.Call) (string, error) {
 		Text            string         `json:"text"`
 		Speakers        speakers       `json:"speakers"`
 		Segments        []call.Segment `json:"segments"`
-	}{c.ID, c.Insights.Title, c.Details.Language, whole(c.DurationSeconds), c.Details.RecordedAt, c.Transcript.Text, named, segments})
+	}{c.ID, c.Insights.Title, c.Details.Language, whole(c.DurationSeconds), c.Details.RecordedAt, c.Transcript.Text, named(c), segments})
 	return string(raw), err
 }
 

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"net/http"
 	"net/http/httptest"
 	"testing"
 	"time"
@@ -65,7 +66,7 @@ func TestATranscriptWithoutTimesIsOneSubtitle(t *testing.T) {
 func TestATranscriptIsAFile(t *testing.T) {
 	t.Parallel()
 	w := httptest.NewRecorder()
-	require.NoError(t, serveTranscript(w, httptest.NewRequest("GET", "/", nil), call.TranscriptFile{Call: spokenCall(), Format: "vtt"}))
+	require.NoError(t, serveTranscript(w, httptest.NewRequest(http.MethodGet, "/", nil), call.TranscriptFile{Call: spokenCall(), Format: "vtt"}))
 	require.Equal(t, "text/vtt; charset=utf-8", w.Header().Get("Content-Type"))
 	require.Equal(t, "attachment; filename*=utf-8''a-b-%C3%BC.vtt", w.Header().Get("Content-Disposition"))
 	c := spokenCall()

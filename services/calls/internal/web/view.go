@@ -41,6 +41,7 @@ type summary struct {
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
 	CostUSD          *float64      `json:"cost_usd"`
+	Speakers         speakers      `json:"speakers"`
 	Talk             *call.Talk    `json:"talk"`
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
@@ -57,12 +58,19 @@ type full struct {
 	RawTranscript *string         `json:"raw_transcript"`
 	Transcription *string         `json:"transcription"` // repeats raw_transcript, for the phone app
 	Segments      []call.Segment  `json:"segments"`
-	Speakers      speakers        `json:"speakers"`
 	Insights      map[string]any  `json:"insights"` // the fields of the call type
 	Evidence      []call.Evidence `json:"evidence"`
 }
 
 type speakers = map[string]call.Speaker
+
+// named returns the speakers of a call, never null.
+func named(c call.Call) speakers {
+	if c.Speakers == nil {
+		return speakers{}
+	}
+	return c.Speakers
+}
 
 func summarize(c call.Call) summary {
 	in := c.Insights
@@ -77,7 +85,7 @@ func summarize(c call.Call) summary {
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Lease.Attempts, Models: c.Models, CostUSD: c.CostUSD, Talk: c.Talk, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Attempts: c.Lease.Attempts, Models: c.Models, CostUSD: c.CostUSD, Speakers: named(c), Talk: c.Talk, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 		LegalHold: c.LegalHold, Highlights: c.Highlights,
 	}
 }
@@ -92,10 +100,7 @@ func whole(seconds *float64) *int {
 func viewSummary(c call.Call) any { return summarize(c) }
 
 func viewCall(c call.Call) any {
-	v := full{summary: summarize(c), Speakers: c.Speakers, Insights: c.Insights.Fields, Evidence: c.Insights.Evidence}
-	if v.Speakers == nil {
-		v.Speakers = speakers{}
-	}
+	v := full{summary: summarize(c), Insights: c.Insights.Fields, Evidence: c.Insights.Evidence}
 	if c.Transcript != nil {
 		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments
 	}
