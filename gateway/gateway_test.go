@@ -438,6 +438,47 @@ func TestADownloadIsStreamed(t *testing.T) {
 	require.Equal(t, "halfrest", string(first)+string(rest))
 }
 
+// Events pass at once, also to a client that accepts gzip. A gateway that stops ends their streams, which would never end by themselves.
+func TestServerSentEvents(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	gone := make(chan struct{})
+	f.services["calls"].respond(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		_, _ = io.WriteString(w, r.Header.Get("Last-Event-ID")+"\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	})
+	tel := f.tel
+	tel.Metrics = telemetry.Nop().Metrics // a metric can be registered only once per registry
+	app, err := New(t.Context(), f.cfg, tel)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, timeout, time.Millisecond)
+	f.url = "http://" + app.Addr()
+	req := f.agent(t, http.MethodGet, "/events", nil)
+	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("Last-Event-ID", "7-1")
+	res, err := client().Do(req)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	require.Empty(t, res.Header.Get("Content-Encoding"))
+	line := make([]byte, 4)
+	_, err = io.ReadFull(res.Body, line)
+	require.NoError(t, err)
+	require.Equal(t, "7-1\n", string(line))
+	stop()
+	rest, err := io.ReadAll(res.Body)
+	require.NoError(t, err, "it is not cut")
+	require.Empty(t, rest)
+	<-gone
+	require.NoError(t, <-ended)
+}
+
 func TestLargeJSONIsCompressed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)

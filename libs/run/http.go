@@ -101,8 +101,22 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Close closes the listener of a server that was never run.
 func (s *Server) Close() { _ = s.listener.Close() }
 
+type drainingKey struct{}
+
+// Draining returns a context that ends when the server of a request stops, for a response that would otherwise never end. Outside of
+// a request it never ends.
+func Draining(ctx context.Context) context.Context {
+	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
+		return draining
+	}
+	return context.WithoutCancel(ctx)
+}
+
 // Run serves until ctx ends. Then requests have 8 s to finish, after which their connections are closed.
 func (s *Server) Run(ctx context.Context) error {
+	s.server.BaseContext = func(net.Listener) context.Context {
+		return context.WithValue(context.WithoutCancel(ctx), drainingKey{}, ctx)
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
 	select {

@@ -9,6 +9,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/lease"
@@ -34,6 +36,9 @@ const (
 	eraseWorkers      = 2
 	reclaimEvery      = 5 * time.Second
 	sweepEvery        = 10 * time.Minute
+	cleanEvery        = 10 * time.Minute
+	retainEvery       = time.Hour
+	reconcileEvery    = 24 * time.Hour
 )
 
 // New connects to the database, migrates it and listens. Nothing is served before Run.
@@ -71,19 +76,23 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, fmt.Errorf("derive the key of audio links: %w", err)
 	}
 	clients := store.Clients(base.DB)
+	watcher := &call.Watcher{Changes: store.Changes(base.DB), Log: tel.Log}
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
 		Requests: store.Requests(base.DB, base.Outbox), Usages: store.Usages(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
-		LinkKey: linkKey, Clock: base.Clock,
+		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
 		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
 		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
-	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
+	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge, Log: tel.Log}
+	if cleaner.Missing, err = missingRecordings(tel); err != nil {
+		return nil, err
+	}
 
 	feed.Routes(base.Consumer, calls)
 	web.Routes(base.Router, calls, maxBytes)
@@ -93,9 +102,26 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Jobs.Handle(store.Erase, job.Limits{Workers: eraseWorkers, Timeout: eraseTimeout}, func(ctx context.Context, a job.Args) error {
 		return cleaner.Erase(ctx, a.ID)
 	})
+	base.Run("watcher", watcher)
+	base.Run("clean changes", run.Every(cleanEvery, tel, "remove old changes", func(ctx context.Context) error {
+		return watcher.Changes.Clean(ctx, call.ChangesAge)
+	}))
 	base.Run("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", processor.Reclaim))
 	base.Run("sweep", run.Every(sweepEvery, tel, "remove recordings without a call", cleaner.Sweep))
+	base.Run("retention", run.Every(retainEvery, tel, "remove what is older than its retention", calls.Retain))
+	base.Run("reconcile", run.Every(reconcileEvery, tel, "compare recordings and calls", cleaner.Reconcile))
 	return base.App()
+}
+
+// missingRecordings registers the metric of recordings that are not in the storage, and returns what sets it.
+func missingRecordings(tel telemetry.Set) (func(n int), error) {
+	missing := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "convoflow_calls_recordings_missing", Help: "Recordings of calls that were not in the storage when they were last compared, once a day.",
+	})
+	if err := tel.Metrics.Register(missing); err != nil {
+		return nil, fmt.Errorf("register the metric of missing recordings: %w", err)
+	}
+	return func(n int) { missing.Set(float64(n)) }, nil
 }
 
 // Migrate runs the pending migrations and starts nothing: it is the migrate command.

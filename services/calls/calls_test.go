@@ -55,8 +55,9 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 		"segments": []any{map[string]any{"start": 0.5, "end": 2.5, "speaker": nil, "text": transcript}},
 		"summary":  "The customer wants the yearly plan and finds it expensive.", "action_items": []any{"Send an offer"}, "sentiment": "positive",
 		"key_topics": []any{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8, "interest_level": "high",
-		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": nil, "evidence": nil, "attempts": 1.0,
+		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": nil, "evidence": nil, "attempts": 1.0, "speakers": map[string]any{},
 		"models": map[string]any{"transcription": "whisper-1", "chat": "gpt-4o-mini-2024-07-18"}, "cost_usd": nil, "recorded_at": "2026-11-24T09:30:00Z",
+		"coverage": nil, "legal_hold": false, "step": nil, "talk": nil,
 	}
 	require.Equal(t, want, got)
 

@@ -31,6 +31,9 @@ type Config struct {
 	AgentQuota Quota `envPrefix:"QUOTA_AGENT_"`
 	TeamQuota  Quota `envPrefix:"QUOTA_TEAM_"` // of all agents together
 
+	AudioRetentionDays      int `env:"AUDIO_RETENTION_DAYS"`      // after which a recording is removed; 0 is never
+	TranscriptRetentionDays int `env:"TRANSCRIPT_RETENTION_DAYS"` // after which a transcript is removed; 0 is never
+
 	OpenAI     Account         `envPrefix:"OPENAI_"`
 	Transcribe Provider        `envPrefix:"TRANSCRIBE_"`
 	Chat       Provider        `envPrefix:"CHAT_"`
@@ -81,6 +84,13 @@ func Defaults() Config {
 	}
 }
 
+const maxRetentionDays = 36500
+
+func (c Config) retention() call.Retention {
+	const day = 24 * time.Hour
+	return call.Retention{Recordings: time.Duration(c.AudioRetentionDays) * day, Transcripts: time.Duration(c.TranscriptRetentionDays) * day}
+}
+
 // Check returns all problems of the settings.
 func (c Config) Check() []string {
 	problems := slices.Concat(c.Config.Check(), conf.CheckSecret("SECRET_KEY", c.SecretKey), conf.CheckOrigin("CRM_URL", c.CRMURL, "http://crm:8080"))
@@ -101,6 +111,9 @@ func (c Config) Check() []string {
 	problems = slices.Concat(problems, c.AgentQuota.check("QUOTA_AGENT"), c.TeamQuota.check("QUOTA_TEAM"))
 	if c.Workers < 1 || c.Workers > 100 {
 		problems = append(problems, "TRANSCRIBE_WORKERS must be 1 to 100")
+	}
+	if c.AudioRetentionDays < 0 || c.TranscriptRetentionDays < 0 || max(c.AudioRetentionDays, c.TranscriptRetentionDays) > maxRetentionDays {
+		problems = append(problems, "AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS must be 0, which is for ever, to 36500")
 	}
 	if c.OrphanAge < time.Minute {
 		problems = append(problems, "AUDIO_ORPHAN_AGE must be 1m or more: a file without a call may be one that is just being uploaded")

@@ -55,6 +55,12 @@ var policies = map[string]policy{
 	"calls.delete":     {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
 	"calls.retry":      {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}},
 
+	"calls.transcript": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.waveform":   {401, [3]int{404, 403, 404}, [3]int{404, 404, 404}}, // no peaks are made yet
+	"calls.hold":       {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}}, // lifted
+	"calls.watch":      {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.watch_all":  {401, [3]int{200}, [3]int{200}},
+
 	"crm.list_clients":             {401, [3]int{200}, [3]int{200}},
 	"crm.create_client":            {401, [3]int{201}, [3]int{201}},
 	"crm.get_client":               {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},

@@ -60,17 +60,24 @@ type Call struct {
 	Outcome         *string
 	Problem         *Problem // of a failed one
 	Progress        float64
+	Step            *string // what is being done; nil before and after the work
 	Details         Details
 	Recording       Recording
 	DurationSeconds *float64 // measured by decoding; until then the uploader's claim
 	Transcript      *Transcript
+	Coverage        *float64           // share of the speech that the transcript has, 0 to 1
+	Speakers        map[string]Speaker // by the labels of the segments; they survive a retry
+	Talk            *Talk
 	Insights        Insights
 	Models          Models
 	PabblySent      bool // a webhook about it was delivered
+	CostUSD         *float64
+	LegalHold       bool // nothing of it may be removed
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time
 	Lease           lease.Lease
+	Highlights      []Highlight // if a search has found the call
 }
 
 // Details are what people say about a call.
@@ -109,6 +116,12 @@ type Segment struct {
 	Text    string  `json:"text"`
 }
 
+// Speaker is who has a label in the segments.
+type Speaker struct {
+	Name *string `json:"name"`
+	Role *string `json:"role"` // agent, client
+}
+
 // Insights are what a language model found in a transcript.
 type Insights struct {
 	Title            *string
@@ -122,7 +135,17 @@ type Insights struct {
 	InterestLevel    *string  // high, medium, low
 	Objections       []string
 	CallbackTime     *time.Time
-	Language         *string // ISO 639-1
+	Language         *string        // ISO 639-1
+	Fields           map[string]any // those of the call's type
+	Evidence         []Evidence
+}
+
+// Evidence is a verbatim quote for something that the insights claim.
+type Evidence struct {
+	Kind  string  `json:"kind"` // action_item, objection, next_step
+	Claim string  `json:"claim"`
+	Quote string  `json:"quote"`
+	Start float64 `json:"start"` // seconds from the start of the recording
 }
 
 // Models are the names of the models that did the work.
@@ -309,6 +332,30 @@ func (c *Call) Delete(now time.Time) []event.Event {
 	c.Insights, c.Transcript, c.Details.Title, c.Details.Notes = Insights{}, nil, nil, nil
 	c.touch(now)
 	return c.emit(events.CallDeleted, now)
+}
+
+// checkHold fails with call_on_hold if nothing of the call may be removed.
+func (c *Call) checkHold() error {
+	if c.LegalHold {
+		return fault.New(fault.Conflict, codeOnHold, "This call is on legal hold: an admin has to lift that first")
+	}
+	return nil
+}
+
+// removeRecording forgets the recording, which a job then removes from the storage. What was found in it remains.
+func (c *Call) removeRecording(now time.Time) {
+	if c.Recording.Key != "" && c.Ended() && !c.LegalHold {
+		c.Recording.Key = ""
+		c.touch(now)
+	}
+}
+
+// removeTranscript removes what was said, and the quotes of it. The insights remain.
+func (c *Call) removeTranscript(now time.Time) {
+	if c.Transcript != nil && c.Ended() && !c.LegalHold {
+		c.Transcript, c.Insights.Evidence = nil, nil
+		c.touch(now)
+	}
 }
 
 func (c *Call) fail(p Problem, now time.Time) []event.Event {

@@ -2,11 +2,13 @@ package call
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/page"
 )
 
@@ -22,7 +24,8 @@ type Store interface {
 	CreateOnce(ctx context.Context, c Call, events ...event.Event) error
 	// Find reads a call with its transcript.
 	Find(ctx context.Context, id string) (Call, error)
-	// List reads calls without their transcripts, newest first.
+	// List reads calls without their transcripts: the newest first, or with Filter.Text those that match, with their highlights and in
+	// the order of Filter.Sort.
 	List(ctx context.Context, f Filter) (page.Of[Call], error)
 	// Change lets fn change the call under a lock, and saves it with the events that fn returns and the job that its lease
 	// requests. fn may run more than once.
@@ -42,8 +45,11 @@ type Database interface {
 
 // Filter selects a page of calls. Empty and nil fields do not filter.
 type Filter struct {
-	AgentID string
-	IDs     []string
+	IDs           []string
+	HasRecording  bool
+	HasTranscript bool
+	Ended         bool
+	NotOnHold     bool
 	ListRequest
 }
 
@@ -58,6 +64,25 @@ type Revision struct {
 	ID      string
 	AgentID string
 	Version int64
+}
+
+// Waveforms reads the peaks of recordings.
+type Waveforms interface {
+	// Find returns WaveformNotFound for a recording that was not decoded.
+	Find(ctx context.Context, callID string) (Waveform, error)
+}
+
+// Waveform is the peaks of a recording, at most 16 kB of JSON.
+type Waveform struct {
+	CallID         string          `json:"-"`
+	Channels       int             `json:"channels"`
+	PeaksPerSecond int             `json:"peaks_per_second"`
+	Peaks          json.RawMessage `json:"peaks"`
+}
+
+// WaveformNotFound is the fault of a recording without peaks.
+func WaveformNotFound() error {
+	return fault.New(fault.NotFound, "waveform_not_found", "This call has no waveform")
 }
 
 // Leases accesses the leases of calls outside of changes. It loads no transcripts.

@@ -16,6 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
@@ -38,12 +39,13 @@ type fixture struct {
 	processor *call.Processor
 	bucket    *bucket
 	provider  *provider
+	missing   atomic.Int64 // recordings that are not in the bucket
 }
 
 func open(t *testing.T) *fixture {
 	t.Helper()
 	tel := telemetry.Nop()
-	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
+	db := pgtest.Open(t, outbox.Migrations(), idempotency.Migrations(), job.Migrations(), store.Migrations())
 	jobs := jobtest.Queue(t, db, store.Transcribe, store.Erase)
 	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}}
 	f.processor = &call.Processor{

@@ -26,6 +26,7 @@ type calls struct {
 	tel       telemetry.Set
 	rows      *table.Table[record]
 	summaries *table.Table[record] // without the transcripts, for lists
+	searched  *table.Table[record] // summaries for conditions on the text
 	erasures  erasures
 }
 
@@ -51,11 +52,14 @@ func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) ca
 		Missing: call.NotFound,
 	}
 	s.summaries = table.New(db, out, spec)
+	searched := spec
+	searched.Replan = true
+	s.searched = table.New(db, out, searched)
 	spec.From = "calls c left join transcripts t on t.call_id = c.id"
 	spec.Columns = func(r *record) table.Columns {
 		return append(columns(r), table.Joined("t.text", &r.text), table.Joined("t.segments", &r.segments))
 	}
-	spec.Save, spec.Context = s.save, s.traced
+	spec.Save, spec.Record, spec.Context = s.save, s.recordChanges, s.traced
 	s.rows = table.New(db, out, spec)
 	return s
 }
@@ -66,7 +70,7 @@ func columns(r *record) table.Columns {
 		table.Col("outcome", &r.Outcome), table.Col("error_code", &r.errorCode), table.Col("error_message", &r.message),
 		table.Col("retryable", &r.retryable), table.Col("progress", &r.Progress), table.Col("client_id", &r.Details.ClientID),
 		table.Col("lead_id", &r.Details.LeadID), table.Col("call_type", &r.Details.CallType), table.Col("call_tag", &r.Details.CallTag),
-		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Fixed("audio_key", &r.Recording.Key),
+		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Col("audio_key", &r.Recording.Key),
 		table.Fixed("audio_filename", &r.Recording.Filename), table.Fixed("content_type", &r.Recording.ContentType),
 		table.Fixed("size_bytes", &r.Recording.SizeBytes), table.Fixed("sha256", &r.Recording.SHA256),
 		table.Col("duration_seconds", &r.DurationSeconds), table.Col("given_title", &r.Details.Title), table.Col("notes", &r.Details.Notes), table.Col("title", &r.Insights.Title), table.Col("summary", &r.Insights.Summary),
@@ -76,7 +80,7 @@ func columns(r *record) table.Columns {
 		table.Col("interest_level", &r.Insights.InterestLevel), table.Col("objections", &r.Insights.Objections),
 		table.Col("callback_time", &r.Insights.CallbackTime), table.Col("transcription_model", &r.Models.Transcription),
 		table.Col("chat_model", &r.Models.Chat), table.Col("pabbly_sent", &r.PabblySent), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
-		table.Col("completed_at", &r.CompletedAt), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
+		table.Col("completed_at", &r.CompletedAt), table.Col("legal_hold", &r.LegalHold), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
 		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),
 		table.Col("lease_failures", &r.Lease.Failures), table.Fixed("trace", &r.trace),
 	}
@@ -192,20 +196,32 @@ func (s *calls) Find(ctx context.Context, id string) (call.Call, error) {
 	return r.domain(), err
 }
 
-// List reads calls without their transcripts, newest first.
+// List reads calls without their transcripts.
 func (s *calls) List(ctx context.Context, f call.Filter) (page.Of[call.Call], error) {
-	var w table.Where
+	if f.Text != "" {
+		return s.search(ctx, f)
+	}
+	found, err := s.summaries.List(ctx, where(f), f.Request)
+	return page.Map(found, record.domain), err
+}
+
+// where returns the conditions of a filter except its text.
+func where(f call.Filter) (w table.Where) {
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
 	w.If(f.IDs != nil, "id = any(?::uuid[])", f.IDs)
 	w.If(f.Status != "", "status = ?", f.Status)
 	w.If(f.ClientID != "", "client_id = ?", f.ClientID)
 	w.If(f.LeadID != "", "lead_id = ?", f.LeadID)
+	w.If(f.CallType != "", "call_type = ?", f.CallType)
 	w.If(f.Sentiment != "", "sentiment = ?", f.Sentiment)
+	w.If(f.Outcome != "", "outcome = ?", f.Outcome)
+	w.If(f.HasRecording, "audio_key <> ''")
+	w.If(f.HasTranscript, "exists (select from transcripts where call_id = id)")
+	w.If(f.Ended, "status in ('completed', 'failed')")
+	w.If(f.NotOnHold, "not legal_hold")
 	w.If(f.From != nil, "created_at >= ?", f.From)
 	w.If(f.To != nil, "created_at < ?", f.To)
-	w.If(f.Text != "", "search @@ websearch_to_tsquery('simple', ?)", f.Text)
-	found, err := s.summaries.List(ctx, w, f.Request)
-	return page.Map(found, record.domain), err
+	return w
 }
 
 // Change changes a call under its lock.
@@ -266,9 +282,14 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 	if err := s.saveTranscript(ctx, after); err != nil {
 		return fmt.Errorf("save the transcript of call %s: %w", after.ID, err)
 	}
-	if before != nil && (after.Status == call.Completed || before.Status == call.Completed) {
-		if err := s.saveSearch(ctx, after.ID); err != nil {
+	if before != nil && (after.rewritten || before.searched() != after.searched()) {
+		if err := s.saveSearch(ctx, after); err != nil {
 			return fmt.Errorf("make call %s searchable: %w", after.ID, err)
+		}
+	}
+	if before != nil && before.Recording.Key != "" && after.Recording.Key == "" {
+		if err := s.insertErasure(ctx, call.Erasure{ID: after.ID, AudioKey: before.Recording.Key}); err != nil {
+			return fmt.Errorf("remove the recording of call %s: %w", after.ID, err)
 		}
 	}
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
@@ -284,15 +305,6 @@ func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
 			insert into transcripts (call_id, text, segments) values ($1, $2, $3)
 			on conflict (call_id) do update set text = excluded.text, segments = excluded.segments`, r.ID, *r.text, r.segments)
 	}
-	return err
-}
-
-// saveSearch makes completed calls searchable, and no others. A tsvector has at most a megabyte.
-func (s *calls) saveSearch(ctx context.Context, id string) error {
-	_, err := s.db.Conn(ctx).Exec(ctx, `
-		update calls c set search = case when status = 'completed' then to_tsvector('simple', left(concat_ws(' ', coalesce(given_title, title), summary,
-			(select text from transcripts where call_id = c.id)), 300000)) end
-		where id = $1`, id)
 	return err
 }
 

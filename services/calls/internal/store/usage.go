@@ -17,7 +17,7 @@ func Usages(db *pg.DB) call.Usages { return usages{db} }
 
 // Each sum reads an index of its own: calls_stored, calls_of_agent or calls_newest, and calls_waiting.
 const usage = `
-	select (select coalesce(sum(size_bytes), 0)::bigint from calls where %[1]s),
+	select (select coalesce(sum(size_bytes), 0)::bigint from calls where %[1]s and audio_key <> ''),
 		(select coalesce(sum(duration_seconds), 0) from calls where %[1]s and created_at >= $1),
 		(select count(*) from calls where %[1]s and status in ('pending', 'transcribing'))`
 

@@ -27,7 +27,12 @@ func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	rpc.Handle(r, "PATCH /calls/{id}/lead", "calls.link_lead", calls.Link, view, rpc.Before(calls.EnsureLink))
 	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", calls.Audio, rpc.Respond(serveAudio))
 	rpc.Handle(r, "POST /calls/{id}/audio-url", "calls.link_audio", calls.LinkAudio)
+	rpc.Handle(r, "GET /calls/{id}/transcript", "calls.transcript", calls.TranscriptFile, rpc.Respond(serveTranscript))
+	rpc.Handle(r, "GET /calls/{id}/waveform", "calls.waveform", calls.Waveform)
+	rpc.Handle(r, "GET /calls/{id}/events", "calls.watch", calls.Watch, rpc.Stream(source))
+	rpc.Handle(r, "GET /events", "calls.watch_all", calls.WatchAll, rpc.Stream(source))
 	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", calls.Retry, accepted, view)
+	rpc.Handle(r, "PUT /calls/{id}/legal-hold", "calls.hold", calls.Hold, view)
 	rpc.Handle(r, "POST /internal/intents", "calls.classify", calls.Classify)
 	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", calls.Delete, noContent)
 }
