@@ -487,9 +487,14 @@ func brokerDies(n *nemesis) {
 		a.Kill(i)
 		n.last(5 * time.Second)
 		last := n.log.count(`select coalesce(max(seq), 0)::int from fault.committed`)
-		var left int
-		if !within(muteWithin, func() bool { left = n.log.unhandled(last); return left == 0 }) {
-			n.fail("I2", "%d events are not handled %s after broker %d was killed", left, muteWithin, i+1)
+		left := await(muteWithin, func() []string {
+			if left := n.log.unhandled(last); left > 0 {
+				return []string{fmt.Sprintf("%d events are not handled", left)}
+			}
+			return nil
+		})
+		if len(left) > 0 {
+			n.fail("I2", "%s: nothing was for %s after broker %d was killed", left[0], muteWithin, i+1)
 		}
 		a.start(n.t)
 		n.last(5 * time.Second)
@@ -537,14 +542,21 @@ const (
 func (n *nemesis) settle() (open []string) {
 	ctx, cancel := context.WithTimeout(n.t.Context(), maxQuiet)
 	defer cancel()
-	began, idle := clock.Stopwatch(), clock.Stopwatch()
-	within(maxQuiet, func() bool {
-		now := n.log.settled(ctx)
-		if !slices.Equal(now, open) {
-			open, idle = now, clock.Stopwatch()
-		}
-		return len(open) == 0 || idle() > n.quiet
-	})
+	began := clock.Stopwatch()
+	open = await(n.quiet, func() []string { return n.log.settled(ctx) })
 	n.settled = began()
 	return open
+}
+
+// await waits until nothing is left, or what is left does not change for that long.
+func await(limit time.Duration, left func() []string) (last []string) {
+	idle := clock.Stopwatch()
+	within(maxQuiet, func() bool {
+		now := left()
+		if !slices.Equal(now, last) {
+			last, idle = now, clock.Stopwatch()
+		}
+		return len(last) == 0 || idle() > limit
+	})
+	return last
 }
