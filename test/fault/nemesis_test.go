@@ -477,7 +477,7 @@ func (n *nemesis) request(method, path, token string) int {
 	return response.StatusCode
 }
 
-// muteWithin is how long an event may need when a broker dies, with more time for a busy machine than the 15 s that are the target.
+// muteWithin is how long nothing may be handled when a broker dies, with more time for a busy machine than the 15 s that are the target.
 const muteWithin = 30 * time.Second
 
 // brokerDies kills each broker in turn. Every event of the seconds after that, of any partition, must be handled soon.
