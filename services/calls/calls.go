@@ -4,6 +4,7 @@ package calls
 
 import (
 	"context"
+	"math/rand/v2"
 	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
@@ -18,6 +19,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
+	"github.com/convoflow/convoflow/services/calls/internal/meter"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 	"github.com/convoflow/convoflow/services/calls/internal/web"
@@ -47,13 +49,21 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	base.Defer("recordings", recordings.Close)
-	preparer, err := audio.Open(cfg.TempDir, audio.ChunkBytes)
+	preparer, err := audio.Open(cfg.TempDir, audio.FileLimits(cfg.transcriber().Limits()))
 	if err != nil {
 		return nil, err
 	}
 	base.Defer("audio", preparer.Close)
+	transcriber := speech.NewTranscriber(cfg.transcriber(), base.Clock, tel)
 	analyst, err := speech.NewAnalyst(cfg.analyst(), base.Clock, tel)
 	if err != nil {
+		return nil, err
+	}
+	metrics, err := meter.New(tel)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.watch(ctx, base, transcriber.OutOfQuota, analyst.OutOfQuota); err != nil {
 		return nil, err
 	}
 
@@ -72,8 +82,9 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
-		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
-		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
+		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Observer: metrics,
+		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Parallel: cfg.Concurrency, Jitter: rand.Float64, Waits: cfg.RetryWaits,
+		RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
 	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
 

@@ -26,11 +26,13 @@ type Config struct {
 	OrphanAge      time.Duration `env:"AUDIO_ORPHAN_AGE"`  // age at which a file without a call is removed
 	TempDir        string        `env:"AUDIO_TEMP_DIR"`    // for ffmpeg; the system's when empty
 
-	OpenAI     Account         `envPrefix:"OPENAI_"`
-	Transcribe Provider        `envPrefix:"TRANSCRIBE_"`
-	Chat       Provider        `envPrefix:"CHAT_"`
-	Workers    int             `env:"TRANSCRIBE_WORKERS"`     // concurrent calls; each may hold 25 MB of audio in memory
-	RetryWaits []time.Duration `env:"TRANSCRIBE_RETRY_WAITS"` // after the first failure of a provider, the second, …; then the call has failed
+	OpenAI      Account         `envPrefix:"OPENAI_"`
+	Transcribe  Provider        `envPrefix:"TRANSCRIBE_"`
+	Chat        Provider        `envPrefix:"CHAT_"`
+	Workers     int             `env:"TRANSCRIBE_WORKERS"`     // concurrent calls
+	Concurrency int             `env:"TRANSCRIBE_CONCURRENCY"` // requests to a provider at the same time; each may hold 25 MB of audio in memory
+	Proxy       bool            `env:"OPENAI_PROXY"`           // the base URLs pass requests on to OpenAI, whose prices apply
+	RetryWaits  []time.Duration `env:"TRANSCRIBE_RETRY_WAITS"` // after the first failure of a provider, the second, …; then the call has failed
 }
 
 // Account is a provider's API and our key for it.
@@ -49,9 +51,11 @@ type Provider struct {
 func Defaults() Config {
 	return Config{
 		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour, DefaultCountry: "IN",
-		Transcribe: Provider{Model: "whisper-1"}, Chat: Provider{Model: "gpt-4o-mini"},
-		Workers:    2,
-		RetryWaits: []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute, 5 * time.Minute},
+		Transcribe: Provider{Model: "gpt-transcribe"}, Chat: Provider{Model: "gpt-5.4-mini"},
+		Workers: 2, Concurrency: 4,
+		RetryWaits: []time.Duration{
+			5 * time.Second, 30 * time.Second, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 20 * time.Minute,
+		},
 	}
 }
 
@@ -71,6 +75,9 @@ func (c Config) Check() []string {
 	}
 	if c.Workers < 1 || c.Workers > 100 {
 		problems = append(problems, "TRANSCRIBE_WORKERS must be 1 to 100")
+	}
+	if c.Concurrency < 1 || c.Concurrency > 100 {
+		problems = append(problems, "TRANSCRIBE_CONCURRENCY must be 1 to 100")
 	}
 	if c.OrphanAge < time.Minute {
 		problems = append(problems, "AUDIO_ORPHAN_AGE must be 1m or more: a file without a call may be one that is just being uploaded")
@@ -98,7 +105,7 @@ func (c Config) transcriber() speech.Provider { return c.provider(c.Transcribe) 
 func (c Config) analyst() speech.Provider     { return c.provider(c.Chat) }
 
 func (c Config) provider(p Provider) speech.Provider {
-	out := speech.Provider{BaseURL: p.BaseURL, Key: p.APIKey, Model: p.Model}
+	out := speech.Provider{BaseURL: p.BaseURL, Key: p.APIKey, Model: p.Model, Concurrency: c.Concurrency, Proxy: c.Proxy}
 	if out.BaseURL == "" {
 		out.BaseURL = c.OpenAI.BaseURL
 	}

@@ -159,6 +159,12 @@ func recording(t testing.TB, seconds float64, args ...string) []byte {
 	return raw
 }
 
+// silence returns that many seconds of silence.
+func silence(t *testing.T, seconds float64) []byte {
+	t.Helper()
+	return recording(t, seconds, "-af", "volume=0", "-c:a", "libopus", "-f", "ogg")
+}
+
 // wav returns uncompressed audio of that many seconds.
 func wav(t *testing.T, seconds float64) []byte {
 	t.Helper()
