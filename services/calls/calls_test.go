@@ -55,7 +55,10 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 		"segments": []any{map[string]any{"start": 0.5, "end": 2.5, "speaker": nil, "text": transcript}},
 		"summary":  "The customer wants the yearly plan and finds it expensive.", "action_items": []any{"Send an offer"}, "sentiment": "positive",
 		"key_topics": []any{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8, "interest_level": "high",
-		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": nil, "evidence": nil, "attempts": 1.0,
+		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": map[string]any{
+			"features_shown": []any{}, "reactions": []any{}, "concerns": []any{}, "integration_questions": []any{}, "competitor_mentions": []any{}, "pricing_discussed": nil,
+		}, "evidence": []any{map[string]any{"kind": "objection", "claim": "price", "quote": "The price is too high", "start": 0.5}},
+		"coverage": 1.0, "step": nil, "speakers": nil, "talk": nil, "attempts": 1.0,
 		"models": map[string]any{"transcription": "gpt-transcribe", "chat": "gpt-4o-mini-2024-07-18"}, "cost_usd": nil, "recorded_at": "2026-11-24T09:30:00Z",
 	}
 	require.Equal(t, want, got)
@@ -70,7 +73,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	}
 	var last events.Call
 	require.NoError(t, json.Unmarshal(published[2].Value, &last))
-	require.InDelta(t, 3, *last.DurationSeconds, 0.1)
+	require.InDelta(t, 3.2, *last.DurationSeconds, 0.1)
 	require.NotEqual(t, 3.0, *last.DurationSeconds, "events have fractions")
 	require.Equal(t, []string{"call.uploaded 1", "call.transcribing 2", "transcription.completed 5"}, a.Published(events.CallsTopic, 3)[id])
 

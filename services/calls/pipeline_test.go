@@ -53,7 +53,9 @@ func TestHowCallsEnd(t *testing.T) {
 		"nothing installed":     {normal, refuse(503, "provider_unavailable"), nil, want{"failed", nil, "provider_unavailable", true, 1, 0}},
 		"not JSON":              {normal, handler(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
 		"insights do not match": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, chatAnswer(map[string]any{"summary": 1})) }), want{"failed", nil, "insights_invalid", true, 1, 6}},
-		"schema is ignored":     {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, chatAnswer(map[string]any{"summary": "Short.", "x": 1})) }), want{"completed", "ok", nil, nil, 1, 1}},
+		"schema is ignored": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) {
+			reply(w, chatAnswer(map[string]any{"summary": "Short.", "x": 1}))
+		}), want{"completed", "ok", nil, nil, 1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -106,7 +108,9 @@ func TestAProviderThatIsBusyCostsNoAttempt(t *testing.T) {
 		}))
 		id := a.call(recording(t, 2))
 		if code == "insufficient_quota" {
-			a.Await("the lane is stopped", func() bool { return strings.Contains(a.Get(identity.Caller{}, "/ready").Is(http.StatusOK).Body, "is used up") })
+			a.Await("the lane is stopped", func() bool {
+				return strings.Contains(a.Get(identity.Caller{}, "/ready").Is(http.StatusOK).Body, "is used up")
+			})
 			a.AwaitRow(`select step = 'waiting' and lease_failures = 0 and status = 'transcribing' from calls`)
 			continue
 		}

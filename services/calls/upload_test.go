@@ -29,7 +29,7 @@ import (
 
 // amr is a second of AMR narrow band, which ffmpeg can read but not write: 50 frames of 4.75 kbit/s, RFC 4867 section 5.
 func amr() []byte {
-	frame := append([]byte{0x04}, make([]byte, 12)...)
+	frame := append([]byte{0x04}, bytes.Repeat([]byte{0xff}, 12)...) // of a loud noise
 	return append([]byte("#!AMR\n"), bytes.Repeat(frame, 100)...)
 }
 

@@ -98,7 +98,7 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	if err != nil {
 		return prepared, err
 	}
-	prepared.Duration, prepared.Waveform = levels.duration(), levels.waveform()
+	prepared.Duration, prepared.Peaks = levels.duration(), levels.waveform()
 	if prepared.Duration > maxDuration {
 		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", maxDuration/3600))
 	}

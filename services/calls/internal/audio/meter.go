@@ -84,7 +84,7 @@ func (m *meter) endFrame() {
 func (m *meter) duration() float64 { return float64(m.samples) / meterRate }
 
 // waveform returns the peaks, as many as fit.
-func (m *meter) waveform() call.Waveform {
+func (m *meter) waveform() call.Peaks {
 	perSecond := 1
 	for _, n := range []int{10, 5, 2} {
 		if m.duration()*float64(n*m.channels) <= maxPeaks {
@@ -92,16 +92,15 @@ func (m *meter) waveform() call.Waveform {
 			break
 		}
 	}
-	w := call.Waveform{Channels: m.channels, PeaksPerSecond: perSecond, Peaks: make([][]int, m.channels)}
+	w := call.Peaks{Channels: m.channels, PerSecond: perSecond, Values: []int{}}
 	per := 50 / perSecond
-	for c, frames := range m.peaks {
-		w.Peaks[c] = []int{}
-		for i := 0; i < len(frames); i += per {
+	for from := 0; from < len(m.peaks[0]); from += per {
+		for _, frames := range m.peaks {
 			loudest := 0
-			for _, f := range frames[i:min(i+per, len(frames))] {
+			for _, f := range frames[from:min(from+per, len(frames))] {
 				loudest = max(loudest, int(f))
 			}
-			w.Peaks[c] = append(w.Peaks[c], loudest)
+			w.Values = append(w.Values, loudest)
 		}
 	}
 	return w

@@ -69,7 +69,7 @@ func TestSpeakersOfAStereoCallAreKeptApart(t *testing.T) {
 	require.InDelta(t, 8, sum(agent.Sound), 0.3)
 	require.InDelta(t, 8, sum(client.Sound), 0.3)
 	require.InDelta(t, 4, client.Sound[0].Start, 0.1)
-	require.Equal(t, 2, prepared.Waveform.Channels)
+	require.Equal(t, 2, prepared.Peaks.Channels)
 
 	for name, same := range map[string]string{
 		"the same on both channels": "aevalsrc='0.3*sin(2764*t)|0.3*sin(2764*t)':s=16000:d=5",
@@ -92,12 +92,12 @@ func sum(intervals []call.Interval) (seconds float64) {
 func TestTheWaveformIsSmall(t *testing.T) {
 	t.Parallel()
 	p, _ := open(t, ofOpenAI())
-	w := prepare(t, p, gated("10", "lt(t,5)")).Waveform
-	require.Equal(t, 10, w.PeaksPerSecond)
-	require.Len(t, w.Peaks[0], 100)
-	require.Greater(t, w.Peaks[0][10], 5)
-	require.Zero(t, w.Peaks[0][90])
-	long := prepare(t, p, "sine=440:sample_rate=8000:duration=3600").Waveform
+	w := prepare(t, p, gated("10", "lt(t,5)")).Peaks
+	require.Equal(t, 10, w.PerSecond)
+	require.Len(t, w.Values, 100)
+	require.Greater(t, w.Values[10], 5)
+	require.Zero(t, w.Values[90])
+	long := prepare(t, p, "sine=440:sample_rate=8000:duration=3600").Peaks
 	raw, err := json.Marshal(long)
 	require.NoError(t, err)
 	require.Less(t, len(raw), 16<<10)

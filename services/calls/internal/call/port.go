@@ -110,7 +110,7 @@ type Preparer interface {
 type PreparedAudio struct {
 	Duration float64 // seconds
 	Chunks   []Chunk // in the order of their start; none if the recording is silent
-	Waveform Waveform
+	Peaks    Peaks
 	Close    func()
 }
 
@@ -125,11 +125,11 @@ type Chunk struct {
 // Interval is a part of a recording, in seconds from its start.
 type Interval struct{ Start, End float64 }
 
-// Waveform has the peaks of a recording, for players.
-type Waveform struct {
-	Channels       int     `json:"channels"`
-	PeaksPerSecond int     `json:"peaks_per_second"`
-	Peaks          [][]int `json:"peaks"` // of each channel, 0 to 100
+// Peaks are the loudest samples of a recording, for players.
+type Peaks struct {
+	Channels  int
+	PerSecond int
+	Values    []int // 0 to 100; the channels of an interval are next to each other. As JSON they have at most 16 kB in the first hour
 }
 
 // Transcriber converts speech to text. Send and Read are apart so that the raw answer is stored before anything reads it. The

@@ -90,7 +90,7 @@ func (b *bucket) List(_ context.Context, _ string, _ time.Time, page func([]stri
 type preparer struct{}
 
 func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio, error) {
-	return call.PreparedAudio{Duration: 20, Chunks: []call.Chunk{{Path: "a", End: 10}, {Path: "b", Start: 10, End: 20}}, Waveform: call.Waveform{Channels: 1, PeaksPerSecond: 1, Peaks: [][]int{{1}}}, Close: func() {}}, nil
+	return call.PreparedAudio{Duration: 20, Chunks: []call.Chunk{{Path: "a", End: 10}, {Path: "b", Start: 10, End: 20}}, Peaks: call.Peaks{Channels: 1, PerSecond: 1, Values: []int{1}}, Close: func() {}}, nil
 }
 
 // provider responds at once unless a test changes it, and counts requests.

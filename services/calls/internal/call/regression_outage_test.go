@@ -104,8 +104,8 @@ func (d *outageDB) End(_ context.Context, s call.Step, a call.Answer) error {
 	return nil
 }
 
-func (d *outageDB) Drop(context.Context, call.Step, call.StepState) error      { return nil }
-func (d *outageDB) StoreWaveform(context.Context, string, call.Waveform) error { return nil }
+func (d *outageDB) Drop(context.Context, call.Step, call.StepState) error { return nil }
+func (d *outageDB) StorePeaks(context.Context, string, call.Peaks) error  { return nil }
 
 func outageProcessor(d *outageDB, p *provider) *call.Processor {
 	c, _ := fresh(noon())

@@ -55,8 +55,8 @@ type Steps interface {
 	End(ctx context.Context, s Step, a Answer) error
 	// Drop records that the step has no answer to be used, so that the next Begin requests another one.
 	Drop(ctx context.Context, s Step, state StepState) error
-	// StoreWaveform stores the peaks of a call's recording.
-	StoreWaveform(ctx context.Context, callID string, w Waveform) error
+	// StorePeaks stores the peaks of a call's recording.
+	StorePeaks(ctx context.Context, callID string, w Peaks) error
 }
 
 // Observer counts what happens in the pipeline. It is safe for concurrent use.

@@ -3,6 +3,7 @@ package call
 import (
 	"cmp"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -43,9 +44,11 @@ func stitch(chunks []Chunk, parts []Transcript) (whole transcription, dropped in
 			dropped += len(segments) - len(said)
 			text = joined(said, " ")
 		}
-		for j := range said {
+		for j, s := range said {
 			if chunk.Speaker != nil {
 				said[j].Speaker = chunk.Speaker
+			} else if s.Speaker != nil && len(parts) > 1 { // a model names the speakers of each part anew
+				said[j].Speaker = new(strconv.Itoa(i+1) + *s.Speaker)
 			}
 		}
 		sound += length(chunk.sound())

@@ -28,7 +28,7 @@ func (p *Processor) transcribe(ctx context.Context, c Call, keep keeper) (transc
 	}); err != nil {
 		return transcription{}, fmt.Errorf("save the duration: %w", err)
 	}
-	if err := p.Steps.StoreWaveform(ctx, c.ID, audio.Waveform); err != nil {
+	if err := p.Steps.StorePeaks(ctx, c.ID, audio.Peaks); err != nil {
 		return transcription{}, err
 	}
 	if audio.Duration < minDuration {

@@ -74,12 +74,12 @@ func (s steps) Drop(ctx context.Context, r call.Step, state call.StepState) erro
 	return nil
 }
 
-// StoreWaveform stores the peaks of a call's recording.
-func (s steps) StoreWaveform(ctx context.Context, callID string, w call.Waveform) error {
+// StorePeaks stores the peaks of a call's recording.
+func (s steps) StorePeaks(ctx context.Context, callID string, w call.Peaks) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
 		insert into waveforms (call_id, channels, peaks_per_second, peaks) select id, $2, $3, $4 from calls where id = $1
 		on conflict (call_id) do update set channels = excluded.channels, peaks_per_second = excluded.peaks_per_second, peaks = excluded.peaks`,
-		callID, w.Channels, w.PeaksPerSecond, w.Peaks)
+		callID, w.Channels, w.PerSecond, w.Values)
 	if err != nil {
 		return fmt.Errorf("store the waveform of call %s: %w", callID, pg.Classify(err))
 	}

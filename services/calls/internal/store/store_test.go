@@ -93,7 +93,7 @@ func TestAllFieldsOfACallAreStored(t *testing.T) {
 			IntentCategory: new("interested"), IntentConfidence: new(0.5), InterestLevel: new("high"), Objections: []string{"o"}, CallbackTime: new(noon()),
 			Fields: map[string]any{"timeline": "soon", "pain_points": []any{"x"}}, Evidence: []call.Evidence{{Kind: "next_step", Claim: "n", Quote: "hello", Start: 1}},
 		}
-		c.Step, c.Run, c.Coverage, c.CostUSD, c.WaitingSince = new("waiting"), 2, new(0.5), new(0.25), new(noon())
+		c.Step, c.Run, c.Coverage, c.WaitingSince = new("waiting"), 2, new(0.5), new(noon())
 		c.Speakers = map[string]call.Speaker{"agent": {Name: new("Ann"), Role: new("agent")}}
 		c.Talk = &call.Talk{AgentRatio: 0.5, LongestMonologue: 2, Questions: 1, WordsPerMinute: 120, Silence: 3, Turns: 2}
 		c.Models = call.Models{Transcription: new("w"), Chat: new("g")}

@@ -9,56 +9,54 @@ import (
 
 // summary is a call in a list.
 type summary struct {
-	ID               string        `json:"id"`
-	AgentID          string        `json:"agent_id"`
-	ClientID         *string       `json:"client_id"`
-	LeadID           *string       `json:"lead_id"`
-	Title            *string       `json:"title"`
-	CallType         string        `json:"call_type"`
-	CallTag          string        `json:"call_tag"`
-	Status           call.Status   `json:"status"`
-	Error            *call.Problem `json:"error"`
-	Outcome          *string       `json:"outcome"`
-	Progress         float64       `json:"progress"`
-	AudioFilename    *string       `json:"audio_filename"`
-	AudioURL         *string       `json:"audio_url"`    // null without a recording
-	ContentType      *string       `json:"content_type"` // null without a recording
-	SizeBytes        int64         `json:"size_bytes"`
-	DurationSeconds  *int          `json:"duration_seconds"` // whole seconds, as apps show them
-	Language         *string       `json:"language"`
-	Summary          *string       `json:"summary"`
-	ActionItems      []string      `json:"action_items"`
-	Sentiment        *string       `json:"sentiment"`
-	KeyTopics        []string      `json:"key_topics"`
-	NextStep         *string       `json:"next_step"`
-	IntentCategory   *string       `json:"intent_category"`
-	IntentConfidence *float64      `json:"intent_confidence"`
-	InterestLevel    *string       `json:"interest_level"`
-	Objections       []string      `json:"objections"`
-	CallbackTime     *time.Time    `json:"callback_time"`
-	Attempts         int           `json:"attempts"`
-	Models           call.Models   `json:"models"`
-	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often
-	RecordedAt       time.Time     `json:"recorded_at"`
-	CreatedAt        time.Time     `json:"created_at"`
-	UpdatedAt        time.Time     `json:"updated_at"`
-	CompletedAt      *time.Time    `json:"completed_at"`
+	ID               string                  `json:"id"`
+	AgentID          string                  `json:"agent_id"`
+	ClientID         *string                 `json:"client_id"`
+	LeadID           *string                 `json:"lead_id"`
+	Title            *string                 `json:"title"`
+	CallType         string                  `json:"call_type"`
+	CallTag          string                  `json:"call_tag"`
+	Status           call.Status             `json:"status"`
+	Error            *call.Problem           `json:"error"`
+	Outcome          *string                 `json:"outcome"`
+	Coverage         *float64                `json:"coverage"`
+	Progress         float64                 `json:"progress"`
+	Step             *string                 `json:"step"`
+	AudioFilename    *string                 `json:"audio_filename"`
+	AudioURL         *string                 `json:"audio_url"`    // null without a recording
+	ContentType      *string                 `json:"content_type"` // null without a recording
+	SizeBytes        int64                   `json:"size_bytes"`
+	DurationSeconds  *int                    `json:"duration_seconds"` // whole seconds, as apps show them
+	Language         *string                 `json:"language"`
+	Summary          *string                 `json:"summary"`
+	ActionItems      []string                `json:"action_items"`
+	Sentiment        *string                 `json:"sentiment"`
+	KeyTopics        []string                `json:"key_topics"`
+	NextStep         *string                 `json:"next_step"`
+	IntentCategory   *string                 `json:"intent_category"`
+	IntentConfidence *float64                `json:"intent_confidence"`
+	InterestLevel    *string                 `json:"interest_level"`
+	Objections       []string                `json:"objections"`
+	CallbackTime     *time.Time              `json:"callback_time"`
+	Attempts         int                     `json:"attempts"`
+	Models           call.Models             `json:"models"`
+	Speakers         map[string]call.Speaker `json:"speakers"`
+	Talk             *call.Talk              `json:"talk"`
+	CostUSD          *float64                `json:"cost_usd"`
+	RecordedAt       time.Time               `json:"recorded_at"`
+	CreatedAt        time.Time               `json:"created_at"`
+	UpdatedAt        time.Time               `json:"updated_at"`
+	CompletedAt      *time.Time              `json:"completed_at"`
 }
 
 // full is a single call with all fields.
 type full struct {
 	summary
-	RawTranscript *string        `json:"raw_transcript"`
-	Transcription *string        `json:"transcription"` // repeats raw_transcript, for the phone app
-	Segments      []call.Segment `json:"segments"`
-	Insights      map[string]any `json:"insights"` // always null: call types have no fields of their own yet
-	Evidence      []evidence     `json:"evidence"` // always null: insights have no quotes yet
-}
-
-type evidence struct {
-	Claim string  `json:"claim"`
-	Quote string  `json:"quote"`
-	Start float64 `json:"start"`
+	RawTranscript *string         `json:"raw_transcript"`
+	Transcription *string         `json:"transcription"` // repeats raw_transcript, for the phone app
+	Segments      []call.Segment  `json:"segments"`
+	Insights      map[string]any  `json:"insights"` // of the call's type
+	Evidence      []call.Evidence `json:"evidence"`
 }
 
 func summarize(c call.Call) summary {
@@ -69,12 +67,12 @@ func summarize(c call.Call) summary {
 	}
 	return summary{
 		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: in.Title, CallType: c.Details.CallType,
-		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Progress: c.Progress,
+		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Coverage: c.Coverage, Progress: c.Progress, Step: c.Step,
 		AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Lease.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Attempts: c.Lease.Attempts, Models: c.Models, Speakers: c.Speakers, Talk: c.Talk, CostUSD: c.CostUSD, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 	}
 }
 
@@ -88,7 +86,7 @@ func whole(seconds *float64) *int {
 func viewSummary(c call.Call) any { return summarize(c) }
 
 func viewCall(c call.Call) any {
-	v := full{summary: summarize(c)}
+	v := full{summary: summarize(c), Insights: c.Insights.Fields, Evidence: c.Insights.Evidence}
 	if c.Transcript != nil {
 		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments
 	}
