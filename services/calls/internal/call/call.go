@@ -322,6 +322,9 @@ func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	return nil, true
 }
 
+// GiveWay queues the job of that epoch after the others.
+func (c *Call) GiveWay(epoch int64) error { return c.Lease.Postpone(epoch, 0) }
+
 // Requeue requeues the job of that epoch, which a process fetched and never began.
 func (c *Call) Requeue(epoch int64) error {
 	if c.Ended() || !c.Lease.Requeue(epoch) {
@@ -394,6 +397,10 @@ func (c *Call) state() events.Call {
 		IntentCategory: c.Insights.IntentCategory, IntentConfidence: c.Insights.IntentConfidence, InterestLevel: c.Insights.InterestLevel,
 		Objections: c.Insights.Objections, CallbackTime: c.Insights.CallbackTime, Attempts: c.Lease.Attempts,
 		RecordedAt: &c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+	}
+	p.Coverage, p.Models, p.CostUSD = c.Coverage, events.CallModels(c.Models), c.CostUSD
+	if c.Talk != nil {
+		p.Talk = new(events.Talk(*c.Talk))
 	}
 	if c.Problem != nil {
 		p.ErrorCode, p.Retryable = &c.Problem.Code, &c.Problem.Retryable

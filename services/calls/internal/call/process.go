@@ -61,6 +61,27 @@ type Processor struct {
 // Transcribe runs the job of a call with that epoch. It returns nil for a superseded job: another worker processes the call, or
 // it needs no processing. An error means that the call could not be saved.
 func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) error {
+	job, err := p.giveWay(ctx, Job{id, epoch})
+	if err != nil {
+		return fmt.Errorf("give way with call %s: %w", id, err)
+	}
+	return p.begin(ctx, job.CallID, job.Epoch)
+}
+
+// giveWay returns the job to do: if it is another agent's turn, that one's, and the given one is queued again.
+func (p *Processor) giveWay(ctx context.Context, j Job) (Job, error) {
+	next, ok, err := p.Leases.Turn(ctx, j)
+	if err != nil || !ok {
+		return j, err
+	}
+	_, err = p.Calls.Change(ctx, j.CallID, func(c *Call) ([]event.Event, error) { return nil, c.GiveWay(j.Epoch) })
+	if superseded(err) {
+		return j, nil
+	}
+	return next, err
+}
+
+func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 	began := clock.Stopwatch()
 	c, err := p.Calls.Change(ctx, id, func(c *Call) ([]event.Event, error) {
 		return c.Begin(epoch, p.Holder, leaseTTL, p.Clock.Now())

@@ -85,6 +85,8 @@ func (d *outageDB) ListExpired(context.Context, int) ([]string, error) {
 	return []string{d.call.ID}, nil
 }
 
+func (d *outageDB) Turn(_ context.Context, j call.Job) (call.Job, bool, error) { return j, false, nil }
+
 func (d *outageDB) ListAbandoned(context.Context, int) ([]call.Job, error) { return nil, nil }
 
 func (d *outageDB) Begin(ctx context.Context, s call.Step) ([]byte, bool, error) {

@@ -38,7 +38,8 @@ type record struct {
 	retryable *bool
 	text      *string // the two columns of a call.Transcript
 	segments  []call.Segment
-	rewritten bool // the transcript, or what insights are stored beside it, must be saved
+	due       *time.Duration // until the queued job is due
+	rewritten bool           // the transcript, or what insights are stored beside it, must be saved
 }
 
 // Calls returns the store of calls.
@@ -80,7 +81,7 @@ func columns(r *record) table.Columns {
 		table.Fixed("cost_usd", &r.CostUSD), table.Col("waiting_since", &r.WaitingSince), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
 		table.Col("completed_at", &r.CompletedAt), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
 		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),
-		table.Col("lease_failures", &r.Lease.Failures), table.Fixed("trace", &r.trace),
+		table.Col("lease_failures", &r.Lease.Failures), table.Remaining("due_at", &r.due), table.Fixed("trace", &r.trace),
 	}
 }
 
@@ -99,6 +100,9 @@ func (r record) domain() call.Call {
 // set sets r to a call that the domain has created or changed.
 func (r *record) set(c call.Call) {
 	r.Call = c
+	if c.Lease.Job != nil {
+		r.due = &c.Lease.Job.In
+	}
 	r.errorCode, r.message, r.retryable = nil, nil, nil
 	if p := c.Problem; p != nil {
 		r.errorCode, r.message, r.retryable = &p.Code, &p.Message, &p.Retryable
@@ -224,7 +228,19 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 			return fmt.Errorf("make call %s searchable: %w", after.ID, err)
 		}
 	}
+	if before != nil && before.Lease.Holder == nil && after.Lease.Holder != nil {
+		if err := s.saveTurn(ctx, after.AgentID); err != nil {
+			return fmt.Errorf("save the turn of agent %s: %w", after.AgentID, err)
+		}
+	}
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
+}
+
+// saveTurn records that an agent's call was begun.
+func (s *calls) saveTurn(ctx context.Context, agentID string) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		insert into turns (agent_id, served_at) values ($1, clock_timestamp()) on conflict (agent_id) do update set served_at = excluded.served_at`, agentID)
+	return err
 }
 
 func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
