@@ -74,15 +74,16 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	clients := store.Clients(base.DB)
+	budget := call.Budget{Usages: store.Usages(base.DB), LimitUSD: cfg.MonthlyBudgetUSD}
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
-		Requests: store.Requests(base.DB, base.Outbox), Clock: base.Clock,
+		Requests: store.Requests(base.DB, base.Outbox), Budget: budget, Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
-		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Observer: metrics,
+		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Budget: budget, Observer: metrics,
 		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Parallel: cfg.Concurrency, Jitter: rand.Float64, Waits: cfg.RetryWaits,
 		RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}

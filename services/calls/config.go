@@ -26,6 +26,8 @@ type Config struct {
 	OrphanAge      time.Duration `env:"AUDIO_ORPHAN_AGE"`  // age at which a file without a call is removed
 	TempDir        string        `env:"AUDIO_TEMP_DIR"`    // for ffmpeg; the system's when empty
 
+	MonthlyBudgetUSD float64 `env:"MONTHLY_BUDGET_USD"` // of the team, per month of UTC; 0 is no limit
+
 	OpenAI      Account         `envPrefix:"OPENAI_"`
 	Transcribe  Provider        `envPrefix:"TRANSCRIBE_"`
 	Chat        Provider        `envPrefix:"CHAT_"`
@@ -78,6 +80,9 @@ func (c Config) Check() []string {
 	}
 	if c.Concurrency < 1 || c.Concurrency > 100 {
 		problems = append(problems, "TRANSCRIBE_CONCURRENCY must be 1 to 100")
+	}
+	if !(c.MonthlyBudgetUSD >= 0) {
+		problems = append(problems, "MONTHLY_BUDGET_USD must be 0 (no limit) or more")
 	}
 	if c.OrphanAge < time.Minute {
 		problems = append(problems, "AUDIO_ORPHAN_AGE must be 1m or more: a file without a call may be one that is just being uploaded")

@@ -50,6 +50,8 @@ var policies = map[string]policy{
 	"calls.audio":  {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"calls.delete": {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
 	"calls.retry":  {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}},
+	"calls.cancel": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.usage":  {401, [3]int{403}, [3]int{200}},
 
 	"crm.list_clients":             {401, [3]int{200}, [3]int{200}},
 	"crm.create_client":            {401, [3]int{201}, [3]int{201}},

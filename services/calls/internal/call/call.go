@@ -290,13 +290,13 @@ func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, jitter floa
 	return c.fail(problemOf(cause), now), nil
 }
 
-// Cancel ends the work on a call that has not ended, also while a worker or a provider has it.
-func (c *Call) Cancel(now time.Time) ([]event.Event, error) {
+// Cancel ends the work on a call, also while a worker or a provider has it. A call that has ended stays as it is.
+func (c *Call) Cancel(now time.Time) []event.Event {
 	if c.Ended() {
-		return nil, fault.New(fault.Conflict, "call_ended", "The call is "+string(c.Status)+" already")
+		return nil
 	}
 	c.Lease.Stop()
-	return c.fail(Problem{Code: CodeCancelled, Message: "The transcription was cancelled", Retryable: true}, now), nil
+	return c.fail(problemOf(fault.New(fault.Conflict, CodeCancelled, "The transcription was cancelled")), now)
 }
 
 // HandBack releases the lease of a worker that must stop, so that another one can continue at once.

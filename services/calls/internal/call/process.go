@@ -45,6 +45,7 @@ type Processor struct {
 	Transcriber Transcriber
 	Analyst     Analyst
 	Steps       Steps
+	Budget      Budget
 	Observer    Observer
 	Clock       clock.Clock
 	Log         *slog.Logger
@@ -116,6 +117,9 @@ func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 func (p *Processor) process(ctx context.Context, c Call, keep keeper) error {
 	result := Result{Outcome: OutcomeOK}
 	if c.Transcript == nil {
+		if err := p.Budget.check(ctx, p.Clock.Now()); err != nil {
+			return err
+		}
 		t, err := p.transcribe(ctx, c, keep)
 		if err != nil {
 			return err

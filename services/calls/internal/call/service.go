@@ -39,6 +39,7 @@ type Service struct {
 	FetchLead      copies.Fetch[Lead]
 	NormalizePhone NormalizePhone
 	Requests       Requests
+	Budget         Budget
 	Clock          clock.Clock
 }
 
@@ -131,6 +132,16 @@ func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 			return nil, err
 		}
 		return c.Retry(req.CallType, lower(req.Language), s.Clock.Now())
+	})
+}
+
+// Cancel ends the work on a call. It fails with call_not_found or call_forbidden.
+func (s *Service) Cancel(ctx context.Context, req IDRequest) (Call, error) {
+	return s.Calls.Change(ctx, req.ID, func(c *Call) ([]event.Event, error) {
+		if err := checkAccess(ctx, c.AgentID); err != nil {
+			return nil, err
+		}
+		return c.Cancel(s.Clock.Now()), nil
 	})
 }
 

@@ -135,7 +135,7 @@ func TestNoRequestIsSentWithoutTheLease(t *testing.T) {
 	f := open(t)
 	id := f.create(t)
 	f.provider.onTranscribe = func(ctx context.Context) error {
-		_, err := f.calls.Change(ctx, id, func(c *call.Call) ([]event.Event, error) { return c.Cancel(noon()) })
+		_, err := f.calls.Change(ctx, id, func(c *call.Call) ([]event.Event, error) { return c.Cancel(noon()), nil })
 		return err
 	}
 	require.NoError(t, f.transcribe(t, t.Context(), id))
@@ -183,4 +183,25 @@ func TestAPanicOfAPartEndsInTheWorker(t *testing.T) {
 	id := f.create(t)
 	require.PanicsWithValue(t, "in a part", func() { _ = f.transcribe(t, t.Context(), id) })
 	require.False(t, errors.Is(t.Context().Err(), context.Canceled))
+}
+
+func TestASpentBudgetStopsTranscriptionsBeforeMoneyIsSpent(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	f.processor.Budget.LimitUSD = 1
+	first, second := f.create(t), f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), first))
+	require.Equal(t, call.Completed, f.find(t, first).Status, "1.25 USD, of which nothing was spent before")
+	sent := f.provider.transcribed.Load()
+	require.NoError(t, f.transcribe(t, t.Context(), second))
+	c := f.find(t, second)
+	require.Equal(t, call.CodeBudget, c.Problem.Code)
+	require.Contains(t, c.Problem.Message, "1.00 USD")
+	require.True(t, c.Problem.Retryable)
+	require.Equal(t, sent, f.provider.transcribed.Load())
+	f.exec(t, `update usage_days set day = day - interval '40 days'`)
+	_, err := f.calls.Change(t.Context(), second, func(c *call.Call) ([]event.Event, error) { return c.Retry(nil, nil, noon()) })
+	require.NoError(t, err)
+	require.NoError(t, f.transcribe(t, t.Context(), second))
+	require.Equal(t, call.Completed, f.find(t, second).Status, "another month")
 }

@@ -63,7 +63,9 @@ func (l *lane) stopped() error {
 	if left <= 0 {
 		return nil
 	}
-	return fault.New(fault.Limited, l.stop.Code, l.stop.Detail).After(left)
+	stop := *l.stop
+	stop.Kind, stop.RetryAfter = fault.Limited, left
+	return &stop
 }
 
 func (l *lane) record(err error) {

@@ -23,6 +23,8 @@ func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	rpc.Handle(r, "GET /calls/{id}", "calls.get", calls.Get, view, version, rpc.Poll(calls.Version))
 	rpc.Handle(r, "GET /calls/{id}/audio", "calls.audio", calls.Audio, rpc.Respond(serveAudio))
 	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", calls.Retry, accepted, view)
+	rpc.Handle(r, "POST /calls/{id}/cancel", "calls.cancel", calls.Cancel, view)
+	rpc.Handle(r, "GET /usage", "calls.usage", calls.Usage)
 	rpc.Handle(r, "POST /internal/intents", "calls.classify", calls.Classify)
 	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", calls.Delete, noContent)
 }
