@@ -296,7 +296,7 @@ func (c *Call) Cancel(now time.Time) []event.Event {
 		return nil
 	}
 	c.Lease.Stop()
-	return c.fail(problemOf(fault.New(fault.Conflict, CodeCancelled, "The transcription was cancelled")), now)
+	return c.fail(problemOf(fault.New(fault.Conflict, "cancelled", "The transcription was cancelled")), now)
 }
 
 // HandBack releases the lease of a worker that must stop, so that another one can continue at once.

@@ -220,7 +220,7 @@ func TestACallCanBeCancelledUntilItEnds(t *testing.T) {
 	for _, c := range []*call.Call{&pending, &working} {
 		events := c.Cancel(clk.Now())
 		require.Equal(t, call.Failed, c.Status)
-		require.Equal(t, call.CodeCancelled, c.Problem.Code)
+		require.Equal(t, "cancelled", c.Problem.Code)
 		require.True(t, c.Problem.Retryable)
 		require.Equal(t, "transcription.failed", events[0].Type)
 		require.Nil(t, c.Lease.Job)
