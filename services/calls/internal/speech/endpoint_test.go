@@ -46,8 +46,8 @@ func TestSnapshotsAreLikeTheirModels(t *testing.T) {
 	require.Equal(t, capabilityOf("gpt-4o-mini"), capabilityOf("gpt-4o-mini-2024-07-18"))
 	require.Equal(t, Limits{24 << 20, 1400}, Provider{Model: "gpt-transcribe"}.Limits())
 	require.Equal(t, Limits{24 << 20, 1400}, Provider{Model: "anything"}.Limits())
-	require.Equal(t, day(2027, time.January, 14), Provider{Model: "gpt-4o-mini"}.Ends())
-	require.Equal(t, day(2027, time.February, 26), Provider{Model: "whisper-1", BaseURL: "https://api.openai.com/v1"}.Ends())
+	require.Equal(t, time.Date(2027, time.January, 14, 0, 0, 0, 0, time.UTC), Provider{Model: "gpt-4o-mini"}.Ends())
+	require.Equal(t, time.Date(2027, time.February, 26, 0, 0, 0, 0, time.UTC), Provider{Model: "whisper-1", BaseURL: "https://api.openai.com/v1"}.Ends())
 	require.Zero(t, Provider{Model: "whisper-1", BaseURL: "http://speaches:8000/v1"}.Ends(), "a server of one's own")
 	require.Zero(t, Provider{Model: "gpt-transcribe"}.Ends())
 }

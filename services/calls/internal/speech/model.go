@@ -31,10 +31,6 @@ const (
 	maxFileSeconds = 1400
 )
 
-func day(year int, month time.Month, day int) time.Time {
-	return time.Date(year, month, day, 0, 0, 0, 0, time.UTC)
-}
-
 // capabilities are from https://developers.openai.com/api/docs/models, its pricing and its deprecations, as of November 2026.
 func capabilities() map[string]capability {
 	audio := func(format openai.AudioResponseFormat, perMinute float64, ends time.Time) capability {
@@ -43,13 +39,13 @@ func capabilities() map[string]capability {
 	chat := func(perInput, perOutput float64) capability {
 		return capability{perInput: perInput, perOutput: perOutput, priced: true}
 	}
-	ended := day(2027, time.February, 26)
+	ended := time.Date(2027, time.February, 26, 0, 0, 0, 0, time.UTC)
 	whisper := audio(openai.AudioResponseFormatVerboseJSON, 0.006, ended)
 	whisper.timestamps, whisper.maxSeconds = true, 60*60
 	diarize := audio("diarized_json", 0.006, ended)
 	diarize.diarizes = true
 	mini := chat(0.15, 0.60)
-	mini.ends = day(2027, time.January, 14)
+	mini.ends = time.Date(2027, time.January, 14, 0, 0, 0, 0, time.UTC)
 	offline := whisper
 	offline.perMinute, offline.ends = 0, time.Time{}
 	return map[string]capability{
