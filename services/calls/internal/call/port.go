@@ -140,6 +140,8 @@ type Peaks struct {
 type Transcriber interface {
 	// Model names the model that Send asks.
 	Model() string
+	// Ready fails with Limited while the provider takes no requests.
+	Ready() error
 	// Send sends a chunk. key identifies the request for providers that recognize a repeated one. An error that wraps ErrNoAnswer
 	// leaves open whether the provider has done the work. It must not be called inside a transaction.
 	Send(ctx context.Context, chunk Chunk, language *string, key string) (Answer, error)
@@ -151,6 +153,7 @@ type Transcriber interface {
 // Analyst finds insights in a transcript. It is like a Transcriber.
 type Analyst interface {
 	Model() string
+	Ready() error
 	Send(ctx context.Context, q Question, key string) (Answer, error)
 	// Read also returns the name of the model that answered.
 	Read(answer []byte, q Question) (in Insights, model string, err error)

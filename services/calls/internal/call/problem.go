@@ -40,7 +40,7 @@ const jitterShare = 0.2
 func limited(cause error) bool { return fault.Is(cause, fault.Limited) }
 
 // minLimitedWait is the wait for a provider that does not say when it takes requests again.
-const minLimitedWait = 10 * time.Second
+const minLimitedWait = 2 * time.Second
 
 func limitedWait(cause error, jitter float64) time.Duration {
 	wait := fault.Of(cause).RetryAfter

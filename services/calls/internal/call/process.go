@@ -116,6 +116,9 @@ func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 // and the whole transcript before insights are requested. ctx ends with the lease; keep does not.
 func (p *Processor) process(ctx context.Context, c Call, keep keeper) error {
 	result := Result{Outcome: OutcomeOK}
+	if err := p.ready(c); err != nil {
+		return err
+	}
 	if c.Transcript == nil {
 		if err := p.Budget.check(ctx, p.Clock.Now()); err != nil {
 			return err
@@ -157,6 +160,14 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) error {
 		return fmt.Errorf("save the result: %w", err)
 	}
 	return nil
+}
+
+// ready fails while the next provider takes no requests: a recording is not decoded in vain.
+func (p *Processor) ready(c Call) error {
+	if c.Transcript == nil {
+		return p.Transcriber.Ready()
+	}
+	return p.Analyst.Ready()
 }
 
 // keeper saves what was paid for, also when the lease runs out meanwhile.

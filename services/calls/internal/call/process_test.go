@@ -97,6 +97,7 @@ func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio,
 type provider struct {
 	transcribed, analysed   atomic.Int64
 	onTranscribe, onAnalyse func(context.Context) error
+	stopped                 error
 	dirty                   string // appended to every text
 	keys                    sync.Map
 }
@@ -109,6 +110,8 @@ type (
 
 func (transcriber) Model() string { return "m" }
 func (analyst) Model() string     { return "c" }
+
+func (p *provider) Ready() error { return p.stopped }
 
 func (p transcriber) Send(ctx context.Context, chunk call.Chunk, _ *string, key string) (call.Answer, error) {
 	p.transcribed.Add(1)

@@ -203,3 +203,15 @@ func TestASpentBudgetStopsTranscriptionsBeforeMoneyIsSpent(t *testing.T) {
 	require.NoError(t, f.transcribe(t, t.Context(), second))
 	require.Equal(t, call.Completed, f.find(t, second).Status, "another month")
 }
+
+func TestNothingIsDecodedForAProviderThatTakesNoRequests(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	f.provider.stopped = fault.New(fault.Limited, call.CodeUnavailable, "busy").After(time.Minute)
+	f.bucket.err = fault.New(fault.NotFound, "audio_not_found", "not read in this test")
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	c := f.find(t, id)
+	require.Equal(t, call.StepWaiting, *c.Step)
+	require.Zero(t, c.Lease.Failures)
+}

@@ -13,7 +13,8 @@ import (
 
 const (
 	tripAfter   = 5                // failures in a row, after which a provider is left alone for a while
-	tripPause   = 10 * time.Second // then, and after a rate limit without a Retry-After
+	tripPause   = 10 * time.Second // then
+	limitPause  = 2 * time.Second  // after a rate limit without a Retry-After
 	quotaPause  = 5 * time.Minute  // until it is tried again whether the account has quota
 	maxPause    = 30 * time.Minute
 	concurrency = 4 // requests to one provider, unless it is configured; each may hold a file in memory
@@ -71,7 +72,7 @@ func (l *lane) stopped() error {
 func (l *lane) record(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f := fault.Of(err)
+	f, pause := fault.Of(err), tripPause
 	switch {
 	case err == nil:
 		l.failures, l.stop = 0, nil
@@ -79,6 +80,7 @@ func (l *lane) record(err error) {
 	case errors.Is(err, context.Canceled):
 		return
 	case f.Kind == fault.Limited:
+		pause = limitPause
 	case f.Kind == fault.Unavailable, f.Kind == fault.Timeout:
 		if l.failures++; l.failures < tripAfter {
 			return
@@ -86,11 +88,10 @@ func (l *lane) record(err error) {
 	default:
 		return
 	}
-	pause := f.RetryAfter
-	if pause == 0 {
-		pause = tripPause
+	if f.RetryAfter > 0 {
+		pause = min(f.RetryAfter, maxPause)
 	}
-	l.stop, l.until = f, l.clock.Now().Add(min(pause, maxPause))
+	l.stop, l.until = f, l.clock.Now().Add(pause)
 }
 
 // outOfQuota reports whether the account had no quota when it was last used.

@@ -63,6 +63,9 @@ func newEndpoint(p Provider, clk clock.Clock, tel telemetry.Set) *endpoint {
 // Model returns the configured model.
 func (e *endpoint) Model() string { return cleanModel("", e.model) }
 
+// Ready fails with Limited while no requests are sent.
+func (e *endpoint) Ready() error { return e.lane.stopped() }
+
 // OutOfQuota reports whether no requests are sent because the account at the provider is used up.
 func (e *endpoint) OutOfQuota() bool { return e.lane.outOfQuota() }
 
