@@ -7,6 +7,7 @@ import (
 	"crypto/hkdf"
 	"crypto/sha256"
 	"fmt"
+	"math/rand/v2"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,6 +24,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
+	"github.com/convoflow/convoflow/services/calls/internal/meter"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 	"github.com/convoflow/convoflow/services/calls/internal/web"
@@ -55,13 +57,21 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	base.Defer("recordings", recordings.Close)
-	preparer, err := audio.Open(cfg.TempDir, audio.ChunkBytes, cfg.MaxAudioHours)
+	preparer, err := audio.Open(cfg.TempDir, audio.FileLimits(cfg.transcriber().Limits()), cfg.MaxAudioHours)
 	if err != nil {
 		return nil, err
 	}
 	base.Defer("audio", preparer.Close)
+	transcriber := speech.NewTranscriber(cfg.transcriber(), base.Clock, tel)
 	analyst, err := speech.NewAnalyst(cfg.analyst(), base.Clock, tel)
 	if err != nil {
+		return nil, err
+	}
+	metrics, err := meter.New(tel)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.watch(ctx, base, transcriber.OutOfQuota, analyst.OutOfQuota); err != nil {
 		return nil, err
 	}
 
@@ -77,17 +87,19 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	clients := store.Clients(base.DB)
 	watcher := &call.Watcher{Changes: store.Changes(base.DB), Log: tel.Log}
+	budget := call.Budget{Usages: store.Usages(base.DB), LimitUSD: cfg.MonthlyBudgetUSD}
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
-		Requests: store.Requests(base.DB, base.Outbox), Usages: store.Usages(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
-		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Clock: base.Clock,
+		Requests: store.Requests(base.DB, base.Outbox), Consumption: store.Consumption(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
+		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
-		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
-		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
+		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Budget: budget, Observer: metrics,
+		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Parallel: cfg.Concurrency, Jitter: rand.Float64, Waits: cfg.RetryWaits,
+		RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
 	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge, Log: tel.Log}
 	if cleaner.Missing, err = missingRecordings(tel); err != nil {

@@ -34,11 +34,15 @@ type Config struct {
 	AudioRetentionDays      int `env:"AUDIO_RETENTION_DAYS"`      // after which a recording is removed; 0 is never
 	TranscriptRetentionDays int `env:"TRANSCRIPT_RETENTION_DAYS"` // after which a transcript is removed; 0 is never
 
-	OpenAI     Account         `envPrefix:"OPENAI_"`
-	Transcribe Provider        `envPrefix:"TRANSCRIBE_"`
-	Chat       Provider        `envPrefix:"CHAT_"`
-	Workers    int             `env:"TRANSCRIBE_WORKERS"`     // concurrent calls; each may hold 25 MB of audio in memory
-	RetryWaits []time.Duration `env:"TRANSCRIBE_RETRY_WAITS"` // after the first failure of a provider, the second, …; then the call has failed
+	MonthlyBudgetUSD float64 `env:"MONTHLY_BUDGET_USD"` // of the team, per month of UTC; 0 is no limit
+
+	OpenAI      Account         `envPrefix:"OPENAI_"`
+	Transcribe  Provider        `envPrefix:"TRANSCRIBE_"`
+	Chat        Provider        `envPrefix:"CHAT_"`
+	Workers     int             `env:"TRANSCRIBE_WORKERS"`     // concurrent calls
+	Concurrency int             `env:"TRANSCRIBE_CONCURRENCY"` // requests to a provider at the same time; each may hold 25 MB of audio in memory
+	Proxy       bool            `env:"OPENAI_PROXY"`           // the base URLs pass requests on to OpenAI, whose prices apply
+	RetryWaits  []time.Duration `env:"TRANSCRIBE_RETRY_WAITS"` // after the first failure of a provider, the second, …; then the call has failed
 }
 
 // Quota limits uploads; 0 is no limit.
@@ -75,12 +79,14 @@ type Provider struct {
 func Defaults() Config {
 	return Config{
 		Config: service.Defaults(), MaxAudioSizeMB: 100, OrphanAge: time.Hour, DefaultCountry: "IN",
-		Transcribe: Provider{Model: "whisper-1"}, Chat: Provider{Model: "gpt-4o-mini"},
+		Transcribe: Provider{Model: "gpt-transcribe"}, Chat: Provider{Model: "gpt-5.4-mini"},
+		Workers: 2, Concurrency: 4,
+		RetryWaits: []time.Duration{
+			5 * time.Second, 30 * time.Second, 2 * time.Minute, 5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 20 * time.Minute,
+		},
 		MaxAudioHours: 8,
 		AgentQuota:    Quota{StoredMB: 100 << 10, MinutesPerDay: 2 * 24 * 60, PendingCalls: 1000},
 		TeamQuota:     Quota{PendingCalls: 10_000},
-		Workers:       2,
-		RetryWaits:    []time.Duration{2 * time.Second, 10 * time.Second, 30 * time.Second, 2 * time.Minute, 5 * time.Minute},
 	}
 }
 
@@ -115,6 +121,12 @@ func (c Config) Check() []string {
 	if c.AudioRetentionDays < 0 || c.TranscriptRetentionDays < 0 || max(c.AudioRetentionDays, c.TranscriptRetentionDays) > maxRetentionDays {
 		problems = append(problems, "AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS must be 0, which is for ever, to 36500")
 	}
+	if c.Concurrency < 1 || c.Concurrency > 100 {
+		problems = append(problems, "TRANSCRIBE_CONCURRENCY must be 1 to 100")
+	}
+	if !(c.MonthlyBudgetUSD >= 0) {
+		problems = append(problems, "MONTHLY_BUDGET_USD must be 0 (no limit) or more")
+	}
 	if c.OrphanAge < time.Minute {
 		problems = append(problems, "AUDIO_ORPHAN_AGE must be 1m or more: a file without a call may be one that is just being uploaded")
 	}
@@ -141,7 +153,7 @@ func (c Config) transcriber() speech.Provider { return c.provider(c.Transcribe) 
 func (c Config) analyst() speech.Provider     { return c.provider(c.Chat) }
 
 func (c Config) provider(p Provider) speech.Provider {
-	out := speech.Provider{BaseURL: p.BaseURL, Key: p.APIKey, Model: p.Model}
+	out := speech.Provider{BaseURL: p.BaseURL, Key: p.APIKey, Model: p.Model, Concurrency: c.Concurrency, Proxy: c.Proxy}
 	if out.BaseURL == "" {
 		out.BaseURL = c.OpenAI.BaseURL
 	}

@@ -56,10 +56,12 @@ var policies = map[string]policy{
 	"calls.retry":      {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}},
 
 	"calls.transcript": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
-	"calls.waveform":   {401, [3]int{404, 403, 404}, [3]int{404, 404, 404}}, // no peaks are made yet
+	"calls.waveform":   {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"calls.hold":       {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}}, // lifted
 	"calls.watch":      {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"calls.watch_all":  {401, [3]int{200}, [3]int{200}},
+	"calls.cancel":     {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.usage":      {401, [3]int{403}, [3]int{200}},
 
 	"crm.list_clients":             {401, [3]int{200}, [3]int{200}},
 	"crm.create_client":            {401, [3]int{201}, [3]int{201}},

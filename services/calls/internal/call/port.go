@@ -91,6 +91,9 @@ type Leases interface {
 	Renew(ctx context.Context, id string, epoch int64, ttl time.Duration) error
 	// ListExpired returns up to limit calls whose leases have expired, the longest expired first.
 	ListExpired(ctx context.Context, limit int) (ids []string, err error)
+	// Turn returns the call to begin instead of a queued one, if there is one: agents whose calls wait take turns. A call that was begun
+	// before gives way to none.
+	Turn(ctx context.Context, j Job) (next Job, ok bool, err error)
 	// ListAbandoned returns up to limit jobs that a process fetched some time ago and may never have begun.
 	ListAbandoned(ctx context.Context, limit int) ([]Job, error)
 }
@@ -140,25 +143,66 @@ type Preparer interface {
 // PreparedAudio is decoded speech in temporary files. Close removes them.
 type PreparedAudio struct {
 	Duration float64 // seconds
-	Chunks   []Chunk
+	Chunks   []Chunk // in the order of their start; none if the recording is silent
+	Peaks    Peaks
 	Close    func()
 }
 
-// Chunk is a file that a provider accepts.
+// Chunk is a file that a provider accepts. Times are seconds from the start of the recording.
 type Chunk struct {
-	Path  string
-	Start float64 // seconds from the start of the recording
+	Path       string
+	Start, End float64
+	Speaker    *string    // of a channel that has one speaker
+	Sound      []Interval // where it is not silent; nil if that is not known
 }
 
-// Transcriber converts speech to text. What it returns can be stored: it is clean and of bounded length. Its faults have the codes
-// of a failed call, and a kind that says whether they are transient. It must not be called inside a transaction.
+// Interval is a part of a recording, in seconds from its start.
+type Interval struct{ Start, End float64 }
+
+// Peaks are the loudest samples of a recording, for players.
+type Peaks struct {
+	Channels  int
+	PerSecond int
+	Values    []int // 0 to 100; the channels of an interval are next to each other. As JSON they have at most 16 kB in the first hour
+}
+
+// Transcriber converts speech to text. Send and Read are apart so that the raw answer is stored before anything reads it. The
+// faults of both have the codes of a failed call, and a kind that says whether they are transient.
 type Transcriber interface {
-	Transcribe(ctx context.Context, path string, language *string) (t Transcript, model string, err error)
+	// Model names the model that Send asks.
+	Model() string
+	// Ready fails with Limited while the provider takes no requests.
+	Ready() error
+	// Send sends a chunk. key identifies the request for providers that recognize a repeated one. An error that wraps ErrNoAnswer
+	// leaves open whether the provider has done the work. It must not be called inside a transaction.
+	Send(ctx context.Context, chunk Chunk, language *string, key string) (Answer, error)
+	// Read returns the transcript in an answer, with times from the start of its chunk. It can be stored: it is clean and of bounded
+	// length.
+	Read(answer []byte) (Transcript, error)
 }
 
-// Analyst finds insights in a transcript. Its results and faults are like those of a Transcriber. It must not be called inside a transaction.
+// Analyst finds insights in a transcript. It is like a Transcriber.
 type Analyst interface {
-	Analyse(ctx context.Context, q Question) (in Insights, model string, err error)
+	Model() string
+	Ready() error
+	Send(ctx context.Context, q Question, key string) (Answer, error)
+	// Read also returns the name of the model that answered.
+	Read(answer []byte, q Question) (in Insights, model string, err error)
+}
+
+// Answer is a raw response of a provider.
+type Answer struct {
+	Body  []byte
+	Model string // that answered
+	Usage Usage
+}
+
+// Usage is what an answer cost.
+type Usage struct {
+	Seconds      float64 // of audio
+	InputTokens  int64
+	OutputTokens int64
+	CostUSD      *float64 // nil if the price is not known
 }
 
 // Question is the input of an analyst.
@@ -166,4 +210,5 @@ type Question struct {
 	Transcript string
 	CallType   string
 	At         time.Time // of the call, to resolve "next Tuesday"
+	Problem    string    // why an earlier answer to the question could not be used; empty for the first one
 }

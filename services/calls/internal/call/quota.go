@@ -17,17 +17,17 @@ type Quota struct {
 	PendingCalls  int // that are not completed or failed
 }
 
-// Usage is what a Quota limits.
-type Usage struct {
+// Consumed is what a Quota limits.
+type Consumed struct {
 	StoredBytes  int64
 	SecondsToday float64 // as far as the durations are known
 	PendingCalls int
 }
 
-// Usages reads what agents use.
-type Usages interface {
-	// Find reads the usage of an agent, or of the whole team for "".
-	Find(ctx context.Context, agentID string, since time.Time) (Usage, error)
+// Consumption reads what agents have consumed.
+type Consumption interface {
+	// Find reads what was consumed by an agent, or of the whole team for "".
+	Find(ctx context.Context, agentID string, since time.Time) (Consumed, error)
 }
 
 // retryPending is when to try again after too many pending calls, and retryStored after too many bytes: somebody has to delete calls.
@@ -51,7 +51,7 @@ func (s *Service) checkQuotas(ctx context.Context) error {
 		}
 		now := s.Clock.Now()
 		midnight := now.UTC().Truncate(24 * time.Hour)
-		used, err := s.Usages.Find(ctx, scope.agentID, midnight)
+		used, err := s.Consumption.Find(ctx, scope.agentID, midnight)
 		if err != nil {
 			return err
 		}
@@ -63,7 +63,7 @@ func (s *Service) checkQuotas(ctx context.Context) error {
 }
 
 // check fails if a limit was reached. untilMidnight is when the minutes of a day count anew.
-func (q Quota) check(scope string, used Usage, untilMidnight time.Duration) error {
+func (q Quota) check(scope string, used Consumed, untilMidnight time.Duration) error {
 	switch {
 	case q.PendingCalls > 0 && used.PendingCalls >= q.PendingCalls:
 		return exceeded(scope, "pending_calls", fmt.Sprintf("%d recordings are waiting to be transcribed: wait until some are done", used.PendingCalls), retryPending)

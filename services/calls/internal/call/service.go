@@ -39,13 +39,14 @@ type Service struct {
 	FetchLead      copies.Fetch[Lead]
 	NormalizePhone NormalizePhone
 	Requests       Requests
-	Usages         Usages
+	Consumption    Consumption
 	AgentQuota     Quota
 	TeamQuota      Quota  // of all agents together
 	LinkKey        []byte // signs the addresses of recordings
 	Waveforms      Waveforms
 	Watcher        *Watcher
 	Retention      Retention
+	Budget         Budget
 	Clock          clock.Clock
 }
 
@@ -161,6 +162,16 @@ func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 			return nil, err
 		}
 		return c.Retry(req.CallType, lower(req.Language), s.Clock.Now())
+	})
+}
+
+// Cancel ends the work on a call. It fails with call_not_found or call_forbidden.
+func (s *Service) Cancel(ctx context.Context, req IDRequest) (Call, error) {
+	return s.Calls.Change(ctx, req.ID, func(c *Call) ([]event.Event, error) {
+		if err := checkAccess(ctx, c.AgentID); err != nil {
+			return nil, err
+		}
+		return c.Cancel(s.Clock.Now()), nil
 	})
 }
 

@@ -39,7 +39,8 @@ type record struct {
 	retryable *bool
 	text      *string // the two columns of a call.Transcript
 	segments  []call.Segment
-	rewritten bool // the transcript must be saved
+	due       *time.Duration // until the queued job is due
+	rewritten bool           // the transcript, or what insights are stored beside it, must be saved
 }
 
 // Calls returns the store of calls.
@@ -57,7 +58,8 @@ func Calls(db *pg.DB, out *outbox.Outbox, jobs *job.Queue, tel telemetry.Set) ca
 	s.searched = table.New(db, out, searched)
 	spec.From = "calls c left join transcripts t on t.call_id = c.id"
 	spec.Columns = func(r *record) table.Columns {
-		return append(columns(r), table.Joined("t.text", &r.text), table.Joined("t.segments", &r.segments))
+		return append(columns(r), table.Joined("t.text", &r.text), table.Joined("t.segments", &r.segments),
+			table.Joined("t.insights", &r.Insights.Fields), table.Joined("t.evidence", &r.Insights.Evidence))
 	}
 	spec.Save, spec.Record, spec.Context = s.save, s.recordChanges, s.traced
 	s.rows = table.New(db, out, spec)
@@ -68,7 +70,7 @@ func columns(r *record) table.Columns {
 	return table.Columns{
 		table.Fixed("id", &r.ID), table.Fixed("agent_id", &r.AgentID), table.Col("version", &r.Version), table.Col("status", &r.Status),
 		table.Col("outcome", &r.Outcome), table.Col("error_code", &r.errorCode), table.Col("error_message", &r.message),
-		table.Col("retryable", &r.retryable), table.Col("progress", &r.Progress), table.Col("client_id", &r.Details.ClientID),
+		table.Col("retryable", &r.retryable), table.Col("progress", &r.Progress), table.Col("step", &r.Step), table.Col("run", &r.Run), table.Col("client_id", &r.Details.ClientID),
 		table.Col("lead_id", &r.Details.LeadID), table.Col("call_type", &r.Details.CallType), table.Col("call_tag", &r.Details.CallTag),
 		table.Col("language", &r.Details.Language), table.Col("recorded_at", &r.Details.RecordedAt), table.Col("audio_key", &r.Recording.Key),
 		table.Fixed("audio_filename", &r.Recording.Filename), table.Fixed("content_type", &r.Recording.ContentType),
@@ -79,10 +81,11 @@ func columns(r *record) table.Columns {
 		table.Col("intent_category", &r.Insights.IntentCategory), table.Col("intent_confidence", &r.Insights.IntentConfidence),
 		table.Col("interest_level", &r.Insights.InterestLevel), table.Col("objections", &r.Insights.Objections),
 		table.Col("callback_time", &r.Insights.CallbackTime), table.Col("transcription_model", &r.Models.Transcription),
-		table.Col("chat_model", &r.Models.Chat), table.Col("pabbly_sent", &r.PabblySent), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
+		table.Col("chat_model", &r.Models.Chat), table.Col("pabbly_sent", &r.PabblySent), table.Col("coverage", &r.Coverage), table.Col("speakers", &r.Speakers), table.Col("talk", &r.Talk),
+		table.Fixed("cost_usd", &r.CostUSD), table.Col("waiting_since", &r.WaitingSince), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
 		table.Col("completed_at", &r.CompletedAt), table.Col("legal_hold", &r.LegalHold), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
 		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),
-		table.Col("lease_failures", &r.Lease.Failures), table.Fixed("trace", &r.trace),
+		table.Col("lease_failures", &r.Lease.Failures), table.Remaining("due_at", &r.due), table.Fixed("trace", &r.trace),
 	}
 }
 
@@ -101,6 +104,9 @@ func (r record) domain() call.Call {
 // set sets r to a call that the domain has created or changed.
 func (r *record) set(c call.Call) {
 	r.Call = c
+	if c.Lease.Job != nil {
+		r.due = &c.Lease.Job.In
+	}
 	r.errorCode, r.message, r.retryable = nil, nil, nil
 	if p := c.Problem; p != nil {
 		r.errorCode, r.message, r.retryable = &p.Code, &p.Message, &p.Retryable
@@ -114,10 +120,10 @@ func (r *record) set(c call.Call) {
 // edit lets fn change the call.
 func (r *record) edit(fn func(*call.Call) ([]event.Event, error)) ([]event.Event, error) {
 	c := r.domain()
-	before := c.Transcript
+	transcript, status := c.Transcript, c.Status
 	events, err := fn(&c)
 	r.set(c)
-	r.rewritten = c.Transcript != before
+	r.rewritten = c.Transcript != transcript || c.Status != status
 	return events, err
 }
 
@@ -292,7 +298,24 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 			return fmt.Errorf("remove the recording of call %s: %w", after.ID, err)
 		}
 	}
+	if before != nil && after.Status == call.Completed && before.Status != call.Completed {
+		if err := s.forgetAnswers(ctx, after.ID); err != nil {
+			return fmt.Errorf("remove the raw answers of call %s: %w", after.ID, err)
+		}
+	}
+	if before != nil && before.Lease.Holder == nil && after.Lease.Holder != nil {
+		if err := s.saveTurn(ctx, after.AgentID); err != nil {
+			return fmt.Errorf("save the turn of agent %s: %w", after.AgentID, err)
+		}
+	}
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
+}
+
+// saveTurn records that an agent's call was begun.
+func (s *calls) saveTurn(ctx context.Context, agentID string) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		insert into turns (agent_id, served_at) values ($1, clock_timestamp()) on conflict (agent_id) do update set served_at = excluded.served_at`, agentID)
+	return err
 }
 
 func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
@@ -302,9 +325,17 @@ func (s *calls) saveTranscript(ctx context.Context, r *record) (err error) {
 		_, err = s.db.Conn(ctx).Exec(ctx, `delete from transcripts where call_id = $1`, r.ID)
 	default:
 		_, err = s.db.Conn(ctx).Exec(ctx, `
-			insert into transcripts (call_id, text, segments) values ($1, $2, $3)
-			on conflict (call_id) do update set text = excluded.text, segments = excluded.segments`, r.ID, *r.text, r.segments)
+			insert into transcripts (call_id, text, segments, insights, evidence) values ($1, $2, $3, $4, $5)
+			on conflict (call_id) do update set text = excluded.text, segments = excluded.segments, insights = excluded.insights, evidence = excluded.evidence`,
+			r.ID, *r.text, r.segments, r.Insights.Fields, r.Insights.Evidence)
 	}
+	return err
+}
+
+// forgetAnswers removes the raw answers of a completed call: its transcript and insights have what was in them, and retention and
+// corrections apply to those alone.
+func (s *calls) forgetAnswers(ctx context.Context, id string) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `update steps set answer = null where call_id = $1 and answer is not null`, id)
 	return err
 }
 

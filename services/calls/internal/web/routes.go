@@ -33,6 +33,8 @@ func Routes(r *rpc.Router, calls *call.Service, maxBytes int64) {
 	rpc.Handle(r, "GET /events", "calls.watch_all", calls.WatchAll, rpc.Stream(source))
 	rpc.Handle(r, "POST /calls/{id}/retry", "calls.retry", calls.Retry, accepted, view)
 	rpc.Handle(r, "PUT /calls/{id}/legal-hold", "calls.hold", calls.Hold, view)
+	rpc.Handle(r, "POST /calls/{id}/cancel", "calls.cancel", calls.Cancel, view)
+	rpc.Handle(r, "GET /usage", "calls.usage", calls.Usage)
 	rpc.Handle(r, "POST /internal/intents", "calls.classify", calls.Classify)
 	rpc.Handle(r, "DELETE /calls/{id}", "calls.delete", calls.Delete, noContent)
 }
