@@ -93,7 +93,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
 		Requests: store.Requests(base.DB, base.Outbox), Consumption: store.Consumption(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
-		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Clock: base.Clock,
+		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Steps: store.Steps(base.DB), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,

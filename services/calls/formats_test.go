@@ -40,10 +40,10 @@ func TestEveryFormatHasItsOutcome(t *testing.T) {
 	}
 	unreadable := []string{"cut-index-last.m4a", "encrypted.m4a", "no-sound.mp4", "no-samples.wav"}
 	refused := []string{"empty.mp3", "text.mp3", "picture.mp3", "quicktime.mp3"}
-	elsewhere := []string{"silent.wav"}
+	silent := []string{"silent.wav"}
 	files, err := filepath.Glob(filepath.Join(made, "*"))
 	require.NoError(t, err)
-	require.Len(t, files, len(accepted)+len(unreadable)+len(refused)+len(elsewhere), "each file is in one of the lists")
+	require.Len(t, files, len(accepted)+len(unreadable)+len(refused)+len(silent), "each file is in one of the lists")
 
 	send := func(a *app, name string) string {
 		a.T.Helper()
@@ -58,6 +58,14 @@ func TestEveryFormatHasItsOutcome(t *testing.T) {
 			require.Equal(t, []any{"completed", "ok", nil}, []any{got["status"], got["outcome"], got["error"]})
 			require.Equal(t, []any{want.contentType, "call." + want.extension}, []any{got["content_type"], got["audio_filename"]})
 			require.InDelta(t, want.seconds, pgtest.Column[float64](t, a.DB, `select duration_seconds from calls where id = $1`, got["id"])[0], 0.15)
+		})
+	}
+	for _, name := range silent {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			a := a.in(t)
+			got := a.ended(send(a, name))
+			require.Equal(t, []any{"completed", "no_speech", nil}, []any{got["status"], got["outcome"], got["error"]})
 		})
 	}
 	for _, name := range unreadable {

@@ -108,6 +108,7 @@ func (d *outageDB) End(_ context.Context, s call.Step, a call.Answer) error {
 
 func (d *outageDB) Drop(context.Context, call.Step, call.StepState) error { return nil }
 func (d *outageDB) StorePeaks(context.Context, string, call.Peaks) error  { return nil }
+func (d *outageDB) Forget(context.Context, time.Time) error               { return nil }
 
 func outageProcessor(d *outageDB, p *provider) *call.Processor {
 	c, _ := fresh(noon())

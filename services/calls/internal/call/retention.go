@@ -18,7 +18,16 @@ func (s *Service) Retain(ctx context.Context) error {
 	return errors.Join(
 		s.retain(ctx, s.Retention.Recordings, Filter{HasRecording: true}, (*Call).removeRecording),
 		s.retain(ctx, s.Retention.Transcripts, Filter{HasTranscript: true}, (*Call).removeTranscript),
+		s.forgetAnswers(ctx),
 	)
+}
+
+// forgetAnswers removes what providers have answered for calls that failed before they had a transcript.
+func (s *Service) forgetAnswers(ctx context.Context) error {
+	if s.Retention.Transcripts == 0 {
+		return nil
+	}
+	return s.Steps.Forget(ctx, s.Clock.Now().Add(-s.Retention.Transcripts))
 }
 
 func (s *Service) retain(ctx context.Context, age time.Duration, f Filter, remove func(*Call, time.Time)) error {

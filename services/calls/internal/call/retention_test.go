@@ -37,7 +37,7 @@ func asIs(*call.Call) {}
 
 func (f *fixture) service(r call.Retention) *call.Service {
 	return &call.Service{
-		Calls: f.calls, Clock: f.clock, Retention: r, Clients: call.Clients(store.Clients(f.db), nil), Leads: store.Leads(f.db),
+		Calls: f.calls, Clock: f.clock, Retention: r, Steps: store.Steps(f.db), Clients: call.Clients(store.Clients(f.db), nil), Leads: store.Leads(f.db),
 		Requests: store.Requests(f.db, outbox.New(f.db, telemetry.Nop())),
 	}
 }
@@ -51,11 +51,15 @@ func TestOldRecordingsAndTranscriptsAreRemoved(t *testing.T) {
 	old := f.transcribed(t, noon().Add(-31*day), asIs)
 	held := f.transcribed(t, noon().Add(-31*day), func(c *call.Call) { c.LegalHold = true })
 	working := f.transcribed(t, noon().Add(-31*day), func(c *call.Call) { c.Status = call.Transcribing })
+	_, err := f.db.Pool().Exec(t.Context(), `insert into steps (call_id, run, step, part, input, state, epoch, requests, model, answer)
+		select id, 1, 'transcribe', 0, '', 'answered', 1, 1, 'm', 'a discount' from calls`)
+	require.NoError(t, err)
 
 	require.NoError(t, f.service(call.Retention{}).Retain(t.Context()))
 	require.Empty(t, f.erasures(t), "off by default")
 	svc := f.service(call.Retention{Recordings: 10 * day, Transcripts: 30 * day})
 	require.NoError(t, svc.Retain(t.Context()))
+	require.ElementsMatch(t, []string{fresh, middle, held, working}, pgtest.Column[string](t, f.db, `select call_id::text from steps where answer is not null`))
 	versions := map[string]int64{}
 	for id, want := range map[string][2]bool{fresh: {true, true}, middle: {false, true}, old: {false, false}, held: {true, true}, working: {true, true}} {
 		c := f.find(t, id)

@@ -47,6 +47,7 @@ type Service struct {
 	Watcher        *Watcher
 	Retention      Retention
 	Budget         Budget
+	Steps          Steps
 	Clock          clock.Clock
 }
 

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // ErrNoAnswer means that it is not known whether a provider has done the work of a request.
@@ -55,6 +56,8 @@ type Steps interface {
 	End(ctx context.Context, s Step, a Answer) error
 	// Drop records that the step has no answer to be used, so that the next Begin requests another one.
 	Drop(ctx context.Context, s Step, state StepState) error
+	// Forget removes the answers of ended calls that were uploaded before a time and are not on legal hold.
+	Forget(ctx context.Context, before time.Time) error
 	// StorePeaks stores the peaks of a call's recording.
 	StorePeaks(ctx context.Context, callID string, w Peaks) error
 }

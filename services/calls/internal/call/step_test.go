@@ -132,6 +132,7 @@ func TestALostAnswerIsCounted(t *testing.T) {
 func TestNoRequestIsSentWithoutTheLease(t *testing.T) {
 	t.Parallel()
 	f := open(t)
+	f.processor.RenewEvery = time.Hour // so that nothing but the next request notices the loss
 	id := f.create(t)
 	f.provider.onTranscribe = func(ctx context.Context) error {
 		_, err := f.calls.Change(ctx, id, func(c *call.Call) ([]event.Event, error) { return c.Cancel(noon()), nil })

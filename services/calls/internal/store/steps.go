@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -70,6 +71,17 @@ func (s steps) Drop(ctx context.Context, r call.Step, state call.StepState) erro
 		r.CallID, r.Run, r.Name, r.Part, r.Input, string(state))
 	if err != nil {
 		return fmt.Errorf("drop a request of call %s: %w", r.CallID, pg.Classify(err))
+	}
+	return nil
+}
+
+// Forget removes the raw answers of ended calls that were uploaded before a time and are not on legal hold.
+func (s steps) Forget(ctx context.Context, before time.Time) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		update steps set answer = null from calls
+		where calls.id = call_id and answer is not null and calls.status in ('completed', 'failed') and not legal_hold and created_at < $1`, before)
+	if err != nil {
+		return fmt.Errorf("remove raw answers: %w", pg.Classify(err))
 	}
 	return nil
 }

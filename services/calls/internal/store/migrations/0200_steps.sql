@@ -18,6 +18,8 @@ create table steps (
     primary key (call_id, run, step, part, input)
 );
 
+create index steps_answered on steps (call_id) where answer is not null;
+
 alter table calls add column run integer not null default 1;
 alter table calls add column step text;               -- what is being done; null before and after the work
 alter table calls add column waiting_since timestamptz; -- since when a provider takes no requests
