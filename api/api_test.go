@@ -70,7 +70,7 @@ func TestEachOperationIsComplete(t *testing.T) {
 			require.Subset(t, tags, op.Tags, where)
 			require.Empty(t, item.Parameters, "%s: libs/rpc reads only the parameters of the operation", where)
 			access, _ := op.Extensions["x-access"].(string)
-			require.Contains(t, []string{"anyone", "signed", "agent", "admin"}, access, where)
+			require.Contains(t, []string{"anyone", "signed", "link", "agent", "admin"}, access, where)
 			require.NotNil(t, op.Security, "%s: security is missing", where)
 			open := access == "anyone" || access == "signed" // a signature is not a security scheme
 			require.Equal(t, open, len(*op.Security) == 0, "%s: x-access and security differ", where)

@@ -44,12 +44,18 @@ const plainInsert = `insert into leads (id, assigned_agent_id, name, phone, sour
 // leadBench is crm with a PostgreSQL that has leads.
 type leadBench struct {
 	environment
+	requester
 	crm      *service
 	postgres *postgres.Server
 	dir      string
-	token    string // of an admin
-	client   *http.Client
 	sequence atomic.Int64 // of phone numbers
+}
+
+// requester sends requests to a service one after another.
+type requester struct {
+	client *http.Client
+	base   string // URL of the service
+	token  string // of an admin
 }
 
 // leads measures crm alone with many leads: the overview, a deep page of the list, and creating a lead.
@@ -92,7 +98,7 @@ func (b *bench) startLeads(ctx context.Context) (_ *leadBench, err error) {
 
 // startCRM starts crm without leads, and the PostgreSQL below it.
 func (b *bench) startCRM(ctx context.Context) (_ *leadBench, err error) {
-	l := &leadBench{client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 2 * leadWriters}}}
+	l := &leadBench{requester: requester{client: &http.Client{Timeout: requestTimeout, Transport: &http.Transport{MaxIdleConnsPerHost: 2 * leadWriters}}}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, l.close())
@@ -114,6 +120,7 @@ func (b *bench) startCRM(ctx context.Context) (_ *leadBench, err error) {
 	if err != nil {
 		return nil, err
 	}
+	l.base = l.crm.url
 	return l, l.crm.ready(ctx)
 }
 
@@ -126,17 +133,17 @@ type answer struct {
 }
 
 // get requests a path. etag is the header If-None-Match, or empty.
-func (l *leadBench) get(ctx context.Context, path, etag string) (a answer, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, l.crm.url+path, nil)
+func (r requester) get(ctx context.Context, path, etag string) (a answer, err error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, r.base+path, nil)
 	if err != nil {
 		return a, fmt.Errorf("build the request: %w", err)
 	}
-	request.Header.Set("Authorization", "Bearer "+l.token)
+	request.Header.Set("Authorization", "Bearer "+r.token)
 	if etag != "" {
 		request.Header.Set("If-None-Match", etag)
 	}
 	took := clock.Stopwatch()
-	response, err := l.client.Do(request)
+	response, err := r.client.Do(request)
 	if err != nil {
 		return a, fmt.Errorf("send the request: %w", err)
 	}
@@ -146,8 +153,8 @@ func (l *leadBench) get(ctx context.Context, path, etag string) (a answer, err e
 }
 
 // ok is get of something that exists.
-func (l *leadBench) ok(ctx context.Context, path string) (answer, error) {
-	a, err := l.get(ctx, path, "")
+func (r requester) ok(ctx context.Context, path string) (answer, error) {
+	a, err := r.get(ctx, path, "")
 	if err == nil && a.status != http.StatusOK {
 		err = fmt.Errorf("%s returned %d: %.300s", path, a.status, a.body)
 	}
@@ -155,9 +162,9 @@ func (l *leadBench) ok(ctx context.Context, path string) (answer, error) {
 }
 
 // repeat requests a path one after another for d and returns the times.
-func (l *leadBench) repeat(ctx context.Context, path string, d time.Duration) (times []time.Duration, err error) {
+func (r requester) repeat(ctx context.Context, path string, d time.Duration) (times []time.Duration, err error) {
 	for began := clock.Stopwatch(); began() < d || len(times) == 0; {
-		a, err := l.ok(ctx, path)
+		a, err := r.ok(ctx, path)
 		if err != nil {
 			return nil, err
 		}

@@ -7,6 +7,7 @@ import (
 	"crypto/ed25519"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -166,7 +167,7 @@ func TestRefusedRequests(t *testing.T) {
 		"profiles":             {method: "GET", path: "/debug/pprof/", status: 404, code: "not_found"},
 		"a path with ..":       {method: "GET", path: "/calls/../metrics", authorization: agent, status: 404, code: "not_found"},
 		"a double slash":       {method: "GET", path: "//calls", authorization: agent, status: 404, code: "not_found"},
-		"no such method":       {method: "DELETE", path: "/calls/", authorization: agent, status: 405, code: "method_not_allowed", allow: "GET, HEAD"},
+		"no such method":       {method: "DELETE", path: "/calls/", authorization: agent, status: 405, code: "method_not_allowed", allow: "GET, HEAD, POST"},
 		"an unknown method":    {method: "BREW", path: "/clients", authorization: agent, status: 405, code: "method_not_allowed", allow: "GET, HEAD, POST"},
 		"no origin is allowed": {method: "OPTIONS", path: "/auth/login", status: 405, code: "method_not_allowed", allow: "POST"},
 		"too large":            {method: "POST", path: "/clients", authorization: agent, body: strings.NewReader(strings.Repeat(" ", 1<<20+1)), status: 413, code: "body_too_large"},
@@ -374,6 +375,33 @@ func TestATruncatedResponseIsCut(t *testing.T) {
 	f.log.find(t, `"op":"gateway.calls.audio"`, `"status":502`, `"code":"answer_cut"`)
 }
 
+func TestALinkNeedsNoCallerAndItsTokenIsNotLogged(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	f.services["calls"].respond(func(w http.ResponseWriter, r *http.Request) { _, _ = io.WriteString(w, r.URL.RawQuery) })
+	get := func(path string) (int, string) {
+		res, err := client().Get(f.url + path)
+		require.NoError(t, err)
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		require.NoError(t, err)
+		return res.StatusCode, string(body)
+	}
+	audio := "/calls/" + event.NewID() + "/audio"
+	status, body := get(audio + "?token=se.cret")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "token=se.cret", body, "the service verifies it")
+	for _, path := range []string{audio, audio + "?tokens=x", "/calls?token=se.cret", strings.TrimSuffix(audio, "/audio") + "?token=se.cret"} {
+		status, _ = get(path)
+		require.Equal(t, http.StatusUnauthorized, status, path)
+	}
+	f.log.find(t, `"op":"gateway.calls.audio"`, `"status":200`)
+	require.NotContains(t, f.log.String(), "se.cret")
+	for _, span := range f.spans.GetSpans() {
+		require.NotContains(t, fmt.Sprint(span.Name, span.Attributes), "se.cret")
+	}
+}
+
 func TestADownloadIsStreamed(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t, nil)
@@ -408,6 +436,47 @@ func TestADownloadIsStreamed(t *testing.T) {
 	rest, err := io.ReadAll(res.Body)
 	require.NoError(t, err)
 	require.Equal(t, "halfrest", string(first)+string(rest))
+}
+
+// Events pass at once, also to a client that accepts gzip. A gateway that stops ends their streams, which would never end by themselves.
+func TestServerSentEvents(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t, nil)
+	gone := make(chan struct{})
+	f.services["calls"].respond(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.WriteHeader(http.StatusOK)
+		_, _ = io.WriteString(w, r.Header.Get("Last-Event-ID")+"\n")
+		_ = http.NewResponseController(w).Flush()
+		<-r.Context().Done()
+		close(gone)
+	})
+	tel := f.tel
+	tel.Metrics = telemetry.Nop().Metrics // a metric can be registered only once per registry
+	app, err := New(t.Context(), f.cfg, tel)
+	require.NoError(t, err)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- app.Run(ctx) }()
+	require.Eventually(t, func() bool { return app.Ready(t.Context()) == nil }, timeout, time.Millisecond)
+	f.url = "http://" + app.Addr()
+	req := f.agent(t, http.MethodGet, "/events", nil)
+	req.Header.Set("Accept-Encoding", "gzip")
+	req.Header.Set("Last-Event-ID", "7-1")
+	res, err := client().Do(req)
+	require.NoError(t, err)
+	defer func() { _ = res.Body.Close() }()
+	require.Empty(t, res.Header.Get("Content-Encoding"))
+	line := make([]byte, 4)
+	_, err = io.ReadFull(res.Body, line)
+	require.NoError(t, err)
+	require.Equal(t, "7-1\n", string(line))
+	stop()
+	rest, err := io.ReadAll(res.Body)
+	require.NoError(t, err, "it is not cut")
+	require.Empty(t, rest)
+	<-gone
+	require.NoError(t, <-ended)
 }
 
 func TestLargeJSONIsCompressed(t *testing.T) {

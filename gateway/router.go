@@ -59,6 +59,17 @@ type pages struct {
 	tel      telemetry.Set
 }
 
+// byLink passes requests with the token of a link without a caller. Each path counts as one, so that its streams are limited too.
+func byLink(o openapi.Operation, linked guard.CallerHandler, others http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rpc.HasLink(o, r) {
+			linked(w, r, identity.Caller{AgentID: r.URL.Path})
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
+}
+
 // newRouter returns the handler of all routes.
 func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
 	table, err := routes(p.contract, int64(cfg.MaxAudioSizeMB)<<20)
@@ -117,6 +128,9 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 				forCaller = downloads.PerCaller(forCaller)
 			}
 			handler = guard.Require(authenticate, rt.Access, limits.PerAgent(forCaller))
+			if rt.Access == openapi.Link {
+				handler = byLink(rt.Operation, forCaller, handler)
+			}
 		}
 		mux.Handle(rt.Pattern(), record.Name(name, level, limits.PerAddress(handler)))
 	}

@@ -28,7 +28,7 @@ type Call struct {
 	CallType         string     `json:"call_type"` // default, discovery, followup, demo
 	CallTag          *string    `json:"call_tag"`  // connected, no_answer, wrong_number
 	Status           string     `json:"status"`    // pending, transcribing, completed, failed
-	Outcome          *string    `json:"outcome"`   // of a completed call: ok, no_speech, too_short, partial
+	Outcome          *string    `json:"outcome"`   // of a completed call: ok, no_speech, too_short, no_recording, partial
 	ErrorCode        *string    `json:"error_code"`
 	Retryable        *bool      `json:"retryable"`
 	DurationSeconds  *float64   `json:"duration_seconds"`
@@ -43,11 +43,31 @@ type Call struct {
 	InterestLevel    *string    `json:"interest_level"`    // high, medium, low
 	Objections       []string   `json:"objections"`
 	CallbackTime     *time.Time `json:"callback_time"`
+	Coverage         *float64   `json:"coverage"` // share of the speech that the transcript has, 0 to 1
+	Talk             *Talk      `json:"talk"`     // of a completed call whose speakers are known
+	Models           CallModels `json:"models"`
+	CostUSD          *float64   `json:"cost_usd"` // so far, of the requests whose price is known
 	Attempts         int        `json:"attempts"`
 	RecordedAt       *time.Time `json:"recorded_at"`
 	CreatedAt        time.Time  `json:"created_at"`
 	UpdatedAt        time.Time  `json:"updated_at"`
 	CompletedAt      *time.Time `json:"completed_at"`
+}
+
+// Talk says who talked how much.
+type Talk struct {
+	AgentRatio       float64 `json:"agent_ratio"`       // share of the speech that is the agent's, 0 to 1
+	LongestMonologue float64 `json:"longest_monologue"` // the agent's longest turn, in seconds
+	Questions        int     `json:"questions"`         // of the agent
+	WordsPerMinute   float64 `json:"words_per_minute"`  // of the agent
+	Silence          float64 `json:"silence"`           // seconds in which nobody talks
+	Turns            int     `json:"turns"`             // how often one speaker talks until another one does
+}
+
+// CallModels are the names of the models that did the work.
+type CallModels struct {
+	Transcription *string `json:"transcription"`
+	Chat          *string `json:"chat"`
 }
 
 // AggregateID returns the call's id.

@@ -44,6 +44,8 @@ func call(status string) events.Call {
 		Language: new("en"), Summary: new("Asha explained the price."), ActionItems: []string{"Send the offer"}, Sentiment: new("positive"),
 		KeyTopics: []string{"price", "start date"}, NextStep: new("Call on Friday"), IntentCategory: new("interested"), IntentConfidence: new(0.9),
 		InterestLevel: new("high"), Objections: []string{"too expensive"}, CallbackTime: new(at.Add(48 * time.Hour)), Attempts: 1,
+		Coverage: new(0.8), Talk: &events.Talk{AgentRatio: 0.4, LongestMonologue: 7.5, Questions: 3, WordsPerMinute: 141.2, Silence: 4.1, Turns: 9},
+		Models: events.CallModels{Transcription: new("gpt-transcribe"), Chat: new("gpt-5.4-mini")}, CostUSD: new(0.0031),
 		RecordedAt: new(at.Add(-time.Hour)), CreatedAt: at, UpdatedAt: at.Add(time.Minute), CompletedAt: new(at.Add(time.Minute)),
 	}
 }

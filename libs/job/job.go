@@ -205,7 +205,11 @@ func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) 
 	return found, nil
 }
 
-// Run processes jobs until ctx ends. Then it cancels the contexts of running jobs, which have 9 s to hand back their leases.
+// drainTimeout is how long running jobs may go on after the process was told to stop. Most requests to other systems end in that time.
+const drainTimeout = run.StopTimeout - 4*time.Second
+
+// Run processes jobs until ctx ends. Then it begins no further ones, and after drainTimeout it cancels the contexts of those that are
+// still running, which have 3 s to hand back their leases.
 func (q *Queue) Run(ctx context.Context) error {
 	client, err := q.open()
 	if err != nil {
@@ -217,6 +221,11 @@ func (q *Queue) Run(ctx context.Context) error {
 	<-ctx.Done()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout-time.Second)
 	defer cancel()
+	draining, stopDraining := context.WithTimeout(stopping, drainTimeout)
+	defer stopDraining()
+	if client.Stop(draining) == nil {
+		return nil
+	}
 	if err := client.StopAndCancel(stopping); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("stop the workers: %w", err)
 	}

@@ -95,6 +95,17 @@ func (l *Lease) HandBack(epoch int64) error {
 	return nil
 }
 
+// Defer releases the lease of a worker that cannot work yet: neither an attempt nor a failure is counted. The work is due after wait.
+// It fails like Check.
+func (l *Lease) Defer(epoch int64, wait time.Duration) error {
+	if err := l.End(epoch); err != nil {
+		return err
+	}
+	l.Attempts--
+	l.queue(Job{In: wait})
+	return nil
+}
+
 // Postpone delays the queued job with this epoch without counting an attempt. It fails with ErrSuperseded if the job is not
 // current.
 func (l *Lease) Postpone(epoch int64, wait time.Duration) error {

@@ -226,3 +226,15 @@ func TestAWorkerThatStopsHasNotLostItsLease(t *testing.T) {
 		require.False(t, stop())
 	})
 }
+
+func TestDeferredWorkCountsNothing(t *testing.T) {
+	t.Parallel()
+	l := lease.New()
+	require.NoError(t, l.Begin(l.Epoch, "w", time.Minute))
+	epoch := l.Epoch
+	require.NoError(t, l.Defer(epoch, time.Hour))
+	require.Equal(t, &lease.Job{In: time.Hour}, l.Job)
+	require.Nil(t, l.Holder)
+	require.Zero(t, l.Attempts+l.Failures)
+	require.ErrorIs(t, l.Defer(epoch, time.Hour), lease.ErrSuperseded)
+}

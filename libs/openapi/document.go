@@ -23,9 +23,13 @@ type Access string
 const (
 	Anyone Access = "anyone"
 	Signed Access = "signed" // a machine that signs the body; the method verifies the signature
+	Link   Access = "link"   // an agent, or whoever has a link: a token in the query, which the method verifies
 	Agent  Access = "agent"  // any authenticated agent, for its own data
 	Admin  Access = "admin"
 )
+
+// LinkToken is the query parameter of a link.
+const LinkToken = "token"
 
 // Class groups operations that share a rate limit: the member x-class. The default is Read for GET and Write otherwise.
 type Class string
@@ -185,8 +189,8 @@ func (r reader) operation(method, path string, op map[string]any) (o Operation, 
 	if err := yaml.Unmarshal(text, &raw); err != nil {
 		return o, err
 	}
-	if !slices.Contains([]Access{Anyone, Signed, Agent, Admin}, raw.Access) || raw.ID == "" {
-		return o, errors.New("an operation needs operationId and x-access (anyone, signed, agent or admin)")
+	if !slices.Contains([]Access{Anyone, Signed, Link, Agent, Admin}, raw.Access) || raw.ID == "" {
+		return o, errors.New("an operation needs operationId and x-access (anyone, signed, link, agent or admin)")
 	}
 	o = Operation{ID: raw.ID, Method: method, Path: path, Access: raw.Access, Class: raw.Class}
 	if o.Class == "" {

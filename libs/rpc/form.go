@@ -34,7 +34,7 @@ const (
 
 // File says how an operation stores the file of a form (multipart/form-data, RFC 7578). The file is streamed to Store while it is
 // received. When the whole form has been read, the other fields are validated like those of JSON.
-type File[Req any] struct {
+type File[Req, Res any] struct {
 	Field    string // name of the part
 	MaxBytes int64  // of the whole form, except formOverhead
 	TooLarge error  // the fault of a larger one
@@ -45,30 +45,34 @@ type File[Req any] struct {
 	// Idempotency-Key. A fault with fields is reported together with the other invalid fields. Read errors of content are
 	// faults and must be returned unchanged. If Store fails, it must leave nothing stored.
 	Store func(ctx context.Context, req *Req, filename string, content io.Reader) (fingerprint string, err error)
-	// Discard removes the stored file of a request that was refused, or whose response was stored under its Idempotency-Key.
+	// Discard removes the stored file of a request that was refused, that was Unused, or whose response was stored under its
+	// Idempotency-Key.
 	Discard func(ctx context.Context, req Req) error
+	// Unused reports whether the method has done without the file, for example because it knows its content already. It may be nil.
+	Unused func(response Res) bool
 }
 
 // HandleForm routes a pattern to a method whose request is a form with a file.
-func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], method func(context.Context, Req) (Res, error), options ...Option) {
-	f := form[Req]{File: file, op: r.operations[op]}
+func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req, Res], method func(context.Context, Req) (Res, error), options ...Option) {
+	f := form[Req, Res]{File: file, op: r.operations[op]}
 	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (any, error) {
 			req, stored, err := f.read(request.(*http.Request))
-			called := false
+			needed := false
 			var response any
 			if err == nil {
 				// The file is stored, so the request is completed even if the client disconnects now.
 				ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), finishTimeout)
 				defer cancel()
 				response, err = rt.wrap(func(ctx context.Context, request any) (any, error) {
-					called = true
-					return method(ctx, request.(Req))
+					response, err := method(ctx, request.(Req))
+					needed = f.needed(response, err)
+					return response, err
 				})(ctx, req)
 			}
 			// Only if the answer to the COMMIT was lost, it is unknown whether something refers to the file. Then it stays, and the
 			// service's sweep decides.
-			if stored && (!called || err != nil && !errors.Is(err, fault.ErrOutcomeUnknown)) {
+			if stored && (!needed || err != nil && !errors.Is(err, fault.ErrOutcomeUnknown)) {
 				err = errors.Join(err, f.discard(ctx, req))
 			}
 			return response, err
@@ -77,12 +81,17 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req], met
 }
 
 // form reads the forms of one operation.
-type form[Req any] struct {
-	File[Req]
+type form[Req, Res any] struct {
+	File[Req, Res]
 	op openapi.Operation
 }
 
-func (f form[Req]) discard(ctx context.Context, req Req) error {
+// needed reports whether the file may be needed after the method has returned.
+func (f form[Req, Res]) needed(response Res, err error) bool {
+	return err != nil || f.Unused == nil || !f.Unused(response)
+}
+
+func (f form[Req, Res]) discard(ctx context.Context, req Req) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
 	if err := f.Discard(ctx, req); err != nil {
@@ -92,7 +101,7 @@ func (f form[Req]) discard(ctx context.Context, req Req) error {
 }
 
 // read reads a whole form. stored reports whether its file has been stored, also if there is an error.
-func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
+func (f form[Req, Res]) read(r *http.Request) (req Req, stored bool, err error) {
 	parts, err := f.open(r)
 	if err != nil {
 		return req, false, err
@@ -150,7 +159,7 @@ func (f form[Req]) read(r *http.Request) (req Req, stored bool, err error) {
 }
 
 // open starts reading a form. If it fails, it has read nothing of the body.
-func (f form[Req]) open(r *http.Request) (*multipart.Reader, error) {
+func (f form[Req, Res]) open(r *http.Request) (*multipart.Reader, error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != f.op.ContentType {
 		return nil, unsupported(f.op)
@@ -183,7 +192,7 @@ func (s stallReader) Read(p []byte) (int, error) {
 
 // field reads a text field. It ignores a field that the contract does not define, and an empty one. If a field is sent twice, the
 // last value counts.
-func (f form[Req]) field(part *multipart.Part, fields map[string]any, buffer *Buffer) ([]fault.Field, error) {
+func (f form[Req, Res]) field(part *multipart.Part, fields map[string]any, buffer *Buffer) ([]fault.Field, error) {
 	name := part.FormName()
 	kind, known := f.op.Body.Property(name)
 	if !known {
@@ -209,7 +218,7 @@ func (f form[Req]) field(part *multipart.Part, fields map[string]any, buffer *Bu
 }
 
 // classify turns an error of reading a form into a fault.
-func (f form[Req]) classify(err error) error {
+func (f form[Req, Res]) classify(err error) error {
 	var over *http.MaxBytesError
 	var refused *fault.Error
 	switch {

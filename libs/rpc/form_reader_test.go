@@ -53,11 +53,11 @@ const uploads = `{"paths": {"/files": {"post": {"operationId": "files.upload", "
 		"file": {"type": "string", "format": "binary"}, "name": {"type": "string", "maxLength": 5}}}}}}}}}}`
 
 // uploadForm returns the form of files.upload.
-func uploadForm(t testing.TB) form[upload] {
+func uploadForm(t testing.TB) form[upload, any] {
 	t.Helper()
 	operations, err := openapi.Parse([]byte(uploads))
 	require.NoError(t, err)
-	return form[upload]{op: operations["files.upload"], File: File[upload]{
+	return form[upload, any]{op: operations["files.upload"], File: File[upload, any]{
 		Field: "file", MaxBytes: 1 << 20, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
 		Ready: func(context.Context) error { return nil },
 		Store: func(_ context.Context, req *upload, _ string, content io.Reader) (string, error) {

@@ -150,6 +150,16 @@ func TestAFileStaysOnlyIfItsChangeMayHaveBeenCommitted(t *testing.T) {
 	}
 }
 
+func TestAFileThatTheMethodDoesNotUseIsRemoved(t *testing.T) {
+	t.Parallel()
+	s := start(t, memory{})
+	s.files.unused = true
+	for _, key := range []string{"", "key"} {
+		require.Equal(t, 202, s.upload(t, key, part{"file", "a.txt", "content"}, part{"name", "", "n"}).Code)
+		require.Zero(t, s.files.count())
+	}
+}
+
 func TestAFormIsNotReadWhileTheServiceIsNotReady(t *testing.T) {
 	t.Parallel()
 	s := start(t, memory{})

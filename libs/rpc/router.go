@@ -359,6 +359,11 @@ func (rt *route) answer(w http.ResponseWriter, r *http.Request, response any) er
 	return writeJSON(w, r, status, rt.shown(response))
 }
 
+// HasLink reports whether a request has the token of a link in place of a caller.
+func HasLink(o openapi.Operation, r *http.Request) bool {
+	return o.Access == openapi.Link && r.URL.Query().Has(openapi.LinkToken)
+}
+
 // guarded wraps a handler with what must happen before the body is read: authentication, limits and timeouts.
 func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -366,7 +371,7 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 		x := exchangeOf(ctx)
 		x.buffer = r.bodies.Buffer()
 		defer x.buffer.Release()
-		if o.Access != openapi.Anyone && o.Access != openapi.Signed {
+		if o.Access != openapi.Anyone && o.Access != openapi.Signed && !HasLink(o, req) {
 			caller, err := r.authenticate(req)
 			if err == nil && o.Access == openapi.Admin && !caller.IsAdmin() {
 				err = fault.New(fault.Forbidden, "admin_only", "Only an admin may do this")

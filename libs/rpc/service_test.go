@@ -95,12 +95,13 @@ type files struct {
 	stored   map[string]string
 	notReady error
 	fails    error // of the method
+	unused   bool
 }
 
 const maxFile = 1 << 20
 
-func (f *files) file() rpc.File[uploadRequest] {
-	return rpc.File[uploadRequest]{Field: "file", MaxBytes: maxFile, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
+func (f *files) file() rpc.File[uploadRequest, uploadRequest] {
+	return rpc.File[uploadRequest, uploadRequest]{Field: "file", MaxBytes: maxFile, TooLarge: fault.New(fault.TooLarge, "file_too_large", "Too large"),
 		Ready: func(context.Context) error { return f.notReady },
 		Store: func(_ context.Context, req *uploadRequest, filename string, content io.Reader) (string, error) {
 			raw, err := io.ReadAll(content)
@@ -116,6 +117,7 @@ func (f *files) file() rpc.File[uploadRequest] {
 			f.stored[req.File] = string(raw)
 			return string(raw), nil
 		},
+		Unused: func(uploadRequest) bool { return f.unused },
 		Discard: func(_ context.Context, req uploadRequest) error {
 			f.mu.Lock()
 			defer f.mu.Unlock()

@@ -2,12 +2,14 @@ package run
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -101,8 +103,22 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Close closes the listener of a server that was never run.
 func (s *Server) Close() { _ = s.listener.Close() }
 
+type drainingKey struct{}
+
+// Draining returns a context that ends when the server of a request stops, for a response that would otherwise never end. Outside of
+// a request it never ends.
+func Draining(ctx context.Context) context.Context {
+	if draining, ok := ctx.Value(drainingKey{}).(context.Context); ok {
+		return draining
+	}
+	return context.WithoutCancel(ctx)
+}
+
 // Run serves until ctx ends. Then requests have 8 s to finish, after which their connections are closed.
 func (s *Server) Run(ctx context.Context) error {
+	s.server.BaseContext = func(net.Listener) context.Context {
+		return context.WithValue(context.WithoutCancel(ctx), drainingKey{}, ctx)
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- s.server.Serve(s.listener) }()
 	select {
@@ -121,8 +137,14 @@ func (s *Server) Run(ctx context.Context) error {
 	return nil
 }
 
-// Ready returns nil if a process can serve requests. The error says what is missing, without personal data.
+// Ready returns nil if a process can serve requests, or Warnings. Another error says what is missing, without personal data.
 type Ready func(ctx context.Context) error
+
+// Warnings is what an operator should do about a process that can serve requests.
+type Warnings []string
+
+// Error returns the warnings.
+func (w Warnings) Error() string { return strings.Join(w, "; ") }
 
 // Health serves /health (liveness) and /ready (readiness). Liveness does not depend on any other system.
 func Health(tel telemetry.Set, ready Ready) http.Handler {
@@ -133,7 +155,12 @@ func Health(tel telemetry.Set, ready Ready) http.Handler {
 	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
-		if err := ready(ctx); err != nil {
+		var warnings Warnings
+		if err := ready(ctx); errors.As(err, &warnings) {
+			list, _ := json.Marshal(warnings) // a list of texts always can be
+			answer(w, http.StatusOK, fmt.Sprintf(`{"status":"ready","service":%q,"warnings":%s}`, tel.Service, list))
+			return
+		} else if err != nil {
 			tel.Log.WarnContext(ctx, "not ready", "error", err)
 			answer(w, http.StatusServiceUnavailable, fmt.Sprintf(`{"status":"unavailable","service":%q}`, tel.Service))
 			return

@@ -142,3 +142,12 @@ func TestHealthIsServedWithTheAPI(t *testing.T) {
 		require.Contains(t, w.Body.String(), want, path)
 	}
 }
+
+func TestWarningsAreShownByAProcessThatIsReady(t *testing.T) {
+	t.Parallel()
+	server := httptest.NewServer(run.Health(telemetry.Nop(), func(context.Context) error { return run.Warnings{`a "model" ends`} }))
+	t.Cleanup(server.Close)
+	status, body := get(t, server.URL+"/ready")
+	require.Equal(t, http.StatusOK, status)
+	require.JSONEq(t, `{"status":"ready","service":"test","warnings":["a \"model\" ends"]}`, body)
+}

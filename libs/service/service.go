@@ -58,6 +58,7 @@ type Base struct {
 	access *access.Access // nil without Config.Access
 	group  *run.Group
 	actors []actor
+	warn   func() []string // may be nil
 }
 
 type actor struct {
@@ -148,6 +149,28 @@ func (b *Base) Ready(ctx context.Context) error {
 	return b.access.Ready(ctx)
 }
 
+// Warn sets what /ready shows beside the readiness: things that an operator should do.
+func (b *Base) Warn(warnings func() []string) { b.warn = warnings }
+
+// Warnings returns what /ready shows now.
+func (b *Base) Warnings() []string {
+	if b.warn == nil {
+		return nil
+	}
+	return b.warn()
+}
+
+// health is Ready with the warnings.
+func (b *Base) health(ctx context.Context) error {
+	if err := b.Ready(ctx); err != nil {
+		return err
+	}
+	if warnings := b.Warnings(); len(warnings) > 0 {
+		return run.Warnings(warnings)
+	}
+	return nil
+}
+
 // App completes the service, which listens from now on. It fails if the routes differ from the contract, and the error lists the
 // differences.
 func (b *Base) App() (*App, error) {
@@ -164,13 +187,13 @@ func (b *Base) App() (*App, error) {
 		return nil, err
 	}
 	// A client that sends its whole body before it reads must see an early refusal, also when its body is somewhat too large.
-	listener, handler := run.DefaultLinger(2*b.MaxBody).Wrap(listener, run.WithHealth(b.Tel, b.Ready, b.Wrap(routes)))
+	listener, handler := run.DefaultLinger(2*b.MaxBody).Wrap(listener, run.WithHealth(b.Tel, b.health, b.Wrap(routes)))
 	server, err := run.HTTP(run.HTTPConfig{Listener: listener, H2C: shared.HTTP.H2C, Prepare: shared.HTTP.Prepare}, handler)
 	if err != nil {
 		return nil, err
 	}
 	b.Defer("http", server.Close)
-	admin, err := run.Admin(shared.Admin, b.Tel, b.Ready, b.cfg)
+	admin, err := run.Admin(shared.Admin, b.Tel, b.health, b.cfg)
 	if err != nil {
 		return nil, err
 	}

@@ -4,7 +4,13 @@ package calls
 
 import (
 	"context"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"fmt"
+	"math/rand/v2"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/job"
@@ -18,6 +24,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/bucket"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
+	"github.com/convoflow/convoflow/services/calls/internal/meter"
 	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 	"github.com/convoflow/convoflow/services/calls/internal/web"
@@ -31,6 +38,9 @@ const (
 	eraseWorkers      = 2
 	reclaimEvery      = 5 * time.Second
 	sweepEvery        = 10 * time.Minute
+	cleanEvery        = 10 * time.Minute
+	retainEvery       = time.Hour
+	reconcileEvery    = 24 * time.Hour
 )
 
 // New connects to the database, migrates it and listens. Nothing is served before Run.
@@ -47,13 +57,21 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	base.Defer("recordings", recordings.Close)
-	preparer, err := audio.Open(cfg.TempDir, audio.ChunkBytes)
+	preparer, err := audio.Open(cfg.TempDir, audio.FileLimits(cfg.transcriber().Limits()), cfg.MaxAudioHours)
 	if err != nil {
 		return nil, err
 	}
 	base.Defer("audio", preparer.Close)
+	transcriber := speech.NewTranscriber(cfg.transcriber(), base.Clock, tel)
 	analyst, err := speech.NewAnalyst(cfg.analyst(), base.Clock, tel)
 	if err != nil {
+		return nil, err
+	}
+	metrics, err := meter.New(tel)
+	if err != nil {
+		return nil, err
+	}
+	if err := cfg.watch(ctx, base, transcriber.OutOfQuota, analyst.OutOfQuota); err != nil {
 		return nil, err
 	}
 
@@ -63,19 +81,30 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
+	linkKey, err := hkdf.Key(sha256.New, []byte(cfg.SecretKey.Reveal()), nil, "convoflow calls audio links v1", sha256.Size)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of audio links: %w", err)
+	}
 	clients := store.Clients(base.DB)
+	watcher := &call.Watcher{Changes: store.Changes(base.DB), Log: tel.Log}
+	budget := call.Budget{Usages: store.Usages(base.DB), LimitUSD: cfg.MonthlyBudgetUSD}
 	calls := &call.Service{
 		Calls: stored, Revisions: store.Revisions(base.DB), Database: base.DB, Recordings: recordings,
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
-		Requests: store.Requests(base.DB, base.Outbox), Clock: base.Clock,
+		Requests: store.Requests(base.DB, base.Outbox), Consumption: store.Consumption(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
+		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Steps: store.Steps(base.DB), Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
-		Preparer: preparer, Transcriber: speech.NewTranscriber(cfg.transcriber(), base.Clock, tel), Analyst: analyst,
-		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Waits: cfg.RetryWaits, RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
+		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Budget: budget, Observer: metrics,
+		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Parallel: cfg.Concurrency, Jitter: rand.Float64, Waits: cfg.RetryWaits,
+		RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
-	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge}
+	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge, Log: tel.Log}
+	if cleaner.Missing, err = missingRecordings(tel); err != nil {
+		return nil, err
+	}
 
 	feed.Routes(base.Consumer, calls)
 	web.Routes(base.Router, calls, maxBytes)
@@ -85,9 +114,26 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Jobs.Handle(store.Erase, job.Limits{Workers: eraseWorkers, Timeout: eraseTimeout}, func(ctx context.Context, a job.Args) error {
 		return cleaner.Erase(ctx, a.ID)
 	})
+	base.Run("watcher", watcher)
+	base.Run("clean changes", run.Every(cleanEvery, tel, "remove old changes", func(ctx context.Context) error {
+		return watcher.Changes.Clean(ctx, call.ChangesAge)
+	}))
 	base.Run("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", processor.Reclaim))
 	base.Run("sweep", run.Every(sweepEvery, tel, "remove recordings without a call", cleaner.Sweep))
+	base.Run("retention", run.Every(retainEvery, tel, "remove what is older than its retention", calls.Retain))
+	base.Run("reconcile", run.Every(reconcileEvery, tel, "compare recordings and calls", cleaner.Reconcile))
 	return base.App()
+}
+
+// missingRecordings registers the metric of recordings that are not in the storage, and returns what sets it.
+func missingRecordings(tel telemetry.Set) (func(n int), error) {
+	missing := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "convoflow_calls_recordings_missing", Help: "Recordings of calls that were not in the storage when they were last compared, once a day.",
+	})
+	if err := tel.Metrics.Register(missing); err != nil {
+		return nil, fmt.Errorf("register the metric of missing recordings: %w", err)
+	}
+	return func(n int) { missing.Set(float64(n)) }, nil
 }
 
 // Migrate runs the pending migrations and starts nothing: it is the migrate command.

@@ -34,8 +34,8 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	client := event.NewID()
 	a.crm.clients.Store(client, a.Agent.AgentID)
 
-	require.Equal(t, []string{"client_id"}, a.upload(a.Agent, recording(t, 3), map[string]string{"client_id": strings.ToUpper(client)}).Wrong(), "an id has one spelling")
-	up := a.upload(a.Agent, recording(t, 3), map[string]string{
+	require.Equal(t, []string{"client_id"}, a.upload(a.Agent, recording(t, 3.2), map[string]string{"client_id": strings.ToUpper(client)}).Wrong(), "an id has one spelling")
+	up := a.upload(a.Agent, recording(t, 3.2), map[string]string{
 		"client_id": client, "call_type": "demo", "call_tag": "no_answer", "recorded_at": "2026-11-24T09:30:00", "duration_seconds": "2.5",
 	}).Is(http.StatusAccepted)
 	require.Equal(t, "pending", up.Text("status"))
@@ -51,12 +51,15 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	want := map[string]any{
 		"id": id, "agent_id": a.Agent.AgentID, "client_id": client, "lead_id": nil, "title": "Yearly plan", "call_type": "demo", "call_tag": "no_answer",
 		"status": "completed", "error": nil, "outcome": "ok", "progress": 1.0, "audio_filename": "call.ogg", "audio_url": "/calls/" + id + "/audio",
-		"content_type": "audio/ogg", "duration_seconds": 3.0, "language": "en", "raw_transcript": transcript, "transcription": transcript,
+		"content_type": "audio/ogg", "notes": nil, "pabbly_sent": false, "duration_seconds": 3.0, "language": "en", "raw_transcript": transcript, "transcription": transcript,
 		"segments": []any{map[string]any{"start": 0.5, "end": 2.5, "speaker": nil, "text": transcript}},
 		"summary":  "The customer wants the yearly plan and finds it expensive.", "action_items": []any{"Send an offer"}, "sentiment": "positive",
 		"key_topics": []any{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8, "interest_level": "high",
-		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": nil, "evidence": nil, "attempts": 1.0,
-		"models": map[string]any{"transcription": "whisper-1", "chat": "gpt-4o-mini-2024-07-18"}, "cost_usd": nil, "recorded_at": "2026-11-24T09:30:00Z",
+		"objections": []any{"price"}, "callback_time": "2026-12-01T09:00:00Z", "insights": map[string]any{
+			"features_shown": []any{}, "reactions": []any{}, "concerns": []any{}, "integration_questions": []any{}, "competitor_mentions": []any{}, "pricing_discussed": nil,
+		}, "evidence": []any{map[string]any{"kind": "objection", "claim": "price", "quote": "The price is too high", "start": 0.5}},
+		"coverage": 1.0, "legal_hold": false, "step": nil, "speakers": map[string]any{}, "talk": nil, "attempts": 1.0,
+		"models": map[string]any{"transcription": "gpt-transcribe", "chat": "gpt-4o-mini-2024-07-18"}, "cost_usd": nil, "recorded_at": "2026-11-24T09:30:00Z",
 	}
 	require.Equal(t, want, got)
 
@@ -70,7 +73,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	}
 	var last events.Call
 	require.NoError(t, json.Unmarshal(published[2].Value, &last))
-	require.InDelta(t, 3, *last.DurationSeconds, 0.1)
+	require.InDelta(t, 3.2, *last.DurationSeconds, 0.1)
 	require.NotEqual(t, 3.0, *last.DurationSeconds, "events have fractions")
 	require.Equal(t, []string{"call.uploaded 1", "call.transcribing 2", "transcription.completed 5"}, a.Published(events.CallsTopic, 3)[id])
 
@@ -287,8 +290,8 @@ func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
 	require.NoError(t, a.DB.InTx(identity.With(t.Context(), a.Agent), func(ctx context.Context) error {
 		_, stored := recordings.Store(ctx, "2026/11/x", bytes.NewReader(recording(t, 1)))
 		_, opened := recordings.Open(ctx, "2026/11/x")
-		_, _, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Transcribe(ctx, file, nil)
-		_, _, analysed := analyst.Analyse(ctx, call.Question{Transcript: "x"})
+		_, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Send(ctx, call.Chunk{Path: file}, nil, "")
+		_, analysed := analyst.Send(ctx, call.Question{Transcript: "x"}, "")
 		_, learned := peer.Fetch[call.Client](peer.New("crm", a.crm.url, a.Tel), "/clients")(ctx, event.NewID())
 		for what, err := range map[string]error{
 			"store": stored, "open": opened, "remove": recordings.Remove(ctx, "2026/11/x"), "transcribe": transcribed, "analyse": analysed, "crm": learned,

@@ -30,7 +30,7 @@ func TestAReplicaWithAWrongClockTranscribesNoCallTwice(t *testing.T) {
 	for _, off := range []time.Duration{-30 * time.Second, 10 * time.Minute} {
 		t.Run(off.String(), func(t *testing.T) {
 			t.Parallel()
-			a := start(t, func(c *calls.Config) { c.Workers = recordings })
+			a := start(t, func(c *calls.Config) { c.Workers, c.Concurrency = recordings, recordings })
 			a.Replica(func(ctx context.Context, tel telemetry.Set) (*service.App, error) {
 				wrong := a.cfg
 				wrong.Clock = skewed(off)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"mime/multipart"
 	"net/http"
 	"net/http/httptest"
@@ -79,10 +80,13 @@ func (a *app) in(t *testing.T) *app {
 	return &inner
 }
 
-// upload sends a recording, named call.ogg, followed by the fields, which is the more difficult order.
+// upload sends a recording, named call.ogg, followed by the fields, which is the more difficult order. It becomes a new call also if
+// the recording was sent before, unless the fields say otherwise.
 func (a *app) upload(as identity.Caller, audio []byte, fields map[string]string, header ...string) servicetest.Answer {
 	a.T.Helper()
-	body, contentType := form(a.T, "call.ogg", audio, fields)
+	all := map[string]string{"force": "true"}
+	maps.Copy(all, fields)
+	body, contentType := form(a.T, "call.ogg", audio, all)
 	return a.Send(as, http.MethodPost, "/calls/upload", body, append([]string{"Content-Type", contentType}, header...)...)
 }
 
@@ -159,6 +163,12 @@ func recording(t testing.TB, seconds float64, args ...string) []byte {
 	return raw
 }
 
+// silence returns that many seconds of silence.
+func silence(t *testing.T, seconds float64) []byte {
+	t.Helper()
+	return recording(t, seconds, "-af", "volume=0", "-c:a", "libopus", "-f", "ogg")
+}
+
 // wav returns uncompressed audio of that many seconds.
 func wav(t *testing.T, seconds float64) []byte {
 	t.Helper()
@@ -181,6 +191,7 @@ func insights() map[string]any {
 		"title": "Yearly plan", "summary": "The customer wants the yearly plan and finds it expensive.", "action_items": []string{"Send an offer"},
 		"sentiment": "positive", "key_topics": []string{"price"}, "next_step": "Send an offer", "intent_category": "interested", "intent_confidence": 0.8,
 		"interest_level": "high", "objections": []string{"price"}, "callback_time": "2026-12-01T10:00:00+01:00", "language": "en",
+		"evidence": []map[string]any{{"kind": "objection", "claim": "price", "quote": "The price is too high"}, {"kind": "next_step", "claim": "Buy a car", "quote": "I want a car"}},
 	}
 }
 

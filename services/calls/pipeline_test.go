@@ -13,7 +13,9 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus/bustest"
+	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/services/calls"
 )
 
 func handler(h http.HandlerFunc) *http.HandlerFunc { return &h }
@@ -42,13 +44,18 @@ func TestHowCallsEnd(t *testing.T) {
 		"damaged file":          {cutM4A, nil, nil, want{"failed", nil, "audio_unreadable", false, 0, 0}},
 		"wrong key":             {normal, refuse(401, "invalid_api_key"), nil, want{"failed", nil, "provider_rejected", false, 1, 0}},
 		"no such model":         {normal, nil, refuse(404, "model_not_found"), want{"failed", nil, "provider_rejected", false, 1, 1}},
-		"quota used up":         {normal, refuse(429, "insufficient_quota"), nil, want{"failed", nil, "provider_quota", true, 1, 0}},
-		"busy for too long":     {normal, refuse(429, "rate_limit_exceeded"), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
+		"silence":               {func(t *testing.T) []byte { return silence(t, 30) }, nil, nil, want{"completed", "no_speech", nil, nil, 0, 0}},
+		"invented":              {normal, says("Thank you for watching!"), nil, want{"completed", "no_speech", nil, nil, 1, 0}},
+		"repeated without end":  {normal, says("Hello Maria. " + strings.Repeat("I will send it. ", 40)), nil, want{"completed", "partial", nil, nil, 1, 1}},
+		"no text":               {normal, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, map[string]any{"language": "en"}) }), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
 		"down for too long":     {normal, refuse(500, "server_error"), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
 		"chat is down":          {normal, nil, refuse(502, ""), want{"failed", nil, "provider_unavailable", true, 1, 3}},
 		"nothing installed":     {normal, refuse(503, "provider_unavailable"), nil, want{"failed", nil, "provider_unavailable", true, 1, 0}},
 		"not JSON":              {normal, handler(func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("<html>")) }), nil, want{"failed", nil, "provider_unavailable", true, 3, 0}},
-		"insights do not match": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, chatAnswer(map[string]any{"summary": 1})) }), want{"failed", nil, "insights_invalid", true, 1, 2}},
+		"insights do not match": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) { reply(w, chatAnswer(map[string]any{"summary": 1})) }), want{"failed", nil, "insights_invalid", true, 1, 6}},
+		"schema is ignored": {normal, nil, handler(func(w http.ResponseWriter, _ *http.Request) {
+			reply(w, chatAnswer(map[string]any{"summary": "Short.", "x": 1}))
+		}), want{"completed", "ok", nil, nil, 1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -87,7 +94,32 @@ func TestWhatAProviderReturnsCanAlwaysBeStored(t *testing.T) {
 	require.Equal(t, "c", got["summary"])
 	require.Equal(t, []any{"d"}, got["key_topics"])
 	require.Equal(t, "de", got["language"], "the transcription's is unknown, that of the insights is a name")
-	require.Equal(t, map[string]any{"transcription": "whisper-1", "chat": strings.Repeat("m", 100)}, got["models"])
+	require.Equal(t, map[string]any{"transcription": "gpt-transcribe", "chat": strings.Repeat("m", 100)}, got["models"])
+}
+
+// A call was once lost when the provider limited its requests for longer than all attempts took.
+func TestAProviderThatIsBusyCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	for _, code := range []string{"rate_limit_exceeded", "insufficient_quota"} {
+		a := start(t, func(c *calls.Config) { c.RetryWaits = nil })
+		a.ai.onTranscribe.Store(handler(func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Retry-After", "0.01")
+			(*refuse(http.StatusTooManyRequests, code))(w, nil)
+		}))
+		id := a.call(recording(t, 2))
+		if code == "insufficient_quota" {
+			a.Await("the lane is stopped", func() bool {
+				return strings.Contains(a.Get(identity.Caller{}, "/ready").Is(http.StatusOK).Body, "is used up")
+			})
+			a.AwaitRow(`select step = 'waiting' and lease_failures = 0 and status = 'transcribing' from calls`)
+			continue
+		}
+		a.Await("it was refused", func() bool { return a.ai.transcriptions.Load() > 0 })
+		a.ai.onTranscribe.Store(nil)
+		got := a.ended(id)
+		require.Equal(t, "completed", got["status"], got["error"])
+		require.InDelta(t, 1, got["attempts"], 0)
+	}
 }
 
 func TestAProviderThatIsDownForAMomentDelaysOnly(t *testing.T) {
@@ -104,7 +136,7 @@ func TestAProviderThatIsDownForAMomentDelaysOnly(t *testing.T) {
 	got := a.ended(a.call(recording(t, 2)))
 	require.Equal(t, "completed", got["status"])
 	require.InDelta(t, 3, got["attempts"], 0)
-	require.Nil(t, got["segments"], "the model returned no times")
+	require.Equal(t, []any{map[string]any{"start": 0.0, "end": 2.0, "speaker": nil, "text": transcript}}, got["segments"], "estimated, because the model returned no times")
 }
 
 func TestARetryOfFailedInsightsReusesTheTranscript(t *testing.T) {

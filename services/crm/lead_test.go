@@ -329,6 +329,17 @@ func TestACompletedCallMovesItsLead(t *testing.T) {
 	require.Equal(t, []string{"lead.imported 1", "lead.callback_requested 2", "lead.updated 3"}, a.Published(events.LeadsTopic, 3)[id])
 }
 
+func TestACallWithoutARecordingIsAContactOfItsLead(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.lead(a.Agent, `{"name":"Priya","phone":"9876543210"}`)
+	at := time.Now().UTC().Truncate(time.Second)
+	c := events.Call{CallID: event.NewID(), Version: 1, AgentID: a.Agent.AgentID, LeadID: &id, Status: "completed", Outcome: new("no_recording"), RecordedAt: &at, CreatedAt: at}
+	a.Publish(events.CallUploaded.New(at, c))
+	a.AwaitRow(`select last_contacted_at is not null from leads where id = $1`, id)
+	require.Equal(t, at.Format(time.RFC3339), a.Get(a.Agent, "/leads/"+id).Is(200).Text("last_contacted_at"))
+}
+
 func TestTwoAgentsEditOneLeadAtOnce(t *testing.T) {
 	t.Parallel()
 	a := start(t)

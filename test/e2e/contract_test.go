@@ -52,7 +52,8 @@ func newContract(t testing.TB) *contract {
 	return &contract{t: t, router: router, next: http.DefaultTransport}
 }
 
-// RoundTrip sends the request. It reads JSON responses into memory; others are streamed.
+// RoundTrip sends the request. It reads JSON responses into memory; others are streamed. Of server-sent events, which may never end, the
+// response is only the beginning.
 func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	var sent []byte
 	isForm := strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/")
@@ -75,6 +76,12 @@ func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 		}
 		_ = response.Body.Close()
 		response.Body = io.NopCloser(bytes.NewReader(got))
+	}
+	if response.Header.Get("Content-Type") == "text/event-stream" {
+		begin := make([]byte, 1<<10)
+		n, _ := response.Body.Read(begin)
+		_ = response.Body.Close()
+		response.Body = io.NopCloser(bytes.NewReader(begin[:n]))
 	}
 	checked := r.Clone(r.Context())
 	checked.Body = io.NopCloser(bytes.NewReader(sent))

@@ -122,7 +122,7 @@ func (m moment) run(s *stack, admin *agent, programs ...string) {
 func (v *killedJob) kill() { v.s.kill(v.programs...) }
 
 func (v *killedJob) uploadCall() {
-	v.callID = v.upload(map[string]string{"client_id": v.client.ID}, "Idempotency-Key", "upload").ID
+	v.callID = v.upload(map[string]string{"client_id": v.client.ID, "force": "true"}, "Idempotency-Key", "upload").ID
 }
 
 func (v *killedJob) scheduleIt() {

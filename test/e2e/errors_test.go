@@ -50,29 +50,33 @@ func operations(t *testing.T) (all []operation) {
 	doc, err := document()
 	require.NoError(t, err)
 	bodies := map[string]any{
-		"POST /auth/refresh":     map[string]any{"refresh_token": "x"},
-		"PATCH /auth/me":         map[string]any{"full_name": "Somebody"},
-		"POST /auth/me/password": map[string]any{"current_password": "x", "new_password": "correct horse"},
-		"POST /agents":           map[string]any{"email": "y@example.com", "full_name": "Y"},
-		"PATCH /agents/{}":       map[string]any{"full_name": "Y"},
-		"POST /clients":          map[string]any{"name": "Somebody"},
-		"PUT /clients/{}":        map[string]any{"name": "Somebody"},
-		"PATCH /clients/{}":      map[string]any{"notes": "later"},
-		"POST /clients/{}/merge": map[string]any{"into": "019abf00-0000-7000-8000-000000000001"},
-		"POST /leads":            map[string]any{"name": "Somebody", "phone": "98200 12345"},
-		"PATCH /leads/{}":        map[string]any{"notes": "later"},
-		"POST /leads/bulk":       map[string]any{"lead_ids": []string{missingID}, "action": "change_status", "status": "contacted"},
-		"POST /leads/inbound":    map[string]any{"phone": "98200 12345"},
-		"POST /leads/import":     &form{},
-		"PUT /settings/{}":       map[string]any{"value": "Asia/Kolkata"},
-		"POST /followups":        followUpBody(missingID),
-		"POST /followups/{}":     map[string]any{"task": "Call"},
-		"PUT /followups/{}":      map[string]any{"due_date": "2031-05-06T07:08:00Z"},
-		"PATCH /followups/{}":    map[string]any{"task": "Call"},
-		"POST /auth/register":    map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
-		"POST /calls/upload":     &form{},
-		"POST /calls/{}/retry":   map[string]any{},
-		"POST /auth/login":       url.Values{"username": {"x@example.com"}, "password": {"x"}},
+		"POST /auth/refresh":       map[string]any{"refresh_token": "x"},
+		"PATCH /auth/me":           map[string]any{"full_name": "Somebody"},
+		"POST /auth/me/password":   map[string]any{"current_password": "x", "new_password": "correct horse"},
+		"POST /agents":             map[string]any{"email": "y@example.com", "full_name": "Y"},
+		"PATCH /agents/{}":         map[string]any{"full_name": "Y"},
+		"POST /clients":            map[string]any{"name": "Somebody"},
+		"PUT /clients/{}":          map[string]any{"name": "Somebody"},
+		"PATCH /clients/{}":        map[string]any{"notes": "later"},
+		"POST /clients/{}/merge":   map[string]any{"into": "019abf00-0000-7000-8000-000000000001"},
+		"POST /leads":              map[string]any{"name": "Somebody", "phone": "98200 12345"},
+		"PATCH /leads/{}":          map[string]any{"notes": "later"},
+		"POST /leads/bulk":         map[string]any{"lead_ids": []string{missingID}, "action": "change_status", "status": "contacted"},
+		"POST /leads/inbound":      map[string]any{"phone": "98200 12345"},
+		"POST /leads/import":       &form{},
+		"PUT /settings/{}":         map[string]any{"value": "Asia/Kolkata"},
+		"POST /followups":          followUpBody(missingID),
+		"POST /followups/{}":       map[string]any{"task": "Call"},
+		"PUT /followups/{}":        map[string]any{"due_date": "2031-05-06T07:08:00Z"},
+		"PATCH /followups/{}":      map[string]any{"task": "Call"},
+		"POST /auth/register":      map[string]any{"email": "x@example.com", "password": "correct horse", "full_name": "X"},
+		"POST /calls/upload":       &form{},
+		"POST /calls":              map[string]any{"call_tag": "connected"},
+		"PATCH /calls/{}":          map[string]any{"title": "Price talk"},
+		"PATCH /calls/{}/lead":     map[string]any{"lead_id": nil},
+		"POST /calls/{}/retry":     map[string]any{},
+		"PUT /calls/{}/legal-hold": map[string]any{"legal_hold": false},
+		"POST /auth/login":         url.Values{"username": {"x@example.com"}, "password": {"x"}},
 	}
 	for path, item := range doc.Paths.Map() {
 		for method, described := range item.Operations() {
@@ -134,7 +138,7 @@ func TestErrors(t *testing.T) {
 			case "admin":
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)
 				other.do(op.method, op.at(missingID), op.body()).must(http.StatusForbidden)
-			case "agent":
+			case "agent", "link":
 				require.NotEmpty(t, anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized).header.Get("WWW-Authenticate"))
 				anonymous.token = "eyJhbGciOiJub25lIn0.e30."
 				anonymous.do(op.method, op.at(missingID), op.body()).must(http.StatusUnauthorized)

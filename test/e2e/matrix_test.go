@@ -44,12 +44,24 @@ var policies = map[string]policy{
 	"auth.delete_agent":    {401, [3]int{403, 403, 403}, [3]int{204, 204, 404}},
 	"auth.jwks":            {200, [3]int{200}, [3]int{200}},
 
-	"calls.upload": {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}}, // the object is the client
-	"calls.list":   {401, [3]int{200}, [3]int{200}},
-	"calls.get":    {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
-	"calls.audio":  {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
-	"calls.delete": {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
-	"calls.retry":  {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}},
+	"calls.upload":     {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}}, // the object is the client
+	"calls.create":     {401, [3]int{201, 403, 404}, [3]int{201, 201, 404}}, // likewise
+	"calls.update":     {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.link_audio": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.link_lead":  {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.list":       {401, [3]int{200}, [3]int{200}},
+	"calls.get":        {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.audio":      {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.delete":     {401, [3]int{204, 403, 404}, [3]int{204, 204, 404}},
+	"calls.retry":      {401, [3]int{202, 403, 404}, [3]int{202, 202, 404}},
+
+	"calls.transcript": {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.waveform":   {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.hold":       {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}}, // lifted
+	"calls.watch":      {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.watch_all":  {401, [3]int{200}, [3]int{200}},
+	"calls.cancel":     {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
+	"calls.usage":      {401, [3]int{403}, [3]int{200}},
 
 	"crm.list_clients":             {401, [3]int{200}, [3]int{200}},
 	"crm.create_client":            {401, [3]int{201}, [3]int{201}},
@@ -304,8 +316,9 @@ func (p user) object(op string, usedUp bool) string {
 		return claims["sid"].(string)
 	case "notify.get_delivery":
 		return p.delivery
-	case "calls.upload":
+	case "calls.upload", "calls.create":
 		return p.client
+	case "calls.link_lead":
 	case "calls.delete", "calls.retry":
 		if usedUp {
 			return p.completed(p.upload(nil).ID).ID
@@ -363,7 +376,9 @@ func (p user) body(op operation, object string) any {
 		return map[string]any{"email": rand.Text() + "@example.com", "full_name": "Y"}
 	case "calls.upload":
 		audio := salesCall(p.t)
-		return recording("x.ogg", bytes.NewReader(audio), int64(len(audio)), map[string]string{"client_id": object})
+		return recording("x.ogg", bytes.NewReader(audio), int64(len(audio)), map[string]string{"client_id": object, "force": "true"})
+	case "calls.create":
+		return map[string]any{"client_id": object, "call_tag": "connected"}
 	case "crm.create_lead":
 		return map[string]any{"name": "Priya", "phone": newPhone()}
 	case "crm.create_followup":
@@ -501,7 +516,7 @@ func (c users) checkIdempotencyKeys(all []operation) {
 		require.Equal(c.t, want == http.StatusCreated, theirs.ID != "", op.OperationID)
 		require.Equal(c.t, http.StatusUnauthorized, first.as(c.t, "").do(op.method, op.at(object), again(), "Idempotency-Key", key).status)
 	}
-	require.Equal(c.t, 7, seen, "operations with an Idempotency-Key")
+	require.Equal(c.t, 8, seen, "operations with an Idempotency-Key")
 }
 
 // checkInvalidTokens calls the operations at that address with tokens that a trusted key has signed for others or that have expired,

@@ -134,7 +134,7 @@ func TestLifeOfAPlatform(t *testing.T) {
 		before := len(s.files())
 		answered := make(chan answer, 1)
 		go func() {
-			got, err := a.try(http.MethodPost, "/calls/upload", recording("b.ogg", io.MultiReader(bytes.NewReader(audio[:10_000]), rest), int64(len(audio)), nil))
+			got, err := a.try(http.MethodPost, "/calls/upload", recording("b.ogg", io.MultiReader(bytes.NewReader(audio[:10_000]), rest), int64(len(audio)), map[string]string{"force": "true"}))
 			if err != nil {
 				t.Error(err)
 			}

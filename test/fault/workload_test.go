@@ -316,6 +316,7 @@ func (c *worker) send(ctx context.Context, e entry, method, path, contentType st
 func (c *worker) form(filename, linked, id string) (body []byte, contentType string) {
 	var b bytes.Buffer
 	m := multipart.NewWriter(&b)
+	_ = m.WriteField("force", "true") // all of them are the same recording
 	if id != "" {
 		_ = m.WriteField(linked, id)
 	}

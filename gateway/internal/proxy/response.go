@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/run"
 )
 
 // cleanResponse removes the headers that the gateway sets itself.
@@ -28,7 +30,37 @@ func (u *Upstream) cleanResponse(res *http.Response) error {
 			delete(res.Header, name)
 		}
 	}
+	if kind, _, _ := mime.ParseMediaType(res.Header.Get("Content-Type")); kind == "text/event-stream" {
+		res.Body = newEvents(res.Body, run.Draining(res.Request.Context()))
+	}
 	return nil
+}
+
+// events is a stream of server-sent events, which would never end by itself. It ends when the gateway stops: its clients then connect
+// to another replica.
+type events struct {
+	io.ReadCloser
+	stopping func() error // of the gateway; nil while it goes on
+	stop     func() bool
+}
+
+func newEvents(body io.ReadCloser, draining context.Context) events {
+	return events{body, draining.Err, context.AfterFunc(draining, func() { _ = body.Close() })}
+}
+
+// Read implements io.Reader.
+func (e events) Read(p []byte) (int, error) {
+	n, err := e.ReadCloser.Read(p)
+	if err != nil && e.stopping() != nil {
+		err = io.EOF
+	}
+	return n, err
+}
+
+// Close implements io.Closer.
+func (e events) Close() error {
+	e.stop()
+	return e.ReadCloser.Close()
 }
 
 // isGatewayHeader reports whether only the gateway may set that response header.

@@ -7,6 +7,7 @@ package table
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -26,6 +27,8 @@ type Spec[T any] struct {
 	// From is the from clause of reads, if they join other tables: the table's name with an alias, and the joins. Columns of
 	// the joined tables are read-only. Empty means the table alone.
 	From string
+	// Replan makes PostgreSQL plan each read for its values, for conditions of which some values match most rows and others few.
+	Replan bool
 	// Order is the order of List.
 	Order Order[T]
 	// Missing returns the fault for a row that does not exist.
@@ -177,7 +180,11 @@ func (t *Table[T]) args(row *T, update bool) []any {
 
 // Query reads the rows that match the conditions. rest is the end of the statement after the where clause, such as an order.
 func (t *Table[T]) Query(ctx context.Context, w Where, rest string) ([]T, error) {
-	rows, err := t.db.Conn(ctx).Query(ctx, t.selected+w.String()+" "+rest, w.args...)
+	args := w.args
+	if t.spec.Replan {
+		args = slices.Insert(slices.Clone(args), 0, any(pgx.QueryExecModeCacheDescribe))
+	}
+	rows, err := t.db.Conn(ctx).Query(ctx, t.selected+w.String()+" "+rest, args...)
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w", t.spec.Name, pg.Classify(err))
 	}

@@ -2,6 +2,7 @@ package table
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -19,8 +20,7 @@ type Where struct {
 // And adds a condition. Each ? in it stands for one of the values, in order.
 func (w *Where) And(condition string, values ...any) {
 	for _, value := range values {
-		w.args = append(w.args, value)
-		condition = strings.Replace(condition, "?", "$"+strconv.Itoa(len(w.args)), 1)
+		condition = strings.Replace(condition, "?", w.Bind(value), 1)
 	}
 	w.all = append(w.all, "("+condition+")")
 }
@@ -31,6 +31,19 @@ func (w *Where) If(present bool, condition string, values ...any) {
 		w.And(condition, values...)
 	}
 }
+
+// Bind adds a value and returns its placeholder, for a part of the statement that is no condition.
+func (w *Where) Bind(value any) string {
+	w.args = append(w.args, value)
+	return "$" + strconv.Itoa(len(w.args))
+}
+
+// Args returns the values of the placeholders, for a statement that is written by hand.
+func (w Where) Args() []any { return w.args }
+
+// Around returns a Where without conditions whose values come after those of w, for a statement that has w in a subquery of its from
+// clause.
+func (w Where) Around() Where { return Where{args: slices.Clone(w.args)} }
 
 // String returns the where clause with a leading space; it is empty without conditions.
 func (w Where) String() string {
@@ -105,6 +118,9 @@ func valid(text, typ string) bool {
 		}
 		t, err := time.Parse(time.RFC3339Nano, text)
 		return err == nil && t.Year() >= 1 && t.Year() <= 9999
+	case "real":
+		_, err := strconv.ParseFloat(text, 32)
+		return err == nil
 	case "bigint":
 		_, err := strconv.ParseInt(text, 10, 64)
 		return err == nil

@@ -124,11 +124,11 @@ func (s *Server) models(w http.ResponseWriter, r *http.Request) {
 }
 
 func speechModels() []string {
-	return []string{"whisper-1", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"}
+	return []string{"whisper-1", "gpt-transcribe", "gpt-4o-transcribe", "gpt-4o-mini-transcribe"}
 }
 
 func chatModels() []string {
-	return []string{"gpt-4o", "gpt-4o-mini", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-5", "gpt-5-mini", "gpt-5-nano"}
+	return []string{"gpt-4o", "gpt-4o-mini", "gpt-5.4", "gpt-5.4-mini", "gpt-5.4-nano", "gpt-4.1", "gpt-4.1-mini", "gpt-4.1-nano", "gpt-5", "gpt-5-mini", "gpt-5-nano"}
 }
 
 func rewind(r *http.Request, body []byte) {

@@ -15,35 +15,38 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
 const (
-	bitrate     = "24k"       // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
-	maxDuration = 8 * 60 * 60 // seconds of a recording; a small file can claim to be years of silence
+	bitrate = "24k" // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
 	// Bounds of a track, from telephones to studios. At 1 Hz, 20 kB are hours of sound.
 	minRate, maxRate = 4_000, 192_000 // Hz
 	maxChannels      = 16
 )
 
-// ChunkBytes is the largest file that a provider accepts: OpenAI's limit of 25 MB includes the rest of the request.
-const ChunkBytes = 24 << 20
+// FileLimits are the limits of one file that a provider accepts.
+type FileLimits struct {
+	Bytes   int64
+	Seconds float64
+}
 
 // Preparer implements call.Preparer. It works in temporary directories of its own.
 type Preparer struct {
 	space           *space
-	chunkBytes      int64
+	file            FileLimits
+	maxDuration     int    // seconds of a recording; a small file can claim to be years of silence
 	ffmpeg, ffprobe string // paths
 	limits          limits
 }
 
 // Open returns a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
-// killed processes. Chunks have at most chunkBytes. If a program is missing, the error says what to install.
-func Open(dir string, chunkBytes int64) (*Preparer, error) {
-	p := &Preparer{chunkBytes: chunkBytes, limits: limits{cpu: maxCPU, memory: MaxMemory}}
+// killed processes. No chunk exceeds the limits of a file, and no recording maxHours. If a program is missing, the error says what to
+// install.
+func Open(dir string, file FileLimits, maxHours int) (*Preparer, error) {
+	p := &Preparer{file: file, maxDuration: maxHours * 3600, limits: limits{cpu: maxCPU, memory: MaxMemory}}
 	if runtime.GOOS != "linux" {
 		p.limits.memory = 0
 	}
@@ -88,19 +91,19 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	if !ok {
 		return prepared, unreadable(fmt.Errorf("no demuxer for %s", contentType))
 	}
-	if err := p.checkTrack(ctx, dir, demuxer); err != nil {
+	channels, err := p.checkTrack(ctx, dir, demuxer)
+	if err != nil {
 		return prepared, err
 	}
-	if err := p.normalize(ctx, dir, demuxer); err != nil {
+	levels, err := p.normalize(ctx, dir, demuxer, channels)
+	if err != nil {
 		return prepared, err
 	}
-	if prepared.Duration, err = p.measure(ctx, dir); err != nil {
-		return prepared, err
+	prepared.Duration, prepared.Peaks = levels.duration(), levels.waveform()
+	if prepared.Duration > float64(p.maxDuration) {
+		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", p.maxDuration/3600))
 	}
-	if prepared.Duration > maxDuration {
-		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", maxDuration/3600))
-	}
-	prepared.Chunks, err = p.split(ctx, dir, prepared.Duration)
+	prepared.Chunks, err = p.split(ctx, dir, demuxer, levels)
 	return prepared, err
 }
 
@@ -121,22 +124,31 @@ func input(demuxer, file string) []string {
 // run runs ffmpeg or ffprobe within the limits. A run that is killed is repeated once, because the system may have had no memory
 // for it. If it is killed again, the recording is the reason.
 func (p *Preparer) run(ctx context.Context, dir, program string, args ...string) (output, error) {
-	args = append([]string{"-max_alloc", strconv.Itoa(maxBlock)}, args...)
-	out, err := p.limits.execute(ctx, dir, program, args...)
+	args = bounded(args)
+	return repeated(ctx, func() (output, error) { return p.limits.execute(ctx, dir, program, args...) })
+}
+
+// bounded adds the limit of allocations to the arguments of a program.
+func bounded(args []string) []string {
+	return append([]string{"-max_alloc", strconv.Itoa(maxBlock)}, args...)
+}
+
+func repeated(ctx context.Context, run func() (output, error)) (output, error) {
+	out, err := run()
 	if !errors.Is(err, errKilled) || ctx.Err() != nil {
 		return out, err
 	}
-	again, err := p.limits.execute(ctx, dir, program, args...)
+	again, err := run()
 	again.memory = max(again.memory, out.memory)
 	return again, err
 }
 
-// checkTrack refuses a first audio track with a sample rate or number of channels that no recording has.
-func (p *Preparer) checkTrack(ctx context.Context, dir, demuxer string) error {
+// checkTrack returns the number of channels of the first audio track. It refuses a sample rate or a number that no recording has.
+func (p *Preparer) checkTrack(ctx context.Context, dir, demuxer string) (channels int, err error) {
 	args := append([]string{"-v", "error", "-select_streams", "a:0", "-show_entries", "stream=sample_rate,channels", "-of", "json"}, input(demuxer, "recording")...)
 	out, err := p.run(ctx, dir, p.ffprobe, args...)
 	if err != nil {
-		return undecodable(ctx, err)
+		return 0, undecodable(ctx, err)
 	}
 	var probed struct {
 		Streams []struct {
@@ -145,43 +157,57 @@ func (p *Preparer) checkTrack(ctx context.Context, dir, demuxer string) error {
 		} `json:"streams"`
 	}
 	if err := json.Unmarshal([]byte(out.stdout), &probed); err != nil {
-		return unreadable(fmt.Errorf("read what ffprobe found: %w", err))
+		return 0, unreadable(fmt.Errorf("read what ffprobe found: %w", err))
 	}
 	if len(probed.Streams) == 0 {
-		return unreadable(errors.New("there is no audio track"))
+		return 0, unreadable(errors.New("there is no audio track"))
 	}
-	if t := probed.Streams[0]; t.Rate < minRate || t.Rate > maxRate || t.Channels < 1 || t.Channels > maxChannels {
-		return unreadable(fmt.Errorf("a track of %d Hz with %d channels", t.Rate, t.Channels))
+	t := probed.Streams[0]
+	if t.Rate < minRate || t.Rate > maxRate || t.Channels < 1 || t.Channels > maxChannels {
+		return 0, unreadable(fmt.Errorf("a track of %d Hz with %d channels", t.Rate, t.Channels))
 	}
-	return nil
+	return t.Channels, nil
 }
 
-// normalize converts the first audio track of the recording to speech.ogg, without its tags and pictures.
-func (p *Preparer) normalize(ctx context.Context, dir, demuxer string) error {
-	if _, err := p.run(ctx, dir, p.ffmpeg, decodeArgs(demuxer)...); err != nil {
-		return undecodable(ctx, err)
+// normalize converts the first audio track of the recording to speech.ogg, without its tags and pictures, and measures what it decodes.
+func (p *Preparer) normalize(ctx context.Context, dir, demuxer string, channels int) (levels *meter, err error) {
+	if channels != 2 {
+		channels = 1
 	}
-	return nil
-}
-
-func decodeArgs(demuxer string) []string {
-	return slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-threads", "1"}, input(demuxer, "recording"), []string{
-		"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-t", strconv.Itoa(maxDuration + 1),
-		"-threads", "1", "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", "speech.ogg",
+	args := bounded(append(decodeArgs(demuxer, p.mono("speech.ogg")), p.measured(channels)...))
+	_, err = repeated(ctx, func() (output, error) {
+		levels = newMeter(channels)
+		return p.limits.stream(ctx, dir, levels, p.ffmpeg, args...)
 	})
+	if err != nil {
+		return nil, undecodable(ctx, err)
+	}
+	levels.endFrame()
+	if levels.samples == 0 {
+		return nil, unreadable(errors.New("nothing was decoded"))
+	}
+	return levels, nil
 }
 
-// measure returns the decoded duration in seconds.
-func (p *Preparer) measure(ctx context.Context, dir string) (float64, error) {
-	out, err := p.run(ctx, dir, p.ffprobe, append([]string{"-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0"}, input("ogg", "speech.ogg")...)...)
-	if err != nil {
-		return 0, undecodable(ctx, err)
-	}
-	seconds, err := strconv.ParseFloat(strings.TrimSpace(out.stdout), 64)
-	if err != nil || seconds <= 0 {
-		return 0, unreadable(errors.New("nothing was decoded"))
-	}
-	return seconds, nil
+// decodeArgs returns the arguments that decode the recording to outputs.
+func decodeArgs(demuxer string, outputs ...[]string) []string {
+	args := append([]string{"-nostdin", "-y", "-v", "error", "-threads", "1"}, input(demuxer, "recording")...)
+	return append(args, slices.Concat(outputs...)...)
+}
+
+// track selects the first audio track of the recording, as long as a recording may be.
+func (p *Preparer) track() []string {
+	return []string{"-map", "0:a:0", "-vn", "-sn", "-dn", "-map_metadata", "-1", "-map_chapters", "-1", "-t", strconv.Itoa(p.maxDuration + 1), "-threads", "1"}
+}
+
+// mono is the output of speech in a file. filter may select a channel.
+func (p *Preparer) mono(file string, filter ...string) []string {
+	return slices.Concat(p.track(), filter, []string{"-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", file})
+}
+
+// measured is the output of samples for a meter.
+func (p *Preparer) measured(channels int) []string {
+	return append(p.track(), "-ac", strconv.Itoa(channels), "-ar", strconv.Itoa(meterRate), "-c:a", "pcm_s16le", "-f", "s16le", "pipe:1")
 }
 
 // undecodable distinguishes a file that cannot be decoded from a worker that must stop and a machine that cannot run ffmpeg.
@@ -197,5 +223,5 @@ func undecodable(ctx context.Context, err error) error {
 }
 
 func unreadable(cause error) error {
-	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged or not audio")
+	return fault.Wrap(cause, fault.Invalid, call.CodeUnreadable, "The recording cannot be decoded: it is damaged, encrypted, empty or not audio")
 }

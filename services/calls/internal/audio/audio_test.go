@@ -29,10 +29,13 @@ func produce(t *testing.T, filter string, args ...string) []byte {
 	return raw
 }
 
-func open(t *testing.T, chunkBytes int64) (*Preparer, string) {
+// ofOpenAI returns the limits of OpenAI's models.
+func ofOpenAI() FileLimits { return FileLimits{Bytes: 24 << 20, Seconds: 1400} }
+
+func open(t *testing.T, file FileLimits) (*Preparer, string) {
 	t.Helper()
 	dir := t.TempDir()
-	p, err := Open(dir, chunkBytes)
+	p, err := Open(dir, file, 8)
 	require.NoError(t, err)
 	t.Cleanup(p.Close)
 	return p, dir
@@ -47,7 +50,7 @@ func jobs(t *testing.T, dir string) []string {
 
 func TestARecordingIsMeasuredByDecoding(t *testing.T) {
 	t.Parallel()
-	p, dir := open(t, ChunkBytes)
+	p, dir := open(t, ofOpenAI())
 	mp3 := produce(t, "sine=440:duration=8", "-c:a", "libmp3lame", "-b:a", "64k", "-f", "mp3")
 	for name, c := range map[string]struct {
 		file []byte
@@ -74,9 +77,23 @@ func TestARecordingIsMeasuredByDecoding(t *testing.T) {
 	require.Empty(t, jobs(t, dir))
 }
 
+func TestALongRecordingIsRefused(t *testing.T) {
+	t.Parallel()
+	p, dir := open(t, ofOpenAI())
+	require.Equal(t, 8*3600, p.maxDuration)
+	p.maxDuration = 3
+	_, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=60", "-c:a", "libopus", "-f", "ogg")), "audio/ogg")
+	require.Equal(t, call.CodeTooLong, fault.Of(err).Code)
+	require.True(t, fault.Is(err, fault.Invalid), "it is not tried again")
+	require.Empty(t, jobs(t, dir))
+	prepared, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=2.5", "-c:a", "libopus", "-f", "ogg")), "audio/ogg")
+	require.NoError(t, err)
+	prepared.Close()
+}
+
 func TestTagsAreRemoved(t *testing.T) {
 	t.Parallel()
-	p, _ := open(t, ChunkBytes)
+	p, _ := open(t, ofOpenAI())
 	file := produce(t, "sine=440:duration=2", "-metadata", "title=Secret Customer", "-metadata", "comment=+491701234567", "-c:a", "libmp3lame", "-f", "mp3")
 	require.Contains(t, string(file), "Secret Customer")
 	prepared, err := p.Prepare(t.Context(), bytes.NewReader(file), "audio/mpeg")
@@ -89,7 +106,7 @@ func TestTagsAreRemoved(t *testing.T) {
 
 func TestARecordingThatCannotBeDecodedIsUnreadable(t *testing.T) {
 	t.Parallel()
-	p, dir := open(t, ChunkBytes)
+	p, dir := open(t, ofOpenAI())
 	for name, c := range map[string]struct {
 		file []byte
 		typ  string
@@ -111,7 +128,7 @@ func TestARecordingThatCannotBeDecodedIsUnreadable(t *testing.T) {
 
 func TestAWorkerThatStopsIsNotABadRecording(t *testing.T) {
 	t.Parallel()
-	p, dir := open(t, ChunkBytes)
+	p, dir := open(t, ofOpenAI())
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := p.Prepare(ctx, bytes.NewReader(produce(t, "sine=440:duration=1", "-f", "wav")), "audio/wav")
@@ -148,7 +165,7 @@ const speech = "anoisesrc=duration=23:amplitude=0.5,volume='if(lt(mod(t,6),5),1,
 
 func TestLargeRecordingsAreCutInPauses(t *testing.T) {
 	t.Parallel()
-	p, _ := open(t, 30_000)
+	p, _ := open(t, FileLimits{Bytes: 30_000, Seconds: 3600})
 	prepared, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, speech, "-ar", "16000", "-f", "wav")), "audio/wav")
 	require.NoError(t, err)
 	defer prepared.Close()
@@ -176,10 +193,12 @@ func TestLargeRecordingsAreCutInPauses(t *testing.T) {
 
 func TestCuts(t *testing.T) {
 	t.Parallel()
-	require.Equal(t, []float64{0, 10}, chooseCuts(nil, 10, 10))
-	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts(nil, 10, 4), "without pauses")
-	require.Equal(t, []float64{0, 3, 6.5, 10}, chooseCuts([]float64{1, 2.5, 3, 6.5, 9}, 10, 4), "the last pause that fits")
-	require.Equal(t, []float64{0, 4, 8, 10}, chooseCuts([]float64{0.1, 4.1, 8.1}, 10, 4), "a pause too early makes no tiny chunk")
+	whole := call.Interval{Start: 0, End: 10}
+	require.Equal(t, []call.Interval{whole}, chooseCuts(nil, whole, 10))
+	require.Equal(t, []call.Interval{{Start: 0, End: 4}, {Start: 4, End: 8}, {Start: 8, End: 10}}, chooseCuts(nil, whole, 4), "without pauses")
+	require.Equal(t, []call.Interval{{Start: 0, End: 3}, {Start: 3, End: 6.5}, {Start: 6.5, End: 10}}, chooseCuts([]float64{1, 2.5, 3, 6.5, 9}, whole, 4), "the last pause that fits")
+	require.Equal(t, []call.Interval{{Start: 0, End: 4}, {Start: 4, End: 8}, {Start: 8, End: 10}}, chooseCuts([]float64{0.1, 4.1, 8.1}, whole, 4), "a pause too early makes no tiny chunk")
+	require.Equal(t, []call.Interval{{Start: 100, End: 103}, {Start: 103, End: 107}}, chooseCuts([]float64{1, 103, 106}, call.Interval{Start: 100, End: 107}, 4), "of a region")
 }
 
 func TestDirectoriesOfDeadProcessesAreRemoved(t *testing.T) {
@@ -204,7 +223,7 @@ func TestDirectoriesOfDeadProcessesAreRemoved(t *testing.T) {
 
 func TestMissingProgramsAreNamed(t *testing.T) {
 	t.Setenv("PATH", t.TempDir())
-	_, err := Open(t.TempDir(), ChunkBytes)
+	_, err := Open(t.TempDir(), ofOpenAI(), 8)
 	require.EqualError(t, err, "ffmpeg is not installed: apt-get install ffmpeg")
 }
 

@@ -42,10 +42,10 @@ const tooMuch = 300 << 20
 
 func TestASmallFileCannotUseMuchMemory(t *testing.T) {
 	t.Parallel()
-	p, dir := open(t, ChunkBytes)
+	p, dir := open(t, ofOpenAI())
 	file := manySamples(t, 80_000_000) // 1.9 GB
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "recording"), file, 0o600))
-	out, _ := p.run(t.Context(), dir, p.ffmpeg, decodeArgs("mov")...) // it decodes little or nothing
+	out, _ := p.run(t.Context(), dir, p.ffmpeg, decodeArgs("mov", p.mono("speech.ogg"))...) // it decodes little or nothing
 	t.Logf("%d bytes of m4a took %d MB", len(file), out.memory>>20)
 	require.Positive(t, out.memory)
 	require.Less(t, out.memory, int64(tooMuch))
@@ -58,19 +58,21 @@ func TestASmallFileCannotUseMuchMemory(t *testing.T) {
 	}
 
 	// The kernel enforces the limit also for memory that is allocated in small blocks.
-	_, err = limits{cpu: time.Minute, memory: 200 << 20}.execute(t.Context(), dir, p.ffmpeg, decodeArgs("mov")...)
+	_, err = limits{cpu: time.Minute, memory: 200 << 20}.execute(t.Context(), dir, p.ffmpeg, decodeArgs("mov", p.mono("speech.ogg"))...)
 	require.Error(t, err)
 }
 
 // The whole index of 8 hours fits into the limits. Decoding all of it takes minutes; see docs/adr/0023-ffmpeg-runs-within-limits.md.
 func TestTheLongestRecordingFitsTheLimits(t *testing.T) {
 	t.Parallel()
-	p, dir := open(t, ChunkBytes)
+	p, dir := open(t, ofOpenAI())
 	minute := filepath.Join(dir, "minute")
 	require.NoError(t, os.WriteFile(minute, produce(t, "sine=440:duration=60:sample_rate=8000", "-c:a", "aac", "-b:a", "8k", "-f", "ipod"), 0o600))
 	whole, err := exec.CommandContext(t.Context(), p.ffmpeg, "-nostdin", "-v", "error", "-stream_loop", "479", "-i", minute, "-c", "copy", "-f", "ipod", filepath.Join(dir, "recording")).CombinedOutput()
 	require.NoError(t, err, string(whole))
-	require.NoError(t, p.checkTrack(t.Context(), dir, "mov"))
+	channels, err := p.checkTrack(t.Context(), dir, "mov")
+	require.NoError(t, err)
+	require.Equal(t, 1, channels)
 	out, err := p.run(t.Context(), dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", "28700"}, input("mov", "recording"), []string{"-f", "wav", "end.wav"})...)
 	require.NoError(t, err)
 	t.Logf("the end of 8 hours took %d MB", out.memory>>20)
@@ -81,7 +83,7 @@ func TestTheLongestRecordingFitsTheLimits(t *testing.T) {
 
 func TestTracksThatNoRecordingHasAreUnreadable(t *testing.T) {
 	t.Parallel()
-	p, dir := open(t, ChunkBytes)
+	p, dir := open(t, ofOpenAI())
 	// track returns a second of 16-bit wave with another rate and number of channels.
 	track := func(rate uint32, channels uint16) []byte {
 		file := produce(t, "sine=440:duration=1:sample_rate=8000", "-c:a", "pcm_s16le", "-f", "wav")
@@ -129,7 +131,7 @@ func script(t *testing.T, killed string) (path, runs string) {
 func TestADecodeThatIsKilledTwiceIsFinal(t *testing.T) {
 	t.Parallel()
 	for killed, ok := range map[string]bool{"1": true, "100": false} {
-		p, dir := open(t, ChunkBytes)
+		p, dir := open(t, ofOpenAI())
 		var runs string
 		p.ffmpeg, runs = script(t, killed)
 		prepared, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=1", "-f", "wav")), "audio/wav")
@@ -150,8 +152,8 @@ func TestADecodeThatIsKilledTwiceIsFinal(t *testing.T) {
 // The runs that split a long recording are decodes too.
 func TestASplitThatIsKilledTwiceIsFinal(t *testing.T) {
 	t.Parallel()
-	for name, last := range map[string]string{"look for pauses": "-", "cut a chunk": "chunk-000.ogg"} {
-		p, dir := open(t, 5_000)
+	for name, last := range map[string]string{"cut a chunk": "chunk-000-speech.ogg"} {
+		p, dir := open(t, FileLimits{Bytes: 5_000, Seconds: 3600})
 		ffmpeg, runs := p.ffmpeg, filepath.Join(t.TempDir(), "runs")
 		p.ffmpeg = filepath.Join(t.TempDir(), "ffmpeg")
 		require.NoError(t, os.WriteFile(p.ffmpeg, []byte("#!/bin/sh\nfor last; do :; done\nif [ \"$last\" = "+last+" ]; then echo run >> "+runs+"; kill -9 $$; fi\nexec "+ffmpeg+" \"$@\"\n"), 0o700))
@@ -172,7 +174,7 @@ func TestAMachineThatCannotDecodeIsNotABadRecording(t *testing.T) {
 		"no such limits": func(p *Preparer) { p.limits.memory = -1 << 10 },
 		"no executable":  func(p *Preparer) { p.ffmpeg = t.TempDir() },
 	} {
-		p, _ := open(t, ChunkBytes)
+		p, _ := open(t, ofOpenAI())
 		change(p)
 		_, err := p.Prepare(t.Context(), bytes.NewReader(produce(t, "sine=440:duration=1", "-f", "wav")), "audio/wav")
 		require.Error(t, err, name)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os/exec"
 	"strconv"
 	"syscall"
@@ -49,12 +50,20 @@ var errKilled = errors.New("the program was killed")
 // execute runs a program within the limits, in a directory and without the environment of this process. When ctx ends, or after
 // maxTime, the program and all its child processes are killed.
 func (l limits) execute(ctx context.Context, dir, program string, args ...string) (output, error) {
+	var stdout capped
+	out, err := l.stream(ctx, dir, &stdout, program, args...)
+	out.stdout = stdout.String()
+	return out, err
+}
+
+// stream is execute for a program whose output is not capped: it is written to stdout as it comes.
+func (l limits) stream(ctx context.Context, dir string, stdout io.Writer, program string, args ...string) (output, error) {
 	ctx, cancel := context.WithTimeout(ctx, maxTime)
 	defer cancel()
 	limited := []string{"-c", limit, "limit", strconv.Itoa(int(l.cpu.Seconds())), strconv.FormatInt(l.memory>>10, 10), program}
 	cmd := exec.CommandContext(ctx, "/bin/sh", append(limited, args...)...)
-	var stdout, stderr capped
-	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, []string{"TMPDIR=" + dir, "HOME=" + dir}, &stdout, &stderr
+	var stderr capped
+	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = dir, []string{"TMPDIR=" + dir, "HOME=" + dir}, stdout, &stderr
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error {
 		if err := syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL); !errors.Is(err, syscall.ESRCH) {
@@ -64,7 +73,7 @@ func (l limits) execute(ctx context.Context, dir, program string, args ...string
 	}
 	cmd.WaitDelay = 2 * time.Second
 	err := cmd.Run()
-	out := output{stdout: stdout.String(), stderr: stderr.String()}
+	out := output{stderr: stderr.String()}
 	if cmd.ProcessState != nil {
 		if usage, ok := cmd.ProcessState.SysUsage().(*syscall.Rusage); ok {
 			out.memory = usage.Maxrss << 10

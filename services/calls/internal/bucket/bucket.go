@@ -23,6 +23,7 @@ import (
 	_ "gocloud.dev/blob/s3blob"  // s3://bucket?region=…
 	"gocloud.dev/gcerrors"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
@@ -34,12 +35,18 @@ const (
 	pageSize   = 500       // keys per page of List
 )
 
+const (
+	discardTimeout = 10 * time.Second
+	discardMargin  = time.Hour // by which the storage's clock may be ahead of ours
+)
+
 // Sniff detects the content type of a file from its first bytes. It returns false unless the format is accepted.
 type Sniff func(head []byte) (contentType string, ok bool)
 
 // Bucket implements call.Recordings.
 type Bucket struct {
 	blobs    *blob.Bucket
+	url      *url.URL
 	sniff    Sniff
 	maxBytes int64
 }
@@ -63,7 +70,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 	if err != nil {
 		return nil, fmt.Errorf("open the bucket of STORAGE_URL: %w", err)
 	}
-	return &Bucket{blobs: blobs, sniff: sniff, maxBytes: maxBytes}, nil
+	return &Bucket{blobs: blobs, url: u, sniff: sniff, maxBytes: maxBytes}, nil
 }
 
 // Close closes the bucket.
@@ -97,10 +104,10 @@ func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recor
 	if err != nil {
 		cancel()
 		_ = w.Close()
-		return call.Recording{}, err
+		return call.Recording{}, errors.Join(err, b.discard(ctx, key))
 	}
 	if err := w.finish(); err != nil {
-		return call.Recording{}, errors.Join(unavailable("write", err), b.Remove(context.WithoutCancel(ctx), key))
+		return call.Recording{}, errors.Join(unavailable("write", err), b.discard(ctx, key), b.Remove(context.WithoutCancel(ctx), key))
 	}
 	return call.Recording{Key: key, ContentType: contentType, SizeBytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
@@ -172,6 +179,13 @@ func (w *writer) finish() error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+// discard removes the parts of an upload that has failed, also if its client has disconnected.
+func (b *Bucket) discard(ctx context.Context, key string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
+	defer cancel()
+	return b.abortUploads(ctx, key, clock.System{}.Now().Add(discardMargin))
+}
+
 // Open opens a recording, which can be read until ctx ends.
 func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error) {
 	if err := network.Check(ctx); err != nil {
@@ -198,9 +212,13 @@ func (b *Bucket) Remove(ctx context.Context, key string) error {
 	return nil
 }
 
-// List calls page with the keys under a prefix that were last written before that time.
+// List calls page with the keys under a prefix that were last written before that time. It removes the parts of uploads that began
+// before it and were never completed.
 func (b *Bucket) List(ctx context.Context, prefix string, before time.Time, page func(keys []string) error) error {
 	if err := network.Check(ctx); err != nil {
+		return err
+	}
+	if err := b.abortUploads(ctx, prefix, before); err != nil {
 		return err
 	}
 	token := blob.FirstPageToken

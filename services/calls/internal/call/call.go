@@ -4,6 +4,8 @@
 package call
 
 import (
+	"cmp"
+	"reflect"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
@@ -28,6 +30,8 @@ const (
 	OutcomeOK       = "ok"
 	OutcomeNoSpeech = "no_speech"
 	OutcomeTooShort = "too_short"
+	// OutcomePartial is the outcome of a call whose transcript lacks some of the speech; its coverage says how much there is.
+	OutcomePartial = "partial"
 	// OutcomeNoRecording is the outcome of a call that nobody answered, or that was written by hand.
 	OutcomeNoRecording = "no_recording"
 )
@@ -36,10 +40,19 @@ const (
 const (
 	defaultType = "default"
 	defaultTag  = "connected"
+	tagNoAnswer = "no_answer"
 )
 
 // maxAttempts limits the attempts of a call whose worker dies each time. Failures that a worker records end it much earlier.
 const maxAttempts = 25
+
+// Steps of the work on a call, as people see them.
+const (
+	StepWaiting    = "waiting" // for a provider that takes no requests right now
+	StepPrepare    = "prepare"
+	StepTranscribe = "transcribe"
+	StepAnalyse    = "analyse"
+)
 
 // Progress of a call, 0 to 1, at the end of each step.
 const (
@@ -57,19 +70,29 @@ type Call struct {
 	Outcome         *string
 	Problem         *Problem // of a failed one
 	Progress        float64
+	Step            *string // what is being done; nil before and after the work
+	Run             int     // incremented by each retry that transcribes anew
 	Details         Details
 	Recording       Recording
 	DurationSeconds *float64 // measured by decoding; until then the uploader's claim
 	Transcript      *Transcript
+	Coverage        *float64           // share of the speech that the transcript has, 0 to 1
+	Speakers        map[string]Speaker // by the labels of the segments; they survive a retry
+	Talk            *Talk
 	Insights        Insights
 	Models          Models
+	PabblySent      bool       // a webhook about it was delivered
+	LegalHold       bool       // nothing of it may be removed
+	CostUSD         *float64   // of all its requests so far whose price is known; only Steps.End changes it
+	WaitingSince    *time.Time // since when a provider takes no requests
 	CreatedAt       time.Time
 	UpdatedAt       time.Time
 	CompletedAt     *time.Time
 	Lease           lease.Lease
+	Highlights      []Highlight // if a search has found the call
 }
 
-// Details are what the uploader says about a call.
+// Details are what people say about a call.
 type Details struct {
 	ClientID   *string
 	LeadID     *string
@@ -77,6 +100,8 @@ type Details struct {
 	CallTag    string    // connected, no_answer, wrong_number
 	Language   *string   // ISO 639-1, lower case; detected by the models if the uploader does not name it
 	RecordedAt time.Time // when the call took place
+	Title      *string   // that a person gave; it replaces the one that the model finds, also after a retry
+	Notes      *string   // of a person
 }
 
 // Recording is a stored file.
@@ -103,6 +128,12 @@ type Segment struct {
 	Text    string  `json:"text"`
 }
 
+// Speaker is who has a label in the segments.
+type Speaker struct {
+	Name *string `json:"name"`
+	Role *string `json:"role"` // agent, client
+}
+
 // Insights are what a language model found in a transcript.
 type Insights struct {
 	Title            *string
@@ -116,7 +147,18 @@ type Insights struct {
 	InterestLevel    *string  // high, medium, low
 	Objections       []string
 	CallbackTime     *time.Time
-	Language         *string // ISO 639-1
+	Language         *string        // ISO 639-1
+	Fields           map[string]any // those of the call's type
+	Evidence         []Evidence
+	Dropped          int // values of a response that could not be used; not stored
+}
+
+// Evidence is a verbatim quote for something that the insights claim.
+type Evidence struct {
+	Kind  string  `json:"kind"` // action_item, objection, next_step
+	Claim string  `json:"claim"`
+	Quote string  `json:"quote"`
+	Start float64 `json:"start"` // seconds from the start of the recording
 }
 
 // Models are the names of the models that did the work.
@@ -135,12 +177,24 @@ type Problem struct {
 // New returns a pending call.
 func New(id, agentID string, details Details, duration *float64, recording Recording, now time.Time) (Call, []event.Event) {
 	c := Call{
-		ID: id, AgentID: agentID, Status: Pending, Details: details, DurationSeconds: duration, Recording: recording,
+		ID: id, AgentID: agentID, Status: Pending, Run: 1, Details: details, DurationSeconds: duration, Recording: recording,
 		CreatedAt: now, Lease: lease.New(),
 	}
 	c.touch(now)
 	return c, c.emit(events.CallUploaded, now)
 }
+
+// WithoutRecording returns a completed call that has only details, such as one that nobody answered.
+func WithoutRecording(id, agentID string, details Details, now time.Time) (Call, []event.Event) {
+	c := Call{
+		ID: id, AgentID: agentID, Status: Completed, Outcome: new(OutcomeNoRecording), Progress: 1, Details: details, CreatedAt: now, CompletedAt: &now,
+	}
+	c.touch(now)
+	return c, c.emit(events.CallUploaded, now)
+}
+
+// Title returns the title that a person gave, or else the model's.
+func (c *Call) Title() *string { return cmp.Or(c.Details.Title, c.Insights.Title) }
 
 // Ended reports whether there is nothing left to do.
 func (c *Call) Ended() bool { return c.Status == Completed || c.Status == Failed }
@@ -153,6 +207,7 @@ func (c *Call) Begin(epoch int64, holder string, ttl time.Duration, now time.Tim
 	if err := c.Lease.Begin(epoch, holder, ttl); err != nil {
 		return nil, err
 	}
+	c.Step = new(StepPrepare)
 	c.touch(now)
 	if c.Status == Transcribing {
 		return nil, nil
@@ -166,21 +221,39 @@ func (c *Call) SetDuration(epoch int64, seconds float64, now time.Time) error {
 	if err := c.Lease.Check(epoch); err != nil {
 		return err
 	}
-	c.DurationSeconds, c.Progress = &seconds, progressPrepared
-	c.touch(now)
+	c.DurationSeconds = &seconds
+	c.advance(StepTranscribe, progressPrepared, now)
 	return nil
 }
 
-// SetTranscript stores the transcript, so that a later failure does not make us pay for it again.
-func (c *Call) SetTranscript(epoch int64, t Transcript, model string, now time.Time) error {
+// SetTranscribed stores how much of the recording has been transcribed, 0 to 1. The provider takes requests.
+func (c *Call) SetTranscribed(epoch int64, share float64, now time.Time) error {
+	if err := c.Lease.Check(epoch); err != nil {
+		return err
+	}
+	c.WaitingSince = nil
+	c.advance(StepTranscribe, progressPrepared+share*(progressTranscribed-progressPrepared), now)
+	return nil
+}
+
+// advance never lets the progress decrease: the parts of a recording end in any order.
+func (c *Call) advance(step string, progress float64, now time.Time) {
+	c.Step, c.Progress = &step, max(c.Progress, progress)
+	c.touch(now)
+}
+
+// SetTranscript stores the transcript, so that a later failure does not make us pay for it again. coverage is the share of the
+// speech that it has. Speakers that have names already keep them.
+func (c *Call) SetTranscript(epoch int64, t Transcript, coverage float64, model string, now time.Time) error {
 	if err := c.Lease.Check(epoch); err != nil {
 		return err
 	}
 	if c.Details.Language == nil {
 		c.Details.Language = t.Language
 	}
-	c.Transcript, c.Models.Transcription, c.Progress = &t, &model, progressTranscribed
-	c.touch(now)
+	c.Transcript, c.Models.Transcription, c.Coverage, c.WaitingSince = &t, &model, &coverage, nil
+	c.Speakers = speakersOf(t.Segments, c.Speakers)
+	c.advance(StepAnalyse, progressTranscribed, now)
 	return nil
 }
 
@@ -188,6 +261,7 @@ func (c *Call) SetTranscript(epoch int64, t Transcript, model string, now time.T
 type Result struct {
 	Outcome  string
 	Insights Insights
+	Talk     *Talk
 	Model    *string // that found the insights
 }
 
@@ -196,19 +270,36 @@ func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]event.Event, er
 	if err := c.Lease.End(epoch); err != nil {
 		return nil, err
 	}
-	c.Status, c.Outcome, c.Insights, c.Models.Chat = Completed, &r.Outcome, r.Insights, r.Model
+	c.Status, c.Outcome, c.Insights, c.Talk, c.Models.Chat = Completed, &r.Outcome, r.Insights, r.Talk, r.Model
 	if c.Details.Language == nil {
 		c.Details.Language = r.Insights.Language
 	}
+	c.Step, c.WaitingSince = nil, nil
 	c.Progress, c.CompletedAt = 1, &now
 	c.touch(now)
 	return c.emit(events.TranscriptionCompleted, now), nil
 }
 
-// Fail records a failure. A transient one is retried after the next of waits, or after the provider's Retry-After if that is
-// longer. A permanent one, and the one after the last wait, ends the call.
-func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Time) ([]event.Event, error) {
-	wait, again := nextWait(cause, c.Lease.Failures+1, waits)
+// maxWaiting is how long a call waits for a provider that takes no requests.
+const maxWaiting = 24 * time.Hour
+
+// Fail records a failure. A transient one is retried after the next of waits, lengthened by up to a fifth by jitter (0 to 1), or after
+// the provider's Retry-After if that is longer. A permanent one, and the one after the last wait, ends the call. A provider that takes
+// no requests costs no attempt: the call waits for it, up to a day.
+func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, jitter float64, now time.Time) ([]event.Event, error) {
+	if limited(cause) && (c.WaitingSince == nil || now.Sub(*c.WaitingSince) < maxWaiting) {
+		if err := c.Lease.Defer(epoch, limitedWait(cause, jitter)); err != nil {
+			return nil, err
+		}
+		if c.WaitingSince == nil {
+			c.WaitingSince = &now
+		}
+		c.Step = new(StepWaiting)
+		c.touch(now)
+		return nil, nil
+	}
+	wait, again := nextWait(cause, c.Lease.Failures+1, waits, jitter)
+	again = again && !limited(cause)
 	if err := c.Lease.Fail(epoch, wait, again); err != nil {
 		return nil, err
 	}
@@ -217,6 +308,15 @@ func (c *Call) Fail(epoch int64, cause error, waits []time.Duration, now time.Ti
 		return nil, nil
 	}
 	return c.fail(problemOf(cause), now), nil
+}
+
+// Cancel ends the work on a call, also while a worker or a provider has it. A call that has ended stays as it is.
+func (c *Call) Cancel(now time.Time) []event.Event {
+	if c.Ended() {
+		return nil
+	}
+	c.Lease.Stop()
+	return c.fail(problemOf(fault.New(fault.Conflict, "cancelled", "The transcription was cancelled")), now)
 }
 
 // HandBack releases the lease of a worker that must stop, so that another one can continue at once.
@@ -242,6 +342,9 @@ func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	return nil, true
 }
 
+// GiveWay queues the job of that epoch after the others.
+func (c *Call) GiveWay(epoch int64) error { return c.Lease.Postpone(epoch, 0) }
+
 // Requeue requeues the job of that epoch, which a process fetched and never began.
 func (c *Call) Requeue(epoch int64) error {
 	if c.Ended() || !c.Lease.Requeue(epoch) {
@@ -260,7 +363,8 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 		return nil, fault.New(fault.Conflict, "call_busy", "The call is still "+string(c.Status)+": only a completed or failed one can be retried")
 	}
 	if c.Status == Completed || language != nil {
-		c.Transcript, c.Models.Transcription = nil, nil
+		c.Transcript, c.Coverage, c.Models.Transcription = nil, nil, nil
+		c.Run++
 	}
 	if language != nil {
 		c.Details.Language = language
@@ -269,28 +373,56 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 		c.Details.CallType = *callType
 	}
 	c.Status, c.Outcome, c.Problem, c.Progress, c.CompletedAt = Pending, nil, nil, 0, nil
-	c.Insights, c.Models.Chat = Insights{}, nil
+	c.Insights, c.Talk, c.Models.Chat, c.Step, c.WaitingSince = Insights{}, nil, nil, nil, nil
 	c.Lease.Restart()
 	c.touch(now)
 	return c.emit(events.CallUpdated, now), nil
 }
 
-// moveTo gives the call to the client that its own was merged into.
-func (c *Call) moveTo(clientID *string, now time.Time) []event.Event {
-	c.Details.ClientID = clientID
+// edit lets fn change the details. It returns no event if they are the same afterwards.
+func (c *Call) edit(fn func(*Details), now time.Time) []event.Event {
+	before := c.Details
+	fn(&c.Details)
+	if reflect.DeepEqual(before, c.Details) {
+		return nil
+	}
 	c.touch(now)
 	return c.emit(events.CallUpdated, now)
 }
 
-// Delete returns the event of a deleted call. It has no transcript and no insights.
+// Delete returns the event of a deleted call. It has no transcript, no insights and nothing that a person wrote.
 func (c *Call) Delete(now time.Time) []event.Event {
-	c.Insights, c.Transcript = Insights{}, nil
+	c.Insights, c.Transcript, c.Details.Title, c.Details.Notes = Insights{}, nil, nil, nil
 	c.touch(now)
 	return c.emit(events.CallDeleted, now)
 }
 
+// checkHold fails with call_on_hold if nothing of the call may be removed.
+func (c *Call) checkHold() error {
+	if c.LegalHold {
+		return fault.New(fault.Conflict, codeOnHold, "This call is on legal hold: an admin has to lift that first")
+	}
+	return nil
+}
+
+// removeRecording forgets the recording, which a job then removes from the storage. What was found in it remains.
+func (c *Call) removeRecording(now time.Time) {
+	if c.Recording.Key != "" && c.Ended() && !c.LegalHold {
+		c.Recording.Key = ""
+		c.touch(now)
+	}
+}
+
+// removeTranscript removes what was said, and the quotes of it. The insights remain.
+func (c *Call) removeTranscript(now time.Time) {
+	if c.Transcript != nil && c.Ended() && !c.LegalHold {
+		c.Transcript, c.Insights.Evidence = nil, nil
+		c.touch(now)
+	}
+}
+
 func (c *Call) fail(p Problem, now time.Time) []event.Event {
-	c.Status, c.Problem = Failed, &p
+	c.Status, c.Problem, c.Step, c.WaitingSince = Failed, &p, nil, nil
 	c.touch(now)
 	return c.emit(events.TranscriptionFailed, now)
 }
@@ -307,12 +439,16 @@ func (c *Call) emit(t event.Type[events.Call], now time.Time) []event.Event {
 func (c *Call) state() events.Call {
 	p := events.Call{
 		CallID: c.ID, Version: c.Version, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID,
-		Title: c.Insights.Title, CallType: c.Details.CallType, CallTag: &c.Details.CallTag, Status: string(c.Status), Outcome: c.Outcome,
+		Title: c.Title(), CallType: c.Details.CallType, CallTag: &c.Details.CallTag, Status: string(c.Status), Outcome: c.Outcome,
 		DurationSeconds: c.DurationSeconds, Language: c.Details.Language, Summary: c.Insights.Summary, ActionItems: c.Insights.ActionItems,
 		Sentiment: c.Insights.Sentiment, KeyTopics: c.Insights.KeyTopics, NextStep: c.Insights.NextStep,
 		IntentCategory: c.Insights.IntentCategory, IntentConfidence: c.Insights.IntentConfidence, InterestLevel: c.Insights.InterestLevel,
 		Objections: c.Insights.Objections, CallbackTime: c.Insights.CallbackTime, Attempts: c.Lease.Attempts,
 		RecordedAt: &c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+	}
+	p.Coverage, p.Models, p.CostUSD = c.Coverage, events.CallModels(c.Models), c.CostUSD
+	if c.Talk != nil {
+		p.Talk = new(events.Talk(*c.Talk))
 	}
 	if c.Problem != nil {
 		p.ErrorCode, p.Retryable = &c.Problem.Code, &c.Problem.Retryable

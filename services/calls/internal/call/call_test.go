@@ -65,13 +65,13 @@ func TestAllStatusTransitionsAreLegal(t *testing.T) {
 			case "duration":
 				err = c.SetDuration(epoch, 3, now)
 			case "transcript":
-				err = c.SetTranscript(epoch, call.Transcript{Text: "hello"}, "m", now)
+				err = c.SetTranscript(epoch, call.Transcript{Text: "hello"}, 1, "m", now)
 			case "complete":
 				published, err = c.Complete(epoch, call.Result{Outcome: call.OutcomeOK}, now)
 			case "fail":
-				published, err = c.Fail(epoch, errDown, waits, now)
+				published, err = c.Fail(epoch, errDown, waits, 0, now)
 			case "reject":
-				published, err = c.Fail(epoch, fault.New(fault.Conflict, call.CodeRejected, "no"), waits, now)
+				published, err = c.Fail(epoch, fault.New(fault.Conflict, call.CodeRejected, "no"), waits, 0, now)
 			case "hand back":
 				err = c.HandBack(epoch, now)
 			case "reclaim":
@@ -134,7 +134,7 @@ func TestFailuresAreTriedAgainBySchedule(t *testing.T) {
 	clk := clock.At(noon())
 	c, epoch := begun(t, clk)
 	for i, wait := range waits {
-		_, err := c.Fail(epoch, errDown, waits, clk.Now())
+		_, err := c.Fail(epoch, errDown, waits, 0, clk.Now())
 		require.NoError(t, err)
 		require.Equal(t, call.Transcribing, c.Status, "a call that waits is still transcribing")
 		require.Equal(t, &lease.Job{In: wait}, c.Lease.Job, "wait %d", i)
@@ -144,7 +144,7 @@ func TestFailuresAreTriedAgainBySchedule(t *testing.T) {
 		require.NoError(t, err)
 		epoch = c.Lease.Epoch
 	}
-	events, err := c.Fail(epoch, errDown, waits, clk.Now())
+	events, err := c.Fail(epoch, errDown, waits, 0, clk.Now())
 	require.NoError(t, err)
 	require.Equal(t, call.Failed, c.Status)
 	require.Nil(t, c.Lease.Job)
@@ -158,7 +158,7 @@ func TestAProviderMayRequestMoreTime(t *testing.T) {
 	for requested, want := range map[time.Duration]time.Duration{time.Second: 2 * time.Second, time.Minute: time.Minute, 10 * time.Hour: 30 * time.Minute} {
 		clk := clock.At(noon())
 		c, epoch := begun(t, clk)
-		_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeUnavailable, "busy").After(requested), []time.Duration{2 * time.Second}, clk.Now())
+		_, err := c.Fail(epoch, fault.New(fault.Unavailable, call.CodeUnavailable, "busy").After(requested), []time.Duration{2 * time.Second}, 0, clk.Now())
 		require.NoError(t, err)
 		require.Equal(t, want, c.Lease.Job.In, "requested %s", requested)
 		require.Greater(t, c.Lease.Epoch, epoch)
@@ -170,6 +170,68 @@ func TestAProviderMayRequestMoreTime(t *testing.T) {
 	}
 }
 
+// A recording was once lost when a provider limited its requests for longer than all attempts took.
+func TestAProviderThatTakesNoRequestsCostsNoAttempt(t *testing.T) {
+	t.Parallel()
+	waits := []time.Duration{time.Second}
+	clk := clock.At(noon())
+	c, epoch := begun(t, clk)
+	for range 100 {
+		_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeQuota, "used up").After(5*time.Minute), waits, 0.5, clk.Now())
+		require.NoError(t, err)
+		require.Equal(t, &lease.Job{In: 5*time.Minute + 30*time.Second}, c.Lease.Job, "with jitter")
+		require.Equal(t, call.Transcribing, c.Status)
+		require.Equal(t, call.StepWaiting, *c.Step)
+		clk.Advance(c.Lease.Job.In)
+		_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
+		require.NoError(t, err)
+		epoch = c.Lease.Epoch
+	}
+	require.Equal(t, 1, c.Lease.Attempts)
+	require.Zero(t, c.Lease.Failures)
+	clk.Advance(24 * time.Hour)
+	_, err := c.Fail(epoch, fault.New(fault.Limited, call.CodeQuota, "used up"), waits, 0, clk.Now())
+	require.NoError(t, err)
+	require.Equal(t, &call.Problem{Code: call.CodeQuota, Message: "used up", Retryable: true}, c.Problem, "not for ever")
+}
+
+func TestAnswersThatCannotBeUsedArePaidForThreeTimesAtMost(t *testing.T) {
+	t.Parallel()
+	clk := clock.At(noon())
+	c, epoch := begun(t, clk)
+	failures := 0
+	for ; !c.Ended(); failures++ {
+		_, err := c.Fail(epoch, fault.New(fault.Unavailable, call.CodeInvalid, "no JSON"), []time.Duration{1, 1, 1, 1, 1, 1, 1}, 0, clk.Now())
+		require.NoError(t, err)
+		if !c.Ended() {
+			_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
+			require.NoError(t, err)
+			epoch = c.Lease.Epoch
+		}
+	}
+	require.Equal(t, 3, failures)
+}
+
+func TestACallCanBeCancelledUntilItEnds(t *testing.T) {
+	t.Parallel()
+	clk := clock.At(noon())
+	pending, _ := fresh(clk.Now())
+	working, epoch := begun(t, clk)
+	for _, c := range []*call.Call{&pending, &working} {
+		events := c.Cancel(clk.Now())
+		require.Equal(t, call.Failed, c.Status)
+		require.Equal(t, "cancelled", c.Problem.Code)
+		require.True(t, c.Problem.Retryable)
+		require.Equal(t, "transcription.failed", events[0].Type)
+		require.Nil(t, c.Lease.Job)
+		before := *c
+		require.Empty(t, c.Cancel(clk.Now()))
+		require.Equal(t, before, *c, "it has ended")
+	}
+	_, err := working.Complete(epoch, call.Result{}, clk.Now())
+	require.ErrorIs(t, err, lease.ErrSuperseded, "the worker's result is too late")
+}
+
 func TestPermanentFailuresEndACallAtOnce(t *testing.T) {
 	t.Parallel()
 	for code, retryable := range map[string]bool{
@@ -177,7 +239,7 @@ func TestPermanentFailuresEndACallAtOnce(t *testing.T) {
 	} {
 		clk := clock.At(noon())
 		c, epoch := begun(t, clk)
-		_, err := c.Fail(epoch, fault.New(fault.Conflict, code, "no"), []time.Duration{time.Second}, clk.Now())
+		_, err := c.Fail(epoch, fault.New(fault.Conflict, code, "no"), []time.Duration{time.Second}, 0, clk.Now())
 		require.NoError(t, err)
 		require.Equal(t, call.Failed, c.Status, code)
 		require.Equal(t, retryable, c.Problem.Retryable, code)

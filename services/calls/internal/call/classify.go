@@ -26,7 +26,13 @@ type Verdict struct {
 
 // Classify asks the language model what a customer intends. It stores nothing. It fails with Unavailable.
 func (s *Service) Classify(ctx context.Context, req ClassifyRequest) (Verdict, error) {
-	in, _, err := s.Analyst.Analyse(ctx, Question{Transcript: req.Text, CallType: defaultType, At: s.Clock.Now()})
+	in, _, err := analyse(ctx, s.Analyst, Question{Transcript: req.Text, CallType: defaultType, At: s.Clock.Now()}, dialogue{
+		ask: func(ctx context.Context, _ int, q Question) ([]byte, error) {
+			answer, err := s.Analyst.Send(ctx, q, "")
+			return answer.Body, err
+		},
+		reject: func(context.Context, int, Question) {},
+	})
 	if err != nil {
 		return Verdict{}, fault.Wrap(err, fault.Unavailable, "service_unavailable", "A part of the platform does not answer right now, try again").After(retryClassify)
 	}

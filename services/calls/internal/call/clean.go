@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path"
 	"regexp"
 	"time"
@@ -27,6 +28,9 @@ type Cleaner struct {
 	Recordings Recordings
 	Clock      clock.Clock
 	OrphanAge  time.Duration // age at which a file without a call is removed
+	Log        *slog.Logger
+	// Missing reports how many recordings are not in the storage.
+	Missing func(n int)
 }
 
 // Erase runs the job of a deleted call: it removes the recording. After an error it must be retried.
@@ -94,4 +98,79 @@ func (c *Cleaner) removeOrphans(ctx context.Context, keys []string) error {
 		}
 	}
 	return nil
+}
+
+// Reconcile compares all recordings with all calls: it removes those without a call, and reports the calls whose recordings are not in
+// the storage.
+func (c *Cleaner) Reconcile(ctx context.Context) error {
+	before := c.Clock.Now().Add(-c.OrphanAge)
+	if err := c.Recordings.List(ctx, "", before, func(keys []string) error { return c.removeOrphans(ctx, keys) }); err != nil {
+		return fmt.Errorf("remove recordings without a call: %w", err)
+	}
+	missing, stored := 0, months{recordings: c.Recordings, now: c.Clock.Now()}
+	f := Filter{HasRecording: true, ListRequest: ListRequest{To: &before, Request: page.Request{Limit: pageSize}}}
+	for {
+		found, err := c.Calls.List(ctx, f)
+		if err != nil {
+			return fmt.Errorf("list calls: %w", err)
+		}
+		var suspects []string
+		for _, call := range found.Items {
+			has, err := stored.has(ctx, call.Recording.Key)
+			if err != nil {
+				return fmt.Errorf("list recordings: %w", err)
+			}
+			if !has {
+				suspects = append(suspects, call.ID)
+			}
+		}
+		n, err := c.reportMissing(ctx, suspects)
+		if err != nil {
+			return err
+		}
+		missing += n
+		if f.Cursor = found.Next; f.Cursor == "" {
+			c.Missing(missing)
+			return nil
+		}
+	}
+}
+
+// reportMissing logs which of the calls still have a recording that is not in the storage: they may have been deleted meanwhile.
+func (c *Cleaner) reportMissing(ctx context.Context, ids []string) (n int, err error) {
+	if len(ids) == 0 {
+		return 0, nil
+	}
+	found, err := c.Calls.List(ctx, Filter{HasRecording: true, IDs: ids, ListRequest: ListRequest{Request: page.Request{Limit: len(ids)}}})
+	for _, call := range found.Items {
+		c.Log.WarnContext(ctx, "the recording of a call is not in the storage", "call_id", call.ID)
+	}
+	return len(found.Items), err
+}
+
+// months has the keys of the recordings of two months: calls are read by their age, and at midnight of the first the keys of both
+// months alternate.
+type months struct {
+	recordings Recordings
+	now        time.Time
+	prefixes   [2]string
+	keys       [2]map[string]bool
+}
+
+func (m *months) has(ctx context.Context, key string) (bool, error) {
+	prefix := path.Dir(key) + "/"
+	for i, known := range m.prefixes {
+		if prefix == known {
+			return m.keys[i][key], nil
+		}
+	}
+	keys := map[string]bool{}
+	err := m.recordings.List(ctx, prefix, m.now, func(page []string) error {
+		for _, k := range page {
+			keys[k] = true
+		}
+		return nil
+	})
+	m.prefixes, m.keys = [2]string{prefix, m.prefixes[0]}, [2]map[string]bool{keys, m.keys[0]}
+	return keys[key], err
 }

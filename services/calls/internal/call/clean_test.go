@@ -17,7 +17,7 @@ import (
 )
 
 func (f *fixture) cleaner() *call.Cleaner {
-	return &call.Cleaner{Calls: f.calls, Erasures: store.Erasures(f.db, outbox.New(f.db, telemetry.Nop())), Recordings: f.bucket, Clock: f.clock, OrphanAge: time.Hour}
+	return &call.Cleaner{Calls: f.calls, Erasures: store.Erasures(f.db, outbox.New(f.db, telemetry.Nop())), Recordings: f.bucket, Clock: f.clock, OrphanAge: time.Hour, Log: telemetry.Nop().Log, Missing: func(n int) { f.missing.Store(int64(n)) }}
 }
 
 // remove deletes a call.

@@ -54,7 +54,9 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 	var filter Filter
 	filter.ClientID = c.ID
 	return s.each(ctx, filter, func(id string) error {
-		_, err := s.Calls.Change(ctx, id, func(call *Call) ([]event.Event, error) { return call.moveTo(c.MergedInto, s.Clock.Now()), nil })
+		_, err := s.Calls.Change(ctx, id, func(call *Call) ([]event.Event, error) {
+			return call.edit(func(d *Details) { d.ClientID = c.MergedInto }, s.Clock.Now()), nil
+		})
 		return err
 	})
 }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/page"
 )
 
@@ -22,7 +23,7 @@ type Requests interface {
 const pageSize = 200
 
 // OnErasureRequested deletes the calls with a client or lead: transcripts and insights at once, recordings by jobs, the last of which
-// confirms. Of an agent, calls has nothing but ids: its calls belong to the team.
+// confirms. Calls on legal hold remain. Of an agent, calls has nothing but ids: its calls belong to the team.
 func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[events.Erasure]) error {
 	x := r.Data
 	var filter Filter
@@ -40,11 +41,16 @@ func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[event
 		}
 		filter.LeadID = x.SubjectID
 	}
+	filter.NotOnHold = true
 	var deleted []string
 	if filter.ClientID+filter.LeadID != "" {
 		err := s.each(ctx, filter, func(id string) error {
+			err := s.Calls.Remove(ctx, id, func(c *Call) ([]event.Event, error) { return c.Delete(s.Clock.Now()), c.checkHold() })
+			if fault.Of(err).Code == codeOnHold {
+				return nil
+			}
 			deleted = append(deleted, id)
-			return s.Calls.Remove(ctx, id, func(c *Call) ([]event.Event, error) { return c.Delete(s.Clock.Now()), nil })
+			return err
 		})
 		if err != nil {
 			return err

@@ -8,7 +8,6 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/libs/lease"
 )
 
 // Lead is the copy of a lead that crm owns. Its JSON is that of crm's API, from which it may be fetched.
@@ -36,7 +35,8 @@ type Phones interface {
 // NormalizePhone converts a phone number to E.164; ok is false for an invalid number.
 type NormalizePhone func(number string) (e164 string, ok bool)
 
-func leadNotFound() error { return fault.New(fault.NotFound, "lead_not_found", "Lead not found") }
+// LeadNotFound is the fault of a lead that does not exist, or was deleted.
+func LeadNotFound() error { return fault.New(fault.NotFound, "lead_not_found", "Lead not found") }
 
 func leadForbidden() error {
 	return fault.New(fault.Forbidden, "lead_forbidden", "This lead belongs to another agent")
@@ -54,7 +54,7 @@ func (s *Service) checkLead(ctx context.Context, caller identity.Caller, id stri
 	case err != nil:
 		return err
 	case !ok, l.Deleted:
-		return leadNotFound()
+		return LeadNotFound()
 	case !l.maySee(caller):
 		return leadForbidden()
 	}
@@ -67,7 +67,7 @@ func (s *Service) ensureLead(ctx context.Context, id *string) error {
 		return nil
 	}
 	return copies.Of[leadObject]{
-		Store: leadObjects{s.Leads}, NotFound: leadNotFound, Forbidden: leadForbidden,
+		Store: leadObjects{s.Leads}, NotFound: LeadNotFound, Forbidden: leadForbidden,
 		Fetch: func(ctx context.Context, id string) (leadObject, error) {
 			l, err := s.FetchLead(ctx, id)
 			return leadObject{l}, err
@@ -94,31 +94,6 @@ func (l leadObjects) Upsert(ctx context.Context, x leadObject) error {
 	return l.Leads.Upsert(ctx, x.Lead)
 }
 
-// link finds the client or lead with the number of an upload: the agent's own client, else a lead that the agent may see. A number
-// that is none, such as that of a hidden caller, links nothing: it is no reason to refuse a recording.
-func (s *Service) link(ctx context.Context, caller identity.Caller, d *Details, number *string) error {
-	if number == nil || d.ClientID != nil || d.LeadID != nil {
-		return nil
-	}
-	e164, ok := s.NormalizePhone(*number)
-	if !ok {
-		return nil
-	}
-	client, ok, err := s.Phones.FindByPhone(ctx, caller.AgentID, e164)
-	if err != nil {
-		return err
-	}
-	if ok {
-		d.ClientID = &client.ID
-		return nil
-	}
-	lead, ok, err := s.Leads.FindByPhone(ctx, e164)
-	if err == nil && ok && lead.maySee(caller) {
-		d.LeadID = &lead.ID
-	}
-	return err
-}
-
 // OnLeadChanged copies the state of a lead.
 func (s *Service) OnLeadChanged(ctx context.Context, e event.Received[events.Lead]) error {
 	return s.Leads.Upsert(ctx, Lead{ID: e.Data.LeadID, Version: e.Data.Version, AgentID: e.Data.AssignedAgentID, Phone: e.Data.Phone})
@@ -139,18 +114,8 @@ func (s *Service) OnLeadNoAnswer(ctx context.Context, e event.Received[events.Le
 	if lead, ok, err := s.Leads.Find(ctx, l.LeadID); err != nil || ok && lead.Deleted {
 		return err // its erasure came first
 	}
-	c, uploaded := attempt(*l.AttemptID, *l.AssignedAgentID, l.LeadID, e)
-	return s.Calls.CreateOnce(ctx, c, uploaded...)
-}
-
-// attempt returns a completed call without a recording.
-func attempt(id, agentID, leadID string, e event.Received[events.Lead]) (Call, []event.Event) {
 	at := e.Time.UTC()
-	c := Call{
-		ID: id, AgentID: agentID, Status: Completed, Outcome: new(OutcomeNoRecording), Progress: 1,
-		Details:   Details{LeadID: &leadID, CallType: defaultType, CallTag: "no_answer", RecordedAt: at},
-		CreatedAt: at, CompletedAt: &at, Lease: lease.Lease{},
-	}
-	c.touch(at)
-	return c, c.emit(events.CallUploaded, at)
+	details := Details{LeadID: &l.LeadID, CallType: defaultType, CallTag: tagNoAnswer, RecordedAt: at}
+	c, uploaded := WithoutRecording(*l.AttemptID, *l.AssignedAgentID, details, at)
+	return s.Calls.CreateOnce(ctx, c, uploaded...)
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -45,9 +44,14 @@ type Processor struct {
 	Preparer    Preparer
 	Transcriber Transcriber
 	Analyst     Analyst
+	Steps       Steps
+	Budget      Budget
+	Observer    Observer
 	Clock       clock.Clock
 	Log         *slog.Logger
 	Holder      string          // of the leases: the name of this process
+	Parallel    int             // requests for parts of one recording at the same time
+	Jitter      func() float64  // 0 to 1
 	Waits       []time.Duration // after the first failure, the second, …; the failure after the last is final
 	RenewEvery  time.Duration
 	SaveWait    time.Duration // before the second try of a save; it doubles with each further one
@@ -58,6 +62,27 @@ type Processor struct {
 // Transcribe runs the job of a call with that epoch. It returns nil for a superseded job: another worker processes the call, or
 // it needs no processing. An error means that the call could not be saved.
 func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) error {
+	job, err := p.giveWay(ctx, Job{id, epoch})
+	if err != nil {
+		return fmt.Errorf("give way with call %s: %w", id, err)
+	}
+	return p.begin(ctx, job.CallID, job.Epoch)
+}
+
+// giveWay returns the job to do: if it is another agent's turn, that one's, and the given one is queued again.
+func (p *Processor) giveWay(ctx context.Context, j Job) (Job, error) {
+	next, ok, err := p.Leases.Turn(ctx, j)
+	if err != nil || !ok {
+		return j, err
+	}
+	_, err = p.Calls.Change(ctx, j.CallID, func(c *Call) ([]event.Event, error) { return nil, c.GiveWay(j.Epoch) })
+	if superseded(err) {
+		return j, nil
+	}
+	return next, err
+}
+
+func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 	began := clock.Stopwatch()
 	c, err := p.Calls.Change(ctx, id, func(c *Call) ([]event.Event, error) {
 		return c.Begin(epoch, p.Holder, leaseTTL, p.Clock.Now())
@@ -72,7 +97,7 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 		return p.Leases.Renew(ctx, c.ID, c.Lease.Epoch, leaseTTL)
 	})
 	defer stop() // also after a panic, so that the lease expires
-	err = p.process(work, c, func(fn func(*Call) ([]event.Event, error)) error { return p.saveResult(ctx, c, fn) })
+	err = p.process(work, c, func(save func(context.Context) error) error { return p.persist(ctx, c.ID, save) })
 	lost := stop()
 	switch {
 	case err == nil:
@@ -87,59 +112,84 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 	}
 }
 
-// process transcribes the recording and finds insights in the transcript. It stores the whole transcript before it requests
-// insights; the transcripts of single chunks are only in memory until then. ctx ends with the lease; save does not.
-func (p *Processor) process(ctx context.Context, c Call, save func(func(*Call) ([]event.Event, error)) error) error {
+// process transcribes the recording and finds insights in the transcript. Every answer of a provider is stored before it is read,
+// and the whole transcript before insights are requested. ctx ends with the lease; keep does not.
+func (p *Processor) process(ctx context.Context, c Call, keep keeper) error {
 	result := Result{Outcome: OutcomeOK}
+	if err := p.ready(c); err != nil {
+		return err
+	}
 	if c.Transcript == nil {
-		t, model, short, err := p.transcribe(ctx, c)
-		switch {
-		case err != nil:
+		if err := p.Budget.check(ctx, p.Clock.Now()); err != nil {
 			return err
-		case short:
-			result.Outcome = OutcomeTooShort
-		default:
-			if err := save(func(saved *Call) ([]event.Event, error) {
-				return nil, saved.SetTranscript(c.Lease.Epoch, t, model, p.Clock.Now())
-			}); err != nil {
-				return fmt.Errorf("save the transcript: %w", err)
-			}
 		}
-		c.Transcript = &t
+		t, err := p.transcribe(ctx, c, keep)
+		if err != nil {
+			return err
+		}
+		if t.short {
+			result.Outcome = OutcomeTooShort
+		} else if err := keep(p.changing(c, func(saved *Call) ([]event.Event, error) {
+			return nil, saved.SetTranscript(c.Lease.Epoch, t.Transcript, t.coverage, p.Transcriber.Model(), p.Clock.Now())
+		})); err != nil {
+			return fmt.Errorf("save the transcript: %w", err)
+		}
+		c.Transcript, c.Coverage = &t.Transcript, &t.coverage
 	}
 	switch {
 	case result.Outcome == OutcomeTooShort:
 	case c.Transcript.Text == "":
 		result.Outcome = OutcomeNoSpeech
 	default:
-		question := Question{Transcript: c.Transcript.Text, CallType: c.Details.CallType, At: c.Details.RecordedAt}
-		insights, model, err := p.Analyst.Analyse(ctx, question)
+		in, model, err := p.findInsights(ctx, c, keep)
 		if err != nil {
 			return fmt.Errorf("find insights: %w", err)
 		}
-		result.Insights, result.Model = insights, &model
+		if c.Coverage != nil && *c.Coverage < minCoverage {
+			result.Outcome = OutcomePartial
+		}
+		result.Insights, result.Model = in, &model
 	}
-	err := save(func(saved *Call) ([]event.Event, error) {
+	err := keep(p.changing(c, func(saved *Call) ([]event.Event, error) {
+		if saved.Transcript != nil {
+			result.Talk = talkOf(saved.Transcript.Segments, saved.Speakers, saved.DurationSeconds)
+		}
 		return saved.Complete(c.Lease.Epoch, result, p.Clock.Now())
-	})
+	}))
 	if err != nil {
 		return fmt.Errorf("save the result: %w", err)
 	}
 	return nil
 }
 
-// saveResult saves a paid-for result. It tries again while the database is unavailable, also after the lease has run out: nobody can
+// ready fails while the next provider takes no requests: a recording is not decoded in vain.
+func (p *Processor) ready(c Call) error {
+	if c.Transcript == nil {
+		return p.Transcriber.Ready()
+	}
+	return p.Analyst.Ready()
+}
+
+// keeper saves what was paid for, also when the lease runs out meanwhile.
+type keeper func(save func(context.Context) error) error
+
+// changing returns the save of a change.
+func (p *Processor) changing(c Call, fn func(*Call) ([]event.Event, error)) func(context.Context) error {
+	return func(ctx context.Context) error { return p.change(ctx, c, fn) }
+}
+
+// persist saves what was paid for. It tries again while the database is unavailable, also after the lease has run out: nobody can
 // take the call over meanwhile, and if somebody has, the epoch refuses the result. ctx is that of the process: after it has ended,
 // there is one more try. A result that the database refuses for another reason would be refused each time: the call must fail.
-func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]event.Event, error)) error {
+func (p *Processor) persist(ctx context.Context, callID string, save func(context.Context) error) error {
 	for try, wait := 1, p.SaveWait; ; try, wait = try+1, min(2*wait, maxSaveWait*p.SaveWait) {
 		saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
-		err := p.change(saving, c, fn)
+		err := save(saving)
 		cancel()
 		switch {
 		case err == nil, superseded(err):
 			if err == nil && try > 1 {
-				p.Log.InfoContext(ctx, "a result was saved after further tries", "call_id", c.ID, "tries", try)
+				p.Log.InfoContext(ctx, "a result was saved after further tries", "call_id", callID, "tries", try)
 			}
 			return err
 		case !transient(err):
@@ -147,7 +197,7 @@ func (p *Processor) saveResult(ctx context.Context, c Call, fn func(*Call) ([]ev
 		case try == saveTries, ctx.Err() != nil:
 			return err
 		case try == 1:
-			p.Log.WarnContext(ctx, "a result cannot be saved now, trying again", "call_id", c.ID, "error", err)
+			p.Log.WarnContext(ctx, "a result cannot be saved now, trying again", "call_id", callID, "error", err)
 		}
 		select {
 		case <-ctx.Done():
@@ -164,57 +214,6 @@ func transient(err error) bool {
 // unstorable is the fault of a result that the database refuses. Its kind says that it is permanent.
 func unstorable(cause error) error {
 	return fault.Wrap(cause, fault.Conflict, CodeInternal, "The result of this call cannot be stored")
-}
-
-// transcribe transcribes the recording. short reports that it is shorter than minDuration.
-func (p *Processor) transcribe(ctx context.Context, c Call) (t Transcript, model string, short bool, err error) {
-	file, err := p.Recordings.Open(ctx, c.Recording.Key)
-	if err != nil {
-		if fault.Is(err, fault.NotFound) {
-			err = fault.Wrap(err, fault.NotFound, CodeMissing, "The recording is not in the storage any more")
-		}
-		return t, "", false, fmt.Errorf("open the recording: %w", err)
-	}
-	defer func() { _ = file.Close() }()
-	audio, err := p.Preparer.Prepare(ctx, file, c.Recording.ContentType)
-	if err != nil {
-		return t, "", false, fmt.Errorf("prepare the recording: %w", err)
-	}
-	defer audio.Close()
-	if err := p.change(ctx, c, func(saved *Call) ([]event.Event, error) {
-		return nil, saved.SetDuration(c.Lease.Epoch, audio.Duration, p.Clock.Now())
-	}); err != nil {
-		return t, "", false, fmt.Errorf("save the duration: %w", err)
-	}
-	if audio.Duration < minDuration {
-		return t, "", true, nil
-	}
-	t, model, err = p.transcribeChunks(ctx, audio.Chunks, c.Details.Language)
-	return t, model, false, err
-}
-
-// transcribeChunks joins the transcripts of the chunks, with times from the start of the recording.
-func (p *Processor) transcribeChunks(ctx context.Context, chunks []Chunk, language *string) (whole Transcript, model string, err error) {
-	var texts []string
-	for _, chunk := range chunks {
-		t, by, err := p.Transcriber.Transcribe(ctx, chunk.Path, language)
-		if err != nil {
-			return whole, "", fmt.Errorf("transcribe from second %.0f on: %w", chunk.Start, err)
-		}
-		model = by
-		if whole.Language == nil {
-			whole.Language = t.Language
-		}
-		if t.Text != "" {
-			texts = append(texts, t.Text)
-		}
-		for _, s := range t.Segments {
-			s.Start, s.End = s.Start+chunk.Start, s.End+chunk.Start
-			whole.Segments = append(whole.Segments, s)
-		}
-	}
-	whole.Text = strings.Join(texts, "\n")
-	return whole, model, nil
 }
 
 // fail records a failure. Its cause is only logged. If the database refuses the text of the failure, the call fails without it.
@@ -240,7 +239,7 @@ func (p *Processor) recordFailure(ctx context.Context, c Call, cause error) (Cal
 	ctx, cancel := context.WithTimeout(ctx, saveTimeout)
 	defer cancel()
 	return p.Calls.Change(ctx, c.ID, func(saved *Call) ([]event.Event, error) {
-		return saved.Fail(c.Lease.Epoch, cause, p.Waits, p.Clock.Now())
+		return saved.Fail(c.Lease.Epoch, cause, p.Waits, p.Jitter(), p.Clock.Now())
 	})
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -16,6 +17,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
@@ -38,16 +40,19 @@ type fixture struct {
 	processor *call.Processor
 	bucket    *bucket
 	provider  *provider
+	missing   atomic.Int64 // recordings that are not in the bucket
+	observer  *observer
 }
 
 func open(t *testing.T) *fixture {
 	t.Helper()
 	tel := telemetry.Nop()
-	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
+	db := pgtest.Open(t, outbox.Migrations(), idempotency.Migrations(), job.Migrations(), store.Migrations())
 	jobs := jobtest.Queue(t, db, store.Transcribe, store.Erase)
-	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}}
+	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}, observer: &observer{}}
 	f.processor = &call.Processor{
-		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: f.provider, Analyst: f.provider,
+		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: transcriber{f.provider}, Analyst: analyst{f.provider},
+		Steps: store.Steps(db), Budget: call.Budget{Usages: store.Usages(db)}, Observer: f.observer, Parallel: 1, Jitter: func() float64 { return 0 },
 		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond, SaveWait: time.Microsecond,
 	}
 	return f
@@ -87,35 +92,65 @@ func (b *bucket) List(_ context.Context, _ string, _ time.Time, page func([]stri
 type preparer struct{}
 
 func (preparer) Prepare(context.Context, io.Reader, string) (call.PreparedAudio, error) {
-	return call.PreparedAudio{Duration: 20, Chunks: []call.Chunk{{Path: "a"}, {Path: "b", Start: 10}}, Close: func() {}}, nil
+	return call.PreparedAudio{Duration: 20, Chunks: []call.Chunk{{Path: "a", End: 10}, {Path: "b", Start: 10, End: 20}}, Peaks: call.Peaks{Channels: 1, PerSecond: 1, Values: []int{1}}, Close: func() {}}, nil
 }
 
 // provider responds at once unless a test changes it, and counts requests.
 type provider struct {
 	transcribed, analysed   atomic.Int64
 	onTranscribe, onAnalyse func(context.Context) error
+	stopped                 error
 	dirty                   string // appended to every text
+	keys                    sync.Map
 }
 
-func (p *provider) Transcribe(ctx context.Context, path string, _ *string) (call.Transcript, string, error) {
+// transcriber and analyst are the two sides of a provider.
+type (
+	transcriber struct{ *provider }
+	analyst     struct{ *provider }
+)
+
+func (transcriber) Model() string { return "m" }
+func (analyst) Model() string     { return "c" }
+
+func (p *provider) Ready() error { return p.stopped }
+
+func (p transcriber) Send(ctx context.Context, chunk call.Chunk, _ *string, key string) (call.Answer, error) {
 	p.transcribed.Add(1)
+	p.keys.Store(key, chunk.Path)
 	if p.onTranscribe != nil {
 		if err := p.onTranscribe(ctx); err != nil {
-			return call.Transcript{}, "", err
+			return call.Answer{}, err
 		}
 	}
-	return call.Transcript{Text: "part " + path + p.dirty, Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, "m", nil
+	return call.Answer{Body: []byte(chunk.Path), Model: "m", Usage: call.Usage{Seconds: 10, CostUSD: new(0.5)}}, nil
 }
 
-func (p *provider) Analyse(ctx context.Context, _ call.Question) (call.Insights, string, error) {
+func (p transcriber) Read(answer []byte) (call.Transcript, error) {
+	path := string(answer)
+	return call.Transcript{Text: "part " + path + p.dirty, Segments: []call.Segment{{Start: 1, End: 2, Text: path}}}, nil
+}
+
+func (p analyst) Send(ctx context.Context, _ call.Question, key string) (call.Answer, error) {
 	p.analysed.Add(1)
+	p.keys.Store(key, "")
 	if p.onAnalyse != nil {
 		if err := p.onAnalyse(ctx); err != nil {
-			return call.Insights{}, "", err
+			return call.Answer{}, err
 		}
 	}
-	return call.Insights{Summary: new("good" + p.dirty)}, "c", nil
+	return call.Answer{Body: []byte("good"), Model: "c", Usage: call.Usage{InputTokens: 100, OutputTokens: 10, CostUSD: new(0.25)}}, nil
 }
+
+func (p analyst) Read(answer []byte, _ call.Question) (call.Insights, string, error) {
+	return call.Insights{Summary: new(string(answer) + p.dirty)}, "c", nil
+}
+
+// observer counts repeated requests and dropped claims.
+type observer struct{ repeated, dropped atomic.Int64 }
+
+func (o *observer) Repeated(string)         { o.repeated.Add(1) }
+func (o *observer) Dropped(_ string, n int) { o.dropped.Add(int64(n)) }
 
 // create stores a new call and returns its id.
 func (f *fixture) create(t *testing.T) string {
@@ -365,8 +400,9 @@ func TestNoMomentOfAKillWaitsForRiver(t *testing.T) {
 		"after the job was fetched": {0, call.Pending, 1},
 		"after Begin":               {1, call.Transcribing, 1},
 		"after the decoding":        {2, call.Transcribing, 1},
-		"after the transcript":      {3, call.Transcribing, 1},
-		"after the result":          {4, call.Completed, 0},
+		"after a part":              {3, call.Transcribing, 1},
+		"after the transcript":      {4, call.Transcribing, 1},
+		"after the result":          {5, call.Completed, 0},
 	} {
 		f := open(t)
 		id := f.create(t)
@@ -484,7 +520,7 @@ type flaky struct {
 }
 
 func (f *flaky) Change(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (call.Call, error) {
-	if n := f.saves.Add(1) - 3; n > 0 && n <= int64(f.times) { // after Begin, SetDuration and SetTranscript
+	if n := f.saves.Add(1) - 4; n > 0 && n <= int64(f.times) { // after Begin, SetDuration, SetTranscribed and SetTranscript
 		return call.Call{}, f.err
 	}
 	return f.Store.Change(ctx, id, fn)
@@ -500,9 +536,9 @@ func TestASaveIsRetriedWhileTheDatabaseIsUnavailableAndNotForEver(t *testing.T) 
 		saves    int64
 		retried  bool
 	}{
-		{unavailable, 5, call.Completed, 3 + 5 + 1, false},
-		{context.DeadlineExceeded, 5, call.Completed, 3 + 5 + 1, false},
-		{unavailable, 22, call.Transcribing, 3 + 22 + 1, true}, // the last records the failure
+		{unavailable, 5, call.Completed, 4 + 5 + 1, false},
+		{context.DeadlineExceeded, 5, call.Completed, 4 + 5 + 1, false},
+		{unavailable, 22, call.Transcribing, 4 + 22 + 1, true}, // the last records the failure
 	} {
 		f := open(t)
 		broken := &flaky{Store: f.calls, err: c.err, times: c.failures}

@@ -5,18 +5,18 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/libs/page"
 )
 
 // codeNotFound distinguishes a call that does not exist from other faults of that kind.
 const codeNotFound = "call_not_found"
+
+const codeOnHold = "call_on_hold"
 
 // TooLarge is the fault of a recording with more than that many bytes.
 func TooLarge(maxBytes int64) error {
@@ -39,6 +39,15 @@ type Service struct {
 	FetchLead      copies.Fetch[Lead]
 	NormalizePhone NormalizePhone
 	Requests       Requests
+	Consumption    Consumption
+	AgentQuota     Quota
+	TeamQuota      Quota  // of all agents together
+	LinkKey        []byte // signs the addresses of recordings
+	Waveforms      Waveforms
+	Watcher        *Watcher
+	Retention      Retention
+	Budget         Budget
+	Steps          Steps
 	Clock          clock.Clock
 }
 
@@ -77,44 +86,67 @@ func checkAccess(ctx context.Context, agentID string) error {
 	return nil
 }
 
-// ListRequest is the query of a list. Empty and nil fields do not filter.
-type ListRequest struct {
-	Status    string     `query:"status"`
-	ClientID  string     `query:"client_id"`
-	LeadID    string     `query:"lead_id"`
-	Sentiment string     `query:"sentiment"`
-	From      *time.Time `query:"from"` // created at this time or later
-	To        *time.Time `query:"to"`   // created before this time
-	Text      string     `query:"q"`    // words of the transcript, title or summary
-	page.Request
-}
-
-// List returns a page of the caller's calls, or of all calls for an admin, newest first and without transcripts.
-func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Call], error) {
-	caller, err := identity.From(ctx)
-	if err != nil {
-		return page.Of[Call]{}, err
-	}
-	return s.Calls.List(ctx, Filter{AgentID: caller.Scope(), ListRequest: req})
-}
-
 // Audio is an open recording with its call.
 type Audio struct {
 	Call    Call
 	Content io.ReadSeekCloser
 }
 
-// Audio opens the recording of a call; the caller closes it. It fails as Get does, and with audio_not_found.
-func (s *Service) Audio(ctx context.Context, req IDRequest) (Audio, error) {
-	c, err := s.Get(ctx, req)
+// AudioRequest names a recording.
+type AudioRequest struct {
+	ID    string `path:"id"`
+	Token string `query:"token"` // of an AudioLink, in place of a caller
+}
+
+// Audio opens the recording of a call; the caller closes it. It fails as Get does, and with audio_not_found or audio_link_invalid.
+func (s *Service) Audio(ctx context.Context, req AudioRequest) (Audio, error) {
+	var c Call
+	var err error
+	if req.Token != "" {
+		if err := s.checkLink(req.ID, req.Token); err != nil {
+			return Audio{}, err
+		}
+		c, err = s.Calls.Find(ctx, req.ID)
+	} else {
+		c, err = s.Get(ctx, IDRequest{ID: req.ID})
+	}
 	if err != nil {
 		return Audio{}, err
 	}
 	if c.Recording.Key == "" {
-		return Audio{}, fault.New(fault.NotFound, "audio_not_found", "This call has no recording")
+		return Audio{}, noRecording()
 	}
 	content, err := s.Recordings.Open(ctx, c.Recording.Key)
 	return Audio{c, content}, err
+}
+
+// TranscriptRequest names a transcript and the format of its file.
+type TranscriptRequest struct {
+	ID     string `path:"id"`
+	Format string `query:"format"`
+}
+
+// TranscriptFile is a transcript to download.
+type TranscriptFile struct {
+	Call   Call // with its transcript
+	Format string
+}
+
+// TranscriptFile returns the transcript of a call. It fails as Get does, and with transcript_not_found.
+func (s *Service) TranscriptFile(ctx context.Context, req TranscriptRequest) (TranscriptFile, error) {
+	c, err := s.Get(ctx, IDRequest{req.ID})
+	if err == nil && c.Transcript == nil {
+		err = fault.New(fault.NotFound, "transcript_not_found", "This call has no transcript")
+	}
+	return TranscriptFile{c, req.Format}, err
+}
+
+// Waveform returns the peaks of a recording. It fails as Get does, and with waveform_not_found.
+func (s *Service) Waveform(ctx context.Context, req IDRequest) (Waveform, error) {
+	if _, err := s.Version(ctx, req); err != nil {
+		return Waveform{}, err
+	}
+	return s.Waveforms.Find(ctx, req.ID)
 }
 
 // RetryRequest restarts a call.
@@ -134,13 +166,23 @@ func (s *Service) Retry(ctx context.Context, req RetryRequest) (Call, error) {
 	})
 }
 
-// Delete deletes a call with its transcript, in any status. A job removes the recording.
+// Cancel ends the work on a call. It fails with call_not_found or call_forbidden.
+func (s *Service) Cancel(ctx context.Context, req IDRequest) (Call, error) {
+	return s.Calls.Change(ctx, req.ID, func(c *Call) ([]event.Event, error) {
+		if err := checkAccess(ctx, c.AgentID); err != nil {
+			return nil, err
+		}
+		return c.Cancel(s.Clock.Now()), nil
+	})
+}
+
+// Delete deletes a call with its transcript, in any status. A job removes the recording. It fails with call_on_hold.
 func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	return struct{}{}, s.Calls.Remove(ctx, req.ID, func(c *Call) ([]event.Event, error) {
 		if err := checkAccess(ctx, c.AgentID); err != nil {
 			return nil, err
 		}
-		return c.Delete(s.Clock.Now()), nil
+		return c.Delete(s.Clock.Now()), c.checkHold()
 	})
 }
 

@@ -20,9 +20,8 @@ const maxFilename = 255 // characters
 
 // UploadRequest is an uploaded recording and what the uploader says about it. The fields are validated against the contract.
 type UploadRequest struct {
-	ClientID        *string    `json:"client_id"`
-	LeadID          *string    `json:"lead_id"`
-	Phone           *string    `json:"phone"` // of the client or lead, instead of an id
+	Parties
+	Force           bool       `json:"force"` // create a call although there is one of the same recording
 	DurationSeconds *float64   `json:"duration_seconds"`
 	CallType        string     `json:"call_type"`
 	CallTag         string     `json:"call_tag"`
@@ -37,14 +36,15 @@ func prefixOf(t time.Time) string { return t.Format("2006/01/") }
 // readyTimeout limits the check of the database before an upload.
 const readyTimeout = 3 * time.Second
 
-// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received that could not be saved.
+// ReadyToUpload fails with Unavailable while the database does not respond, so that no recording is received that could not be saved,
+// and with quota_exceeded.
 func (s *Service) ReadyToUpload(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
 	defer cancel()
 	if err := s.Database.Ping(ctx); err != nil {
 		return fault.Wrap(err, fault.Unavailable, "database_unavailable", "The database is not available right now, try again").After(time.Second)
 	}
-	return nil
+	return s.checkQuotas(ctx)
 }
 
 // StoreRecording streams the recording of an upload into the bucket. The fingerprint identifies its content.
@@ -66,53 +66,51 @@ func (s *Service) DiscardRecording(ctx context.Context, req UploadRequest) error
 	return nil
 }
 
-// EnsureParties fetches and stores the client and lead of an upload from crm if their events have not arrived yet. It must run before
-// Upload, outside its transaction. It fails with client_not_found, client_forbidden, lead_not_found, lead_forbidden, or Unavailable
-// if crm does not respond.
-func (s *Service) EnsureParties(ctx context.Context, req UploadRequest) error {
-	if err := s.ensureLead(ctx, req.LeadID); err != nil || req.ClientID == nil {
-		return err
-	}
-	return s.Clients.Ensure(ctx, *lower(req.ClientID))
+// EnsureUpload is EnsureParties for an upload.
+func (s *Service) EnsureUpload(ctx context.Context, req UploadRequest) error {
+	return s.EnsureParties(ctx, req.Parties)
 }
 
-// Upload creates a pending call of a stored recording. It fails with client_not_found, client_forbidden, lead_not_found or
-// lead_forbidden.
-func (s *Service) Upload(ctx context.Context, req UploadRequest) (Call, error) {
+// Uploaded is the call of an upload.
+type Uploaded struct {
+	Call
+	Duplicate bool // the call existed: its agent has uploaded the same recording before
+}
+
+// sameWithin is how long a recording is recognised. An app uploads again when it has not seen the answer.
+const sameWithin = 24 * time.Hour
+
+// Upload creates a pending call of a stored recording, unless the agent has uploaded the same one within a day. It fails with
+// client_not_found, client_forbidden, lead_not_found or lead_forbidden.
+func (s *Service) Upload(ctx context.Context, req UploadRequest) (Uploaded, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
-		return Call{}, err
-	}
-	if req.LeadID != nil {
-		if err := s.checkLead(ctx, caller, *lower(req.LeadID)); err != nil {
-			return Call{}, err
-		}
-	}
-	if req.ClientID != nil {
-		client, err := s.current(ctx, caller, *req.ClientID)
-		if err != nil {
-			return Call{}, err
-		}
-		req.ClientID = &client.ID
+		return Uploaded{}, err
 	}
 	now := s.Clock.Now()
 	details := req.details(now)
-	if err := s.link(ctx, caller, &details, req.Phone); err != nil {
-		return Call{}, err
+	if details.ClientID, details.LeadID, err = s.parties(ctx, caller, req.Parties); err != nil {
+		return Uploaded{}, err
 	}
 	c, events := New(path.Base(req.Recording.Key), caller.AgentID, details, req.DurationSeconds, req.Recording, now)
-	return c, s.Calls.Create(ctx, c, events...)
+	if req.Force {
+		return Uploaded{Call: c}, s.Calls.Create(ctx, c, events...)
+	}
+	found, created, err := s.Calls.CreateUnique(ctx, c, now.Add(-sameWithin), events...)
+	return Uploaded{found, !created}, err
 }
 
 func (r UploadRequest) details(now time.Time) Details {
-	d := Details{
-		ClientID: lower(r.ClientID), LeadID: lower(r.LeadID), CallType: cmp.Or(r.CallType, defaultType), CallTag: cmp.Or(r.CallTag, defaultTag),
-		Language: lower(r.Language), RecordedAt: now,
+	return Details{
+		CallType: cmp.Or(r.CallType, defaultType), CallTag: cmp.Or(r.CallTag, defaultTag), Language: lower(r.Language), RecordedAt: recordedAt(r.RecordedAt, now),
 	}
-	if r.RecordedAt != nil {
-		d.RecordedAt = r.RecordedAt.UTC().Truncate(time.Microsecond)
+}
+
+func recordedAt(sent *time.Time, now time.Time) time.Time {
+	if sent == nil {
+		return now
 	}
-	return d
+	return sent.UTC().Truncate(time.Microsecond)
 }
 
 // extensions are the usual extensions of each accepted content type. The first one is given to a file that has none of them.

@@ -15,4 +15,5 @@ func Routes(c *bus.Consumer, calls *call.Service) {
 	bus.On(c, calls.OnLeadChanged, events.LeadChanges()...)
 	bus.On(c, calls.OnLeadNoAnswer, events.LeadNoAnswer)
 	bus.On(c, calls.OnLeadDeleted, events.LeadDeleted)
+	bus.On(c, calls.OnDelivered, events.WebhookDelivered)
 }

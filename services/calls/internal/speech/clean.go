@@ -7,8 +7,8 @@ import (
 )
 
 // Everything that a provider returns passes through this file, so that it can always be stored and shown: no text has NUL,
-// invalid UTF-8 or control characters, and none is longer than the contract (api/calls.yaml) allows. Texts of insights that are
-// too long are refused before; see answer.checkLimits.
+// invalid UTF-8 or control characters, and none is longer than the contract (api/calls.yaml) allows. Texts of insights are
+// cleaned and cut by the fitter (schema.go).
 
 // Limits of what a provider returns for one chunk of a recording, which is at most a few hours long, in characters and items.
 const (
@@ -47,25 +47,6 @@ func seconds(s float64) float64 {
 }
 
 func limited(s string, most int) string { return text.First(text.Clean(s), most) }
-
-// cleanText returns a text of insights; nil if nothing is left of it.
-func cleanText(s *string) *string {
-	if s == nil {
-		return nil
-	}
-	return text.Trimmed(new(text.Clean(*s)))
-}
-
-// cleanTexts returns the texts of a list, without empty ones.
-func cleanTexts(list []string) []string {
-	out := []string{}
-	for _, item := range list {
-		if t := cleanText(&item); t != nil {
-			out = append(out, *t)
-		}
-	}
-	return out
-}
 
 // cleanLanguage returns the code of a language that a provider returns as a name or a code. It is nil for an unknown one.
 func cleanLanguage(s string) *string {

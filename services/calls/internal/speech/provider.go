@@ -5,6 +5,7 @@
 package speech
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,8 +13,10 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/sashabaranov/go-openai"
@@ -24,6 +27,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/libs/text"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
@@ -31,22 +35,91 @@ import (
 
 // Provider says where an API is.
 type Provider struct {
-	BaseURL string // with /v1; OpenAI's if empty
-	Key     conf.Secret
-	Model   string
+	BaseURL     string // with /v1; OpenAI's if empty
+	Key         conf.Secret
+	Model       string
+	Concurrency int  // requests at the same time; a default if 0
+	Proxy       bool // the API passes requests on to OpenAI, whose prices apply
 }
 
 // maxAnswer is the maximum of a response that is read, in bytes: the transcript of a whole day has less than a megabyte.
 const maxAnswer = 16 << 20
 
-func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client {
+// endpoint sends the requests of one kind to a provider.
+type endpoint struct {
+	client *openai.Client
+	model  string
+	can    capability
+	lane   *lane
+	clock  clock.Clock
+}
+
+func newEndpoint(p Provider, clk clock.Clock, tel telemetry.Set) *endpoint {
+	can := capabilityOf(p.Model)
+	can.priced = can.priced && (p.official() || strings.HasPrefix(p.Model, "offline-"))
+	return &endpoint{client: client(p, tel), model: p.Model, can: can, lane: newLane(p.Concurrency, clk), clock: clk}
+}
+
+// Model returns the configured model.
+func (e *endpoint) Model() string { return cleanModel("", e.model) }
+
+// Ready fails with Limited while no requests are sent.
+func (e *endpoint) Ready() error { return e.lane.stopped() }
+
+// OutOfQuota reports whether no requests are sent because the account at the provider is used up.
+func (e *endpoint) OutOfQuota() bool { return e.lane.outOfQuota() }
+
+// exchange sends one request, and returns the response as it was received. seconds is the length of its audio.
+func (e *endpoint) exchange(ctx context.Context, timeout time.Duration, key string, seconds float64, send func(context.Context) error) (call.Answer, error) {
+	if err := network.Check(ctx); err != nil {
+		return call.Answer{}, err
+	}
+	leave, err := e.lane.enter(ctx)
+	if err != nil {
+		return call.Answer{}, err
+	}
+	x := &exchange{key: key}
+	sending, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, x), timeout)
+	defer cancel()
+	err = send(sending)
+	if x.body != nil {
+		leave(nil) // whatever it is: Read decides
+		return e.answer(x.body, seconds), nil
+	}
+	err = classify(ctx, err, x, e.clock)
+	leave(err)
+	return call.Answer{}, err
+}
+
+// answer reads what a response cost, as far as it says so.
+func (e *endpoint) answer(body []byte, seconds float64) call.Answer {
+	var got struct {
+		Model string `json:"model"`
+		Usage struct {
+			Seconds          float64 `json:"seconds"`
+			InputTokens      int64   `json:"input_tokens"`
+			OutputTokens     int64   `json:"output_tokens"`
+			PromptTokens     int64   `json:"prompt_tokens"`
+			CompletionTokens int64   `json:"completion_tokens"`
+		} `json:"usage"`
+	}
+	_ = json.Unmarshal(body, &got) // what is not there is 0
+	usage := call.Usage{
+		Seconds:      max(seconds, got.Usage.Seconds),
+		InputTokens:  max(0, got.Usage.InputTokens, got.Usage.PromptTokens),
+		OutputTokens: max(0, got.Usage.OutputTokens, got.Usage.CompletionTokens),
+	}
+	usage.CostUSD = e.can.cost(usage.Seconds, usage.InputTokens, usage.OutputTokens)
+	return call.Answer{Body: body, Model: e.Model(), Usage: usage}
+}
+
+func client(p Provider, tel telemetry.Set) *openai.Client {
 	cfg := openai.DefaultConfig(p.Key.Reveal())
 	if p.BaseURL != "" {
 		cfg.BaseURL = strings.TrimRight(p.BaseURL, "/")
 	}
 	dialer := &net.Dialer{Timeout: 10 * time.Second}
 	cfg.HTTPClient = &http.Client{
-		Timeout: timeout,
 		// A redirect would send the recording and the key to another server.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 		Transport: &observer{tel: tel, next: &http.Transport{
@@ -57,25 +130,37 @@ func client(p Provider, tel telemetry.Set, timeout time.Duration) *openai.Client
 	return openai.NewClientWithConfig(cfg)
 }
 
-// observer records a span for each request, limits the size of the response, and passes on Retry-After, which go-openai drops.
+// observer records a span for each request, limits the size of the response, and keeps what go-openai drops.
 type observer struct {
 	tel  telemetry.Set
 	next http.RoundTripper
 }
 
-type retryAfterKey struct{}
+type exchangeKey struct{}
 
-// observed returns the context of one request, and a pointer to the Retry-After of its response.
-func observed(ctx context.Context) (context.Context, *string) {
-	header := new("")
-	return context.WithValue(ctx, retryAfterKey{}, header), header
+// exchange is what go-openai does not pass on.
+type exchange struct {
+	key        string      // for the header Idempotency-Key
+	retryAfter string      // header of the response
+	body       []byte      // of a successful response
+	sent       atomic.Bool // the provider may have received the request
 }
 
 func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, span := o.tel.Tracer().Start(r.Context(), "provider "+r.Method+" "+r.URL.Path, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("http.request.method", r.Method), attribute.String("server.address", r.URL.Hostname())))
 	defer span.End()
-	res, err := o.next.RoundTrip(r.WithContext(ctx))
+	x, ok := r.Context().Value(exchangeKey{}).(*exchange)
+	if !ok {
+		x = &exchange{}
+	}
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{WroteHeaders: func() { x.sent.Store(true) }})
+	r = r.Clone(ctx)
+	r.GetBody = nil // net/http would send a request with an Idempotency-Key twice by itself
+	if x.key != "" {
+		r.Header.Set("Idempotency-Key", x.key)
+	}
+	res, err := o.next.RoundTrip(r)
 	if err != nil {
 		span.SetStatus(codes.Error, "no answer")
 		return nil, err
@@ -84,19 +169,28 @@ func (o *observer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if res.StatusCode >= http.StatusBadRequest {
 		span.SetStatus(codes.Error, res.Status)
 	}
-	if header, ok := r.Context().Value(retryAfterKey{}).(*string); ok {
-		*header = res.Header.Get("Retry-After")
+	x.retryAfter = res.Header.Get("Retry-After")
+	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswer))
+	_ = res.Body.Close()
+	if err != nil {
+		return nil, err // cut off
 	}
-	res.Body = struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(res.Body, maxAnswer), res.Body}
+	if res.StatusCode >= http.StatusOK && res.StatusCode < http.StatusMultipleChoices {
+		x.body = body
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
 	return res, nil
+}
+
+// improper is the fault of a successful response that is none of the API.
+func improper(cause error) error {
+	return fault.Wrap(redacted(cause), fault.Unavailable, call.CodeUnavailable, "The AI provider does not answer properly right now")
 }
 
 // classify converts an error of go-openai to a fault. The codes are those of
 // https://platform.openai.com/docs/guides/error-codes, which compatible providers approximately follow.
-func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock) error {
+func classify(ctx context.Context, err error, x *exchange, clk clock.Clock) error {
+	retryAfter := x.retryAfter
 	if cause := ctx.Err(); errors.Is(cause, context.Canceled) {
 		return cause
 	}
@@ -104,6 +198,9 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 	var timeout net.Error
 	late := status == 0 && (errors.Is(err, context.DeadlineExceeded) || errors.As(err, &timeout) && timeout.Timeout())
 	err = redacted(err)
+	if status == 0 && x.sent.Load() {
+		err = fmt.Errorf("%w: %w", call.ErrNoAnswer, err)
+	}
 	switch {
 	case late, status == http.StatusRequestTimeout, status == http.StatusGatewayTimeout:
 		return fault.Wrap(err, fault.Timeout, call.CodeTimeout, "The AI provider did not answer in time").After(wait(retryAfter, clk))
@@ -111,7 +208,7 @@ func classify(ctx context.Context, err error, retryAfter string, clk clock.Clock
 		// Only our own offline server responds with this; its message says what must be installed. A retry does not help.
 		return fault.Wrap(err, fault.Conflict, call.CodeUnavailable, cleanMessage(message))
 	case code == "insufficient_quota":
-		return fault.Wrap(err, fault.Conflict, call.CodeQuota, "The account at the AI provider is used up: check its plan and billing")
+		return fault.Wrap(err, fault.Limited, call.CodeQuota, "The account at the AI provider is used up: check its plan and billing").After(quotaPause)
 	case status == http.StatusTooManyRequests:
 		return fault.Wrap(err, fault.Limited, call.CodeUnavailable, "The AI provider takes no more requests right now").After(wait(retryAfter, clk))
 	case status == 0, status < http.StatusMultipleChoices, status == http.StatusConflict, status >= http.StatusInternalServerError:

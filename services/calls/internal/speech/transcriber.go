@@ -2,66 +2,80 @@ package speech
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
-	"slices"
 	"time"
 
 	"github.com/sashabaranov/go-openai"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// transcribeTimeout limits the request for one chunk of a recording, which is up to two hours long.
-const transcribeTimeout = 10 * time.Minute
+// transcribeTimeout is the time for a request, to which half the duration of its audio is added.
+const transcribeTimeout = time.Minute
 
 // Transcriber implements call.Transcriber. Each request holds its audio in memory.
-type Transcriber struct {
-	client *openai.Client
-	model  string
-	clock  clock.Clock
-}
+type Transcriber struct{ *endpoint }
 
 // NewTranscriber returns a transcriber that uses that provider.
 func NewTranscriber(p Provider, clk clock.Clock, tel telemetry.Set) *Transcriber {
-	return &Transcriber{client: client(p, tel, transcribeTimeout), model: p.Model, clock: clk}
+	return &Transcriber{newEndpoint(p, clk, tel)}
 }
 
-// timed reports whether a model returns timestamps; others reject a request for them.
-func timed(model string) bool {
-	return slices.Contains([]string{openai.Whisper1, "offline-pocketsphinx"}, model)
-}
-
-// Transcribe transcribes an audio file. It refuses to run inside a transaction.
-func (t *Transcriber) Transcribe(ctx context.Context, path string, language *string) (call.Transcript, string, error) {
-	if err := network.Check(ctx); err != nil {
-		return call.Transcript{}, "", err
-	}
-	file, err := os.Open(path)
+// Send sends an audio file. It refuses to run inside a transaction.
+func (t *Transcriber) Send(ctx context.Context, chunk call.Chunk, language *string, key string) (call.Answer, error) {
+	file, err := os.Open(chunk.Path)
 	if err != nil {
-		return call.Transcript{}, "", fmt.Errorf("open a chunk: %w", err)
+		return call.Answer{}, fmt.Errorf("open a chunk: %w", err)
 	}
 	defer func() { _ = file.Close() }()
-	request := openai.AudioRequest{Model: t.model, FilePath: filepath.Base(path), Reader: file, Format: openai.AudioResponseFormatJSON}
-	if timed(t.model) {
-		request.Format = openai.AudioResponseFormatVerboseJSON
+	request := openai.AudioRequest{Model: t.model, FilePath: filepath.Base(chunk.Path), Reader: file, Format: t.can.format}
+	if t.can.timestamps {
 		request.TimestampGranularities = []openai.TranscriptionTimestampGranularity{openai.TranscriptionTimestampGranularitySegment}
+	}
+	if t.can.diarizes {
+		request.ChunkingStrategy = "auto"
 	}
 	if language != nil {
 		request.Language = *language
 	}
-	observing, retryAfter := observed(ctx)
-	answer, err := t.client.CreateTranscription(observing, request)
-	if err != nil {
-		return call.Transcript{}, "", fmt.Errorf("request a transcription: %w", classify(ctx, err, *retryAfter, t.clock))
+	length := max(0, chunk.End-chunk.Start)
+	timeout := transcribeTimeout + time.Duration(length/2*float64(time.Second))
+	return t.exchange(ctx, timeout, key, length, func(ctx context.Context) error {
+		_, err := t.client.CreateTranscription(ctx, request)
+		return err
+	})
+}
+
+// Read returns the transcript in a response. One without a text is no transcript of silence, but a bad response.
+func (t *Transcriber) Read(answer []byte) (call.Transcript, error) {
+	var got struct {
+		Text     *string           `json:"text"`
+		Language any               `json:"language"`
+		Segments []json.RawMessage `json:"segments"`
 	}
-	transcript := call.Transcript{Text: answer.Text, Language: &answer.Language}
-	for _, s := range answer.Segments {
-		transcript.Segments = append(transcript.Segments, call.Segment{Start: s.Start, End: s.End, Text: s.Text})
+	if err := json.Unmarshal(answer, &got); err != nil {
+		return call.Transcript{}, improper(err)
 	}
-	return cleanTranscript(transcript), cleanModel("", t.model), nil
+	if got.Text == nil {
+		return call.Transcript{}, improper(errors.New("there is no text"))
+	}
+	transcript := call.Transcript{Text: *got.Text}
+	if name, ok := got.Language.(string); ok {
+		transcript.Language = &name
+	}
+	for _, raw := range got.Segments {
+		var s call.Segment
+		if json.Unmarshal(raw, &s) != nil { // servers differ in what a segment is
+			transcript.Segments = nil
+			break
+		}
+		transcript.Segments = append(transcript.Segments, s)
+	}
+	return cleanTranscript(transcript), nil
 }

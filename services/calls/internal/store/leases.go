@@ -51,6 +51,37 @@ func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
 	return ids, nil
 }
 
+// turn selects from the index calls_waiting: for each agent who waits, one row of it is read.
+const turn = `
+	with recursive own as (
+		select c.agent_id, coalesce(t.served_at, '-infinity') as served_at from calls c left join turns t using (agent_id)
+		where c.id = $1 and c.lease_epoch = $2 and c.lease_holder is null and c.status = 'pending'),
+	waiting (agent_id) as (
+		(select agent_id from calls where lease_holder is null and status in ('pending', 'transcribing') order by agent_id limit 1)
+		union all
+		select (select c.agent_id from calls c
+			where c.lease_holder is null and c.status in ('pending', 'transcribing') and c.agent_id > w.agent_id order by c.agent_id limit 1)
+		from waiting w where w.agent_id is not null)
+	select next.id::text, next.lease_epoch
+	from own, waiting w left join turns t on t.agent_id = w.agent_id cross join lateral (
+		select id, lease_epoch from calls c
+		where c.lease_holder is null and c.status in ('pending', 'transcribing') and c.agent_id = w.agent_id and c.due_at <= now()
+		order by c.due_at limit 1) next
+	where w.agent_id <> own.agent_id and coalesce(t.served_at, '-infinity') < own.served_at
+	order by t.served_at nulls first limit 1`
+
+// Turn returns the call that is due before a queued one, because its agent was served less recently.
+func (s leases) Turn(ctx context.Context, j call.Job) (next call.Job, ok bool, err error) {
+	err = s.db.Conn(ctx).QueryRow(ctx, turn, j.CallID, j.Epoch).Scan(&next.CallID, &next.Epoch)
+	if pg.NoRows(err) {
+		return j, false, nil
+	}
+	if err != nil {
+		return j, false, fmt.Errorf("find whose turn it is: %w", pg.Classify(err))
+	}
+	return next, true, nil
+}
+
 // ListAbandoned lists the jobs that a process fetched and did not begin, oldest first.
 func (s leases) ListAbandoned(ctx context.Context, limit int) ([]call.Job, error) {
 	found, err := s.jobs.Abandoned(ctx, Transcribe, "calls", limit)

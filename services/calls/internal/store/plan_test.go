@@ -40,10 +40,10 @@ func TestNoListOfCallsReadsAWholeTable(t *testing.T) {
 		"failed of a lead": {LeadID: lead, Status: "failed"},
 	} {
 		for _, agentID := range []string{"", agent} {
-			r.Request = page.Request{Limit: 50}
+			r.AgentID, r.Request = agentID, page.Request{Limit: 50}
 			for n := 1; n == 1 || n == 2 && r.Cursor != ""; n++ {
 				assert.Zero(t, f.scans(t, func(ctx context.Context) error {
-					p, err := f.List(ctx, call.Filter{AgentID: agentID, ListRequest: r})
+					p, err := f.List(ctx, call.Filter{ListRequest: r})
 					r.Cursor = p.Next
 					return err
 				}), "page %d of %s of %q", n, name, agentID)

@@ -90,3 +90,17 @@ func Revisions(db *pg.DB) call.Revisions {
 		Missing: call.NotFound,
 	})
 }
+
+// Waveforms reads the table waveforms.
+func Waveforms(db *pg.DB) call.Waveforms {
+	return table.New(db, nil, table.Spec[call.Waveform]{
+		Name: "waveforms",
+		Columns: func(w *call.Waveform) table.Columns {
+			return table.Columns{
+				table.Fixed("call_id", &w.CallID), table.Fixed("channels", &w.Channels), table.Fixed("peaks_per_second", &w.PeaksPerSecond),
+				table.Fixed("peaks", &w.Peaks),
+			}
+		},
+		Missing: call.WaveformNotFound,
+	})
+}

@@ -85,13 +85,18 @@ func TestAllFieldsOfACallAreStored(t *testing.T) {
 	want := f.add(t, agent, noon(), func(c *call.Call) {
 		c.Status, c.Outcome, c.Progress = call.Completed, new("ok"), 1
 		c.Problem = &call.Problem{Code: "c", Message: "m", Retryable: true}
-		c.Details = call.Details{ClientID: &client, LeadID: &lead, CallType: "demo", CallTag: "no_answer", Language: new("en"), RecordedAt: noon().Add(-time.Hour)}
+		c.Details = call.Details{ClientID: &client, LeadID: &lead, CallType: "demo", CallTag: "no_answer", Language: new("en"), RecordedAt: noon().Add(-time.Hour), Title: new("mine"), Notes: new("later")}
+		c.PabblySent = true
 		c.DurationSeconds = new(12.5)
 		c.Transcript = &call.Transcript{Text: "hello", Segments: []call.Segment{{Start: 1, End: 2, Speaker: new("agent"), Text: "hello"}}}
 		c.Insights = call.Insights{
 			Title: new("t"), Summary: new("s"), ActionItems: []string{"a"}, Sentiment: new("positive"), KeyTopics: []string{}, NextStep: new("n"),
 			IntentCategory: new("interested"), IntentConfidence: new(0.5), InterestLevel: new("high"), Objections: []string{"o"}, CallbackTime: new(noon()),
+			Fields: map[string]any{"timeline": "soon", "pain_points": []any{"x"}}, Evidence: []call.Evidence{{Kind: "next_step", Claim: "n", Quote: "hello", Start: 1}},
 		}
+		c.Step, c.Run, c.Coverage, c.WaitingSince = new("waiting"), 2, new(0.5), new(noon())
+		c.Speakers = map[string]call.Speaker{"agent": {Name: new("Ann"), Role: new("agent")}}
+		c.Talk = &call.Talk{AgentRatio: 0.5, LongestMonologue: 2, Questions: 1, WordsPerMinute: 120, Silence: 3, Turns: 2}
 		c.Models = call.Models{Transcription: new("w"), Chat: new("g")}
 		c.CompletedAt = new(noon())
 		c.Lease = lease.Lease{Epoch: 7, Holder: new("w"), Left: new(36 * time.Hour), Attempts: 3, Failures: 2}
@@ -105,7 +110,7 @@ func TestAllFieldsOfACallAreStored(t *testing.T) {
 
 	found, err := f.List(t.Context(), filter(func(*call.Filter) {}))
 	require.NoError(t, err)
-	want.Transcript = nil
+	want.Transcript, want.Insights.Fields, want.Insights.Evidence = nil, nil, nil
 	require.Empty(t, cmp.Diff([]call.Call{want}, found.Items, sameLease))
 
 	_, err = f.Change(t.Context(), want.ID, func(c *call.Call) ([]event.Event, error) {

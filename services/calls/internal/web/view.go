@@ -19,11 +19,14 @@ type summary struct {
 	Status           call.Status   `json:"status"`
 	Error            *call.Problem `json:"error"`
 	Outcome          *string       `json:"outcome"`
+	Coverage         *float64      `json:"coverage"`
 	Progress         float64       `json:"progress"`
+	Step             *string       `json:"step"`
 	AudioFilename    *string       `json:"audio_filename"`
 	AudioURL         *string       `json:"audio_url"`    // null without a recording
 	ContentType      *string       `json:"content_type"` // null without a recording
 	SizeBytes        int64         `json:"size_bytes"`
+	Notes            *string       `json:"notes"`
 	DurationSeconds  *int          `json:"duration_seconds"` // whole seconds, as apps show them
 	Language         *string       `json:"language"`
 	Summary          *string       `json:"summary"`
@@ -38,27 +41,37 @@ type summary struct {
 	CallbackTime     *time.Time    `json:"callback_time"`
 	Attempts         int           `json:"attempts"`
 	Models           call.Models   `json:"models"`
-	CostUSD          *float64      `json:"cost_usd"` // always null: prices change too often
+	CostUSD          *float64      `json:"cost_usd"`
+	PabblySent       bool          `json:"pabbly_sent"`
+	Speakers         speakers      `json:"speakers"`
+	Talk             *call.Talk    `json:"talk"`
 	RecordedAt       time.Time     `json:"recorded_at"`
 	CreatedAt        time.Time     `json:"created_at"`
 	UpdatedAt        time.Time     `json:"updated_at"`
+	LegalHold        bool          `json:"legal_hold"`
 	CompletedAt      *time.Time    `json:"completed_at"`
+
+	Highlights []call.Highlight `json:"highlights,omitempty"`
 }
 
 // full is a single call with all fields.
 type full struct {
 	summary
-	RawTranscript *string        `json:"raw_transcript"`
-	Transcription *string        `json:"transcription"` // repeats raw_transcript, for the phone app
-	Segments      []call.Segment `json:"segments"`
-	Insights      map[string]any `json:"insights"` // always null: call types have no fields of their own yet
-	Evidence      []evidence     `json:"evidence"` // always null: insights have no quotes yet
+	RawTranscript *string         `json:"raw_transcript"`
+	Transcription *string         `json:"transcription"` // repeats raw_transcript, for the phone app
+	Segments      []call.Segment  `json:"segments"`
+	Insights      map[string]any  `json:"insights"` // the fields of the call type
+	Evidence      []call.Evidence `json:"evidence"`
 }
 
-type evidence struct {
-	Claim string  `json:"claim"`
-	Quote string  `json:"quote"`
-	Start float64 `json:"start"`
+type speakers = map[string]call.Speaker
+
+// named returns the speakers of a call, never null.
+func named(c call.Call) speakers {
+	if c.Speakers == nil {
+		return speakers{}
+	}
+	return c.Speakers
 }
 
 func summarize(c call.Call) summary {
@@ -68,13 +81,14 @@ func summarize(c call.Call) summary {
 		audioURL, contentType = new("/calls/"+c.ID+"/audio"), &c.Recording.ContentType
 	}
 	return summary{
-		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: in.Title, CallType: c.Details.CallType,
-		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Progress: c.Progress,
-		AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
+		ID: c.ID, AgentID: c.AgentID, ClientID: c.Details.ClientID, LeadID: c.Details.LeadID, Title: c.Title(), CallType: c.Details.CallType,
+		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Coverage: c.Coverage, Progress: c.Progress, Step: c.Step,
+		Notes: c.Details.Notes, AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
 		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
 		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Lease.Attempts, Models: c.Models, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		Attempts: c.Lease.Attempts, Models: c.Models, CostUSD: c.CostUSD, Speakers: named(c), Talk: c.Talk, PabblySent: c.PabblySent, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		LegalHold: c.LegalHold, Highlights: c.Highlights,
 	}
 }
 
@@ -87,8 +101,24 @@ func whole(seconds *float64) *int {
 
 func viewSummary(c call.Call) any { return summarize(c) }
 
-func viewCall(c call.Call) any {
-	v := full{summary: summarize(c)}
+// uploaded is the answer to an upload.
+type uploaded struct {
+	full
+	DuplicateOf *string `json:"duplicate_of"` // the id of the call that existed
+}
+
+func viewUpload(u call.Uploaded) any {
+	v := uploaded{full: viewFull(u.Call)}
+	if u.Duplicate {
+		v.DuplicateOf = &u.ID
+	}
+	return v
+}
+
+func viewCall(c call.Call) any { return viewFull(c) }
+
+func viewFull(c call.Call) full {
+	v := full{summary: summarize(c), Insights: c.Insights.Fields, Evidence: c.Insights.Evidence}
 	if c.Transcript != nil {
 		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments
 	}

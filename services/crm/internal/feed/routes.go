@@ -15,7 +15,7 @@ func Routes(c *bus.Consumer, followups *followup.Service, leads *lead.Service, a
 	bus.On(c, followups.OnCallChanged, events.CallUploaded, events.CallTranscribing, events.TranscriptionFailed, events.CallUpdated)
 	bus.On(c, followups.OnCallCompleted, events.TranscriptionCompleted)
 	bus.On(c, followups.OnCallDeleted, events.CallDeleted)
-	bus.On(c, leads.OnCallChanged, events.TranscriptionCompleted, events.CallUpdated)
+	bus.On(c, leads.OnCallChanged, events.CallUploaded, events.TranscriptionCompleted, events.CallUpdated)
 	bus.On(c, agents.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
 	bus.On(c, followups.OnDeliveryEnded, events.WebhookDelivered, events.WebhookDead)
 	bus.On(c, erasures.OnErasureRequested, events.ErasureRequested)

@@ -34,7 +34,8 @@ func stageOf(intent Intent) (Status, bool) {
 	}
 }
 
-// OnCallChanged moves the lead of a completed call. It also takes call.updated, with which a call gets its lead later.
+// OnCallChanged moves the lead of a completed call. It also takes call.updated, with which a call gets its lead later, and call.uploaded,
+// with which one without a recording is completed.
 func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Call]) error {
 	c := e.Data
 	if c.LeadID == nil || c.Status != completed {

@@ -83,7 +83,7 @@ func (s *Service) OnLeadChanged(ctx context.Context, e event.Received[events.Lea
 	if err := s.Leads.Upsert(ctx, Lead{ID: l.LeadID, Version: l.Version, Name: &l.Name, Phone: numberOf(l)}); err != nil {
 		return err
 	}
-	return s.deliver(ctx, e.Event, nil)
+	return s.deliver(ctx, e.Event, e.Data.CallID)
 }
 
 // OnLeadDeleted erases the copy.

@@ -1,0 +1,36 @@
+package bucket
+
+import (
+	"context"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/s3"
+)
+
+// abortUploads removes what uploads under a prefix that began before that time have left in S3. It is in no list of objects and costs
+// money: a killed process cannot abort its upload, and the SDK does not abort one whose context has ended. Other storages forget
+// unfinished uploads by themselves.
+func (b *Bucket) abortUploads(ctx context.Context, prefix string, before time.Time) error {
+	var client *s3.Client
+	if !b.blobs.As(&client) {
+		return nil
+	}
+	bucket, prefix := b.url.Host, b.url.Query().Get("prefix")+prefix
+	pages := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &prefix})
+	for pages.HasMorePages() {
+		page, err := pages.NextPage(ctx)
+		if err != nil {
+			return unavailable("list the uploads", err)
+		}
+		for _, u := range page.Uploads {
+			if u.Initiated == nil || !u.Initiated.Before(before) {
+				continue
+			}
+			_, err := client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: u.Key, UploadId: u.UploadId})
+			if err != nil {
+				return unavailable("abort an upload", err)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+package calls
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/convoflow/convoflow/libs/service"
+	"github.com/convoflow/convoflow/services/calls/internal/meter"
+)
+
+// warnBefore is how long before the end of a model operators are warned.
+const warnBefore = 60 * 24 * time.Hour
+
+// watch shows in metrics and in /ready what operators have to do about the providers, and logs it at the start.
+func (c Config) watch(ctx context.Context, base *service.Base, transcription, chat func() bool) error {
+	lanes := []meter.Lane{
+		{Name: "transcription", Stopped: transcription, Ends: c.transcriber().Ends()}, {Name: "chat", Stopped: chat, Ends: c.analyst().Ends()},
+	}
+	models := []string{c.Transcribe.Model, c.Chat.Model}
+	base.Warn(func() (warnings []string) {
+		for i, l := range lanes {
+			if l.Stopped() {
+				warnings = append(warnings, fmt.Sprintf("the account at the provider of %s is used up", models[i]))
+			}
+			if left := l.Ends.Sub(base.Clock.Now()); !l.Ends.IsZero() && left < warnBefore {
+				warnings = append(warnings, fmt.Sprintf("the model %s ends on %s", models[i], l.Ends.Format(time.DateOnly)))
+			}
+		}
+		return warnings
+	})
+	for _, w := range base.Warnings() {
+		base.Tel.Log.WarnContext(ctx, "a provider needs attention", "warning", w)
+	}
+	return meter.Watch(base.Tel, base.Clock, lanes...)
+}
