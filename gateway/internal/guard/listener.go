@@ -37,7 +37,8 @@ func (l listener) Accept() (net.Conn, error) {
 type jsonErrorConn struct {
 	net.Conn
 	serving atomic.Bool
-	refused bool // a refusal has been written
+	active  atomic.Bool // net/http has read a request, which serving follows, and not ended its response
+	refused bool        // a refusal has been written
 
 	// Of the goroutine that reads:
 	framing framing
@@ -67,7 +68,7 @@ func (c *jsonErrorConn) failed() error {
 	if c.framing.state != inHead {
 		return c.err // in a body, whose handler responds
 	}
-	for c.serving.Load() {
+	for c.active.Load() {
 		if _, err := c.Conn.Read(make([]byte, 1<<10)); err != nil {
 			return err
 		}
@@ -78,12 +79,18 @@ func (c *jsonErrorConn) failed() error {
 
 type connKey struct{}
 
-// Prepare makes the server mark connections as no longer served when a response has been written.
+// Prepare makes the server mark connections as active when it has read a request, before it reads on, and as no longer served when
+// the response has been written.
 func Prepare(s *http.Server) {
 	s.ConnContext = func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) }
 	s.ConnState = func(c net.Conn, state http.ConnState) {
-		if r, ok := c.(*jsonErrorConn); ok && state == http.StateIdle {
+		r, ok := c.(*jsonErrorConn)
+		switch {
+		case ok && state == http.StateActive:
+			r.active.Store(true)
+		case ok && state == http.StateIdle:
 			r.serving.Store(false)
+			r.active.Store(false)
 		}
 	}
 }
