@@ -514,6 +514,7 @@ func topicLost(n *nemesis) {
 		}
 		n.log.offsets[topic] = nil
 	}
+	n.last(5 * time.Second) // brokers delete later than they answer, and what is written until then is deleted as well
 	n.load.begin()
 	n.last(20 * time.Second)
 }
