@@ -229,10 +229,10 @@ func (b *bench) bulkChange(ctx context.Context, l *leadBench) (report.Result, er
 	database := part{"PostgreSQL", l.postgres}
 	return b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
 		err = alternate(oursFirst, func() (err error) {
-			round.Ours, err = b.medianChange(ctx, []part{{"crm", l.crm}, database}, change)
+			round.Ours, err = b.medianTime(ctx, []part{{"crm", l.crm}, database}, alternating(change))
 			return err
 		}, func() (err error) {
-			round.Peer, err = b.medianChange(ctx, []part{database}, update)
+			round.Peer, err = b.medianTime(ctx, []part{database}, alternating(update))
 			return err
 		})
 		round.Ratio = round.Ours.Value / round.Peer.Value
@@ -240,21 +240,7 @@ func (b *bench) bulkChange(ctx context.Context, l *leadBench) (report.Result, er
 	})
 }
 
-// medianChange measures the median time of a change to one status and back, one at a time.
-func (b *bench) medianChange(ctx context.Context, parts []part, change func(ctx context.Context, status string) error) (report.Measure, error) {
-	var times []time.Duration
-	m, err := observeParts(parts, process.Any, func() (int, time.Duration, error) {
-		for began := clock.Stopwatch(); began() < b.Length || len(times) == 0; {
-			took := clock.Stopwatch()
-			if err := change(ctx, []string{"contacted", "qualified"}[len(times)%2]); err != nil {
-				return 0, 0, err
-			}
-			times = append(times, took())
-		}
-		return len(times), b.Length, nil
-	})
-	if err == nil {
-		m.Value = micros(report.Median(times))
-	}
-	return m, err
+// alternating calls a change to one status and back.
+func alternating(change func(ctx context.Context, status string) error) func(ctx context.Context, n int) error {
+	return func(ctx context.Context, n int) error { return change(ctx, []string{"contacted", "qualified"}[n%2]) }
 }

@@ -7,6 +7,14 @@ import (
 	"unicode/utf8"
 )
 
+// Of returns a text, or "" for none.
+func Of(s *string) string {
+	if s == nil {
+		return ""
+	}
+	return *s
+}
+
 // Trimmed returns the text without leading and trailing white space, or nil if nothing is left.
 func Trimmed(s *string) *string {
 	if s == nil {

@@ -191,7 +191,7 @@ func TestActionItemsBecomeSuggestions(t *testing.T) {
 	for i, due := range []string{"2026-11-25T11:30:00Z", "2026-11-26T03:30:00Z", "2026-11-27T03:30:00Z"} { // in India
 		require.Equal(t, due, got[i].Due.Format(time.RFC3339), got[i].Task)
 	}
-	require.Empty(t, pgtest.Column[string](t, a.DB, `select type from outbox where topic = $1`, events.FollowUpsTopic), "nobody is told about a suggestion")
+	require.Empty(t, pgtest.Column[string](t, a.DB, `select type from outbox where topic = $1`, events.FollowUpsTopic), "no event is published about a suggestion")
 
 	// Only accepting one schedules it.
 	require.Equal(t, "pending", a.Do(a.Agent, "PATCH", "/followups/"+got[1].ID, `{"status":"pending","due_date":"2100-01-01T00:00:00Z"}`).Is(200).Text("status"))

@@ -268,20 +268,49 @@ func TestAResponseThatTheClientReadsTooSlowlyTimesOut(t *testing.T) {
 	}
 }
 
+// connect starts a server behind Listener and connects to it.
+func connect(t *testing.T, handler http.Handler) net.Conn {
+	t.Helper()
+	p := &pipes{accepted: make(chan net.Conn)}
+	p.closed, p.end = context.WithCancel(context.WithoutCancel(t.Context()))
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
+	Prepare(server)
+	go func() { _ = server.Serve(Listener(p)) }()
+	t.Cleanup(func() { _ = server.Close() })
+	ours, theirs := net.Pipe()
+	t.Cleanup(func() { _ = ours.Close() })
+	p.accepted <- theirs
+	return ours
+}
+
+// net/http reads on before it calls the handler, and finds the request that is refused.
+func TestARefusalComesAfterTheResponseBeforeIt(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		next := Serving(http.NotFoundHandler())
+		conn := connect(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			synctest.Wait() // until net/http has read on
+			next.ServeHTTP(w, r)
+		}))
+		_, err := io.WriteString(conn, "GET / HTTP/1.1\r\nHost: a\r\n\r\n"+ambiguous["both"])
+		require.NoError(t, err)
+		in := bufio.NewReader(conn)
+		for _, status := range []int{http.StatusNotFound, http.StatusBadRequest} {
+			res, err := http.ReadResponse(in, nil)
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, res.Body)
+			require.NoError(t, err)
+			require.Equal(t, status, res.StatusCode)
+		}
+	})
+}
+
 // The header of a request has net/http's own timeout, after which net/http writes nothing.
 func TestAHeaderThatStallsGets408(t *testing.T) {
 	t.Parallel()
 	for sent, answered := range map[string]bool{"": false, "GET / HTTP/1.1\r\nHost": true, "GET / HTTP/1.1\r\nHost: a\r\n": true, "G": true} {
 		synctest.Test(t, func(t *testing.T) {
-			p := &pipes{accepted: make(chan net.Conn)}
-			p.closed, p.end = context.WithCancel(context.WithoutCancel(t.Context()))
-			server := &http.Server{Handler: Serving(http.NotFoundHandler()), ReadHeaderTimeout: 10 * time.Second}
-			Prepare(server)
-			go func() { _ = server.Serve(Listener(p)) }()
-			defer func() { _ = server.Close() }()
-			ours, theirs := net.Pipe()
-			defer func() { _ = ours.Close() }()
-			p.accepted <- theirs
+			ours := connect(t, Serving(http.NotFoundHandler()))
 			_, err := io.WriteString(ours, sent)
 			require.NoError(t, err)
 			raw, err := io.ReadAll(ours)

@@ -413,10 +413,11 @@ func (c *Call) removeRecording(now time.Time) {
 	}
 }
 
-// removeTranscript removes what was said, and the quotes of it. The insights remain.
+// removeTranscript removes what was said, the quotes of it, and the fields of the call type, which are close to them. The summary and
+// the other insights remain.
 func (c *Call) removeTranscript(now time.Time) {
 	if c.Transcript != nil && c.Ended() && !c.LegalHold {
-		c.Transcript, c.Insights.Evidence = nil, nil
+		c.Transcript, c.Insights.Evidence, c.Insights.Fields = nil, nil, nil
 		c.touch(now)
 	}
 }
@@ -446,10 +447,7 @@ func (c *Call) state() events.Call {
 		Objections: c.Insights.Objections, CallbackTime: c.Insights.CallbackTime, Attempts: c.Lease.Attempts,
 		RecordedAt: &c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 	}
-	p.Coverage, p.Models, p.CostUSD = c.Coverage, events.CallModels(c.Models), c.CostUSD
-	if c.Talk != nil {
-		p.Talk = new(events.Talk(*c.Talk))
-	}
+	p.Coverage, p.Models, p.CostUSD, p.Talk = c.Coverage, events.CallModels(c.Models), c.CostUSD, c.Talk
 	if c.Problem != nil {
 		p.ErrorCode, p.Retryable = &c.Problem.Code, &c.Problem.Retryable
 	}

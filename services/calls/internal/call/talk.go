@@ -3,6 +3,9 @@ package call
 import (
 	"slices"
 	"strings"
+
+	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/text"
 )
 
 // Roles of speakers. They are also the labels of the channels of a stereo recording.
@@ -12,14 +15,7 @@ const (
 )
 
 // Talk says who talked how much. It is known if the speakers are.
-type Talk struct {
-	AgentRatio       float64 `json:"agent_ratio"`       // share of the speech that is the agent's, 0 to 1
-	LongestMonologue float64 `json:"longest_monologue"` // the agent's longest turn, in seconds
-	Questions        int     `json:"questions"`         // of the agent
-	WordsPerMinute   float64 `json:"words_per_minute"`  // of the agent
-	Silence          float64 `json:"silence"`           // seconds in which nobody talks
-	Turns            int     `json:"turns"`             // how often one speaker talks until another one does
-}
+type Talk = events.Talk
 
 // speakersOf returns the speakers of the labels in the segments. Those that are known keep their names and roles, and stay.
 func speakersOf(segments []Segment, known map[string]Speaker) map[string]Speaker {
@@ -52,7 +48,7 @@ func talkOf(segments []Segment, speakers map[string]Speaker, duration *float64) 
 		if s.Speaker == nil {
 			return ""
 		}
-		return value(speakers[*s.Speaker].Role)
+		return text.Of(speakers[*s.Speaker].Role)
 	}
 	var t Talk
 	var seconds = map[string]float64{}
@@ -101,7 +97,7 @@ func spoken(t Transcript) string {
 	var b strings.Builder
 	last := ""
 	for i, s := range t.Segments {
-		switch speaker := value(s.Speaker); {
+		switch speaker := text.Of(s.Speaker); {
 		case i > 0 && speaker == last:
 			b.WriteString(" ")
 		default:

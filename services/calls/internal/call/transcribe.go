@@ -7,6 +7,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/text"
 )
 
 // transcription is the result of transcribing a recording.
@@ -66,7 +67,7 @@ func (p *Processor) transcribeChunks(ctx context.Context, c Call, chunks []Chunk
 	steps, answers := make([]Step, len(chunks)), make([][]byte, len(chunks))
 	for i, chunk := range chunks {
 		// Not its bytes: another release of ffmpeg encodes the same speech differently.
-		steps[i] = c.step(StepTranscribe, i, model, c.Recording.SHA256, chunk.Start, chunk.End, value(chunk.Speaker), value(c.Details.Language))
+		steps[i] = c.step(StepTranscribe, i, model, c.Recording.SHA256, chunk.Start, chunk.End, text.Of(chunk.Speaker), text.Of(c.Details.Language))
 	}
 	var (
 		mu       sync.Mutex
@@ -129,12 +130,4 @@ func (p *Processor) transcribeChunks(ctx context.Context, c Call, chunks []Chunk
 		}
 	}
 	return parts, nil
-}
-
-// value returns a text, or "" for none.
-func value(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }

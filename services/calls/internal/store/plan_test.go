@@ -10,6 +10,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
+	"github.com/convoflow/convoflow/services/calls/internal/store"
 )
 
 // manyCalls are calls of 20 agents. Most are completed and positive, and each has a client or a lead.
@@ -50,6 +51,23 @@ func TestNoListOfCallsReadsAWholeTable(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Whose turn it is depends on how many agents wait, and not on how many calls.
+func TestATurnReadsARowOfEachAgent(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	pgtest.Fill(t, f.db, manyCalls, `update calls set status = 'pending', due_at = created_at`, `vacuum analyze calls`,
+		`insert into turns select distinct agent_id, now() from calls where agent_id::text <> '00000000-0000-0000-0000-000000000007'`)
+	leases := store.Leases(f.db, nil)
+	mine := pgtest.Column[string](t, f.db, `select id::text from calls where agent_id::text = '00000000-0000-0000-0000-000000000003' limit 1`)[0]
+	read := f.rowsRead(t.Context(), t, func(ctx context.Context) {
+		next, ok, err := leases.Turn(ctx, call.Job{CallID: mine})
+		require.NoError(t, err)
+		require.True(t, ok)
+		require.Equal(t, []string{"00000000-0000-0000-0000-000000000007"}, pgtest.Column[string](t, f.db, `select agent_id::text from calls where id = $1`, next.CallID))
+	})
+	require.Less(t, read, int64(200), "of 60,000 calls of 20 agents")
 }
 
 // scans returns how often do reads all calls.

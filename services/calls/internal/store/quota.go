@@ -15,7 +15,7 @@ type consumption struct{ db *pg.DB }
 // Consumption returns the store of what agents use.
 func Consumption(db *pg.DB) call.Consumption { return consumption{db} }
 
-// Each sum reads an index of its own: calls_stored, calls_of_agent or calls_newest, and calls_waiting.
+// Each sum reads an index of its own: calls_stored, calls_of_agent or calls_newest, and calls_open.
 const consumed = `
 	select (select coalesce(sum(size_bytes), 0)::bigint from calls where %[1]s and audio_key <> ''),
 		(select coalesce(sum(duration_seconds), 0) from calls where %[1]s and created_at >= $1),

@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
+	"github.com/convoflow/convoflow/libs/text"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -50,14 +51,7 @@ func (r *record) searched() searched {
 	if l := r.Details.Language; l != nil {
 		language = *l
 	}
-	return searched{cmp.Or(configurations[language], unstemmed), text(r.Title()), text(r.Insights.Summary)}
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
+	return searched{cmp.Or(configurations[language], unstemmed), text.Of(r.Title()), text.Of(r.Insights.Summary)}
 }
 
 // saveSearch makes completed calls searchable, and no others.
@@ -70,7 +64,7 @@ func (s *calls) saveSearch(ctx context.Context, r *record) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
 		update calls set search_config = $2::text,
 			search = setweight(to_tsvector($2::text::regconfig, $3), 'A') || setweight(to_tsvector($2::text::regconfig, $4), 'B') || to_tsvector($2::text::regconfig, $5)
-		where id = $1`, r.ID, x.configuration, x.title, x.summary, beginning(text(r.text), maxSearched))
+		where id = $1`, r.ID, x.configuration, x.title, x.summary, beginning(text.Of(r.text), maxSearched))
 	return err
 }
 
@@ -94,7 +88,7 @@ type question struct {
 
 // ask parses a search for each configuration that calls have. It reads one row of each from the index calls_search_config. A search for
 // nothing but stop words has no question.
-func (s *calls) ask(ctx context.Context, text string) ([]question, error) {
+func (s *calls) ask(ctx context.Context, words string) ([]question, error) {
 	rows, err := s.db.Conn(ctx).Query(ctx, `
 		with recursive used(name) as (
 			(select search_config from calls where search is not null order by search_config limit 1)
@@ -103,7 +97,7 @@ func (s *calls) ask(ctx context.Context, text string) ([]question, error) {
 			from used where used.name is not null
 		), parsed as (select name, websearch_to_tsquery(name::regconfig, $1) as query from used where name is not null)
 		select array_agg(name order by name), query::text, regexp_replace(coalesce(nullif(querytree(query), 'T'), ''), ' (&|<->|<\d+>) ', ' | ', 'g')
-		from parsed where numnode(query) > 0 group by query order by 1`, text)
+		from parsed where numnode(query) > 0 group by query order by 1`, words)
 	if err != nil {
 		return nil, fmt.Errorf("parse a search: %w", pg.Classify(err))
 	}

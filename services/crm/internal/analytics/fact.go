@@ -8,6 +8,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/text"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 )
@@ -71,7 +72,7 @@ func OfLead(l *lead.Lead) *Fact {
 		return nil
 	}
 	f := Fact{
-		Lead: true, AgentID: text(l.AssignedAgentID), Status: string(l.Status), Intent: string(l.IntentCategory), Campaign: text(l.SourceCampaign),
+		Lead: true, AgentID: text.Of(l.AssignedAgentID), Status: string(l.Status), Intent: string(l.IntentCategory), Campaign: text.Of(l.SourceCampaign),
 		FollowUps: int32(l.FollowUpCount), Contacted: l.LastContactedAt != nil,
 		Created: SlotOf(l.CreatedAt), Converted: slotOf(l.ConvertedAt), Touched: NoSlot, Called: NoSlot,
 	}
@@ -89,14 +90,7 @@ func OfCall(c *followup.Call) *Fact {
 	if c == nil || c.Deleted {
 		return nil
 	}
-	return &Fact{AgentID: c.AgentID, Created: NoSlot, Converted: NoSlot, Touched: NoSlot, Called: slotOf(c.CalledAt), Sentiment: text(c.Sentiment)}
-}
-
-func text(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
+	return &Fact{AgentID: c.AgentID, Created: NoSlot, Converted: NoSlot, Touched: NoSlot, Called: slotOf(c.CalledAt), Sentiment: text.Of(c.Sentiment)}
 }
 
 // Delta is a fact that became true (Sign 1) or stopped being true (-1).

@@ -88,7 +88,7 @@ func TestAccess(t *testing.T) {
 	require.Equal(t, "followup_forbidden", fault.Of(x.checkAccess(identity.Caller{AgentID: anotherAgent, Role: identity.Agent})).Code)
 }
 
-// Whatever is done to a follow-up: nobody is told about a suggestion before it is accepted, followup.scheduled comes at most once and
+// Whatever is done to a follow-up: no event is published about a suggestion before it is accepted, followup.scheduled comes at most once and
 // before any followup.updated, and a follow-up is due once per date.
 func TestEventsOfAnyHistory(t *testing.T) {
 	t.Parallel()
@@ -139,6 +139,6 @@ func TestEventsOfAnyHistory(t *testing.T) {
 				require.Empty(t, published)
 			}
 		}
-		require.Equal(t, known, len(x.remove(at(2))) == 1, "who knows it is told that it is gone")
+		require.Equal(t, known, len(x.remove(at(2))) == 1, "its deletion is published if it was announced")
 	})
 }

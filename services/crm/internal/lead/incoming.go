@@ -201,7 +201,7 @@ func (e Extra) add(name string, value json.RawMessage) bool {
 func (in Incoming) New(agentID *string, now time.Time) (Lead, event.Event) {
 	f := in.Fields
 	if f.Name == "" { // a lead has a name: until somebody knows it, its number
-		f.Name = orEmpty(in.Phone) + orEmpty(in.RawPhone)
+		f.Name = text.Of(in.Phone) + text.Of(in.RawPhone)
 	}
 	l, _ := Create(f, in.Phone, in.RawPhone, agentID, now)
 	l.Received = maps.Clone(l.ExtraData)

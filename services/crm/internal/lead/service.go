@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/libs/text"
 	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/timeline"
 )
@@ -238,10 +239,10 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Lead, error) {
 		before := *l
 		wrong := slices.Clone(wrongExtra) // the change may be repeated
 		if name, sent := req.Name.Sent(); sent {
-			l.Name = orEmpty(name) // an empty one is wrong
+			l.Name = text.Of(name) // an empty one is wrong
 		}
 		if number, sent := req.Phone.Sent(); sent {
-			wrong = append(wrong, s.setPhone(l, orEmpty(number))...)
+			wrong = append(wrong, s.setPhone(l, text.Of(number))...)
 		}
 		req.AssignedAgentID.Apply(&l.AssignedAgentID)
 		l.AssignedAgentID = cleanText(l.AssignedAgentID)
@@ -309,14 +310,6 @@ func (r UpdateRequest) apply(f *Fields) {
 		f.ExtraData = nil
 		set(&f.ExtraData, extra)
 	}
-}
-
-// orEmpty returns the text that was sent, "" for null.
-func orEmpty(s *string) string {
-	if s == nil {
-		return ""
-	}
-	return *s
 }
 
 func set[T any](to, value *T) {

@@ -13,6 +13,7 @@ import (
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/patch"
+	"github.com/convoflow/convoflow/libs/text"
 	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 )
 
@@ -344,7 +345,7 @@ func (s *Service) bulkField(ctx context.Context, name string, value json.RawMess
 		value = json.RawMessage("null")
 	}
 	refused := fault.Fields(fault.BodyField("field_value", "value_error", "Input should be a value of the field "+name))
-	text := func() *string {
+	sent := func() *string {
 		var s *string
 		if json.Unmarshal(value, &s) != nil || s == nil {
 			return new("")
@@ -353,17 +354,17 @@ func (s *Service) bulkField(ctx context.Context, name string, value json.RawMess
 	}
 	switch {
 	case name == "status":
-		return s.bulkEdit(ctx, BulkRequest{Action: ChangeStatus, Status: (*Status)(text())})
+		return s.bulkEdit(ctx, BulkRequest{Action: ChangeStatus, Status: (*Status)(sent())})
 	case name == "intent_category":
-		if !known(Intents(), Intent(*text())) {
+		if !known(Intents(), Intent(*sent())) {
 			return nil, refused
 		}
-		return s.bulkEdit(ctx, BulkRequest{Action: ChangeIntent, IntentCategory: (*Intent)(text())})
-	case name == "assigned_agent_id" && *text() != "":
-		if !event.ValidID(*text()) {
+		return s.bulkEdit(ctx, BulkRequest{Action: ChangeIntent, IntentCategory: (*Intent)(sent())})
+	case name == "assigned_agent_id" && *sent() != "":
+		if !event.ValidID(*sent()) {
 			return nil, refused
 		}
-		return s.bulkEdit(ctx, BulkRequest{Action: AssignAll, AgentID: text()})
+		return s.bulkEdit(ctx, BulkRequest{Action: AssignAll, AgentID: sent()})
 	case name == "assigned_agent_id":
 		return func(l *Lead, _ time.Time) error { l.AssignedAgentID = nil; return nil }, nil
 	case slices.Contains(bulkFields, name):
@@ -398,7 +399,7 @@ func bulkText(name string, value json.RawMessage, refused error) (func(*Lead, ti
 	}
 	edit := func(l *Lead, _ time.Time) error {
 		if name, sent := update.Name.Sent(); sent {
-			l.Name = orEmpty(name)
+			l.Name = text.Of(name)
 		}
 		update.apply(&l.Fields)
 		return l.valid()

@@ -4,4 +4,4 @@ create index calls_of_recording on calls (agent_id, sha256, created_at desc) whe
 
 -- For the quotas of uploads.
 create index calls_stored on calls (agent_id) include (size_bytes) where audio_key <> '';
-create index calls_waiting on calls (agent_id) where status in ('pending', 'transcribing');
+create index calls_open on calls (agent_id) where status in ('pending', 'transcribing');
