@@ -176,3 +176,18 @@ func (db *DB) Lead(ctx context.Context, name string) (conn *pgx.Conn, release fu
 		}
 	}
 }
+
+// Leader says who holds the named advisory lock of the schema: the application and the address of its connection, or nothing if
+// nobody does.
+func (db *DB) Leader(ctx context.Context, name string) (holder string, err error) {
+	id := uint64(lockID(name + " " + db.schema))
+	err = db.pool.QueryRow(ctx, `
+		select coalesce(string_agg(format('%s at %s', coalesce(nullif(a.application_name, ''), 'process ' || l.pid), coalesce(host(a.client_addr), 'this machine')), ', '), '')
+		from pg_locks l left join pg_stat_activity a using (pid)
+		where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.classid = $1::bigint::oid and l.objid = $2::bigint::oid
+			and l.database = (select oid from pg_database where datname = current_database())`, int64(id>>32), int64(id&0xffffffff)).Scan(&holder)
+	if err != nil {
+		return "", fmt.Errorf("find who leads %s: %w", name, err)
+	}
+	return holder, nil
+}

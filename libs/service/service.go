@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
@@ -112,8 +111,7 @@ func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.
 	if err != nil {
 		return nil, err
 	}
-	shared := []pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations()}
-	if err := db.Migrate(ctx, slices.Concat(shared, own)...); err != nil {
+	if err := db.Migrate(ctx, sets(own)...); err != nil {
 		db.Close()
 		return nil, err
 	}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -14,10 +15,10 @@ import (
 
 // Commands are the subcommands of the binary.
 func (c Config) Commands() []run.Command {
-	return []run.Command{{
+	return append(service.Commands(contract.Of(name), c, nil, os.Stdout, store.Migrations()), run.Command{
 		Name: "reseal", Help: "seal the URLs and secrets of endpoints again that SECRET_KEY_PREVIOUS opens, with SECRET_KEY",
 		Run: func(ctx context.Context, tel telemetry.Set, _ []string) error { return Reseal(ctx, c, tel, os.Stdout) },
-	}}
+	})
 }
 
 // Reseal seals the URLs and secrets of all endpoints again with SECRET_KEY, so that SECRET_KEY_PREVIOUS can be dropped. Running
