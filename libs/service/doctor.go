@@ -63,7 +63,7 @@ func OutboxStatus(ctx context.Context, name string, cfg Settings, tel telemetry.
 func Examine(ctx context.Context, r *doctor.Report, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) {
 	r.OK("settings", "%s %s, valid; `%s config` prints them", contract.Name, tel.Version, contract.Name)
 	shared := cfg.Shared()
-	examineDatabase(ctx, r, contract.Name, shared, tel, own)
+	ExamineDatabase(ctx, r, contract.Name, cfg, tel, own...)
 	r.CheckKafka(ctx, contract.Name, contract.Topics, shared.Kafka)
 	if shared.Access != nil {
 		r.CheckHTTP(ctx, "auth", shared.Access.AuthURL+"/.well-known/jwks.json", http.StatusOK)
@@ -75,7 +75,9 @@ func sets(own []pg.Migrations) []pg.Migrations {
 	return slices.Concat([]pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations()}, own)
 }
 
-func examineDatabase(ctx context.Context, r *doctor.Report, name string, cfg Config, tel telemetry.Set, own []pg.Migrations) {
+// ExamineDatabase checks the database of a service: its state, the migrations and the outbox.
+func ExamineDatabase(ctx context.Context, r *doctor.Report, name string, settings Settings, tel telemetry.Set, own ...pg.Migrations) {
+	cfg := settings.Shared()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	db, err := pg.Open(ctx, cfg.Database, name, tel)

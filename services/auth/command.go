@@ -14,6 +14,7 @@ import (
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -154,3 +155,6 @@ func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Wr
 	_, err = fmt.Fprintf(stdout, "another key signs within %s\n", key.RefreshEvery)
 	return err
 }
+
+// Migrations returns the migrations of the service's tables, for commands of the platform.
+func Migrations() pg.Migrations { return store.Migrations() }

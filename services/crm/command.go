@@ -4,6 +4,7 @@ import (
 	"os"
 
 	"github.com/convoflow/convoflow/api/contract"
+	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/crm/internal/store"
@@ -13,3 +14,6 @@ import (
 func (c Config) Commands() []run.Command {
 	return service.Commands(contract.Of(name), c, nil, os.Stdout, store.Migrations())
 }
+
+// Migrations returns the migrations of the service's tables, for commands of the platform.
+func Migrations() pg.Migrations { return store.Migrations() }

@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"github.com/convoflow/convoflow/api/contract"
+	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -40,3 +41,6 @@ func Reseal(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer
 	_, err = fmt.Fprintf(stdout, "%d of %d endpoints were sealed again\n", resealed, all)
 	return err
 }
+
+// Migrations returns the migrations of the service's tables, for commands of the platform.
+func Migrations() pg.Migrations { return store.Migrations() }
