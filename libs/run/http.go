@@ -1,11 +1,13 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/pprof"
@@ -25,19 +27,37 @@ type HTTPConfig struct {
 	H2C      bool         `env:"-"`         // also accept HTTP/2 without TLS, which the gateway uses
 	// BodyMemoryMB is how much memory all request bodies together may take that are read into memory; 2^20 bytes.
 	BodyMemoryMB int `env:"HTTP_BODY_MEMORY_MB"`
+	// Drain is how long requests may go on when the process stops; then their connections are closed.
+	Drain time.Duration `env:"HTTP_DRAIN_TIME"`
+	// MaxConnAge is the age from which a connection is closed after its next response, so that clients connect to other replicas too,
+	// such as new ones; 0 is no limit. It varies by a tenth.
+	MaxConnAge time.Duration `env:"HTTP_MAX_CONNECTION_AGE"`
 	// Prepare may change the server before it serves. It may be nil.
 	Prepare func(*http.Server) `env:"-"`
 }
 
-// DefaultHTTP returns the configuration of a server at addr.
-func DefaultHTTP(addr string) HTTPConfig { return HTTPConfig{Addr: addr, BodyMemoryMB: 64} }
+// DefaultHTTP returns the configuration of a server at addr. It drains within the 10 s that Compose and others give a process.
+func DefaultHTTP(addr string) HTTPConfig {
+	return HTTPConfig{Addr: addr, BodyMemoryMB: 64, Drain: defaultDrain, MaxConnAge: 5 * time.Minute}
+}
+
+const (
+	defaultDrain = 8 * time.Second
+	maxDrain     = time.Hour
+)
 
 // Check lists the problems with the configuration.
-func (c HTTPConfig) Check() []string {
+func (c HTTPConfig) Check() (problems []string) {
 	if c.BodyMemoryMB < 1 || c.BodyMemoryMB > 1<<20 {
-		return []string{"HTTP_BODY_MEMORY_MB must be 1 to 1048576"}
+		problems = append(problems, "HTTP_BODY_MEMORY_MB must be 1 to 1048576")
 	}
-	return nil
+	if c.Drain < time.Second || c.Drain > maxDrain {
+		problems = append(problems, "HTTP_DRAIN_TIME must be 1s to 1h, and shorter than the time that the process has to stop")
+	}
+	if c.MaxConnAge < 0 || c.MaxConnAge > 0 && c.MaxConnAge < time.Second {
+		problems = append(problems, "HTTP_MAX_CONNECTION_AGE must be 1s or more, or 0 for no limit")
+	}
+	return problems
 }
 
 // BodyMemory returns BodyMemoryMB in bytes.
@@ -67,6 +87,7 @@ const maxHeader = 32 << 10 // bytes
 type Server struct {
 	listener net.Listener
 	server   *http.Server
+	drain    time.Duration
 }
 
 // HTTP returns a server for handler. Headers must arrive within 10 s. Bodies and responses have no timeout here, because uploading
@@ -94,7 +115,31 @@ func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	if cfg.Prepare != nil {
 		cfg.Prepare(server)
 	}
-	return &Server{listener: l, server: server}, nil
+	if cfg.MaxConnAge > 0 {
+		limitAge(server, cfg.MaxConnAge)
+	}
+	return &Server{listener: l, server: server, drain: cmp.Or(cfg.Drain, defaultDrain)}, nil
+}
+
+type ageKey struct{}
+
+// limitAge makes a server close connections after the first response from an age on, which varies by a tenth of most: connections
+// that were opened together do not close together. HTTP/2 gets a GOAWAY, so requests on other streams finish.
+func limitAge(server *http.Server, most time.Duration) {
+	inner := server.ConnContext
+	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
+		if inner != nil {
+			ctx = inner(ctx, c)
+		}
+		return context.WithValue(ctx, ageKey{}, time.Now().Add(most-rand.N(most/10)))
+	}
+	handler := server.Handler
+	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if end, ok := r.Context().Value(ageKey{}).(time.Time); ok && time.Now().After(end) {
+			w.Header().Set("Connection", "close")
+		}
+		handler.ServeHTTP(w, r)
+	})
 }
 
 // Addr returns the server's address, host:port.
@@ -114,7 +159,10 @@ func Draining(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
-// Run serves until ctx ends. Then requests have 8 s to finish, after which their connections are closed.
+// StopTimeout is how long the server may take to stop.
+func (s *Server) StopTimeout() time.Duration { return s.drain + StopTimeout - defaultDrain }
+
+// Run serves until ctx ends. Then requests have HTTPConfig.Drain to finish, after which their connections are closed.
 func (s *Server) Run(ctx context.Context) error {
 	s.server.BaseContext = func(net.Listener) context.Context {
 		return context.WithValue(context.WithoutCancel(ctx), drainingKey{}, ctx)
@@ -126,7 +174,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout-2*time.Second)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
 	if err := s.server.Shutdown(drain); err != nil {
 		_ = s.server.Close()
