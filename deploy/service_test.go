@@ -34,7 +34,8 @@ const mib = 1 << 20
 func TestServicesFromTheirImages(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
-	kubernetes := render(t, overlay)
+	kubernetes := render(t, overlay("dev"))
+	production := render(t, overlay("prod"))
 	secrets := makeSecrets(t, "OPENAI_API_KEY=sk-test", "PABBLY_WEBHOOK_URL=https://connect.pabbly.com/workflow/sendwebhookdata/test")
 	urls := initDatabase(t, secrets)
 	example := exampleSettings(t)
@@ -58,6 +59,8 @@ func TestServicesFromTheirImages(t *testing.T) {
 			known := settingsOf(t, app)
 			compose := composeEnvironment(service, secrets)
 			kube := kubernetesEnvironment(t, kubernetes, name)
+			require.Equal(t, slices.Sorted(maps.Keys(environment(t, kubernetes, kubernetes.deployments[name]))),
+				slices.Sorted(maps.Keys(environment(t, production, production.deployments[name]))), "the environments differ in values only")
 			for _, environ := range []map[string]string{compose, kube} {
 				for setting := range environ {
 					setting = strings.TrimSuffix(setting, "_FILE")

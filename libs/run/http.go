@@ -7,11 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -88,6 +88,7 @@ type Server struct {
 	listener net.Listener
 	server   *http.Server
 	drain    time.Duration
+	active   atomic.Int64 // when a request began or ended, in Unix nanoseconds
 }
 
 // HTTP returns a server for handler. Headers must arrive within 10 s. Bodies and responses have no timeout here, because uploading
@@ -115,31 +116,9 @@ func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	if cfg.Prepare != nil {
 		cfg.Prepare(server)
 	}
-	if cfg.MaxConnAge > 0 {
-		limitAge(server, cfg.MaxConnAge)
-	}
-	return &Server{listener: l, server: server, drain: cmp.Or(cfg.Drain, defaultDrain)}, nil
-}
-
-type ageKey struct{}
-
-// limitAge makes a server close connections after the first response from an age on, which varies by a tenth of most: connections
-// that were opened together do not close together. HTTP/2 gets a GOAWAY, so requests on other streams finish.
-func limitAge(server *http.Server, most time.Duration) {
-	inner := server.ConnContext
-	server.ConnContext = func(ctx context.Context, c net.Conn) context.Context {
-		if inner != nil {
-			ctx = inner(ctx, c)
-		}
-		return context.WithValue(ctx, ageKey{}, time.Now().Add(most-rand.N(most/10)))
-	}
-	handler := server.Handler
-	server.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if end, ok := r.Context().Value(ageKey{}).(time.Time); ok && time.Now().After(end) {
-			w.Header().Set("Connection", "close")
-		}
-		handler.ServeHTTP(w, r)
-	})
+	s := &Server{listener: l, server: server, drain: cmp.Or(cfg.Drain, defaultDrain)}
+	s.endConnections(cfg.MaxConnAge)
+	return s, nil
 }
 
 // Addr returns the server's address, host:port.
@@ -176,6 +155,7 @@ func (s *Server) Run(ctx context.Context) error {
 	}
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
+	s.leave(min(maxLeave, s.drain/2))
 	if err := s.server.Shutdown(drain); err != nil {
 		_ = s.server.Close()
 	}
