@@ -17,9 +17,7 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/azureblob" // azblob://container
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/gcsblob" // gs://bucket
 	_ "gocloud.dev/blob/s3blob"  // s3://bucket?region=…
 	"gocloud.dev/gcerrors"
 
@@ -68,7 +66,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 	}
 	blobs, err := blob.OpenBucket(ctx, u.String())
 	if err != nil {
-		return nil, fmt.Errorf("open the bucket of STORAGE_URL: %w", err)
+		return nil, fmt.Errorf("open the bucket of STORAGE_URL (images have s3:// and file:// only, unless they are built with another TAGS): %w", err)
 	}
 	return &Bucket{blobs: blobs, url: u, sniff: sniff, maxBytes: maxBytes}, nil
 }
