@@ -17,9 +17,13 @@ import (
 // the index when the process is killed before the version is recorded.
 var concurrentIndex = regexp.MustCompile(`(?is)^create\s+(?:unique\s+)?index\s+concurrently\s+if\s+not\s+exists\s+([a-z0-9_]+)\s+on\s+[^;]+;?$`)
 
+// concurrentDrop is the other statement that may be in such a file.
+var concurrentDrop = regexp.MustCompile(`(?is)^drop\s+index\s+concurrently\s+if\s+exists\s+[a-z0-9_]+\s*;?$`)
+
 var sqlComment = regexp.MustCompile(`--[^\n]*`)
 
-// concurrentIndexes returns the names of the indexes that the files of a set build concurrently, by version. It fails for a file
+// concurrentIndexes returns the names of the indexes that the files of a set build concurrently, by version; the name is empty for a
+// file that removes one. It fails for a file
 // that runs outside of a transaction and does anything else: half of it would remain after a failure.
 func (m Migrations) concurrentIndexes() (map[int64]string, error) {
 	files, err := fs.Glob(m.FS, "*.sql")
@@ -35,15 +39,20 @@ func (m Migrations) concurrentIndexes() (map[int64]string, error) {
 		if !strings.Contains(strings.ToUpper(string(text)), "+GOOSE NO TRANSACTION") {
 			continue
 		}
-		statement := concurrentIndex.FindStringSubmatch(strings.TrimSpace(sqlComment.ReplaceAllString(string(text), "")))
 		version, err := versionOf(file)
 		if err != nil {
 			return nil, err
 		}
-		if statement == nil {
-			return nil, fmt.Errorf("migration %s of %s: a file without a transaction is exactly one: create index concurrently if not exists <name> on …", file, m.Name)
+		statement := strings.TrimSpace(sqlComment.ReplaceAllString(string(text), ""))
+		if concurrentDrop.MatchString(statement) {
+			found[version] = ""
+			continue
 		}
-		found[version] = strings.ToLower(statement[1])
+		created := concurrentIndex.FindStringSubmatch(statement)
+		if created == nil {
+			return nil, fmt.Errorf("migration %s of %s: a file without a transaction is exactly one: create index concurrently if not exists <name> on …, or drop index concurrently if exists <name>", file, m.Name)
+		}
+		found[version] = strings.ToLower(created[1])
 	}
 	return found, nil
 }
@@ -79,7 +88,7 @@ func (db *DB) migrateOneByOne(ctx context.Context, inTx *goose.Provider, set Mig
 		provider := inTx
 		if index, ok := indexes[m.Source.Version]; ok {
 			provider = building
-			db.tel.Log.InfoContext(ctx, "building an index, which waits for all open transactions", "index", index)
+			db.tel.Log.InfoContext(ctx, "building or removing an index, which waits for all open transactions", "index", index, "version", m.Source.Version)
 			if err := db.dropInvalid(ctx, index); err != nil {
 				return done, err
 			}
@@ -95,6 +104,9 @@ func (db *DB) migrateOneByOne(ctx context.Context, inTx *goose.Provider, set Mig
 
 // dropInvalid removes an index of which the build was interrupted. Nobody uses an invalid index, but every write maintains it.
 func (db *DB) dropInvalid(ctx context.Context, index string) error {
+	if index == "" {
+		return nil
+	}
 	cc := db.pool.Config().ConnConfig.Copy()
 	for _, timeout := range []string{"statement_timeout", "lock_timeout"} {
 		delete(cc.RuntimeParams, timeout)

@@ -18,7 +18,7 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/s3blob"  // s3://bucket?region=…
+	_ "gocloud.dev/blob/s3blob" // s3://bucket?region=…
 	"gocloud.dev/gcerrors"
 
 	"github.com/convoflow/convoflow/libs/clock"
