@@ -76,8 +76,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	rows := store.Imports(base.DB, base.Jobs)
 	processor := &leadimport.Processor{
-		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Balancer: balancer, Clock: base.Clock, Log: tel.Log,
-		Holder: lease.ThisProcess(),
+		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Erasures: book, Balancer: balancer, Clock: base.Clock,
+		Log: tel.Log, Holder: lease.ThisProcess(),
 	}
 	imports := &leadimport.Service{Imports: rows, Processor: processor, Mapping: settings, NormalizePhone: normalize, Clock: base.Clock}
 	counts := store.NewAnalytics(base.DB)
