@@ -86,13 +86,20 @@ func (s *Service) OnCallCompleted(ctx context.Context, e event.Received[events.C
 func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Call]) error {
 	c := copyOf(e.Data)
 	c.Deleted = true
+	client, _, err := s.People.Find(ctx, c.ClientID, nil)
+	if err != nil {
+		return err
+	}
+	if client != nil {
+		c.ClientID = client
+	}
 	if err := s.Calls.Upsert(ctx, c); err != nil {
 		return err
 	}
 	if err := s.Timeline.Remove(ctx, c.ID); err != nil {
 		return err
 	}
-	_, err := s.removeUntouched(ctx, c.ID)
+	_, err = s.removeUntouched(ctx, c.ID)
 	return err
 }
 
