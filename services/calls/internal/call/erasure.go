@@ -41,22 +41,28 @@ func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[event
 		}
 		filter.LeadID = x.SubjectID
 	}
-	filter.NotOnHold = true
 	var deleted []string
 	if filter.ClientID+filter.LeadID != "" {
-		err := s.each(ctx, filter, func(id string) error {
-			err := s.Calls.Remove(ctx, id, func(c *Call) ([]event.Event, error) { return c.Delete(s.Clock.Now()), c.checkHold() })
-			if fault.Of(err).Code == codeOnHold {
-				return nil
-			}
-			deleted = append(deleted, id)
-			return err
-		})
-		if err != nil {
+		var err error
+		if deleted, err = s.removeAll(ctx, filter); err != nil {
 			return err
 		}
 	}
 	return s.Requests.Create(ctx, x, deleted, s.confirm)
+}
+
+// removeAll deletes the selected calls that are not on legal hold, and returns their ids.
+func (s *Service) removeAll(ctx context.Context, f Filter) (deleted []string, err error) {
+	f.NotOnHold = true
+	err = s.each(ctx, f, func(id string) error {
+		err := s.Calls.Remove(ctx, id, func(c *Call) ([]event.Event, error) { return c.Delete(s.Clock.Now()), c.checkHold() })
+		if fault.Of(err).Code == codeOnHold {
+			return nil
+		}
+		deleted = append(deleted, id)
+		return err
+	})
+	return deleted, err
 }
 
 func (s *Service) confirm(x events.Erasure) event.Event { return x.DoneBy(self, s.Clock.Now()) }
