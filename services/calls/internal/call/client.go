@@ -55,7 +55,10 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 	filter.ClientID = c.ID
 	return s.each(ctx, filter, func(id string) error {
 		_, err := s.Calls.Change(ctx, id, func(call *Call) ([]event.Event, error) {
-			return call.edit(func(d *Details) { d.ClientID = c.MergedInto }, s.Clock.Now()), nil
+			return call.edit(func() error {
+				call.Details.ClientID = c.MergedInto
+				return nil
+			}, s.Clock.Now())
 		})
 		return err
 	})
