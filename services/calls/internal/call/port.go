@@ -76,7 +76,7 @@ type Waveforms interface {
 type Waveform struct {
 	CallID         string          `json:"-"`
 	Channels       int             `json:"channels"`
-	PeaksPerSecond int             `json:"peaks_per_second"`
+	PeaksPerSecond float64         `json:"peaks_per_second"`
 	Peaks          json.RawMessage `json:"peaks"`
 }
 
@@ -162,8 +162,8 @@ type Interval struct{ Start, End float64 }
 // Peaks are the loudest samples of a recording, for players.
 type Peaks struct {
 	Channels  int
-	PerSecond int
-	Values    []int // 0 to 100; the channels of an interval are next to each other. As JSON they have at most 16 kB in the first hour
+	PerSecond float64 // less than 1 for a long recording
+	Values    []int   // 0 to 100; the channels of an interval are next to each other. As JSON they have at most 16 kB
 }
 
 // Transcriber converts speech to text. Send and Read are apart so that the raw answer is stored before anything reads it. The
