@@ -29,9 +29,11 @@ func Clients(store copies.Store[Client], fetch copies.Fetch[Client]) copies.Of[C
 	return copies.Of[Client]{Store: store, Fetch: fetch, NotFound: ClientNotFound, Forbidden: clientForbidden}
 }
 
+const codeClientNotFound = "client_not_found"
+
 // ClientNotFound is the fault of a client that does not exist, or was deleted.
 func ClientNotFound() error {
-	return fault.New(fault.NotFound, "client_not_found", "Client not found")
+	return fault.New(fault.NotFound, codeClientNotFound, "Client not found")
 }
 
 func clientForbidden() error {
@@ -44,40 +46,55 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 }
 
 // OnClientDeleted marks the copy as deleted, so that an event that arrives late does not bring it back. The calls of a client that was
-// merged into another one become calls of the other. Those of any other client are deleted by its erasure.
+// merged into another one become calls of the other, or of the one that has that one by now; if that was erased meanwhile, so are they.
+// Those of any other client are deleted by its erasure.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	c := copyOf(e.Data)
 	c.Phone, c.Deleted, c.MergedInto = nil, true, e.Data.MergedInto
 	if err := s.Clients.Upsert(ctx, c); err != nil || c.MergedInto == nil {
 		return err
 	}
+	into, err := s.last(ctx, *c.MergedInto)
+	if err != nil {
+		return err
+	}
 	var filter Filter
 	filter.ClientID = c.ID
-	return s.each(ctx, filter, func(id string) error {
-		_, err := s.Calls.Change(ctx, id, func(call *Call) ([]event.Event, error) {
+	err = s.each(ctx, filter, func(id string) error {
+		_, err := s.Calls.ChangeParties(ctx, id, Parties{ClientID: &into}, func(call *Call) ([]event.Event, error) {
 			return call.edit(func() error {
-				call.Details.ClientID = c.MergedInto
+				call.Details.ClientID = &into
 				return nil
 			}, s.Clock.Now())
 		})
 		return err
 	})
+	if fault.Of(err).Code == codeClientNotFound {
+		return s.removeAll(ctx, filter, func(string) {})
+	}
+	return err
 }
 
 // maxMerges limits how often a merged client is followed to the next one.
 const maxMerges = 10
 
-// current returns the client that the caller may see, or the one that it was merged into.
-func (s *Service) current(ctx context.Context, caller identity.Caller, id string) (Client, error) {
+// last returns the client that a client was merged into in the end, or its own id. The events of two merges arrive in any order.
+func (s *Service) last(ctx context.Context, id string) (string, error) {
 	for range maxMerges {
 		c, ok, err := s.Clients.Find(ctx, id)
-		if err != nil {
-			return Client{}, err
-		}
-		if !ok || c.MergedInto == nil {
-			break
+		if err != nil || !ok || c.MergedInto == nil {
+			return id, err
 		}
 		id = *c.MergedInto
+	}
+	return id, nil
+}
+
+// current returns the client that the caller may see, or the one that it was merged into.
+func (s *Service) current(ctx context.Context, caller identity.Caller, id string) (Client, error) {
+	id, err := s.last(ctx, id)
+	if err != nil {
+		return Client{}, err
 	}
 	return s.Clients.Get(ctx, caller, id)
 }

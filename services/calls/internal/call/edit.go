@@ -74,7 +74,7 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	return s.Calls.ChangeParties(ctx, req.ID, func(c *Call) ([]event.Event, error) {
+	return s.Calls.ChangeParties(ctx, req.ID, Parties{ClientID: clientID, LeadID: leadID}, func(c *Call) ([]event.Event, error) {
 		if err := checkAccess(ctx, c.AgentID); err != nil {
 			return nil, err
 		}
