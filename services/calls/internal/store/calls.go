@@ -308,6 +308,9 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 			return fmt.Errorf("save the turn of agent %s: %w", after.AgentID, err)
 		}
 	}
+	if err := s.recordAudio(ctx, before, after); err != nil {
+		return fmt.Errorf("record the audio of call %s: %w", after.ID, err)
+	}
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
 }
 

@@ -85,7 +85,7 @@ func TestAPartyIsLockedBeforeTheCall(t *testing.T) {
 		require.Eventually(t, func() bool {
 			return pgtest.Column[int](t, f.db, `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%from clients%for share%'`)[0] > 0
 		}, time.Minute, time.Millisecond, "the request waits for the client")
-		_, err := f.Change(ctx, c.ID, func(*call.Call) ([]event.Event, error) { return nil, nil })
+		_, err := f.db.Conn(ctx).Exec(ctx, `select from calls where id = $1 for update nowait`, c.ID)
 		return err
 	}))
 	require.Equal(t, "client_not_found", fault.Of(<-linked).Code)
