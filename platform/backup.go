@@ -88,7 +88,7 @@ func Backup(ctx context.Context, o Options, dir string, copies bool) (a About, e
 		return a, err
 	}
 	if raw, err := os.ReadFile(p.secretsFile()); err == nil {
-		if err := os.WriteFile(filepath.Join(dir, secretsName), raw, 0o600); err != nil {
+		if err := os.WriteFile(filepath.Join(dir, secretsName), raw, 0o600); err != nil { //nolint:gosec // the operator names the directory
 			return a, fmt.Errorf("copy the secrets: %w", err)
 		}
 	} else if !errors.Is(err, fs.ErrNotExist) {

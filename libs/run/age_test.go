@@ -70,7 +70,8 @@ func TestRequestsDrainForAsLongAsTheSettingSays(t *testing.T) {
 	}()
 	select {
 	case <-time.After(200 * time.Millisecond):
-	case <-answered:
+	case err := <-answered:
+		t.Fatalf("it was answered before the end: %v", err)
 	}
 	began := time.Now()
 	cancel()
