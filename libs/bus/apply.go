@@ -8,6 +8,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
 // handle returns when every message of a partition's batch has been applied or is in the dead-letter topic. Its error is
@@ -89,10 +90,11 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		}
 	}
 	if len(ids) > 0 {
-		applied := map[[2]string]int{}
+		applied, handled := map[[2]string]int{}, []outbox.Message{}
 		err = c.inbox.InTx(ctx, func(ctx context.Context) error {
 			failed = commit
 			clear(applied) // the transaction may be retried
+			handled = handled[:0]
 			newIDs, err := c.inbox.Mark(ctx, ids)
 			if err != nil {
 				return err
@@ -112,6 +114,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 					return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
 				}
 				applied[[2]string{e.Topic, "handled"}]++
+				handled = append(handled, e)
 			}
 			return nil
 		})
@@ -121,9 +124,18 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		for key, n := range applied {
 			results[key] += n
 		}
+		c.observe(ctx, handled)
 	}
 	for key, n := range results {
 		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
 	}
 	return 0, nil
+}
+
+// observe records how long the events took from the change in the producer to now. The two clocks may differ.
+func (c *Consumer) observe(ctx context.Context, handled []outbox.Message) {
+	now := c.clock.Now()
+	for _, e := range handled {
+		telemetry.Observe(c.tel.Extract(ctx, e.Trace), c.delay.WithLabelValues(e.Topic), max(0, now.Sub(e.Time)))
+	}
 }

@@ -52,6 +52,7 @@ type Consumer struct {
 	waiting   *outage // for a transient error of apply
 	moving    *outage // of dead letters
 	handled   *prometheus.CounterVec
+	delay     *prometheus.HistogramVec
 	lag       *lag
 }
 
@@ -76,7 +77,9 @@ func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Cloc
 		applying: make(chan struct{}, transactions),
 		joining:  newOutage(tel.Log, "joining the consumer group"), measuring: newOutage(tel.Log, "measuring the lag"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"), moving: newOutage(tel.Log, "writing dead letters"),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
-		lag:     newLag(tel.Service, c),
+		delay: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "convoflow_consumer_delay_seconds", Help: "Time from an event to its effect: from the change in the producer to the commit in this service.",
+			ConstLabels: prometheus.Labels{"service": tel.Service}, Buckets: telemetry.Buckets()}, []string{"topic"}),
+		lag: newLag(tel.Service, c),
 	}
 }
 
@@ -127,8 +130,11 @@ func (c *Consumer) Empty() bool { return len(c.handlers) == 0 }
 // Run consumes until ctx ends.
 func (c *Consumer) Run(ctx context.Context) error {
 	blocked := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "convoflow_consumer_waiting_partitions", Help: "Partitions that wait until a transient error passes.", ConstLabels: prometheus.Labels{"service": c.tel.Service}}, func() float64 { return float64(c.waiting.count()) })
-	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.lag), c.tel.Metrics.Register(blocked)); err != nil {
+	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.delay), c.tel.Metrics.Register(c.lag), c.tel.Metrics.Register(blocked)); err != nil {
 		return fmt.Errorf("register the consumer's metrics: %w", err)
+	}
+	for _, t := range c.topics {
+		c.handled.WithLabelValues(t.Name, "dead") // it exists before the first one, so that the increase is seen
 	}
 	for ctx.Err() == nil {
 		topics := c.existing(ctx)
