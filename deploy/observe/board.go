@@ -25,7 +25,7 @@ func overview() board {
 	}
 	budgets = append(budgets, panel{
 		title: "events without delivery", description: "100 % of the events that match an endpoint are delivered, or dead with a reason.", unit: "short", single: true, red: 1,
-		queries: one(`max(convoflow_notify_unreconciled_events)`, "events"),
+		queries: one(`max(`+withoutDelivery+`)`, "events"),
 	}, panel{title: "replicas that answer", unit: "short", single: true, queries: one(`sum(up{job=~"`+all+`"})`, "up")})
 	return board{id: "overview", title: "Convoflow: overview", description: "Objectives, services and backlogs.", from: "now-6h", rows: []row{
 		{"Error budgets of 30 days", budgets},
@@ -42,7 +42,7 @@ func overview() board {
 			{title: "Outboxes", unit: "s", queries: one(`max by (service) (convoflow_outbox_oldest_seconds)`, "{{service}}")},
 			{title: "Consumers", unit: "s", queries: one(`max by (service) (convoflow_consumer_lag_seconds)`, "{{service}}")},
 			{title: "Calls", unit: "s", queries: one(`max by (status) (convoflow_calls_oldest_unfinished_seconds)`, "{{status}}")},
-			{title: "Deliveries", unit: "s", queries: one(`max(convoflow_notify_oldest_open_delivery_seconds)`, "oldest")},
+			{title: "Deliveries", unit: "s", queries: one(`max(`+oldestOpen+`)`, "oldest")},
 			{title: "Jobs", unit: "s", queries: one(`max by (kind) (convoflow_jobs_oldest_due_seconds)`, "{{kind}}")},
 			{title: "Transactions", unit: "s", queries: one(`max by (service) (convoflow_database_oldest_transaction_seconds)`, "{{service}}")},
 		}},
@@ -85,11 +85,11 @@ func unfinished() []panel {
 
 func deliveries() []panel {
 	return []panel{
-		{title: "Attempts by outcome", unit: "cps", queries: one(rate("convoflow_notify_deliveries_total", "", "outcome"), "{{outcome}}")},
+		{title: "Attempts by outcome", unit: "cps", queries: one(rate(deliveriesTotal, "", "result"), "{{result}}")},
 		{title: "Requests to receivers, 99th percentile", unit: "s", queries: []query{{p99("convoflow_notify_attempt_duration_seconds", "", "answer"), "{{answer}}", true}}},
-		{title: "Oldest open delivery", unit: "s", queries: one(`max(convoflow_notify_oldest_open_delivery_seconds)`, "oldest")},
-		{title: "Disabled endpoints", unit: "short", single: true, red: 1, queries: one(`max(convoflow_notify_endpoints_disabled)`, "endpoints")},
-		{title: "Events without delivery", unit: "short", single: true, red: 1, queries: one(`max(convoflow_notify_unreconciled_events)`, "events")},
+		{title: "Oldest open delivery", unit: "s", queries: one(`max(`+oldestOpen+`)`, "oldest")},
+		{title: "Disabled endpoints", unit: "short", single: true, red: 1, queries: one(`max(`+endpointsDisabled+`)`, "endpoints")},
+		{title: "Events without delivery", unit: "short", single: true, red: 1, queries: one(`max(`+withoutDelivery+`)`, "events")},
 	}
 }
 
@@ -160,7 +160,7 @@ func crm() board {
 
 func notify() board {
 	own := row{"Webhooks", deliveries()}
-	return board{id: "notify", title: "Convoflow: notify", description: "Endpoints and deliveries.", from: "now-1h", rows: slices.Concat([]row{own}, service("notify"), []row{jobs("notify"), process("notify")})}
+	return board{id: "notify", title: "Convoflow: notify", description: "Endpoints and deliveries.", from: "now-1h", rows: slices.Concat([]row{own}, service("notify"), []row{process("notify")})}
 }
 
 // business shows what the sales team and who pays want to know. Counts of operations are of requests that succeeded.
@@ -178,7 +178,7 @@ func business() board {
 			single("Calls completed", "short", day(`convoflow_calls_attempts_total{status="completed"}`)),
 			single("Hours of conversation", "h", day(`convoflow_calls_audio_seconds_total`)+" / 3600"),
 			single("Leads received", "short", day(ok("crm.receive_lead", "crm.create_lead"))),
-			single("Webhooks delivered", "short", day(`convoflow_notify_deliveries_total{outcome="delivered"}`)),
+			single("Webhooks delivered", "short", day(deliveriesTotal+`{result="delivered"}`)),
 			single("Cost of AI", "currencyUSD", day(`convoflow_calls_provider_cost_usd_total`)),
 		}},
 		{"Over time", []panel{
@@ -186,7 +186,7 @@ func business() board {
 			{title: "Conversation", description: "Seconds per hour.", unit: "s", queries: one(`sum(increase(convoflow_calls_audio_seconds_total[1h]))`, "speech")},
 			{title: "Cost of AI", description: "US dollars per hour, of models whose price is known.", unit: "currencyUSD", stacked: true, queries: one(orZero(`sum by (model) (increase(convoflow_calls_provider_cost_usd_total[1h]))`), "{{model}}")},
 			{title: "Work of the team", description: "Requests per hour.", unit: "short", queries: one(`sum by (op) (increase(`+ok("crm.create_client", "crm.create_followup.*", "crm.complete_followup", "crm.create_lead", "crm.convert_lead", "calls.upload")+`[1h]))`, "{{op}}")},
-			{title: "Webhooks by outcome", description: "Per hour.", unit: "short", stacked: true, queries: one(`sum by (outcome) (increase(convoflow_notify_deliveries_total[1h]))`, "{{outcome}}")},
+			{title: "Webhooks by outcome", description: "Per hour.", unit: "short", stacked: true, queries: one(`sum by (result) (increase(`+deliveriesTotal+`[1h]))`, "{{result}}")},
 			{title: "Logins", description: "Per hour.", unit: "short", queries: one(`sum(increase(`+ok("auth.login")+`[1h]))`, "logins")},
 		}},
 	}}

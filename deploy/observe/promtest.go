@@ -56,7 +56,7 @@ type file struct {
 	Tests    []test   `yaml:"tests"`
 }
 
-func testFile(rules string, tests []test) file { return file{[]string{rules}, "1m", tests} }
+func testFile(rules string, tests []test) file { return file{[]string{rules}, "5m", tests} }
 
 // symptomTests has two tests for each symptom: it fires, and it stays silent.
 func symptomTests() []test {

@@ -251,36 +251,35 @@ func crmAlerts() []alert {
 const schedule = 80 * 3600 // seconds
 
 func notifyAlerts() []alert {
-	const oldest, deliveries = "convoflow_notify_oldest_open_delivery_seconds", "convoflow_notify_deliveries_total"
-	const disabled, unreconciled = "convoflow_notify_endpoints_disabled", "convoflow_notify_unreconciled_events"
+	const retrying, held = `convoflow_notify_oldest_delivery_seconds{status="retrying"}`, `convoflow_notify_oldest_delivery_seconds{status="held"}`
 	return []alert{
 		{
 			name: "DeliveryNeverEnds", severity: page, lasts: "10m", summary: "A webhook is neither delivered nor dead after its last attempt is due",
-			expr:  fmt.Sprintf(`max(%s) > %d`, oldest, schedule),
-			fires: []series{gauge(oldest, 100*3600)}, silent: []series{gauge(oldest, 60*3600)},
+			expr:  fmt.Sprintf(`max(%s) > %d`, oldestOpen, schedule),
+			fires: []series{gauge(retrying, 100*3600)}, silent: []series{gauge(retrying, 60*3600), gauge(held, 1000*3600)},
 		},
 		{
 			name: "DeliveriesFailing", severity: ticket, lasts: "15m", summary: "Most attempts to deliver webhooks fail",
-			expr: `sum(rate(` + deliveries + `{outcome!="delivered"}[15m])) > 0.5 * sum(rate(` + deliveries + `[15m]))`,
+			expr: `sum(rate(` + deliveriesTotal + `{result!="delivered"}[15m])) > 0.5 * sum(rate(` + deliveriesTotal + `[15m]))`,
 			fires: []series{
-				counter(deliveries+`{outcome="retrying"}`, 10), counter(deliveries+`{outcome="delivered"}`, 2),
+				counter(deliveriesTotal+`{result="retrying"}`, 10), counter(deliveriesTotal+`{result="delivered"}`, 2),
 			},
-			silent: []series{counter(deliveries+`{outcome="retrying"}`, 10), counter(deliveries+`{outcome="delivered"}`, 200)},
+			silent: []series{counter(deliveriesTotal+`{result="retrying"}`, 10), counter(deliveriesTotal+`{result="delivered"}`, 200)},
 		},
 		{
 			name: "DeliveriesDead", severity: ticket, lasts: "0m", summary: "Webhooks are given up",
-			expr:  `sum(increase(` + deliveries + `{outcome="dead"}[1h])) > 0`,
-			fires: []series{counter(deliveries+`{outcome="dead"}`, 1)}, silent: []series{gauge(deliveries+`{outcome="dead"}`, 7), counter(deliveries+`{outcome="delivered"}`, 10)},
+			expr:  `sum(increase(` + deliveriesTotal + `{result="dead"}[1h])) > 0`,
+			fires: []series{counter(deliveriesTotal+`{result="dead"}`, 1)}, silent: []series{gauge(deliveriesTotal+`{result="dead"}`, 7), counter(deliveriesTotal+`{result="delivered"}`, 10)},
 		},
 		{
 			name: "EndpointDisabled", severity: ticket, lasts: "5m", summary: "A webhook endpoint is disabled because it failed for days or answered 410",
-			expr:  `max(` + disabled + `) > 0`,
-			fires: []series{gauge(disabled, 1)}, silent: []series{gauge(disabled, 0)},
+			expr:  `max(` + endpointsDisabled + `) > 0`,
+			fires: []series{gauge(endpointsDisabled, 1)}, silent: []series{gauge(endpointsDisabled, 0)},
 		},
 		{
 			name: "EventsUnreconciled", severity: page, lasts: "10m", summary: "Events that match an endpoint have no delivery",
-			expr:  `max(` + unreconciled + `) > 0`,
-			fires: []series{gauge(unreconciled, 2)}, silent: []series{gauge(unreconciled, 0)},
+			expr:  `max(` + withoutDelivery + `) > 0`,
+			fires: []series{gauge(withoutDelivery, 2)}, silent: []series{gauge(withoutDelivery, 0)},
 		},
 	}
 }
