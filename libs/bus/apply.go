@@ -3,8 +3,12 @@ package bus
 import (
 	"context"
 	"fmt"
+	"strconv"
+	"time"
 
 	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
@@ -109,7 +113,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 					continue
 				}
 				delete(newIDs, e.ID) // the batch may contain the same event twice
-				if err := c.handlers[e.Type](c.tel.Extract(ctx, e.Trace), e.Event); err != nil {
+				if err := c.handlers[e.Type](c.received(ctx, batch[i], e), e.Event); err != nil {
 					failed = i
 					return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
 				}
@@ -130,6 +134,24 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
 	}
 	return 0, nil
+}
+
+// slowDelivery is the minimum time between the broker's and this process's hands that gets a span.
+const slowDelivery = 20 * time.Millisecond
+
+// received returns the context of a message's trace, with a span for the time that it waited for this consumer.
+func (c *Consumer) received(ctx context.Context, m kafka.Message, e outbox.Message) context.Context {
+	ctx = c.tel.Extract(ctx, e.Trace)
+	if telemetry.TraceID(ctx) == "" || m.Time.IsZero() || c.clock.Now().Sub(m.Time) < slowDelivery {
+		return ctx
+	}
+	_, span := c.tel.Tracer().Start(ctx, "wait for "+c.tel.Service, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(m.Time), trace.WithAttributes(
+		attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.name", "receive"), attribute.String("messaging.operation.type", "receive"),
+		attribute.String("messaging.consumer.group.name", c.group), attribute.String("messaging.destination.name", e.Topic),
+		attribute.String("messaging.destination.partition.id", strconv.Itoa(m.Partition)), attribute.Int64("messaging.kafka.offset", m.Offset),
+	))
+	span.End()
+	return ctx
 }
 
 // observe records how long the events took from the change in the producer to now. The two clocks may differ.

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -102,7 +103,12 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 	chain := c.chain.LogFailuresAt(slog.LevelDebug)
 	for _, t := range types {
 		handle := chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-			received, err := t.Decode(request.(event.Event))
+			e := request.(event.Event)
+			trace.SpanFromContext(ctx).SetAttributes(
+				attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"), attribute.String("messaging.consumer.group.name", c.group),
+				attribute.String("messaging.destination.name", e.Topic), attribute.String("messaging.message.id", e.ID), attribute.String("messaging.kafka.message.key", e.Key),
+			)
+			received, err := t.Decode(e)
 			if err != nil {
 				return nil, err
 			}

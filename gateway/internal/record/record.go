@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -91,7 +92,11 @@ func Name(op string, level slog.Level, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e := entryOf(w)
 		e.op, e.level = op, level
-		trace.SpanFromContext(r.Context()).SetName(op)
+		span := trace.SpanFromContext(r.Context())
+		span.SetName(op)
+		if _, route, ok := strings.Cut(r.Pattern, " "); ok {
+			span.SetAttributes(attribute.String("http.route", route))
+		}
 		next.ServeHTTP(w, r)
 	})
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -37,6 +38,8 @@ type Span struct {
 	Name     string
 	Kind     string // internal, server, client, producer, consumer, unspecified
 	Service  string // service.name of the resource
+	Start    time.Time
+	End      time.Time
 	// Attributes are the span's own; a value that is no string is written as JSON.
 	Attributes map[string]string
 }
@@ -131,6 +134,8 @@ func spansOf(resource *trace.ResourceSpans) []Span {
 				Name:       s.GetName(),
 				Kind:       strings.ToLower(strings.TrimPrefix(s.GetKind().String(), "SPAN_KIND_")),
 				Service:    service,
+				Start:      time.Unix(0, int64(s.GetStartTimeUnixNano())),
+				End:        time.Unix(0, int64(s.GetEndTimeUnixNano())),
 				Attributes: attributes(s.GetAttributes()),
 			})
 		}

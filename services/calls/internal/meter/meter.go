@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
@@ -85,6 +87,7 @@ func (m *Metrics) Attempted(ctx context.Context, a call.Attempt) {
 		attrs = append(attrs, slog.String("code", result), slog.Int("failures", c.Lease.Failures), slog.Bool("again", c.Lease.Job != nil), slog.String("error", a.Err.Error()))
 	}
 	m.tel.Log.LogAttrs(ctx, level, "call attempt", attrs...)
+	trace.SpanFromContext(ctx).SetAttributes(attribute.String("call.id", c.ID), attribute.Int("call.attempt", c.Lease.Attempts), attribute.String("call.result", result))
 	m.attempts.WithLabelValues(string(c.Status), result).Inc()
 	if c.Ended() && c.Run == 1 {
 		telemetry.Observe(ctx, m.processing.WithLabelValues(string(c.Status)), max(0, c.UpdatedAt.Sub(c.CreatedAt)))
