@@ -48,7 +48,7 @@ func database(service string) row {
 		{title: "Connections", unit: "short", queries: []query{
 			{expr: `sum(pgxpool_acquired_conns{` + selector + `})`, legend: "in use"}, {expr: `sum(pgxpool_idle_conns{` + selector + `})`, legend: "idle"}, {expr: `sum(pgxpool_max_conns{` + selector + `})`, legend: "maximum"},
 		}},
-		{title: "Waiting for a connection", description: "How many wait on average.", unit: "short", queries: one(`sum(rate(pgxpool_empty_acquire_wait_time_ns_total{`+selector+`}[$__rate_interval])) / 1e9`, "waiting")},
+		{title: "Waiting for a connection", description: "How many wait on average.", unit: "short", queries: one(`sum(rate(pgxpool_empty_acquire_wait_time_ns{`+selector+`}[$__rate_interval])) / 1e9`, "waiting")},
 		{title: "Oldest transaction", unit: "s", queries: one(`max(convoflow_database_oldest_transaction_seconds{`+selector+`})`, "age")},
 	}}
 }

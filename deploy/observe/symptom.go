@@ -115,7 +115,7 @@ func eventAlerts() []alert {
 }
 
 func databaseAlerts() []alert {
-	const wait, transaction, due = "pgxpool_empty_acquire_wait_time_ns_total", "convoflow_database_oldest_transaction_seconds", "convoflow_jobs_oldest_due_seconds"
+	const wait, transaction, due = "pgxpool_empty_acquire_wait_time_ns", "convoflow_database_oldest_transaction_seconds", "convoflow_jobs_oldest_due_seconds"
 	return []alert{
 		{
 			name: "PoolExhausted", severity: page, lasts: "5m", summary: "Requests wait for a connection to the database",

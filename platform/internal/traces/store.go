@@ -86,7 +86,9 @@ func (s *store) newest() []trace {
 	for _, t := range s.byID {
 		list = append(list, t.clone())
 	}
-	slices.SortFunc(list, func(a, b trace) int { return cmp.Or(b.spans[0].Start.Compare(a.spans[0].Start), cmp.Compare(a.id, b.id)) })
+	slices.SortFunc(list, func(a, b trace) int {
+		return cmp.Or(b.spans[0].Start.Compare(a.spans[0].Start), cmp.Compare(a.id, b.id))
+	})
 	return list
 }
 
