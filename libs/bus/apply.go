@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -70,6 +72,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 	case <-ctx.Done():
 		return commit, ctx.Err()
 	}
+	took := clock.Stopwatch()
 	events, ids := map[int]outbox.Message{}, []string{} // by index in the batch
 	results := map[[2]string]int{}                      // by topic and result
 	for i, m := range batch {
@@ -130,9 +133,12 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		}
 		c.observe(ctx, handled)
 	}
+	attrs := []slog.Attr{slog.String("topic", batch[0].Topic), slog.Int("partition", batch[0].Partition), slog.Int64("offset", batch[0].Offset), slog.Int("messages", len(batch))}
 	for key, n := range results {
 		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
+		attrs = append(attrs, slog.Int(key[1], n))
 	}
+	c.tel.Log.LogAttrs(ctx, slog.LevelInfo, "events consumed", append(attrs, slog.Duration("took", took()))...)
 	return 0, nil
 }
 

@@ -1,13 +1,19 @@
 package e2e
 
 import (
+	"io"
+	"net/http"
+	"regexp"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/test/fake/openai"
 	"github.com/convoflow/convoflow/test/fake/otlp"
 	"github.com/convoflow/convoflow/test/fake/script"
 )
@@ -65,6 +71,43 @@ func TestTheJourneyOfACallIsOneReadableTrace(t *testing.T) {
 		}
 	}
 	require.NotEmpty(t, spans)
+}
+
+// TestTracesInTheBrowser follows an upload on the page of convoflow up --traces.
+func TestTracesInTheBrowser(t *testing.T) {
+	t.Parallel()
+	ai := openai.Start(t)
+	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
+	s.units[0].argv = append(s.units[0].argv, "--traces")
+	s.start()
+	page := regexp.MustCompile(`http://127\.0\.0\.1:\d+/traces`).FindString(s.units[0].running().Output.String())
+	require.NotEmpty(t, page)
+	a := s.newAgent()
+	journey := s.anonymous().traceID
+	a.completed(a.upload(nil, "Traceparent", "00-"+journey+"-00f067aa0ba902b7-01").ID)
+	poll(t, script.Timeout, "the trace has arrived", func() bool {
+		res, err := http.Get(page + "/" + journey)
+		if err != nil {
+			return false
+		}
+		defer func() { _ = res.Body.Close() }()
+		body, err := io.ReadAll(res.Body)
+		return err == nil && strings.Contains(string(body), "send transcription.completed")
+	})
+
+	b := newBrowser(t)
+	b.do(chromedp.Navigate(page+"?q=calls.upload"), b.visible(".list a"))
+	b.requireFitsPhone()
+	b.do(b.click(`.list a[href="/traces/`+journey+`"]`), b.visible(".span"))
+	require.Contains(t, valueOf(b, chromedp.Title()), "calls.upload")
+	require.Greater(t, valueOf(b, chromedp.Evaluate[int](`document.querySelectorAll(".span").length`)), 10)
+	wide := valueOf(b, chromedp.Evaluate[float64](`Math.max(...[...document.querySelectorAll(".bar rect")].map(e => e.getBoundingClientRect().width))`))
+	require.Greater(t, wide, 50.0, "pixels of the longest span: the drawing has a size")
+	require.NotEqual(t, "rgba(0, 0, 0, 0)", valueOf(b, chromedp.Evaluate[string](`getComputedStyle(document.querySelector(".service")).backgroundColor`)), "the style sheet is allowed")
+	b.do(b.click(".span summary"), b.visible(".span[open] dl"))
+	require.Contains(t, valueOf(b, chromedp.Text(chromedp.CSS(".span[open]"))), "http.route")
+	b.requireFitsPhone()
+	require.Empty(t, b.newProblems())
 }
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }

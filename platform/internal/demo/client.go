@@ -82,7 +82,7 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body 
 		return err
 	}
 	// Other requests, such as asking every half second whether the call is completed, would hide its trace.
-	if contentType != "" && !strings.HasPrefix(path, "/auth/") {
+	if path == "/calls/upload" || path == "/followups" && method == http.MethodPost {
 		req.Header.Set("traceparent", c.traceparent)
 	}
 	if contentType != "" {
