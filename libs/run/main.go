@@ -65,23 +65,31 @@ func command(cfg any, args []string) (Command, []string, bool) {
 	return Command{}, nil, false
 }
 
-// commands lists a service's additional commands for the help text.
+// commands lists what a binary has, and nothing that it has not, for the help text.
 func commands(cfg any) string {
-	var list strings.Builder
-	if commander, ok := cfg.(Commander); ok {
-		for _, c := range commander.Commands() {
-			_, _ = fmt.Fprintf(&list, "  %s %s\n", c.Name, c.Help)
-		}
+	list := []Command{
+		{Name: "config", Help: "print the settings in effect, without secrets; exit 2 and all problems if they are wrong"},
+		{Name: "health", Help: "check whether the running process is alive; exit 0 if it is"},
+		{Name: "version", Help: "print the version"},
+		{Name: "help", Help: "print this"},
 	}
-	return list.String()
+	if _, ok := cfg.(Migrator); ok {
+		list = append(list, Command{Name: "migrate", Help: "migrate the tables to the newest version and exit"})
+	}
+	if commander, ok := cfg.(Commander); ok {
+		list = append(list, commander.Commands()...)
+	}
+	slices.SortStableFunc(list, func(a, b Command) int { return strings.Compare(a.Name, b.Name) })
+	var text strings.Builder
+	for _, c := range list {
+		_, _ = fmt.Fprintf(&text, "  %-14s %s\n", c.Name, c.Help)
+	}
+	return text.String()
 }
 
 const usage = `%s %s of Convoflow
 
 Without an argument it runs until SIGINT or SIGTERM. Commands:
-  migrate  migrate the tables to the newest version and exit
-  health   check whether the running process is alive; exit 0 if it is
-  version  print the version
 %s
 Settings come from the environment:
 
@@ -113,6 +121,14 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 				return exitFailed
 			}
+			return 0
+		case "config":
+			cfg, err := conf.Load(defaults, os.Environ())
+			if err != nil {
+				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
+				return exitUsage
+			}
+			_, _ = io.WriteString(stdout, conf.Usage(cfg))
 			return 0
 		case "migrate":
 			if _, ok := any(defaults).(Migrator); !ok {

@@ -17,10 +17,8 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/azureblob" // azblob://container
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/gcsblob" // gs://bucket
-	_ "gocloud.dev/blob/s3blob"  // s3://bucket?region=…
+	_ "gocloud.dev/blob/s3blob" // s3://bucket?region=…
 	"gocloud.dev/gcerrors"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -71,7 +69,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 	}
 	blobs, err := blob.OpenBucket(ctx, u.String())
 	if err != nil {
-		return nil, fmt.Errorf("open the bucket of STORAGE_URL: %w", err)
+		return nil, fmt.Errorf("open the bucket of STORAGE_URL (images have s3:// and file:// only, unless they are built with another TAGS): %w", err)
 	}
 	return &Bucket{blobs: blobs, url: u, sniff: sniff, maxBytes: maxBytes}, nil
 }
