@@ -201,7 +201,7 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read the outbox: %w", err)
 	}
-	batches, ids := map[string][]Message{}, map[string][]int64{}
+	batches, ids, ages := map[string][]Message{}, map[string][]int64{}, map[string][]time.Duration{}
 	for _, r := range events {
 		m := Message{Event: event.Event{ID: r.EventID, Type: r.Type, Topic: r.Topic, Key: r.Key, Source: "/convoflow/" + l.tel.Service, Time: r.Time.UTC(), Data: r.Data}}
 		if err := json.Unmarshal(r.Trace, &m.Trace); err != nil {
@@ -210,7 +210,7 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 		if batches[r.Topic] == nil {
 			l.backlog.set(r.Topic, r.Age)
 		}
-		batches[r.Topic], ids[r.Topic] = append(batches[r.Topic], m), append(ids[r.Topic], r.ID)
+		batches[r.Topic], ids[r.Topic], ages[r.Topic] = append(batches[r.Topic], m), append(ids[r.Topic], r.ID), append(ages[r.Topic], r.Age)
 	}
 	for name := range l.topics {
 		if batches[name] == nil && !slices.Contains(blocked, name) { // somebody else has deleted what could not be published
@@ -223,7 +223,9 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 		l.publishes.Go(func() {
 			sending, cancel := context.WithTimeout(ctx, publishTimeout)
 			defer cancel()
+			published := l.trace(ctx, messages, ages[name])
 			acknowledged, err := l.to.Publish(sending, name, messages)
+			published(err)
 			r := result{topic: name, held: len(messages) - len(acknowledged), err: err}
 			for _, i := range acknowledged {
 				r.published = append(r.published, ids[name][i])

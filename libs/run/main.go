@@ -104,6 +104,10 @@ func Main[T Config](service string, defaults T, start func(context.Context, T, t
 }
 
 func realMain[T Config](service string, defaults T, start func(context.Context, T, telemetry.Set) error, args []string, stdout, stderr io.Writer) int {
+	lines := stdout // of the log; a command prints its result there
+	if len(args) > 0 {
+		lines = stderr
+	}
 	if len(args) > 0 {
 		switch args[0] {
 		case "version", "--version":
@@ -154,9 +158,13 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	memory := LimitMemory(cfg)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := telemetry.NewBatch(stderr)
+	log := telemetry.NewBatch(lines)
 	defer log.Flush()
-	tel, flush, err := telemetry.New(ctx, service, Version(), cfg.TelemetryConfig(), log)
+	logging := cfg.TelemetryConfig()
+	if os.Getenv("LOG_FORMAT") == "" && isTerminal(lines) {
+		logging.LogFormat = "text"
+	}
+	tel, flush, err := telemetry.New(ctx, service, Version(), logging, log)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
@@ -174,6 +182,16 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	}
 	tel.Log.InfoContext(ctx, "stopped")
 	return 0
+}
+
+// isTerminal reports whether w is a terminal, or another device.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // checkHealth requests /health from the process that runs with this environment. Container images without a shell need it.

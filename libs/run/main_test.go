@@ -38,9 +38,9 @@ func TestExitCodes(t *testing.T) {
 		started        bool
 		stdout, stderr []string
 	}{
-		"stopped":            {cfg: good, started: true, stderr: []string{`"msg":"starting"`, `"msg":"stopped"`}},
-		"canceled":           {cfg: good, started: true, end: context.Canceled, stderr: []string{`"msg":"stopped"`}},
-		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stderr: []string{"outbox: broken"}},
+		"stopped":            {cfg: good, started: true, stdout: []string{`"msg":"starting"`, `"msg":"stopped"`}},
+		"canceled":           {cfg: good, started: true, end: context.Canceled, stdout: []string{`"msg":"stopped"`}},
+		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stdout: []string{"outbox: broken"}},
 		"wrong settings":     {cfg: wrong, code: 2, stderr: []string{"wrong settings", "  - A is wrong\n  - B is wrong"}},
 		"unknown argument":   {cfg: good, args: []string{"frobnicate"}, code: 2, stderr: []string{`unknown argument "frobnicate"`}},
 		"nothing to migrate": {cfg: good, args: []string{"migrate"}, code: 2, stderr: []string{"nothing to migrate"}},

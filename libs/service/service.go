@@ -198,6 +198,10 @@ func (b *Base) App() (*App, error) {
 		return nil, err
 	}
 	b.Defer("admin", admin.Close)
+	monitor, err := newMonitor(b)
+	if err != nil {
+		return nil, err
+	}
 
 	// Actors are started in this order and stopped in reverse: requests are drained first, and metrics are served to the end.
 	g := b.group
@@ -205,6 +209,7 @@ func (b *Base) App() (*App, error) {
 	if b.access != nil {
 		b.access.Join(g)
 	}
+	g.Add("monitor", monitor)
 	g.Add("outbox", b.Outbox.Relay(b.kafka))
 	g.Add("inbox sweep", b.inbox.Sweep(b.Tel))
 	g.Add("idempotency sweep", b.keeper.Sweep(b.Tel))

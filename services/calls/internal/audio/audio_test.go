@@ -195,7 +195,7 @@ func TestLargeRecordingsAreCutInPauses(t *testing.T) {
 		info, err := os.Stat(chunk.Path)
 		require.NoError(t, err)
 		require.LessOrEqual(t, info.Size(), int64(30_000), "chunk %d", i)
-		out, err := p.run(t.Context(), filepath.Dir(chunk.Path), p.ffprobe, "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
+		out, err := p.run(t.Context(), "probe", filepath.Dir(chunk.Path), p.ffprobe, "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
 		require.NoError(t, err)
 		var duration float64
 		_, err = fmt.Sscan(out.stdout, &duration)
