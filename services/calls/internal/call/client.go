@@ -62,12 +62,14 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 	var filter Filter
 	filter.ClientID = c.ID
 	if erased {
-		_, err := s.removeAll(ctx, filter)
-		return err
+		return s.removeAll(ctx, filter, func(string) {})
 	}
 	return s.each(ctx, filter, func(id string) error {
-		_, err := s.Calls.ChangeParties(ctx, id, func(call *Call) ([]event.Event, error) {
-			return call.edit(func(d *Details) { d.ClientID = &into }, s.Clock.Now()), nil
+		_, err := s.Calls.ChangeParties(ctx, id, Parties{ClientID: &into}, func(call *Call) ([]event.Event, error) {
+			return call.edit(func() error {
+				call.Details.ClientID = &into
+				return nil
+			}, s.Clock.Now())
 		})
 		if fault.Of(err).Code == codeClientNotFound { // a fault would not be tried again
 			return fmt.Errorf("move call %s: client %s was deleted meanwhile", id, into)
@@ -79,8 +81,8 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 // maxMerges limits how often a merged client is followed to the next one.
 const maxMerges = 10
 
-// survivor returns the client that a client is now: itself, or the last one that it was merged into. deleted says whether that was
-// deleted.
+// survivor returns the client that a client is now: itself, or the last one that it was merged into. The events of two merges arrive
+// in any order. deleted says whether that client was deleted.
 func (s *Service) survivor(ctx context.Context, id string) (last string, deleted bool, err error) {
 	for range maxMerges {
 		c, _, err := s.Clients.Find(ctx, id)

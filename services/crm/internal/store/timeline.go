@@ -104,9 +104,9 @@ func removeItem(ctx context.Context, db *pg.DB, id string) error {
 	return nil
 }
 
-// recordChanges writes changes of clients or leads to their timelines, in the transaction of ctx and in one statement. They have the
+// record writes changes of clients or leads to their timelines, in the transaction of ctx. They have the
 // names of what changed and no values. Their author is the caller of ctx; a change by an event or a job has none.
-func recordChanges(ctx context.Context, db *pg.DB, changes ...timeline.Item) error {
+func (s items) record(ctx context.Context, changes ...timeline.Item) error {
 	caller, err := identity.From(ctx)
 	for i := range changes {
 		c := &changes[i]
@@ -115,7 +115,10 @@ func recordChanges(ctx context.Context, db *pg.DB, changes ...timeline.Item) err
 			c.AgentID = &caller.AgentID
 		}
 	}
-	_, err = newItems(db).rows.CreateAll(ctx, changes, func(*timeline.Item) []event.Event { return nil })
+	if len(changes) == 1 {
+		return s.rows.CreateLater(ctx, changes)
+	}
+	_, err = s.rows.CreateAll(ctx, changes, func(*timeline.Item) []event.Event { return nil })
 	return err
 }
 
