@@ -49,6 +49,7 @@ var benchmarks = []struct {
 	{"logins", one(logins)},
 	{"inbound", one(inbound)},
 	{"search", one(search)},
+	{"calls", callRecordings},
 }
 
 // one converts a benchmark with one result.
