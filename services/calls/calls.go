@@ -25,7 +25,6 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
 	"github.com/convoflow/convoflow/services/calls/internal/meter"
-	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 	"github.com/convoflow/convoflow/services/calls/internal/web"
 )
@@ -57,13 +56,18 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	base.Defer("recordings", recordings.Close)
+	if recordings.Steps, err = tel.NewSteps("convoflow_calls_bucket_duration_seconds", "Duration of requests to the storage of recordings: store, open, remove."); err != nil {
+		return nil, err
+	}
 	preparer, err := audio.Open(cfg.TempDir, audio.FileLimits(cfg.transcriber().Limits()), cfg.MaxAudioHours)
 	if err != nil {
 		return nil, err
 	}
 	base.Defer("audio", preparer.Close)
-	transcriber := speech.NewTranscriber(cfg.transcriber(), base.Clock, tel)
-	analyst, err := speech.NewAnalyst(cfg.analyst(), base.Clock, tel)
+	if preparer.Steps, err = tel.NewSteps("convoflow_calls_audio_duration_seconds", "Duration of the runs of ffprobe (probe) and ffmpeg (decode, split, cut)."); err != nil {
+		return nil, err
+	}
+	transcriber, analyst, err := cfg.providers(base.Clock, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -115,6 +119,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return cleaner.Erase(ctx, a.ID)
 	})
 	base.Run("watcher", watcher)
+	base.Run("backlog", metrics.Backlog(store.Backlog(base.DB)))
 	base.Run("clean changes", run.Every(cleanEvery, tel, "remove old changes", func(ctx context.Context) error {
 		return watcher.Changes.Clean(ctx, call.ChangesAge)
 	}))

@@ -22,7 +22,7 @@ import (
 // fault is something that goes wrong while the workload runs, and is over when inject returns.
 type fault struct {
 	name    string
-	core    bool // runs with make test
+	core    bool // runs with make fault ARGS=--core
 	brokers int  // of an Apache Kafka that it needs; 0 for any broker
 	leaves  bool // kills calls, and so may leave files of interrupted uploads until they are swept
 	inject  func(n *nemesis)

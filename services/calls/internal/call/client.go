@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/copies"
@@ -46,57 +47,60 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 }
 
 // OnClientDeleted marks the copy as deleted, so that an event that arrives late does not bring it back. The calls of a client that was
-// merged into another one become calls of the other, or of the one that has that one by now; if that was erased meanwhile, so are they.
-// Those of any other client are deleted by its erasure.
+// merged into another one become calls of the other, or of the one that that was merged into meanwhile. If that was erased, they are
+// deleted as its erasure would have done. The calls of any other client are deleted by its own erasure.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	c := copyOf(e.Data)
 	c.Phone, c.Deleted, c.MergedInto = nil, true, e.Data.MergedInto
 	if err := s.Clients.Upsert(ctx, c); err != nil || c.MergedInto == nil {
 		return err
 	}
-	into, err := s.last(ctx, *c.MergedInto)
+	into, erased, err := s.survivor(ctx, *c.MergedInto)
 	if err != nil {
 		return err
 	}
 	var filter Filter
 	filter.ClientID = c.ID
-	err = s.each(ctx, filter, func(id string) error {
+	if erased {
+		return s.removeAll(ctx, filter, func(string) {})
+	}
+	return s.each(ctx, filter, func(id string) error {
 		_, err := s.Calls.ChangeParties(ctx, id, Parties{ClientID: &into}, func(call *Call) ([]event.Event, error) {
 			return call.edit(func() error {
 				call.Details.ClientID = &into
 				return nil
 			}, s.Clock.Now())
 		})
+		if fault.Of(err).Code == codeClientNotFound { // a fault would not be tried again
+			return fmt.Errorf("move call %s: client %s was deleted meanwhile", id, into)
+		}
 		return err
 	})
-	if fault.Of(err).Code == codeClientNotFound {
-		return s.removeAll(ctx, filter, func(string) {})
-	}
-	return err
 }
 
 // maxMerges limits how often a merged client is followed to the next one.
 const maxMerges = 10
 
-// last returns the client that a client was merged into in the end, or its own id. The events of two merges arrive in any order.
-func (s *Service) last(ctx context.Context, id string) (string, error) {
+// survivor returns the client that a client is now: itself, or the last one that it was merged into. The events of two merges arrive
+// in any order. deleted says whether that client was deleted.
+func (s *Service) survivor(ctx context.Context, id string) (last string, deleted bool, err error) {
 	for range maxMerges {
-		c, ok, err := s.Clients.Find(ctx, id)
-		if err != nil || !ok || c.MergedInto == nil {
-			return id, err
+		c, _, err := s.Clients.Find(ctx, id)
+		if err != nil || c.MergedInto == nil {
+			return id, c.Deleted, err
 		}
 		id = *c.MergedInto
 	}
-	return id, nil
+	return id, false, nil
 }
 
 // current returns the client that the caller may see, or the one that it was merged into.
 func (s *Service) current(ctx context.Context, caller identity.Caller, id string) (Client, error) {
-	id, err := s.last(ctx, id)
+	last, _, err := s.survivor(ctx, id)
 	if err != nil {
 		return Client{}, err
 	}
-	return s.Clients.Get(ctx, caller, id)
+	return s.Clients.Get(ctx, caller, last)
 }
 
 func copyOf(c events.Client) Client {
