@@ -338,7 +338,7 @@ func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 }
 
 func interrupted() error {
-	return fault.New(fault.Internal, "interrupted", "The work on this recording was interrupted too often")
+	return fault.New(fault.Internal, CodeInterrupted, "The work on this recording was interrupted too often")
 }
 
 // GiveWay queues the job of that epoch after the others.
