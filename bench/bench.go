@@ -50,6 +50,7 @@ var benchmarks = []struct {
 	{"inbound", one(inbound)},
 	{"search", one(search)},
 	{"consumer", one(consumer)},
+	{"calls", callRecordings},
 }
 
 // one converts a benchmark with one result.

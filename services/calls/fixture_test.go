@@ -118,10 +118,18 @@ func (a *app) ended(id string) map[string]any {
 	a.T.Helper()
 	var last servicetest.Answer
 	a.Await("the call "+id+" ends", func() bool {
+		a.promote()
 		last = a.Get(a.Agent, "/calls/"+id).Is(http.StatusOK)
 		return slices.Contains([]string{"completed", "failed"}, last.Text("status"))
 	})
 	return last.Object()
+}
+
+// promote does what River's scheduler does every 5 s: it makes the jobs available that are due.
+func (a *app) promote() {
+	a.T.Helper()
+	_, err := a.DB.Pool().Exec(a.T.Context(), `update river_job set state = 'available' where state in ('scheduled', 'retryable') and scheduled_at <= now()`)
+	require.NoError(a.T, err)
 }
 
 // files returns all files below the storage directory.

@@ -331,10 +331,14 @@ func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
 	}
 	if c.Lease.Attempts >= maxAttempts {
 		c.Lease.Stop()
-		return c.fail(problemOf(fault.New(fault.Internal, "interrupted", "The work on this recording was interrupted too often")), now), true
+		return c.fail(problemOf(interrupted()), now), true
 	}
 	c.touch(now)
 	return nil, true
+}
+
+func interrupted() error {
+	return fault.New(fault.Internal, CodeInterrupted, "The work on this recording was interrupted too often")
 }
 
 // GiveWay queues the job of that epoch after the others.

@@ -17,6 +17,7 @@ const (
 	CodeInvalid     = "insights_invalid"     // its response does not match the schema
 	CodeTimeout     = "timeout"              // it did not respond in time
 	CodeBudget      = "budget_exceeded"      // the team's budget of the month is spent
+	CodeInterrupted = "interrupted"          // each of its workers died
 	CodeInternal    = "internal_error"       // ours: an unforeseen error, or a result that the database refuses
 )
 

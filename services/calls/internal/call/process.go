@@ -322,7 +322,7 @@ func (p *Processor) takeOver(ctx context.Context, id, what string, fn func(*Call
 	}
 	p.Log.WarnContext(ctx, "a call is taken over", "call_id", id, "reason", what, "attempts", saved.Lease.Attempts, "again", saved.Lease.Job != nil)
 	if saved.Status == Failed { // too many attempts
-		p.Observer.Attempted(ctx, Attempt{Call: saved, Err: fault.New(fault.Conflict, saved.Problem.Code, saved.Problem.Message)})
+		p.Observer.Attempted(ctx, Attempt{Call: saved, Err: interrupted()})
 	}
 	return nil
 }

@@ -4,4 +4,5 @@ create table written (id uuid primary key);
 insert into written select id from calls where call_tag = 'no_answer' and audio_key = '' and sha256 = '';
 
 -- The requests of a person whose calls are on legal hold.
+-- lint: erasure_requests has the few requests that are not done
 create index erasure_requests_of_subject on erasure_requests (subject_id);
