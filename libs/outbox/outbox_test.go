@@ -100,8 +100,12 @@ func TestEventsArePublishedUnchangedWithTheirTrace(t *testing.T) {
 	span.End()
 	got := <-p.batches
 	first.Source, second.Source = "/convoflow/test", "/convoflow/test"
-	trace := tel.Inject(ctx)
-	require.Equal(t, []outbox.Message{{Event: first, Trace: trace}, {Event: second, Trace: trace}}, got, "the payloads are byte-for-byte the same")
+	for i, m := range got {
+		require.Equal(t, telemetry.TraceID(ctx), telemetry.TraceID(tel.Extract(t.Context(), m.Trace)))
+		require.NotEqual(t, tel.Inject(ctx), m.Trace, "it continues in the span of the message")
+		got[i].Trace = nil
+	}
+	require.Equal(t, []outbox.Message{{Event: first}, {Event: second}}, got, "the payloads are byte-for-byte the same")
 	require.Equal(t, 2, left(t, db), "they are stored until the broker has acknowledged them")
 	p.results <- nil
 	require.Eventually(t, func() bool { return left(t, db) == 0 }, time.Minute, 5*time.Millisecond)
