@@ -31,6 +31,7 @@ const (
 // The reasons why an endpoint is disabled.
 const (
 	Gone          = "gone"           // it responded with 410
+	Failing       = "failing"        // nothing but failures for DisableAfter
 	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is no longer set
 )
 
@@ -47,21 +48,45 @@ type Endpoint struct {
 	Enabled        bool
 	DisabledReason *string
 	Origin         Origin
-	CreatedAt      time.Time
-	UpdatedAt      time.Time
+	Description    string
+	RateLimit      *int // requests per second; nil for no limit
+	// Epoch is the version: every change of the above raises it. What an attempt learned that began under an older one does not
+	// disable the endpoint.
+	Epoch     int64
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	DeletedAt *time.Time
+
+	Health
 }
 
-// Wants reports whether events of that type are delivered to the endpoint.
+// Wants reports whether the endpoint has a delivery of events of that type. While it is disabled these are held.
 func (e Endpoint) Wants(event string) bool {
-	return e.Enabled && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
+	return e.DeletedAt == nil && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
 }
 
-// Disable disables the endpoint. One that is already disabled retains its reason.
+// Disable disables the endpoint, which holds its deliveries: a waiting delivery is sent only while its endpoint is enabled. One that
+// is already disabled retains its reason.
 func (e *Endpoint) Disable(reason string, now time.Time) {
 	if !e.Enabled {
 		return
 	}
-	e.Enabled, e.DisabledReason, e.UpdatedAt = false, &reason, now
+	e.Enabled, e.DisabledReason = false, &reason
+	e.changed(now)
+}
+
+// Enable enables the endpoint, with a closed breaker.
+func (e *Endpoint) Enable(now time.Time) {
+	if e.Enabled {
+		return
+	}
+	e.Enabled, e.DisabledReason, e.Health = true, nil, Health{}
+	e.changed(now)
+}
+
+func (e *Endpoint) changed(now time.Time) {
+	e.Epoch++
+	e.UpdatedAt = now
 }
 
 func fromEnvironment(url, secret string, now time.Time) Endpoint {
@@ -79,9 +104,10 @@ func (e *Endpoint) configure(url, secret string, now time.Time) {
 	if !moved && !returned && slices.Equal(e.Secrets, []string{secret}) {
 		return
 	}
-	e.URL, e.Secrets, e.UpdatedAt = url, []string{secret}, now
+	e.URL, e.Secrets = url, []string{secret}
+	e.changed(now)
 	if moved || returned {
-		e.Enabled, e.DisabledReason = true, nil
+		e.Enable(now)
 	}
 }
 

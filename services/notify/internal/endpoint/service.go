@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/event"
 )
 
 // Store stores endpoints. One that does not exist is the fault NotFound.
@@ -14,15 +15,13 @@ type Store interface {
 	Create(ctx context.Context, e Endpoint) error
 	// List returns all endpoints, oldest first. There are few.
 	List(ctx context.Context) ([]Endpoint, error)
-	// Change lets fn change the endpoint under a lock, and saves it.
-	Change(ctx context.Context, id string, fn func(*Endpoint) error) (Endpoint, error)
+	// Change lets fn change the endpoint under a lock, and saves it with the events that fn returns.
+	Change(ctx context.Context, id string, fn func(*Endpoint) ([]event.Event, error)) (Endpoint, error)
 }
 
 // Deliveries are the deliveries to an endpoint.
 type Deliveries interface {
-	// Hold holds the open ones.
-	Hold(ctx context.Context, endpointID, reason string) error
-	// Resume resumes the held ones. It is idempotent.
+	// Resume makes the waiting ones of an endpoint that was enabled due at once, in the order of their age. It is idempotent.
 	Resume(ctx context.Context, endpointID string) error
 }
 
@@ -65,19 +64,18 @@ func (s *Service) apply(ctx context.Context, existing []Endpoint, url, secret st
 		}
 		return s.Endpoints.Create(ctx, fromEnvironment(url, secret, now))
 	}
-	e, err := s.Endpoints.Change(ctx, existing[0].ID, func(e *Endpoint) error {
+	wasEnabled := false
+	e, err := s.Endpoints.Change(ctx, existing[0].ID, func(e *Endpoint) ([]event.Event, error) {
+		wasEnabled = e.Enabled
 		if url == "" {
 			e.Disable(NotConfigured, now)
 		} else {
 			e.configure(url, secret, now)
 		}
-		return nil
+		return nil, nil
 	})
-	if err != nil {
+	if err != nil || !e.Enabled || wasEnabled {
 		return err
 	}
-	if e.Enabled {
-		return s.Deliveries.Resume(ctx, e.ID)
-	}
-	return s.Deliveries.Hold(ctx, e.ID, *e.DisabledReason)
+	return s.Deliveries.Resume(ctx, e.ID)
 }

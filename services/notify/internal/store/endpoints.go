@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
@@ -28,15 +29,18 @@ type endpointRow struct {
 }
 
 // Endpoints returns the store of endpoints.
-func Endpoints(db *pg.DB, box *seal.Box) *endpoints {
+func Endpoints(db *pg.DB, out *outbox.Outbox, box *seal.Box) *endpoints {
 	type row = endpointRow
-	return &endpoints{box: box, table: table.New(db, nil, table.Spec[row]{
+	return &endpoints{box: box, table: table.New(db, out, table.Spec[row]{
 		Name: "endpoints",
 		Columns: func(r *row) table.Columns {
 			return table.Columns{
 				table.Fixed("id", &r.ID), table.Col("url", &r.url), table.Col("secrets", &r.secrets), table.Col("events", &r.Events),
 				table.Col("profile", &r.Profile), table.Col("enabled", &r.Enabled), table.Col("disabled_reason", &r.DisabledReason),
-				table.Fixed("origin", &r.Origin), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
+				table.Fixed("origin", &r.Origin), table.Col("description", &r.Description), table.Col("rate_limit_per_second", &r.RateLimit),
+				table.Col("epoch", &r.Epoch), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt), table.Col("deleted_at", &r.DeletedAt),
+				table.Col("failures", &r.Failures), table.Remaining("failing_since", &r.FailedSince),
+				table.Remaining("next_probe_at", &r.ProbeIn), table.Remaining("next_send_at", &r.SendIn),
 			}
 		},
 		Order: table.Order[row]{Keys: []table.Key[row]{
@@ -84,19 +88,20 @@ func (s *endpoints) List(ctx context.Context) ([]endpoint.Endpoint, error) {
 
 // Change changes an endpoint. What is sealed is written again only if it changed: during a release, replicas that do not have the
 // newest SECRET_KEY go on reading it.
-func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) error) (endpoint.Endpoint, error) {
+func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) ([]event.Event, error)) (endpoint.Endpoint, error) {
 	r, err := s.table.Change(ctx, id, func(r *endpointRow) ([]event.Event, error) {
 		if err := s.open(r); err != nil {
 			return nil, err
 		}
 		url, secrets := r.URL, slices.Clone(r.Secrets)
-		if err := fn(&r.Endpoint); err != nil {
+		events, err := fn(&r.Endpoint)
+		if err != nil {
 			return nil, err
 		}
 		if r.URL == url && slices.Equal(r.Secrets, secrets) {
-			return nil, nil
+			return events, nil
 		}
-		return nil, s.seal(r)
+		return events, s.seal(r)
 	})
 	return r.Endpoint, err
 }
