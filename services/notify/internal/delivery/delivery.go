@@ -44,6 +44,7 @@ type Delivery struct {
 
 	About     About             `json:"-"` // who the event is about
 	EventTime time.Time         `json:"-"`
+	IsTest    bool              `json:"-"` // a sample that is sent at once and not stored
 	Data      json.RawMessage   `json:"-"` // the event's payload
 	Body      []byte            `json:"-"` // what is sent: rendered at the first attempt, and then unchanged
 	Trace     map[string]string `json:"-"` // W3C headers of the event, which every attempt continues; set by the store

@@ -13,11 +13,15 @@ import (
 // Profile is the shape of the payload.
 type Profile string
 
-// The profiles: flat JSON, whose fields Pabbly Connect maps, and {type, timestamp, data} as Standard Webhooks describes.
+// The profiles.
 const (
-	Pabbly   Profile = "pabbly"
-	Standard Profile = "standard"
+	Pabbly       Profile = "pabbly"        // flat JSON, whose fields Pabbly Connect maps
+	PabblyNested Profile = "pabbly-nested" // {event, timestamp, data}, which workflows of the former system were mapped on
+	Standard     Profile = "standard"      // {type, timestamp, data}, as Standard Webhooks describes
 )
+
+// Profiles returns all profiles.
+func Profiles() []Profile { return []Profile{Pabbly, PabblyNested, Standard} }
 
 // Origin says who created an endpoint.
 type Origin string
@@ -34,26 +38,18 @@ const (
 	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is no longer set
 )
 
-// Everything is the event filter that matches every event.
-const Everything = "*"
-
 // Endpoint is one receiver of webhooks.
 type Endpoint struct {
 	ID             string
 	URL            string   // its path is a secret: never logged, never shown
 	Secrets        []string // newest first; each of them signs
-	Events         []string // types, or Everything
+	Events         []string // filters: types, groups such as lead.*, or Everything
 	Profile        Profile
 	Enabled        bool
 	DisabledReason *string
 	Origin         Origin
 	CreatedAt      time.Time
 	UpdatedAt      time.Time
-}
-
-// Wants reports whether events of that type are delivered to the endpoint.
-func (e Endpoint) Wants(event string) bool {
-	return e.Enabled && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
 }
 
 // Disable disables the endpoint. One that is already disabled retains its reason.
