@@ -13,11 +13,15 @@ import (
 // Profile is the shape of the payload.
 type Profile string
 
-// The profiles: flat JSON, whose fields Pabbly Connect maps, and {type, timestamp, data} as Standard Webhooks describes.
+// The profiles.
 const (
-	Pabbly   Profile = "pabbly"
-	Standard Profile = "standard"
+	Pabbly       Profile = "pabbly"        // flat JSON, whose fields Pabbly Connect maps
+	PabblyNested Profile = "pabbly-nested" // {event, timestamp, data}, which workflows of the former system were mapped on
+	Standard     Profile = "standard"      // {type, timestamp, data}, as Standard Webhooks describes
 )
+
+// Profiles returns all profiles.
+func Profiles() []Profile { return []Profile{Pabbly, PabblyNested, Standard} }
 
 // Origin says who created an endpoint.
 type Origin string
@@ -35,15 +39,12 @@ const (
 	NotConfigured = "not_configured" // PABBLY_WEBHOOK_URL is no longer set
 )
 
-// Everything is the event filter that matches every event.
-const Everything = "*"
-
 // Endpoint is one receiver of webhooks.
 type Endpoint struct {
 	ID             string
 	URL            string   // its path is a secret: never logged, never shown
 	Secrets        []string // newest first; each of them signs
-	Events         []string // types, or Everything
+	Events         []string // filters: types, groups such as lead.*, or Everything
 	Profile        Profile
 	Enabled        bool
 	DisabledReason *string
@@ -58,11 +59,6 @@ type Endpoint struct {
 	DeletedAt *time.Time
 
 	Health
-}
-
-// Wants reports whether the endpoint has a delivery of events of that type. While it is disabled these are held.
-func (e Endpoint) Wants(event string) bool {
-	return e.DeletedAt == nil && (slices.Contains(e.Events, Everything) || slices.Contains(e.Events, event))
 }
 
 // Disable disables the endpoint, which holds its deliveries: a waiting delivery is sent only while its endpoint is enabled. One that

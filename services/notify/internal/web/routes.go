@@ -2,6 +2,8 @@
 package web
 
 import (
+	"net/http"
+
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
@@ -12,4 +14,7 @@ func Routes(r *rpc.Router, deliveries *delivery.Service) {
 	version := rpc.Version(func(d delivery.Detail) int64 { return d.Epoch })
 	rpc.Handle(r, "GET /webhooks/deliveries", "notify.list_deliveries", deliveries.List, rpc.View(viewDelivery))
 	rpc.Handle(r, "GET /webhooks/deliveries/{id}", "notify.get_delivery", deliveries.Get, rpc.View(viewDetail), version)
+	rpc.Handle(r, "POST /webhooks/deliveries/{id}/redeliver", "notify.redeliver", deliveries.Redeliver, rpc.Status(http.StatusAccepted), rpc.Idempotent())
+	rpc.Handle(r, "POST /webhooks/deliveries/replay", "notify.replay", deliveries.Replay, rpc.Status(http.StatusAccepted), rpc.Idempotent())
+	rpc.Handle(r, "POST /webhooks/deliveries/replays/{id}/cancel", "notify.cancel_replay", deliveries.CancelReplay)
 }
