@@ -54,24 +54,24 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
 	deliveries := &delivery.Service{
 		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB), Leads: store.Leads(base.DB),
-		Erasures: store.Erasures(base.DB, base.Outbox),
+		Erasures: store.Erasures(base.DB, base.Outbox), Archive: store.Archive(base.DB),
 		Sender:   sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
 		Bulkhead: delivery.NewBulkhead(cfg.Workers),
 	}
 	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
 		return deliveries.Attempt(ctx, a.ID, a.Epoch)
 	})
-	environment := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, Clock: base.Clock}
-	enabled, err := environment.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
+	webhooks := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, CheckURL: cfg.checkReceiver, Clock: base.Clock}
+	enabled, err := webhooks.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
 	if err != nil {
 		return nil, err
 	}
 	if enabled == 0 {
-		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
+		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: POST /webhooks, or set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
 	}
 
 	feed.Routes(base.Consumer, deliveries)
-	web.Routes(base.Router, deliveries)
+	web.Routes(base.Router, webhooks, deliveries)
 	base.Run("rescue", run.Every(rescueInterval, tel, "send again what a crash interrupted", deliveries.Rescue))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
 	return base.App()

@@ -88,6 +88,7 @@ type Service struct {
 	Agents     copies.Store[Agent]
 	Clients    copies.Store[Client]
 	Erasures   Erasures
+	Archive    Archive
 	Leads      copies.Store[Lead]
 	Sender     Sender
 	Observer   Observer
@@ -99,7 +100,7 @@ type Service struct {
 	Bulkhead   *Bulkhead
 }
 
-// OnTranscriptionCompleted creates the deliveries of a transcribed call.
+// OnTranscriptionCompleted creates the deliveries of a call that was transcribed, or could not be.
 func (s *Service) OnTranscriptionCompleted(ctx context.Context, e event.Received[events.Call]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
@@ -205,7 +206,7 @@ func (s *Service) attempt(ctx context.Context, id string, epoch int64) error {
 // instead.
 func (s *Service) send(ctx context.Context, d Delivery, to endpoint.Endpoint) (err error) {
 	a, epoch := Attempt{StartedAt: s.Clock.Now()}, d.Epoch
-	a.Answer, err = s.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Secrets, Event: d.Event, EventID: d.EventID, Body: d.Body})
+	a.Answer, err = s.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Signing(a.StartedAt), Event: d.Event, EventID: d.EventID, Body: d.Body})
 	if err != nil {
 		return err // the delivery is retried when the lease expires
 	}
