@@ -55,7 +55,7 @@ func (c Config) retention() time.Duration { return time.Duration(c.RetentionDays
 
 func (c Config) checkWebhook() (problems []string) {
 	if c.WebhookURL != "" {
-		if err := pabbly.CheckReceiver(c.WebhookURL.Reveal()); err != nil {
+		if err := c.checkReceiver(c.WebhookURL.Reveal()); err != nil {
 			problems = append(problems, "PABBLY_WEBHOOK_URL "+err.Error())
 		}
 		if c.WebhookSecret == "" {
@@ -68,6 +68,13 @@ func (c Config) checkWebhook() (problems []string) {
 		}
 	}
 	return problems
+}
+
+// checkReceiver says what is wrong with the URL of a receiver, without repeating it. Only receivers in an allowed private network may do
+// without TLS.
+func (c Config) checkReceiver(url string) error {
+	allowed, _ := c.allowed() // Check reports the error
+	return pabbly.CheckReceiver(url, len(allowed) > 0)
 }
 
 // allowed returns AllowPrivate as prefixes.

@@ -66,20 +66,20 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		Attempt: attempts(base.Chain, tel), Jitter: rand.Float64, Holder: lease.ThisProcess(), Workers: cfg.Workers,
 	}
 	deliveries := &delivery.Service{
-		Deliveries: rows, Endpoints: endpoints, Erasures: store.Erasures(base.DB, base.Outbox), Renderer: renderer,
+		Deliveries: rows, Endpoints: endpoints, Erasures: store.Erasures(base.DB, base.Outbox), Archive: store.Archive(base.DB), Renderer: renderer, Sender: sender,
 		Wake: func(ctx context.Context) { base.DB.AfterCommit(ctx, dispatcher.Wake) },
 	}
-	environment := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, Clock: base.Clock}
-	enabled, err := environment.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
+	webhooks := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, CheckURL: cfg.checkReceiver, Clock: base.Clock}
+	enabled, err := webhooks.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
 	if err != nil {
 		return nil, err
 	}
 	if enabled == 0 {
-		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
+		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: POST /webhooks, or set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
 	}
 
 	feed.Routes(base.Consumer, deliveries)
-	web.Routes(base.Router, deliveries)
+	web.Routes(base.Router, webhooks, deliveries)
 	base.Run("reclaim", run.Every(reclaimInterval, tel, "reclaim expired leases", deliveries.Reclaim))
 	base.Run("upkeep", run.Every(upkeepInterval, tel, "add and drop partitions of deliveries", partitions.Upkeep))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))

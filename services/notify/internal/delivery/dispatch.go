@@ -226,7 +226,7 @@ func (d *Dispatcher) attempt(ctx context.Context, x Delivery, to endpoint.Endpoi
 			}
 		}
 		a := Attempt{StartedAt: now()}
-		a.Answer, err = d.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Secrets, Event: x.Event, EventID: x.EventID, Body: x.Body})
+		a.Answer, err = d.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Signing(a.StartedAt), Event: x.Event, EventID: x.EventID, Body: x.Body})
 		if err != nil {
 			return err
 		}

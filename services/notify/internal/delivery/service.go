@@ -42,6 +42,7 @@ type Selection struct {
 
 // Endpoints stores the receivers of deliveries.
 type Endpoints interface {
+	Find(ctx context.Context, id string) (endpoint.Endpoint, error)
 	List(ctx context.Context) ([]endpoint.Endpoint, error)
 	Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) ([]event.Event, error)) (endpoint.Endpoint, error)
 }
@@ -51,12 +52,14 @@ type Service struct {
 	Deliveries Store
 	Endpoints  Endpoints
 	Erasures   Erasures
+	Archive    Archive
 	Renderer
+	Sender Sender // of test events
 	// Wake makes the Dispatcher look for deliveries that are due, after the commit of the transaction in ctx.
 	Wake func(ctx context.Context)
 }
 
-// OnTranscriptionCompleted creates the deliveries of a transcribed call.
+// OnTranscriptionCompleted creates the deliveries of a call that was transcribed, or could not be.
 func (s *Service) OnTranscriptionCompleted(ctx context.Context, e event.Received[events.Call]) error {
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }

@@ -10,7 +10,7 @@ import (
 // Routes subscribes the service.
 func Routes(c *bus.Consumer, deliveries *delivery.Service) {
 	// Events to deliver.
-	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted)
+	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted, events.TranscriptionFailed)
 	bus.On(c, deliveries.OnFollowUp, events.FollowUpScheduled, events.FollowUpCompleted, events.FollowUpDue)
 	bus.On(c, deliveries.OnLeadChanged, events.LeadChanges()...) // also copies
 	// The agents, clients and leads in the payloads.
