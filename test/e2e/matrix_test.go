@@ -120,6 +120,9 @@ var policies = map[string]policy{
 
 	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
 	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"notify.redeliver":       {401, [3]int{403, 403, 403}, [3]int{202, 202, 404}},
+	"notify.replay":          {401, [3]int{403}, [3]int{202}},
+	"notify.cancel_replay":   {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
 
 	"gateway.health":  {200, [3]int{200}, [3]int{200}},
 	"gateway.ready":   {200, [3]int{200}, [3]int{200}},
@@ -181,9 +184,9 @@ type users struct {
 // user is an agent with its objects.
 type user struct {
 	*agent
-	id, client, lead, call, followUp, delivery string
-	admin                                      *agent
-	webhook                                    string // the admin made one for each user
+	id, client, lead, call, followUp, delivery, replay string
+	admin                                              *agent
+	webhook                                            string // the admin made one for each user
 }
 
 func newUsers(s *stack) users {
@@ -201,15 +204,29 @@ func newUsers(s *stack) users {
 		p.admin = c.admin.agent
 		p.webhook = p.newWebhook()
 		poll(s.t, jobTimeout, "a delivery about the call", func() bool {
-			ids := c.admin.ids("/webhooks/deliveries?call_id=" + p.call)
+			ids := c.admin.ids("/webhooks/deliveries?status=delivered&call_id=" + p.call)
 			if len(ids) > 0 {
 				p.delivery = ids[0]
 			}
 			return len(ids) > 0
 		})
+		p.replay = c.admin.redelivered(p.delivery)
 	}
 	c.deactivated = c.deactivate(s.newAgent())
 	return c
+}
+
+// redelivered sends a delivery again, and returns the id of the replay once the receiver has it.
+func (p user) redelivered(delivery string) string {
+	p.t.Helper()
+	var replay struct {
+		ReplayID string `json:"replay_id"`
+	}
+	p.post("/webhooks/deliveries/"+delivery+"/redeliver", nil).must(http.StatusAccepted).into(&replay)
+	poll(p.t, jobTimeout, "the delivery is sent again", func() bool {
+		return len(p.ids("/webhooks/deliveries?status=delivered&replay_id="+replay.ReplayID)) == 1
+	})
+	return replay.ReplayID
 }
 
 // deactivate deactivates an agent and returns its token once every service refuses it.
@@ -334,7 +351,7 @@ func (p user) object(op string, usedUp bool) string {
 	case "auth.remove_session":
 		_, claims := decoded(p.t, p.loggedInAgain().token)
 		return claims["sid"].(string)
-	case "notify.get_delivery":
+	case "notify.get_delivery", "notify.redeliver":
 		return p.delivery
 	case "notify.get_webhook", "notify.update_webhook", "notify.rotate_secret", "notify.test_webhook":
 		return p.webhook
@@ -343,6 +360,8 @@ func (p user) object(op string, usedUp bool) string {
 			return p.newWebhook()
 		}
 		return p.webhook
+	case "notify.cancel_replay":
+		return p.replay
 	case "calls.upload", "calls.create":
 		return p.client
 	case "calls.link_lead":

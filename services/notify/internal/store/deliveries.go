@@ -260,7 +260,7 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 // Resume makes the deliveries of an endpoint that wait for a retry due, in the order of their age.
 func (s *deliveries) Resume(ctx context.Context, endpointID string) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		update deliveries set next_attempt_at = created_at, lease_epoch = lease_epoch + 1, updated_at = now()
+		update deliveries set next_attempt_at = least(created_at, now()), lease_epoch = lease_epoch + 1, updated_at = now()
 		where endpoint_id = $1 and status = 'retrying' and lease_holder is null`, endpointID)
 	if err != nil {
 		return fmt.Errorf("resume the deliveries of endpoint %s: %w", endpointID, pg.Classify(err))
