@@ -313,6 +313,8 @@ func TestAnswers(t *testing.T) {
 		{unknown, agent, 403, "admin_only"},
 		{unknown, w.Admin, 404, "delivery_not_found"},
 		{"/webhooks/deliveries/1", w.Admin, 404, "delivery_not_found"},
+		{"/webhooks", w.Admin, 200, ""},
+		{"/webhooks", agent, 403, "admin_only"},
 		{"/webhooks/x/y", w.Admin, 404, "not_found"},
 		{"/health", nobody, 200, ""},
 		{"/ready", nobody, 200, ""},

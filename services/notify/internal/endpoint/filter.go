@@ -28,9 +28,9 @@ func group(eventType string) string {
 	return first + ".*"
 }
 
-// Wants reports whether the endpoint's filter matches events of that type, whether or not it is enabled.
+// Wants reports whether the endpoint has a delivery of events of that type. While it is disabled these are held.
 func (e Endpoint) Wants(eventType string) bool {
-	return slices.ContainsFunc(e.Events, func(filter string) bool {
+	return e.DeletedAt == nil && slices.ContainsFunc(e.Events, func(filter string) bool {
 		return filter == Everything || filter == eventType || filter == group(eventType)
 	})
 }

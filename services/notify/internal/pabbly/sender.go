@@ -19,6 +19,7 @@ import (
 	"strings"
 	"syscall"
 	"time"
+	"unicode"
 
 	"code.dny.dev/ssrf"
 	"go.opentelemetry.io/otel/attribute"
@@ -207,8 +208,8 @@ func failureCode(err error) string {
 	var op *net.OpError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
 	var netErr net.Error
+	isAlert := errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") // as crypto/tls reports alerts
 	switch {
 	case errors.Is(err, errNotAllowed), errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrInvalidHostPort):
 		return "address_refused"
@@ -216,7 +217,7 @@ func failureCode(err error) string {
 		return "timeout"
 	case errors.As(err, &dns):
 		return "dns"
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
+	case errors.As(err, &certificate), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch), isAlert:
 		return "tls"
 	case errors.As(err, &op) && op.Op == "dial":
 		return "connect"
@@ -227,9 +228,15 @@ func failureCode(err error) string {
 
 func failed(problem string) delivery.Answer { return delivery.Answer{Error: &problem} }
 
-// excerpt returns the beginning of a response as text that PostgreSQL accepts.
+// excerpt returns the beginning of a response as text without control characters, which PostgreSQL and terminals do not accept.
 func excerpt(body []byte) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), ""), "\x00", "")
+	text := strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 func describe(span trace.Span, a delivery.Answer) {
