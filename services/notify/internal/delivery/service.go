@@ -69,6 +69,11 @@ func (s *Service) OnFollowUp(ctx context.Context, e event.Received[events.Follow
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
+// OnEndpointDisabled tells the other endpoints.
+func (s *Service) OnEndpointDisabled(ctx context.Context, e event.Received[events.Endpoint]) error {
+	return s.deliver(ctx, e.Event, nil)
+}
+
 // deliver creates a delivery for every endpoint that wants the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
 	who, err := about(e.Data)
