@@ -4,6 +4,7 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
@@ -81,7 +82,9 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	feed.Routes(base.Consumer, deliveries)
 	web.Routes(base.Router, webhooks, deliveries)
 	base.Run("reclaim", run.Every(reclaimInterval, tel, "reclaim expired leases", deliveries.Reclaim))
-	base.Run("upkeep", run.Every(upkeepInterval, tel, "add and drop partitions of deliveries", partitions.Upkeep))
+	base.Run("upkeep", run.Every(upkeepInterval, tel, "add and drop partitions of deliveries", func(ctx context.Context) error {
+		return errors.Join(partitions.Upkeep(ctx), partitions.Forget(ctx))
+	}))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
 	base.Run("reconciliation", metrics.Reconciliation(rows.ListMissing))
 	base.Run("dispatcher", dispatcher)

@@ -121,6 +121,17 @@ func TestADuplicateEventMakesOneDelivery(t *testing.T) {
 	require.Empty(t, query[string](r, `select id::text from deliveries`))
 }
 
+// A compacted topic is read anew, from its begin.
+func TestAnEventThatIsTooOldMakesNoDelivery(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	e := r.event(nil)
+	r.clock.Advance(delivery.MaxAge + time.Second)
+	require.NoError(t, r.OnTranscriptionCompleted(t.Context(), e))
+	require.Empty(t, query[string](r, `select id::text from deliveries`))
+}
+
 func TestAnEventThatIsRolledBackMakesNoDelivery(t *testing.T) {
 	t.Parallel()
 	r := start(t)

@@ -29,5 +29,8 @@ func (d *Dispatcher) Claim(ctx context.Context) error {
 	return err
 }
 
+// Answered is how many workers have finished.
+func (d *Dispatcher) Answered() int { return len(d.answered) }
+
 // Wait waits for the workers of earlier rounds.
 func (d *Dispatcher) Wait() { d.workers.Wait() }

@@ -42,7 +42,7 @@ func (s *Service) Replay(ctx context.Context, r Replay) (Replayed, error) {
 		return Replayed{Count: n}, err
 	}
 	if n > maxReplay {
-		return Replayed{}, fault.New(fault.Invalid, "replay_too_large", fmt.Sprintf("More than %d deliveries match: choose a shorter time, one webhook or one event", maxReplay))
+		return Replayed{}, fault.New(fault.Conflict, "replay_too_large", fmt.Sprintf("More than %d deliveries match: choose a shorter time, one webhook or one event", maxReplay))
 	}
 	return s.replay(ctx, r)
 }

@@ -48,6 +48,7 @@ type receiver struct {
 	mu     sync.Mutex
 	got    []delivery.Message
 	answer func(ctx context.Context) delivery.Answer
+	to     map[string]func(ctx context.Context) delivery.Answer // of other URLs
 }
 
 func (r *receiver) Send(ctx context.Context, m delivery.Message) (delivery.Answer, error) {
@@ -57,6 +58,9 @@ func (r *receiver) Send(ctx context.Context, m delivery.Message) (delivery.Answe
 	r.mu.Lock()
 	r.got = append(r.got, m)
 	answer := r.answer
+	if special, ok := r.to[m.URL]; ok {
+		answer = special
+	}
 	r.mu.Unlock()
 	return answer(ctx), nil
 }
@@ -82,8 +86,12 @@ func (nobody) Attempted(context.Context, delivery.Delivery, delivery.Attempt) {}
 
 func start(t *testing.T) *rig {
 	t.Helper()
+	return on(t, pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations()))
+}
+
+func on(t *testing.T, db *pg.DB) *rig {
+	t.Helper()
 	tel := telemetry.Nop()
-	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
 	box, err := seal.New(secretKey, "", "test")
 	require.NoError(t, err)
 	out := outbox.New(db, tel)

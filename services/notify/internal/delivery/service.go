@@ -74,8 +74,15 @@ func (s *Service) OnEndpointDisabled(ctx context.Context, e event.Received[event
 	return s.deliver(ctx, e.Event, nil)
 }
 
+// MaxAge is the age of the oldest event that is delivered. It is longer than topics with a retention have it. An older one is of a
+// compacted topic that is read anew, and whether it was delivered is not known any more.
+const MaxAge = 35 * 24 * time.Hour
+
 // deliver creates a delivery for every endpoint that wants the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
+	if s.Clock.Now().Sub(e.Time) > MaxAge {
+		return nil
+	}
 	who, err := about(e.Data)
 	if err != nil {
 		return err

@@ -10,6 +10,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
 // Partitions adds and drops the partitions of deliveries and attempts. Each has the rows of one week, by the time in their ids.
@@ -61,6 +62,23 @@ func (p *Partitions) Upkeep(ctx context.Context) error {
 		}
 		return nil
 	}))
+}
+
+// forgetLimit is the maximum number of rows that one statement deletes, so that none holds locks for long.
+const forgetLimit = 5000
+
+// Forget deletes the events that are older than all those that are delivered (delivery.MaxAge), so that none has a second delivery.
+func (p *Partitions) Forget(ctx context.Context) error {
+	for {
+		tag, err := p.db.Conn(ctx).Exec(ctx, `delete from seen where ctid = any(array(
+			select ctid from seen where event_id < first_delivery_id(now() - $1::interval) limit $2))`, delivery.MaxAge+24*time.Hour, forgetLimit)
+		if err != nil {
+			return fmt.Errorf("forget old events: %w", pg.Classify(err))
+		}
+		if tag.RowsAffected() < forgetLimit {
+			return nil
+		}
+	}
 }
 
 // partition is one of deliveries. Its name ends like that of the partition of its attempts.
