@@ -147,6 +147,7 @@ var golden = map[string][]any{
 		events.Endpoint{EndpointID: hookID, Version: 2, Reason: "gone", DisabledAt: at},
 	},
 	"erasure.requested": {events.Erasure{ErasureID: erasureID, Kind: "client", SubjectID: clientID, SubjectVersion: 3, RequestedBy: agentID, RequestedAt: at}},
+	"erasure.waiting":   {events.ErasureWait{ErasureID: erasureID, Service: "calls", Reason: "legal_hold", Since: at}},
 	"erasure.done":      {events.ErasureConfirmation{ErasureID: erasureID, Kind: "client", SubjectID: clientID, Service: "calls", DoneAt: at.Add(time.Second)}},
 }
 

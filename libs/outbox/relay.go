@@ -35,6 +35,7 @@ const (
 	maxHeld        = 5000                   // how many messages more are read when so many could not be published: they may be of one partition
 	idlePoll       = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
 	busyPoll       = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
+	minPoll        = 5 * time.Millisecond   // between polls: commits that come faster share one
 	publishTimeout = 10 * time.Second       // of one batch
 	retryFirst     = 100 * time.Millisecond // after a failure, doubled up to retryMax
 	retryMax       = 2 * time.Second
@@ -106,11 +107,16 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 	defer release()
 	b.lead(true)
 	defer b.lead(false)
+	// A delete that a crash of PostgreSQL undoes is an event that is published twice, as after a crash of this process before the delete.
+	if _, err := conn.Exec(ctx, `set synchronous_commit = off`); err != nil {
+		return fmt.Errorf("prepare to publish: %w", err)
+	}
 	l := &leader{to: to, conn: conn, tel: o.tel, published: published, backlog: b, topics: map[string]topic{}, results: make(chan result)}
 	publishing, cancel := context.WithCancel(ctx)
 	defer l.publishes.Wait()
 	defer cancel()
 	for poll := idlePoll; ; {
+		polled := clock.Stopwatch()
 		found, err := l.publish(publishing)
 		if err != nil {
 			return err
@@ -127,8 +133,17 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 				return err
 			}
 		case <-o.wake:
+			pause(ctx, minPoll-polled())
 		case <-time.After(min(poll, l.retryIn())):
 		}
+	}
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 

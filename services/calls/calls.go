@@ -120,6 +120,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}))
 	base.Run("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", processor.Reclaim))
 	base.Run("sweep", run.Every(sweepEvery, tel, "remove recordings without a call", cleaner.Sweep))
+	base.Run("erasures", run.Every(sweepEvery, tel, "erase what is on legal hold no more", calls.ContinueErasures))
 	base.Run("retention", run.Every(retainEvery, tel, "remove what is older than its retention", calls.Retain))
 	base.Run("reconcile", run.Every(reconcileEvery, tel, "compare recordings and calls", cleaner.Reconcile))
 	return base.App()

@@ -84,7 +84,7 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 			prepared.Close()
 		}
 	}()
-	if err := store(filepath.Join(dir, "recording"), r); err != nil {
+	if err := store(ctx, filepath.Join(dir, "recording"), r); err != nil {
 		return prepared, fmt.Errorf("copy the recording: %w", err)
 	}
 	demuxer, ok := demuxers()[contentType]
@@ -107,13 +107,15 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	return prepared, err
 }
 
-func store(path string, r io.Reader) error {
+// store copies a recording. When ctx ends, so does the copy: a process that stops has no time for the rest of a large file.
+func store(ctx context.Context, path string, r io.Reader) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
 	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
+	return errors.Join(ctx.Err(), err, f.Close())
 }
 
 // input returns the arguments that read a file of a container, and nothing else.
