@@ -235,6 +235,32 @@ func TestAPausedWebhookGetsItsEventsLater(t *testing.T) {
 	require.Equal(t, false, got.Data["retryable"])
 }
 
+func TestTheOtherWebhooksHearOfADisabledOne(t *testing.T) {
+	t.Parallel()
+	w := build(t)
+	url := w.cfg.WebhookURL.Reveal()
+	w.cfg.WebhookURL = ""
+	w.start()
+	gone := w.create(fmt.Sprintf(`{"url":%q,"description":"old workflow","events":["transcription.*"]}`, url+"/gone"))
+	w.create(fmt.Sprintf(`{"url":%q,"events":["webhook.*"],"profile":"standard"}`, url))
+	w.answers(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/gone") {
+			rw.WriteHeader(http.StatusGone)
+		}
+	})
+	w.publish(events.AgentRegistered.New(at, agent), events.TranscriptionCompleted.New(at, call()))
+	var got struct {
+		Type string         `json:"type"`
+		Data map[string]any `json:"data"`
+	}
+	require.NoError(t, json.Unmarshal([]byte(w.awaitRequests(2)[1].body), &got))
+	require.Equal(t, "webhook.endpoint_disabled", got.Type)
+	require.Equal(t, gone.ID, got.Data["webhook_id"])
+	require.Equal(t, "old workflow", got.Data["description"])
+	require.Equal(t, "gone", got.Data["reason"])
+	require.Equal(t, "gone", *into[webhook](w, w.Get(w.Admin, "/webhooks/"+gone.ID).Is(200)).DisabledReason)
+}
+
 // Anyone may ask, because only who has received an event knows its signature.
 func TestAReceiverAsksWhetherAnEventIsOurs(t *testing.T) {
 	t.Parallel()

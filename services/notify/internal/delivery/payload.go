@@ -107,6 +107,9 @@ func (m limit) facts(d Delivery, who people, l links) (facts, error) {
 	case about == "lead":
 		lead, err := read[events.Lead](d)
 		return m.lead(lead, who, l), err
+	case d.Event == events.EndpointDisabled.Name:
+		disabled, err := read[events.Endpoint](d)
+		return m.disabled(disabled), err
 	default:
 		return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 	}
@@ -180,6 +183,13 @@ func (m limit) lead(x events.Lead, who people, l links) facts {
 		f["agent_name"], f["agent_email"] = clip(&who.agent.Name, m.text), clip(&who.agent.Email, m.text)
 	}
 	return f
+}
+
+func (m limit) disabled(x events.Endpoint) facts {
+	return facts{
+		"webhook_id": x.EndpointID, "description": clip(&x.Description, m.text), "reason": x.Reason,
+		"failing_since": rfc3339(x.FailingSince), "disabled_at": rfc3339(&x.DisabledAt),
+	}
 }
 
 // numberOf returns the number of a lead: E.164, or as it came if it is no phone number.

@@ -15,6 +15,7 @@ const (
 	sampleAgent    = "00000000-0000-7000-8000-0000000a9e47"
 	sampleClient   = "00000000-0000-7000-8000-0000000c11e7"
 	sampleLead     = "00000000-0000-7000-8000-000000001ead"
+	sampleEndpoint = "00000000-0000-7000-8000-0000000e4d01"
 	sampleFollowUp = "00000000-0000-7000-8000-0000000f0110"
 )
 
@@ -42,6 +43,11 @@ func sampleData(eventType string, now time.Time) any {
 		}
 	case about == "lead":
 		return sampleLeadOf(intent, now)
+	case eventType == events.EndpointDisabled.Name:
+		return events.Endpoint{
+			EndpointID: sampleEndpoint, Version: 4, Description: "WhatsApp follow-ups", Reason: "failing",
+			FailingSince: new(now.Add(-5 * 24 * time.Hour)), DisabledAt: now,
+		}
 	default:
 		return sampleTranscript(now)
 	}

@@ -69,6 +69,11 @@ func (s *Service) OnFollowUp(ctx context.Context, e event.Received[events.Follow
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
+// OnEndpointDisabled tells the other endpoints.
+func (s *Service) OnEndpointDisabled(ctx context.Context, e event.Received[events.Endpoint]) error {
+	return s.deliver(ctx, e.Event, nil)
+}
+
 // MaxAge is the age of the oldest event that is delivered. It is longer than topics with a retention have it. An older one is of a
 // compacted topic that is read anew, and whether it was delivered is not known any more.
 const MaxAge = 35 * 24 * time.Hour

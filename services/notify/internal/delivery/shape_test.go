@@ -52,6 +52,8 @@ func minimal(eventType string) any {
 		return events.FollowUp{FollowUpID: sampleFollowUp, CallID: sampleCall, AgentID: sampleAgent}
 	case "lead":
 		return events.Lead{LeadID: sampleLead}
+	case "webhook":
+		return events.Endpoint{EndpointID: sampleEndpoint, DisabledAt: noon}
 	default:
 		return events.Call{CallID: sampleCall, AgentID: sampleAgent}
 	}

@@ -19,7 +19,7 @@ func EventTypes() []string {
 	for _, t := range events.LeadChanges() {
 		types = append(types, t.Name)
 	}
-	return types
+	return append(types, events.EndpointDisabled.Name)
 }
 
 // group returns the filter of all types with the same first part: lead.* of lead.imported.

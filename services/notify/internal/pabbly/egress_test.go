@@ -61,8 +61,8 @@ func pair(t *testing.T, h http.HandlerFunc) *canary {
 	})
 	good, err := net.Listen("tcp", allowedAddress.String()+":"+port)
 	require.NoError(t, err)
-	srv := &httptest.Server{Listener: good, Config: &http.Server{Handler: h}} //nolint:gosec // of a test
-	srv.Config.SetKeepAlivesEnabled(false)                                    // each request is dialled
+	srv := &httptest.Server{Listener: good, Config: &http.Server{Handler: h}}
+	srv.Config.SetKeepAlivesEnabled(false) // each request is dialled
 	srv.Start()
 	t.Cleanup(srv.Close)
 	return c
@@ -218,7 +218,7 @@ func TestErrorsOfTLS(t *testing.T) {
 	for name, start := range map[string]func(*httptest.Server){
 		"self-signed": func(s *httptest.Server) { s.StartTLS() },
 		"old version": func(s *httptest.Server) {
-			s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11} //nolint:gosec // refused, and that is the test
+			s.TLS = &tls.Config{MinVersion: tls.VersionTLS10, MaxVersion: tls.VersionTLS11}
 			s.StartTLS()
 		},
 		"no TLS at all": func(s *httptest.Server) { s.Start() },
