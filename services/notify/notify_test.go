@@ -391,5 +391,5 @@ func TestTheSecretIsReplaced(t *testing.T) {
 	for _, c := range w.cfg.Commands() {
 		names = append(names, c.Name)
 	}
-	require.Equal(t, []string{"reseal"}, names)
+	require.Contains(t, names, "reseal")
 }

@@ -83,8 +83,9 @@ func operations(t *testing.T) (all []operation) {
 		"PATCH /webhooks/{}":       map[string]any{"description": "quotes"},
 		"POST /webhooks/{}/test":   map[string]any{"event": "followup.due"},
 
-		"POST /webhooks/{}/rotate-secret": map[string]any{"overlap_hours": 1},
-		"POST /auth/login":                url.Values{"username": {"x@example.com"}, "password": {"x"}},
+		"POST /webhooks/deliveries/replay": map[string]any{"status": "dead", "dry_run": true},
+		"POST /webhooks/{}/rotate-secret":  map[string]any{"overlap_hours": 1},
+		"POST /auth/login":                 url.Values{"username": {"x@example.com"}, "password": {"x"}},
 	}
 	for path, item := range doc.Paths.Map() {
 		for method, described := range item.Operations() {

@@ -28,7 +28,7 @@ func filled(t *testing.T, n int) stores {
 	pgtest.Fill(t, s.db, fmt.Sprintf(`
 		insert into deliveries (id, endpoint_id, event, event_id, event_time, call_id, agent_id, client_id, lead_id, data, body, status, attempts, failures,
 			next_attempt_at, lease_epoch, trace, created_at, updated_at, delivered_at)
-		select delivery_id(at), e, case when n %% 5 = 0 then 'followup.scheduled' when n %% 5000 = 1 then 'transcription.failed' else 'transcription.completed' end, gen_random_uuid(), at, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
+		select delivery_id(at), e, case when n %% 5 = 0 then 'followup.scheduled' when n %% 5000 = 1 then 'transcription.failed' else 'transcription.completed' end, delivery_id(at), at, gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), gen_random_uuid(),
 			'{"a": 1}', '{"a":1}', status, 1, 0, case when status = 'pending' then at end, 1, '{}', at, at, null
 		from (select n, now() - interval '14 days' + n * interval '28 days' / %d as at,
 			case when n %% 3 = 0 then '%s'::uuid else '%s'::uuid end as e,
