@@ -292,7 +292,7 @@ const reconciled = 24 * time.Hour
 func (s *deliveries) ListMissing(ctx context.Context) (n int64, err error) {
 	err = s.db.Conn(ctx).QueryRow(ctx, `
 		select count(*) from seen s where s.event_id >= first_delivery_id(now() - $1::interval) and not exists (
-			select from deliveries d where d.id = s.delivery_id and (d.status in ('delivered', 'dead') or d.status in ('pending', 'retrying') and d.next_attempt_at is not null))`,
+			select from deliveries d where d.id >= first_delivery_id(now() - $1::interval - interval '1 hour') and d.id = s.delivery_id and (d.status in ('delivered', 'dead') or d.status in ('pending', 'retrying') and d.next_attempt_at is not null))`,
 		reconciled).Scan(&n)
 	if err != nil {
 		return 0, fmt.Errorf("count the events without a delivery: %w", pg.Classify(err))
