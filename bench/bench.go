@@ -28,7 +28,7 @@ type Options struct {
 	Length  time.Duration // of one measurement, whole seconds
 	Profile bool          // also store CPU profiles of the gateway and the services under full load
 	Env     []string      // settings to try, NAME=value, for the gateway and the services
-	Bin     string        // the directory of the binaries gateway, auth, crm and calls
+	Bin     string        // the directory of the binaries gateway, auth, crm, calls and notify
 	Results string        // the directory for the results
 	Commit  string        // commit of the binaries
 	Leads   int           // rows of the benchmark leads
@@ -51,6 +51,7 @@ var benchmarks = []struct {
 	{"search", one(search)},
 	{"consumer", one(consumer)},
 	{"calls", callRecordings},
+	{"webhooks", one(webhooks)},
 }
 
 // one converts a benchmark with one result.

@@ -142,9 +142,13 @@ var golden = map[string][]any{
 	"followup.deleted":        {followUp("dismissed"), bareFollowUp()},
 	"webhook.delivered":       {delivery("delivered"), bareDelivery("delivered")},
 	"webhook.dead":            {delivery("dead"), bareDelivery("dead")},
-	"erasure.requested":       {events.Erasure{ErasureID: erasureID, Kind: "client", SubjectID: clientID, SubjectVersion: 3, RequestedBy: agentID, RequestedAt: at}},
-	"erasure.waiting":         {events.ErasureWait{ErasureID: erasureID, Service: "calls", Reason: "legal_hold", Since: at}},
-	"erasure.done":            {events.ErasureConfirmation{ErasureID: erasureID, Kind: "client", SubjectID: clientID, Service: "calls", DoneAt: at.Add(time.Second)}},
+	"webhook.endpoint_disabled": {
+		events.Endpoint{EndpointID: hookID, Version: 4, Description: "Pabbly: quotes", Reason: "failing", FailingSince: new(at.Add(-5 * 24 * time.Hour)), DisabledAt: at},
+		events.Endpoint{EndpointID: hookID, Version: 2, Reason: "gone", DisabledAt: at},
+	},
+	"erasure.requested": {events.Erasure{ErasureID: erasureID, Kind: "client", SubjectID: clientID, SubjectVersion: 3, RequestedBy: agentID, RequestedAt: at}},
+	"erasure.waiting":   {events.ErasureWait{ErasureID: erasureID, Service: "calls", Reason: "legal_hold", Since: at}},
+	"erasure.done":      {events.ErasureConfirmation{ErasureID: erasureID, Kind: "client", SubjectID: clientID, Service: "calls", DoneAt: at.Add(time.Second)}},
 }
 
 func goldenFile(t *testing.T, typ string, i int) []byte {

@@ -43,7 +43,7 @@ func Topics() []event.Topic {
 			FollowUpScheduled.Name, FollowUpUpdated.Name, FollowUpCompleted.Name, FollowUpDue.Name, FollowUpDeleted.Name,
 		}},
 		{Name: DeliveriesTopic, Producer: "notify", Retention: week, Types: []string{
-			WebhookDelivered.Name, WebhookDead.Name,
+			WebhookDelivered.Name, WebhookDead.Name, EndpointDisabled.Name,
 		}},
 		{Name: ErasuresTopic, Retention: 4 * week, Types: []string{ErasureRequested.Name, ErasureWaiting.Name, ErasureDone.Name}}, // every service publishes to it
 	}

@@ -39,16 +39,33 @@ const maxData = 900_000
 // compaction removes its key. Append fails for an event without a key, which Kafka refuses on compacted topics, and for a payload
 // over 900,000 bytes.
 func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
+	traced := make([]Traced, len(events))
+	for i, e := range events {
+		traced[i] = Traced{ctx, e}
+	}
+	return o.AppendTraced(ctx, traced...)
+}
+
+// Traced is an event that belongs to the trace of its context.
+type Traced struct {
+	Trace context.Context
+	Event event.Event
+}
+
+// AppendTraced is Append for events of several traces.
+func (o *Outbox) AppendTraced(ctx context.Context, events ...Traced) error {
 	if len(events) == 0 {
 		return nil
 	}
-	trace, err := json.Marshal(o.tel.Inject(ctx))
-	if err != nil {
-		return fmt.Errorf("marshal the trace: %w", err)
-	}
 	n := len(events)
-	ids, topics, keys, types, times, data := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]time.Time, n), make([][]byte, n)
-	for i, e := range events {
+	ids, topics, keys, types, times, data, traces := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]time.Time, n), make([][]byte, n), make([]string, n)
+	for i, x := range events {
+		e := x.Event
+		trace, err := json.Marshal(o.tel.Inject(x.Trace))
+		if err != nil {
+			return fmt.Errorf("marshal the trace: %w", err)
+		}
+		traces[i] = string(trace)
 		if e.Key == "" {
 			return fmt.Errorf("event %s has no key", e.Type)
 		}
@@ -60,8 +77,8 @@ func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	// One statement for any number of events. The ids of the rows are given in the order of the select.
 	if err := o.db.Later(ctx, fmt.Sprintf("write %d events to the outbox", n), `
 		insert into outbox (event_id, topic, key, type, time, data, trace)
-		select event_id, topic, key, type, time, data, $7 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[])
-			with ordinality as e (event_id, topic, key, type, time, data, n) order by n`, ids, topics, keys, types, times, data, trace); err != nil {
+		select event_id, topic, key, type, time, data, trace::jsonb from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[], $7::text[])
+			with ordinality as e (event_id, topic, key, type, time, data, trace, n) order by n`, ids, topics, keys, types, times, data, traces); err != nil {
 		return err
 	}
 	o.db.AfterCommit(ctx, o.Wake)

@@ -46,11 +46,18 @@ type Source struct {
 // no longer accepted, or the server stops; clients then connect again. The contract has x-timeout: none.
 func Stream[Res any](source func(Res) Source) Option {
 	return func(rt *route) {
-		rt.respond = func(w http.ResponseWriter, r *http.Request, v any) error { return rt.stream(w, r, source(v.(Res))) }
+		rt.respond = func(w http.ResponseWriter, r *http.Request, v any) error {
+			return ServeEvents(w, r, source(v.(Res)), func() bool {
+				_, refused := rt.router.authenticate(r)
+				return refused == nil
+			})
+		}
 	}
 }
 
-func (rt *route) stream(w http.ResponseWriter, r *http.Request, s Source) error {
+// ServeEvents responds with the events of a source until it ends, allowed returns false, or the server stops. It fails before the
+// response has begun if the source's first Next does.
+func ServeEvents(w http.ResponseWriter, r *http.Request, s Source, allowed func() bool) error {
 	if s.Close != nil {
 		defer s.Close()
 	}
@@ -86,7 +93,7 @@ func (rt *route) stream(w http.ResponseWriter, r *http.Request, s Source) error 
 		case <-s.Wake:
 			messages, err = s.Next(ctx)
 		case <-ticker.C:
-			if _, refused := rt.router.authenticate(r); refused != nil {
+			if !allowed() {
 				return nil
 			}
 			if s.Wake == nil {

@@ -22,7 +22,8 @@ func streamed(t *testing.T, ctx context.Context, authenticate Authenticator, s S
 	t.Helper()
 	rt := &route{router: &Router{authenticate: authenticate}}
 	w, begin := httptest.NewRecorder(), time.Now()
-	err := rt.stream(w, httptest.NewRequest(http.MethodGet, "/events", nil).WithContext(ctx), s)
+	Stream(func(s Source) Source { return s })(rt)
+	err := rt.respond(w, httptest.NewRequest(http.MethodGet, "/events", nil).WithContext(ctx), s)
 	return w, time.Since(begin), err
 }
 

@@ -40,6 +40,7 @@ type Base struct {
 	Clock    clock.Clock
 	DB       *pg.DB
 	Outbox   *outbox.Outbox
+	Chain    *op.Chain // the middleware of every operation, for those that are none of requests, events and jobs
 	Jobs     *job.Queue
 	Consumer *bus.Consumer
 	Router   *rpc.Router
@@ -88,6 +89,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 	if err != nil {
 		return nil, err
 	}
+	b.Chain = chain
 	b.Jobs = job.New(b.DB, chain, tel)
 	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, b.Clock, tel)
 	document, err := contract.OpenAPI()

@@ -34,7 +34,7 @@ func Reseal(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer
 	if err != nil {
 		return err
 	}
-	resealed, all, err := store.Endpoints(base.DB, box).Reseal(ctx)
+	resealed, all, err := store.Endpoints(base.DB, base.Outbox, box).Reseal(ctx)
 	if err != nil {
 		return err
 	}

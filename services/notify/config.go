@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/service"
@@ -21,14 +22,17 @@ type Config struct {
 	WebhookSecret conf.Secret `env:"PABBLY_WEBHOOK_SECRET"`       // signs them
 	AllowPrivate  []string    `env:"WEBHOOK_ALLOW_PRIVATE_CIDRS"` // comma-separated; addresses outside the public internet that may be reached
 	Workers       int         `env:"WEBHOOK_WORKERS"`             // webhooks sent at the same time by this process
+	RetentionDays int         `env:"DELIVERY_RETENTION_DAYS"`     // how long deliveries that have ended are stored
 }
 
 // maxWorkers is far more than one process can use: a typing error must not open a million sockets.
 const maxWorkers = 1000
 
+const maxRetentionDays = 3650
+
 // Defaults returns the default settings.
 func Defaults() Config {
-	return Config{Config: service.Defaults(), PublicURL: "http://127.0.0.1:8000", Workers: 32}
+	return Config{Config: service.Defaults(), PublicURL: "http://127.0.0.1:8000", Workers: 32, RetentionDays: 30}
 }
 
 // Check returns all problems of the settings.
@@ -41,12 +45,17 @@ func (c Config) Check() []string {
 	if c.Workers < 1 || c.Workers > maxWorkers {
 		problems = append(problems, fmt.Sprintf("WEBHOOK_WORKERS must be 1 to %d", maxWorkers))
 	}
+	if c.RetentionDays < 1 || c.RetentionDays > maxRetentionDays {
+		problems = append(problems, fmt.Sprintf("DELIVERY_RETENTION_DAYS must be 1 to %d", maxRetentionDays))
+	}
 	return problems
 }
 
+func (c Config) retention() time.Duration { return time.Duration(c.RetentionDays) * 24 * time.Hour }
+
 func (c Config) checkWebhook() (problems []string) {
 	if c.WebhookURL != "" {
-		if err := pabbly.CheckReceiver(c.WebhookURL.Reveal()); err != nil {
+		if err := c.checkReceiver(c.WebhookURL.Reveal()); err != nil {
 			problems = append(problems, "PABBLY_WEBHOOK_URL "+err.Error())
 		}
 		if c.WebhookSecret == "" {
@@ -59,6 +68,13 @@ func (c Config) checkWebhook() (problems []string) {
 		}
 	}
 	return problems
+}
+
+// checkReceiver says what is wrong with the URL of a receiver, without repeating it. Only receivers in an allowed private network may do
+// without TLS.
+func (c Config) checkReceiver(url string) error {
+	allowed, _ := c.allowed() // Check reports the error
+	return pabbly.CheckReceiver(url, len(allowed) > 0)
 }
 
 // allowed returns AllowPrivate as prefixes.

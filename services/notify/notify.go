@@ -4,12 +4,15 @@ package notify
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/convoflow/convoflow/api/contract"
-	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/service"
@@ -24,9 +27,9 @@ import (
 )
 
 const (
-	name           = "notify"
-	rescueInterval = 5 * time.Second
-	jobTimeout     = 2 * pabbly.Timeout // the request and all database work
+	name            = "notify"
+	reclaimInterval = 5 * time.Second
+	upkeepInterval  = time.Hour
 )
 
 // New connects to the database, migrates it and listens. Nothing is served or sent before Run.
@@ -51,30 +54,50 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 
 	sender := pabbly.New(pabbly.Options{AllowPrivate: allowed, Timeout: pabbly.Timeout, Clock: base.Clock}, tel)
 	base.Defer("sender", sender.Close)
-	endpoints, rows := store.Endpoints(base.DB, box), store.Deliveries(base.DB, base.Outbox, base.Jobs, tel)
-	deliveries := &delivery.Service{
-		Deliveries: rows, Jobs: rows, Endpoints: endpoints, Agents: store.Agents(base.DB), Clients: store.Clients(base.DB), Leads: store.Leads(base.DB),
-		Erasures: store.Erasures(base.DB, base.Outbox),
-		Sender:   sender, Observer: metrics, Clock: base.Clock, Log: tel.Log, Jitter: rand.Float64, Holder: lease.ThisProcess(), PublicURL: cfg.PublicURL,
-		Bulkhead: delivery.NewBulkhead(cfg.Workers),
+	endpoints, rows := store.Endpoints(base.DB, base.Outbox, box), store.Deliveries(base.DB, base.Outbox, tel)
+	partitions := store.NewPartitions(base.DB, cfg.retention())
+	if err := partitions.Upkeep(ctx); err != nil {
+		return nil, err
 	}
-	base.Jobs.Handle(store.Attempt, job.Limits{Workers: cfg.Workers, Timeout: jobTimeout}, func(ctx context.Context, a job.Args) error {
-		return deliveries.Attempt(ctx, a.ID, a.Epoch)
-	})
-	environment := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, Clock: base.Clock}
-	enabled, err := environment.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
+	renderer := delivery.Renderer{
+		Agents: store.Agents(base.DB), Clients: store.Clients(base.DB), Leads: store.Leads(base.DB), Clock: base.Clock, PublicURL: cfg.PublicURL,
+	}
+	dispatcher := &delivery.Dispatcher{
+		Queue: rows, Endpoints: endpoints, Renderer: &renderer, Sender: sender, Observer: metrics, Log: tel.Log, InTx: base.DB.InTx,
+		Attempt: attempts(base.Chain, tel), Jitter: rand.Float64, Holder: lease.ThisProcess(), Workers: cfg.Workers,
+	}
+	deliveries := &delivery.Service{
+		Deliveries: rows, Endpoints: endpoints, Erasures: store.Erasures(base.DB, base.Outbox), Archive: store.Archive(base.DB), Renderer: renderer, Sender: sender,
+		Wake: func(ctx context.Context) { base.DB.AfterCommit(ctx, dispatcher.Wake) },
+	}
+	webhooks := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, CheckURL: cfg.checkReceiver, Clock: base.Clock}
+	enabled, err := webhooks.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
 	if err != nil {
 		return nil, err
 	}
 	if enabled == 0 {
-		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
+		tel.Log.WarnContext(ctx, "no webhook endpoint is enabled, so events are not sent anywhere: POST /webhooks, or set PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET")
 	}
 
 	feed.Routes(base.Consumer, deliveries)
-	web.Routes(base.Router, deliveries)
-	base.Run("rescue", run.Every(rescueInterval, tel, "send again what a crash interrupted", deliveries.Rescue))
+	web.Routes(base.Router, webhooks, deliveries)
+	base.Run("reclaim", run.Every(reclaimInterval, tel, "reclaim expired leases", deliveries.Reclaim))
+	base.Run("upkeep", run.Every(upkeepInterval, tel, "add and drop partitions of deliveries", func(ctx context.Context) error {
+		return errors.Join(partitions.Upkeep(ctx), partitions.Forget(ctx))
+	}))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
+	base.Run("reconciliation", metrics.Reconciliation(rows.ListMissing))
+	base.Run("dispatcher", dispatcher)
 	return base.App()
+}
+
+// attempts returns what runs an attempt as an operation in the trace of its delivery.
+func attempts(chain *op.Chain, tel telemetry.Set) func(context.Context, map[string]string, func(context.Context) error) error {
+	wrap := chain.Wrap("notify.attempt", trace.SpanKindConsumer)
+	return func(ctx context.Context, headers map[string]string, do func(context.Context) error) error {
+		_, err := wrap(func(ctx context.Context, _ any) (any, error) { return nil, do(ctx) })(tel.Extract(ctx, headers), nil)
+		return err
+	}
 }
 
 // box seals the URLs and secrets of endpoints.

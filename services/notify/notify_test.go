@@ -313,7 +313,9 @@ func TestAnswers(t *testing.T) {
 		{unknown, agent, 403, "admin_only"},
 		{unknown, w.Admin, 404, "delivery_not_found"},
 		{"/webhooks/deliveries/1", w.Admin, 404, "delivery_not_found"},
-		{"/webhooks", w.Admin, 404, "not_found"},
+		{"/webhooks", w.Admin, 200, ""},
+		{"/webhooks", agent, 403, "admin_only"},
+		{"/webhooks/x/y", w.Admin, 404, "not_found"},
 		{"/health", nobody, 200, ""},
 		{"/ready", nobody, 200, ""},
 	} {
@@ -389,5 +391,5 @@ func TestTheSecretIsReplaced(t *testing.T) {
 	for _, c := range w.cfg.Commands() {
 		names = append(names, c.Name)
 	}
-	require.Equal(t, []string{"reseal"}, names)
+	require.Contains(t, names, "reseal")
 }

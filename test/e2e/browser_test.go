@@ -65,16 +65,29 @@ func reference(t *testing.T, a *agent) {
 	require.Empty(t, b.newProblems())
 }
 
-// inbox opens the inbox before the first webhook arrives.
+// inbox opens the inbox before the first webhook arrives, makes it fail, and sees it sent again without a reload.
 func inbox(t *testing.T, a *agent) {
 	b := newBrowser(t)
 	b.do(chromedp.Navigate(a.url+"/inbox"), b.visible(".empty"))
+	b.do(b.click("form[action='/inbox/fail'] button"), b.visible(".failing"))
+	problems := b.newProblems()
+	require.Empty(t, problems)
+	valueOf(b, chromedp.Evaluate[chromedp.Void](`window.stays = true`))
 	a.upload(nil)
 	b.do(b.visible(".delivery"), b.click(".delivery summary"))
-	shown := valueOf(b, chromedp.Text(chromedp.CSS(".delivery")))
-	for _, part := range []string{transcriptionCompleted, "signatures valid", a.email} {
+	b.do(b.visible(".again"))
+	poll(t, pageTimeout, "it has been sent a third time", func() bool {
+		return valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll(".delivery")].some(d => d.innerText.includes("attempt 3") && !d.innerText.includes("answered 500"))`))
+	})
+	require.True(t, valueOf(b, chromedp.Evaluate[bool](`window.stays === true && document.querySelector("details[open]") !== null && !document.querySelector(".failing").checkVisibility()`)), "the page was not loaded again")
+	shown := valueOf(b, chromedp.Text(chromedp.CSS("details[open]")))
+	for _, part := range []string{transcriptionCompleted, "signatures valid", "answered 500", a.email} {
 		require.Contains(t, shown, part)
 	}
+	b.do(b.click("form[action='/inbox/lead'] button"), b.visible(".lead"))
+	poll(t, pageTimeout, "the webhook of the lead", func() bool {
+		return valueOf(b, chromedp.Evaluate[bool](`[...document.querySelectorAll(".delivery .event")].some(e => e.innerText === "lead.imported")`))
+	})
 	b.requireFitsPhone()
 	require.Empty(t, b.newProblems())
 }

@@ -109,8 +109,20 @@ var policies = map[string]policy{
 	"crm.revert_import":         {401, [3]int{200, 403, 404}, [3]int{200, 200, 404}},
 	"crm.export_leads":          {401, [3]int{200}, [3]int{200}},
 
+	"notify.create_webhook": {401, [3]int{403}, [3]int{201}},
+	"notify.list_webhooks":  {401, [3]int{403}, [3]int{200}},
+	"notify.get_webhook":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"notify.update_webhook": {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"notify.delete_webhook": {401, [3]int{403, 403, 403}, [3]int{204, 204, 404}},
+	"notify.rotate_secret":  {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"notify.test_webhook":   {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"notify.verify":         {422, [3]int{422, 422, 422}, [3]int{422, 422, 422}}, // the signature is a parameter
+
 	"notify.list_deliveries": {401, [3]int{403}, [3]int{200}},
 	"notify.get_delivery":    {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
+	"notify.redeliver":       {401, [3]int{403, 403, 403}, [3]int{202, 202, 404}},
+	"notify.replay":          {401, [3]int{403}, [3]int{202}},
+	"notify.cancel_replay":   {401, [3]int{403, 403, 403}, [3]int{200, 200, 404}},
 
 	"gateway.health":  {200, [3]int{200}, [3]int{200}},
 	"gateway.ready":   {200, [3]int{200}, [3]int{200}},
@@ -172,7 +184,9 @@ type users struct {
 // user is an agent with its objects.
 type user struct {
 	*agent
-	id, client, lead, call, followUp, delivery string
+	id, client, lead, call, followUp, delivery, replay string
+	admin                                              *agent
+	webhook                                            string // the admin made one for each user
 }
 
 func newUsers(s *stack) users {
@@ -187,16 +201,32 @@ func newUsers(s *stack) users {
 	for _, p := range []*user{&c.admin, &c.owner, &c.other} {
 		p.call = p.completed(p.upload(map[string]string{"client_id": p.client}).ID).ID
 		p.followUp = p.newFollowUp()
+		p.admin = c.admin.agent
+		p.webhook = p.newWebhook()
 		poll(s.t, jobTimeout, "a delivery about the call", func() bool {
-			ids := c.admin.ids("/webhooks/deliveries?call_id=" + p.call)
+			ids := c.admin.ids("/webhooks/deliveries?status=delivered&call_id=" + p.call)
 			if len(ids) > 0 {
 				p.delivery = ids[0]
 			}
 			return len(ids) > 0
 		})
+		p.replay = c.admin.redelivered(p.delivery)
 	}
 	c.deactivated = c.deactivate(s.newAgent())
 	return c
+}
+
+// redelivered sends a delivery again, and returns the id of the replay once the receiver has it.
+func (p user) redelivered(delivery string) string {
+	p.t.Helper()
+	var replay struct {
+		ReplayID string `json:"replay_id"`
+	}
+	p.post("/webhooks/deliveries/"+delivery+"/redeliver", nil).must(http.StatusAccepted).into(&replay)
+	poll(p.t, jobTimeout, "the delivery is sent again", func() bool {
+		return len(p.ids("/webhooks/deliveries?status=delivered&replay_id="+replay.ReplayID)) == 1
+	})
+	return replay.ReplayID
 }
 
 // deactivate deactivates an agent and returns its token once every service refuses it.
@@ -214,6 +244,13 @@ func (a *agent) me() string {
 	var me struct{ ID string }
 	a.get("/auth/me").must(http.StatusOK).into(&me)
 	return me.ID
+}
+
+func (p user) newWebhook() string {
+	p.t.Helper()
+	var made struct{ ID string }
+	p.admin.as(p.t, p.admin.token).post("/webhooks", map[string]any{"url": nowhere, "enabled": false, "events": []string{"followup.due"}}).must(http.StatusCreated).into(&made)
+	return made.ID
 }
 
 func (p user) newFollowUp() string {
@@ -314,8 +351,17 @@ func (p user) object(op string, usedUp bool) string {
 	case "auth.remove_session":
 		_, claims := decoded(p.t, p.loggedInAgain().token)
 		return claims["sid"].(string)
-	case "notify.get_delivery":
+	case "notify.get_delivery", "notify.redeliver":
 		return p.delivery
+	case "notify.get_webhook", "notify.update_webhook", "notify.rotate_secret", "notify.test_webhook":
+		return p.webhook
+	case "notify.delete_webhook":
+		if usedUp {
+			return p.newWebhook()
+		}
+		return p.webhook
+	case "notify.cancel_replay":
+		return p.replay
 	case "calls.upload", "calls.create":
 		return p.client
 	case "calls.link_lead":
@@ -434,7 +480,7 @@ var (
 func (c users) checkLists(all []operation) {
 	owns := func(p user) []string {
 		_, claims := decoded(c.t, p.token)
-		return []string{p.id, p.client, p.lead, p.call, p.followUp, p.delivery, claims["sid"].(string)}
+		return []string{p.id, p.client, p.lead, p.call, p.followUp, p.delivery, p.webhook, claims["sid"].(string)}
 	}
 	seen := map[string]bool{}
 	for _, op := range all {
@@ -466,7 +512,7 @@ func (c users) checkLists(all []operation) {
 		}
 		seen[op.OperationID] = true
 	}
-	require.Len(c.t, seen, 8, "lists: %v", seen)
+	require.Len(c.t, seen, 9, "lists: %v", seen)
 }
 
 // checkIdempotencyKeys requires that an Idempotency-Key has no effect for any agent but the one that sent it.
@@ -492,6 +538,8 @@ func (c users) checkIdempotencyKeys(all []operation) {
 			first, other, want = c.admin, second, http.StatusConflict
 		case "crm.create_lead":
 			want = http.StatusConflict // one phone number of the team
+		case "notify.create_webhook":
+			first, other, want = c.admin, second, http.StatusCreated
 		case "crm.create_client":
 			want = http.StatusCreated
 		}
@@ -516,7 +564,7 @@ func (c users) checkIdempotencyKeys(all []operation) {
 		require.Equal(c.t, want == http.StatusCreated, theirs.ID != "", op.OperationID)
 		require.Equal(c.t, http.StatusUnauthorized, first.as(c.t, "").do(op.method, op.at(object), again(), "Idempotency-Key", key).status)
 	}
-	require.Equal(c.t, 8, seen, "operations with an Idempotency-Key")
+	require.Equal(c.t, 9, seen, "operations with an Idempotency-Key")
 }
 
 // checkInvalidTokens calls the operations at that address with tokens that a trusted key has signed for others or that have expired,

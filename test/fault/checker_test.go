@@ -262,6 +262,9 @@ func (c *checker) deliveries() {
 			c.fail("I5", "the delivery of %s %s is %s without a reason", d.Event, d.EventID, d.Status)
 		}
 	}
+	if c.s.Missing > 0 { // the reconciliation, convoflow_notify_missing_deliveries
+		c.fail("I5", "%d events that an endpoint was to get have no delivery that has ended or will be attempted", c.s.Missing)
+	}
 	sent, hooks := map[string]int{}, map[string]string{}
 	for _, w := range c.s.Webhooks {
 		sent[w.EventID]++

@@ -103,6 +103,7 @@ func TestTheCheckerFindsEachBreach(t *testing.T) {
 		"a transcription is paid twice":         {"I4", func(s *snapshot) { s.Bills = 2 }},
 		"one more than workers were killed":     {"I4", func(s *snapshot) { s.Bills, s.Lost, s.Kills = 7, 3, 2 }},
 		"an event has no delivery":              {"I5", func(s *snapshot) { s.Deliveries = s.Deliveries[:1] }},
+		"a delivery is stranded":                {"I5", func(s *snapshot) { s.Missing = 1 }},
 		"an event has two deliveries":           {"I5", func(s *snapshot) { s.Deliveries = append(s.Deliveries, s.Deliveries[0]) }},
 		"a dead delivery has no reason":         {"I5", func(s *snapshot) { s.Deliveries[1] = deliveryRow{"followup.scheduled", "e4", "p", "dead", ""} }},
 		"a delivery was not received":           {"I5", func(s *snapshot) { s.Webhooks = s.Webhooks[1:] }},

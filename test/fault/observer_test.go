@@ -91,7 +91,7 @@ create function fault.on_copy() returns trigger language plpgsql security define
 	end if;
 	return new; end $$;
 create function fault.on_delivery() returns trigger language plpgsql security definer as $$ begin
-	insert into fault.effects (target, id, version, tx) values (tg_table_schema || '.' || tg_table_name, new.event_id || '/' || new.endpoint_id, 0, txid_current());
+	insert into fault.effects (target, id, version, tx) values ('notify.deliveries', new.event_id || '/' || new.endpoint_id, 0, txid_current()); -- the table is a partition
 	return new; end $$;
 create function fault.on_call() returns trigger language plpgsql security definer as $$ begin
 	if tg_op = 'INSERT' then
@@ -115,7 +115,7 @@ var subscriptions = map[string][]string{
 	"auth":   {"erasure.requested"},
 	"calls":  append([]string{"client.created", "client.updated", "client.deleted", "erasure.requested", "webhook.delivered"}, leadTypes...),
 	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done", "erasure.waiting"},
-	"notify": append([]string{"transcription.completed", "followup.scheduled", "followup.due", "followup.completed", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
+	"notify": append([]string{"webhook.endpoint_disabled", "transcription.completed", "transcription.failed", "followup.scheduled", "followup.due", "followup.completed", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
 }
 
 // leadTypes are the types of events about leads.
@@ -301,6 +301,7 @@ type snapshot struct {
 	Statuses   []status
 	Copies     []copyRow
 	Deliveries []deliveryRow
+	Missing    int
 	Webhooks   []webhook
 	Bills      int      // transcriptions that the provider did
 	Files      []string // names of the files beside the recordings' folders
@@ -352,6 +353,8 @@ func (o *observer) look(l *ledger, settled []string, kills int) snapshot {
 	for table := range copies {
 		s.Copies = append(s.Copies, rows[copyRow](o, `select '`+table+`', id::text, version from `+table)...)
 	}
+	s.Missing = o.count(`select count(*)::int from notify.seen s where not exists (
+		select from notify.deliveries d where d.id = s.delivery_id and (d.status in ('delivered', 'dead') or d.status in ('pending', 'retrying') and d.next_attempt_at is not null))`)
 	s.Deliveries = rows[deliveryRow](o, `select event, event_id::text, endpoint_id::text, status, coalesce(reason, '') from notify.deliveries`)
 	for _, m := range o.published {
 		if !strings.HasSuffix(m.Topic, ".dlq") && !o.foreign[m.ID] {

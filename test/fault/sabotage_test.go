@@ -63,9 +63,9 @@ func sabotages() []sabotage {
 			patches: []patch{
 				{"libs/outbox/outbox.go", "	wake chan struct{}\n}", "	wake chan struct{}\n	to   Publisher\n}"},
 				{"libs/outbox/outbox.go", "	o.db.AfterCommit(ctx, o.Wake)\n", `	if o.to != nil {
-		for _, e := range events {
-			e.Source = "/convoflow/" + o.tel.Service
-			_, _ = o.to.Publish(context.WithoutCancel(ctx), e.Topic, []Message{{Event: e, Trace: o.tel.Inject(ctx)}})
+		for _, x := range events {
+			x.Event.Source = "/convoflow/" + o.tel.Service
+			_, _ = o.to.Publish(context.WithoutCancel(ctx), x.Event.Topic, []Message{{Event: x.Event, Trace: o.tel.Inject(x.Trace)}})
 		}
 	}
 	o.db.AfterCommit(ctx, o.Wake)

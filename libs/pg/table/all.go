@@ -6,10 +6,12 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 )
 
@@ -26,28 +28,42 @@ const (
 // ChangeAll changes the rows with these ids in one transaction and in a number of statements that does not depend on how many
 // there are. It locks them in the order of their ids, so that two of them never wait for each other. fn decides what becomes of a
 // row, and returns its events; it may run more than once. found has the ids of the rows that exist. Spec.Save must be nil, because
-// it writes each row by itself, and no column may be Remaining.
+// it writes each row by itself.
 func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Fate, []event.Event, error)) (found []string, err error) {
-	if t.spec.Save != nil || slices.ContainsFunc(t.spec.Columns(new(T)), func(c Column) bool { return c.kind == remaining }) {
-		return nil, fmt.Errorf("change rows of %s: a table with Save or a Remaining column changes one row at a time", t.spec.Name)
+	var w Where
+	w.And(t.id+" = any(?::uuid[])", ids)
+	rows, err := t.ChangeWhere(ctx, w, "order by "+t.id+" "+t.lock(), fn)
+	if err != nil {
+		return nil, err
+	}
+	found = make([]string, len(rows))
+	for i := range rows {
+		found[i] = *t.spec.Columns(&rows[i])[0].field.(*string)
+	}
+	return found, nil
+}
+
+// ChangeWhere is ChangeAll for the rows that match the conditions; rest is the end of the statement that reads them, with its lock. It
+// returns the rows as fn has left them.
+func (t *Table[T]) ChangeWhere(ctx context.Context, w Where, rest string, fn func(*T) (Fate, []event.Event, error)) (rows []T, err error) {
+	if t.spec.Save != nil {
+		return nil, fmt.Errorf("change rows of %s: a table with Save changes one row at a time", t.spec.Name)
 	}
 	err = t.db.InTx(ctx, func(ctx context.Context) error {
-		var w Where
-		w.And(t.id+" = any(?::uuid[])", ids)
-		rows, err := t.Query(ctx, w, "order by "+t.id+" "+t.lock())
+		if rows, err = t.Query(ctx, w, rest); err != nil || len(rows) == 0 {
+			return err
+		}
+		now, err := t.now(ctx)
 		if err != nil {
 			return err
 		}
-		found = make([]string, len(rows))
 		var changes []Change[T]
-		var events []event.Event
+		var events []outbox.Traced
 		var written []map[string]any
 		var deleted []string
 		for i := range rows {
 			before, after := rows[i], &rows[i]
 			columns := t.spec.Columns(after)
-			id := *columns[0].field.(*string)
-			found[i] = id
 			fate, published, err := fn(after)
 			if err != nil {
 				return err
@@ -56,13 +72,13 @@ func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Fat
 			case Keep:
 				continue
 			case Write:
-				written = append(written, values(columns))
+				written = append(written, values(columns, now, func(i int) bool { return i == 0 || columns[i].kind == plain || columns[i].kind == remaining }))
 				changes = append(changes, Change[T]{&before, after})
 			case Delete:
-				deleted = append(deleted, id)
+				deleted = append(deleted, *columns[0].field.(*string))
 				changes = append(changes, Change[T]{Before: &before})
 			}
-			events = append(events, published...)
+			events = append(events, t.traced(ctx, after, published)...)
 		}
 		if err := t.writeAll(ctx, written); err != nil {
 			return err
@@ -72,23 +88,65 @@ func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Fat
 				return fmt.Errorf("delete from %s: %w", t.spec.Name, err)
 			}
 		}
-		if err := t.publish(ctx, events); err != nil {
+		if err := t.publishTraced(ctx, events); err != nil {
 			return err
 		}
 		return t.record(ctx, changes...)
 	})
-	return found, pg.Classify(err)
+	return rows, pg.Classify(err)
 }
 
-// values returns the columns of a row that an update writes, with the id.
-func values(columns Columns) map[string]any {
+// now reads the transaction's time, by which columns that are Remaining are stored.
+func (t *Table[T]) now(ctx context.Context) (now time.Time, err error) {
+	if !slices.ContainsFunc(t.spec.Columns(new(T)), func(c Column) bool { return c.kind == remaining }) {
+		return now, nil
+	}
+	if err := t.db.Conn(ctx).QueryRow(ctx, "select now()").Scan(&now); err != nil {
+		return now, fmt.Errorf("read the database's clock: %w", err)
+	}
+	return now, nil
+}
+
+// values returns the columns of a row that are written, as JSON from which PostgreSQL makes the row.
+func values(columns Columns, now time.Time, is func(int) bool) map[string]any {
 	row := map[string]any{}
 	for i, c := range columns {
-		if c.kind == plain || i == 0 {
-			row[c.name] = c.field
+		if is(i) {
+			row[c.name] = c.value(now)
 		}
 	}
 	return row
+}
+
+func (c Column) value(now time.Time) any {
+	switch field := c.field.(type) {
+	case *[]byte: // as text, which JSON cannot hold otherwise
+		if *field == nil {
+			return nil
+		}
+		return fmt.Sprintf(`\x%x`, *field)
+	case **time.Duration:
+		if c.kind == remaining && *field != nil {
+			return now.Add(**field)
+		}
+	}
+	return c.field
+}
+
+// traced returns the events of a row with their trace.
+func (t *Table[T]) traced(ctx context.Context, row *T, events []event.Event) []outbox.Traced {
+	traced := make([]outbox.Traced, len(events))
+	for i, e := range events {
+		traced[i] = outbox.Traced{Trace: t.context(ctx, row), Event: e}
+	}
+	return traced
+}
+
+func (t *Table[T]) publishTraced(ctx context.Context, events []outbox.Traced) error {
+	if len(events) == 0 {
+		return nil
+	}
+	return t.outbox.AppendTraced(ctx, events...)
 }
 
 // writeAll writes rows in one statement: they are one JSON array, which PostgreSQL converts to the types of the table.
@@ -99,7 +157,7 @@ func (t *Table[T]) writeAll(ctx context.Context, rows []map[string]any) error {
 	var set []string
 	columns := t.spec.Columns(new(T))
 	for _, c := range columns[1:] {
-		if c.kind == plain {
+		if c.kind == plain || c.kind == remaining {
 			set = append(set, c.name+" = v."+c.name)
 		}
 	}
@@ -128,8 +186,7 @@ func (t *Table[T]) CreateLater(ctx context.Context, rows []T) error {
 }
 
 // CreateAll inserts rows with their events in one transaction and one statement for the rows. It leaves out rows that conflict with
-// one that exists, and returns the ids of those that it inserted. eventsOf returns the events of a row. Spec.Save must be nil, and no
-// column may be Remaining.
+// one that exists, and returns the ids of those that it inserted. eventsOf returns the events of a row. Spec.Save must be nil.
 func (t *Table[T]) CreateAll(ctx context.Context, rows []T, eventsOf func(*T) []event.Event) (created []string, err error) {
 	if t.spec.Save != nil {
 		return nil, fmt.Errorf("insert into %s: Save writes one row at a time", t.spec.Name)
@@ -143,23 +200,23 @@ func (t *Table[T]) CreateAll(ctx context.Context, rows []T, eventsOf func(*T) []
 			names = append(names, c.name)
 		}
 	}
-	values := make([]map[string]any, len(rows))
-	for i := range rows {
-		values[i] = map[string]any{}
-		for _, c := range t.spec.Columns(&rows[i]) {
-			if c.kind != joined {
-				values[i][c.name] = c.field
-			}
-		}
-	}
-	raw, err := json.Marshal(values)
-	if err != nil {
-		return nil, fmt.Errorf("marshal rows of %s: %w", t.spec.Name, err)
-	}
 	list := strings.Join(names, ", ")
 	statement := fmt.Sprintf("insert into %s (%s) select %s from jsonb_populate_recordset(null::%s, $1::jsonb) on conflict do nothing returning %s::text",
 		t.spec.Name, list, list, t.spec.Name, names[0])
 	err = t.db.InTx(ctx, func(ctx context.Context) error {
+		now, err := t.now(ctx)
+		if err != nil {
+			return err
+		}
+		written := make([]map[string]any, len(rows))
+		for i := range rows {
+			columns := t.spec.Columns(&rows[i])
+			written[i] = values(columns, now, func(i int) bool { return columns[i].kind != joined })
+		}
+		raw, err := json.Marshal(written)
+		if err != nil {
+			return fmt.Errorf("marshal rows of %s: %w", t.spec.Name, err)
+		}
 		inserted, err := t.db.Conn(ctx).Query(ctx, statement, string(raw))
 		if err != nil {
 			return fmt.Errorf("insert into %s: %w", t.spec.Name, err)
@@ -172,14 +229,14 @@ func (t *Table[T]) CreateAll(ctx context.Context, rows []T, eventsOf func(*T) []
 			isNew[id] = true
 		}
 		var changes []Change[T]
-		var events []event.Event
+		var events []outbox.Traced
 		for i := range rows {
 			if isNew[*t.spec.Columns(&rows[i])[0].field.(*string)] {
 				changes = append(changes, Change[T]{After: &rows[i]})
-				events = append(events, eventsOf(&rows[i])...)
+				events = append(events, t.traced(ctx, &rows[i], eventsOf(&rows[i]))...)
 			}
 		}
-		if err := t.publish(ctx, events); err != nil {
+		if err := t.publishTraced(ctx, events); err != nil {
 			return err
 		}
 		return t.record(ctx, changes...)

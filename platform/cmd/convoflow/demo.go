@@ -93,7 +93,7 @@ func runOwnDemo(ctx context.Context, address string, out io.Writer) error {
 	if err := discard(dataDir, runDemoIn(ctx, dataDir, out)); err != nil {
 		return err
 	}
-	say(out, "Stopped, and its data is removed.\n\nNext: make up keeps a platform running, with the API reference at /docs and the webhooks at /inbox. make demo then uses it.\n")
+	say(out, "Stopped, and its data is removed.\n\nNext: make up keeps a platform running, with the API reference at /docs and the webhooks at /inbox, whose button makes the next ones fail to show the retries. make demo then uses it.\n")
 	return nil
 }
 

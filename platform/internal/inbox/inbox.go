@@ -1,5 +1,6 @@
 // Package inbox replaces Pabbly Connect on a developer's machine: a webhook receiver that stores deliveries, verifies both
-// signatures, and shows the deliveries on a page, which can also send a signed sample lead as Pabbly would. It stores the newest 200 deliveries in one file. It refuses readers on other
+// signatures, and shows the deliveries on a page as they arrive. The page can also send a signed sample lead as Pabbly would, and make the
+// next deliveries fail, to show the retries. It stores the newest 200 deliveries in one file. It refuses readers on other
 // machines that have no token, because payloads contain personal data.
 package inbox
 
@@ -44,6 +45,7 @@ type Delivery struct {
 	Headers    map[string]string `json:"headers"`
 	Body       string            `json:"body"`
 	Signatures Signatures        `json:"signatures"`
+	Failed     bool              `json:"failed"` // on request: it was answered with 500
 }
 
 // Signatures says which of the two signatures are valid.
@@ -66,6 +68,8 @@ type Inbox struct {
 	mu         sync.Mutex
 	file       *os.File
 	deliveries []Delivery // oldest first
+	failures   int        // how many of the next deliveries fail
+	watchers   map[chan struct{}]bool
 }
 
 // Secrets of an inbox.
@@ -89,7 +93,7 @@ func Open(file string, s Secrets, c clock.Clock) (*Inbox, error) {
 	if err != nil {
 		return nil, err
 	}
-	in := &Inbox{secrets: s, verifier: verifier, page: page, clock: c, deliveries: deliveries}
+	in := &Inbox{secrets: s, verifier: verifier, page: page, clock: c, deliveries: deliveries, watchers: map[chan struct{}]bool{}}
 	if in.file, err = rewrite(file, deliveries); err != nil {
 		return nil, err
 	}
@@ -136,17 +140,19 @@ func (in *Inbox) Close() { _ = in.file.Close() }
 // Path returns the path to which webhooks are sent, on a server that serves Handler.
 func (in *Inbox) Path() string { return "/inbox/hooks/" + in.secrets.Path }
 
-// Handler serves the page at /inbox and the deliveries as JSON at /inbox/deliveries, receives webhooks at Path, and sends a sample lead
-// for POST /inbox/lead after SendLeads.
+// Handler serves the page at /inbox and the deliveries as JSON at /inbox/deliveries and as server-sent events at /inbox/events, receives
+// webhooks at Path, makes the next ones fail for POST /inbox/fail, and sends a sample lead for POST /inbox/lead after SendLeads.
 func (in *Inbox) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /inbox", in.restricted(in.show))
 	mux.HandleFunc("GET /inbox/{$}", in.restricted(in.show))
 	mux.HandleFunc("GET /inbox/deliveries", in.restricted(in.list))
+	mux.HandleFunc("GET /inbox/events", in.restricted(in.watch))
+	mux.HandleFunc("POST /inbox/fail", in.restricted(onPage(in.fail)))
 	mux.HandleFunc("GET /inbox/static/{file}", static)
 	mux.HandleFunc("POST /inbox/hooks/{token}", in.receive)
 	if in.sender != nil {
-		mux.HandleFunc("POST /inbox/lead", in.restricted(in.sendLead))
+		mux.HandleFunc("POST /inbox/lead", in.restricted(onPage(in.sendLead)))
 	}
 	return mux
 }
@@ -202,6 +208,17 @@ func isLocal(r *http.Request) bool {
 	return isLoopback(r.RemoteAddr) && isLoopback(r.Host)
 }
 
+// onPage refuses requests that another web page sends from a browser.
+func onPage(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := http.NewCrossOriginProtection().Check(r); err != nil {
+			http.Error(w, "Press the button on the page itself.", http.StatusForbidden)
+			return
+		}
+		next(w, r)
+	}
+}
+
 func isLoopback(hostPort string) bool {
 	host, _, err := net.SplitHostPort(hostPort)
 	if err != nil {
@@ -223,13 +240,17 @@ func (in *Inbox) receive(w http.ResponseWriter, r *http.Request) {
 	}
 	d := Delivery{
 		ReceivedAt: in.clock.Now(), Event: r.Header.Get("X-Pabbly-Event"), EventID: r.Header.Get("webhook-id"),
-		Headers: map[string]string{}, Body: string(body), Signatures: in.check(r.Header, body),
+		Headers: map[string]string{}, Body: string(body), Signatures: in.check(r.Header, body), Failed: in.takeFailure(),
 	}
 	for name, values := range r.Header {
 		d.Headers[name] = strings.Join(values, ", ")
 	}
 	if err := in.add(d); err != nil {
 		http.Error(w, "could not be stored", http.StatusInternalServerError)
+		return
+	}
+	if d.Failed {
+		http.Error(w, "The inbox was asked to fail.", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
@@ -261,6 +282,12 @@ func (in *Inbox) add(d Delivery) error {
 	}
 	in.deliveries = append(in.deliveries, d)
 	in.deliveries = in.deliveries[max(0, len(in.deliveries)-maxKept):]
+	for wake := range in.watchers {
+		select {
+		case wake <- struct{}{}:
+		default: // it has not yet looked since the last one
+		}
+	}
 	return nil
 }
 
@@ -282,49 +309,22 @@ func (in *Inbox) list(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(list)
 }
 
-// shown is a delivery as shown on the page.
-type shown struct {
-	Delivery
-	Pretty  string
-	Headers []header
-	TraceID string
-}
-
-type header struct{ Name, Value string }
-
-// contents is what the page shows.
-type contents struct {
-	HasButton  bool
-	Lead       string // the id of the lead that the button has just sent, or why it was refused
-	Deliveries []shown
-}
-
 func (in *Inbox) show(w http.ResponseWriter, r *http.Request) {
-	var rows []shown
-	for _, d := range in.newestFirst() {
-		row := shown{Delivery: d, Pretty: pretty(d.Body), TraceID: TraceID(d.Headers["Traceparent"])}
-		for name, value := range d.Headers {
-			row.Headers = append(row.Headers, header{name, value})
-		}
-		slices.SortFunc(row.Headers, func(a, b header) int { return strings.Compare(a.Name, b.Name) })
-		rows = append(rows, row)
-	}
+	rows := in.rows(time.Time{})
+	slices.Reverse(rows)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Content-Security-Policy", "default-src 'none'; img-src 'self'; style-src 'self'; script-src 'self'; connect-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	_ = in.page.Execute(w, contents{in.sender != nil, r.URL.Query().Get("lead"), rows})
+	_ = in.page.Execute(w, contents{in.sender != nil, r.URL.Query().Get("lead"), in.toFail(), newest(rows), rows})
 }
 
+// pretty indents a body, with its keys in the order in which they were sent.
 func pretty(body string) string {
-	var v any
-	if json.Unmarshal([]byte(body), &v) != nil {
+	var out bytes.Buffer
+	if json.Indent(&out, []byte(body), "", "  ") != nil {
 		return body
 	}
-	out, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return body
-	}
-	return string(out)
+	return out.String()
 }
 
 // TraceID returns the trace id in a W3C traceparent header, or "" if the header is invalid.

@@ -1,14 +1,14 @@
-// Shows new deliveries without a reload, as long as nobody has opened one to read it.
+// Shows new deliveries as they arrive. The server sends each as the HTML of its row.
 "use strict";
 
-const shown = document.querySelectorAll(".delivery").length;
+const main = document.querySelector("main");
+const failing = document.querySelector(".failing");
 
-async function look() {
-  const answer = await fetch("/inbox/deliveries", { cache: "no-store" });
-  if (!answer.ok) return;
-  const deliveries = await answer.json();
-  const reading = document.querySelector("details[open]") !== null;
-  if (deliveries.length !== shown && !reading) location.reload();
-}
-
-setInterval(() => look().catch(() => {}), 2000);
+const stream = new EventSource(`/inbox/events?since=${main.dataset.newest}`);
+stream.addEventListener("delivery", (event) => {
+  const { html, failures } = JSON.parse(event.data);
+  document.querySelector(".empty")?.remove();
+  main.insertAdjacentHTML("afterbegin", html);
+  failing.hidden = failures === 0;
+  failing.querySelector("b").textContent = failures;
+});

@@ -48,9 +48,9 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 const maxMerges = 10
 
 // client finds the copy of a client, or of the one that it was merged into.
-func (s *Service) client(ctx context.Context, id string) (c Client, ok bool, err error) {
+func (r *Renderer) client(ctx context.Context, id string) (c Client, ok bool, err error) {
 	for range maxMerges {
-		c, ok, err = s.Clients.Find(ctx, id)
+		c, ok, err = r.Clients.Find(ctx, id)
 		if err != nil || !ok || c.MergedInto == nil {
 			break
 		}
@@ -59,15 +59,22 @@ func (s *Service) client(ctx context.Context, id string) (c Client, ok bool, err
 	return c, ok, err
 }
 
-// erased reports whether the client or lead of an event was deleted, other than by a merge.
-func (s *Service) erased(ctx context.Context, who About) (bool, error) {
-	client, _, err := find(ctx, s.client, who.ClientID)
+// erased reports whether the person that an event is about was deleted, other than by a merge: its client or its lead. The event of a lead
+// is about the lead alone: a converted one remains when its client is erased.
+func (r *Renderer) erased(ctx context.Context, eventType string, who About) (bool, error) {
+	clientID := who.ClientID
+	if ofLead(eventType) {
+		clientID = nil
+	}
+	client, _, err := find(ctx, r.client, clientID)
 	if err != nil {
 		return false, err
 	}
-	lead, _, err := find(ctx, s.Leads.Find, who.LeadID)
+	lead, _, err := find(ctx, r.Leads.Find, who.LeadID)
 	return client != nil && client.Name == nil || lead != nil && lead.Name == nil, err
 }
+
+func ofLead(eventType string) bool { return strings.HasPrefix(eventType, "lead.") }
 
 // Lead is notify's copy of a lead. An erased one has only its id and version.
 type Lead struct {
@@ -100,19 +107,19 @@ type people struct {
 
 // people finds the agent, client and lead of a delivery. complete is false if the event names one that has no copy. The event of a
 // lead is its own copy.
-func (s *Service) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
+func (r *Renderer) people(ctx context.Context, d Delivery) (who people, complete bool, err error) {
 	clientID, leadID := d.About.ClientID, d.About.LeadID
-	if strings.HasPrefix(d.Event, "lead.") {
+	if ofLead(d.Event) {
 		clientID, leadID = nil, nil
 	}
 	complete = true
 	for _, find := range []func() (bool, error){
 		func() (ok bool, err error) {
-			who.agent, ok, err = find(ctx, s.Agents.Find, d.About.AgentID)
+			who.agent, ok, err = find(ctx, r.Agents.Find, d.About.AgentID)
 			return ok, err
 		},
-		func() (ok bool, err error) { who.client, ok, err = find(ctx, s.client, clientID); return ok, err },
-		func() (ok bool, err error) { who.lead, ok, err = find(ctx, s.Leads.Find, leadID); return ok, err },
+		func() (ok bool, err error) { who.client, ok, err = find(ctx, r.client, clientID); return ok, err },
+		func() (ok bool, err error) { who.lead, ok, err = find(ctx, r.Leads.Find, leadID); return ok, err },
 	} {
 		ok, err := find()
 		if err != nil {

@@ -1,6 +1,6 @@
 // Package delivery owns the delivery of webhooks: one delivery per event and endpoint, from the event's arrival until it is
-// delivered, dead with a reason, or held because its endpoint is disabled. It refuses to drop a delivery, to send different
-// bytes on a later attempt, and to record the result of a worker whose lease has expired.
+// delivered or dead with a reason; it is held while its endpoint is disabled. Replays make further ones. It refuses to drop a delivery,
+// to send different bytes on a later attempt, and to record the result of a worker whose lease has expired.
 package delivery
 
 import (
@@ -13,7 +13,6 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/lease"
-	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
 // Status is the status of a delivery.
@@ -24,7 +23,7 @@ const (
 	Pending   Status = "pending"   // not attempted yet
 	Retrying  Status = "retrying"  // attempted without success, to be retried
 	Delivered Status = "delivered" // the receiver responded with 2xx
-	Held      Status = "held"      // its endpoint is disabled
+	Held      Status = "held"      // pending or retrying, and its endpoint is disabled. Only Shown returns it: it is not stored
 	Dead      Status = "dead"      // every attempt of the schedule failed
 )
 
@@ -38,18 +37,25 @@ type Delivery struct {
 	Status        Status     `json:"status"`
 	NextAttemptAt *time.Time `json:"next_attempt_at"` // as read from the store; to change it, set NextAttemptIn
 	Reason        *string    `json:"reason"`          // of the last failure
+	ReplayOf      *string    `json:"replay_of"`       // the delivery that this one repeats
+	ReplayID      *string    `json:"replay_id"`       // the request that made it
+	Incomplete    bool       `json:"incomplete"`      // sent without fields of somebody that the event names, who was not known in time
 	CreatedAt     time.Time  `json:"created_at"`
 	DeliveredAt   *time.Time `json:"delivered_at"`
 	UpdatedAt     time.Time  `json:"updated_at"`
 
 	About     About             `json:"-"` // who the event is about
 	EventTime time.Time         `json:"-"`
+	IsTest    bool              `json:"-"` // a sample that is sent at once and not stored
 	Data      json.RawMessage   `json:"-"` // the event's payload
 	Body      []byte            `json:"-"` // what is sent: rendered at the first attempt, and then unchanged
 	Trace     map[string]string `json:"-"` // W3C headers of the event, which every attempt continues; set by the store
 
-	// Lease says which worker sends the delivery, and numbers its jobs. Its Attempts include requests without a result, which a
-	// stop or a crash interrupted; Requests does not.
+	// Disabled is why its endpoint is disabled; nil while it is enabled.
+	Disabled *string `json:"-"`
+
+	// Lease says which worker sends the delivery. Its Attempts include requests without a result, which a stop or a crash
+	// interrupted; Requests does not.
 	lease.Lease `json:"-"`
 	// NextAttemptIn is the time until the next attempt of an open delivery, by the database's clock.
 	NextAttemptIn *time.Duration `json:"-"`
@@ -78,6 +84,14 @@ func about(data json.RawMessage) (a About, err error) {
 		a.AgentID = lead.AssignedAgentID
 	}
 	return a, nil
+}
+
+// Shown returns the status and the reason that people see: a delivery that waits for an endpoint that is disabled is held.
+func (d Delivery) Shown() (Status, *string) {
+	if d.open() && d.Disabled != nil {
+		return Held, new("endpoint_" + *d.Disabled)
+	}
+	return d.Status, d.Reason
 }
 
 // Requests returns how many requests have been recorded.
@@ -131,62 +145,38 @@ func (a Answer) problem() string {
 // record its result, so it needs no renewal. After it, what a killed worker was sending is sent again.
 const leaseTTL = 20 * time.Second
 
+// create returns the delivery of an event.
 func create(endpointID string, e event.Event, callID *string, who About, now time.Time) Delivery {
-	d := Delivery{
-		ID: event.NewID(), EndpointID: endpointID, About: who, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending,
-		CreatedAt: now, EventTime: e.Time, Data: e.Data, Lease: lease.New(),
+	return Delivery{
+		ID: event.NewID(), EndpointID: endpointID, About: who, Event: e.Type, EventID: e.ID, CallID: callID, Status: Pending, NextAttemptIn: new(time.Duration(0)),
+		CreatedAt: now, UpdatedAt: now, EventTime: e.Time, Data: e.Data, Lease: lease.New(),
 	}
-	d.queued(now)
-	return d
 }
 
 func (d *Delivery) open() bool { return d.Status == Pending || d.Status == Retrying }
 
-// checkJob fails with lease.ErrSuperseded unless the job of that epoch is the one that the delivery waits for.
-func (d *Delivery) checkJob(epoch int64) error {
-	if !d.open() || d.Epoch != epoch || d.Holder != nil {
+// begin gives the delivery to a worker. The time at which it was due is left, so that it is the first again if the worker dies.
+func (d *Delivery) begin(holder string, now time.Time) error {
+	if !d.open() {
 		return lease.ErrSuperseded
 	}
-	return nil
+	d.UpdatedAt = now
+	return d.Begin(d.Epoch, holder, leaseTTL)
 }
 
-// queued sets when the job that the lease requests is due.
-func (d *Delivery) queued(now time.Time) {
-	in := d.Job.In
-	d.NextAttemptIn, d.UpdatedAt = &in, now
-}
-
-// begin gives the delivery to the worker of the job with that epoch, together with the body to send.
-func (d *Delivery) begin(epoch int64, holder string, body []byte, now time.Time) error {
-	if err := d.checkJob(epoch); err != nil {
-		return err
-	}
-	if err := d.Begin(epoch, holder, leaseTTL); err != nil {
-		return err
-	}
-	d.Body, d.UpdatedAt = body, now
-	return nil
-}
-
-// postpone delays the job of that epoch, without an attempt.
+// postpone ends the lease of that epoch without an attempt: the delivery is due after the wait.
 func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) error {
-	if err := d.checkJob(epoch); err != nil {
+	if err := d.Defer(epoch, wait); err != nil {
 		return err
 	}
-	if err := d.Postpone(epoch, wait); err != nil {
-		return err
-	}
-	d.queued(now)
+	d.NextAttemptIn, d.UpdatedAt = &wait, now
 	return nil
 }
 
-// handBack ends the lease of that epoch without a result.
+// handBack ends the lease of that epoch without a result: the delivery is still due.
 func (d *Delivery) handBack(epoch int64, now time.Time) error {
-	if err := d.HandBack(epoch); err != nil {
-		return err
-	}
-	d.queued(now)
-	return nil
+	d.UpdatedAt = now
+	return d.HandBack(epoch)
 }
 
 // record ends the lease of that epoch with an attempt. jitter is 0 to 1.
@@ -197,87 +187,49 @@ func (d *Delivery) record(epoch int64, a Attempt, jitter float64, now time.Time)
 			return nil, err
 		}
 		d.Log, d.DeliveredAt = append(d.Log, a), &now
-		d.finish(Delivered, nil, now)
-		return []event.Event{events.WebhookDelivered.New(now, d.state(now))}, nil
+		return d.finish(Delivered, nil, now), nil
 	}
 	wait, again := backoff(a.Number, a.RetryAfter, jitter)
-	again = again && !a.gone()
 	if err := d.Fail(epoch, wait, again); err != nil {
 		return nil, err
 	}
 	d.Log = append(d.Log, a)
 	problem := a.problem()
-	switch {
-	case a.gone():
-		d.finish(Held, heldBecause(endpoint.Gone), now)
-		return nil, nil
-	case !again:
-		d.finish(Dead, &problem, now)
-		return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
-	default:
-		d.Status, d.Reason = Retrying, &problem
-		d.queued(now)
-		return nil, nil
+	if !again {
+		return d.finish(Dead, &problem, now), nil
 	}
+	d.Status, d.Reason, d.NextAttemptIn, d.UpdatedAt = Retrying, &problem, &wait, now
+	return nil, nil
 }
 
-// reject ends the delivery of the job of that epoch before its first attempt: it has no payload that can be sent.
+// reject ends the delivery of the worker with that epoch before its first attempt: it has no payload that can be sent.
 func (d *Delivery) reject(epoch int64, now time.Time) ([]event.Event, error) {
-	if err := d.checkJob(epoch); err != nil {
+	if err := d.End(epoch); err != nil {
 		return nil, err
 	}
-	reason := "payload_invalid"
+	return d.finish(Dead, new("payload_invalid"), now), nil
+}
+
+// discard ends a waiting delivery.
+func (d *Delivery) discard(reason string, now time.Time) []event.Event {
 	d.Stop()
-	d.finish(Dead, &reason, now)
-	return []event.Event{events.WebhookDead.New(now, d.state(now))}, nil
-}
-
-// hold stops an open delivery that no worker is sending.
-func (d *Delivery) hold(endpointReason string, now time.Time) {
-	if d.open() && d.Holder == nil {
-		d.Stop()
-		d.finish(Held, heldBecause(endpointReason), now)
-	}
-}
-
-// resume makes a held delivery open again.
-func (d *Delivery) resume(now time.Time) {
-	if d.Status != Held {
-		return
-	}
-	d.Status, d.Reason = Pending, nil
-	if d.Failures > 0 {
-		d.Status = Retrying
-	}
-	d.Resume(0)
-	d.queued(now)
+	return d.finish(Dead, &reason, now)
 }
 
 // reclaim takes the delivery from a worker whose lease has expired.
 func (d *Delivery) reclaim(now time.Time) {
 	if d.Reclaim() {
-		d.queued(now)
+		d.UpdatedAt = now
 	}
 }
 
-// requeue replaces the job of that epoch, which a process fetched and never began.
-func (d *Delivery) requeue(epoch int64, now time.Time) error {
-	if err := d.checkJob(epoch); err != nil {
-		return err
-	}
-	d.Requeue(epoch)
-	d.queued(now)
-	return nil
-}
-
-// finish sets the status of a delivery whose lease has ended and that waits for no job.
-func (d *Delivery) finish(s Status, reason *string, now time.Time) {
+// finish sets the last status of a delivery whose lease has ended.
+func (d *Delivery) finish(s Status, reason *string, now time.Time) []event.Event {
 	d.Status, d.Reason, d.NextAttemptIn, d.UpdatedAt = s, reason, nil, now
-}
-
-func heldBecause(endpointReason string) *string {
-	reason := "endpoint_" + endpointReason
-	return &reason
+	if s == Delivered {
+		return []event.Event{events.WebhookDelivered.New(now, d.state(now))}
+	}
+	return []event.Event{events.WebhookDead.New(now, d.state(now))}
 }
 
 func (d *Delivery) state(now time.Time) events.Delivery {

@@ -11,74 +11,85 @@ import (
 	"github.com/convoflow/convoflow/libs/lease"
 )
 
-func TestAnOpenDeliveryAlwaysHasAJobOrAWorker(t *testing.T) {
+// After any sequence of steps, of current and of superseded workers, a delivery has ended or will be attempted, and its end is
+// published once.
+func TestADeliveryHasEndedOrWillBeAttempted(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {
 		d := create("endpoint", event.Event{ID: "e", Type: "transcription.completed"}, nil, About{}, noon)
-		job := d.Epoch // of the newest job
 		log, ended := 0, 0
-		record := func(a Answer) error {
-			published, err := d.record(epochOf(t, d), Attempt{Answer: a}, 0.5, noon)
+		save := func(published []event.Event, err error) error {
 			ended += len(published)
 			return err
 		}
 		for range rapid.IntRange(1, 60).Draw(t, "steps") {
 			before := d
-			d.Job = nil // as read from the store
+			epoch := epochOf(t, d)
+			d.Log = nil // as read from the store
 			var err error
-			switch step := rapid.SampledFrom([]string{"begin", "postpone", "hand back", "succeed", "fail", "gone", "hold", "resume", "expire", "requeue"}).Draw(t, "step"); step {
-			case "begin":
-				err = d.begin(epochOf(t, d), "worker", []byte("body"), noon)
+			switch step := rapid.SampledFrom([]string{"begin", "postpone", "hand back", "succeed", "fail", "gone", "reject", "discard", "disable", "enable", "expire"}).Draw(t, "step"); step {
+			case "begin": // the store claims only what waits
+				if d.open() && d.Holder == nil {
+					err = d.begin("worker", noon)
+				}
 			case "postpone":
-				err = d.postpone(epochOf(t, d), time.Second, noon)
+				err = d.postpone(epoch, time.Second, noon)
 			case "hand back":
-				err = d.handBack(epochOf(t, d), noon)
+				err = d.handBack(epoch, noon)
 			case "succeed":
-				err = record(Answer{StatusCode: ptr(200)})
+				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: ptr(200)}}, 0.5, noon))
 			case "fail":
-				err = record(Answer{Error: ptr("timeout")})
+				err = save(d.record(epoch, Attempt{Answer: Answer{Error: ptr("timeout")}}, 0.5, noon))
 			case "gone":
-				err = record(Answer{StatusCode: ptr(410)})
-			case "hold":
-				d.hold("gone", noon)
-			case "resume":
-				d.resume(noon)
+				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: ptr(410)}}, 0.5, noon))
+			case "reject":
+				if log == 0 {
+					err = save(d.reject(epoch, noon))
+				}
+			case "discard": // the store selects only what waits
+				if d.open() && d.Holder == nil {
+					err = save(d.discard("canceled", noon), nil)
+				}
+			case "disable":
+				d.Disabled = ptr("paused")
+			case "enable":
+				d.Disabled = nil
 			case "expire":
 				if d.Left != nil {
 					d.Left = ptr(-time.Second)
 				}
 				d.reclaim(noon)
-			case "requeue":
-				err = d.requeue(epochOf(t, d), noon)
 			}
 			if err != nil {
 				require.ErrorIs(t, err, lease.ErrSuperseded)
 				d = before // a refused change is not saved
 				continue
 			}
-			if d.Job != nil {
-				job = d.Epoch
+			for _, a := range d.Log {
+				log++
+				require.Equal(t, log, a.Number)
 			}
-			require.Len(t, d.Log, d.Requests(), "each recorded attempt counts once")
-			for i := log; i < len(d.Log); i++ {
-				require.Equal(t, i+1, d.Log[i].Number)
-			}
-			log = len(d.Log)
+			require.Equal(t, log, d.Requests(), "each recorded attempt counts once")
+			require.LessOrEqual(t, log, len(schedule))
 			require.Equal(t, d.Status == Delivered || d.Status == Dead, ended == 1, "its end is published once")
+			shown, reason := d.Shown()
 			if !d.open() {
 				require.Nil(t, d.Holder)
 				require.Nil(t, d.NextAttemptIn)
-				require.NotEqual(t, d.Epoch, job, "no job is current")
+				require.Equal(t, d.Status, shown)
+				require.Equal(t, d.Status == Dead, reason != nil)
 				continue
 			}
-			require.NotNil(t, d.NextAttemptIn)
-			require.NotEqual(t, d.Holder != nil, d.Epoch == job, "it has a worker or a job, not both")
+			require.NotNil(t, d.NextAttemptIn, "it will be attempted")
+			require.Equal(t, d.Holder != nil, d.Left != nil)
 			require.Equal(t, d.Status == Retrying, log > 0)
+			require.Equal(t, d.Disabled != nil, shown == Held)
+			require.Equal(t, shown == Pending, reason == nil)
 		}
 	})
 }
 
-// epochOf returns the delivery's epoch, or that of a superseded job or worker.
+// epochOf returns the delivery's epoch, or that of a superseded worker.
 func epochOf(t *rapid.T, d Delivery) int64 {
 	return d.Epoch - rapid.SampledFrom([]int64{0, 0, 0, 1}).Draw(t, "superseded")
 }

@@ -14,6 +14,7 @@ type Filter struct {
 	Event      *string    `query:"event"`
 	EndpointID *string    `query:"webhook_id"`
 	CallID     *string    `query:"call_id"`
+	ReplayID   *string    `query:"replay_id"`
 	From       *time.Time `query:"from"` // created then or later
 	To         *time.Time `query:"to"`   // created before
 	page.Request

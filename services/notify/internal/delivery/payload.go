@@ -33,6 +33,7 @@ var limits = []limit{
 	{text: 40, summary: 400},
 }
 
+// limit is the maximum lengths of texts in bytes. The mark of a cut text is added to them.
 type limit struct{ text, summary int }
 
 // links builds the URLs in payloads.
@@ -79,25 +80,36 @@ func canonical(v any) ([]byte, error) {
 
 // inProfile returns the facts in the shape of a profile.
 func (f facts) inProfile(p endpoint.Profile, d Delivery) map[string]any {
-	f["event_id"], f["schema_version"], f["is_test"] = d.EventID, schemaVersion, false
-	if p == endpoint.Standard {
-		return map[string]any{"type": d.Event, "timestamp": rfc3339(&d.EventTime), "data": f}
+	f["event_id"], f["schema_version"], f["is_test"] = d.EventID, schemaVersion, d.IsTest
+	at := rfc3339(&d.EventTime)
+	switch p {
+	case endpoint.Standard:
+		return map[string]any{"type": d.Event, "timestamp": at, "data": f}
+	case endpoint.PabblyNested:
+		return map[string]any{"event": d.Event, "timestamp": at, "data": f}
+	default:
+		f["event"], f["timestamp"] = d.Event, at
+		return f
 	}
-	f["event"], f["timestamp"] = d.Event, rfc3339(&d.EventTime)
-	return f
 }
 
 func (m limit) facts(d Delivery, who people, l links) (facts, error) {
 	switch about, _, _ := strings.Cut(d.Event, "."); {
 	case d.Event == events.TranscriptionCompleted.Name:
 		call, err := read[events.Call](d)
-		return m.call(call, who, l), err
+		return m.completed(call, who, l), err
+	case d.Event == events.TranscriptionFailed.Name:
+		call, err := read[events.Call](d)
+		return m.failed(call, who, l), err
 	case about == "followup":
 		followUp, err := read[events.FollowUp](d)
 		return m.followUp(followUp, who, l), err
 	case about == "lead":
 		lead, err := read[events.Lead](d)
-		return m.lead(lead, who), err
+		return m.lead(lead, who, l), err
+	case d.Event == events.EndpointDisabled.Name:
+		disabled, err := read[events.Endpoint](d)
+		return m.disabled(disabled), err
 	default:
 		return nil, fmt.Errorf("%w: event %s has none", errPayload, d.Event)
 	}
@@ -111,24 +123,36 @@ func read[T any](d Delivery) (data T, err error) {
 	return data, nil
 }
 
+func (m limit) completed(x events.Call, who people, l links) facts {
+	f, url := m.call(x, who, l), l.to("calls", x.CallID)
+	maps.Copy(f, facts{
+		"language": x.Language, "summary": m.cut(x.Summary, m.summary, url),
+		"action_items": m.list(x.ActionItems), "action_items_text": m.lines(x.ActionItems, url), "action_items_count": len(x.ActionItems),
+		"sentiment":  x.Sentiment,
+		"key_topics": m.list(x.KeyTopics), "key_topics_text": m.lines(x.KeyTopics, url),
+		"next_step":       m.cut(x.NextStep, m.text, url),
+		"intent_category": x.IntentCategory, "intent_confidence": x.IntentConfidence, "interest_level": x.InterestLevel,
+		"objections_text": m.lines(x.Objections, url), "callback_time": rfc3339(x.CallbackTime), "outcome": x.Outcome,
+	})
+	return f
+}
+
+func (m limit) failed(x events.Call, who people, l links) facts {
+	f := m.call(x, who, l)
+	f["error_code"], f["retryable"], f["attempts"] = x.ErrorCode, x.Retryable, x.Attempts
+	return f
+}
+
+// call returns the fields that every event of a call has.
 func (m limit) call(x events.Call, who people, l links) facts {
 	f := facts{
-		"call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID, "lead_name": nil, "lead_phone": nil,
-		"call_type": x.CallType, "duration_seconds": whole(x.DurationSeconds), "language": x.Language,
-		"summary":      clip(x.Summary, m.summary),
-		"action_items": m.list(x.ActionItems), "action_items_text": m.lines(x.ActionItems), "action_items_count": len(x.ActionItems),
-		"sentiment":  x.Sentiment,
-		"key_topics": m.list(x.KeyTopics), "key_topics_text": m.lines(x.KeyTopics),
-		"next_step":       clip(x.NextStep, m.text),
-		"intent_category": x.IntentCategory, "intent_confidence": x.IntentConfidence, "interest_level": x.InterestLevel,
-		"objections_text": m.lines(x.Objections), "callback_time": rfc3339(x.CallbackTime),
-		"outcome": x.Outcome, "recorded_at": rfc3339(x.RecordedAt), "call_url": l.to("calls", x.CallID),
+		"call_id": x.CallID, "client_id": x.ClientID, "client_email": nil, "lead_id": x.LeadID, "lead_name": nil, "lead_phone": nil,
+		"call_type": x.CallType, "duration_seconds": whole(x.DurationSeconds), "recorded_at": rfc3339(x.RecordedAt), "call_url": l.to("calls", x.CallID),
 	}
 	maps.Copy(f, m.who(x.AgentID, who))
 	if who.lead != nil {
 		f["lead_name"], f["lead_phone"] = clip(who.lead.Name, m.text), clip(who.lead.Phone, m.text)
 	}
-	f["client_email"] = nil
 	if who.client != nil {
 		f["client_email"] = clip(who.client.Email, m.text)
 	}
@@ -136,28 +160,36 @@ func (m limit) call(x events.Call, who people, l links) facts {
 }
 
 func (m limit) followUp(x events.FollowUp, who people, l links) facts {
+	url := l.to("followups", x.FollowUpID)
 	f := facts{
 		"followup_id": x.FollowUpID, "call_id": x.CallID, "client_id": x.ClientID, "lead_id": x.LeadID,
-		"due_date": rfc3339(x.DueDate), "task": clip(x.Task, m.text), "notes": clip(x.Notes, m.text),
-		"source": x.Source, "followup_url": l.to("followups", x.FollowUpID),
+		"due_date": rfc3339(x.DueDate), "task": m.cut(x.Task, m.text, url), "notes": m.cut(x.Notes, m.text, url),
+		"source": x.Source, "followup_url": url,
 	}
 	maps.Copy(f, m.who(x.AgentID, who))
 	return f
 }
 
 // lead has no clients, and no agent while nobody works on it.
-func (m limit) lead(x events.Lead, who people) facts {
+func (m limit) lead(x events.Lead, who people, l links) facts {
 	f := facts{
 		"lead_id": x.LeadID, "name": clip(&x.Name, m.text), "phone": clip(numberOf(x), m.text), "email": clip(x.Email, m.text),
 		"source_campaign": clip(x.SourceCampaign, m.text), "course_interested_in": clip(x.CourseInterestedIn, m.text),
 		"intent_category": x.IntentCategory, "callback_time": rfc3339(x.CallbackScheduledAt),
-		"payment_link_url": clip(x.PaymentLinkURL, m.text), "objections_text": clip(x.Objections, m.text),
+		"payment_link_url": clip(x.PaymentLinkURL, m.text), "objections_text": m.cut(x.Objections, m.text, l.to("leads", x.LeadID)),
 		"agent_name": nil, "agent_email": nil, "attempt_count": x.FollowUpCount,
 	}
 	if who.agent != nil {
 		f["agent_name"], f["agent_email"] = clip(&who.agent.Name, m.text), clip(&who.agent.Email, m.text)
 	}
 	return f
+}
+
+func (m limit) disabled(x events.Endpoint) facts {
+	return facts{
+		"webhook_id": x.EndpointID, "description": clip(&x.Description, m.text), "reason": x.Reason,
+		"failing_since": rfc3339(x.FailingSince), "disabled_at": rfc3339(&x.DisabledAt),
+	}
 }
 
 // numberOf returns the number of a lead: E.164, or as it came if it is no phone number.
@@ -189,12 +221,29 @@ func (m limit) list(items []string) []string {
 			break
 		}
 		listed = append(listed, *clip(&item, room))
-		room -= len(item)
+		room -= len(item) + 1 // the line break
 	}
 	return listed
 }
 
-func (m limit) lines(items []string) string { return strings.Join(m.list(items), "\n") }
+// lines returns the items as one text. If not all of them fit, it ends with the link to the whole.
+func (m limit) lines(items []string, url string) string {
+	all, listed := strings.Join(items, "\n"), strings.Join(m.list(items), "\n")
+	if listed == all {
+		return all
+	}
+	return strings.TrimSuffix(listed, ellipsis) + ellipsis + " " + url
+}
+
+// cut returns a text of at most that many bytes, and after it, if it was cut, a mark and the link to the whole.
+func (m limit) cut(text *string, most int, url string) *string {
+	short := clip(text, most)
+	if short == text {
+		return text
+	}
+	marked := *short + " " + url
+	return &marked
+}
 
 const ellipsis = "…"
 

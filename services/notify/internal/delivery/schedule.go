@@ -18,17 +18,15 @@ var schedule = [...]time.Duration{
 	24 * time.Hour,   // 11  the last
 }
 
-const (
-	jitterShare   = 0.1            // of the wait, in both directions, so that a receiver that recovers does not get all at once
-	maxRetryAfter = 24 * time.Hour // a receiver may not delay a delivery for longer
-)
+const jitterShare = 0.1 // of the wait, in both directions, so that a receiver that recovers does not get all at once
 
 // backoff returns how long to wait after that many attempts; ok is false if there is no further one. jitter is 0 to 1. A
-// Retry-After lengthens a wait and never shortens it: otherwise the attempts would be used up within minutes.
+// Retry-After lengthens a wait, to twice its length at most, and never shortens it: otherwise the attempts would be used up within
+// minutes.
 func backoff(attempts int, retryAfter time.Duration, jitter float64) (wait time.Duration, ok bool) {
 	if attempts >= len(schedule) {
 		return 0, false
 	}
 	wait = time.Duration(float64(schedule[attempts]) * (1 - jitterShare + 2*jitterShare*jitter))
-	return max(wait, min(retryAfter, maxRetryAfter)), true
+	return max(wait, min(retryAfter, 2*wait)), true
 }

@@ -23,10 +23,10 @@ func TestBackoff(t *testing.T) {
 	_, ok := backoff(len(schedule), time.Hour, 0.5)
 	require.False(t, ok, "there is an end")
 
-	longer, _ := backoff(1, time.Hour, 0.5)
-	require.Equal(t, time.Hour, longer, "a receiver may request a longer wait")
+	longer, _ := backoff(4, 15*time.Minute, 0.5)
+	require.Equal(t, 15*time.Minute, longer, "a receiver may request a longer wait")
 	shorter, _ := backoff(3, time.Second, 0.5)
 	require.Equal(t, schedule[3], shorter)
 	capped, _ := backoff(1, 1000*time.Hour, 0.5)
-	require.Equal(t, 24*time.Hour, capped)
+	require.Equal(t, 10*time.Second, capped, "twice as long at most")
 }

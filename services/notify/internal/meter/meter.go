@@ -21,6 +21,7 @@ type Metrics struct {
 	attempts   *prometheus.HistogramVec
 	backlog    *prometheus.GaugeVec
 	oldest     *prometheus.GaugeVec
+	missing    prometheus.Gauge
 }
 
 // New registers the metrics.
@@ -36,8 +37,10 @@ func New(tel telemetry.Set) (*Metrics, error) {
 			Name: "convoflow_notify_backlog_deliveries", Help: "Deliveries that are not delivered, by status, a few seconds ago."}, []string{"status"}),
 		oldest: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "convoflow_notify_oldest_delivery_seconds", Help: "Age of the oldest delivery of a status, a few seconds ago; 0 without any."}, []string{"status"}),
+		missing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "convoflow_notify_missing_deliveries", Help: "Events of the last day that an endpoint was to get, less the deliveries of them that are delivered, waiting, held or dead: 0, always."}),
 	}
-	for _, c := range []prometheus.Collector{m.deliveries, m.attempts, m.backlog, m.oldest} {
+	for _, c := range []prometheus.Collector{m.deliveries, m.attempts, m.backlog, m.oldest, m.missing} {
 		if err := tel.Metrics.Register(c); err != nil {
 			return nil, fmt.Errorf("register the deliveries' metrics: %w", err)
 		}
@@ -93,4 +96,21 @@ func (m *Metrics) Backlog(list func(context.Context) ([]delivery.Backlog, error)
 func (m *Metrics) set(b delivery.Backlog) {
 	m.backlog.WithLabelValues(string(b.Status)).Set(float64(b.Count))
 	m.oldest.WithLabelValues(string(b.Status)).Set(b.Oldest.Seconds())
+}
+
+const reconciliationInterval = time.Minute
+
+// Reconciliation updates the number of events that have no delivery as an actor. It is an error in the log as soon as there is one.
+func (m *Metrics) Reconciliation(count func(context.Context) (int64, error)) run.Actor {
+	return run.Every(reconciliationInterval, m.tel, "reconcile events and deliveries", func(ctx context.Context) error {
+		n, err := count(ctx)
+		if err != nil {
+			return err
+		}
+		if n > 0 {
+			m.tel.Log.ErrorContext(ctx, "events have no delivery", "count", n)
+		}
+		m.missing.Set(float64(n))
+		return nil
+	})
 }

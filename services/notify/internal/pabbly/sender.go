@@ -14,9 +14,12 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
+	"unicode"
 
 	"code.dny.dev/ssrf"
 	"go.opentelemetry.io/otel/attribute"
@@ -36,6 +39,9 @@ const (
 	maxAnswer  = 64 << 10 // bytes read of a body, and of the headers
 	maxExcerpt = 1 << 10  // bytes stored of it
 	maxIdle    = 30 * time.Second
+	// maxConns limits the connections to one host. Further requests wait for a free one, within their timeout. It is above what the
+	// endpoints of one team need at the same host, such as connect.pabbly.com.
+	maxConns = 64
 )
 
 // Options of a sender.
@@ -43,11 +49,13 @@ type Options struct {
 	AllowPrivate []netip.Prefix // allowed addresses outside the public internet
 	Timeout      time.Duration
 	Clock        clock.Clock
+	Resolver     *net.Resolver // nil: that of the machine
 }
 
 // Sender sends webhooks. It is safe for concurrent use.
 type Sender struct {
-	client  *http.Client
+	secure  *http.Client // https, to public and allowed addresses
+	plain   *http.Client // http, to allowed addresses only
 	timeout time.Duration
 	clock   clock.Clock
 	tel     telemetry.Set
@@ -55,42 +63,73 @@ type Sender struct {
 
 // New returns a sender.
 func New(o Options, tel telemetry.Set) *Sender {
+	return &Sender{
+		secure: newClient(o, guard(o.AllowPrivate)), plain: newClient(o, onlyPrivate(o.AllowPrivate)),
+		timeout: o.Timeout, clock: o.Clock, tel: tel,
+	}
+}
+
+// control checks an address that is about to be dialled, whatever its name resolved to before.
+type control func(network, address string, c syscall.RawConn) error
+
+// guard refuses addresses outside the public internet that are not allowed.
+func guard(allowed []netip.Prefix) control {
 	var v4, v6 []netip.Prefix
-	for _, p := range o.AllowPrivate {
+	for _, p := range allowed {
 		if p.Addr().Is4() {
 			v4 = append(v4, p)
 		} else {
 			v6 = append(v6, p)
 		}
 	}
-	guard := ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...))
-	dialer := &net.Dialer{Control: guard.Safe} // checks the address that is dialled, whatever the name resolved to before
-	return &Sender{
-		client: &http.Client{
-			Transport: &http.Transport{
-				DialContext:            dialer.DialContext,
-				TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
-				ForceAttemptHTTP2:      true,
-				DisableCompression:     true,
-				MaxResponseHeaderBytes: maxAnswer,
-				MaxIdleConnsPerHost:    8,
-				IdleConnTimeout:        maxIdle,
-			},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	return ssrf.New(ssrf.WithAnyPort(), ssrf.WithAllowedV4Prefixes(v4...), ssrf.WithAllowedV6Prefixes(v6...)).Safe
+}
+
+// errNotAllowed means that an address is not in an allowed private network.
+var errNotAllowed = errors.New("http is for allowed private networks only")
+
+// onlyPrivate refuses all addresses that are not allowed. Without TLS, everybody on the way reads the payload.
+func onlyPrivate(allowed []netip.Prefix) control {
+	return func(_, address string, _ syscall.RawConn) error {
+		at, err := netip.ParseAddrPort(address)
+		if err != nil || !slices.ContainsFunc(allowed, func(p netip.Prefix) bool { return p.Contains(at.Addr().Unmap()) }) {
+			return errNotAllowed
+		}
+		return nil
+	}
+}
+
+func newClient(o Options, check control) *http.Client {
+	dialer := &net.Dialer{Control: check, Resolver: o.Resolver}
+	return &http.Client{
+		Transport: &http.Transport{
+			DialContext:            dialer.DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
+			ForceAttemptHTTP2:      true,
+			DisableCompression:     true,
+			MaxResponseHeaderBytes: maxAnswer,
+			MaxConnsPerHost:        maxConns,
+			MaxIdleConnsPerHost:    8,
+			IdleConnTimeout:        maxIdle,
 		},
-		timeout: o.Timeout, clock: o.Clock, tel: tel,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 }
 
 // Close closes idle connections.
-func (s *Sender) Close() { s.client.CloseIdleConnections() }
+func (s *Sender) Close() {
+	s.secure.CloseIdleConnections()
+	s.plain.CloseIdleConnections()
+}
 
-// CheckReceiver says what is wrong with the address of a receiver, without repeating it.
-func CheckReceiver(text string) error {
+// CheckReceiver says what is wrong with the address of a receiver, without repeating it. Its host is checked only when it is dialled.
+func CheckReceiver(text string, plain bool) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
-		return errors.New("must be an http or https URL")
+		return errors.New("must be an https URL")
+	case u.Scheme == "http" && !plain:
+		return errors.New("must be an https URL: http is for private networks that WEBHOOK_ALLOW_PRIVATE_CIDRS allows")
 	case u.User != nil:
 		return errors.New("must not have a user or password in it")
 	}
@@ -119,7 +158,11 @@ func (s *Sender) post(ctx context.Context, m delivery.Message) (a delivery.Answe
 	if err != nil {
 		return failed("secret_invalid")
 	}
-	res, err := s.client.Do(req)
+	client := s.secure
+	if req.URL.Scheme != "https" {
+		client = s.plain
+	}
+	res, err := client.Do(req)
 	if err != nil {
 		return failed(failureCode(err))
 	}
@@ -165,16 +208,16 @@ func failureCode(err error) string {
 	var op *net.OpError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
-	var alert tls.AlertError
 	var netErr net.Error
+	isAlert := errors.As(err, &op) && (op.Op == "remote error" || op.Op == "local error") // as crypto/tls reports alerts
 	switch {
-	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrInvalidHostPort):
+	case errors.Is(err, errNotAllowed), errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrInvalidHostPort):
 		return "address_refused"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		return "timeout"
 	case errors.As(err, &dns):
 		return "dns"
-	case errors.As(err, &certificate), errors.As(err, &record), errors.As(err, &alert):
+	case errors.As(err, &certificate), errors.As(err, &record), errors.Is(err, http.ErrSchemeMismatch), isAlert:
 		return "tls"
 	case errors.As(err, &op) && op.Op == "dial":
 		return "connect"
@@ -185,9 +228,15 @@ func failureCode(err error) string {
 
 func failed(problem string) delivery.Answer { return delivery.Answer{Error: &problem} }
 
-// excerpt returns the beginning of a response as text that PostgreSQL accepts.
+// excerpt returns the beginning of a response as text without control characters, which PostgreSQL and terminals do not accept.
 func excerpt(body []byte) string {
-	return strings.ReplaceAll(strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), ""), "\x00", "")
+	text := strings.ToValidUTF8(string(body[:min(len(body), maxExcerpt)]), "")
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) && r != '\n' && r != '\t' {
+			return -1
+		}
+		return r
+	}, text)
 }
 
 func describe(span trace.Span, a delivery.Answer) {

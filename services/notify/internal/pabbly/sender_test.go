@@ -308,9 +308,11 @@ func TestWithoutAGoodSecretNothingIsSent(t *testing.T) {
 
 func TestCheckReceiver(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, pabbly.CheckReceiver("https://connect.pabbly.com/workflow/sendwebhookdata/abc"))
+	require.NoError(t, pabbly.CheckReceiver("https://connect.pabbly.com/workflow/sendwebhookdata/abc", false))
+	require.NoError(t, pabbly.CheckReceiver("http://10.0.0.1/hook", true))
+	require.ErrorContains(t, pabbly.CheckReceiver("http://10.0.0.1/hook", false), "WEBHOOK_ALLOW_PRIVATE_CIDRS")
 	for _, url := range []string{"", "connect.pabbly.com/x", "ftp://x/y", "https://user:password@x/y", "https://user@x/y", "http:///x", "http://%zz"} {
-		err := pabbly.CheckReceiver(url)
+		err := pabbly.CheckReceiver(url, true)
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "password@")
 	}

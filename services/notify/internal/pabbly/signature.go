@@ -1,10 +1,7 @@
 package pabbly
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
@@ -13,6 +10,8 @@ import (
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
 const secretPrefix = "whsec_"
@@ -62,9 +61,7 @@ func sign(h http.Header, secrets []string, id string, at time.Time, body []byte)
 		}
 		signatures = append(signatures, signature)
 	}
-	mac := hmac.New(sha256.New, []byte(secrets[0]))
-	mac.Write(body)
-	h.Set("X-Pabbly-Signature", hex.EncodeToString(mac.Sum(nil)))
+	h.Set("X-Pabbly-Signature", endpoint.Signature(secrets[0], body))
 	h.Set(standardwebhooks.HeaderWebhookID, id)
 	h.Set(standardwebhooks.HeaderWebhookTimestamp, strconv.FormatInt(at.Unix(), 10))
 	h.Set(standardwebhooks.HeaderWebhookSignature, strings.Join(signatures, " "))

@@ -5,8 +5,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
@@ -28,21 +30,22 @@ type endpointRow struct {
 }
 
 // Endpoints returns the store of endpoints.
-func Endpoints(db *pg.DB, box *seal.Box) *endpoints {
+func Endpoints(db *pg.DB, out *outbox.Outbox, box *seal.Box) *endpoints {
 	type row = endpointRow
-	return &endpoints{box: box, table: table.New(db, nil, table.Spec[row]{
+	return &endpoints{box: box, table: table.New(db, out, table.Spec[row]{
 		Name: "endpoints",
 		Columns: func(r *row) table.Columns {
 			return table.Columns{
-				table.Fixed("id", &r.ID), table.Col("url", &r.url), table.Col("secrets", &r.secrets), table.Col("events", &r.Events),
-				table.Col("profile", &r.Profile), table.Col("enabled", &r.Enabled), table.Col("disabled_reason", &r.DisabledReason),
-				table.Fixed("origin", &r.Origin), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
+				table.Fixed("id", &r.ID), table.Col("url", &r.url), table.Col("secrets", &r.secrets), table.Col("description", &r.Description),
+				table.Col("events", &r.Events), table.Col("profile", &r.Profile), table.Col("rate_limit_per_second", &r.RateLimit),
+				table.Col("enabled", &r.Enabled), table.Col("disabled_reason", &r.DisabledReason), table.Col("origin", &r.Origin),
+				table.Col("epoch", &r.Epoch), table.Col("previous_secrets_until", &r.PreviousUntil), table.Fixed("created_at", &r.CreatedAt),
+				table.Col("updated_at", &r.UpdatedAt), table.Col("deleted_at", &r.DeletedAt),
+				table.Col("failures", &r.Failures), table.Remaining("failing_since", &r.FailedSince),
+				table.Remaining("next_probe_at", &r.ProbeIn), table.Remaining("next_send_at", &r.SendIn),
 			}
 		},
-		Order: table.Order[row]{Keys: []table.Key[row]{
-			{Name: "created_at", Type: "timestamptz", Of: func(r row) any { return r.CreatedAt }},
-			{Name: "id", Type: "uuid", Of: func(r row) any { return r.ID }},
-		}},
+		Order:   table.Newest(func(r row) time.Time { return r.CreatedAt }, func(r row) string { return r.ID }),
 		Missing: endpoint.NotFound,
 	})}
 }
@@ -66,37 +69,45 @@ func (s *endpoints) Find(ctx context.Context, id string) (endpoint.Endpoint, err
 	return r.Endpoint, err
 }
 
-// List reads all endpoints, oldest first.
+// List reads all endpoints that are not deleted, oldest first.
 func (s *endpoints) List(ctx context.Context) ([]endpoint.Endpoint, error) {
-	rows, err := s.table.List(ctx, table.Where{}, page.All())
+	found, err := s.ListPage(ctx, page.All())
+	slices.Reverse(found.Items)
+	return found.Items, err
+}
+
+// ListPage reads a page of them, newest first.
+func (s *endpoints) ListPage(ctx context.Context, req page.Request) (page.Of[endpoint.Endpoint], error) {
+	var w table.Where
+	w.And("deleted_at is null")
+	rows, err := s.table.List(ctx, w, req)
 	if err != nil {
-		return nil, err
+		return page.Of[endpoint.Endpoint]{}, err
 	}
-	found := make([]endpoint.Endpoint, len(rows.Items))
-	for i, r := range rows.Items {
-		if err := s.open(&r); err != nil {
-			return nil, err
+	for i := range rows.Items {
+		if err := s.open(&rows.Items[i]); err != nil {
+			return page.Of[endpoint.Endpoint]{}, err
 		}
-		found[i] = r.Endpoint
 	}
-	return found, nil
+	return page.Map(rows, func(r endpointRow) endpoint.Endpoint { return r.Endpoint }), nil
 }
 
 // Change changes an endpoint. What is sealed is written again only if it changed: during a release, replicas that do not have the
 // newest SECRET_KEY go on reading it.
-func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) error) (endpoint.Endpoint, error) {
+func (s *endpoints) Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) ([]event.Event, error)) (endpoint.Endpoint, error) {
 	r, err := s.table.Change(ctx, id, func(r *endpointRow) ([]event.Event, error) {
 		if err := s.open(r); err != nil {
 			return nil, err
 		}
 		url, secrets := r.URL, slices.Clone(r.Secrets)
-		if err := fn(&r.Endpoint); err != nil {
+		events, err := fn(&r.Endpoint)
+		if err != nil {
 			return nil, err
 		}
 		if r.URL == url && slices.Equal(r.Secrets, secrets) {
-			return nil, nil
+			return events, nil
 		}
-		return nil, s.seal(r)
+		return events, s.seal(r)
 	})
 	return r.Endpoint, err
 }

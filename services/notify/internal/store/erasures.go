@@ -28,21 +28,21 @@ func (s erasures) Create(ctx context.Context, confirmation event.Event) error {
 // blanked are the statements that erase a person from its deliveries, by kind. A worker that is just sending one finds that its lease
 // has ended, and cannot record the answer.
 var blanked = map[string][]string{
-	events.KindClient: person("client_id"),
-	events.KindLead:   person("lead_id"),
+	events.KindClient: person("client_id = $1 and event not like 'lead.%'"), // the events of a lead are about the lead
+	events.KindLead:   person("lead_id = $1"),
 	events.KindAgent: {
 		`update attempts set answer = '' where delivery_id in (select id from deliveries where agent_id = $1)`,
 		`update deliveries set body = null where agent_id = $1 and body is not null`,
 	},
 }
 
-func person(column string) []string {
+func person(about string) []string {
 	return []string{
 		`update deliveries set data = '{}', body = null, lease_epoch = lease_epoch + 1, lease_holder = null, lease_until = null, next_attempt_at = null,
 			status = case status when 'delivered' then 'delivered' else 'dead' end, reason = case status when 'delivered' then reason else 'erased' end,
-			updated_at = now() where ` + column + ` = $1`,
+			updated_at = now() where ` + about,
 		// After the rows above are locked: no attempt is being recorded anymore.
-		`update attempts set answer = '' where delivery_id in (select id from deliveries where ` + column + ` = $1)`,
+		`update attempts set answer = '' where delivery_id in (select id from deliveries where ` + about + `)`,
 	}
 }
 

@@ -2,26 +2,22 @@ package store_test
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
-	"fmt"
 	"io/fs"
-	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/convoflow/convoflow/api/events"
-	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/job"
-	"github.com/convoflow/convoflow/libs/job/jobtest"
 	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/page"
@@ -44,7 +40,8 @@ const (
 
 type deliveries interface {
 	delivery.Store
-	delivery.Jobs
+	delivery.Queue
+	ListMissing(ctx context.Context) (int64, error)
 	ListBacklog(ctx context.Context) ([]delivery.Backlog, error)
 }
 
@@ -66,10 +63,10 @@ func open(t *testing.T) stores {
 	t.Helper()
 	tel := telemetry.Nop()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
-	jobs := jobtest.Queue(t, db, store.Attempt)
+	out := outbox.New(db, tel)
 	box, err := seal.New(secretKey, "", "test")
 	require.NoError(t, err)
-	s := stores{t: t, db: db, tel: tel, deliveries: store.Deliveries(db, outbox.New(db, tel), jobs, tel), endpoints: store.Endpoints(db, box)}
+	s := stores{t: t, db: db, tel: tel, deliveries: store.Deliveries(db, out, tel), endpoints: store.Endpoints(db, out, box)}
 	e := newEndpoint(endpoint.API)
 	require.NoError(t, s.endpoints.Create(t.Context(), e))
 	s.endpointID = e.ID
@@ -131,12 +128,6 @@ func (s stores) expire(id string, ago time.Duration) {
 	require.NoError(s.t, err)
 }
 
-// jobs returns the epochs of the jobs of a delivery, in the order in which they were inserted.
-func (s stores) jobs(id string) []int64 {
-	s.t.Helper()
-	return pgtest.Column[int64](s.t, s.db, `select (args->>'epoch')::bigint from river_job where kind = 'notify.attempt' and args->>'id' = $1 order by id`, id)
-}
-
 func (s stores) count(sql string) int64 {
 	s.t.Helper()
 	return pgtest.Column[int64](s.t, s.db, sql)[0]
@@ -194,9 +185,6 @@ func TestAnEventHasOneDeliveryToAnEndpoint(t *testing.T) {
 	again := s.new(func(d *delivery.Delivery) { d.EventID = first.EventID })
 	elsewhere := s.new(func(d *delivery.Delivery) { d.EventID, d.EndpointID = first.EventID, other.ID })
 	require.NoError(t, s.deliveries.Create(t.Context(), again, elsewhere))
-	require.Equal(t, []int64{1}, s.jobs(first.ID))
-	require.Empty(t, s.jobs(again.ID))
-	require.Equal(t, []int64{1}, s.jobs(elsewhere.ID))
 	_, err := s.deliveries.Find(t.Context(), again.ID)
 	require.True(t, fault.Is(err, fault.NotFound))
 	require.Equal(t, int64(2), s.count(`select count(*) from deliveries`))
@@ -212,24 +200,11 @@ func TestAnEventThatArrivesAtTheSameTimeHasOneDelivery(t *testing.T) {
 	}
 	require.NoError(t, g.Wait())
 	require.Equal(t, int64(1), s.count(`select count(*) from deliveries`))
-	require.Equal(t, int64(1), s.count(`select count(*) from river_job`))
 }
 
 var errStop = errors.New("stop")
 
-func TestADeliveryAndItsJobAreOneTransaction(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	err := s.db.InTx(t.Context(), func(ctx context.Context) error {
-		require.NoError(t, s.deliveries.Create(ctx, s.new(), s.new()))
-		return errStop
-	})
-	require.ErrorIs(t, err, errStop)
-	require.Zero(t, s.count(`select count(*) from deliveries`))
-	require.Zero(t, s.count(`select count(*) from river_job`))
-}
-
-func TestAChangeItsEventsAttemptsAndJobAreOneTransaction(t *testing.T) {
+func TestAChangeItsEventsAndAttemptsAreOneTransaction(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	d := s.create()
@@ -249,7 +224,6 @@ func TestAChangeItsEventsAttemptsAndJobAreOneTransaction(t *testing.T) {
 		require.Empty(t, cmp.Diff(before, s.find(d.ID), computed))
 		require.Zero(t, s.count(`select count(*) from outbox`))
 		require.Zero(t, s.count(`select count(*) from attempts`))
-		require.Equal(t, []int64{1}, s.jobs(d.ID))
 	}
 	require.ErrorIs(t, fail(t.Context(), errStop), errStop)
 	nothing()
@@ -267,7 +241,6 @@ func TestAChangeItsEventsAttemptsAndJobAreOneTransaction(t *testing.T) {
 	require.Nil(t, got.Holder)
 	require.Nil(t, got.Left)
 	require.Equal(t, []string{"webhook.delivered"}, pgtest.Column[string](t, s.db, `select type from outbox`))
-	require.Equal(t, []int64{1, got.Epoch}, s.jobs(d.ID))
 
 	// An attempt that exists already makes the whole change fail.
 	s.begin(d.ID)
@@ -279,7 +252,6 @@ func TestAChangeItsEventsAttemptsAndJobAreOneTransaction(t *testing.T) {
 	require.Error(t, err)
 	require.Empty(t, cmp.Diff(before, s.find(d.ID), computed))
 	require.Equal(t, int64(1), s.count(`select count(*) from outbox`))
-	require.Len(t, s.jobs(d.ID), 2)
 }
 
 func TestTheDatabasesClockDecidesWhatIsDue(t *testing.T) {
@@ -290,10 +262,7 @@ func TestTheDatabasesClockDecidesWhatIsDue(t *testing.T) {
 		d.NextAttemptIn = ptr(2 * time.Hour)
 		return d.Postpone(1, 2*time.Hour)
 	}))
-	later := pgtest.Column[bool](t, s.db, `
-		select d.next_attempt_at = j.scheduled_at and d.next_attempt_at between now() + interval '119 minutes' and now() + interval '2 hours'
-		from deliveries d join river_job j on j.args->>'id' = d.id::text and j.state = 'scheduled'`)
-	require.Equal(t, []bool{true}, later, "the row and its job are due at the same time")
+	require.Equal(t, []bool{true}, pgtest.Column[bool](t, s.db, `select next_attempt_at between now() + interval '119 minutes' and now() + interval '2 hours' from deliveries`))
 	first := s.find(d.ID)
 	require.LessOrEqual(t, *first.NextAttemptIn, 2*time.Hour)
 
@@ -312,50 +281,31 @@ func TestEverythingOfADeliveryBelongsToTheTraceOfItsEvent(t *testing.T) {
 	ctx := s.tel.Extract(t.Context(), map[string]string{"traceparent": "00-" + traceID + "-00f067aa0ba902b7-01"})
 	d := s.new()
 	require.NoError(t, s.deliveries.Create(ctx, d))
-	_, err := s.deliveries.Change(t.Context(), d.ID, func(d *delivery.Delivery) ([]event.Event, error) {
-		return []event.Event{delivered(*d)}, d.Postpone(1, 0)
-	})
+	other := s.create()
+	publish := func(d *delivery.Delivery) ([]event.Event, error) { return []event.Event{delivered(*d)}, nil }
+	_, err := s.deliveries.Change(t.Context(), d.ID, publish)
 	require.NoError(t, err)
-	traces := pgtest.Column[string](t, s.db, `select args->'trace'->>'traceparent' from river_job union all select trace->>'traceparent' from outbox`)
-	require.Len(t, traces, 3)
+	require.NoError(t, s.deliveries.ChangeAll(t.Context(), []string{d.ID, other.ID}, func(d *delivery.Delivery) (bool, []event.Event, error) {
+		events, err := publish(d)
+		return true, events, err
+	}))
+	traces := pgtest.Column[string](t, s.db, `select trace->>'traceparent' from outbox where key = '`+d.ID+`'`)
+	require.Len(t, traces, 2)
 	for _, trace := range traces {
 		require.Contains(t, trace, traceID)
 	}
 }
 
-func TestTwoWorkersRaceForOneDelivery(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	d := s.create()
-	const workers = 8
-	results := make([]error, workers)
-	var g errgroup.Group
-	for i := range workers {
-		g.Go(func() error {
-			results[i] = s.change(d.ID, func(d *delivery.Delivery) error { return d.Begin(1, fmt.Sprint("worker ", i), ttl) })
-			return nil
-		})
-	}
-	require.NoError(t, g.Wait())
-	winner := ""
-	for i, err := range results {
-		if err == nil {
-			require.Empty(t, winner, "two workers have it")
-			winner = fmt.Sprint("worker ", i)
-			continue
-		}
-		require.ErrorIs(t, err, lease.ErrSuperseded)
-	}
-	require.Equal(t, winner, *s.find(d.ID).Holder)
-}
-
 // sweep changes each delivery of a selection and returns their ids in order.
 func (s stores) sweep(sel delivery.Selection, fn func(*delivery.Delivery)) (ids []string) {
 	s.t.Helper()
-	require.NoError(s.t, s.deliveries.ChangeEach(s.t.Context(), sel, func(d *delivery.Delivery) {
+	n, err := s.deliveries.ChangeEach(s.t.Context(), sel, func(d *delivery.Delivery) []event.Event {
 		ids = append(ids, d.ID)
 		fn(d)
-	}))
+		return nil
+	})
+	require.NoError(s.t, err)
+	require.Len(s.t, ids, n)
 	return ids
 }
 
@@ -374,10 +324,9 @@ func TestExpiredLeasesAreReclaimedOldestFirst(t *testing.T) {
 	expired := delivery.Selection{Expired: true}
 	require.Equal(t, []string{oldest.ID, middle.ID, newest.ID}, s.sweep(expired, reclaim))
 	require.Empty(t, s.sweep(expired, reclaim), "once")
-	require.Equal(t, []int64{1, 3}, s.jobs(oldest.ID))
 	require.Nil(t, s.find(oldest.ID).Holder)
 	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not revoked")
-	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
+	require.Equal(t, waiting.Epoch, s.find(waiting.ID).Epoch)
 }
 
 func TestChangeEachChangesWhatIsSelected(t *testing.T) {
@@ -385,29 +334,28 @@ func TestChangeEachChangesWhatIsSelected(t *testing.T) {
 	s := open(t)
 	other := newEndpoint(endpoint.API)
 	require.NoError(t, s.endpoints.Create(t.Context(), other))
-	retrying := s.create(func(d *delivery.Delivery) { d.Status = delivery.Retrying })
-	leased, held := s.create(), s.create(func(d *delivery.Delivery) { d.Status = delivery.Held })
+	replay := event.NewID()
+	waiting, retrying := s.create(), s.create(func(d *delivery.Delivery) { d.Status, d.ReplayID = delivery.Retrying, &replay })
+	leased := s.create()
+	s.create(func(d *delivery.Delivery) { d.Status = delivery.Delivered })
 	s.create(func(d *delivery.Delivery) { d.EndpointID = other.ID })
 	s.begin(leased.ID)
-	hold := func(d *delivery.Delivery) { d.Status = delivery.Held; d.Stop() }
-	require.Equal(t, []string{retrying.ID}, s.sweep(delivery.Selection{EndpointID: s.endpointID, Statuses: []delivery.Status{delivery.Pending, delivery.Retrying}}, hold))
-	resume := func(d *delivery.Delivery) { d.Status = delivery.Pending; d.Resume(0) }
-	require.ElementsMatch(t, []string{retrying.ID, held.ID}, s.sweep(delivery.Selection{EndpointID: s.endpointID, Statuses: []delivery.Status{delivery.Held}}, resume))
-	require.Len(t, s.jobs(held.ID), 2)
+	end := func(d *delivery.Delivery) { d.Status = delivery.Dead; d.Stop() }
+	require.Equal(t, []string{retrying.ID}, s.sweep(delivery.Selection{ReplayID: replay}, end))
+	require.Equal(t, []string{waiting.ID}, s.sweep(delivery.Selection{EndpointID: s.endpointID}, end))
 }
 
 func TestChangeEachChangesAllMatchingDeliveries(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	var all []delivery.Delivery
-	for range 401 { // two full transactions and one more
+	for range 1001 { // two full transactions and one more
 		all = append(all, s.new())
 	}
 	require.NoError(t, s.deliveries.Create(t.Context(), all...))
-	hold := func(d *delivery.Delivery) { d.Status = delivery.Held; d.Stop() }
-	open := delivery.Selection{EndpointID: s.endpointID, Statuses: []delivery.Status{delivery.Pending}}
-	require.Len(t, s.sweep(open, hold), len(all))
-	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'held'`))
+	end := func(d *delivery.Delivery) { d.Status = delivery.Dead; d.Stop() }
+	require.Len(t, s.sweep(delivery.Selection{EndpointID: s.endpointID}, end), len(all))
+	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'dead'`))
 }
 
 func TestChangeEachSkipsLockedDeliveries(t *testing.T) {
@@ -426,22 +374,6 @@ func TestChangeEachSkipsLockedDeliveries(t *testing.T) {
 		return nil
 	}))
 	require.Equal(t, []string{locked.ID}, s.sweep(expired, reclaim))
-}
-
-func TestAbandonedJobsAreListed(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	fetched, recent, waiting := s.create(), s.create(), s.create()
-	run := func(id string, ago time.Duration) {
-		_, err := s.db.Pool().Exec(t.Context(), `update river_job set state = 'running', attempted_at = now() - $2::interval where args->>'id' = $1`, id, ago)
-		require.NoError(t, err)
-	}
-	run(fetched.ID, time.Hour)
-	run(recent.ID, time.Second)
-	abandoned, err := s.deliveries.ListAbandoned(t.Context())
-	require.NoError(t, err)
-	require.Equal(t, []delivery.Abandoned{{DeliveryID: fetched.ID, Epoch: 1}}, abandoned)
-	require.Equal(t, []int64{1}, s.jobs(waiting.ID))
 }
 
 // list reads all pages of a list by its cursors.
@@ -547,151 +479,6 @@ func TestTheBacklogIsCounted(t *testing.T) {
 	require.InDelta(t, time.Hour.Seconds(), backlog[0].Oldest.Seconds(), 600)
 }
 
-func TestAllFieldsOfAnEndpointAreStored(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	e := newEndpoint(endpoint.Environment)
-	e.CreatedAt = at(1)
-	require.NoError(t, s.endpoints.Create(t.Context(), e))
-	got, err := s.endpoints.Find(t.Context(), e.ID)
-	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(e, got))
-
-	changed, err := s.endpoints.Change(t.Context(), e.ID, func(e *endpoint.Endpoint) error {
-		require.Equal(t, got, *e)
-		e.URL, e.Secrets, e.Events, e.Profile = "https://pabbly.example/moved", []string{"another s3cret"}, []string{"a", "b"}, endpoint.Standard
-		e.Disable(endpoint.Gone, at(9))
-		return nil
-	})
-	require.NoError(t, err)
-	require.Equal(t, "https://pabbly.example/moved", changed.URL)
-	got, err = s.endpoints.Find(t.Context(), e.ID)
-	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(changed, got))
-
-	_, err = s.endpoints.Change(t.Context(), e.ID, func(e *endpoint.Endpoint) error { e.URL = "https://refused.example"; return errStop })
-	require.ErrorIs(t, err, errStop)
-	all, err := s.endpoints.List(t.Context())
-	require.NoError(t, err)
-	require.Len(t, all, 2)
-	require.Equal(t, s.endpointID, all[0].ID, "oldest first")
-	require.Empty(t, cmp.Diff(got, all[1]), "what was refused changed nothing")
-
-	_, err = s.endpoints.Find(t.Context(), event.NewID())
-	require.Equal(t, "webhook_not_found", fault.Of(err).Code)
-	_, err = s.endpoints.Change(t.Context(), event.NewID(), func(*endpoint.Endpoint) error { return nil })
-	require.Equal(t, "webhook_not_found", fault.Of(err).Code)
-}
-
-func TestReplicasThatStartTogetherMakeOneEndpoint(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	var g errgroup.Group
-	for range 8 {
-		g.Go(func() error { return s.endpoints.Create(t.Context(), newEndpoint(endpoint.Environment)) })
-	}
-	require.NoError(t, g.Wait())
-	require.Equal(t, int64(1), s.count(`select count(*) from endpoints where origin = 'environment'`))
-	require.NoError(t, s.endpoints.Create(t.Context(), newEndpoint(endpoint.API)), "of those made with the API there may be more")
-	require.Equal(t, int64(2), s.count(`select count(*) from endpoints where origin = 'api'`))
-}
-
-func TestURLsAndSecretsAreInNoColumn(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	s.create()
-	_, err := s.endpoints.Change(t.Context(), s.endpointID, func(e *endpoint.Endpoint) error { e.UpdatedAt = at(1); return nil })
-	require.NoError(t, err)
-	tables := pgtest.Column[string](t, s.db, `select table_name from information_schema.tables where table_schema = current_schema()`)
-	require.Subset(t, tables, []string{"endpoints", "deliveries", "outbox", "river_job"})
-	for _, name := range tables {
-		for _, row := range pgtest.Column[string](t, s.db, `select x::text from `+name+` x`) {
-			for _, plain := range []string{"pabbly.example", "hush-hush", "s3cret"} {
-				require.NotContains(t, row, plain, name)
-				require.NotContains(t, strings.ToLower(row), hex.EncodeToString([]byte(plain)), "%s, in a column of bytes", name)
-			}
-		}
-	}
-}
-
-func TestSealedColumnsOpenOnlyWithTheirKeyAndRow(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	box, err := seal.New("another-key-another-key-another-key", "", "test")
-	require.NoError(t, err)
-	other := store.Endpoints(s.db, box)
-	_, err = other.List(t.Context())
-	require.ErrorIs(t, err, seal.ErrOpen)
-	_, err = other.Find(t.Context(), s.endpointID)
-	require.ErrorIs(t, err, seal.ErrOpen)
-	_, err = other.Change(t.Context(), s.endpointID, func(*endpoint.Endpoint) error { t.Error("it was opened"); return nil })
-	require.ErrorIs(t, err, seal.ErrOpen)
-
-	second := newEndpoint(endpoint.API)
-	require.NoError(t, s.endpoints.Create(t.Context(), second))
-	_, err = s.db.Pool().Exec(t.Context(), `update endpoints set url = (select url from endpoints where id = $2) where id = $1`, second.ID, s.endpointID)
-	require.NoError(t, err)
-	_, err = s.endpoints.Find(t.Context(), second.ID)
-	require.ErrorIs(t, err, seal.ErrOpen, "moved to another row")
-}
-
-func TestResealNeedsThePreviousSecretOnce(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	const fresh = "another-key-another-key-another-key"
-	before, err := s.endpoints.Find(t.Context(), s.endpointID)
-	require.NoError(t, err)
-	both, err := seal.New(fresh, secretKey, "test")
-	require.NoError(t, err)
-	for want := 1; want >= 0; want-- {
-		resealed, all, err := store.Endpoints(s.db, both).Reseal(t.Context())
-		require.NoError(t, err)
-		require.Equal(t, [2]int{want, 1}, [2]int{resealed, all})
-	}
-	after, err := seal.New(fresh, "", "test")
-	require.NoError(t, err)
-	got, err := store.Endpoints(s.db, after).Find(t.Context(), s.endpointID)
-	require.NoError(t, err)
-	require.Equal(t, before, got)
-	former, err := seal.New(secretKey, "", "test")
-	require.NoError(t, err)
-	_, _, err = store.Endpoints(s.db, former).Reseal(t.Context())
-	require.ErrorIs(t, err, seal.ErrOpen)
-}
-
-// copyIsGuarded stores versions of one copy out of order.
-func copyIsGuarded[T any](t *testing.T, copies copies.Store[T], version func(int64) T, id string) {
-	t.Helper()
-	_, ok, err := copies.Find(t.Context(), id)
-	require.NoError(t, err)
-	require.False(t, ok)
-	for _, step := range []struct{ stored, want int64 }{{2, 2}, {1, 2}, {2, 2}, {4, 4}, {3, 4}} {
-		require.NoError(t, copies.Upsert(t.Context(), version(step.stored)))
-		got, ok, err := copies.Find(t.Context(), id)
-		require.NoError(t, err)
-		require.True(t, ok)
-		require.Empty(t, cmp.Diff(version(step.want), got))
-	}
-}
-
-func TestCopiesIgnoreOlderVersions(t *testing.T) {
-	t.Parallel()
-	s, id := open(t), event.NewID()
-	copyIsGuarded(t, store.Agents(s.db), func(v int64) delivery.Agent {
-		return delivery.Agent{ID: id, Version: v, Name: fmt.Sprint("Asha ", v), Email: fmt.Sprint("asha@", v)}
-	}, id)
-	copyIsGuarded(t, store.Clients(s.db), func(v int64) delivery.Client {
-		if v == 4 {
-			return delivery.Client{ID: id, Version: v} // erased
-		}
-		return delivery.Client{ID: id, Version: v, Name: ptr(fmt.Sprint("Meera ", v)), Phone: ptr("+91"), Email: ptr("meera@")}
-	}, id)
-	copyIsGuarded(t, store.Leads(s.db), func(v int64) delivery.Lead {
-		return delivery.Lead{ID: id, Version: v, Name: ptr(fmt.Sprint("Priya ", v)), Phone: ptr("+91")}
-	}, id)
-	require.Equal(t, []*string{nil}, pgtest.Column[*string](t, s.db, `select name from clients`), "an older event does not bring an erased client back")
-}
-
 func TestOpenDeliveriesOutliveTheMigrationToLeases(t *testing.T) {
 	t.Parallel()
 	whole := store.Migrations()
@@ -701,12 +488,61 @@ func TestOpenDeliveriesOutliveTheMigrationToLeases(t *testing.T) {
 	_, err = db.Pool().Exec(t.Context(), `
 		insert into endpoints values (gen_random_uuid(), '', '', '{*}', 'pabbly', true, null, 'api', now(), now());
 		insert into deliveries (id, endpoint_id, event, event_id, event_time, data, status, attempts, epoch, lease_until, trace, created_at, updated_at)
-		select gen_random_uuid(), endpoints.id, 'x', gen_random_uuid(), now(), '', status, 3, 7, lease, '{}', now(), now()
-		from endpoints, (values ('pending', null), ('retrying', now() + interval '1 minute'), ('held', null), ('dead', null), ('delivered', null)) as old (status, lease)`)
+		select ('01935c5e-0000-7000-8000-00000000000' || n)::uuid, endpoints.id, 'x', gen_random_uuid(), now(), '', status, 3, 7, lease, '{}', now(), now()
+		from endpoints, (values (1, 'pending', null), (2, 'retrying', now() + interval '1 minute'), (3, 'held', null), (4, 'dead', null), (5, 'delivered', null)) as old (n, status, lease)`)
 	require.NoError(t, err)
 	require.NoError(t, db.Migrate(t.Context(), whole))
 	rows := pgtest.Column[string](t, db, `
 		select concat_ws(' ', status, lease_epoch, lease_until <= now(), lease_holder, attempts, failures) from deliveries order by 1`)
-	require.Equal(t, []string{"dead 7 3 3", "delivered 7 3 2", "held 7 3 3", "pending 7 t migration 3 3", "retrying 7 t migration 3 3"}, rows,
+	require.Equal(t, []string{"dead 7 3 3", "delivered 7 3 2", "pending 7 t migration 3 3", "retrying 7 3 3", "retrying 7 t migration 3 3"}, rows,
 		"they look as if their worker had lost its lease")
+}
+
+// upTo are the migrations to that one.
+func upTo(t *testing.T, last string) pg.Migrations {
+	t.Helper()
+	whole, some := store.Migrations(), fstest.MapFS{}
+	names, err := fs.Glob(whole.FS, "*.sql")
+	require.NoError(t, err)
+	for _, name := range names {
+		if name <= last {
+			data, err := fs.ReadFile(whole.FS, name)
+			require.NoError(t, err)
+			some[name] = &fstest.MapFile{Data: data}
+		}
+	}
+	return pg.Migrations{Name: whole.Name, FS: some}
+}
+
+// Deliveries of the version before, some of which it has leases of, and what it still does while it runs beside the new one (ADR 36).
+func TestTheFormerTableIsTheFirstPartition(t *testing.T) {
+	t.Parallel()
+	db := pgtest.Open(t, upTo(t, "0101_endpoints.sql"))
+	exec := func(sql string, args ...any) error { _, err := db.Pool().Exec(t.Context(), sql, args...); return err }
+	require.NoError(t, exec(`insert into endpoints (id, url, secrets, events, profile, enabled, origin, created_at, updated_at) values (gen_random_uuid(), '', '', '{*}', 'pabbly', true, 'api', now(), now())`))
+	for status, holder := range map[string]*string{"pending": nil, "retrying": ptr("old/1"), "held": nil, "dead": nil, "delivered": nil} {
+		require.NoError(t, exec(`
+			insert into deliveries (id, endpoint_id, event, event_id, event_time, data, status, attempts, failures, next_attempt_at, lease_epoch, lease_holder, lease_until, trace, created_at, updated_at)
+			select $1, endpoints.id, 'x', gen_random_uuid(), now(), '{}', $2, 1, 1, now(), 7, $3, now() + case when $3::text is not null then interval '1 minute' end, '{}', now(), now() from endpoints`,
+			event.NewID(), status, holder))
+	}
+	require.NoError(t, exec(`insert into attempts select id, 1, now(), 5, 500, null, '', '' from deliveries`))
+	require.NoError(t, db.Migrate(t.Context(), store.Migrations()))
+	require.NoError(t, store.NewPartitions(db, time.Hour).Upkeep(t.Context()))
+
+	rows := pgtest.Column[string](t, db, `select concat_ws(' ', status, lease_holder, next_attempt_at <= now(), tableoid::regclass) from deliveries order by 1`)
+	require.Equal(t, []string{"dead t deliveries_first", "delivered t deliveries_first", "pending t deliveries_first", "retrying old/1 t deliveries_first", "retrying t deliveries_first"}, rows)
+	require.Equal(t, []int{5}, pgtest.Column[int](t, db, `select count(*)::int from attempts`))
+	require.Equal(t, []int{5}, pgtest.Column[int](t, db, `select count(*)::int from seen s join deliveries d on d.id = s.delivery_id and d.event_id = s.event_id`))
+
+	// The former version ends its attempts, and cannot make deliveries: its consumers wait, because the cause counts as transient.
+	require.NoError(t, exec(`update deliveries set status = 'delivered', next_attempt_at = null, lease_holder = null, lease_until = null, lease_epoch = lease_epoch + 1 where lease_holder = 'old/1'`))
+	require.NoError(t, exec(`insert into attempts select id, 2, now(), 5, 200, null, '', '' from deliveries where lease_epoch = 8`))
+	var refused *pgconn.PgError
+	require.ErrorAs(t, exec(`
+		insert into deliveries (id, endpoint_id, event, event_id, event_time, data, status, attempts, failures, lease_epoch, trace, created_at, updated_at)
+		select $1, id, 'x', gen_random_uuid(), now(), '{}', 'pending', 0, 0, 1, '{}', now(), now() from endpoints on conflict (event_id, endpoint_id) do nothing`, event.NewID()), &refused)
+	require.Equal(t, "42P10", refused.Code)
+	require.Equal(t, refused, pg.Classify(refused), "no fault, which would be dead-lettered")
+	require.ErrorAs(t, exec(`update deliveries set status = 'held' where status = 'pending'`), &refused)
 }

@@ -1,0 +1,167 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/convoflow/convoflow/bench/internal/postgres"
+	"github.com/convoflow/convoflow/bench/internal/process"
+	"github.com/convoflow/convoflow/bench/internal/report"
+	"github.com/convoflow/convoflow/libs/clock"
+)
+
+const (
+	webhookCount   = 4000 // deliveries of a round
+	webhookSecret  = "the-secret-of-the-benchmark"
+	webhookWorkers = 32
+	webhookBody    = 900 // bytes, about that of a transcribed call
+)
+
+// sender is notify with a PostgreSQL and a receiver of webhooks in this process.
+type sender struct {
+	environment
+	notify   *service
+	postgres *postgres.Server
+	pool     *pgxpool.Pool
+	received atomic.Int64
+	target   string
+	body     []byte
+}
+
+// webhooks compares deliveries that are claimed, signed, sent and recorded with a loop that signs and sends the same bytes and records
+// nothing, both with as many requests at the same time.
+func webhooks(ctx context.Context, b *bench) (result report.Result, err error) {
+	b.printf("webhooks: deliveries of notify per second ÷ a bare loop of signed requests, %d at the same time", webhookWorkers/2)
+	shared := *b
+	shared.layout = newLayout(1)
+	s := &sender{body: []byte(`{"event":"transcription.completed","summary":"` + strings.Repeat("x", webhookBody) + `"}`)}
+	defer func() { err = errors.Join(err, s.close()) }()
+	if err := s.open(ctx, &shared); err != nil {
+		return result, err
+	}
+	side := func(send func(context.Context) error, into *report.Measure, parts ...part) func() error {
+		return func() (err error) {
+			*into, err = observeParts(parts, process.Any, func() (int, time.Duration, error) {
+				watch := clock.Stopwatch()
+				err := send(ctx)
+				into := watch()
+				return webhookCount, into, err
+			})
+			return err
+		}
+	}
+	result = report.Result{Name: "webhooks", Peer: "bare loop", Unit: "/s", Floor: 0.10, Goal: 0.30}
+	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
+		err = alternate(oursFirst, side(s.deliver, &round.Ours, part{"notify", s.notify}, part{"PostgreSQL", s.postgres}), side(s.loop, &round.Peer))
+		round.Ratio = round.Ours.Value / round.Peer.Value
+		return round, err
+	})
+	if err != nil {
+		return result, err
+	}
+	result.Notes = append(result.Notes, fmt.Sprintf("%d deliveries that are due at once, to one receiver in the process of the benchmark; the time ends when the last one is recorded", webhookCount))
+	return result, nil
+}
+
+func (s *sender) open(ctx context.Context, b *bench) (err error) {
+	if s.postgres, err = s.startPostgres(ctx); err != nil {
+		return err
+	}
+	if err := s.start(); err != nil {
+		return err
+	}
+	if s.target, err = s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		s.received.Add(1)
+		_, _ = w.Write([]byte(`{"status":"success"}`))
+	})); err != nil {
+		return err
+	}
+	s.notify, err = s.startService(ctx, b, "notify", process.Any, "DATABASE_URL="+s.postgres.URL(), "SECRET_KEY=Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE",
+		"PABBLY_WEBHOOK_URL="+s.target, "PABBLY_WEBHOOK_SECRET="+webhookSecret, "WEBHOOK_ALLOW_PRIVATE_CIDRS=127.0.0.0/8", fmt.Sprintf("WEBHOOK_WORKERS=%d", webhookWorkers))
+	if err != nil {
+		return err
+	}
+	if err := s.notify.ready(ctx); err != nil {
+		return err
+	}
+	if s.pool, err = pgxpool.New(ctx, s.postgres.URL()); err != nil {
+		return fmt.Errorf("connect to PostgreSQL: %w", err)
+	}
+	s.add(func() error { s.pool.Close(); return nil })
+	return nil
+}
+
+// deliver makes deliveries that are due, and waits until all are recorded.
+func (s *sender) deliver(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, `
+		insert into notify.deliveries (id, endpoint_id, event, event_id, event_time, data, body, status, attempts, failures, next_attempt_at, lease_epoch, trace, created_at, updated_at)
+		select notify.delivery_id(now()), endpoints.id, 'transcription.completed', gen_random_uuid(), now(), $1, $1, 'pending', 0, 0, now(), 1, '{}', now(), now()
+		from notify.endpoints, generate_series(1, $2)`, s.body, webhookCount)
+	if err != nil {
+		return fmt.Errorf("insert deliveries: %w", err)
+	}
+	return await(ctx, s.notify.Process, func() error {
+		var waiting int
+		if err := s.pool.QueryRow(ctx, `select count(*) from notify.deliveries where status in ('pending', 'retrying')`).Scan(&waiting); err != nil {
+			return fmt.Errorf("count deliveries: %w", err)
+		}
+		if waiting > 0 {
+			return fmt.Errorf("%d deliveries wait", waiting)
+		}
+		return nil
+	})
+}
+
+// loop signs and sends as many requests.
+func (s *sender) loop(ctx context.Context) error {
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: webhookWorkers}}
+	var left atomic.Int64
+	left.Store(webhookCount)
+	var workers sync.WaitGroup
+	failed := make(chan error, webhookWorkers)
+	for range webhookWorkers / 2 {
+		workers.Go(func() {
+			for left.Add(-1) >= 0 {
+				if err := s.post(ctx, client); err != nil {
+					failed <- err
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	client.CloseIdleConnections()
+	close(failed)
+	return <-failed
+}
+
+func (s *sender) post(ctx context.Context, client *http.Client) error {
+	mac := hmac.New(sha256.New, []byte(webhookSecret))
+	mac.Write(s.body)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.target, bytes.NewReader(s.body))
+	if err != nil {
+		return fmt.Errorf("build a request: %w", err)
+	}
+	req.Header.Set("X-Pabbly-Signature", hex.EncodeToString(mac.Sum(nil)))
+	res, err := client.Do(req)
+	if err != nil {
+		return fmt.Errorf("send a request: %w", err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	_, err = io.Copy(io.Discard, res.Body)
+	return err
+}
