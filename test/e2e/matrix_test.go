@@ -29,6 +29,7 @@ type policy struct {
 var policies = map[string]policy{
 	//                                no token   agent: own, other's, missing       admin
 	"auth.register":        {201, [3]int{201}, [3]int{201}},
+	"auth.registration":    {200, [3]int{200}, [3]int{200}},
 	"auth.login":           {200, [3]int{200}, [3]int{200}},
 	"auth.refresh":         {200, [3]int{200}, [3]int{200}},
 	"auth.logout":          {401, [3]int{204}, [3]int{204}},
@@ -116,6 +117,11 @@ var policies = map[string]policy{
 	"gateway.ready":   {200, [3]int{200}, [3]int{200}},
 	"gateway.openapi": {200, [3]int{200}, [3]int{200}},
 	"gateway.docs":    {200, [3]int{200}, [3]int{200}},
+
+	"gateway.session": {200, [3]int{200}, [3]int{200}},
+	"gateway.login":   {200, [3]int{200}, [3]int{200}},
+	"gateway.renew":   {204, [3]int{204}, [3]int{204}}, // with the cookie of body
+	"gateway.logout":  {204, [3]int{204}, [3]int{204}},
 }
 
 // takesObject reports whether the operation has an object that belongs to an agent.
