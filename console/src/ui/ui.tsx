@@ -1,5 +1,5 @@
 // The parts that pages are made of.
-import type { ComponentChildren, JSX } from "preact";
+import type { ButtonHTMLAttributes, ComponentChildren, InputHTMLAttributes } from "preact";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { Problem } from "../api";
@@ -13,7 +13,7 @@ export function Icon({ name, label }: { name: string; label?: string }) {
   );
 }
 
-type ButtonProps = JSX.ButtonHTMLAttributes<HTMLButtonElement> & { kind?: "primary" | "plain" | "danger" | "quiet"; icon?: string; busy?: boolean };
+type ButtonProps = ButtonHTMLAttributes<HTMLButtonElement> & { kind?: "primary" | "plain" | "danger" | "quiet"; icon?: string; busy?: boolean };
 
 export function Button({ kind = "plain", icon, busy, children, class: extra, type = "button", ...rest }: ButtonProps) {
   return (
@@ -107,7 +107,9 @@ export function More({ more }: { more?: () => Promise<void> }) {
   return <div class="more"><Button busy={busy} onClick={load}>{busy ? "Loading…" : "Load more"}</Button></div>;
 }
 
-type FieldProps = { label: string; name: string; error?: string; hint?: ComponentChildren; children?: ComponentChildren } & Omit<JSX.InputHTMLAttributes<HTMLInputElement>, "label" | "name">;
+type FieldProps = { label: string; name: string; error?: string; hint?: ComponentChildren; children?: ComponentChildren } & Omit<InputHTMLAttributes<HTMLInputElement>, "label" | "name">;
+
+// A value that is rendered again would replace what was typed, so only fields with onInput are controlled.
 
 /** Field is a labelled control with the server's error of that name below it. */
 export function Field({ label, name, error, hint, children, ...input }: FieldProps) {
@@ -115,7 +117,7 @@ export function Field({ label, name, error, hint, children, ...input }: FieldPro
   return (
     <div class="field">
       <label for={id}>{label}{input.required ? "" : <span class="optional"> optional</span>}</label>
-      <input id={id} name={name} {...input} aria-invalid={error ? "true" : undefined} aria-describedby={error || hint ? note : undefined} />
+      <input id={id} name={name} {...(input as object)} {...(input.onInput ? {} : { value: undefined, defaultValue: input.value })} aria-invalid={error ? "true" : undefined} aria-describedby={error || hint ? note : undefined} />
       {children}
       {(error || hint) && <p id={note} class={error ? "field-error" : "hint"}>{error ?? hint}</p>}
     </div>
@@ -127,8 +129,8 @@ export function Select({ label, value, options, onChange, name, hidden }: { labe
   return (
     <div class={hidden ? "field inline" : "field"}>
       <label for={id} class={hidden ? "unseen" : ""}>{label}</label>
-      <select id={id} name={name} value={value} onChange={(e) => onChange?.(e.currentTarget.value)}>
-        {options.map(([v, text]) => <option key={v} value={v}>{text}</option>)}
+      <select id={id} name={name} value={onChange ? value : undefined} onChange={(e) => onChange?.(e.currentTarget.value)}>
+        {options.map(([v, text]) => <option key={v} value={v} selected={v === value}>{text}</option>)}
       </select>
     </div>
   );
