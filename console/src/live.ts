@@ -38,7 +38,7 @@ function apply(change: Change) {
   if (!known || ended || change.deleted) invalidate("calls");
   if (ended) {
     invalidate("call/" + id);
-    for (const wait of afterCompletion) setTimeout(() => { invalidate("followups"); invalidate("timeline"); }, wait);
+    for (const wait of afterCompletion) setTimeout(() => { invalidate("followups"); invalidate("timeline"); invalidate("deliver"); }, wait);
   }
 }
 

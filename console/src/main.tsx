@@ -16,10 +16,17 @@ const FollowUps = lazy(() => import("./pages/followups"));
 const Clients = lazy(() => import("./pages/clients"));
 const OneClient = lazy(() => import("./pages/client"));
 const Settings = lazy(() => import("./pages/settings"));
+const Leads = lazy(() => import("./pages/leads"));
+const OneLead = lazy(() => import("./pages/lead"));
+const Team = lazy(() => import("./pages/team"));
+const Deliveries = lazy(() => import("./pages/deliveries").then((page) => page.Deliveries));
+const OneDelivery = lazy(() => import("./pages/deliveries").then((page) => page.DeliveryPage));
 const Agents = lazy(() => import("./pages/agents"));
 
+type Page = () => preact.JSX.Element;
+
 /** adminOnly is a courtesy: the API refuses others anyway. */
-function adminOnly(Page: () => preact.JSX.Element) {
+function adminOnly(Page: Page) {
   return function AdminPage() {
     return isAdmin() ? <Page /> : <NotYours />;
   };
@@ -35,7 +42,7 @@ function Missing() {
   return <Empty icon="search" title="There is no such page"><a class="button primary" href="/console/">Go to Today</a></Empty>;
 }
 
-const AdminAgents = adminOnly(Agents as unknown as () => preact.JSX.Element);
+const [AdminTeam, AdminAgents, AdminDeliveries, AdminDelivery] = [Team, Agents, Deliveries, OneDelivery].map((page) => adminOnly(page as unknown as Page)) as [Page, Page, Page, Page];
 
 function Pages() {
   const { path, url } = useLocation();
@@ -49,6 +56,11 @@ function Pages() {
       <Route path="/console/followups" component={FollowUps} />
       <Route path="/console/clients" component={Clients} />
       <Route path="/console/clients/:id" component={OneClient} />
+      <Route path="/console/leads" component={Leads} />
+      <Route path="/console/leads/:id" component={OneLead} />
+      <Route path="/console/team" component={AdminTeam!} />
+      <Route path="/console/admin/deliveries" component={AdminDeliveries!} />
+      <Route path="/console/admin/deliveries/:id" component={AdminDelivery!} />
       <Route path="/console/admin/agents" component={AdminAgents} />
       <Route path="/console/settings" component={Settings} />
       <Route default component={Missing} />

@@ -17,7 +17,6 @@ const places: Place[] = [
   { href: "/console/leads", text: "Leads", icon: "target", key: "g l" },
   { href: "/console/team", text: "Team", icon: "chart-column", key: "g t", admin: true },
   { href: "/console/admin/agents", text: "Agents", icon: "shield", admin: true },
-  { href: "/console/admin/webhooks", text: "Webhooks", icon: "webhook", admin: true },
   { href: "/console/admin/deliveries", text: "Deliveries", icon: "send", admin: true },
 ];
 

@@ -166,7 +166,7 @@ function paint(canvas: HTMLCanvasElement, columns: number[], total: number, now:
     g.fillStyle = role ? colors[role] : colors.nobody;
     if (role === "agent") g.fillRect(x, middle - length, bar, length);
     else if (role === "client") g.fillRect(x, middle, bar, length);
-    else g.fillRect(x, middle - length / 2, bar, length);
+    else g.fillRect(x, middle - length, bar, 2 * length);
   }
   g.globalAlpha = 1;
   g.fillStyle = style.getPropertyValue("--text");
