@@ -174,12 +174,13 @@ function Quote({ quote, start, player, call }: { quote: string; start: number; p
 }
 
 function Quotes({ title, icon, kind, items, call, player }: { title: string; icon: string; kind: string; items: string[] | null; call: Call; player: Player }) {
-  if (!items?.length) return null;
   const evidence = (call.evidence ?? []).filter((e) => e.kind === kind);
+  const claims = [...new Set([...(items ?? []), ...evidence.map((e) => e.claim)])];
+  if (!claims.length) return null;
   return (
     <Card title={title} icon={icon}>
       <ul class="list claims">
-        {items.map((claim, i) => {
+        {claims.map((claim, i) => {
           const quotes = evidence.filter((e) => e.claim === claim);
           return <li key={i}><p dir="auto">{claim}</p>{quotes.map((e, j) => <Quote key={j} quote={e.quote} start={e.start} player={player} call={call} />)}</li>;
         })}

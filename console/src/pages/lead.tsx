@@ -54,7 +54,7 @@ function OneLead({ lead }: { lead: Lead }) {
         </Card>
         <Card title="Details" icon="user">
           <Select label="Status" value={lead.status} options={options(statuses.includes(lead.status) ? statuses : [...statuses, lead.status])} onChange={(status) => changeLead(lead.id, { status }).catch(showError)} />
-          <Select label="Assigned to" value={lead.assigned_agent_id ?? ""} options={[...(lead.assigned_agent_id ? [] : [["", "Nobody"] as [string, string]]), ...(agents.data ?? []).map((a): [string, string] => [a.id, a.full_name])]}
+          <Select label="Assigned to" value={lead.assigned_agent_id ?? ""} options={[...(agents.byId.has(lead.assigned_agent_id ?? "-") ? [] : [[lead.assigned_agent_id ?? "", lead.assigned_agent_id ? "Somebody who has left" : "Nobody"] as [string, string]]), ...(agents.data ?? []).map((a): [string, string] => [a.id, a.full_name])]}
             onChange={(agent_id) => ok(api.POST("/leads/{id}/assign", { params: { path: { id: lead.id }, query: { agent_id } } })).then(done("Assigned"), showError)} />
           <dl class="facts-list">{facts.map(([name, value]) => <div key={name}><dt>{name}</dt><dd class="wrap" dir="auto">{value}</dd></div>)}</dl>
           {lead.conversation_summary && <p class="reading" dir="auto">{lead.conversation_summary}</p>}

@@ -109,11 +109,11 @@ function Board({ leads, more }: { leads: Lead[]; more: boolean }) {
   };
   return (
     <>
-      <div class="board" role="list" aria-label="Leads by status" tabIndex={0}>
+      <div class="board" role="group" aria-label="Leads by status" tabIndex={0}>
         {stages.map((stage) => {
           const here = leads.filter((lead) => statusOf(lead) === stage);
           return (
-            <section key={stage} role="listitem" class={`stage ${over === stage ? "over" : ""}`} data-stage={stage} aria-label={words(stage)}
+            <section key={stage} class={`stage ${over === stage ? "over" : ""}`} data-stage={stage} aria-label={words(stage)}
               onDragOver={(e) => { if (e.dataTransfer?.types.includes("text/lead")) { e.preventDefault(); setOver(stage); } }}
               onDragLeave={() => setOver("")}
               onDrop={(e) => { const id = e.dataTransfer?.getData("text/lead"); setOver(""); if (id) { e.preventDefault(); move(id, stage); } }}>

@@ -60,7 +60,7 @@ function Days({ title, data }: { title: string; data: [string, number][] }) {
   return (
     <Card title={title} actions={<Button kind="quiet" aria-pressed={table} onClick={() => setTable(!table)}>{table ? "Chart" : "Table"}</Button>}>
       {table ? (
-        <div class="scroll" tabIndex={0} role="region" aria-label={title}><table><thead><tr><th scope="col">Day</th><th scope="col" class="number">{title.split(" ")[0]}</th></tr></thead><tbody>{data.map(([day, n]) => <tr key={day}><th scope="row">{day}</th><td class="number tabular">{n}</td></tr>)}</tbody></table></div>
+        <div class="scroll" tabIndex={0} role="group" aria-label={title}><table><thead><tr><th scope="col">Day</th><th scope="col" class="number">{title.split(" ")[0]}</th></tr></thead><tbody>{data.map(([day, n]) => <tr key={day}><th scope="row">{day}</th><td class="number tabular">{n}</td></tr>)}</tbody></table></div>
       ) : (
         <>
           <div class="days" role="img" aria-label={`${title}: ${total} in ${data.length} days, at most ${most} a day`}>{data.map(([day, n]) => <span key={day} title={`${day}: ${n}`}><i ref={sized("height", n / most)} /></span>)}</div>
@@ -77,7 +77,7 @@ function Bars({ title, head, rows }: { title: string; head: string[]; rows: [str
   return (
     <Card title={title}>
       {rows.length ? (
-        <div class="scroll" tabIndex={0} role="region" aria-label={title}>
+        <div class="scroll" tabIndex={0} role="group" aria-label={title}>
           <table>
             <thead><tr>{head.map((text, i) => <th key={text} scope="col" class={i ? "number" : ""}>{text}</th>)}</tr></thead>
             <tbody>{rows.map((row, i) => (

@@ -62,7 +62,7 @@ export function useTitle(title: string | undefined) {
 }
 
 export function Empty({ icon, title, children }: { icon: string; title: string; children?: ComponentChildren }) {
-  return <div class="empty"><span class="empty-icon"><Icon name={icon} /></span><h3>{title}</h3>{children && <div class="empty-text">{children}</div>}</div>;
+  return <div class="empty"><span class="empty-icon"><Icon name={icon} /></span><h2>{title}</h2>{children && <div class="empty-text">{children}</div>}</div>;
 }
 
 const advice: Record<number, string> = {
