@@ -52,7 +52,7 @@ func firstMinute(t *testing.T, s *stack, a *agent, ai *openai.Server) {
 	b.press("Run the sample call")
 	working.Wait(t)
 	b.until("its status moves without a reload", `document.querySelector(".facts")?.innerText.includes("Transcribing")`)
-	working.Open()
+	working.Release()
 	b.until("the transcript", `document.querySelector(".transcript [data-i]")`)
 	b.until("a suggestion", `document.querySelector(".followup.suggested")`)
 	b.press("Accept")

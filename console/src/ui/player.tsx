@@ -88,9 +88,10 @@ function Waveform({ player, peaks, roleAt, flags }: Omit<Props, "call">) {
   const columns = useMemo(() => loudest(peaks), [peaks]);
   useEffect(() => {
     let last = -1;
-    const draw = () => paint(canvas.current!, columns, player.duration.value, player.time.value, roleAt);
+    const surface = canvas.current!, element = slider.current!; // the refs are empty when the last event comes
+    const draw = () => paint(surface, columns, player.duration.value, player.time.value, roleAt);
     const stop = effect(() => {
-      const { value } = player.time, total = player.duration.value, element = slider.current!;
+      const { value } = player.time, total = player.duration.value;
       if (Math.floor(value) !== last) { // a screen reader needs whole seconds
         last = Math.floor(value);
         element.setAttribute("aria-valuenow", String(last));
@@ -100,7 +101,7 @@ function Waveform({ player, peaks, roleAt, flags }: Omit<Props, "call">) {
       draw();
     });
     const resized = new ResizeObserver(draw);
-    resized.observe(canvas.current!);
+    resized.observe(surface);
     const scheme = matchMedia("(prefers-color-scheme: dark)"), themed = new MutationObserver(draw);
     scheme.addEventListener("change", draw);
     themed.observe(document.documentElement, { attributeFilter: ["data-theme"] });
