@@ -74,11 +74,15 @@ func firstMinute(t *testing.T, s *stack, a *agent, ai *openai.Server) {
 // oneCall plays a call: the current sentence is lit, a quote jumps to its time, and words are found.
 func oneCall(t *testing.T, a *agent) {
 	id := a.completed(a.upload(nil).ID).ID
+	var found struct{ Evidence []struct{ Start float64 } }
+	a.get("/calls/" + id).must(http.StatusOK).into(&found)
+	require.NotEmpty(t, found.Evidence)
+	from := found.Evidence[0].Start
 	b := loggedIn(t, a)
 	b.open("/calls/" + id)
 	b.until("the recording can be played", `document.querySelector("audio")?.readyState > 0`)
-	b.press("Play the quote at 0:15")
-	b.until("it plays from there", `!document.querySelector("audio").paused && document.querySelector("audio").currentTime >= 15`)
+	b.press("Play the quote")
+	b.until("it plays from there", fmt.Sprintf(`!document.querySelector("audio").paused && document.querySelector("audio").currentTime >= %f`, from))
 	b.until("the sentence is lit and in view", `(() => { const e = document.querySelector(".now"), r = e?.getBoundingClientRect(); return e?.innerText.includes("proposal by") && r.top > 0 && r.bottom < innerHeight })()`)
 	b.do(chromedp.KeyEvent("k"))
 	b.until("a key pauses it", `document.querySelector("audio").paused`)

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"slices"
 	"strings"
@@ -246,6 +247,17 @@ func (a *agent) as(t testing.TB, token string) *agent {
 	return &here
 }
 
+// inBrowser returns the agent with the cookies of the console and no token.
+func (a *agent) inBrowser() *agent {
+	a.t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(a.t, err)
+	in := a.as(a.t, "")
+	in.http.Jar = jar
+	in.post("/console/session", map[string]any{"email": a.email, "password": a.password}, "Origin", a.url).must(http.StatusOK)
+	return in
+}
+
 // loggedInAgain returns the agent with a new session.
 func (a *agent) loggedInAgain() *agent {
 	again := a.as(a.t, "")
@@ -300,10 +312,13 @@ func (p user) status(op operation, of user, want int) int {
 		object = of.object(op.OperationID, want < http.StatusBadRequest)
 	}
 	caller := p.agent
-	if op.OperationID == "auth.logout" && want < http.StatusBadRequest {
+	switch {
+	case op.OperationID == "auth.logout" && want < http.StatusBadRequest, op.OperationID == "gateway.logout" && caller.token != "":
 		caller = p.loggedInAgain()
+	case op.OperationID == "gateway.renew":
+		caller = p.inBrowser()
 	}
-	return caller.do(op.method, op.at(object), p.body(op, object)).status
+	return caller.do(op.method, op.at(object), p.body(op, object), "Origin", p.url).status
 }
 
 // object returns an object of the user for the operation. It is a new one if it will be used up.
@@ -372,6 +387,8 @@ func (p user) body(op operation, object string) any {
 		return map[string]any{"email": rand.Text() + "@example.com", "password": rand.Text(), "full_name": "X"}
 	case "auth.login":
 		return url.Values{"username": {p.email}, "password": {p.password}}
+	case "gateway.login":
+		return map[string]any{"email": p.email, "password": p.password}
 	case "auth.refresh":
 		var got map[string]any
 		p.as(p.t, "").post("/auth/login", url.Values{"username": {p.email}, "password": {p.password}}).must(http.StatusOK).into(&got)
