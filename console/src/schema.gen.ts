@@ -3997,6 +3997,7 @@ export interface operations {
             400: components["responses"]["BadRequest"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
             429: components["responses"]["Limited"];
             502: components["responses"]["BadGateway"];
             503: components["responses"]["Unavailable"];
