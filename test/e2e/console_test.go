@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/test/fake/openai"
@@ -89,7 +90,7 @@ func oneCall(t *testing.T, a *agent) {
 	before := valueOf(b, chromedp.Evaluate[float64](`document.querySelector("audio").currentTime`))
 	b.do(chromedp.KeyEvent("j"))
 	b.until("and another goes back", fmt.Sprintf(`document.querySelector("audio").currentTime < %f - 9`, before))
-	b.do(chromedp.Focus(chromedp.CSS(".wave-slider")), chromedp.KeyEvent("\ue010")) // End
+	b.do(chromedp.Focus(chromedp.CSS(".wave-slider")), chromedp.KeyEvent(kb.End))
 	b.until("the slider is a slider", `document.querySelector(".wave-slider").getAttribute("aria-valuetext").startsWith("38 seconds of 38")`)
 
 	b.do(chromedp.SendKeys(chromedp.CSS(".find input"), "proposal"))
