@@ -384,7 +384,7 @@ func (b *bench) createLead(ctx context.Context, l *leadBench) (report.Result, er
 		return result, err
 	}
 	database := part{"PostgreSQL", l.postgres}
-	return b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
+	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
 		err = alternate(oursFirst, func() (err error) {
 			round.Ours, err = observeParts([]part{{"crm", l.crm}, database}, process.Any, func() (int, time.Duration, error) { return l.createFor(ctx, b.Length) })
 			return err
@@ -394,6 +394,13 @@ func (b *bench) createLead(ctx context.Context, l *leadBench) (report.Result, er
 		})
 		round.Ratio = round.Ours.Value / round.Peer.Value
 		return round, err
+	})
+	if err != nil {
+		return result, err
+	}
+	return result, b.profile(ctx, "create-lead", l.crm.admin, func(d time.Duration) error {
+		_, _, err := l.createFor(ctx, d)
+		return err
 	})
 }
 

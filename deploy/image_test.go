@@ -38,7 +38,13 @@ func dockerfile(t *testing.T, file string) map[string]instructions.Stage {
 
 func TestImagesRunUnprivilegedFromPinnedBases(t *testing.T) {
 	t.Parallel()
-	for name, stage := range dockerfile(t, "deploy/docker/Dockerfile") {
+	stages := dockerfile(t, "deploy/docker/Dockerfile")
+	for name, stage := range dockerfile(t, "deploy/docker/offline.Dockerfile") {
+		if name != "build" {
+			stages["offline "+name] = stage
+		}
+	}
+	for name, stage := range stages {
 		_, tag, _ := strings.Cut(stage.BaseName, ":")
 		require.NotContains(t, []string{"", "latest"}, tag, "%s is not pinned", stage.BaseName)
 		if name == "build" {
@@ -179,7 +185,7 @@ func TestTheBuildContextHasNoSecretsAndNoData(t *testing.T) {
 	t.Parallel()
 	for _, file := range contextFiles(t) {
 		top, _, _ := strings.Cut(file, "/")
-		require.True(t, slices.Contains([]string{"api", "libs", "gateway", "services"}, top), file)
+		require.True(t, slices.Contains([]string{"api", "libs", "gateway", "services", "platform"}, top), file)
 		require.NotContains(t, file, ".env")
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -26,15 +27,14 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgserver"
 )
 
-const mib = 1 << 20
-
 // TestServicesFromTheirImages builds each service with the steps of its image and checks with the binary that it knows every
 // setting of Compose and Kubernetes, that it accepts all of them together, and that its database role in Compose is sufficient
 // to migrate. It builds one image at a time.
 func TestServicesFromTheirImages(t *testing.T) {
 	t.Parallel()
 	project := composeProject(t)
-	kubernetes := render(t, overlay)
+	kubernetes := render(t, overlay("dev"))
+	production := render(t, overlay("prod"))
 	secrets := makeSecrets(t, "OPENAI_API_KEY=sk-test", "PABBLY_WEBHOOK_URL=https://connect.pabbly.com/workflow/sendwebhookdata/test")
 	urls := initDatabase(t, secrets)
 	example := exampleSettings(t)
@@ -43,7 +43,7 @@ func TestServicesFromTheirImages(t *testing.T) {
 		service := project.Services[name]
 		build := dockerfile(t, service.Build.Dockerfile)
 		require.Contains(t, build, service.Build.Target)
-		args := map[string]string{"VERSION": "1.2.3"}
+		args := map[string]string{"VERSION": "1.2.3", "TARGETARCH": runtime.GOARCH}
 		if service.Build.Args["SERVICE"] != nil {
 			args["SERVICE"] = *service.Build.Args["SERVICE"]
 		}
@@ -58,9 +58,13 @@ func TestServicesFromTheirImages(t *testing.T) {
 			known := settingsOf(t, app)
 			compose := composeEnvironment(service, secrets)
 			kube := kubernetesEnvironment(t, kubernetes, name)
+			require.Equal(t, slices.Sorted(maps.Keys(environment(t, kubernetes, kubernetes.deployments[name]))),
+				slices.Sorted(maps.Keys(environment(t, production, production.deployments[name]))), "the environments differ in values only")
 			for _, environ := range []map[string]string{compose, kube} {
 				for setting := range environ {
-					setting = strings.TrimSuffix(setting, "_FILE")
+					if setting = strings.TrimSuffix(setting, "_FILE"); slices.Contains(sdkSettings, setting) {
+						continue
+					}
 					require.Contains(t, example, setting, ".env.example does not have it")
 					require.Contains(t, known, setting, "%s does not know it", name)
 				}
@@ -88,16 +92,20 @@ func requireStatic(t *testing.T, app string) {
 	}
 	info, err := os.Stat(app)
 	require.NoError(t, err)
-	t.Logf("%s: %.1f MiB", t.Name(), float64(info.Size())/mib)
+	t.Logf("%s: %.1f MB", t.Name(), float64(info.Size())/1e6)
+	require.LessOrEqual(t, info.Size(), int64(40_000_000), "a binary of more than 40 MB")
 }
 
 var settingLine = regexp.MustCompile(`(?m)^  ([A-Z][A-Z0-9_]+) `)
 
-// settingsOf returns the settings that a binary lists, and that of OpenTelemetry, which its SDK reads.
+// sdkSettings are read by the SDKs of OpenTelemetry and of S3 (AWS_SHARED_CREDENTIALS_FILE).
+var sdkSettings = []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "AWS_SHARED_CREDENTIALS"}
+
+// settingsOf returns the settings that a binary lists.
 func settingsOf(t *testing.T, app string) []string {
 	help, err := exec.CommandContext(t.Context(), app, "--help").Output()
 	require.NoError(t, err)
-	return append(names(settingLine, help), "OTEL_EXPORTER_OTLP_ENDPOINT")
+	return names(settingLine, help)
 }
 
 func exampleSettings(t *testing.T) []string {

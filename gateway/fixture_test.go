@@ -54,7 +54,8 @@ type service struct {
 	server   *httptest.Server
 	handler  atomic.Pointer[http.HandlerFunc]
 	notReady atomic.Bool
-	calls    atomic.Int64 // requests for the API
+	warning  atomic.Pointer[string] // in /ready
+	calls    atomic.Int64           // requests for the API
 }
 
 func (s *service) respond(h http.HandlerFunc) { s.handler.Store(&h) }
@@ -136,6 +137,9 @@ func newService(t *testing.T, tel telemetry.Set, keys token.JWKS) *service {
 	ready := func(context.Context) error {
 		if s.notReady.Load() {
 			return context.DeadlineExceeded
+		}
+		if w := s.warning.Load(); w != nil {
+			return run.Warnings{*w}
 		}
 		return nil
 	}

@@ -63,7 +63,9 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 		return nil, err
 	}
 	listener, handler := cfg.linger().Wrap(listener, guard.Deadlines(cfg.Clients.pace(), recorder.Handler(edge.Handler(router))))
-	server, err := run.HTTP(run.HTTPConfig{Listener: guard.Listener(listener), Prepare: guard.Prepare}, guard.Serving(handler))
+	public := cfg.HTTP
+	public.Listener, public.Prepare = guard.Listener(listener), guard.Prepare
+	server, err := run.HTTP(public, guard.Serving(handler))
 	if err != nil {
 		return nil, err
 	}

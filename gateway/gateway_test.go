@@ -560,6 +560,15 @@ func TestHealthAndReadiness(t *testing.T) {
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.JSONEq(t, `{"status":"ready","services":{"auth":"ready","calls":"ready","crm":"ready","gateway":"ready","notify":"ready"}}`, body)
 
+	f.services["calls"].warning.Store(new("the model ends"))
+	require.Eventually(t, func() bool {
+		res, body = do(t, f.request(t, http.MethodGet, "/ready", nil))
+		return strings.Contains(body, "warnings")
+	}, timeout, 20*time.Millisecond)
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	require.JSONEq(t, `{"status":"ready","services":{"auth":"ready","calls":"ready","crm":"ready","gateway":"ready","notify":"ready"},"warnings":{"calls":["the model ends"]}}`, body)
+	f.services["calls"].warning.Store(nil)
+
 	f.services["crm"].notReady.Store(true)
 	f.services["notify"].server.Close()
 	require.Eventually(t, func() bool { // a result is cached

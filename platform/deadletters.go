@@ -53,21 +53,27 @@ func withoutKafka(environ []string) (rest []string) {
 
 // brokerSettings returns the settings with which to reach the broker of the platform that runs on the data directory.
 func brokerSettings(dataDir string) ([]string, error) {
-	address, err := os.ReadFile(brokerFile(dataDir))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: %s; set KAFKA_BROKERS to use another Kafka", ErrNotRunning, dataDir)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("read the address of the broker: %w", err)
-	}
-	stored, err := readSecrets(filepath.Join(dataDir, secretsName))
+	address, password, err := runningBroker(dataDir)
 	if err != nil {
 		return nil, err
 	}
 	return []string{
-		"KAFKA_BROKERS=" + strings.TrimSpace(string(address)), "KAFKA_SASL_MECHANISM=" + broker.Mechanism,
-		"KAFKA_SASL_USER=" + broker.User, "KAFKA_SASL_PASSWORD=" + stored.BrokerPassword,
+		"KAFKA_BROKERS=" + address, "KAFKA_SASL_MECHANISM=" + broker.Mechanism,
+		"KAFKA_SASL_USER=" + broker.User, "KAFKA_SASL_PASSWORD=" + password,
 	}, nil
+}
+
+// runningBroker returns the address and the password of the broker of the platform that runs on the data directory.
+func runningBroker(dataDir string) (address, password string, err error) {
+	raw, err := os.ReadFile(brokerFile(dataDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", "", fmt.Errorf("%w: %s; set KAFKA_BROKERS to use another Kafka", ErrNotRunning, dataDir)
+	}
+	if err != nil {
+		return "", "", fmt.Errorf("read the address of the broker: %w", err)
+	}
+	stored, err := readSecrets(filepath.Join(dataDir, secretsName))
+	return strings.TrimSpace(string(raw)), stored.BrokerPassword, err
 }
 
 // brokerFile has the address of the embedded broker while it runs, and after a crash that of the last one.

@@ -44,6 +44,7 @@ type Options struct {
 	Log      io.Writer                             // the log of all services
 	Logging  telemetry.Config                      // log level and format
 	Progress func(part string, took time.Duration) // called when a part has started; may be nil
+	Traces   net.Listener                          // serves a page of the newest traces; see TracesEnvironment. May be nil
 }
 
 // Platform is a started platform. Its API is listening.
@@ -105,6 +106,11 @@ func prepare(ctx context.Context, o Options) (_ *Platform, err error) {
 		return nil, err
 	}
 	p := &Platform{group: run.NewGroup(tel), tel: tel, options: o, embedded: e, at: at, admin: map[string]string{}}
+	if o.Traces != nil {
+		if err := p.serveTraces(o.Traces); err != nil {
+			return nil, err
+		}
+	}
 	p.group.Defer("telemetry", flusher(ctx, flush))
 	return p, nil
 }

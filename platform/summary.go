@@ -19,6 +19,9 @@ func (p *Platform) Summary() string {
 	if p.inbox != nil {
 		line("Inbox", "%s/inbox", base)
 	}
+	if p.options.Traces != nil {
+		line("Traces", "http://%s/traces", p.options.Traces.Addr())
+	}
 	for _, name := range append(serviceNames[:len(serviceNames):len(serviceNames)], "gateway") {
 		address := p.at.services[name]
 		if name == "gateway" {

@@ -10,6 +10,7 @@ import (
 // the only topic with several producers: no service owns an erasure.
 var (
 	ErasureRequested = event.Type[Erasure]{Name: "erasure.requested", Topic: ErasuresTopic}
+	ErasureWaiting   = event.Type[ErasureWait]{Name: "erasure.waiting", Topic: ErasuresTopic}
 	ErasureDone      = event.Type[ErasureConfirmation]{Name: "erasure.done", Topic: ErasuresTopic}
 )
 
@@ -49,4 +50,20 @@ func (e ErasureConfirmation) AggregateID() string { return e.ErasureID }
 // DoneBy returns the event with which a service confirms the erasure.
 func (e Erasure) DoneBy(service string, at time.Time) event.Event {
 	return ErasureDone.New(at, ErasureConfirmation{ErasureID: e.ErasureID, Kind: e.Kind, SubjectID: e.SubjectID, Service: service, DoneAt: at})
+}
+
+// ErasureWait says that a service may not erase everything yet. It confirms when it has.
+type ErasureWait struct {
+	ErasureID string    `json:"erasure_id"`
+	Service   string    `json:"service"`
+	Reason    string    `json:"reason"` // legal_hold
+	Since     time.Time `json:"since"`
+}
+
+// AggregateID returns the erasure's id.
+func (e ErasureWait) AggregateID() string { return e.ErasureID }
+
+// WaitsIn returns the event with which a service says that it may not erase everything yet.
+func (e Erasure) WaitsIn(service, reason string, since time.Time) event.Event {
+	return ErasureWaiting.New(since, ErasureWait{ErasureID: e.ErasureID, Service: service, Reason: reason, Since: since})
 }

@@ -143,6 +143,7 @@ var golden = map[string][]any{
 	"webhook.delivered":       {delivery("delivered"), bareDelivery("delivered")},
 	"webhook.dead":            {delivery("dead"), bareDelivery("dead")},
 	"erasure.requested":       {events.Erasure{ErasureID: erasureID, Kind: "client", SubjectID: clientID, SubjectVersion: 3, RequestedBy: agentID, RequestedAt: at}},
+	"erasure.waiting":         {events.ErasureWait{ErasureID: erasureID, Service: "calls", Reason: "legal_hold", Since: at}},
 	"erasure.done":            {events.ErasureConfirmation{ErasureID: erasureID, Kind: "client", SubjectID: clientID, Service: "calls", DoneAt: at.Add(time.Second)}},
 }
 

@@ -45,6 +45,6 @@ func Topics() []event.Topic {
 		{Name: DeliveriesTopic, Producer: "notify", Retention: week, Types: []string{
 			WebhookDelivered.Name, WebhookDead.Name,
 		}},
-		{Name: ErasuresTopic, Retention: 4 * week, Types: []string{ErasureRequested.Name, ErasureDone.Name}}, // every service publishes to it
+		{Name: ErasuresTopic, Retention: 4 * week, Types: []string{ErasureRequested.Name, ErasureWaiting.Name, ErasureDone.Name}}, // every service publishes to it
 	}
 }

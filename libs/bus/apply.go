@@ -3,11 +3,18 @@ package bus
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
 
 	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/outbox"
+	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
 // handle returns when every message of a partition's batch has been applied or is in the dead-letter topic. Its error is
@@ -65,6 +72,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 	case <-ctx.Done():
 		return commit, ctx.Err()
 	}
+	took := clock.Stopwatch()
 	events, ids := map[int]outbox.Message{}, []string{} // by index in the batch
 	results := map[[2]string]int{}                      // by topic and result
 	for i, m := range batch {
@@ -89,10 +97,11 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		}
 	}
 	if len(ids) > 0 {
-		applied := map[[2]string]int{}
+		applied, handled := map[[2]string]int{}, []outbox.Message{}
 		err = c.inbox.InTx(ctx, func(ctx context.Context) error {
 			failed = commit
 			clear(applied) // the transaction may be retried
+			handled = handled[:0]
 			newIDs, err := c.inbox.Mark(ctx, ids)
 			if err != nil {
 				return err
@@ -107,11 +116,12 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 					continue
 				}
 				delete(newIDs, e.ID) // the batch may contain the same event twice
-				if err := c.handlers[e.Type](c.tel.Extract(ctx, e.Trace), e.Event); err != nil {
+				if err := c.handlers[e.Type](c.received(ctx, batch[i], e), e.Event); err != nil {
 					failed = i
 					return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
 				}
 				applied[[2]string{e.Topic, "handled"}]++
+				handled = append(handled, e)
 			}
 			return nil
 		})
@@ -121,9 +131,39 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		for key, n := range applied {
 			results[key] += n
 		}
+		c.observe(ctx, handled)
 	}
+	attrs := []slog.Attr{slog.String("topic", batch[0].Topic), slog.Int("partition", batch[0].Partition), slog.Int64("offset", batch[0].Offset), slog.Int("messages", len(batch))}
 	for key, n := range results {
 		c.handled.WithLabelValues(key[0], key[1]).Add(float64(n))
+		attrs = append(attrs, slog.Int(key[1], n))
 	}
+	c.tel.Log.LogAttrs(ctx, slog.LevelInfo, "events consumed", append(attrs, slog.Duration("took", took()))...)
 	return 0, nil
+}
+
+// slowDelivery is the minimum time between the broker's and this process's hands that gets a span.
+const slowDelivery = 20 * time.Millisecond
+
+// received returns the context of a message's trace, with a span for the time that it waited for this consumer.
+func (c *Consumer) received(ctx context.Context, m kafka.Message, e outbox.Message) context.Context {
+	ctx = c.tel.Extract(ctx, e.Trace)
+	if telemetry.TraceID(ctx) == "" || m.Time.IsZero() || c.clock.Now().Sub(m.Time) < slowDelivery {
+		return ctx
+	}
+	_, span := c.tel.Tracer().Start(ctx, "wait for "+c.tel.Service, trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(m.Time), trace.WithAttributes(
+		attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.name", "receive"), attribute.String("messaging.operation.type", "receive"),
+		attribute.String("messaging.consumer.group.name", c.group), attribute.String("messaging.destination.name", e.Topic),
+		attribute.String("messaging.destination.partition.id", strconv.Itoa(m.Partition)), attribute.Int64("messaging.kafka.offset", m.Offset),
+	))
+	span.End()
+	return ctx
+}
+
+// observe records how long the events took from the change in the producer to now. The two clocks may differ.
+func (c *Consumer) observe(ctx context.Context, handled []outbox.Message) {
+	now := c.clock.Now()
+	for _, e := range handled {
+		telemetry.Observe(c.tel.Extract(ctx, e.Trace), c.delay.WithLabelValues(e.Topic), max(0, now.Sub(e.Time)))
+	}
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -52,6 +53,7 @@ type Consumer struct {
 	waiting   *outage // for a transient error of apply
 	moving    *outage // of dead letters
 	handled   *prometheus.CounterVec
+	delay     *prometheus.HistogramVec
 	lag       *lag
 }
 
@@ -76,7 +78,9 @@ func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Cloc
 		applying: make(chan struct{}, transactions),
 		joining:  newOutage(tel.Log, "joining the consumer group"), measuring: newOutage(tel.Log, "measuring the lag"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"), moving: newOutage(tel.Log, "writing dead letters"),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
-		lag:     newLag(tel.Service, c),
+		delay: prometheus.NewHistogramVec(prometheus.HistogramOpts{Name: "convoflow_consumer_delay_seconds", Help: "Time from an event to its effect: from the change in the producer to the commit in this service.",
+			ConstLabels: prometheus.Labels{"service": tel.Service}, Buckets: telemetry.Buckets()}, []string{"topic"}),
+		lag: newLag(tel.Service, c),
 	}
 }
 
@@ -99,7 +103,12 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 	chain := c.chain.LogFailuresAt(slog.LevelDebug)
 	for _, t := range types {
 		handle := chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-			received, err := t.Decode(request.(event.Event))
+			e := request.(event.Event)
+			trace.SpanFromContext(ctx).SetAttributes(
+				attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"), attribute.String("messaging.consumer.group.name", c.group),
+				attribute.String("messaging.destination.name", e.Topic), attribute.String("messaging.message.id", e.ID), attribute.String("messaging.kafka.message.key", e.Key),
+			)
+			received, err := t.Decode(e)
 			if err != nil {
 				return nil, err
 			}
@@ -127,8 +136,11 @@ func (c *Consumer) Empty() bool { return len(c.handlers) == 0 }
 // Run consumes until ctx ends.
 func (c *Consumer) Run(ctx context.Context) error {
 	blocked := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "convoflow_consumer_waiting_partitions", Help: "Partitions that wait until a transient error passes.", ConstLabels: prometheus.Labels{"service": c.tel.Service}}, func() float64 { return float64(c.waiting.count()) })
-	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.lag), c.tel.Metrics.Register(blocked)); err != nil {
+	if err := errors.Join(c.tel.Metrics.Register(c.handled), c.tel.Metrics.Register(c.delay), c.tel.Metrics.Register(c.lag), c.tel.Metrics.Register(blocked)); err != nil {
 		return fmt.Errorf("register the consumer's metrics: %w", err)
+	}
+	for _, t := range c.topics {
+		c.handled.WithLabelValues(t.Name, "dead") // it exists before the first one, so that the increase is seen
 	}
 	for ctx.Err() == nil {
 		topics := c.existing(ctx)

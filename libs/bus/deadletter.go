@@ -199,18 +199,8 @@ func (k *Kafka) Requeue(ctx context.Context, topic string, letters []DeadLetter,
 	if upTo <= 0 {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	res, err := k.client.OffsetCommit(ctx, &kafka.OffsetCommitRequest{
-		GroupID: k.name(requeued), GenerationID: -1, Topics: map[string][]kafka.OffsetCommit{k.name(topic): {{Partition: 0, Offset: upTo}}},
-	})
-	if err != nil {
+	if err := k.commit(ctx, requeued, map[string][]kafka.OffsetCommit{k.name(topic): {{Partition: 0, Offset: upTo}}}); err != nil {
 		return fmt.Errorf("record that the messages have been requeued: %w", err)
-	}
-	for _, p := range res.Topics[k.name(topic)] {
-		if p.Error != nil {
-			return fmt.Errorf("record that the messages have been requeued: %w", p.Error)
-		}
 	}
 	return nil
 }

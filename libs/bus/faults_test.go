@@ -165,6 +165,8 @@ func TestUnknownTypesAreSkippedWithOneWarning(t *testing.T) {
 		return testutil.GatherAndCompare(tel.Metrics, strings.NewReader(`
 			# HELP convoflow_consumer_messages_total Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.
 			# TYPE convoflow_consumer_messages_total counter
+			convoflow_consumer_messages_total{result="dead",service="test",topic="test.requeue"} 0
+			convoflow_consumer_messages_total{result="dead",service="test",topic="test.things.v1"} 0
 			convoflow_consumer_messages_total{result="handled",service="test",topic="test.things.v1"} 1
 			convoflow_consumer_messages_total{result="unknown",service="test",topic="test.things.v1"} 5
 		`), "convoflow_consumer_messages_total") == nil

@@ -101,36 +101,42 @@ func (c *Consumer) measureLag(ctx context.Context, topics []string) {
 }
 
 func (c *Consumer) measureTopic(ctx context.Context, topic string) error {
-	ends, err := c.kafka.offsets(ctx, topic, kafka.LastOffsetOf)
-	if err != nil {
-		return err
+	backlog, oldest, err := c.kafka.backlog(ctx, c.group, topic)
+	if err == nil {
+		c.lag.set(topic, backlog, oldest)
 	}
-	firsts, err := c.kafka.offsets(ctx, topic, kafka.FirstOffsetOf)
+	return err
+}
+
+// backlog returns how many messages of a topic a group has not handled, and when the oldest of them was published.
+func (k *Kafka) backlog(ctx context.Context, group, topic string) (backlog int64, oldest time.Time, err error) {
+	ends, err := k.offsets(ctx, topic, kafka.LastOffsetOf)
 	if err != nil {
-		return err
+		return 0, oldest, err
 	}
-	committed, err := c.kafka.committed(ctx, c.group, topic, slices.Collect(maps.Keys(ends)))
+	firsts, err := k.offsets(ctx, topic, kafka.FirstOffsetOf)
 	if err != nil {
-		return err
+		return 0, oldest, err
 	}
-	var backlog int64
-	var oldest time.Time
+	committed, err := k.committed(ctx, group, topic, slices.Collect(maps.Keys(ends)))
+	if err != nil {
+		return 0, oldest, err
+	}
 	for p, end := range ends {
 		next := max(committed[p], firsts[p])
 		if next >= end {
 			continue
 		}
 		backlog += end - next
-		messages, _, err := c.kafka.fetch(ctx, topic, p, next, 1, time.Second)
+		messages, _, err := k.fetch(ctx, topic, p, next, 1, time.Second)
 		if err != nil {
-			return err
+			return 0, oldest, err
 		}
 		if len(messages) > 0 && (oldest.IsZero() || messages[0].Time.Before(oldest)) {
 			oldest = messages[0].Time
 		}
 	}
-	c.lag.set(topic, backlog, oldest)
-	return nil
+	return backlog, oldest, nil
 }
 
 // lag is the collector of a group's lag. While Kafka cannot be asked, the age of the oldest message continues to grow.

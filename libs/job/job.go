@@ -20,6 +20,7 @@ import (
 	"github.com/riverqueue/river/riverdriver/riverpgxv5"
 	"github.com/riverqueue/river/rivermigrate"
 	"github.com/riverqueue/river/rivertype"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -123,7 +124,9 @@ func (q *Queue) newClient() (*river.Client[pgx.Tx], error) {
 	workers, queues, longest := river.NewWorkers(), map[string]river.QueueConfig{}, time.Duration(0)
 	for name, k := range q.kinds {
 		wrapped := q.chain.Wrap(string(name), trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-			return nil, k.work(ctx, request.(Args))
+			a := request.(Args)
+			trace.SpanFromContext(ctx).SetAttributes(attribute.String("job.id", a.ID), attribute.Int64("job.epoch", a.Epoch))
+			return nil, k.work(ctx, a)
 		})
 		river.AddWorkerArgs(workers, Args{kind: name}, &worker{tel: q.tel, kind: name, endpoint: wrapped, timeout: k.limits.Timeout})
 		queues[name.queue()] = river.QueueConfig{MaxWorkers: k.limits.Workers}
@@ -243,7 +246,12 @@ type worker struct {
 func (w *worker) Work(ctx context.Context, j *river.Job[Args]) error {
 	args := j.Args
 	args.kind = w.kind
-	_, err := w.endpoint(w.tel.Extract(ctx, args.Trace), args)
+	ctx = w.tel.Extract(ctx, args.Trace)
+	if telemetry.TraceID(ctx) != "" && j.AttemptedAt != nil { // both times are the database's
+		_, span := w.tel.Tracer().Start(ctx, "queue "+string(w.kind), trace.WithTimestamp(j.ScheduledAt), trace.WithAttributes(attribute.String("job.id", args.ID), attribute.Int("job.attempt", j.Attempt)))
+		span.End(trace.WithTimestamp(*j.AttemptedAt))
+	}
+	_, err := w.endpoint(ctx, args)
 	return err
 }
 

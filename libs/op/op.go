@@ -28,6 +28,7 @@ type Chain struct {
 	tel      telemetry.Set
 	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
+	results  *prometheus.CounterVec
 	classify func(error) error
 	failures slog.Level // of server errors in the log
 }
@@ -36,14 +37,19 @@ type Chain struct {
 func NewChain(tel telemetry.Set, classify func(error) error) (*Chain, error) {
 	duration := prometheus.NewHistogramVec(prometheus.HistogramOpts{
 		Name:        "convoflow_operation_duration_seconds",
-		Help:        "Duration of operations by their result: ok, canceled or the fault's code.",
+		Help:        "Duration of operations by the class of their status: ok, refused (a client error), failed (a server error) or canceled.",
 		ConstLabels: prometheus.Labels{"service": tel.Service},
-		Buckets:     []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		Buckets:     telemetry.Buckets(),
+	}, []string{"op", "status"})
+	results := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name:        "convoflow_operations_total",
+		Help:        "Operations by their result: ok, canceled or the fault's code.",
+		ConstLabels: prometheus.Labels{"service": tel.Service},
 	}, []string{"op", "result"})
-	if err := tel.Metrics.Register(duration); err != nil {
-		return nil, fmt.Errorf("register the operations' metric: %w", err)
+	if err := errors.Join(tel.Metrics.Register(duration), tel.Metrics.Register(results)); err != nil {
+		return nil, fmt.Errorf("register the operations' metrics: %w", err)
 	}
-	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, classify: classify, failures: slog.LevelError}, nil
+	return &Chain{tel: tel, tracer: tel.Tracer(), duration: duration, results: results, classify: classify, failures: slog.LevelError}, nil
 }
 
 // LogFailuresAt returns the same chain with another log level for server errors, for a caller that logs them itself.
@@ -82,25 +88,26 @@ func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 }
 
 func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.Duration, err error) {
-	result, level := "ok", slog.LevelDebug
+	result, status, level := "ok", "ok", slog.LevelDebug
 	attrs := []slog.Attr{slog.String("op", op), slog.Duration("took", took)}
 	if err != nil {
 		f := fault.Of(err)
-		result, level = f.Code, slog.LevelInfo
+		result, status, level = f.Code, "refused", slog.LevelInfo
 		attrs = append(attrs, slog.String("code", f.Code))
 		span.SetAttributes(attribute.String("error.type", f.Code))
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
-			result = "canceled" // the client disconnected or the process is stopping
+			result, status = "canceled", "canceled" // the client disconnected or the process is stopping
 		case fault.Status(err) >= 500:
 			// Only server errors mark the span as failed and log the cause. Client errors are normal responses.
-			level = c.failures
+			status, level = "failed", c.failures
 			attrs = append(attrs, slog.String("error", err.Error()))
 			span.SetStatus(codes.Error, f.Code)
 		}
 	}
 	c.tel.Log.LogAttrs(ctx, level, "operation", attrs...)
-	c.duration.WithLabelValues(op, result).Observe(took.Seconds())
+	telemetry.Observe(ctx, c.duration.WithLabelValues(op, status), took)
+	c.results.WithLabelValues(op, result).Inc()
 	span.End()
 }
 

@@ -58,11 +58,11 @@ func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 		ids[i], topics[i], keys[i], types[i], times[i], data[i] = e.ID, e.Topic, e.Key, e.Type, e.Time, e.Data
 	}
 	// One statement for any number of events. The ids of the rows are given in the order of the select.
-	if _, err := o.db.Conn(ctx).Exec(ctx, `
+	if err := o.db.Later(ctx, fmt.Sprintf("write %d events to the outbox", n), `
 		insert into outbox (event_id, topic, key, type, time, data, trace)
 		select event_id, topic, key, type, time, data, $7 from unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::bytea[])
 			with ordinality as e (event_id, topic, key, type, time, data, n) order by n`, ids, topics, keys, types, times, data, trace); err != nil {
-		return fmt.Errorf("write %d events to the outbox: %w", n, err)
+		return err
 	}
 	o.db.AfterCommit(ctx, o.Wake)
 	return nil

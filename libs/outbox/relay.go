@@ -35,6 +35,7 @@ const (
 	maxHeld        = 5000                   // how many messages more are read when so many could not be published: they may be of one partition
 	idlePoll       = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
 	busyPoll       = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
+	minPoll        = 5 * time.Millisecond   // between polls: commits that come faster share one
 	publishTimeout = 10 * time.Second       // of one batch
 	retryFirst     = 100 * time.Millisecond // after a failure, doubled up to retryMax
 	retryMax       = 2 * time.Second
@@ -106,11 +107,16 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 	defer release()
 	b.lead(true)
 	defer b.lead(false)
+	// A delete that a crash of PostgreSQL undoes is an event that is published twice, as after a crash of this process before the delete.
+	if _, err := conn.Exec(ctx, `set synchronous_commit = off`); err != nil {
+		return fmt.Errorf("prepare to publish: %w", err)
+	}
 	l := &leader{to: to, conn: conn, tel: o.tel, published: published, backlog: b, topics: map[string]topic{}, results: make(chan result)}
 	publishing, cancel := context.WithCancel(ctx)
 	defer l.publishes.Wait()
 	defer cancel()
 	for poll := idlePoll; ; {
+		polled := clock.Stopwatch()
 		found, err := l.publish(publishing)
 		if err != nil {
 			return err
@@ -127,8 +133,17 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 				return err
 			}
 		case <-o.wake:
+			pause(ctx, minPoll-polled())
 		case <-time.After(min(poll, l.retryIn())):
 		}
+	}
+}
+
+// pause returns after d, or when ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }
 
@@ -186,7 +201,7 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 	if err != nil {
 		return false, fmt.Errorf("read the outbox: %w", err)
 	}
-	batches, ids := map[string][]Message{}, map[string][]int64{}
+	batches, ids, ages := map[string][]Message{}, map[string][]int64{}, map[string][]time.Duration{}
 	for _, r := range events {
 		m := Message{Event: event.Event{ID: r.EventID, Type: r.Type, Topic: r.Topic, Key: r.Key, Source: "/convoflow/" + l.tel.Service, Time: r.Time.UTC(), Data: r.Data}}
 		if err := json.Unmarshal(r.Trace, &m.Trace); err != nil {
@@ -195,7 +210,7 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 		if batches[r.Topic] == nil {
 			l.backlog.set(r.Topic, r.Age)
 		}
-		batches[r.Topic], ids[r.Topic] = append(batches[r.Topic], m), append(ids[r.Topic], r.ID)
+		batches[r.Topic], ids[r.Topic], ages[r.Topic] = append(batches[r.Topic], m), append(ids[r.Topic], r.ID), append(ages[r.Topic], r.Age)
 	}
 	for name := range l.topics {
 		if batches[name] == nil && !slices.Contains(blocked, name) { // somebody else has deleted what could not be published
@@ -208,7 +223,9 @@ func (l *leader) publish(ctx context.Context) (found bool, err error) {
 		l.publishes.Go(func() {
 			sending, cancel := context.WithTimeout(ctx, publishTimeout)
 			defer cancel()
+			published := l.trace(ctx, messages, ages[name])
 			acknowledged, err := l.to.Publish(sending, name, messages)
+			published(err)
 			r := result{topic: name, held: len(messages) - len(acknowledged), err: err}
 			for _, i := range acknowledged {
 				r.published = append(r.published, ids[name][i])

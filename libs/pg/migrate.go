@@ -53,11 +53,8 @@ func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 	if err := db.ensureSchema(ctx, conn); err != nil {
 		return err
 	}
-	// Building an index may take longer than the statement timeout of requests.
-	cc := db.pool.Config().ConnConfig.Copy()
-	delete(cc.RuntimeParams, "statement_timeout")
-	cc.ConnectTimeout = startTimeout // no request is waiting
-	sqlDB := stdlib.OpenDB(*cc)
+	// A migration may take longer than the statement timeout of requests.
+	sqlDB := db.open("statement_timeout")
 	defer func() { _ = sqlDB.Close() }()
 	for _, set := range sets {
 		if err := db.migrateSet(ctx, sqlDB, set); err != nil {
@@ -65,6 +62,16 @@ func (db *DB) Migrate(ctx context.Context, sets ...Migrations) error {
 		}
 	}
 	return nil
+}
+
+// open returns connections without some of the pool's timeouts.
+func (db *DB) open(without ...string) *sql.DB {
+	cc := db.pool.Config().ConnConfig.Copy()
+	for _, timeout := range without {
+		delete(cc.RuntimeParams, timeout)
+	}
+	cc.ConnectTimeout = startTimeout // no request is waiting
+	return stdlib.OpenDB(*cc)
 }
 
 func (db *DB) ensureSchema(ctx context.Context, conn Querier) error {
@@ -83,13 +90,20 @@ func (db *DB) ensureSchema(ctx context.Context, conn Querier) error {
 
 func (db *DB) migrateSet(ctx context.Context, sqlDB *sql.DB, set Migrations) error {
 	if set.FS != nil {
-		provider, err := goose.NewProvider(goose.DialectPostgres, sqlDB, set.FS,
-			goose.WithTableName("migrations_"+set.Name), goose.WithAllowOutofOrder(true), // branches that are merged in any order
-			goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
+		indexes, err := set.concurrentIndexes()
 		if err != nil {
-			return fmt.Errorf("read the migrations of %s: %w", set.Name, err)
+			return err
 		}
-		done, err := provider.Up(ctx)
+		provider, err := set.provider(sqlDB)
+		if err != nil {
+			return err
+		}
+		var done []*goose.MigrationResult
+		if len(indexes) == 0 {
+			done, err = provider.Up(ctx)
+		} else {
+			done, err = db.migrateOneByOne(ctx, provider, set, indexes)
+		}
 		if err != nil {
 			return fmt.Errorf("migrate %s: %w", set.Name, err)
 		}
@@ -103,6 +117,17 @@ func (db *DB) migrateSet(ctx context.Context, sqlDB *sql.DB, set Migrations) err
 		}
 	}
 	return nil
+}
+
+// provider returns what runs the files of a set.
+func (m Migrations) provider(sqlDB *sql.DB) (*goose.Provider, error) {
+	p, err := goose.NewProvider(goose.DialectPostgres, sqlDB, m.FS,
+		goose.WithTableName("migrations_"+m.Name), goose.WithAllowOutofOrder(true), // branches that are merged in any order
+		goose.WithDisableGlobalRegistry(true), goose.WithSlog(slog.New(slog.DiscardHandler)))
+	if err != nil {
+		return nil, fmt.Errorf("read the migrations of %s: %w", m.Name, err)
+	}
+	return p, nil
 }
 
 // lockID derives the key of an advisory lock from a name.
@@ -150,4 +175,19 @@ func (db *DB) Lead(ctx context.Context, name string) (conn *pgx.Conn, release fu
 		case <-time.After(time.Second):
 		}
 	}
+}
+
+// Leader says who holds the named advisory lock of the schema: the application and the address of its connection, or nothing if
+// nobody does.
+func (db *DB) Leader(ctx context.Context, name string) (holder string, err error) {
+	id := uint64(lockID(name + " " + db.schema))
+	err = db.pool.QueryRow(ctx, `
+		select coalesce(string_agg(format('%s at %s', coalesce(nullif(a.application_name, ''), 'process ' || l.pid), coalesce(host(a.client_addr), 'this machine')), ', '), '')
+		from pg_locks l left join pg_stat_activity a using (pid)
+		where l.locktype = 'advisory' and l.granted and l.objsubid = 1 and l.classid = $1::bigint::oid and l.objid = $2::bigint::oid
+			and l.database = (select oid from pg_database where datname = current_database())`, int64(id>>32), int64(id&0xffffffff)).Scan(&holder)
+	if err != nil {
+		return "", fmt.Errorf("find who leads %s: %w", name, err)
+	}
+	return holder, nil
 }

@@ -70,7 +70,7 @@ func TestAnIndexIsBuiltConcurrentlyWhileOthersWaitToMigrate(t *testing.T) {
 	t.Parallel()
 	url := pgtest.Schema(t)
 	files := set("things", map[string]string{"0001_things.sql": `create table things (id int);`})
-	files.FS.(fstest.MapFS)["0002_index.sql"] = &fstest.MapFile{Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\ncreate index concurrently things_id on things (id);")}
+	files.FS.(fstest.MapFS)["0002_index.sql"] = &fstest.MapFile{Data: []byte("-- +goose NO TRANSACTION\n-- +goose Up\ncreate index concurrently if not exists things_id on things (id);")}
 	var wg sync.WaitGroup
 	for range 2 {
 		db := open(t, url)

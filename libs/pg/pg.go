@@ -9,17 +9,12 @@ import (
 	"time"
 
 	"github.com/IBM/pgxpoolprometheus"
-	"github.com/exaring/otelpgx"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/prometheus/client_golang/prometheus"
-	"go.opentelemetry.io/otel/codes"
-	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
-	"go.opentelemetry.io/otel/trace"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
@@ -162,72 +157,3 @@ func (db *DB) Conn(ctx context.Context) Querier {
 }
 
 func milliseconds(d time.Duration) string { return fmt.Sprint(d.Milliseconds()) }
-
-// tracer creates spans only inside an existing trace. Background polling has no trace, and would fill the trace store.
-type tracer struct {
-	*otelpgx.Tracer
-	spans trace.Tracer
-}
-
-func (t tracer) TraceQueryStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return ctx
-	}
-	return t.Tracer.TraceQueryStart(ctx, conn, data)
-}
-
-func (t tracer) TraceBatchStart(ctx context.Context, conn *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return ctx
-	}
-	return t.Tracer.TraceBatchStart(ctx, conn, data)
-}
-
-func (t tracer) TraceConnectStart(ctx context.Context, data pgx.TraceConnectStartData) context.Context {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return ctx
-	}
-	return t.Tracer.TraceConnectStart(ctx, data)
-}
-
-func (t tracer) TracePrepareStart(ctx context.Context, conn *pgx.Conn, data pgx.TracePrepareStartData) context.Context {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return ctx
-	}
-	return t.Tracer.TracePrepareStart(ctx, conn, data)
-}
-
-// slowAcquire is the minimum wait for a pool connection that gets a span. Most waits take microseconds, and their spans would
-// be half of all spans.
-const slowAcquire = 5 * time.Millisecond
-
-type acquireKey struct{}
-
-// newTracer sets the constant attributes once. By default, otelpgx copies the connection's configuration for each query.
-func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
-	return tracer{otelpgx.NewTracer(
-		otelpgx.WithTracerProvider(tel.Traces), otelpgx.WithDisableConnectionDetailsInAttributes(), otelpgx.WithDisableAcquireTracer(),
-		otelpgx.WithTracerAttributes(semconv.DBNamespace(c.Database), semconv.ServerAddress(c.Host), semconv.ServerPort(int(c.Port))),
-	), tel.Tracer()}
-}
-
-// TraceAcquireStart implements pgxpool.AcquireTracer.
-func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpool.TraceAcquireStartData) context.Context {
-	if !trace.SpanContextFromContext(ctx).IsValid() {
-		return ctx
-	}
-	return context.WithValue(ctx, acquireKey{}, clock.System{}.Now())
-}
-
-// TraceAcquireEnd implements pgxpool.AcquireTracer. It creates a span for a slow wait.
-func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
-	began, ok := ctx.Value(acquireKey{}).(time.Time)
-	if !ok || (clock.System{}).Now().Sub(began) < slowAcquire {
-		return
-	}
-	_, span := t.spans.Start(ctx, "pool.acquire", trace.WithTimestamp(began))
-	if data.Err != nil {
-		span.SetStatus(codes.Error, "no connection")
-	}
-	span.End()
-}

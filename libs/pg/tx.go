@@ -19,6 +19,8 @@ type txKey struct{ db *DB }
 
 type transaction struct {
 	tx    pgx.Tx
+	later pgx.Batch // of Later
+	what  []string  // what each of its statements does
 	after []func()
 }
 
@@ -63,6 +65,9 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 	if err := fn(network.Forbid(context.WithValue(ctx, txKey{db}, t))); err != nil {
 		return err
 	}
+	if err := t.execLater(ctx); err != nil {
+		return err
+	}
 	sent := ctx.Err() == nil && !tx.Conn().IsClosed()
 	if err := tx.Commit(ctx); err != nil {
 		if sent && !rolledBack(err) {
@@ -89,6 +94,35 @@ func (db *DB) Tx(ctx context.Context) pgx.Tx {
 		return t.tx
 	}
 	return nil
+}
+
+// Later executes a statement just before the transaction in ctx commits, in one round trip with all others that wait for that: it is
+// for rows that the transaction only adds. If it fails, so does the transaction. what says what it does, for the error. Without a
+// transaction it is executed immediately.
+func (db *DB) Later(ctx context.Context, what, sql string, args ...any) error {
+	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
+		t.later.Queue(sql, args...)
+		t.what = append(t.what, what)
+		return nil
+	}
+	if _, err := db.pool.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	return nil
+}
+
+func (t *transaction) execLater(ctx context.Context) error {
+	if t.later.Len() == 0 {
+		return nil
+	}
+	results := t.tx.SendBatch(ctx, &t.later)
+	for _, what := range t.what {
+		if _, err := results.Exec(); err != nil {
+			_ = results.Close() // the same error
+			return fmt.Errorf("%s: %w", what, err)
+		}
+	}
+	return results.Close()
 }
 
 // AfterCommit runs f after the transaction in ctx has committed, or immediately if there is none. f must not block.

@@ -92,6 +92,37 @@ func TestTwoServicesInOneProcessHaveSeparateTransactions(t *testing.T) {
 	require.Equal(t, []int{1}, stored(t, other))
 }
 
+func TestLater(t *testing.T) {
+	t.Parallel()
+	db := numbers(t)
+	later := func(ctx context.Context, n int) error {
+		return db.Later(ctx, "add", `insert into numbers values ($1)`, n)
+	}
+	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, later(ctx, 1))
+		require.NoError(t, later(ctx, 2))
+		require.Empty(t, pgtest.Column[int](t, db, `select n from numbers`))
+		return db.InTx(ctx, func(ctx context.Context) error { return later(ctx, 3) })
+	}))
+	require.NoError(t, later(t.Context(), 4))
+	require.Equal(t, []int{1, 2, 3, 4}, stored(t, db))
+
+	require.ErrorIs(t, db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, later(ctx, 5))
+		return errChanged
+	}), errChanged)
+	committed := false
+	err := db.InTx(t.Context(), func(ctx context.Context) error {
+		db.AfterCommit(ctx, func() { committed = true })
+		require.NoError(t, later(ctx, 6))
+		return later(ctx, 1)
+	})
+	require.ErrorContains(t, err, "add: ")
+	require.NotErrorIs(t, err, fault.ErrOutcomeUnknown)
+	require.False(t, committed)
+	require.Equal(t, []int{1, 2, 3, 4}, stored(t, db))
+}
+
 func TestAfterCommit(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)

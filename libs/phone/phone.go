@@ -22,3 +22,21 @@ func For(country string) (normalize func(number string) (e164 string, ok bool), 
 		return phonenumbers.Format(parsed, phonenumbers.E164), true
 	}, nil
 }
+
+// Zone returns the IANA name of the time zone of a country (ISO 3166-1 alpha-2, upper case): of a country with several, one in which
+// many people live. It is UTC for a country that is not known.
+func Zone(country string) string {
+	example := phonenumbers.GetExampleNumber(country)
+	if example == nil {
+		return "UTC"
+	}
+	zones, err := phonenumbers.GetTimezonesForNumber(example)
+	switch {
+	case err != nil || len(zones) == 0:
+		return "UTC"
+	case zones[0] == "Asia/Calcutta": // its name until 1993
+		return "Asia/Kolkata"
+	default:
+		return zones[0]
+	}
+}

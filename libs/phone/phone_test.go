@@ -3,7 +3,9 @@ package phone_test
 import (
 	"regexp"
 	"testing"
+	"time"
 
+	"github.com/nyaruka/phonenumbers"
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/phone"
@@ -60,4 +62,15 @@ func FuzzNormalize(f *testing.F) {
 		require.True(t, ok, "a normalized number is one")
 		require.Equal(t, got, again)
 	})
+}
+
+func TestZoneOfACountry(t *testing.T) {
+	t.Parallel()
+	for country, want := range map[string]string{"IN": "Asia/Kolkata", "DE": "Europe/Berlin", "GB": "Europe/London", "US": "America/New_York", "XX": "UTC", "": "UTC"} {
+		require.Equal(t, want, phone.Zone(country), country)
+	}
+	for country := range phonenumbers.GetSupportedRegions() {
+		_, err := time.LoadLocation(phone.Zone(country))
+		require.NoError(t, err, country)
+	}
 }

@@ -26,11 +26,11 @@ func counted(t *testing.T, registry *prometheus.Registry) map[[2]string]uint64 {
 	require.NoError(t, err)
 	out := map[[2]string]uint64{}
 	for _, f := range families {
-		if f.GetName() != "convoflow_operation_duration_seconds" {
+		if f.GetName() != "convoflow_operations_total" {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			out[[2]string{label(m, "op"), label(m, "result")}] = m.GetHistogram().GetSampleCount()
+			out[[2]string{label(m, "op"), label(m, "result")}] = uint64(m.GetCounter().GetValue())
 			require.Equal(t, "test", label(m, "service"))
 		}
 	}

@@ -17,6 +17,7 @@ import (
 
 	"github.com/go-kit/kit/endpoint"
 	kithttp "github.com/go-kit/kit/transport/http"
+	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -309,7 +310,10 @@ func (r *Router) handle(pattern, id string, options []Option, endpointOf func(*r
 		option(rt)
 	}
 	next := endpointOf(rt)
+	method, path, _ := strings.Cut(pattern, " ")
+	attributes := []attribute.KeyValue{attribute.String("http.request.method", method), attribute.String("http.route", path)}
 	answering := func(ctx context.Context, request any) (any, error) {
+		trace.SpanFromContext(ctx).SetAttributes(attributes...)
 		httpRequest := request.(*http.Request).WithContext(ctx)
 		response, err := next(ctx, httpRequest)
 		if err != nil {

@@ -15,9 +15,19 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// StopTimeout is how long one actor may take to stop. Kubernetes gives a pod 30 s for all of them; only the HTTP server,
-// which drains requests, takes more than a few milliseconds.
+// StopTimeout is how long one actor may take to stop, unless it is a Slow one. Kubernetes gives a pod 30 s for all of them by default;
+// only the HTTP server, which drains requests, takes more than a few milliseconds.
 const StopTimeout = 10 * time.Second
+
+// Slow is an Actor that may take another time than StopTimeout to stop.
+type Slow interface{ StopTimeout() time.Duration }
+
+func stopTimeout(a Actor) time.Duration {
+	if slow, ok := a.(Slow); ok {
+		return slow.StopTimeout()
+	}
+	return StopTimeout
+}
 
 // Actor runs until ctx ends. It then returns nil or ctx.Err(). It returns another error when it cannot continue.
 type Actor interface {
@@ -57,7 +67,7 @@ func (g *Group) Add(name string, a Actor) { g.actors = append(g.actors, actor{na
 func (g *Group) Defer(name string, close func()) { g.closes = append(g.closes, closer{name, close}) }
 
 // Run starts the actors in order and blocks until ctx ends or an actor returns. Then it stops the actors in reverse order, each
-// within StopTimeout, and calls the deferred functions. It returns the errors of the actors that failed. Call it once.
+// within its timeout, and calls the deferred functions. It returns the errors of the actors that failed. Call it once.
 func (g *Group) Run(ctx context.Context) error {
 	defer g.Close()
 	ends := make(chan int, len(g.actors))
@@ -94,9 +104,10 @@ func (g *Group) Run(ctx context.Context) error {
 				g.log.ErrorContext(ctx, "an actor failed while stopping", "actor", g.actors[i].name, "error", errs[i])
 				failure = errors.Join(failure, fmt.Errorf("%s: %w", g.actors[i].name, errs[i]))
 			}
-		case <-time.After(StopTimeout):
-			g.log.ErrorContext(ctx, "an actor did not stop in time", "actor", g.actors[i].name, "timeout", StopTimeout)
-			failure = errors.Join(failure, fmt.Errorf("%s did not stop within %s", g.actors[i].name, StopTimeout))
+		case <-time.After(stopTimeout(g.actors[i].run)):
+			timeout := stopTimeout(g.actors[i].run)
+			g.log.ErrorContext(ctx, "an actor did not stop in time", "actor", g.actors[i].name, "timeout", timeout)
+			failure = errors.Join(failure, fmt.Errorf("%s did not stop within %s", g.actors[i].name, timeout))
 		}
 	}
 	return failure

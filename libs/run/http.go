@@ -1,6 +1,7 @@
 package run
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"net/http"
 	"net/http/pprof"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
@@ -25,19 +27,37 @@ type HTTPConfig struct {
 	H2C      bool         `env:"-"`         // also accept HTTP/2 without TLS, which the gateway uses
 	// BodyMemoryMB is how much memory all request bodies together may take that are read into memory; 2^20 bytes.
 	BodyMemoryMB int `env:"HTTP_BODY_MEMORY_MB"`
+	// Drain is how long requests may go on when the process stops; then their connections are closed.
+	Drain time.Duration `env:"HTTP_DRAIN_TIME"`
+	// MaxConnAge is the age from which a connection is closed after its next response, so that clients connect to other replicas too,
+	// such as new ones; 0 is no limit. It varies by a tenth.
+	MaxConnAge time.Duration `env:"HTTP_MAX_CONNECTION_AGE"`
 	// Prepare may change the server before it serves. It may be nil.
 	Prepare func(*http.Server) `env:"-"`
 }
 
-// DefaultHTTP returns the configuration of a server at addr.
-func DefaultHTTP(addr string) HTTPConfig { return HTTPConfig{Addr: addr, BodyMemoryMB: 64} }
+// DefaultHTTP returns the configuration of a server at addr. It drains within the 10 s that Compose and others give a process.
+func DefaultHTTP(addr string) HTTPConfig {
+	return HTTPConfig{Addr: addr, BodyMemoryMB: 64, Drain: defaultDrain, MaxConnAge: 5 * time.Minute}
+}
+
+const (
+	defaultDrain = 8 * time.Second
+	maxDrain     = time.Hour
+)
 
 // Check lists the problems with the configuration.
-func (c HTTPConfig) Check() []string {
+func (c HTTPConfig) Check() (problems []string) {
 	if c.BodyMemoryMB < 1 || c.BodyMemoryMB > 1<<20 {
-		return []string{"HTTP_BODY_MEMORY_MB must be 1 to 1048576"}
+		problems = append(problems, "HTTP_BODY_MEMORY_MB must be 1 to 1048576")
 	}
-	return nil
+	if c.Drain < time.Second || c.Drain > maxDrain {
+		problems = append(problems, "HTTP_DRAIN_TIME must be 1s to 1h, and shorter than the time that the process has to stop")
+	}
+	if c.MaxConnAge < 0 || c.MaxConnAge > 0 && c.MaxConnAge < time.Second {
+		problems = append(problems, "HTTP_MAX_CONNECTION_AGE must be 1s or more, or 0 for no limit")
+	}
+	return problems
 }
 
 // BodyMemory returns BodyMemoryMB in bytes.
@@ -67,6 +87,8 @@ const maxHeader = 32 << 10 // bytes
 type Server struct {
 	listener net.Listener
 	server   *http.Server
+	drain    time.Duration
+	active   atomic.Int64 // when a request began or ended, in Unix nanoseconds
 }
 
 // HTTP returns a server for handler. Headers must arrive within 10 s. Bodies and responses have no timeout here, because uploading
@@ -94,7 +116,9 @@ func HTTP(cfg HTTPConfig, handler http.Handler) (*Server, error) {
 	if cfg.Prepare != nil {
 		cfg.Prepare(server)
 	}
-	return &Server{listener: l, server: server}, nil
+	s := &Server{listener: l, server: server, drain: cmp.Or(cfg.Drain, defaultDrain)}
+	s.endConnections(cfg.MaxConnAge)
+	return s, nil
 }
 
 // Addr returns the server's address, host:port.
@@ -114,7 +138,10 @@ func Draining(ctx context.Context) context.Context {
 	return context.WithoutCancel(ctx)
 }
 
-// Run serves until ctx ends. Then requests have 8 s to finish, after which their connections are closed.
+// StopTimeout is how long the server may take to stop.
+func (s *Server) StopTimeout() time.Duration { return s.drain + StopTimeout - defaultDrain }
+
+// Run serves until ctx ends. Then requests have HTTPConfig.Drain to finish, after which their connections are closed.
 func (s *Server) Run(ctx context.Context) error {
 	s.server.BaseContext = func(net.Listener) context.Context {
 		return context.WithValue(context.WithoutCancel(ctx), drainingKey{}, ctx)
@@ -126,8 +153,9 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), StopTimeout-2*time.Second)
+	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.drain)
 	defer cancel()
+	s.leave(min(maxLeave, s.drain/2))
 	if err := s.server.Shutdown(drain); err != nil {
 		_ = s.server.Close()
 	}

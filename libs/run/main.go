@@ -65,23 +65,31 @@ func command(cfg any, args []string) (Command, []string, bool) {
 	return Command{}, nil, false
 }
 
-// commands lists a service's additional commands for the help text.
+// commands lists what a binary has, and nothing that it has not, for the help text.
 func commands(cfg any) string {
-	var list strings.Builder
-	if commander, ok := cfg.(Commander); ok {
-		for _, c := range commander.Commands() {
-			_, _ = fmt.Fprintf(&list, "  %s %s\n", c.Name, c.Help)
-		}
+	list := []Command{
+		{Name: "config", Help: "print the settings in effect, without secrets; exit 2 and all problems if they are wrong"},
+		{Name: "health", Help: "check whether the running process is alive; exit 0 if it is"},
+		{Name: "version", Help: "print the version"},
+		{Name: "help", Help: "print this"},
 	}
-	return list.String()
+	if _, ok := cfg.(Migrator); ok {
+		list = append(list, Command{Name: "migrate", Help: "migrate the tables to the newest version and exit"})
+	}
+	if commander, ok := cfg.(Commander); ok {
+		list = append(list, commander.Commands()...)
+	}
+	slices.SortStableFunc(list, func(a, b Command) int { return strings.Compare(a.Name, b.Name) })
+	var text strings.Builder
+	for _, c := range list {
+		_, _ = fmt.Fprintf(&text, "  %-14s %s\n", c.Name, c.Help)
+	}
+	return text.String()
 }
 
 const usage = `%s %s of Convoflow
 
 Without an argument it runs until SIGINT or SIGTERM. Commands:
-  migrate  migrate the tables to the newest version and exit
-  health   check whether the running process is alive; exit 0 if it is
-  version  print the version
 %s
 Settings come from the environment:
 
@@ -96,6 +104,10 @@ func Main[T Config](service string, defaults T, start func(context.Context, T, t
 }
 
 func realMain[T Config](service string, defaults T, start func(context.Context, T, telemetry.Set) error, args []string, stdout, stderr io.Writer) int {
+	lines := stdout // of the log; a command prints its result there
+	if len(args) > 0 {
+		lines = stderr
+	}
 	if len(args) > 0 {
 		switch args[0] {
 		case "version", "--version":
@@ -109,6 +121,14 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 				return exitFailed
 			}
+			return 0
+		case "config":
+			cfg, err := conf.Load(defaults, os.Environ())
+			if err != nil {
+				_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
+				return exitUsage
+			}
+			_, _ = io.WriteString(stdout, conf.Usage(cfg))
 			return 0
 		case "migrate":
 			if _, ok := any(defaults).(Migrator); !ok {
@@ -138,9 +158,13 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	memory := LimitMemory(cfg)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	log := telemetry.NewBatch(stderr)
+	log := telemetry.NewBatch(lines)
 	defer log.Flush()
-	tel, flush, err := telemetry.New(ctx, service, Version(), cfg.TelemetryConfig(), log)
+	logging := cfg.TelemetryConfig()
+	if os.Getenv("LOG_FORMAT") == "" && isTerminal(lines) {
+		logging.LogFormat = "text"
+	}
+	tel, flush, err := telemetry.New(ctx, service, Version(), logging, log)
 	if err != nil {
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
@@ -158,6 +182,16 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 	}
 	tel.Log.InfoContext(ctx, "stopped")
 	return 0
+}
+
+// isTerminal reports whether w is a terminal, or another device.
+func isTerminal(w io.Writer) bool {
+	file, ok := w.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
 }
 
 // checkHealth requests /health from the process that runs with this environment. Container images without a shell need it.

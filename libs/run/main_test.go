@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -37,13 +38,15 @@ func TestExitCodes(t *testing.T) {
 		started        bool
 		stdout, stderr []string
 	}{
-		"stopped":            {cfg: good, started: true, stderr: []string{`"msg":"starting"`, `"msg":"stopped"`}},
-		"canceled":           {cfg: good, started: true, end: context.Canceled, stderr: []string{`"msg":"stopped"`}},
-		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stderr: []string{"outbox: broken"}},
+		"stopped":            {cfg: good, started: true, stdout: []string{`"msg":"starting"`, `"msg":"stopped"`}},
+		"canceled":           {cfg: good, started: true, end: context.Canceled, stdout: []string{`"msg":"stopped"`}},
+		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stdout: []string{"outbox: broken"}},
 		"wrong settings":     {cfg: wrong, code: 2, stderr: []string{"wrong settings", "  - A is wrong\n  - B is wrong"}},
 		"unknown argument":   {cfg: good, args: []string{"frobnicate"}, code: 2, stderr: []string{`unknown argument "frobnicate"`}},
 		"nothing to migrate": {cfg: good, args: []string{"migrate"}, code: 2, stderr: []string{"nothing to migrate"}},
 		"help":               {cfg: good, args: []string{"--help"}, stdout: []string{"RUN_TEST_NAME", "default", "LOG_LEVEL", "INFO", "NAME_FILE"}},
+		"config":             {cfg: good, args: []string{"config"}, stdout: []string{"RUN_TEST_NAME", "default"}},
+		"config, wrong":      {cfg: wrong, args: []string{"config"}, code: 2, stderr: []string{"A is wrong"}},
 		"help, wrong":        {cfg: wrong, args: []string{"-h"}, stdout: []string{"RUN_TEST_NAME"}},
 		"version":            {cfg: wrong, args: []string{"version"}, stdout: []string{"crm " + Version() + "\n"}},
 		"--version":          {cfg: good, args: []string{"--version"}, stdout: []string{"crm "}},
@@ -72,6 +75,26 @@ func TestExitCodes(t *testing.T) {
 			}
 		})
 	}
+}
+
+type everything struct{ migrating }
+
+func (everything) Commands() []Command {
+	return []Command{{Name: "keys rotate", Help: "rotate the keys"}}
+}
+
+// The gateway's help offered migrate, which it refuses.
+func TestTheHelpListsExactlyTheCommands(t *testing.T) {
+	t.Parallel()
+	listed := func(cfg any) (names []string) {
+		for line := range strings.Lines(commands(cfg)) {
+			name, _, _ := strings.Cut(strings.TrimSpace(line), "  ")
+			names = append(names, name)
+		}
+		return names
+	}
+	require.Equal(t, []string{"config", "health", "help", "version"}, listed(settings{}))
+	require.Equal(t, []string{"config", "health", "help", "keys rotate", "migrate", "version"}, listed(everything{}))
 }
 
 func TestVersionIsNeverEmpty(t *testing.T) {
@@ -156,5 +179,5 @@ func TestCommandsOfAService(t *testing.T) {
 	}
 	code, out = run("--help")
 	require.Equal(t, 0, code)
-	require.Contains(t, out, "  things count [NAME]: count them\n")
+	require.Contains(t, out, "  things count   [NAME]: count them\n")
 }

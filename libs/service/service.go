@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
@@ -112,8 +111,7 @@ func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.
 	if err != nil {
 		return nil, err
 	}
-	shared := []pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations()}
-	if err := db.Migrate(ctx, slices.Concat(shared, own)...); err != nil {
+	if err := db.Migrate(ctx, sets(own)...); err != nil {
 		db.Close()
 		return nil, err
 	}
@@ -188,7 +186,9 @@ func (b *Base) App() (*App, error) {
 	}
 	// A client that sends its whole body before it reads must see an early refusal, also when its body is somewhat too large.
 	listener, handler := run.DefaultLinger(2*b.MaxBody).Wrap(listener, run.WithHealth(b.Tel, b.health, b.Wrap(routes)))
-	server, err := run.HTTP(run.HTTPConfig{Listener: listener, H2C: shared.HTTP.H2C, Prepare: shared.HTTP.Prepare}, handler)
+	api := shared.HTTP
+	api.Listener = listener
+	server, err := run.HTTP(api, handler)
 	if err != nil {
 		return nil, err
 	}
@@ -198,6 +198,10 @@ func (b *Base) App() (*App, error) {
 		return nil, err
 	}
 	b.Defer("admin", admin.Close)
+	monitor, err := newMonitor(b)
+	if err != nil {
+		return nil, err
+	}
 
 	// Actors are started in this order and stopped in reverse: requests are drained first, and metrics are served to the end.
 	g := b.group
@@ -205,6 +209,7 @@ func (b *Base) App() (*App, error) {
 	if b.access != nil {
 		b.access.Join(g)
 	}
+	g.Add("monitor", monitor)
 	g.Add("outbox", b.Outbox.Relay(b.kafka))
 	g.Add("inbox sweep", b.inbox.Sweep(b.Tel))
 	g.Add("idempotency sweep", b.keeper.Sweep(b.Tel))

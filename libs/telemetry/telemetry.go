@@ -12,6 +12,7 @@ import (
 	"maps"
 	"net/http"
 	"os"
+	"regexp"
 	"slices"
 	"time"
 
@@ -117,7 +118,10 @@ func New(ctx context.Context, service, version string, cfg Config, w io.Writer) 
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "convoflow_build_info", Help: "1, with the running version."}, []string{"service", "version"})
 	info.WithLabelValues(service, version).Set(1)
 	err := errors.Join(
-		registry.Register(collectors.NewGoCollector()),
+		registry.Register(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
+			// Beside the default ones: how long goroutines wait for a CPU, and what the garbage collector and contended locks cost.
+			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/(sched/latencies:seconds|sync/mutex/wait/total:seconds|cpu/classes/gc/total:cpu-seconds)$`)},
+		))),
 		registry.Register(collectors.NewProcessCollector(collectors.ProcessCollectorOpts{})),
 		registry.Register(info),
 	)

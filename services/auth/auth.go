@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -56,6 +58,9 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
+	if err := watchKeys(keys, tel); err != nil {
+		return nil, err
+	}
 	agents, err := newAgents(cfg, base, keys)
 	if err != nil {
 		return nil, err
@@ -79,6 +84,17 @@ func useDatabaseClock(ctx context.Context, base *service.Base) (*store.Clock, er
 	c, err := store.NewClock(ctx, base.DB)
 	base.Clock = c
 	return c, err
+}
+
+// watchKeys registers the metric of the signing key.
+func watchKeys(keys *key.Ring, tel telemetry.Set) error {
+	err := tel.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "convoflow_auth_signing_key_remaining_seconds", Help: "Time until the signing key is due to be replaced by the next one, which happens by itself. Negative if it does not.",
+	}, func() float64 { return keys.Remaining().Seconds() }))
+	if err != nil {
+		return fmt.Errorf("register the metric of the signing key: %w", err)
+	}
+	return nil
 }
 
 func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Service, error) {

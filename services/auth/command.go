@@ -12,7 +12,9 @@ import (
 
 	"golang.org/x/term"
 
+	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -23,7 +25,7 @@ import (
 
 // Commands are the subcommands of the binary.
 func (c Config) Commands() []run.Command {
-	return []run.Command{
+	return append(service.Commands(contract.Of(name), c, nil, os.Stdout, store.Migrations()), []run.Command{
 		{
 			Name: "admin create", Help: "--email ADDRESS [--name NAME]: make or promote an admin; the password is asked for, or read from stdin",
 			Run: func(ctx context.Context, tel telemetry.Set, args []string) error {
@@ -40,7 +42,7 @@ func (c Config) Commands() []run.Command {
 			Name: "reseal", Help: "seal the signing keys again that SECRET_KEY_PREVIOUS opens, with SECRET_KEY",
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error { return Reseal(ctx, c, tel, os.Stdout) },
 		},
-	}
+	}...)
 }
 
 // CreateAdmin makes an account an active admin, or creates one: --email ADDRESS [--name NAME]. The password of a new account
@@ -153,3 +155,6 @@ func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Wr
 	_, err = fmt.Fprintf(stdout, "another key signs within %s\n", key.RefreshEvery)
 	return err
 }
+
+// Migrations returns the migrations of the service's tables, for commands of the platform.
+func Migrations() pg.Migrations { return store.Migrations() }

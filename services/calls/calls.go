@@ -25,7 +25,6 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/feed"
 	"github.com/convoflow/convoflow/services/calls/internal/meter"
-	"github.com/convoflow/convoflow/services/calls/internal/speech"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 	"github.com/convoflow/convoflow/services/calls/internal/web"
 )
@@ -57,13 +56,18 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	base.Defer("recordings", recordings.Close)
+	if recordings.Steps, err = tel.NewSteps("convoflow_calls_bucket_duration_seconds", "Duration of requests to the storage of recordings: store, open, remove."); err != nil {
+		return nil, err
+	}
 	preparer, err := audio.Open(cfg.TempDir, audio.FileLimits(cfg.transcriber().Limits()), cfg.MaxAudioHours)
 	if err != nil {
 		return nil, err
 	}
 	base.Defer("audio", preparer.Close)
-	transcriber := speech.NewTranscriber(cfg.transcriber(), base.Clock, tel)
-	analyst, err := speech.NewAnalyst(cfg.analyst(), base.Clock, tel)
+	if preparer.Steps, err = tel.NewSteps("convoflow_calls_audio_duration_seconds", "Duration of the runs of ffprobe (probe) and ffmpeg (decode, split, cut)."); err != nil {
+		return nil, err
+	}
+	transcriber, analyst, err := cfg.providers(base.Clock, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -115,11 +119,13 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return cleaner.Erase(ctx, a.ID)
 	})
 	base.Run("watcher", watcher)
+	base.Run("backlog", metrics.Backlog(store.Backlog(base.DB)))
 	base.Run("clean changes", run.Every(cleanEvery, tel, "remove old changes", func(ctx context.Context) error {
 		return watcher.Changes.Clean(ctx, call.ChangesAge)
 	}))
 	base.Run("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", processor.Reclaim))
 	base.Run("sweep", run.Every(sweepEvery, tel, "remove recordings without a call", cleaner.Sweep))
+	base.Run("erasures", run.Every(sweepEvery, tel, "erase what is on legal hold no more", calls.ContinueErasures))
 	base.Run("retention", run.Every(retainEvery, tel, "remove what is older than its retention", calls.Retain))
 	base.Run("reconcile", run.Every(reconcileEvery, tel, "compare recordings and calls", cleaner.Reconcile))
 	return base.App()

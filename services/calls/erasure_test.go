@@ -105,3 +105,32 @@ func TestCallsFollowAMergedClient(t *testing.T) {
 	require.Contains(t, changes[len(changes)-1], "call.updated")
 	require.Equal(t, winner, a.upload(a.Agent, recording(t, 3), map[string]string{"client_id": loser}).Is(http.StatusAccepted).Text("client_id"), "an app that does not know yet")
 }
+
+// TestCallsFollowMergesInAnyOrder: clients have partitions of their own, so that a merge may arrive after what became of its winner.
+func TestCallsFollowMergesInAnyOrder(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	first, second, last, erased := a.clientOf(), a.clientOf(), a.clientOf(), a.clientOf()
+	merge := func(from, into string) {
+		t.Helper()
+		a.Publish(events.ClientDeleted.New(a.now(), events.Client{ClientID: from, Version: 2, AgentID: a.Agent.AgentID, MergedInto: &into}))
+		a.AwaitRow(`select deleted from clients where id = $1`, from)
+	}
+	upload := func(client string) string {
+		t.Helper()
+		id := a.upload(a.Agent, recording(t, 3), map[string]string{"client_id": client}).Is(http.StatusAccepted).Text("id")
+		a.ended(id)
+		return id
+	}
+	moved, gone := upload(first), upload(last)
+	merge(second, erased)
+	merge(first, second)
+	require.Equal(t, erased, a.Do(a.Agent, "GET", "/calls/"+moved, "").Is(200).Text("client_id"))
+
+	request := events.Erasure{ErasureID: event.NewID(), Kind: events.KindClient, SubjectID: erased, SubjectVersion: 2, RequestedBy: a.Agent.AgentID, RequestedAt: a.now()}
+	a.Publish(events.ErasureRequested.New(a.now(), request))
+	a.AwaitRow(`select deleted from clients where id = $1`, erased)
+	a.Await("the erasure takes what was merged", func() bool { return a.Do(a.Agent, "GET", "/calls/"+moved, "").Status == http.StatusNotFound })
+	merge(last, second)
+	a.Await("nothing is moved to an erased client", func() bool { return a.Do(a.Agent, "GET", "/calls/"+gone, "").Status == http.StatusNotFound })
+}

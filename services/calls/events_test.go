@@ -191,7 +191,11 @@ func TestTranscriptsAndWaveforms(t *testing.T) {
 	require.Equal(t, `attachment; filename=call.srt`, srt.Header.Get("Content-Disposition"))
 	require.Equal(t, []string{"format"}, a.Get(a.Agent, path+"/transcript?format=pdf").Wrong())
 
-	_, err := a.DB.Pool().Exec(t.Context(), `delete from waveforms where call_id = $1`, id)
+	require.InDelta(t, 10, a.Get(a.Agent, path+"/waveform").Is(http.StatusOK).Object()["peaks_per_second"], 0)
+	_, err := a.DB.Pool().Exec(t.Context(), `update waveforms set peak_ms = 20000, peaks_per_second = 1`)
+	require.NoError(t, err)
+	require.InDelta(t, 0.05, a.Get(a.Agent, path+"/waveform").Is(http.StatusOK).Object()["peaks_per_second"], 0, "of a long recording")
+	_, err = a.DB.Pool().Exec(t.Context(), `delete from waveforms where call_id = $1`, id)
 	require.NoError(t, err)
 	a.Get(a.Agent, path+"/waveform").Fails(http.StatusNotFound, "waveform_not_found")
 	_, err = a.DB.Pool().Exec(t.Context(), `insert into waveforms (call_id, channels, peaks_per_second, peaks) values ($1, 1, 10, '[0, 12, 80]')`, id)

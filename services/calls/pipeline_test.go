@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -210,6 +211,27 @@ func TestACallOfADeadProcessIsTakenOver(t *testing.T) {
 	require.Equal(t, "completed", got["status"])
 	require.InDelta(t, 2, got["attempts"], 0)
 	require.Equal(t, int64(1), a.ai.transcriptions.Load())
+}
+
+// Waiting calls once delayed the takeover of a dead worker's call by minutes. It takes a lease and a Reclaim: 20 s.
+func TestThousandsOfWaitingCallsDoNotDelayATakeover(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.working(&a.ai.onChat)
+	const waiting = 4000
+	columns := pgtest.Column[string](t, a.DB, `
+		select string_agg(column_name, ',') from information_schema.columns where table_schema = current_schema() and table_name = 'calls'
+			and column_name not in ('id', 'status', 'lease_holder', 'lease_until', 'lease_epoch', 'due_at')`)[0]
+	pgtest.Fill(t, a.DB,
+		`insert into calls (id, status, lease_epoch, due_at, `+columns+`) select gen_random_uuid(), 'pending', 1, now() - interval '1 hour', `+columns+` from calls, generate_series(1, `+strconv.Itoa(waiting)+`)`,
+		`insert into river_job (state, queue, kind, args, max_attempts, priority, scheduled_at)
+			select 'available', 'calls_transcribe', 'calls.transcribe', jsonb_build_object('id', id, 'epoch', lease_epoch), 1000, 2, now() - interval '1 hour' from calls where status = 'pending'`,
+		`update calls set lease_epoch = lease_epoch + 1, lease_until = now() - interval '1 second' where status = 'transcribing' and lease_holder is not null and id = '`+id+`'`)
+	got := a.ended(id)
+	require.Equal(t, "completed", got["status"])
+	require.InDelta(t, 2, got["attempts"], 0)
+	left := pgtest.Column[int](t, a.DB, `select count(*)::int from calls where status in ('pending', 'transcribing')`)[0]
+	require.Greater(t, left, waiting*3/4, "before the others")
 }
 
 func TestACallCanBeDeletedWhileItIsTranscribed(t *testing.T) {

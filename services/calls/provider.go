@@ -5,12 +5,28 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/service"
+	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/meter"
+	"github.com/convoflow/convoflow/services/calls/internal/speech"
 )
 
 // warnBefore is how long before the end of a model operators are warned.
 const warnBefore = 60 * 24 * time.Hour
+
+// providers returns the clients of the AI providers, which are measured.
+func (c Config) providers(clk clock.Clock, tel telemetry.Set) (*speech.Transcriber, *speech.Analyst, error) {
+	measured, err := meter.NewProviders(tel)
+	if err != nil {
+		return nil, nil, err
+	}
+	transcription, chat := c.transcriber(), c.analyst()
+	transcription.Observe = measured.Observer("transcription", transcription.Model)
+	chat.Observe = measured.Observer("chat", chat.Model)
+	analyst, err := speech.NewAnalyst(chat, clk, tel)
+	return speech.NewTranscriber(transcription, clk, tel), analyst, err
+}
 
 // watch shows in metrics and in /ready what operators have to do about the providers, and logs it at the start.
 func (c Config) watch(ctx context.Context, base *service.Base, transcription, chat func() bool) error {

@@ -3,6 +3,7 @@ package calls_test
 import (
 	"net/http"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -29,7 +30,9 @@ func TestAQuotaRefusesTheNextUpload(t *testing.T) {
 			first := a.upload(a.Agent, audio, nil).Is(http.StatusAccepted).Text("id")
 			a.upload(a.Agent, audio, nil).Is(http.StatusAccepted)
 			if limit[len(limit)-5:] != "calls" {
-				pgtest.Column[string](t, a.DB, `update calls set size_bytes = 1 << 20, duration_seconds = 60 where id = $1 returning id::text`, first)
+				pgtest.Column[string](t, a.DB, `update calls set size_bytes = 1 << 20 where id = $1 returning id::text`, first)
+				pgtest.Column[float64](t, a.DB, `
+					insert into audio_days values ((now() at time zone 'UTC')::date, $1, 60) on conflict (day, agent_id) do update set seconds = 60 returning seconds`, a.Agent.AgentID)
 			}
 			files := len(a.files())
 			refused := a.upload(a.Agent, audio, nil)
@@ -48,6 +51,10 @@ func TestAQuotaRefusesTheNextUpload(t *testing.T) {
 			}
 			close(working)
 			a.Do(a.Agent, http.MethodDelete, "/calls/"+first, "").Is(http.StatusNoContent)
+			if strings.HasSuffix(limit, "minutes_per_day") {
+				a.upload(a.Agent, audio, nil).Fails(http.StatusTooManyRequests, "quota_exceeded") // a deletion gives no minutes back
+				return
+			}
 			a.upload(a.Agent, audio, nil).Is(http.StatusAccepted)
 		})
 	}

@@ -46,24 +46,3 @@ func TestACallCanBeCancelledWhileTheProviderWorks(t *testing.T) {
 	a.Do(a.Agent, http.MethodPost, "/calls/"+id+"/retry", "").Is(http.StatusAccepted)
 	require.Equal(t, "completed", a.ended(id)["status"])
 }
-
-// The parts of two speakers become one conversation with statistics.
-func TestAStereoCallHasSpeakers(t *testing.T) {
-	t.Parallel()
-	a := start(t)
-	stereo := recording(t, 1, "-f", "lavfi", "-i", "aevalsrc='if(lt(mod(t,8),4),0.3*sin(2764*t),0)|if(lt(mod(t,8),4),0,0.3*sin(4000*t))':s=16000:d=16", "-map", "1:a", "-c:a", "libopus", "-f", "ogg")
-	a.ai.onTranscribe.Store(handler(func(w http.ResponseWriter, _ *http.Request) {
-		text := "Do you like it? Take it."
-		if a.ai.transcriptions.Load()%2 == 0 {
-			text = "I like it. I will think about it."
-		}
-		reply(w, map[string]any{"text": text})
-	}))
-	got := a.ended(a.call(stereo))
-	require.Equal(t, "completed", got["status"], got["error"])
-	require.Equal(t, map[string]any{"agent": map[string]any{"name": nil, "role": "agent"}, "client": map[string]any{"name": nil, "role": "client"}}, got["speakers"])
-	talk := got["talk"].(map[string]any)
-	require.InDelta(t, 0.5, talk["agent_ratio"], 0.2)
-	require.NotEmpty(t, got["segments"])
-	require.Equal(t, int64(2), a.ai.transcriptions.Load())
-}

@@ -25,6 +25,7 @@ func TestOverviewOfAnAgentAndTheTeam(t *testing.T) {
 	a.call(a.Agent, func(c *events.Call) {
 		c.RecordedAt, c.Sentiment, c.DurationSeconds = &now, new("positive"), new(90.0)
 		c.KeyTopics, c.Objections = []string{"Price", "price "}, []string{"too expensive"}
+		c.Talk = &events.Talk{AgentRatio: 0.4, LongestMonologue: 7.5, Questions: 3, WordsPerMinute: 141.2, Silence: 4.1, Turns: 9}
 	})
 
 	mine := a.Do(a.Agent, "GET", "/analytics/overview?scope=me&days=2&tz=Asia/Kolkata", "").Is(200)
@@ -54,6 +55,9 @@ func TestOverviewOfAnAgentAndTheTeam(t *testing.T) {
 	me := board[0].(map[string]any)
 	require.Equal(t, a.Agent.AgentID, me["agent_id"])
 	require.EqualValues(t, 90, me["talk_seconds"])
+	require.Equal(t, map[string]any{
+		"calls": 1.0, "agent_ratio": 0.4, "longest_monologue": 7.5, "questions": 3.0, "words_per_minute": 141.2, "silence": 4.1, "turns": 9.0,
+	}, me["talk"])
 	require.EqualValues(t, 3, me["leads_assigned"])
 	require.EqualValues(t, 1, me["conversions"])
 	require.GreaterOrEqual(t, len(a.Do(a.Admin, "GET", "/analytics/agents", "").Is(200).Object()["agents"].([]any)), 2)

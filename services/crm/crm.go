@@ -56,8 +56,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 
 	copied, timelines, links, book := store.Agents(base.DB), store.Timeline(base.DB), store.NewLinks(base.DB), store.Erasures(base.DB, base.Outbox)
 	agents, team := &agent.Service{Agents: copied}, agent.NewTeam(copied, cfg.fetchAgent(tel))
-	erasures := &erasure.Service{Book: book, Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
-	settings := &setting.Service{Settings: store.Settings(base.DB), Clock: base.Clock}
+	erasures := &erasure.Service{Book: book, Waits: store.ErasureWaits(base.DB), Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
+	settings := &setting.Service{Settings: store.Settings(base.DB), HomeZone: phone.Zone(cfg.DefaultCountry), Clock: base.Clock}
 	clients := &client.Service{
 		Clients: store.Clients(base.DB, base.Outbox), Links: links, Timeline: timelines, Erasures: book, Tx: base.DB,
 		NormalizePhone: normalize, Clock: base.Clock,
@@ -76,8 +76,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	rows := store.Imports(base.DB, base.Jobs)
 	processor := &leadimport.Processor{
-		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Balancer: balancer, Clock: base.Clock, Log: tel.Log,
-		Holder: lease.ThisProcess(),
+		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Erasures: book, Balancer: balancer, Clock: base.Clock,
+		Log: tel.Log, Holder: lease.ThisProcess(),
 	}
 	imports := &leadimport.Service{Imports: rows, Processor: processor, Mapping: settings, NormalizePhone: normalize, Clock: base.Clock}
 	counts := store.NewAnalytics(base.DB)

@@ -61,13 +61,17 @@ func TestClientLife(t *testing.T) {
 	require.NotEmpty(t, tag)
 	a.Do(a.Agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(304)
 
-	patched := a.Do(a.Agent, "PATCH", "/clients/"+id, `{"company":"Acme","email":null}`).Is(200).Object()
+	change := a.Do(a.Agent, "PATCH", "/clients/"+id, `{"company":"Acme","email":null}`, "If-Match", tag).Is(200)
+	patched := change.Object()
 	require.Equal(t, "Acme", patched["company"])
 	require.Nil(t, patched["email"], "null clears")
 	require.Equal(t, "+919876543210", patched["phone"], "an omitted field does not change")
 	a.Do(a.Agent, "GET", "/clients/"+id, "", "If-None-Match", tag).Is(200)
 
-	replaced := a.Do(a.Agent, "PUT", "/clients/"+id, `{"name":"Priya","notes":"likes tea"}`).Is(200).Object()
+	for _, method := range []string{"PATCH", "PUT"} {
+		a.Do(a.Agent, method, "/clients/"+id, `{"name":"Late"}`, "If-Match", tag).Fails(412, "precondition_failed")
+	}
+	replaced := a.Do(a.Agent, "PUT", "/clients/"+id, `{"name":"Priya","notes":"likes tea"}`, "If-Match", change.Header.Get("ETag")).Is(200).Object()
 	require.Nil(t, replaced["phone"], "left out is null")
 	require.Equal(t, "likes tea", replaced["notes"])
 	require.JSONEq(t, a.Do(a.Agent, "GET", "/clients/"+id, "").Is(200).Body, mustJSON(t, replaced))
@@ -137,7 +141,13 @@ func TestFollowUpLife(t *testing.T) {
 	golden(t, "followup", created.Body, map[string]string{"id": id, "agent_id": a.Agent.AgentID, "call_id": callID, "client_id": clientID})
 	require.JSONEq(t, created.Body, a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Body)
 
-	patched := a.Do(a.Agent, "PATCH", "/followups/"+id, `{"due_date":"2026-11-26 10:00","notes":"by phone"}`).Is(200).Object()
+	tag := a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Header.Get("ETag")
+	change := a.Do(a.Agent, "PATCH", "/followups/"+id, `{"due_date":"2026-11-26 10:00","notes":"by phone"}`, "If-Match", tag).Is(200)
+	patched := change.Object()
+	for path, method := range map[string]string{"/followups/" + id: "PATCH", "/followups/" + id + "/": "PUT", "/followups/" + id + "/complete": "PATCH"} {
+		a.Do(a.Agent, method, path, `{"due_date":null}`, "If-Match", tag).Fails(412, "precondition_failed")
+	}
+	require.Equal(t, change.Header.Get("ETag"), a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Header.Get("ETag"))
 	require.Nil(t, a.Do(a.Agent, "PATCH", "/followups/"+id, `{"notes":null}`).Is(200).Object()["notes"], "null clears")
 	require.Equal(t, "2026-11-26T10:00:00Z", patched["due_date"], "without a zone it is UTC")
 	require.Equal(t, "Send the quote", patched["task"])

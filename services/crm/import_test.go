@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 )
 
@@ -131,8 +132,10 @@ func TestImportAccountsForEveryRow(t *testing.T) {
 	require.Contains(t, page.Body, "another agent's lead")
 	require.Contains(t, a.Do(a.Admin, "GET", page.Next(), "").Is(200).Body, "it has no phone number")
 
+	tag := a.Do(a.Agent, "GET", "/leads/"+*done.Rows[0].LeadID, "").Header.Get("ETag")
 	again := importOf(t, a.importFile(a.Agent, strings.NewReader(file)).Is(200))
 	require.Equal(t, 1, again.Created, "only what has no phone number is new again")
+	require.Equal(t, tag, a.Do(a.Agent, "GET", "/leads/"+*done.Rows[0].LeadID, "").Header.Get("ETag"), "its second row takes back what its first one changes")
 	log := a.Published(events.LeadsTopic, 7)
 	require.Equal(t, "lead.imported 1", log[*done.Rows[0].LeadID][0])
 	require.Len(t, log[known], 2, "one event for each lead that changed")
@@ -171,6 +174,8 @@ func TestImportIsReverted(t *testing.T) {
 	before["updated_at"] = after["updated_at"]
 	require.Equal(t, before, after)
 	a.Do(a.Agent, "GET", "/leads/"+*done.Rows[3].LeadID, "").Fails(404, "lead_not_found")
+	erased := pgtest.Column[string](t, a.DB, `select subject_id::text from erasures`)
+	require.ElementsMatch(t, []string{*done.Rows[2].LeadID, *done.Rows[3].LeadID}, erased, "a lead that a revert deletes is erased in every service")
 	a.Do(a.Agent, "GET", "/leads/"+*done.Rows[1].LeadID, "").Is(200)
 	a.Do(a.Agent, "POST", "/leads/imports/"+done.ID+"/revert", "").Fails(409, "import_not_revertible")
 	require.Equal(t, []string{"lead.imported 1", "lead.deleted 2"}, a.Published(events.LeadsTopic, 9)[*done.Rows[3].LeadID])

@@ -340,27 +340,33 @@ func TestACallWithoutARecordingIsAContactOfItsLead(t *testing.T) {
 	require.Equal(t, at.Format(time.RFC3339), a.Get(a.Agent, "/leads/"+id).Is(200).Text("last_contacted_at"))
 }
 
-func TestTwoAgentsEditOneLeadAtOnce(t *testing.T) {
+func TestTwoAgentsEditAtOnceAndLoseNothing(t *testing.T) {
 	t.Parallel()
 	a := start(t)
-	id := a.lead(a.Agent, `{"name":"Priya","phone":"9876543210"}`)
-	fields := []string{"email", "source_campaign", "ad_set", "form_id", "form_name", "course_interested_in", "objections", "notes", "conversation_summary"}
-	var g errgroup.Group
-	for i, field := range fields {
-		as := []identity.Caller{a.Agent, a.Admin}[i%2]
-		as.Token = a.Token(as)
-		g.Go(func() error {
-			res := a.Do(as, "PATCH", "/leads/"+id, fmt.Sprintf(`{%q:"%s@example.com"}`, field, field))
-			if res.Status != 200 {
-				return fmt.Errorf("%s: %s", field, res.Body)
-			}
-			return nil
-		})
-	}
-	require.NoError(t, g.Wait())
-	got := a.Get(a.Agent, "/leads/"+id).Is(200).Object()
-	for _, field := range fields {
-		require.Equal(t, field+"@example.com", got[field])
+	for path, fields := range map[string][]string{
+		"/leads/" + a.lead(a.Agent, `{"name":"Priya","phone":"9876543210"}`): {
+			"email", "source_campaign", "ad_set", "form_id", "form_name", "course_interested_in", "objections", "notes", "conversation_summary",
+		},
+		"/clients/" + a.client(a.Agent, `{"name":"Priya"}`):                          {"name", "email", "company", "notes"},
+		"/followups/" + a.followUp(a.Agent, a.call(a.Agent), "2100-01-01T00:00:00Z"): {"task", "notes"},
+	} {
+		var g errgroup.Group
+		for i, field := range fields {
+			as := []identity.Caller{a.Agent, a.Admin}[i%2]
+			as.Token = a.Token(as)
+			g.Go(func() error {
+				res := a.Do(as, "PATCH", path, fmt.Sprintf(`{%q:"%s@example.com"}`, field, field))
+				if res.Status != 200 {
+					return fmt.Errorf("%s: %s", field, res.Body)
+				}
+				return nil
+			})
+		}
+		require.NoError(t, g.Wait())
+		got := a.Get(a.Agent, path).Is(200).Object()
+		for _, field := range fields {
+			require.Equal(t, field+"@example.com", got[field], path)
+		}
 	}
 }
 

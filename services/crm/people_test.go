@@ -337,6 +337,12 @@ func TestErasureOfAClient(t *testing.T) {
 	a.Get(a.Agent, "/erasures/"+event.NewID()).Fails(404, "erasure_not_found")
 	a.Await("crm confirms", func() bool { return strings.Contains(a.Get(a.Agent, path).Is(200).Body, `"service":"crm","done_at":"`) })
 	require.Nil(t, a.Get(a.Admin, path).Object()["completed_at"])
+	for range 2 {
+		a.Publish(events.Erasure{ErasureID: deleted.Header.Get("Erasure-Id")}.WaitsIn("calls", "legal_hold", clock.System{}.Now()))
+	}
+	a.Await("why calls waits", func() bool {
+		return strings.Contains(a.Get(a.Agent, path).Body, `{"service":"calls","done_at":null,"waiting_for":"legal_hold"}`)
+	})
 
 	// What was published before the erasure may arrive later.
 	call.Version = 5
@@ -350,6 +356,7 @@ func TestErasureOfAClient(t *testing.T) {
 		a.Publish(events.ErasureRequested.New(clock.System{}.Now(), requested.Data)) // a replay
 	}
 	a.Await("all have confirmed", func() bool { return a.Get(a.Agent, path).Is(200).Object()["completed_at"] != nil })
+	require.NotContains(t, a.Get(a.Agent, path).Body, "legal_hold")
 	a.AwaitRow(`select count(*) = 0 from outbox`)
 	require.Empty(t, a.rows(canary))
 

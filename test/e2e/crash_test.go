@@ -52,6 +52,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 			{"while a webhook is being received", func(v *killedJob) { v.killDuring(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
 		},
 		"transcription": {
+			{"while the recording is decoded", killWhileDecoding},
 			{"while the transcription is requested", func(v *killedJob) { v.killDuring(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
 			{"right after the transcription was answered", func(v *killedJob) { v.killAfter(&v.s.openai.Queue, openai.Transcriptions, v.uploadCall) }},
 			{"right after a webhook was answered", func(v *killedJob) { v.killAfter(&v.s.pabbly.Queue, transcriptionCompleted, v.uploadCall) }},
@@ -182,6 +183,13 @@ func killInUpload(v *killedJob) {
 			}
 		}
 	}
+}
+
+// killWhileDecoding kills when a worker has begun, and nothing was requested.
+func killWhileDecoding(v *killedJob) {
+	v.uploadCall()
+	poll(v.t, jobTimeout, "a worker begins", func() bool { return v.call(v.callID).Status != "pending" })
+	v.kill()
 }
 
 // killTwiceDuringStart kills the platform, then the first start when its database is up, then the second before it is ready.

@@ -239,8 +239,9 @@ func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 		for key, value := range span.Attributes {
 			spans.WriteString(key + "=" + value + "\n")
 		}
+		spans.WriteString(span.Events + "\n" + span.Message + "\n")
 	}
-	outputs := map[string]string{"log": s.log(), "spans": spans.String(), "metrics": s.metrics()}
+	outputs := map[string]string{"log": s.log(), "spans": spans.String(), "metrics": s.metrics(), "profiles": s.profiles()}
 	for where, text := range outputs {
 		require.NotEmpty(t, text, where)
 	}

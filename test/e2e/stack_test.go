@@ -238,20 +238,30 @@ func (s *stack) log() string {
 }
 
 // metrics returns the metrics of all admin ports.
-func (s *stack) metrics() string {
+func (s *stack) metrics() string { return s.admin("/metrics") }
+
+// profiles returns what the profiles of all processes show as text, and the settings.
+func (s *stack) profiles() string {
+	return s.admin("/debug/pprof/goroutine?debug=2") + s.admin("/debug/pprof/heap?debug=1") + s.admin("/config")
+}
+
+// admin returns a page of all admin ports.
+func (s *stack) admin(path string) string {
 	s.t.Helper()
-	var pages []string
+	var ports []string
 	for _, u := range s.units {
 		if u.admin != "" {
-			pages = append(pages, "http://"+u.admin+"/metrics")
+			ports = append(ports, "http://"+u.admin)
 			continue
 		}
-		pages = append(pages, regexp.MustCompile(`http://\S+/metrics`).FindAllString(u.running().Output.String(), -1)...)
+		for _, found := range regexp.MustCompile(`(http://\S+)/metrics`).FindAllStringSubmatch(u.running().Output.String(), -1) {
+			ports = append(ports, found[1])
+		}
 	}
-	require.Len(s.t, pages, 5, "one page of metrics per service")
+	require.Len(s.t, ports, 5, "one admin port per service")
 	var all strings.Builder
-	for _, page := range pages {
-		all.Write(get(s.t, page))
+	for _, port := range ports {
+		all.Write(get(s.t, port+path))
 	}
 	return all.String()
 }

@@ -68,7 +68,8 @@ func faults() []fault {
 		{name: "kill both replicas of each service", leaves: true, inject: killBoth},
 		{name: "restart each service", inject: restartEach},
 		{name: "kill calls in a transcription", leaves: true, inject: killTranscription},
-		{name: "stop a replica for 30 s", core: true, leaves: true, inject: stopReplicas},
+		{name: "stop a replica for 30 s", core: true, leaves: true, inject: stopReplicas(openai.Chat)},
+		{name: "stop a replica that transcribes", leaves: true, inject: stopReplicas(openai.Transcriptions)},
 		{name: "lose connections before the commit", inject: func(n *nemesis) { cutCommits(n, true) }},
 		{name: "lose connections after the commit", core: true, inject: func(n *nemesis) { cutCommits(n, false) }},
 		{name: "kill consumers without their database", core: true, inject: killBlockedConsumers},
@@ -145,28 +146,30 @@ func killTranscription(n *nemesis) {
 
 // stopReplicas stops one replica of each consumer, and of calls while a provider works for it, for longer than its lease. The other
 // replica does the work, and the late result must be refused.
-func stopReplicas(n *nemesis) {
-	n.interrupted("calls", 1)
-	// Several requests wait, so that each replica of calls has some of them.
-	var gates []*script.Gate
-	for range 6 {
-		gates = append(gates, n.openai.Block(openai.Chat))
-	}
-	gates[len(gates)-1].Wait(n.t)
-	stopped := []string{"calls", "crm", "notify"}
-	for _, service := range stopped {
-		n.replicas[service][0].process().Signal(syscall.SIGSTOP)
-	}
-	for _, g := range gates {
-		g.Release()
-	}
-	if n.short {
-		<-time.After(20 * time.Second) // the lease is 15 s
-	} else {
-		<-time.After(30 * time.Second)
-	}
-	for _, service := range stopped {
-		n.replicas[service][0].process().Signal(syscall.SIGCONT)
+func stopReplicas(endpoint string) func(n *nemesis) {
+	return func(n *nemesis) {
+		n.interrupted("calls", 1)
+		// Several requests wait, so that each replica of calls has some of them.
+		var gates []*script.Gate
+		for range 6 {
+			gates = append(gates, n.openai.Block(endpoint))
+		}
+		gates[len(gates)-1].Wait(n.t)
+		stopped := []string{"calls", "crm", "notify"}
+		for _, service := range stopped {
+			n.replicas[service][0].process().Signal(syscall.SIGSTOP)
+		}
+		for _, g := range gates {
+			g.Release()
+		}
+		if n.short {
+			<-time.After(20 * time.Second) // the lease is 15 s
+		} else {
+			<-time.After(30 * time.Second)
+		}
+		for _, service := range stopped {
+			n.replicas[service][0].process().Signal(syscall.SIGCONT)
+		}
 	}
 }
 

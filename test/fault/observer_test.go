@@ -114,7 +114,7 @@ var copies = map[string][]string{
 var subscriptions = map[string][]string{
 	"auth":   {"erasure.requested"},
 	"calls":  append([]string{"client.created", "client.updated", "client.deleted", "erasure.requested", "webhook.delivered"}, leadTypes...),
-	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done"},
+	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done", "erasure.waiting"},
 	"notify": append([]string{"transcription.completed", "followup.scheduled", "followup.due", "followup.completed", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
 }
 

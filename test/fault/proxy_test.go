@@ -241,7 +241,9 @@ func (b *balancer) dial() net.Conn {
 	first := int(b.next.Add(1))
 	var candidates []*replica
 	for i := range b.replicas {
-		candidates = append(candidates, b.replicas[(first+i)%len(b.replicas)])
+		if r := b.replicas[(first+i)%len(b.replicas)]; !r.leaving.Load() {
+			candidates = append(candidates, r)
+		}
 	}
 	// Those that are ready first, in turn.
 	slices.SortStableFunc(candidates, func(a, b *replica) int {

@@ -77,8 +77,8 @@ func sabotages() []sabotage {
 			name: "changes are counted outside of their transaction", services: []string{"crm"}, fault: "lose connections before the commit", shows: "the count ", quiet: quiet,
 			patches: []patch{{
 				"services/crm/internal/store/analytics.go",
-				"_, err := db.Conn(ctx).Exec(ctx, `insert into analytics_deltas",
-				"_, err := db.Pool().Exec(ctx, `insert into analytics_deltas",
+				"return db.Later(ctx,",
+				"return db.Later(context.Background(),",
 			}},
 		},
 	}

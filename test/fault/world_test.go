@@ -67,6 +67,7 @@ type replica struct {
 	address string
 	program program.Program
 	ready   atomic.Bool // as its balancer sees it
+	leaving atomic.Bool // its balancer sends it nothing any more
 
 	mu   sync.Mutex
 	runs []*program.Process

@@ -3,6 +3,7 @@ package page
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -55,13 +56,18 @@ func Ready(services map[string]run.Ready, tel telemetry.Set) http.Handler {
 type readiness struct {
 	Status   string            `json:"status"`
 	Services map[string]string `json:"services"`
+	// Warnings are what an operator should do about services that are ready.
+	Warnings map[string]run.Warnings `json:"warnings,omitempty"`
 }
 
 func check(ctx context.Context, services map[string]run.Ready, tel telemetry.Set) (int, readiness) {
-	status, all := http.StatusOK, readiness{"ready", map[string]string{}}
+	status, all := http.StatusOK, readiness{"ready", map[string]string{}, map[string]run.Warnings{}}
 	for name, err := range checkAll(ctx, services) {
 		all.Services[name] = "ready"
-		if err != nil {
+		var warnings run.Warnings
+		if errors.As(err, &warnings) {
+			all.Warnings[name] = warnings
+		} else if err != nil {
 			status, all.Status, all.Services[name] = http.StatusServiceUnavailable, "unavailable", "unavailable"
 			tel.Log.WarnContext(ctx, "a service is not ready", "name", name, "error", err)
 		}

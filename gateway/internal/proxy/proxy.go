@@ -4,6 +4,7 @@ package proxy
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/convoflow/convoflow/gateway/internal/wire"
 	"github.com/convoflow/convoflow/libs/rpc"
+	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
@@ -90,7 +92,7 @@ func (u *Upstream) Close() {
 	u.pool.Close()
 }
 
-// Ready fails while the service is down or not ready itself.
+// Ready fails while the service is down or not ready itself. Of a service that is ready it returns the run.Warnings.
 func (u *Upstream) Ready(ctx context.Context) error {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.base.JoinPath("ready").String(), nil)
 	if err != nil {
@@ -101,9 +103,16 @@ func (u *Upstream) Ready(ctx context.Context) error {
 		return fmt.Errorf("request /ready: %w", err)
 	}
 	defer func() { _ = res.Body.Close() }()
-	_, _ = io.CopyN(io.Discard, res.Body, bufferSize) // so that the connection can be reused
+	body, err := io.ReadAll(io.LimitReader(res.Body, bufferSize)) // to the end, so that the connection can be reused
+	if err != nil {
+		return fmt.Errorf("read /ready: %w", err)
+	}
 	if res.StatusCode != http.StatusOK {
 		return fmt.Errorf("/ready returned %d", res.StatusCode)
 	}
-	return nil
+	var answer struct{ Warnings run.Warnings }
+	if json.Unmarshal(body, &answer) != nil || len(answer.Warnings) == 0 {
+		return nil
+	}
+	return answer.Warnings
 }

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,6 +35,7 @@ type Recorder struct {
 	tracer   trace.Tracer
 	duration *prometheus.HistogramVec
 	inFlight prometheus.Gauge
+	refused  *prometheus.CounterVec
 }
 
 // New returns a recorder, with its metrics registered.
@@ -45,14 +47,18 @@ func New(c clock.Clock, tel telemetry.Set) (*Recorder, error) {
 		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "convoflow_gateway_request_duration_seconds",
 			Help:    "Duration of requests by operation and class of their status, from the first byte of the header to the last of the response.",
-			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+			Buckets: telemetry.Buckets(),
 		}, []string{"op", "status"}),
 		inFlight: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "convoflow_gateway_requests_in_flight",
 			Help: "Requests that are being served now.",
 		}),
 	}
-	if err := errors.Join(tel.Metrics.Register(r.duration), tel.Metrics.Register(r.inFlight)); err != nil {
+	r.refused = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "convoflow_gateway_refused_total",
+		Help: "Requests that the gateway answered by itself with an error, or whose client left, by code.",
+	}, []string{"code"})
+	if err := errors.Join(tel.Metrics.Register(r.duration), tel.Metrics.Register(r.inFlight), tel.Metrics.Register(r.refused)); err != nil {
 		return nil, fmt.Errorf("register the gateway's metrics: %w", err)
 	}
 	return r, nil
@@ -86,7 +92,11 @@ func Name(op string, level slog.Level, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		e := entryOf(w)
 		e.op, e.level = op, level
-		trace.SpanFromContext(r.Context()).SetName(op)
+		span := trace.SpanFromContext(r.Context())
+		span.SetName(op)
+		if _, route, ok := strings.Cut(r.Pattern, " "); ok {
+			span.SetAttributes(attribute.String("http.route", route))
+		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -188,7 +198,10 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 		}
 		_ = log.Handle(ctx, line)
 	}
-	rec.duration.WithLabelValues(w.op, classes[status/100]).Observe(took.Seconds())
+	telemetry.Observe(ctx, rec.duration.WithLabelValues(w.op, classes[status/100]), took)
+	if code != "" {
+		rec.refused.WithLabelValues(code).Inc()
+	}
 	span.SetAttributes(attribute.String("http.request.method", method(r)), attribute.Int("http.response.status_code", status))
 	span.End()
 }

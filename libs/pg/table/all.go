@@ -116,6 +116,17 @@ func (t *Table[T]) writeAll(ctx context.Context, rows []map[string]any) error {
 	return nil
 }
 
+// CreateLater inserts rows just before the transaction in ctx commits, a statement for each (pg.DB.Later). They have no events, and
+// neither Spec.Record nor Spec.Save runs.
+func (t *Table[T]) CreateLater(ctx context.Context, rows []T) error {
+	for i := range rows {
+		if err := t.db.Later(ctx, "insert into "+t.spec.Name, t.inserted, t.args(&rows[i], false)...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // CreateAll inserts rows with their events in one transaction and one statement for the rows. It leaves out rows that conflict with
 // one that exists, and returns the ids of those that it inserted. eventsOf returns the events of a row. Spec.Save must be nil, and no
 // column may be Remaining.

@@ -100,7 +100,7 @@ func runOwnDemo(ctx context.Context, address string, out io.Writer) error {
 // runDemoIn starts a platform in dataDir, runs the demo on it, and stops it in any case.
 func runDemoIn(ctx context.Context, dataDir string, out io.Writer) error {
 	took := clock.Stopwatch()
-	p, err := start(ctx, dataDir, "127.0.0.1:0", out)
+	p, err := start(ctx, platform.Options{DataDir: dataDir, Listen: "127.0.0.1:0"}, out)
 	if err != nil {
 		return orInterrupted(ctx, err)
 	}

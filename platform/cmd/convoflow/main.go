@@ -1,6 +1,7 @@
 // Command convoflow is the whole platform in one binary: up starts it, demo runs the main use case on a running platform or on
 // one that it starts, admin creates an admin from a shell, reseal is the last
-// step of replacing SECRET_KEY, dlq shows and requeues dead letters, and seed makes up data.
+// step of replacing SECRET_KEY, dlq shows and requeues dead letters, seed makes up data, and doctor, outbox, events, backup, restore
+// and usage are for operators.
 package main
 
 import (
@@ -28,7 +29,12 @@ Usage:
   convoflow demo  [--url URL]                             do the main job, on a platform of its own when none runs
   convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
                                                           make or promote an admin; asks for the password
+  convoflow doctor [--url URL] [--data-dir DIR]           check everything: what is wrong, and what to do
   convoflow dlq   list | show | requeue                   look at dead-lettered events and hand them out again
+  convoflow outbox status                                 events that are not published yet
+  convoflow events replay --service NAME --from TIME      let a stopped service read events again
+  convoflow backup --to DIR | restore --from DIR          save and restore all data
+  convoflow usage [--days N]                              what was used: AI providers, disk
   convoflow reseal [--data-dir DIR]                       after SECRET_KEY was replaced: seal with it what
                                                           SECRET_KEY_PREVIOUS opens
   convoflow seed  [--leads N] [--calls N] [--agents N]    make up data to try and to measure
@@ -60,6 +66,18 @@ func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr 
 		err = runDemo(ctx, args[1:], stdout)
 	case "admin":
 		err = admin(ctx, args[1:], stdin, stdout, stderr)
+	case "doctor":
+		err = runDoctor(ctx, args[1:], stdout, stderr)
+	case "outbox":
+		err = outboxStatus(ctx, args[1:], stdout, stderr)
+	case "events":
+		err = replay(ctx, args[1:], stdout, stderr)
+	case "backup":
+		err = backup(ctx, args[1:], stdout, stderr)
+	case "restore":
+		err = restore(ctx, args[1:], stdout, stderr)
+	case "usage":
+		err = usageReport(ctx, args[1:], stdout, stderr)
 	case "dlq":
 		err = deadLetters(ctx, args[1:], stdout)
 	case "reseal":

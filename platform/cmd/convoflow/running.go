@@ -28,24 +28,23 @@ type running struct {
 	err    error         // why it stopped; set before done is closed
 }
 
-// start starts a platform that logs to its data directory, and prints each part when it has started. It returns when the five
+// start starts a platform with those options that logs to its data directory, and prints each part when it has started. It returns when the five
 // services are ready, or earlier if ctx ends. After an error nothing is running. The platform stops when ctx ends; the caller
 // must call stop and check its error.
-func start(ctx context.Context, dataDir, listen string, out io.Writer) (*running, error) {
+func start(ctx context.Context, o platform.Options, out io.Writer) (*running, error) {
 	if err := conf.ExportFiles("OTEL_"); err != nil {
 		return nil, err
 	}
 	// Its problems are ignored here: platform.Start lists them with all others, because the services have the same settings.
 	logging, _ := conf.Load(telemetry.Defaults(), os.Environ())
-	log, err := openLog(dataDir)
+	log, err := openLog(o.DataDir)
 	if err != nil {
 		return nil, err
 	}
 	say(out, "Starting Convoflow %s (log: %s)\n", run.Version(), log.Name())
-	p, err := platform.Start(ctx, platform.Options{
-		DataDir: dataDir, Listen: listen, Environ: os.Environ(), Log: log, Logging: logging,
-		Progress: func(part string, took time.Duration) { say(out, "  %-14s %4d ms\n", part, took.Milliseconds()) },
-	})
+	o.Environ, o.Log, o.Logging = os.Environ(), log, logging
+	o.Progress = func(part string, took time.Duration) { say(out, "  %-14s %4d ms\n", part, took.Milliseconds()) }
+	p, err := platform.Start(ctx, o)
 	if err != nil {
 		_ = log.Close()
 		return nil, err

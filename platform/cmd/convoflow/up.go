@@ -6,8 +6,11 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"net"
+	"os"
 
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/platform"
 )
 
 func up(ctx context.Context, args []string, out io.Writer) error {
@@ -15,6 +18,7 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 	flags.SetOutput(out)
 	dataDir := flags.String("data-dir", ".convoflow", "directory for all data of the platform")
 	listen := flags.String("listen", "127.0.0.1:8000", "address of the API, HOST:PORT; port 0 means any free port")
+	traces := flags.Bool("traces", false, "show the newest traces on a page of this machine")
 	flags.Usage = func() {
 		_, _ = io.WriteString(out, "Starts the five services, and an embedded default for each external system that the environment does not configure.\n\nFlags:\n")
 		flags.PrintDefaults()
@@ -24,7 +28,11 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 		return ignoreHelp(err)
 	}
 	took := clock.Stopwatch()
-	p, err := start(ctx, *dataDir, *listen, out)
+	shown, err := showTraces(*traces)
+	if err != nil {
+		return err
+	}
+	p, err := start(ctx, platform.Options{DataDir: *dataDir, Listen: *listen, Traces: shown}, out)
 	if err != nil {
 		return err
 	}
@@ -41,6 +49,28 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 	}
 	say(out, "Stopped. The data stays in %s; convoflow up finds it again.\n", *dataDir)
 	return nil
+}
+
+// showTraces returns the listener of the page of traces, and makes the services export to it. Without show it returns nil.
+func showTraces(show bool) (net.Listener, error) {
+	if !show {
+		return nil, nil
+	}
+	for _, name := range []string{"OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_TRACES_EXPORTER"} {
+		if os.Getenv(name) != "" {
+			return nil, usageError{fmt.Errorf("traces are exported with %s; --traces shows them here instead: use one of them", name)}
+		}
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return nil, fmt.Errorf("find a port for the page of traces: %w", err)
+	}
+	for name, value := range platform.TracesEnvironment(l.Addr().String()) {
+		if err := os.Setenv(name, value); err != nil {
+			return nil, fmt.Errorf("set %s: %w", name, err)
+		}
+	}
+	return l, nil
 }
 
 // parse parses flags and refuses other arguments.

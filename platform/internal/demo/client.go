@@ -81,7 +81,10 @@ func (c *client) do(ctx context.Context, method, path, contentType string, body 
 	if err != nil {
 		return err
 	}
-	req.Header.Set("traceparent", c.traceparent)
+	// Other requests, such as asking every half second whether the call is completed, would hide its trace.
+	if path == "/calls/upload" || path == "/followups" && method == http.MethodPost {
+		req.Header.Set("traceparent", c.traceparent)
+	}
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 		req.Header.Set("Idempotency-Key", rand.Text())

@@ -30,7 +30,8 @@ const insightSchema = `{"type":"object","additionalProperties":false,
 	"objections":{"type":"array","items":{"type":"string"}},
 	"callback_time":{"type":["string","null"],"format":"date-time"},
 	"title":{"type":"string","maxLength":80},
-	"language":{"type":"string"}}}`
+	"language":{"type":"string"},
+	"evidence":{"type":"array"}}}`
 
 type insight struct {
 	Title            string   `json:"title"`
@@ -158,6 +159,30 @@ func TestInsights(t *testing.T) {
 			require.Empty(t, cmp.Diff(c.want, f.insights(t, c.transcript)))
 		})
 	}
+}
+
+// Every claim has a quote, verbatim: calls drops what it does not find in the transcript.
+func TestClaimsAreProvedByQuotes(t *testing.T) {
+	t.Parallel()
+	f := start(t, offline.Config{})
+	schema := `{"type":"object","required":["action_items","next_step","objections","evidence"],"properties":{
+		"action_items":{"type":"array","items":{"type":"string"}},"objections":{"type":"array","items":{"type":"string"}},"next_step":{"type":["string","null"]},
+		"evidence":{"type":"array","items":{"type":"object","additionalProperties":false,"required":["kind","claim","quote"],
+			"properties":{"kind":{"type":"string","enum":["action_item","objection","next_step"]},"claim":{"type":"string"},"quote":{"type":"string"}}}}}}`
+	ask := func(transcript string) (got struct {
+		Evidence []struct{ Kind, Claim, Quote string } `json:"evidence"`
+	}) {
+		require.NoError(t, json.Unmarshal([]byte(f.ask(t, "<transcript>\n"+transcript+"\n</transcript>", schema)), &got))
+		return got
+	}
+	got := ask("agent: yes the price is too high but send me the contract\nclient: i will call you on friday")
+	require.Equal(t, []struct{ Kind, Claim, Quote string }{
+		{"action_item", "Send me the contract", "send me the contract"},
+		{"action_item", "I will call you on Friday", "i will call you on friday"},
+		{"next_step", "I will call you on Friday", "i will call you on friday"},
+		{"objection", "The price is too high", "the price is too high"},
+	}, got.Evidence)
+	require.Empty(t, ask("good day").Evidence)
 }
 
 func TestTheResponseMatchesTheSchema(t *testing.T) {

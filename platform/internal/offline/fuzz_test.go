@@ -44,5 +44,9 @@ func FuzzAnalyse(f *testing.F) {
 		for _, item := range i.ActionItems {
 			require.NotEmpty(t, strings.TrimSpace(item))
 		}
+		said := strings.Join(strings.Fields(strings.NewReplacer("’", "'", "\r", "").Replace(strings.ToValidUTF8(transcript, ""))), " ")
+		for _, e := range i.Evidence {
+			require.Contains(t, said, e.Quote)
+		}
 	})
 }

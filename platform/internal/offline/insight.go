@@ -25,6 +25,14 @@ type insight struct {
 	InterestLevel    *string  `json:"interest_level"`
 	Objections       []string `json:"objections"`
 	CallbackTime     *string  `json:"callback_time"` // always null: the date of the call is not known, so "Friday" cannot be resolved
+	Evidence         []quote  `json:"evidence"`
+}
+
+// quote is the words of the transcript that a claim was made from.
+type quote struct {
+	Kind  string `json:"kind"` // action_item, objection, next_step
+	Claim string `json:"claim"`
+	Quote string `json:"quote"`
 }
 
 // Limits of an insight, for reading on a phone.
@@ -60,7 +68,9 @@ type sentence struct {
 
 func (a *analyst) analyse(transcript string) insight {
 	sentences := a.sentences(transcript)
-	actions, next := a.actions(sentences)
+	evidence := []quote{}
+	prove := func(kind, claim, clause string) { evidence = append(evidence, quote{kind, claim, clause}) }
+	actions, next := a.actions(sentences, prove)
 	topics := a.topics(sentences)
 	i := insight{
 		Title:       title(topics),
@@ -70,8 +80,9 @@ func (a *analyst) analyse(transcript string) insight {
 		Sentiment:   a.sentiment(sentences),
 		KeyTopics:   topics,
 		NextStep:    next,
-		Objections:  a.objectionsIn(sentences),
+		Objections:  a.objectionsIn(sentences, prove),
 	}
+	i.Evidence = evidence
 	i.IntentCategory, i.IntentConfidence, i.InterestLevel = a.intent(sentences)
 	return i
 }
@@ -116,10 +127,13 @@ func (a *analyst) clausesOf(text string) []string {
 	return clauses
 }
 
+// proof is called with each claim that is made from a clause.
+type proof func(kind, claim, clause string)
+
 // actions returns the promises and requests in order, and the one with the highest weight.
-func (a *analyst) actions(sentences []sentence) (all []string, next *string) {
+func (a *analyst) actions(sentences []sentence, prove proof) (all []string, next *string) {
 	all = []string{}
-	best := 0
+	best, from := 0, ""
 	for _, s := range sentences {
 		for _, clause := range s.clauses {
 			weight := a.commitment(clause)
@@ -128,10 +142,14 @@ func (a *analyst) actions(sentences []sentence) (all []string, next *string) {
 				continue
 			}
 			all = append(all, item)
+			prove("action_item", item, clause)
 			if weight > best {
-				best, next = weight, &item
+				best, next, from = weight, &item, clause
 			}
 		}
+	}
+	if next != nil {
+		prove("next_step", *next, from)
 	}
 	return all, next
 }
@@ -153,12 +171,13 @@ func (a *analyst) commitment(clause string) int {
 	return weight
 }
 
-func (a *analyst) objectionsIn(sentences []sentence) []string {
+func (a *analyst) objectionsIn(sentences []sentence, prove proof) []string {
 	all := []string{}
 	for _, s := range sentences {
 		for _, clause := range s.clauses {
 			if item := a.tidy(clause); a.objection.MatchString(clause) && len(all) < maxItems && !slices.Contains(all, item) {
 				all = append(all, item)
+				prove("objection", item, clause)
 			}
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	collector "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	common "go.opentelemetry.io/proto/otlp/common/v1"
@@ -37,6 +38,10 @@ type Span struct {
 	Name     string
 	Kind     string // internal, server, client, producer, consumer, unspecified
 	Service  string // service.name of the resource
+	Message  string // of the status
+	Events   string // names and attributes, as JSON
+	Start    time.Time
+	End      time.Time
 	// Attributes are the span's own; a value that is no string is written as JSON.
 	Attributes map[string]string
 }
@@ -131,11 +136,23 @@ func spansOf(resource *trace.ResourceSpans) []Span {
 				Name:       s.GetName(),
 				Kind:       strings.ToLower(strings.TrimPrefix(s.GetKind().String(), "SPAN_KIND_")),
 				Service:    service,
+				Message:    s.GetStatus().GetMessage(),
+				Events:     events(s.GetEvents()),
+				Start:      time.Unix(0, int64(s.GetStartTimeUnixNano())),
+				End:        time.Unix(0, int64(s.GetEndTimeUnixNano())),
 				Attributes: attributes(s.GetAttributes()),
 			})
 		}
 	}
 	return spans
+}
+
+func events(list []*trace.Span_Event) string {
+	var all strings.Builder
+	for _, e := range list {
+		all.WriteString(protojson.Format(e))
+	}
+	return all.String()
 }
 
 func attributes(list []*common.KeyValue) map[string]string {

@@ -87,6 +87,7 @@ type opened struct {
 	signer token.Signer
 	public map[string]ed25519.PublicKey
 	set    token.JWKS
+	due    time.Time // of the rotation
 }
 
 // Load opens the keys in the store. The first replica creates them. It fails with ErrSealed if neither secret opens them.
@@ -110,6 +111,9 @@ func (r *Ring) Refresh(ctx context.Context) error {
 		return r.rotate(keys, now)
 	})
 }
+
+// Remaining returns the time until the signing key is due to be replaced. It is negative while Refresh fails to do that.
+func (r *Ring) Remaining() time.Duration { return r.opened.Load().due.Sub(r.clock.Now()) }
 
 // Rotate makes the next key the signing key. It fails with ErrTooSoon if not every service may know that key yet.
 func (r *Ring) Rotate(ctx context.Context) error {
@@ -246,6 +250,7 @@ func (r *Ring) open(keys []Key) (*opened, error) {
 		o.public[k.ID] = k.Public
 		o.set.Keys = append(o.set.Keys, token.PublicJWK(k.ID, k.Public))
 		if k.State == Signing {
+			o.due = k.Since.Add(r.policy.Rotation)
 			o.signer = token.Signer{KeyID: k.ID, Key: private, Clock: r.clock}
 		}
 	}

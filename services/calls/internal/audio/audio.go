@@ -17,6 +17,7 @@ import (
 	"strconv"
 
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -40,6 +41,8 @@ type Preparer struct {
 	maxDuration     int    // seconds of a recording; a small file can claim to be years of silence
 	ffmpeg, ffprobe string // paths
 	limits          limits
+
+	Steps *telemetry.Steps // measures the runs of ffmpeg and ffprobe; may be nil
 }
 
 // Open returns a preparer with its temporary files below dir, by default the system's directory for them, and removes those of
@@ -84,7 +87,7 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 			prepared.Close()
 		}
 	}()
-	if err := store(filepath.Join(dir, "recording"), r); err != nil {
+	if err := store(ctx, filepath.Join(dir, "recording"), r); err != nil {
 		return prepared, fmt.Errorf("copy the recording: %w", err)
 	}
 	demuxer, ok := demuxers()[contentType]
@@ -107,13 +110,15 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	return prepared, err
 }
 
-func store(path string, r io.Reader) error {
+// store copies a recording. When ctx ends, so does the copy: a process that stops has no time for the rest of a large file.
+func store(ctx context.Context, path string, r io.Reader) error {
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
+	defer context.AfterFunc(ctx, func() { _ = f.Close() })()
 	_, err = io.Copy(f, r)
-	return errors.Join(err, f.Close())
+	return errors.Join(ctx.Err(), err, f.Close())
 }
 
 // input returns the arguments that read a file of a container, and nothing else.
@@ -121,11 +126,20 @@ func input(demuxer, file string) []string {
 	return []string{"-protocol_whitelist", "file,pipe", "-f", demuxer, "-i", file}
 }
 
-// run runs ffmpeg or ffprobe within the limits. A run that is killed is repeated once, because the system may have had no memory
+// run runs ffmpeg or ffprobe as a step, within the limits. A run that is killed is repeated once, because the system may have had no memory
 // for it. If it is killed again, the recording is the reason.
-func (p *Preparer) run(ctx context.Context, dir, program string, args ...string) (output, error) {
+func (p *Preparer) run(ctx context.Context, step, dir, program string, args ...string) (output, error) {
 	args = bounded(args)
-	return repeated(ctx, func() (output, error) { return p.limits.execute(ctx, dir, program, args...) })
+	return p.measure(ctx, step, func(ctx context.Context) (output, error) { return p.limits.execute(ctx, dir, program, args...) })
+}
+
+// measure measures a run that is repeated once if it is killed.
+func (p *Preparer) measure(ctx context.Context, step string, run func(context.Context) (output, error)) (out output, err error) {
+	err = p.Steps.Do(ctx, step, "audio "+step, func(ctx context.Context) error {
+		out, err = repeated(ctx, func() (output, error) { return run(ctx) })
+		return undecodable(ctx, err)
+	})
+	return out, err
 }
 
 // bounded adds the limit of allocations to the arguments of a program.
@@ -146,9 +160,9 @@ func repeated(ctx context.Context, run func() (output, error)) (output, error) {
 // checkTrack returns the number of channels of the first audio track. It refuses a sample rate or a number that no recording has.
 func (p *Preparer) checkTrack(ctx context.Context, dir, demuxer string) (channels int, err error) {
 	args := append([]string{"-v", "error", "-select_streams", "a:0", "-show_entries", "stream=sample_rate,channels", "-of", "json"}, input(demuxer, "recording")...)
-	out, err := p.run(ctx, dir, p.ffprobe, args...)
+	out, err := p.run(ctx, "probe", dir, p.ffprobe, args...)
 	if err != nil {
-		return 0, undecodable(ctx, err)
+		return 0, err
 	}
 	var probed struct {
 		Streams []struct {
@@ -175,12 +189,12 @@ func (p *Preparer) normalize(ctx context.Context, dir, demuxer string, channels 
 		channels = 1
 	}
 	args := bounded(append(decodeArgs(demuxer, p.mono("speech.ogg")), p.measured(channels)...))
-	_, err = repeated(ctx, func() (output, error) {
+	_, err = p.measure(ctx, "decode", func(ctx context.Context) (output, error) {
 		levels = newMeter(channels)
 		return p.limits.stream(ctx, dir, levels, p.ffmpeg, args...)
 	})
 	if err != nil {
-		return nil, undecodable(ctx, err)
+		return nil, err
 	}
 	levels.endFrame()
 	if levels.samples == 0 {
@@ -213,6 +227,9 @@ func (p *Preparer) measured(channels int) []string {
 // undecodable distinguishes a file that cannot be decoded from a worker that must stop and a machine that cannot run ffmpeg.
 func undecodable(ctx context.Context, err error) error {
 	var exit *exec.ExitError
+	if err == nil {
+		return nil
+	}
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -136,6 +136,25 @@ func TestAWorkerThatStopsIsNotABadRecording(t *testing.T) {
 	require.Empty(t, jobs(t, dir))
 }
 
+func TestACopyEndsWithItsWorker(t *testing.T) {
+	t.Parallel()
+	p, dir := open(t, ofOpenAI())
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := p.Prepare(ctx, endless(cancel), "audio/wav")
+	require.ErrorIs(t, err, context.Canceled)
+	left, err := filepath.Glob(filepath.Join(dir, "*", "*", "recording"))
+	require.NoError(t, err)
+	require.Empty(t, left)
+}
+
+// endless is a recording without an end. It calls the function with each read.
+type endless func()
+
+func (e endless) Read(p []byte) (int, error) {
+	e()
+	return len(p), nil
+}
+
 func TestProgramsDieWithTheirWorker(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
@@ -176,7 +195,7 @@ func TestLargeRecordingsAreCutInPauses(t *testing.T) {
 		info, err := os.Stat(chunk.Path)
 		require.NoError(t, err)
 		require.LessOrEqual(t, info.Size(), int64(30_000), "chunk %d", i)
-		out, err := p.run(t.Context(), filepath.Dir(chunk.Path), p.ffprobe, "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
+		out, err := p.run(t.Context(), "probe", filepath.Dir(chunk.Path), p.ffprobe, "-v", "error", "-show_entries", "format=duration", "-of", "csv=p=0", filepath.Base(chunk.Path))
 		require.NoError(t, err)
 		var duration float64
 		_, err = fmt.Sscan(out.stdout, &duration)

@@ -43,7 +43,7 @@ const tooMuch = 300 << 20
 
 func idle(t *testing.T, p *Preparer) int64 {
 	t.Helper()
-	out, err := p.run(t.Context(), t.TempDir(), p.ffmpeg, "-version")
+	out, err := p.run(t.Context(), "version", t.TempDir(), p.ffmpeg, "-version")
 	require.NoError(t, err)
 	return out.memory
 }
@@ -53,7 +53,7 @@ func TestASmallFileCannotUseMuchMemory(t *testing.T) {
 	p, dir := open(t, ofOpenAI())
 	file := manySamples(t, 80_000_000) // 1.9 GB
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "recording"), file, 0o600))
-	out, _ := p.run(t.Context(), dir, p.ffmpeg, decodeArgs("mov", p.mono("speech.ogg"))...) // it decodes little or nothing
+	out, _ := p.run(t.Context(), "decode", dir, p.ffmpeg, decodeArgs("mov", p.mono("speech.ogg"))...) // it decodes little or nothing
 	t.Logf("%d bytes of m4a took %d MB", len(file), out.memory>>20)
 	require.Positive(t, out.memory)
 	require.Less(t, out.memory, idle(t, p)+tooMuch)
@@ -81,7 +81,7 @@ func TestTheLongestRecordingFitsTheLimits(t *testing.T) {
 	channels, err := p.checkTrack(t.Context(), dir, "mov")
 	require.NoError(t, err)
 	require.Equal(t, 1, channels)
-	out, err := p.run(t.Context(), dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", "28700"}, input("mov", "recording"), []string{"-f", "wav", "end.wav"})...)
+	out, err := p.run(t.Context(), "decode", dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", "28700"}, input("mov", "recording"), []string{"-f", "wav", "end.wav"})...)
 	require.NoError(t, err)
 	t.Logf("the end of 8 hours took %d MB", out.memory>>20)
 	info, err := os.Stat(filepath.Join(dir, "end.wav"))

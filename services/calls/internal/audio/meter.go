@@ -3,6 +3,7 @@ package audio
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
@@ -83,24 +84,18 @@ func (m *meter) endFrame() {
 
 func (m *meter) duration() float64 { return float64(m.samples) / meterRate }
 
-// waveform returns the peaks, as many as fit.
+// waveform returns the peaks, as many of them per second as fit.
 func (m *meter) waveform() call.Peaks {
-	perSecond := 1
-	for _, n := range []int{10, 5, 2} {
-		if m.duration()*float64(n*m.channels) <= maxPeaks {
-			perSecond = n
+	frames, per := len(m.peaks[0]), 0
+	for _, per = range []int{5, 10, 25, 50, 100, 250, 500, 1000, 2500} {
+		if (frames+per-1)/per*m.channels <= maxPeaks {
 			break
 		}
 	}
-	w := call.Peaks{Channels: m.channels, PerSecond: perSecond, Values: []int{}}
-	per := 50 / perSecond
-	for from := 0; from < len(m.peaks[0]); from += per {
-		for _, frames := range m.peaks {
-			loudest := 0
-			for _, f := range frames[from:min(from+per, len(frames))] {
-				loudest = max(loudest, int(f))
-			}
-			w.Values = append(w.Values, loudest)
+	w := call.Peaks{Channels: m.channels, PerSecond: 1 / (float64(per) * frameTime), Values: []int{}}
+	for from := 0; from < frames; from += per {
+		for _, peaks := range m.peaks {
+			w.Values = append(w.Values, int(slices.Max(peaks[from:min(from+per, frames)])))
 		}
 	}
 	return w

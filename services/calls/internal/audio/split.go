@@ -36,8 +36,8 @@ func (p *Preparer) split(ctx context.Context, dir, demuxer string, levels *meter
 			{"agent.ogg", new(call.RoleAgent), levels.loudestOf(0), longestSilenceOfOne}, {"client.ogg", new(call.RoleClient), levels.loudestOf(1), longestSilenceOfOne},
 		}
 		args := decodeArgs(demuxer, p.mono("agent.ogg", "-af", "pan=mono|c0=c0"), p.mono("client.ogg", "-af", "pan=mono|c0=c1"))
-		if _, err := p.run(ctx, dir, p.ffmpeg, args...); err != nil {
-			return nil, undecodable(ctx, err)
+		if _, err := p.run(ctx, "split", dir, p.ffmpeg, args...); err != nil {
+			return nil, err
 		}
 	}
 	var chunks []call.Chunk
@@ -81,10 +81,10 @@ func (p *Preparer) cut(ctx context.Context, dir string, s source, duration float
 
 func (p *Preparer) extract(ctx context.Context, dir, file string, c call.Interval, n int) (string, error) {
 	name := fmt.Sprintf("chunk-%03d-%s", n, file)
-	_, err := p.run(ctx, dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", seconds(c.Start)}, input("ogg", file),
+	_, err := p.run(ctx, "cut", dir, p.ffmpeg, slices.Concat([]string{"-nostdin", "-y", "-v", "error", "-ss", seconds(c.Start)}, input("ogg", file),
 		[]string{"-t", seconds(c.End - c.Start), "-c", "copy", "-f", "ogg", name})...)
 	if err != nil {
-		return "", fmt.Errorf("cut chunk %d: %w", n, undecodable(ctx, err))
+		return "", fmt.Errorf("cut chunk %d: %w", n, err)
 	}
 	return filepath.Join(dir, name), nil
 }

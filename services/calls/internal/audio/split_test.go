@@ -2,7 +2,6 @@ package audio
 
 import (
 	"bytes"
-	"encoding/json"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -93,12 +92,8 @@ func TestTheWaveformIsSmall(t *testing.T) {
 	t.Parallel()
 	p, _ := open(t, ofOpenAI())
 	w := prepare(t, p, gated("10", "lt(t,5)")).Peaks
-	require.Equal(t, 10, w.PerSecond)
+	require.InDelta(t, 10, w.PerSecond, 0)
 	require.Len(t, w.Values, 100)
 	require.Greater(t, w.Values[10], 5)
 	require.Zero(t, w.Values[90])
-	long := prepare(t, p, "sine=440:sample_rate=8000:duration=3600").Peaks
-	raw, err := json.Marshal(long)
-	require.NoError(t, err)
-	require.Less(t, len(raw), 16<<10)
 }

@@ -17,15 +17,14 @@ import (
 	"time"
 
 	"gocloud.dev/blob"
-	_ "gocloud.dev/blob/azureblob" // azblob://container
 	"gocloud.dev/blob/fileblob"
-	_ "gocloud.dev/blob/gcsblob" // gs://bucket
-	_ "gocloud.dev/blob/s3blob"  // s3://bucket?region=…
+	_ "gocloud.dev/blob/s3blob" // s3://bucket?region=…
 	"gocloud.dev/gcerrors"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/network"
+	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -49,6 +48,8 @@ type Bucket struct {
 	url      *url.URL
 	sniff    Sniff
 	maxBytes int64
+
+	Steps *telemetry.Steps // measures the requests to the storage; may be nil
 }
 
 // Open opens the bucket at a URL. Recordings above maxBytes are refused.
@@ -68,7 +69,7 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 	}
 	blobs, err := blob.OpenBucket(ctx, u.String())
 	if err != nil {
-		return nil, fmt.Errorf("open the bucket of STORAGE_URL: %w", err)
+		return nil, fmt.Errorf("open the bucket of STORAGE_URL (images have s3:// and file:// only, unless they are built with another TAGS): %w", err)
 	}
 	return &Bucket{blobs: blobs, url: u, sniff: sniff, maxBytes: maxBytes}, nil
 }
@@ -77,10 +78,18 @@ func Open(ctx context.Context, storageURL string, maxBytes int64, sniff Sniff) (
 func (b *Bucket) Close() { _ = b.blobs.Close() }
 
 // Store streams r into the object key.
-func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (call.Recording, error) {
+func (b *Bucket) Store(ctx context.Context, key string, r io.Reader) (stored call.Recording, err error) {
 	if err := network.Check(ctx); err != nil {
 		return call.Recording{}, err
 	}
+	err = b.Steps.Do(ctx, "store", "bucket store", func(ctx context.Context) error {
+		stored, err = b.store(ctx, key, r)
+		return err
+	})
+	return stored, err
+}
+
+func (b *Bucket) store(ctx context.Context, key string, r io.Reader) (call.Recording, error) {
 	buffer := make([]byte, bufferSize)
 	head, err := io.ReadFull(r, buffer[:sniffSize])
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
@@ -191,14 +200,26 @@ func (b *Bucket) Open(ctx context.Context, key string) (io.ReadSeekCloser, error
 	if err := network.Check(ctx); err != nil {
 		return nil, err
 	}
-	r, err := b.blobs.NewReader(ctx, key, nil)
-	if gcerrors.Code(err) == gcerrors.NotFound {
-		return nil, fault.Wrap(err, fault.NotFound, "audio_not_found", "The recording is not there any more")
-	}
+	var r *blob.Reader
+	err := b.Steps.Do(ctx, "open", "bucket open", func(context.Context) (err error) {
+		r, err = b.blobs.NewReader(ctx, key, nil) // not in the step's context: it is read later
+		return found(err)
+	})
 	if err != nil {
-		return nil, unavailable("read", err)
+		return nil, err
 	}
 	return r, nil
+}
+
+// found is the fault of a recording that cannot be read.
+func found(err error) error {
+	if gcerrors.Code(err) == gcerrors.NotFound {
+		return fault.Wrap(err, fault.NotFound, "audio_not_found", "The recording is not there any more")
+	}
+	if err != nil {
+		return unavailable("read", err)
+	}
+	return nil
 }
 
 // Remove deletes a recording. It succeeds if there is none.
@@ -206,10 +227,12 @@ func (b *Bucket) Remove(ctx context.Context, key string) error {
 	if err := network.Check(ctx); err != nil {
 		return err
 	}
-	if err := b.blobs.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
-		return unavailable("delete", err)
-	}
-	return nil
+	return b.Steps.Do(ctx, "remove", "bucket remove", func(ctx context.Context) error {
+		if err := b.blobs.Delete(ctx, key); err != nil && gcerrors.Code(err) != gcerrors.NotFound {
+			return unavailable("delete", err)
+		}
+		return nil
+	})
 }
 
 // List calls page with the keys under a prefix that were last written before that time. It removes the parts of uploads that began

@@ -40,7 +40,7 @@ func (p *Processor) findInsights(ctx context.Context, c Call, keep keeper) (in I
 	step := func(try int, q Question) Step {
 		return c.step(StepAnalyse, try, p.Analyst.Model(), q.Transcript, q.CallType, q.At.UTC(), q.Problem)
 	}
-	q := Question{Transcript: spoken(*c.Transcript), CallType: c.Details.CallType, At: c.Details.RecordedAt}
+	q := Question{Transcript: spoken(*c.Transcript, c.Speakers), CallType: c.Details.CallType, At: c.Details.RecordedAt}
 	in, model, err = analyse(ctx, p.Analyst, q, dialogue{
 		ask: func(ctx context.Context, try int, q Question) ([]byte, error) {
 			return p.request(ctx, step(try, q), keep, func(ctx context.Context, key string) (Answer, error) { return p.Analyst.Send(ctx, q, key) })

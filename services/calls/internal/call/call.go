@@ -5,6 +5,7 @@ package call
 
 import (
 	"cmp"
+	"maps"
 	"reflect"
 	"time"
 
@@ -126,12 +127,6 @@ type Segment struct {
 	End     float64 `json:"end"`
 	Speaker *string `json:"speaker"`
 	Text    string  `json:"text"`
-}
-
-// Speaker is who has a label in the segments.
-type Speaker struct {
-	Name *string `json:"name"`
-	Role *string `json:"role"` // agent, client
 }
 
 // Insights are what a language model found in a transcript.
@@ -379,15 +374,21 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 	return c.emit(events.CallUpdated, now), nil
 }
 
-// edit lets fn change the details. It returns no event if they are the same afterwards.
-func (c *Call) edit(fn func(*Details), now time.Time) []event.Event {
-	before := c.Details
-	fn(&c.Details)
-	if reflect.DeepEqual(before, c.Details) {
-		return nil
+// edit lets fn change the details and the speakers. It returns no event if they are the same afterwards.
+func (c *Call) edit(fn func() error, now time.Time) ([]event.Event, error) {
+	details, speakers := c.Details, maps.Clone(c.Speakers)
+	if err := fn(); err != nil {
+		return nil, err
+	}
+	renamed := !maps.EqualFunc(speakers, c.Speakers, Speaker.equal)
+	if !renamed && reflect.DeepEqual(details, c.Details) {
+		return nil, nil
+	}
+	if renamed && c.Transcript != nil && c.Status == Completed {
+		c.Talk = talkOf(c.Transcript.Segments, c.Speakers, c.DurationSeconds)
 	}
 	c.touch(now)
-	return c.emit(events.CallUpdated, now)
+	return c.emit(events.CallUpdated, now), nil
 }
 
 // Delete returns the event of a deleted call. It has no transcript, no insights and nothing that a person wrote.

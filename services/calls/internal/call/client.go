@@ -2,6 +2,7 @@ package call
 
 import (
 	"context"
+	"fmt"
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/copies"
@@ -29,9 +30,11 @@ func Clients(store copies.Store[Client], fetch copies.Fetch[Client]) copies.Of[C
 	return copies.Of[Client]{Store: store, Fetch: fetch, NotFound: ClientNotFound, Forbidden: clientForbidden}
 }
 
+const codeClientNotFound = "client_not_found"
+
 // ClientNotFound is the fault of a client that does not exist, or was deleted.
 func ClientNotFound() error {
-	return fault.New(fault.NotFound, "client_not_found", "Client not found")
+	return fault.New(fault.NotFound, codeClientNotFound, "Client not found")
 }
 
 func clientForbidden() error {
@@ -44,19 +47,33 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 }
 
 // OnClientDeleted marks the copy as deleted, so that an event that arrives late does not bring it back. The calls of a client that was
-// merged into another one become calls of the other. Those of any other client are deleted by its erasure.
+// merged into another one become calls of the other, or of the one that that was merged into meanwhile. If that was erased, they are
+// deleted as its erasure would have done. The calls of any other client are deleted by its own erasure.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
 	c := copyOf(e.Data)
 	c.Phone, c.Deleted, c.MergedInto = nil, true, e.Data.MergedInto
 	if err := s.Clients.Upsert(ctx, c); err != nil || c.MergedInto == nil {
 		return err
 	}
+	into, erased, err := s.survivor(ctx, *c.MergedInto)
+	if err != nil {
+		return err
+	}
 	var filter Filter
 	filter.ClientID = c.ID
+	if erased {
+		return s.removeAll(ctx, filter, func(string) {})
+	}
 	return s.each(ctx, filter, func(id string) error {
-		_, err := s.Calls.Change(ctx, id, func(call *Call) ([]event.Event, error) {
-			return call.edit(func(d *Details) { d.ClientID = c.MergedInto }, s.Clock.Now()), nil
+		_, err := s.Calls.ChangeParties(ctx, id, Parties{ClientID: &into}, func(call *Call) ([]event.Event, error) {
+			return call.edit(func() error {
+				call.Details.ClientID = &into
+				return nil
+			}, s.Clock.Now())
 		})
+		if fault.Of(err).Code == codeClientNotFound { // a fault would not be tried again
+			return fmt.Errorf("move call %s: client %s was deleted meanwhile", id, into)
+		}
 		return err
 	})
 }
@@ -64,19 +81,26 @@ func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.C
 // maxMerges limits how often a merged client is followed to the next one.
 const maxMerges = 10
 
-// current returns the client that the caller may see, or the one that it was merged into.
-func (s *Service) current(ctx context.Context, caller identity.Caller, id string) (Client, error) {
+// survivor returns the client that a client is now: itself, or the last one that it was merged into. The events of two merges arrive
+// in any order. deleted says whether that client was deleted.
+func (s *Service) survivor(ctx context.Context, id string) (last string, deleted bool, err error) {
 	for range maxMerges {
-		c, ok, err := s.Clients.Find(ctx, id)
-		if err != nil {
-			return Client{}, err
-		}
-		if !ok || c.MergedInto == nil {
-			break
+		c, _, err := s.Clients.Find(ctx, id)
+		if err != nil || c.MergedInto == nil {
+			return id, c.Deleted, err
 		}
 		id = *c.MergedInto
 	}
-	return s.Clients.Get(ctx, caller, id)
+	return id, false, nil
+}
+
+// current returns the client that the caller may see, or the one that it was merged into.
+func (s *Service) current(ctx context.Context, caller identity.Caller, id string) (Client, error) {
+	last, _, err := s.survivor(ctx, id)
+	if err != nil {
+		return Client{}, err
+	}
+	return s.Clients.Get(ctx, caller, last)
 }
 
 func copyOf(c events.Client) Client {

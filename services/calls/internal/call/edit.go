@@ -47,6 +47,8 @@ type UpdateRequest struct {
 	LeadID   patch.Field[string] `json:"lead_id"`
 	Title    patch.Field[string] `json:"title"`
 	Notes    patch.Field[string] `json:"notes"`
+	// Speakers are by the labels of the segments.
+	Speakers map[string]SpeakerUpdate `json:"speakers"`
 }
 
 func (r UpdateRequest) parties() (p Parties) {
@@ -60,7 +62,8 @@ func (s *Service) EnsureUpdate(ctx context.Context, req UpdateRequest) error {
 	return s.EnsureParties(ctx, req.parties())
 }
 
-// Update changes a call in any status. It fails with call_not_found, call_forbidden, or like Upload.
+// Update changes a call in any status. It fails with call_not_found, call_forbidden, a field for a speaker that the call does not have,
+// or like Upload.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Call, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
@@ -71,11 +74,12 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Call, error) {
 	if err != nil {
 		return Call{}, err
 	}
-	return s.Calls.ChangeParties(ctx, req.ID, func(c *Call) ([]event.Event, error) {
+	return s.Calls.ChangeParties(ctx, req.ID, Parties{ClientID: clientID, LeadID: leadID}, func(c *Call) ([]event.Event, error) {
 		if err := checkAccess(ctx, c.AgentID); err != nil {
 			return nil, err
 		}
-		return c.edit(func(d *Details) {
+		return c.edit(func() error {
+			d := &c.Details
 			req.ClientID.Apply(&d.ClientID)
 			req.LeadID.Apply(&d.LeadID)
 			if named.ClientID != nil {
@@ -87,7 +91,8 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Call, error) {
 			req.Title.Apply(&d.Title)
 			req.Notes.Apply(&d.Notes)
 			d.Title, d.Notes = text.Trimmed(d.Title), text.Trimmed(d.Notes)
-		}, s.Clock.Now()), nil
+			return c.nameSpeakers(req.Speakers)
+		}, s.Clock.Now())
 	})
 }
 

@@ -142,10 +142,21 @@ func (p analyst) Read(answer []byte, _ call.Question) (call.Insights, string, er
 }
 
 // observer counts repeated requests and dropped claims.
-type observer struct{ repeated, dropped atomic.Int64 }
+type observer struct {
+	repeated, dropped atomic.Int64
+
+	mu       sync.Mutex
+	attempts []call.Attempt
+}
 
 func (o *observer) Repeated(string)         { o.repeated.Add(1) }
 func (o *observer) Dropped(_ string, n int) { o.dropped.Add(int64(n)) }
+
+func (o *observer) Attempted(_ context.Context, a call.Attempt) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.attempts = append(o.attempts, a)
+}
 
 // create stores a new call and returns its id.
 func (f *fixture) create(t *testing.T) string {

@@ -20,7 +20,7 @@ type Store interface {
 	// CreateUnique is Create for a recording, unless its agent has a call of the same content that was created since then. It
 	// returns the call that there is now. Of two at the same time, one is created.
 	CreateUnique(ctx context.Context, c Call, since time.Time, events ...event.Event) (found Call, created bool, err error)
-	// CreateOnce is Create for a call that may be stored already; then it does nothing.
+	// CreateOnce is Create for a call that may have been stored before; then it does nothing, also if the call was deleted since.
 	CreateOnce(ctx context.Context, c Call, events ...event.Event) error
 	// Find reads a call with its transcript.
 	Find(ctx context.Context, id string) (Call, error)
@@ -30,8 +30,8 @@ type Store interface {
 	// Change lets fn change the call under a lock, and saves it with the events that fn returns and the job that its lease
 	// requests. fn may run more than once.
 	Change(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) (Call, error)
-	// ChangeParties is Change for a change of the client or lead. It fails like Create if one was deleted meanwhile.
-	ChangeParties(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) (Call, error)
+	// ChangeParties is Change for a change of the client or lead to these. It fails like Create if one was deleted meanwhile.
+	ChangeParties(ctx context.Context, id string, to Parties, fn func(*Call) ([]event.Event, error)) (Call, error)
 	// Remove deletes the call with its transcript and the events that fn returns, and stores an Erasure of its recording with a
 	// job. fn runs under the lock and may run more than once.
 	Remove(ctx context.Context, id string, fn func(*Call) ([]event.Event, error)) error
@@ -76,7 +76,7 @@ type Waveforms interface {
 type Waveform struct {
 	CallID         string          `json:"-"`
 	Channels       int             `json:"channels"`
-	PeaksPerSecond int             `json:"peaks_per_second"`
+	PeaksPerSecond float64         `json:"peaks_per_second"`
 	Peaks          json.RawMessage `json:"peaks"`
 }
 
@@ -162,8 +162,8 @@ type Interval struct{ Start, End float64 }
 // Peaks are the loudest samples of a recording, for players.
 type Peaks struct {
 	Channels  int
-	PerSecond int
-	Values    []int // 0 to 100; the channels of an interval are next to each other. As JSON they have at most 16 kB in the first hour
+	PerSecond float64 // less than 1 for a long recording
+	Values    []int   // 0 to 100; the channels of an interval are next to each other. As JSON they have at most 16 kB
 }
 
 // Transcriber converts speech to text. Send and Read are apart so that the raw answer is stored before anything reads it. The

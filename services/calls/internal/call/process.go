@@ -97,10 +97,11 @@ func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 		return p.Leases.Renew(ctx, c.ID, c.Lease.Epoch, leaseTTL)
 	})
 	defer stop() // also after a panic, so that the lease expires
-	err = p.process(work, c, func(save func(context.Context) error) error { return p.persist(ctx, c.ID, save) })
+	done, err := p.process(work, c, func(save func(context.Context) error) error { return p.persist(ctx, c.ID, save) })
 	lost := stop()
 	switch {
 	case err == nil:
+		p.Observer.Attempted(ctx, Attempt{Call: done, Took: began()})
 		return nil
 	case superseded(err), lost:
 		p.Log.InfoContext(ctx, "the work on a call was superseded", "call_id", id, "error", err)
@@ -108,31 +109,31 @@ func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return p.handBack(ctx, c)
 	default:
-		return p.fail(ctx, c, err)
+		return p.fail(ctx, c, err, began)
 	}
 }
 
-// process transcribes the recording and finds insights in the transcript. Every answer of a provider is stored before it is read,
+// process transcribes the recording, finds insights in the transcript, and returns the completed call. Every answer of a provider is stored before it is read,
 // and the whole transcript before insights are requested. ctx ends with the lease; keep does not.
-func (p *Processor) process(ctx context.Context, c Call, keep keeper) error {
+func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call, err error) {
 	result := Result{Outcome: OutcomeOK}
 	if err := p.ready(c); err != nil {
-		return err
+		return done, err
 	}
 	if c.Transcript == nil {
 		if err := p.Budget.check(ctx, p.Clock.Now()); err != nil {
-			return err
+			return done, err
 		}
 		t, err := p.transcribe(ctx, c, keep)
 		if err != nil {
-			return err
+			return done, err
 		}
 		if t.short {
 			result.Outcome = OutcomeTooShort
 		} else if err := keep(p.changing(c, func(saved *Call) ([]event.Event, error) {
 			return nil, saved.SetTranscript(c.Lease.Epoch, t.Transcript, t.coverage, p.Transcriber.Model(), p.Clock.Now())
 		})); err != nil {
-			return fmt.Errorf("save the transcript: %w", err)
+			return done, fmt.Errorf("save the transcript: %w", err)
 		}
 		c.Transcript, c.Coverage = &t.Transcript, &t.coverage
 	}
@@ -143,23 +144,25 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) error {
 	default:
 		in, model, err := p.findInsights(ctx, c, keep)
 		if err != nil {
-			return fmt.Errorf("find insights: %w", err)
+			return done, fmt.Errorf("find insights: %w", err)
 		}
 		if c.Coverage != nil && *c.Coverage < minCoverage {
 			result.Outcome = OutcomePartial
 		}
 		result.Insights, result.Model = in, &model
 	}
-	err := keep(p.changing(c, func(saved *Call) ([]event.Event, error) {
+	err = keep(p.changing(c, func(saved *Call) (events []event.Event, err error) {
 		if saved.Transcript != nil {
 			result.Talk = talkOf(saved.Transcript.Segments, saved.Speakers, saved.DurationSeconds)
 		}
-		return saved.Complete(c.Lease.Epoch, result, p.Clock.Now())
+		events, err = saved.Complete(c.Lease.Epoch, result, p.Clock.Now())
+		done = *saved
+		return events, err
 	}))
 	if err != nil {
-		return fmt.Errorf("save the result: %w", err)
+		return done, fmt.Errorf("save the result: %w", err)
 	}
-	return nil
+	return done, nil
 }
 
 // ready fails while the next provider takes no requests: a recording is not decoded in vain.
@@ -216,8 +219,8 @@ func unstorable(cause error) error {
 	return fault.Wrap(cause, fault.Conflict, CodeInternal, "The result of this call cannot be stored")
 }
 
-// fail records a failure. Its cause is only logged. If the database refuses the text of the failure, the call fails without it.
-func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
+// fail records a failure. Its cause is only observed. If the database refuses the text of the failure, the call fails without it.
+func (p *Processor) fail(ctx context.Context, c Call, cause error, took func() time.Duration) error {
 	ctx = context.WithoutCancel(ctx)
 	saved, err := p.recordFailure(ctx, c, cause)
 	if err != nil && !superseded(err) && !transient(err) {
@@ -230,8 +233,7 @@ func (p *Processor) fail(ctx context.Context, c Call, cause error) error {
 	if err != nil {
 		return fmt.Errorf("record the failure of call %s: %w", c.ID, errors.Join(err, cause))
 	}
-	p.Log.WarnContext(ctx, "a transcription failed", "call_id", c.ID, "code", fault.Of(cause).Code,
-		"failures", saved.Lease.Failures, "again", saved.Lease.Job != nil, "error", cause)
+	p.Observer.Attempted(ctx, Attempt{Call: saved, Took: took(), Err: cause})
 	return nil
 }
 
@@ -319,5 +321,8 @@ func (p *Processor) takeOver(ctx context.Context, id, what string, fn func(*Call
 		return fmt.Errorf("take over call %s: %w", id, err)
 	}
 	p.Log.WarnContext(ctx, "a call is taken over", "call_id", id, "reason", what, "attempts", saved.Lease.Attempts, "again", saved.Lease.Job != nil)
+	if saved.Status == Failed { // too many attempts
+		p.Observer.Attempted(ctx, Attempt{Call: saved, Err: fault.New(fault.Conflict, saved.Problem.Code, saved.Problem.Message)})
+	}
 	return nil
 }

@@ -26,7 +26,7 @@ type Consumed struct {
 
 // Consumption reads what agents have consumed.
 type Consumption interface {
-	// Find reads what was consumed by an agent, or of the whole team for "".
+	// Find reads what was consumed by an agent, or of the whole team for "". Deleted calls count as minutes.
 	Find(ctx context.Context, agentID string, since time.Time) (Consumed, error)
 }
 

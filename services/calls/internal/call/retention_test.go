@@ -9,6 +9,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -93,32 +94,75 @@ func TestOldRecordingsAndTranscriptsAreRemoved(t *testing.T) {
 	require.Empty(t, f.erasures(t))
 }
 
-func TestTheErasureOfAPersonLeavesCallsOnHold(t *testing.T) {
+// An erasure that was confirmed while calls of the person were on legal hold would never be completed.
+func TestAnErasureWaitsForTheLegalHold(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{events.KindClient, events.KindLead} {
-		f := open(t)
-		person := event.NewID()
-		of := func(hold bool) func(*call.Call) {
-			return func(c *call.Call) {
-				c.LegalHold = hold
-				if kind == events.KindClient {
-					c.Details.ClientID = &person
-				} else {
-					c.Details.LeadID = &person
+		for _, recorded := range []bool{true, false} {
+			f := open(t)
+			person := event.NewID()
+			of := func(hold bool) func(*call.Call) {
+				return func(c *call.Call) {
+					c.LegalHold = hold
+					if kind == events.KindClient {
+						c.Details.ClientID = &person
+					} else {
+						c.Details.LeadID = &person
+					}
 				}
 			}
+			held, gone, other := f.transcribed(t, noon(), of(true)), f.transcribed(t, noon(), of(false)), f.transcribed(t, noon(), asIs)
+			if !recorded {
+				f.exec(t, `update calls set audio_key = '' where id = $1`, held)
+			}
+			request := events.Erasure{ErasureID: event.NewID(), Kind: kind, SubjectID: person, SubjectVersion: 2, RequestedBy: event.NewID(), RequestedAt: noon()}
+			svc := f.service(call.Retention{})
+			said := func() []string {
+				return pgtest.Column[string](t, f.db, `select distinct type from outbox where type like 'erasure.%' order by 1`)
+			}
+			for range 2 { // a replay
+				require.NoError(t, svc.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
+			}
+			f.find(t, held)
+			f.find(t, other)
+			_, err := f.calls.Find(t.Context(), gone)
+			require.True(t, fault.Is(err, fault.NotFound), kind)
+			require.Equal(t, []string{gone}, f.erasures(t))
+			require.NoError(t, f.cleaner().Erase(t.Context(), gone))
+			require.NoError(t, svc.ContinueErasures(t.Context()))
+			require.Equal(t, []string{"erasure.waiting"}, said())
+
+			admin := identity.With(t.Context(), identity.Caller{AgentID: event.NewID(), Role: identity.Admin})
+			_, err = svc.Hold(admin, call.HoldRequest{ID: held, Hold: false})
+			require.NoError(t, err)
+			require.NoError(t, svc.ContinueErasures(t.Context()))
+			_, err = f.calls.Find(t.Context(), held)
+			require.True(t, fault.Is(err, fault.NotFound), kind)
+			if recorded {
+				require.Equal(t, []string{"erasure.waiting"}, said(), "the recording is left")
+				require.NoError(t, f.cleaner().Erase(t.Context(), held))
+			}
+			require.Equal(t, []string{"erasure.done", "erasure.waiting"}, said())
+			require.Zero(t, pgtest.Column[int](t, f.db, `select count(*) from erasure_requests`)[0])
+			f.find(t, other)
 		}
-		held, gone, other := f.transcribed(t, noon(), of(true)), f.transcribed(t, noon(), of(false)), f.transcribed(t, noon(), asIs)
-		request := events.Erasure{ErasureID: event.NewID(), Kind: kind, SubjectID: person, SubjectVersion: 2, RequestedBy: event.NewID(), RequestedAt: noon()}
-		require.NoError(t, f.service(call.Retention{}).OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
-		f.find(t, held)
-		f.find(t, other)
-		_, err := f.calls.Find(t.Context(), gone)
-		require.True(t, fault.Is(err, fault.NotFound), kind)
-		require.Equal(t, []string{gone}, f.erasures(t))
-		require.NoError(t, f.cleaner().Erase(t.Context(), gone))
-		require.Equal(t, []string{"erasure.done"}, pgtest.Column[string](t, f.db, `select type from outbox where type like 'erasure.%'`))
 	}
+}
+
+// Who lifts the hold may delete the call before the erasure continues.
+func TestAnErasureWaitsForTheRecordingOfACallThatAPersonDeletes(t *testing.T) {
+	t.Parallel()
+	f, person := open(t), event.NewID()
+	svc := f.service(call.Retention{})
+	held := f.transcribed(t, noon(), func(c *call.Call) { c.LegalHold, c.Details.ClientID = true, &person })
+	request := events.Erasure{ErasureID: event.NewID(), Kind: events.KindClient, SubjectID: person, RequestedBy: event.NewID(), RequestedAt: noon()}
+	require.NoError(t, svc.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
+	f.exec(t, `update calls set legal_hold = false`)
+	f.remove(t, held)
+	require.NoError(t, svc.ContinueErasures(t.Context()))
+	require.Equal(t, 1, pgtest.Column[int](t, f.db, `select count(*) from erasure_requests`)[0])
+	require.NoError(t, f.cleaner().Erase(t.Context(), held))
+	require.Contains(t, pgtest.Column[string](t, f.db, `select type from outbox`), "erasure.done")
 }
 
 // The calls of an agent belong to the team: its erasure removes nothing and is confirmed.

@@ -68,6 +68,22 @@ type Observer interface {
 	Repeated(step string)
 	// Dropped counts claims of a language model whose quotes are not in the transcript, or phrases that nobody said.
 	Dropped(what string, n int)
+	// Attempted records that a worker's attempt at a call has ended.
+	Attempted(ctx context.Context, a Attempt)
+}
+
+// Attempt is one attempt at a call.
+type Attempt struct {
+	Call Call // as it is afterwards
+	Took time.Duration
+	Err  error // why it failed
+}
+
+// Backlog is the calls of a status that have not ended.
+type Backlog struct {
+	Status Status
+	Count  int64
+	Oldest time.Duration // since the upload of the oldest, or the last progress of one that is transcribed anew
 }
 
 // request returns the answer to a step: the stored one, or that of send.

@@ -72,9 +72,12 @@ func TestTheChannelsOfAStereoCallAreOneConversation(t *testing.T) {
 			{Text: "Yes, I do.", Segments: []Segment{{Start: 2, End: 14, Text: "Yes, I do."}}},
 		})
 	require.Equal(t, "Do you like it?\nYes, I do.\nThen buy it.", whole.Text)
-	require.Equal(t, "agent: Do you like it?\nclient: Yes, I do.\nagent: Then buy it.", spoken(whole.Transcript))
+	require.Equal(t, "agent: Do you like it?\nclient: Yes, I do.\nagent: Then buy it.", spoken(whole.Transcript, nil))
 	speakers := speakersOf(whole.Segments, map[string]Speaker{"client": {Name: new("Maria"), Role: client}})
 	require.Equal(t, map[string]Speaker{"agent": {Role: agent}, "client": {Name: new("Maria"), Role: client}}, speakers, "names stay")
+	known := map[string]Speaker{"1A": {Name: new("Maria")}, "1B": {}, "agent": {Role: client}, "client": {Role: client}}
+	require.Equal(t, map[string]Speaker{"1A": {Name: new("Maria")}, "agent": {Role: client}}, speakersOf(nil, known), "of other labels, those that a person has named")
+	require.Equal(t, "client: Do you like it? Yes, I do. Then buy it.", spoken(whole.Transcript, map[string]Speaker{"agent": {Role: client}}), "the language model gets the roles")
 	talk := talkOf(whole.Segments, speakers, new(32.0))
 	require.Equal(t, &Talk{AgentRatio: 16.0 / 28, LongestMonologue: 10, Questions: 1, WordsPerMinute: 7 / (16.0 / 60), Silence: 4, Turns: 3}, talk)
 	require.Nil(t, talkOf(whole.Segments, nil, nil), "without roles")

@@ -1,6 +1,7 @@
 package call
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -8,39 +9,8 @@ import (
 	"github.com/convoflow/convoflow/libs/text"
 )
 
-// Roles of speakers. They are also the labels of the channels of a stereo recording.
-const (
-	RoleAgent  = "agent"
-	RoleClient = "client"
-)
-
 // Talk says who talked how much. It is known if the speakers are.
 type Talk = events.Talk
-
-// speakersOf returns the speakers of the labels in the segments. Those that are known keep their names and roles, and stay.
-func speakersOf(segments []Segment, known map[string]Speaker) map[string]Speaker {
-	speakers := map[string]Speaker{}
-	for label, s := range known {
-		speakers[label] = s
-	}
-	for _, s := range segments {
-		if s.Speaker == nil {
-			continue
-		}
-		if _, ok := speakers[*s.Speaker]; ok {
-			continue
-		}
-		var role *string
-		if *s.Speaker == RoleAgent || *s.Speaker == RoleClient {
-			role = s.Speaker
-		}
-		speakers[*s.Speaker] = Speaker{Role: role}
-	}
-	if len(speakers) == 0 {
-		return nil
-	}
-	return speakers
-}
 
 // talkOf returns the statistics of a call, or nil unless both sides are known to talk.
 func talkOf(segments []Segment, speakers map[string]Speaker, duration *float64) *Talk {
@@ -89,15 +59,16 @@ func covered(segments []Segment) (seconds float64) {
 	return seconds
 }
 
-// spoken returns a transcript with the speakers, if they are known.
-func spoken(t Transcript) string {
+// spoken returns a transcript with the speakers, if they are known, by their roles or else their labels.
+func spoken(t Transcript, speakers map[string]Speaker) string {
 	if !slices.ContainsFunc(t.Segments, func(s Segment) bool { return s.Speaker != nil }) {
 		return t.Text
 	}
 	var b strings.Builder
 	last := ""
 	for i, s := range t.Segments {
-		switch speaker := text.Of(s.Speaker); {
+		label := text.Of(s.Speaker)
+		switch speaker := cmp.Or(text.Of(speakers[label].Role), label); {
 		case i > 0 && speaker == last:
 			b.WriteString(" ")
 		default:

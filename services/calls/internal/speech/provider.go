@@ -40,6 +40,8 @@ type Provider struct {
 	Model       string
 	Concurrency int  // requests at the same time; a default if 0
 	Proxy       bool // the API passes requests on to OpenAI, whose prices apply
+	// Observe is called after each request, with what it used if there was an answer. It may be nil.
+	Observe func(ctx context.Context, took time.Duration, u call.Usage, err error)
 }
 
 // maxAnswer is the maximum of a response that is read, in bytes: the transcript of a whole day has less than a megabyte.
@@ -52,12 +54,17 @@ type endpoint struct {
 	can    capability
 	lane   *lane
 	clock  clock.Clock
+
+	observe func(ctx context.Context, took time.Duration, u call.Usage, err error)
 }
 
 func newEndpoint(p Provider, clk clock.Clock, tel telemetry.Set) *endpoint {
 	can := capabilityOf(p.Model)
 	can.priced = can.priced && (p.official() || strings.HasPrefix(p.Model, "offline-"))
-	return &endpoint{client: client(p, tel), model: p.Model, can: can, lane: newLane(p.Concurrency, clk), clock: clk}
+	if p.Observe == nil {
+		p.Observe = func(context.Context, time.Duration, call.Usage, error) {}
+	}
+	return &endpoint{client: client(p, tel), model: p.Model, can: can, lane: newLane(p.Concurrency, clk), clock: clk, observe: p.Observe}
 }
 
 // Model returns the configured model.
@@ -78,16 +85,19 @@ func (e *endpoint) exchange(ctx context.Context, timeout time.Duration, key stri
 	if err != nil {
 		return call.Answer{}, err
 	}
-	x := &exchange{key: key}
+	x, took := &exchange{key: key}, clock.Stopwatch()
 	sending, cancel := context.WithTimeout(context.WithValue(ctx, exchangeKey{}, x), timeout)
 	defer cancel()
 	err = send(sending)
 	if x.body != nil {
 		leave(nil) // whatever it is: Read decides
-		return e.answer(x.body, seconds), nil
+		answer := e.answer(x.body, seconds)
+		e.observe(ctx, took(), answer.Usage, nil)
+		return answer, nil
 	}
 	err = classify(ctx, err, x, e.clock)
 	leave(err)
+	e.observe(ctx, took(), call.Usage{}, err)
 	return call.Answer{}, err
 }
 

@@ -132,7 +132,7 @@ func (s *calls) Create(ctx context.Context, c call.Call, events ...event.Event) 
 	r := record{trace: s.tel.Inject(ctx)}
 	r.set(c)
 	return s.db.InTx(ctx, func(ctx context.Context) error {
-		if err := s.lockParties(ctx, c.Details); err != nil {
+		if err := s.lockParties(ctx, c.Details.ClientID, c.Details.LeadID); err != nil {
 			return err
 		}
 		_, err := s.rows.Create(ctx, &r, "", events...)
@@ -164,11 +164,11 @@ func (s *calls) CreateUnique(ctx context.Context, c call.Call, since time.Time, 
 }
 
 // lockParties prevents the deletion of a call's client and lead until the transaction ends: their erasure must find the call.
-func (s *calls) lockParties(ctx context.Context, d call.Details) error {
-	if err := s.lockParty(ctx, `select deleted from clients where id = $1 for share`, d.ClientID, call.ClientNotFound); err != nil {
+func (s *calls) lockParties(ctx context.Context, clientID, leadID *string) error {
+	if err := s.lockParty(ctx, `select deleted from clients where id = $1 for share`, clientID, call.ClientNotFound); err != nil {
 		return err
 	}
-	return s.lockParty(ctx, `select deleted from leads where id = $1 for share`, d.LeadID, call.LeadNotFound)
+	return s.lockParty(ctx, `select deleted from leads where id = $1 for share`, leadID, call.LeadNotFound)
 }
 
 func (s *calls) lockParty(ctx context.Context, query string, id *string, notFound func() error) error {
@@ -188,12 +188,21 @@ func (s *calls) lockParty(ctx context.Context, query string, id *string, notFoun
 	return nil
 }
 
-// CreateOnce writes a new call unless there is one with its id.
+// CreateOnce writes a new call unless there is, or was, one with its id.
 func (s *calls) CreateOnce(ctx context.Context, c call.Call, events ...event.Event) error {
 	r := record{trace: s.tel.Inject(ctx)}
 	r.set(c)
-	_, err := s.rows.Create(ctx, &r, "on conflict (id) do nothing", events...)
-	return err
+	return s.db.InTx(ctx, func(ctx context.Context) error {
+		tag, err := s.db.Conn(ctx).Exec(ctx, `insert into written (id) values ($1) on conflict do nothing`, c.ID)
+		if err != nil {
+			return fmt.Errorf("note that call %s was written: %w", c.ID, pg.Classify(err))
+		}
+		if tag.RowsAffected() == 0 {
+			return nil
+		}
+		_, err = s.rows.Create(ctx, &r, "on conflict (id) do nothing", events...) // it may be older than the table
+		return err
+	})
 }
 
 // Find reads a call with its transcript.
@@ -236,28 +245,16 @@ func (s *calls) Change(ctx context.Context, id string, fn func(*call.Call) ([]ev
 	return r.domain(), err
 }
 
-// ChangeParties is Change for a change of the client or lead.
-func (s *calls) ChangeParties(ctx context.Context, id string, fn func(*call.Call) ([]event.Event, error)) (c call.Call, err error) {
+// ChangeParties is Change for a change of the client or lead. Everywhere the client or lead is locked before the call.
+func (s *calls) ChangeParties(ctx context.Context, id string, to call.Parties, fn func(*call.Call) ([]event.Event, error)) (c call.Call, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) (err error) {
-		var before call.Details
-		c, err = s.Change(ctx, id, func(c *call.Call) ([]event.Event, error) {
-			before = c.Details
-			return fn(c)
-		})
-		if err != nil {
+		if err := s.lockParties(ctx, to.ClientID, to.LeadID); err != nil {
 			return err
 		}
-		return s.lockParties(ctx, call.Details{ClientID: added(before.ClientID, c.Details.ClientID), LeadID: added(before.LeadID, c.Details.LeadID)})
+		c, err = s.Change(ctx, id, fn)
+		return err
 	})
 	return c, err
-}
-
-// added returns the id after a change, or nil if it is the same as before.
-func added(before, after *string) *string {
-	if before != nil && after != nil && *before == *after {
-		return nil
-	}
-	return after
 }
 
 // Remove deletes a call and its transcript, and inserts the erasure of its recording with its job.
@@ -271,7 +268,10 @@ func (s *calls) Remove(ctx context.Context, id string, fn func(*call.Call) ([]ev
 			if r.Recording.Key == "" {
 				return events, nil
 			}
-			return events, s.insertErasure(ctx, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key})
+			if err := s.insertErasure(ctx, call.Erasure{ID: r.ID, AudioKey: r.Recording.Key}); err != nil {
+				return nil, err
+			}
+			return events, s.erasures.assign(ctx, r.ID, r.Details)
 		})
 	})
 }
@@ -307,6 +307,9 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 		if err := s.saveTurn(ctx, after.AgentID); err != nil {
 			return fmt.Errorf("save the turn of agent %s: %w", after.AgentID, err)
 		}
+	}
+	if err := s.recordAudio(ctx, before, after); err != nil {
+		return fmt.Errorf("record the audio of call %s: %w", after.ID, err)
 	}
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
 }

@@ -73,30 +73,51 @@ func (s erasures) Remove(ctx context.Context, id string, done func(events.Erasur
 		if !isLocked {
 			return nil
 		}
-		ended, err := s.db.Conn(ctx).Exec(ctx, `delete from erasure_requests where id = $1 and not exists (select from erasures where request_id = $1)`, x.ErasureID)
-		if err != nil {
-			return fmt.Errorf("end the request %s: %w", x.ErasureID, pg.Classify(err))
-		}
-		if ended.RowsAffected() == 0 {
-			return nil
-		}
-		return s.out.Append(ctx, done(x))
+		_, err = end(ctx, s.db, s.out, x, done)
+		return err
 	})
+}
+
+// assign names the request that a recording is removed for, if there is one.
+func (s erasures) assign(ctx context.Context, id string, d call.Details) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		update erasures set request_id = r.id from erasure_requests r where erasures.id = $1 and r.subject_id in ($2, $3)`, id, d.ClientID, d.LeadID)
+	if err != nil {
+		return fmt.Errorf("name the request of recording %s: %w", id, pg.Classify(err))
+	}
+	return nil
+}
+
+// end deletes a request of which nothing is left, and publishes that. The request must be locked.
+func end(ctx context.Context, db *pg.DB, out *outbox.Outbox, x events.Erasure, done func(events.Erasure) event.Event) (ended bool, err error) {
+	tag, err := db.Conn(ctx).Exec(ctx, `
+		delete from erasure_requests where id = $1 and not exists (select from erasures where request_id = $1)
+			and not exists (select from calls where client_id = $2) and not exists (select from calls where lead_id = $2)`, x.ErasureID, x.SubjectID)
+	if err != nil {
+		return false, fmt.Errorf("end the request %s: %w", x.ErasureID, pg.Classify(err))
+	}
+	if tag.RowsAffected() == 0 {
+		return false, nil
+	}
+	return true, out.Append(ctx, done(x))
+}
+
+const requestColumns = `id::text, kind, subject_id::text, subject_version, requested_by::text, requested_at`
+
+func scanRequest(r pgx.CollectableRow) (x events.Erasure, err error) {
+	err = r.Scan(&x.ErasureID, &x.Kind, &x.SubjectID, &x.SubjectVersion, &x.RequestedBy, &x.RequestedAt)
+	return x, err
 }
 
 // request locks the request that an erasure belongs to. ok is false for a recording of a call that was deleted by itself.
 func (s erasures) request(ctx context.Context, id string) (x events.Erasure, ok bool, err error) {
-	err = s.db.Conn(ctx).QueryRow(ctx, `
-		select id::text, kind, subject_id::text, subject_version, requested_by::text, requested_at from erasure_requests
-		where id = (select request_id from erasures where id = $1) for update`, id).
-		Scan(&x.ErasureID, &x.Kind, &x.SubjectID, &x.SubjectVersion, &x.RequestedBy, &x.RequestedAt)
-	if pg.NoRows(err) {
-		return x, false, nil
-	}
+	rows, err := s.db.Conn(ctx).Query(ctx, `
+		select `+requestColumns+` from erasure_requests where id = (select request_id from erasures where id = $1) for update`, id)
 	if err != nil {
 		return x, false, fmt.Errorf("find the request of erasure %s: %w", id, pg.Classify(err))
 	}
-	return x, true, nil
+	x, ok, err = first(pgx.CollectRows(rows, scanRequest))
+	return x, ok, pg.Classify(err)
 }
 
 // requests implements call.Requests on the table erasure_requests.
@@ -108,27 +129,47 @@ type requests struct {
 // Requests returns the store of requests to erase a person.
 func Requests(db *pg.DB, out *outbox.Outbox) call.Requests { return requests{db, out} }
 
-// Create writes a request, unless there is nothing to remove for it. A replay of the event finds the erasures of the first time.
-func (s requests) Create(ctx context.Context, x events.Erasure, callIDs []string, done func(events.Erasure) event.Event) error {
+// Create writes a request and locks it.
+func (s requests) Create(ctx context.Context, x events.Erasure) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		insert into erasure_requests (id, kind, subject_id, subject_version, requested_by, requested_at) values ($1, $2, $3, $4, $5, $6)
+		on conflict (id) do update set kind = excluded.kind`,
+		x.ErasureID, x.Kind, x.SubjectID, x.SubjectVersion, x.RequestedBy, x.RequestedAt)
+	if err != nil {
+		return fmt.Errorf("store the request %s: %w", x.ErasureID, pg.Classify(err))
+	}
+	return nil
+}
+
+// List reads the requests that can be continued. Those that only wait for their recordings are continued in vain.
+func (s requests) List(ctx context.Context, limit int) ([]events.Erasure, error) {
+	rows, err := s.db.Conn(ctx).Query(ctx, `
+		select `+requestColumns+` from erasure_requests r
+		where exists (select from calls where client_id = r.subject_id and not legal_hold) or exists (select from calls where lead_id = r.subject_id and not legal_hold)
+			or not exists (select from calls where client_id = r.subject_id) and not exists (select from calls where lead_id = r.subject_id)
+		order by requested_at limit $1`, limit)
+	if err != nil {
+		return nil, fmt.Errorf("list requests to erase a person: %w", pg.Classify(err))
+	}
+	found, err := pgx.CollectRows(rows, scanRequest)
+	return found, pg.Classify(err)
+}
+
+// Remove ends a request, if nothing of it is left.
+func (s requests) Remove(ctx context.Context, x events.Erasure, deleted []string, done, waiting func(events.Erasure) event.Event) error {
 	return s.db.InTx(ctx, func(ctx context.Context) error {
-		conn := s.db.Conn(ctx)
-		if err := idempotency.New(s.db).Forget(ctx, append(callIDs, x.SubjectID)...); err != nil {
+		if err := idempotency.New(s.db).Forget(ctx, append(deleted, x.SubjectID)...); err != nil {
 			return err
 		}
-		if _, err := conn.Exec(ctx, `update erasures set request_id = $1 where id = any($2::uuid[])`, x.ErasureID, callIDs); err != nil {
-			return fmt.Errorf("name the recordings of request %s: %w", x.ErasureID, err)
+		ended, err := end(ctx, s.db, s.out, x, done)
+		if err != nil || ended {
+			return err
 		}
-		tag, err := conn.Exec(ctx, `
-			insert into erasure_requests (id, kind, subject_id, subject_version, requested_by, requested_at)
-			select $1, $2, $3, $4, $5, $6 where exists (select from erasures where request_id = $1)
-			on conflict (id) do update set kind = excluded.kind`,
-			x.ErasureID, x.Kind, x.SubjectID, x.SubjectVersion, x.RequestedBy, x.RequestedAt)
-		if err != nil {
-			return fmt.Errorf("store the request %s: %w", x.ErasureID, err)
+		var waits bool
+		err = s.db.Conn(ctx).QueryRow(ctx, `select exists (select from calls where client_id = $1) or exists (select from calls where lead_id = $1)`, x.SubjectID).Scan(&waits)
+		if err != nil || !waits {
+			return pg.Classify(err)
 		}
-		if tag.RowsAffected() > 0 {
-			return nil
-		}
-		return s.out.Append(ctx, done(x))
+		return s.out.Append(ctx, waiting(x))
 	})
 }

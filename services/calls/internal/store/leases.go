@@ -51,7 +51,8 @@ func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
 	return ids, nil
 }
 
-// turn selects from the index calls_waiting: for each agent who waits, one row of it is read.
+// turn selects from the index calls_waiting: for each agent who waits, one row of it is read. Of the chosen agent's oldest calls it returns
+// any: workers that decide at the same time would all choose the oldest, and all but one in vain, which is the other agents' gain.
 const turn = `
 	with recursive own as (
 		select c.agent_id, coalesce(t.served_at, '-infinity') as served_at from calls c left join turns t using (agent_id)
@@ -61,14 +62,17 @@ const turn = `
 		union all
 		select (select c.agent_id from calls c
 			where c.lease_holder is null and c.status in ('pending', 'transcribing') and c.agent_id > w.agent_id order by c.agent_id limit 1)
-		from waiting w where w.agent_id is not null)
-	select next.id::text, next.lease_epoch
-	from own, waiting w left join turns t on t.agent_id = w.agent_id cross join lateral (
+		from waiting w where w.agent_id is not null),
+	chosen as (
+		select w.agent_id from own, waiting w left join turns t on t.agent_id = w.agent_id
+		where w.agent_id <> own.agent_id and coalesce(t.served_at, '-infinity') < own.served_at and exists (
+			select from calls c where c.lease_holder is null and c.status in ('pending', 'transcribing') and c.agent_id = w.agent_id and c.due_at <= now())
+		order by t.served_at nulls first limit 1)
+	select next.id::text, next.lease_epoch from chosen cross join lateral (
 		select id, lease_epoch from calls c
-		where c.lease_holder is null and c.status in ('pending', 'transcribing') and c.agent_id = w.agent_id and c.due_at <= now()
-		order by c.due_at limit 1) next
-	where w.agent_id <> own.agent_id and coalesce(t.served_at, '-infinity') < own.served_at
-	order by t.served_at nulls first limit 1`
+		where c.lease_holder is null and c.status in ('pending', 'transcribing') and c.agent_id = chosen.agent_id and c.due_at <= now()
+		order by c.due_at limit 16) next
+	order by random() limit 1`
 
 // Turn returns the call that is due before a queued one, because its agent was served less recently.
 func (s leases) Turn(ctx context.Context, j call.Job) (next call.Job, ok bool, err error) {

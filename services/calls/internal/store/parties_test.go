@@ -1,12 +1,15 @@
 package store_test
 
 import (
+	"context"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 	"github.com/convoflow/convoflow/services/calls/internal/store"
 )
@@ -28,7 +31,9 @@ func TestNoCallIsLinkedWithADeletedParty(t *testing.T) {
 		"lead_not_found":   func(d *call.Details) { d.LeadID = &goneLead },
 	} {
 		c := f.add(t, me, noon(), func(*call.Call) {})
-		_, err := f.ChangeParties(t.Context(), c.ID, func(c *call.Call) ([]event.Event, error) {
+		var to call.Details
+		link(&to)
+		_, err := f.ChangeParties(t.Context(), c.ID, call.Parties{ClientID: to.ClientID, LeadID: to.LeadID}, func(c *call.Call) ([]event.Event, error) {
 			link(&c.Details)
 			return nil, nil
 		})
@@ -54,9 +59,48 @@ func TestNoCallIsLinkedWithADeletedParty(t *testing.T) {
 	found, err := f.List(t.Context(), filter(func(x *call.Filter) { x.ClientID = client }))
 	require.NoError(t, err)
 	require.NoError(t, clients.Upsert(t.Context(), call.Client{ID: client, AgentID: me, Version: 2, Deleted: true}))
-	_, err = f.ChangeParties(t.Context(), found.Items[0].ID, func(c *call.Call) ([]event.Event, error) {
+	_, err = f.ChangeParties(t.Context(), found.Items[0].ID, call.Parties{}, func(c *call.Call) ([]event.Event, error) {
 		c.Details.Title = new("x")
 		return nil, nil
 	})
 	require.NoError(t, err)
+}
+
+// The handlers of events lock the client and then its calls: a request in the other order would be a deadlock.
+func TestAPartyIsLockedBeforeTheCall(t *testing.T) {
+	t.Parallel()
+	f, me, client := open(t), event.NewID(), event.NewID()
+	require.NoError(t, store.Clients(f.db).Upsert(t.Context(), call.Client{ID: client, AgentID: me, Version: 1}))
+	c := f.add(t, me, noon(), func(*call.Call) {})
+	linked := make(chan error, 1)
+	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context) error {
+		require.NoError(t, store.Clients(f.db).Upsert(ctx, call.Client{ID: client, AgentID: me, Version: 2, Deleted: true}))
+		go func() {
+			_, err := f.ChangeParties(t.Context(), c.ID, call.Parties{ClientID: &client}, func(c *call.Call) ([]event.Event, error) {
+				c.Details.ClientID = &client
+				return nil, nil
+			})
+			linked <- err
+		}()
+		require.Eventually(t, func() bool {
+			return pgtest.Column[int](t, f.db, `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%from clients%for share%'`)[0] > 0
+		}, time.Minute, time.Millisecond, "the request waits for the client")
+		_, err := f.db.Conn(ctx).Exec(ctx, `select from calls where id = $1 for update nowait`, c.ID)
+		return err
+	}))
+	require.Equal(t, "client_not_found", fault.Of(<-linked).Code)
+}
+
+// An event that made a call may be replayed when the inbox has forgotten it.
+func TestACallOfAnEventThatWasDeletedStaysDeleted(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c, uploaded := call.WithoutRecording(event.NewID(), event.NewID(), call.Details{CallType: "default", CallTag: "no_answer", RecordedAt: noon()}, noon())
+	for range 2 {
+		require.NoError(t, f.CreateOnce(t.Context(), c, uploaded...))
+		require.Equal(t, 1, f.count(t, "calls"))
+	}
+	require.NoError(t, f.Remove(t.Context(), c.ID, func(*call.Call) ([]event.Event, error) { return nil, nil }))
+	require.NoError(t, f.CreateOnce(t.Context(), c, uploaded...))
+	require.Zero(t, f.count(t, "calls"))
 }

@@ -175,25 +175,6 @@ func TestTheCostOfASearchIsBounded(t *testing.T) {
 	}
 }
 
-// rowsRead returns how many rows of the table calls do reads. PostgreSQL counts them for the transaction.
-func (f fixture) rowsRead(ctx context.Context, t *testing.T, do func(ctx context.Context)) (n int64) {
-	t.Helper()
-	count := func(ctx context.Context) (n int64) {
-		require.NoError(t, f.db.Conn(ctx).QueryRow(ctx, `
-			select pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid)
-				+ coalesce((select sum(pg_stat_get_xact_tuples_fetched(indexrelid)) from pg_index where indrelid = c.oid), 0)
-			from pg_class c where c.oid = 'calls'::regclass`).Scan(&n))
-		return n
-	}
-	require.NoError(t, f.db.InTx(ctx, func(ctx context.Context) error {
-		before := count(ctx)
-		do(ctx)
-		n = count(ctx) - before
-		return nil
-	}))
-	return n
-}
-
 // A tsvector has at most a megabyte, also of a transcript with nothing but different words of long characters.
 func TestAnyTranscriptIsSearchable(t *testing.T) {
 	t.Parallel()

@@ -89,8 +89,8 @@ func (s steps) Forget(ctx context.Context, before time.Time) error {
 // StorePeaks stores the peaks of a call's recording.
 func (s steps) StorePeaks(ctx context.Context, callID string, w call.Peaks) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		insert into waveforms (call_id, channels, peaks_per_second, peaks) select id, $2, $3, $4 from calls where id = $1
-		on conflict (call_id) do update set channels = excluded.channels, peaks_per_second = excluded.peaks_per_second, peaks = excluded.peaks`,
+		insert into waveforms (call_id, channels, peaks_per_second, peak_ms, peaks) select id, $2, greatest(1, $3::float8)::int, (1000 / $3)::int, $4 from calls where id = $1
+		on conflict (call_id) do update set channels = excluded.channels, peaks_per_second = excluded.peaks_per_second, peak_ms = excluded.peak_ms, peaks = excluded.peaks`,
 		callID, w.Channels, w.PerSecond, w.Values)
 	if err != nil {
 		return fmt.Errorf("store the waveform of call %s: %w", callID, pg.Classify(err))

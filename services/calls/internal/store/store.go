@@ -97,7 +97,7 @@ func Waveforms(db *pg.DB) call.Waveforms {
 		Name: "waveforms",
 		Columns: func(w *call.Waveform) table.Columns {
 			return table.Columns{
-				table.Fixed("call_id", &w.CallID), table.Fixed("channels", &w.Channels), table.Fixed("peaks_per_second", &w.PeaksPerSecond),
+				table.Fixed("call_id", &w.CallID), table.Fixed("channels", &w.Channels), table.Joined("coalesce(1000.0 / peak_ms, peaks_per_second)::float8", &w.PeaksPerSecond),
 				table.Fixed("peaks", &w.Peaks),
 			}
 		},

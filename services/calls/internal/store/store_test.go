@@ -408,3 +408,25 @@ func TestCallsOfTheEarlierLeaseAreMigrated(t *testing.T) {
 	}
 	require.Equal(t, 2, f.count(t, "river_job where kind = 'calls.transcribe' and queue = 'calls_transcribe'"))
 }
+
+// What was uploaded on a day is known also when its calls were deleted.
+func TestTheAudioOfADayOutlivesItsCalls(t *testing.T) {
+	t.Parallel()
+	f, me, other := open(t), event.NewID(), event.NewID()
+	lasts := func(seconds float64) func(*call.Call) { return func(c *call.Call) { c.DurationSeconds = &seconds } }
+	claimed := f.add(t, me, noon(), lasts(1000))
+	f.add(t, me, noon(), lasts(7))
+	f.add(t, me, noon().AddDate(0, 0, -1), lasts(50))
+	f.add(t, other, noon(), lasts(30))
+	_, err := f.Change(t.Context(), claimed.ID, func(c *call.Call) ([]event.Event, error) {
+		lasts(60)(c)
+		return nil, nil
+	})
+	require.NoError(t, err)
+	require.NoError(t, f.Remove(t.Context(), claimed.ID, func(*call.Call) ([]event.Event, error) { return nil, nil }))
+	for agent, want := range map[string]float64{me: 67, other: 30, "": 97} {
+		used, err := store.Consumption(f.db).Find(t.Context(), agent, noon().Truncate(24*time.Hour))
+		require.NoError(t, err)
+		require.InDelta(t, want, used.SecondsToday, 1e-9)
+	}
+}

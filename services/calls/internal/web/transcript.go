@@ -67,7 +67,8 @@ func transcriptName(c call.Call) string {
 	return cmp.Or(strings.Trim(text.First(name, 100), " ."), "call "+c.Details.RecordedAt.Format("2006-01-02"))
 }
 
-// spoken returns the segments of a transcript, each with its text in one line and the name of its speaker if it is known. A transcript without times is one segment.
+// spoken returns the segments of a transcript, each with its text in one line and the name of its speaker, or else the role or the
+// label. A transcript without times is one segment.
 func spoken(c call.Call) []call.Segment {
 	segments := c.Transcript.Segments
 	if len(segments) == 0 && c.Transcript.Text != "" {
@@ -82,8 +83,9 @@ func spoken(c call.Call) []call.Segment {
 		if s.Text = strings.Join(strings.Fields(s.Text), " "); s.Text == "" {
 			continue
 		}
-		if s.Speaker != nil && c.Speakers[*s.Speaker].Name != nil {
-			s.Speaker = c.Speakers[*s.Speaker].Name
+		if s.Speaker != nil {
+			who := c.Speakers[*s.Speaker]
+			s.Speaker = cmp.Or(who.Name, who.Role, s.Speaker)
 		}
 		lines = append(lines, s)
 	}

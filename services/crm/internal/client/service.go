@@ -140,6 +140,9 @@ func (s *Service) Update(ctx context.Context, req UpdateRequest) (Client, error)
 
 func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Client, error) {
 	return s.Clients.Change(ctx, id, identity.Guard(ctx, (*Client).checkAccess, func(c *Client) ([]event.Event, error) {
+		if err := patch.Check(ctx, c.Version); err != nil {
+			return nil, err
+		}
 		fields := c.Fields
 		edit(&fields)
 		fields, err := fields.cleaned(s.NormalizePhone)

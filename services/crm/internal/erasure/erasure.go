@@ -29,6 +29,7 @@ type Erasure struct {
 	RequestedAt    time.Time
 	Closed         bool                 // whether every service has confirmed
 	Confirmed      map[string]time.Time // by service; Find reads it
+	Waiting        map[string]string    // why a service may not erase everything yet, by service; Find reads it
 }
 
 // New returns the erasure of a person.
@@ -95,6 +96,12 @@ type Book interface {
 	Change(ctx context.Context, id, service string, doneAt time.Time, fn func(*Erasure) []event.Event) error
 }
 
+// Waits stores why services wait.
+type Waits interface {
+	// Create stores why a service may not erase everything yet. The last reason counts.
+	Create(ctx context.Context, w events.ErasureWait) error
+}
+
 // Eraser erases what crm has of a person of one kind, in the transaction of ctx. It may run again.
 type Eraser interface {
 	Remove(ctx context.Context, subjectID string, subjectVersion int64) error
@@ -103,6 +110,7 @@ type Eraser interface {
 // Service carries out crm's part of erasures and maintains the book.
 type Service struct {
 	Book    Book
+	Waits   Waits
 	Erasers map[string]Eraser // by kind
 	Clock   clock.Clock
 }
@@ -137,6 +145,11 @@ func (s *Service) OnErasureDone(ctx context.Context, r event.Received[events.Era
 	return s.Book.Change(ctx, c.ErasureID, c.Service, c.DoneAt, func(e *Erasure) []event.Event { return e.close(s.Clock.Now()) })
 }
 
+// OnErasureWaiting records why another service has not confirmed.
+func (s *Service) OnErasureWaiting(ctx context.Context, r event.Received[events.ErasureWait]) error {
+	return s.Waits.Create(ctx, r.Data)
+}
+
 // IDRequest names one erasure.
 type IDRequest struct {
 	ID string `path:"id"`
@@ -155,8 +168,9 @@ type Status struct {
 
 // ServiceStatus says whether a service has confirmed.
 type ServiceStatus struct {
-	Service string     `json:"service"`
-	DoneAt  *time.Time `json:"done_at"` // null until it has
+	Service    string     `json:"service"`
+	DoneAt     *time.Time `json:"done_at"`     // null until it has
+	WaitingFor *string    `json:"waiting_for"` // why it has not; null if nothing prevents it
 }
 
 // Get returns who has confirmed an erasure. It is for admins and for the agent who asked for the erasure; it fails with
@@ -178,6 +192,8 @@ func (s *Service) Get(ctx context.Context, r IDRequest) (Status, error) {
 		status := ServiceStatus{Service: service}
 		if at, ok := e.Confirmed[service]; ok {
 			status.DoneAt = &at
+		} else if reason, ok := e.Waiting[service]; ok {
+			status.WaitingFor = &reason
 		}
 		shown.Services = append(shown.Services, status)
 	}

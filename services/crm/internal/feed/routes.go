@@ -20,4 +20,5 @@ func Routes(c *bus.Consumer, followups *followup.Service, leads *lead.Service, a
 	bus.On(c, followups.OnDeliveryEnded, events.WebhookDelivered, events.WebhookDead)
 	bus.On(c, erasures.OnErasureRequested, events.ErasureRequested)
 	bus.On(c, erasures.OnErasureDone, events.ErasureDone)
+	bus.On(c, erasures.OnErasureWaiting, events.ErasureWaiting)
 }

@@ -25,24 +25,14 @@ type Call struct {
 
 // Conversation is what is known about the conversation of a call.
 type Conversation struct {
-	RecordedAt      *time.Time `json:"recorded_at"`
-	CreatedAt       time.Time  `json:"created_at"`
-	CalledAt        *time.Time `json:"-"` // RecordedAt, or else CreatedAt
-	DurationSeconds *float64   `json:"duration_seconds"`
-	Sentiment       *string    `json:"sentiment"` // positive, neutral, negative
-	KeyTopics       []string   `json:"key_topics"`
-	Objections      []string   `json:"objections"`
-	Talk            *Talk      `json:"talk"`
-}
-
-// Talk is who spoke how much in a call. Times are seconds.
-type Talk struct {
-	AgentRatio       float64 `json:"agent_ratio"` // 0 to 1
-	LongestMonologue float64 `json:"longest_monologue"`
-	Questions        float64 `json:"questions"`
-	WordsPerMinute   float64 `json:"words_per_minute"`
-	Silence          float64 `json:"silence"`
-	Turns            float64 `json:"turns"`
+	RecordedAt      *time.Time   `json:"recorded_at"`
+	CreatedAt       time.Time    `json:"created_at"`
+	CalledAt        *time.Time   `json:"-"` // RecordedAt, or else CreatedAt
+	DurationSeconds *float64     `json:"duration_seconds"`
+	Sentiment       *string      `json:"sentiment"` // positive, neutral, negative
+	KeyTopics       []string     `json:"key_topics"`
+	Objections      []string     `json:"objections"`
+	Talk            *events.Talk `json:"talk"`
 }
 
 // dated sets when the call was.
@@ -96,13 +86,20 @@ func (s *Service) OnCallCompleted(ctx context.Context, e event.Received[events.C
 func (s *Service) OnCallDeleted(ctx context.Context, e event.Received[events.Call]) error {
 	c := copyOf(e.Data)
 	c.Deleted = true
+	client, _, err := s.People.Find(ctx, c.ClientID, nil)
+	if err != nil {
+		return err
+	}
+	if client != nil {
+		c.ClientID = client
+	}
 	if err := s.Calls.Upsert(ctx, c); err != nil {
 		return err
 	}
 	if err := s.Timeline.Remove(ctx, c.ID); err != nil {
 		return err
 	}
-	_, err := s.removeUntouched(ctx, c.ID)
+	_, err = s.removeUntouched(ctx, c.ID)
 	return err
 }
 
@@ -144,7 +141,7 @@ func copyOf(c events.Call) Call {
 		ID: c.CallID, Version: c.Version, AgentID: c.AgentID, ClientID: c.ClientID, LeadID: c.LeadID, Status: c.Status,
 		Conversation: Conversation{
 			RecordedAt: c.RecordedAt, CreatedAt: c.CreatedAt, DurationSeconds: c.DurationSeconds, Sentiment: c.Sentiment,
-			KeyTopics: c.KeyTopics, Objections: c.Objections,
+			KeyTopics: c.KeyTopics, Objections: c.Objections, Talk: c.Talk,
 		}.dated(),
 	}
 }

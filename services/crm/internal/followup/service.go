@@ -182,7 +182,12 @@ func (s *Service) Complete(ctx context.Context, req IDRequest) (FollowUp, error)
 }
 
 func (s *Service) change(ctx context.Context, id string, fn func(*FollowUp) ([]event.Event, error)) (FollowUp, error) {
-	return s.FollowUps.Change(ctx, id, identity.Guard(ctx, (*FollowUp).checkAccess, fn))
+	return s.FollowUps.Change(ctx, id, identity.Guard(ctx, (*FollowUp).checkAccess, func(x *FollowUp) ([]event.Event, error) {
+		if err := patch.Check(ctx, x.Version); err != nil {
+			return nil, err
+		}
+		return fn(x)
+	}))
 }
 
 // Delete removes a follow-up.

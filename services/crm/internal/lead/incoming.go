@@ -324,7 +324,7 @@ func (l *Lead) Overwrite(in Incoming, now time.Time) (changed event.Event, ok bo
 	for _, name := range slices.Sorted(maps.Keys(f.ExtraData)) {
 		to.ExtraData.add(name, f.ExtraData[name])
 	}
-	if l.equals(before) {
+	if l.Equals(before) {
 		*l = before
 		return event.Event{}, false
 	}
@@ -334,8 +334,8 @@ func (l *Lead) Overwrite(in Incoming, now time.Time) (changed event.Event, ok bo
 	return l.Edited(intent, now), true
 }
 
-// equals reports whether the fields of two states of a lead are the same.
-func (l *Lead) equals(o Lead) bool {
+// Equals reports whether the fields of two states of a lead are the same.
+func (l *Lead) Equals(o Lead) bool {
 	a, errA := json.Marshal(Incoming{Phone: l.Phone, RawPhone: l.RawPhone, Fields: l.Fields})
 	b, errB := json.Marshal(Incoming{Phone: o.Phone, RawPhone: o.RawPhone, Fields: o.Fields})
 	return errA == nil && errB == nil && sameJSON(a, b)
@@ -367,9 +367,6 @@ func (l *Lead) Restore(s Snapshot, now time.Time) event.Event {
 	}
 	return l.Edited(intent, now)
 }
-
-// Withdraw returns the event of a lead that is deleted because the import that made it is reverted.
-func (l *Lead) Withdraw(now time.Time) event.Event { return l.erase(now) }
 
 // Imported returns the event of a new lead, with its present state.
 func (l *Lead) Imported(now time.Time) event.Event {

@@ -342,7 +342,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure,
 	}
 	err = s.InTx(ctx, func(ctx context.Context) error {
 		err := s.Leads.Remove(ctx, req.ID, identity.Guard(ctx, (*Lead).CheckAccess, func(l *Lead) (events []event.Event, err error) {
-			events, x = l.remove(caller, s.Clock.Now())
+			events, x = l.Remove(caller.AgentID, s.Clock.Now())
 			return events, nil
 		}))
 		if err != nil {
@@ -353,10 +353,10 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (x erasure.Erasure,
 	return x, err
 }
 
-// remove returns the event of a lead that is deleted, and its erasure.
-func (l *Lead) remove(caller identity.Caller, now time.Time) ([]event.Event, erasure.Erasure) {
+// Remove returns the event of a lead that an agent deletes, and the erasure to request with it.
+func (l *Lead) Remove(agentID string, now time.Time) ([]event.Event, erasure.Erasure) {
 	deleted := l.erase(now)
-	return []event.Event{deleted}, erasure.New(events.KindLead, l.ID, l.Version, caller.AgentID, now)
+	return []event.Event{deleted}, erasure.New(events.KindLead, l.ID, l.Version, agentID, now)
 }
 
 // setPhone sets the number that a person has entered, and returns what is wrong with it. A number that is no phone number may stay

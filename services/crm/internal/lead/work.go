@@ -236,7 +236,7 @@ func (s *Service) Bulk(ctx context.Context, req BulkRequest) (BulkResult, error)
 				return Kept, nil, nil
 			}
 			if req.Action == DeleteAll {
-				events, x := l.remove(caller, now)
+				events, x := l.Remove(caller.AgentID, now)
 				erased = append(erased, x)
 				return Removed, events, nil
 			}

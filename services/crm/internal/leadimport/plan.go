@@ -133,6 +133,7 @@ func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, by
 		}
 		return lead.Kept, nil, nil
 	}
+	was := *l
 	before, err := json.Marshal(l.Snapshot())
 	if err != nil {
 		return lead.Kept, nil, fmt.Errorf("marshal a lead: %w", err)
@@ -170,7 +171,7 @@ func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, by
 			events = []event.Event{changed} // the last one has the whole state
 		}
 	}
-	if len(events) == 0 || b.of.DryRun {
+	if len(events) == 0 || b.of.DryRun || l.Equals(was) { // one row may take back what another did
 		return lead.Kept, nil, nil
 	}
 	b.touch(id, rows[0].Line, l.Version, before)

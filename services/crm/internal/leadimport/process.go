@@ -12,6 +12,7 @@ import (
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/lease"
+	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
 )
 
@@ -46,6 +47,7 @@ type Processor struct {
 	Leads    lead.Store
 	Rules    lead.Rules
 	Team     Team
+	Erasures erasure.Book
 	Balancer Balancer
 	Clock    clock.Clock
 	Log      *slog.Logger
@@ -161,6 +163,7 @@ func (p *Processor) revert(ctx context.Context, of *Import, touched []Touched) (
 		return nil, err
 	}
 	now := p.Clock.Now()
+	var erased []erasure.Erasure
 	_, err = p.Leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Fate, []event.Event, error) {
 		i := at[l.ID]
 		if l.Version != touched[i].Version {
@@ -168,7 +171,9 @@ func (p *Processor) revert(ctx context.Context, of *Import, touched []Touched) (
 		}
 		if touched[i].Before == nil {
 			undo[i] = true
-			return lead.Removed, []event.Event{l.Withdraw(now)}, nil
+			events, x := l.Remove(of.AgentID, now)
+			erased = append(erased, x)
+			return lead.Removed, events, nil
 		}
 		if phone := before[i].Phone; phone != nil && owners[*phone].LeadID != "" && owners[*phone].LeadID != l.ID {
 			return lead.Kept, nil, nil // another lead has the number now
@@ -178,6 +183,9 @@ func (p *Processor) revert(ctx context.Context, of *Import, touched []Touched) (
 	})
 	if err != nil {
 		return nil, fmt.Errorf("revert the leads of an import: %w", err)
+	}
+	if err := erasure.Request(ctx, p.Erasures, erased...); err != nil {
+		return nil, err
 	}
 	for _, did := range undo {
 		if did {

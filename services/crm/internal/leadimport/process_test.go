@@ -98,12 +98,13 @@ func (nobody) Next(context.Context) (*string, func(bool), error) {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	db := pgtest.Open(t, outbox.Migrations(), job.Migrations(), store.Migrations())
-	stored := store.Imports(db, jobtest.Queue(t, db, store.Import))
+	stored, out := store.Imports(db, jobtest.Queue(t, db, store.Import)), outbox.New(db, telemetry.Nop())
 	w := &world{t: t, db: db, batches: -1}
 	w.ctx = identity.With(t.Context(), identity.Caller{AgentID: event.NewID(), Role: identity.Agent})
 	w.worker = &leadimport.Processor{
-		Imports: mortal{stored, w}, Batches: mortal{stored, w}, Leads: store.Leads(db, outbox.New(db, telemetry.Nop())), Rules: anyStatus{}, Team: nobody{}, Balancer: nobody{},
-		Clock: clock.System{}, Log: telemetry.Nop().Log, Holder: "test",
+		Imports: mortal{stored, w}, Batches: mortal{stored, w}, Leads: store.Leads(db, out), Rules: anyStatus{}, Team: nobody{}, Balancer: nobody{},
+		Erasures: store.Erasures(db, out),
+		Clock:    clock.System{}, Log: telemetry.Nop().Log, Holder: "test",
 	}
 	w.service = &leadimport.Service{
 		Imports: stored, Processor: w.worker, Mapping: inbound.BuiltIn{}, Clock: clock.System{},

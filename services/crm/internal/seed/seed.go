@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 	"github.com/convoflow/convoflow/services/crm/internal/lead"
@@ -158,9 +159,9 @@ func (t Team) Call(n int) (c followup.Call, ok bool) {
 		c.Objections = append(c.Objections, pick(r, objections))
 	}
 	ratio := 0.3 + r.Float64()*0.5
-	c.Talk = &followup.Talk{
-		AgentRatio: ratio, LongestMonologue: 5 + r.Float64()*60, Questions: float64(r.IntN(15)), WordsPerMinute: 110 + r.Float64()*70,
-		Silence: r.Float64() * 30, Turns: float64(4 + r.IntN(60)),
+	c.Talk = &events.Talk{
+		AgentRatio: ratio, LongestMonologue: 5 + r.Float64()*60, Questions: r.IntN(15), WordsPerMinute: 110 + r.Float64()*70,
+		Silence: r.Float64() * 30, Turns: 4 + r.IntN(60),
 	}
 	return c, true
 }

@@ -42,7 +42,7 @@ var rules = map[string]rule{
 		`{"monday":{"start":"09:00","end":"18:00"},"tuesday":{"start":"09:00","end":"18:00"},"wednesday":{"start":"09:00","end":"18:00"},"thursday":{"start":"09:00","end":"18:00"},"friday":{"start":"09:00","end":"18:00"},"saturday":null,"sunday":null}`,
 		cleanHours,
 	},
-	TimeZone: {"The time zone of the team, as the IANA names it.", `"Asia/Kolkata"`, cleanZone},
+	TimeZone: {"The time zone of the team, as the IANA names it.", `"UTC"`, cleanZone},
 }
 
 // Stage is a status of leads that the team has added.

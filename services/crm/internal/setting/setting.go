@@ -5,6 +5,7 @@ package setting
 import (
 	"context"
 	"encoding/json"
+	"strconv"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -46,6 +47,7 @@ func NotFound() error { return fault.New(fault.NotFound, "setting_not_found", "N
 // Service implements the operations on settings.
 type Service struct {
 	Settings Store
+	HomeZone string // time zone of a team that has set none
 	Clock    clock.Clock
 }
 
@@ -61,7 +63,7 @@ func (s *Service) List(ctx context.Context, _ struct{}) ([]Setting, error) {
 	list := []Setting{}
 	for _, x := range found.Items {
 		if rule, ok := rules[x.Key]; ok { // another version of the program may have more
-			list = append(list, x.shown(rule))
+			list = append(list, s.shown(x, rule))
 		}
 	}
 	return list, nil
@@ -88,12 +90,17 @@ func (s *Service) Put(ctx context.Context, req PutRequest) (Setting, error) {
 		x.Version++
 		return nil, nil
 	})
-	return x.shown(rule), err
+	return s.shown(x, rule), err
 }
 
-func (x Setting) shown(rule rule) Setting {
+// shown returns a setting with its description, and its default if the team has set no value.
+func (s *Service) shown(x Setting, rule rule) Setting {
 	x.Description = rule.description
-	if x.Value == nil {
+	switch {
+	case x.Value != nil:
+	case x.Key == TimeZone && s.HomeZone != "":
+		x.Value = json.RawMessage(strconv.Quote(s.HomeZone))
+	default:
 		x.Value = json.RawMessage(rule.byDefault)
 	}
 	return x
@@ -105,7 +112,7 @@ func (s *Service) find(ctx context.Context, key string, into any) error {
 	if err != nil {
 		return err
 	}
-	return json.Unmarshal(x.shown(rules[key]).Value, into)
+	return json.Unmarshal(s.shown(x, rules[key]).Value, into)
 }
 
 // Mapping returns which field of a lead each key of an inbound lead is. The value is the name of a field, or extra_data.<name>.

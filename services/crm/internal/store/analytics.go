@@ -53,12 +53,8 @@ func recordDeltas[T any](ctx context.Context, db *pg.DB, changes []table.Change[
 }
 
 func execDeltas(ctx context.Context, db *pg.DB, rows string, args []any) error {
-	_, err := db.Conn(ctx).Exec(ctx, `insert into analytics_deltas (sign, lead, agent_id, status, intent, campaign, followups, contacted,
+	return db.Later(ctx, "record changes of counts", `insert into analytics_deltas (sign, lead, agent_id, status, intent, campaign, followups, contacted,
 		created_slot, converted_slot, touched_slot, called_slot, sentiment) `+rows, args...)
-	if err != nil {
-		return fmt.Errorf("record changes of counts: %w", err)
-	}
-	return nil
 }
 
 func deltaValues(d analytics.Delta) []any {

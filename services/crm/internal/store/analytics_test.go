@@ -178,6 +178,9 @@ func TestTheOverviewIsTheCountOfTheTables(t *testing.T) {
 				require.Zero(rt, wrong, "nothing had to be corrected")
 			},
 			"": func(rt *rapid.T) {
+				if rapid.IntRange(0, 2).Draw(rt, "compare") > 0 {
+					return // a wrong count remains wrong, so not every state has to be compared
+				}
 				req, as := d.request(rt)
 				d.check(rt, ctx, req, as)
 			},

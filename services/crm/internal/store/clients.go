@@ -26,6 +26,7 @@ type clients struct {
 // Clients returns the store of clients.
 func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 	type c = client.Client
+	timelines := newItems(db)
 	columns := func(c *c) table.Columns {
 		return table.Columns{
 			table.Fixed("id", &c.ID), table.Fixed("agent_id", &c.AgentID), table.Col("name", &c.Name), table.Col("email", &c.Email),
@@ -43,7 +44,7 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 			if before != nil {
 				change.Event, change.Fields = new(events.ClientUpdated.Name), changedFields(columns(before), columns(after))
 			}
-			return recordChanges(ctx, db, change)
+			return timelines.record(ctx, change)
 		},
 	})}
 }

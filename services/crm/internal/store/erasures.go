@@ -52,26 +52,58 @@ func (b book) Find(ctx context.Context, id string) (erasure.Erasure, error) {
 	if err != nil {
 		return e, err
 	}
-	e.Confirmed, err = b.confirmations(ctx, id)
+	if e.Confirmed, err = b.confirmations(ctx, id); err != nil {
+		return e, err
+	}
+	e.Waiting, err = b.waits(ctx, id)
 	return e, err
 }
 
 func (b book) confirmations(ctx context.Context, id string) (map[string]time.Time, error) {
-	rows, err := b.db.Conn(ctx).Query(ctx, `select service, done_at from erasure_confirmations where erasure_id = $1`, id)
-	if err != nil {
-		return nil, fmt.Errorf("read the confirmations of erasure %s: %w", id, pg.Classify(err))
-	}
-	confirmed := map[string]time.Time{}
-	var service string
-	var at time.Time
-	_, err = pgx.ForEachRow(rows, []any{&service, &at}, func() error {
+	confirmed, err := byService[time.Time](ctx, b.db, `select service, done_at from erasure_confirmations where erasure_id = $1`, id)
+	for service, at := range confirmed {
 		confirmed[service] = at.UTC()
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read the confirmations of erasure %s: %w", id, pg.Classify(err))
 	}
-	return confirmed, nil
+	return confirmed, err
+}
+
+func (b book) waits(ctx context.Context, id string) (map[string]string, error) {
+	return byService[string](ctx, b.db, `select service, reason from erasure_waits where erasure_id = $1`, id)
+}
+
+// byService reads what each service has said about an erasure.
+func byService[T any](ctx context.Context, db *pg.DB, query, id string) (map[string]T, error) {
+	said := map[string]T{}
+	rows, err := db.Conn(ctx).Query(ctx, query, id)
+	if err == nil {
+		var service string
+		var value T
+		_, err = pgx.ForEachRow(rows, []any{&service, &value}, func() error {
+			said[service] = value
+			return nil
+		})
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read what services said about erasure %s: %w", id, pg.Classify(err))
+	}
+	return said, nil
+}
+
+// erasureWaits implements erasure.Waits on the table erasure_waits.
+type erasureWaits struct{ db *pg.DB }
+
+// ErasureWaits returns the store of why services wait.
+func ErasureWaits(db *pg.DB) erasure.Waits { return erasureWaits{db} }
+
+// Create writes why a service waits.
+func (s erasureWaits) Create(ctx context.Context, w events.ErasureWait) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		insert into erasure_waits (erasure_id, service, reason) values ($1, $2, $3) on conflict (erasure_id, service) do update set reason = excluded.reason`,
+		w.ErasureID, w.Service, w.Reason)
+	if err != nil {
+		return fmt.Errorf("store why %s waits with erasure %s: %w", w.Service, w.ErasureID, pg.Classify(err))
+	}
+	return nil
 }
 
 // Change stores a confirmation and changes the erasure, if there is one. The erasure is locked first, so that of two last

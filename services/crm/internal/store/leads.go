@@ -31,6 +31,7 @@ type RecordLeads = func(ctx context.Context, changes []table.Change[lead.Lead]) 
 // Leads returns the store of leads.
 func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 	type l = lead.Lead
+	timelines := newItems(db)
 	return leads{db: db, Table: table.New(db, out, table.Spec[l]{
 		Name:    "leads",
 		Columns: leadColumns,
@@ -40,7 +41,7 @@ func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 			if err := recordDeltas(ctx, db, changes, analytics.OfLead); err != nil {
 				return err
 			}
-			if err := recordLeadChanges(ctx, db, changes); err != nil {
+			if err := recordLeadChanges(ctx, timelines, changes); err != nil {
 				return err
 			}
 			if err := eraseRows(ctx, db, changes); err != nil {
@@ -78,8 +79,8 @@ func leadColumns(l *lead.Lead) table.Columns {
 
 // recordLeadChanges writes changes to the timelines of their leads. A removed lead has none, and a change that the API does not show
 // is no line.
-func recordLeadChanges(ctx context.Context, db *pg.DB, changes []table.Change[lead.Lead]) error {
-	var items []timeline.Item
+func recordLeadChanges(ctx context.Context, timelines items, changes []table.Change[lead.Lead]) error {
+	var lines []timeline.Item
 	for _, c := range changes {
 		if c.After == nil {
 			continue
@@ -94,9 +95,9 @@ func recordLeadChanges(ctx context.Context, db *pg.DB, changes []table.Change[le
 				item.Reason = c.After.StatusReason
 			}
 		}
-		items = append(items, item)
+		lines = append(lines, item)
 	}
-	return recordChanges(ctx, db, items...)
+	return timelines.record(ctx, lines...)
 }
 
 // The keys of the orders of lists.

@@ -128,7 +128,7 @@ func TestABulkChangeIsAConstantNumberOfStatements(t *testing.T) {
 		ids = ids[int(fate)-1:] // one is removed
 	}
 	count(3, lead.Saved) // counts of more than two changes have a statement of their own
-	const most = 7       // begin, select, update, insert the counts, the timelines, and into the outbox, commit
+	const most = 8       // begin, select, update, insert the timelines, the counts and into the outbox as one batch, commit
 	require.LessOrEqual(t, count(1, lead.Saved), most)
 	require.LessOrEqual(t, count(500, lead.Saved), most)
 	require.LessOrEqual(t, count(500, lead.Removed), most)
@@ -238,7 +238,8 @@ func TestLeadFiltersAndSearch(t *testing.T) {
 		l.Status, l.IntentCategory = lead.Lost, lead.NotInterested
 	})
 	s.add(t, func(l *lead.Lead) { l.Name = "Somebody else" })
-	for q, want := range map[string]int{"pRIYA": 1, "98765": 1, "098765 432": 1, "98 76-5": 1, "p_s@": 1, "%": 1, "0%": 1, "Priya%Sharma": 0, "diwali ÜNÏ": 1, "no number": 1, "xx": 0, "Sharma\x01+91": 0, "so": 1} {
+	for q, want := range map[string]int{"pRIYA": 1, "98765": 1, "098765 432": 1, "98 76-5": 1, "p_s@": 1, "00%": 1, "0% s": 1, "Priya%Sharma": 0, "diwali ÜNÏ": 1, "no number": 1, "xxx": 0, "Sharma\x01+91": 0, "som": 1,
+		"so": 1, "PR": 1, "p": 1, "ri": 0, "xx": 0, "p%": 0} {
 		p, err := s.List(t.Context(), lead.Filter{Q: q, Request: page.Request{Limit: 50}})
 		require.NoError(t, err)
 		require.Len(t, p.Items, want, "%q", q)
@@ -288,65 +289,4 @@ func TestWhatIsDerivedFromLeadsSeesEveryChange(t *testing.T) {
 	require.Equal(t, []string{"nothing → new", "nothing → new", "new → contacted", "contacted → lost", "new → nothing", "lost → nothing"}, seen)
 	require.Equal(t, []string{"lead.imported", "lead.imported", "lead.updated", "lead.updated"}, pgtest.Column[string](t, s.db, `select type from outbox order by id`))
 	require.Equal(t, events.LeadsTopic, pgtest.Column[string](t, s.db, `select topic from outbox limit 1`)[0])
-}
-
-// TestNoListOfLeadsReadsTheWholeTable reads the lists that apps use, of 10,000 leads, for an agent and for the team.
-func TestNoListOfLeadsReadsTheWholeTable(t *testing.T) {
-	t.Parallel()
-	s := openLeads(t)
-	agents := []string{event.NewID(), event.NewID(), event.NewID(), event.NewID(), event.NewID()}
-	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
-		// It takes longer than a request may on a busy machine.
-		if _, err := s.db.Conn(ctx).Exec(ctx, `set local statement_timeout = 0`); err != nil {
-			return err
-		}
-		if _, err := s.db.Conn(ctx).Exec(ctx, `
-		insert into leads (id, assigned_agent_id, name, phone, email, source_campaign, status, intent_category, next_followup_at, callback_scheduled_at, last_contacted_at,
-			followup_count, payment_link_sent, extra_data, call_version, version, created_at, updated_at)
-		select gen_random_uuid(), ($1::uuid[])[1 + n % 5], 'Lead ' || md5(n::text), '+9198' || lpad(n::text, 8, '0'), md5((n * 7)::text) || '@example.com', 'Campaign ' || n % 300,
-			(array['new', 'contacted', 'in_progress', 'qualified', 'lost', 'converted'])[1 + n % 6], (array['new', 'interested', 'no_answer', 'undecided'])[1 + n % 4],
-			case when n % 3 = 0 then now() + n * interval '1 minute' end, case when n % 11 = 0 then now() + n * interval '1 minute' end, case when n % 2 = 0 then now() - n * interval '1 minute' end,
-			n % 9, false, '{}', 0, 1, now() - n * interval '1 minute', now() - n * interval '30 seconds'
-		from generate_series(1, 10000) n`, agents); err != nil {
-			return err
-		}
-		_, err := s.db.Conn(ctx).Exec(ctx, `analyze leads`)
-		return err
-	}))
-	for _, f := range []lead.Filter{
-		{}, {Status: "qualified"}, {IntentCategory: "undecided"}, {Campaign: "Campaign 7"}, {Q: "7f1de29e6da19d22b51c68001e7e0e54"}, {Q: "00001234"}, {Q: "campaign 123"},
-		{Unassigned: true},
-	} {
-		for _, agentID := range []string{"", agents[0]} {
-			for _, by := range []string{"default", "callbacks", "created_at", "updated_at", "name", "next_followup_at", "callback_scheduled_at", "last_contacted_at", "followup_count"} {
-				if by == "callbacks" && agentID == "" {
-					continue // only /leads/my has it
-				}
-				for _, desc := range []bool{false, true} {
-					f.AgentID, f.Order, f.Request = agentID, lead.Order{By: by, Desc: desc}, page.Request{Limit: 50}
-					next, scans := s.scans(t, f)
-					require.Zero(t, scans, "%+v", f)
-					if next != "" {
-						f.Cursor = next
-						_, scans = s.scans(t, f)
-						require.Zero(t, scans, "page 2 of %+v", f)
-					}
-				}
-			}
-		}
-	}
-}
-
-// scans reads a page, and returns how often the statement read the whole table.
-func (s leadStore) scans(t *testing.T, f lead.Filter) (next string, scans int) {
-	t.Helper()
-	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
-		p, err := s.List(ctx, f)
-		if err != nil {
-			return err
-		}
-		next = p.Next
-		return s.db.Conn(ctx).QueryRow(ctx, `select pg_stat_get_xact_numscans('leads'::regclass)::int`).Scan(&scans)
-	}))
-	return next, scans
 }

@@ -11,10 +11,13 @@ import (
 )
 
 // Links implements client.Links and followup.People: what refers to clients and leads, and where the references of merged ones lead.
-type Links struct{ db *pg.DB }
+type Links struct {
+	db        *pg.DB
+	timelines items
+}
 
 // NewLinks returns the references to clients.
-func NewLinks(db *pg.DB) *Links { return &Links{db} }
+func NewLinks(db *pg.DB) *Links { return &Links{db: db, timelines: newItems(db)} }
 
 // Change makes everything that refers to one client refer to another. The versions of follow-ups increase without an event for each:
 // a consumer with copies of follow-ups also reads client.deleted, which names both clients.
@@ -39,7 +42,7 @@ func (l *Links) Change(ctx context.Context, from, to string, now time.Time) erro
 				return fmt.Errorf("merge client %s into %s: %w", from, to, pg.Classify(err))
 			}
 		}
-		return recordChanges(ctx, l.db, timeline.Item{At: now, ClientID: &to, Event: new("client.merged")})
+		return l.timelines.record(ctx, timeline.Item{At: now, ClientID: &to, Event: new("client.merged")})
 	})
 }
 

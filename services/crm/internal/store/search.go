@@ -18,9 +18,14 @@ const minTrigrams = 3
 
 // search adds the condition that one of the searched texts contains q, regardless of case. The trigrams of q are found in an index;
 // the text then shows whether they are in the right order. A phone number may be written with spaces or in its national form.
+// A shorter q, which somebody is still typing, finds the names that begin with it: an index has those too.
 func search(w *table.Where, searched, q string) {
 	q = strings.TrimSpace(strings.ReplaceAll(q, "\x01", "")) // what separates the texts
 	if q == "" {
+		return
+	}
+	if utf8.RuneCountInString(q) < minTrigrams {
+		w.And("lower(name) ~>=~ lower(?) and lower(name) ~<~ (lower(?) || chr(1114111))", q, q) // the last code point
 		return
 	}
 	var either []string
@@ -28,13 +33,8 @@ func search(w *table.Where, searched, q string) {
 	contains := func(q string) {
 		// The planner takes an ilike for rare, and reads the whole table for a word that is in every row; of strpos it knows nothing,
 		// and goes by the trigrams.
-		condition := "strpos(lower(" + searched + "), lower(?)) > 0"
-		values = append(values, q)
-		if utf8.RuneCountInString(q) >= minTrigrams {
-			condition += " and trigrams(" + searched + ") @> trigrams(?)"
-			values = append(values, q)
-		}
-		either = append(either, "("+condition+")")
+		either = append(either, "(strpos(lower("+searched+"), lower(?)) > 0 and trigrams("+searched+") @> trigrams(?))")
+		values = append(values, q, q)
 	}
 	contains(q)
 	if digits := phoneDigits(q); len(digits) >= minTrigrams && digits != q {

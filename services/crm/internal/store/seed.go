@@ -21,6 +21,10 @@ func NewSeeder(db *pg.DB) Seeder { return Seeder{db} }
 // once runs write in a transaction unless the chunk was written before. wrote says whether it ran.
 func (s Seeder) once(ctx context.Context, seed int64, kind string, chunk int, write func(ctx context.Context) error) (wrote bool, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
+		// On a slow disk a chunk takes longer than a request may, and would take as long the next time.
+		if _, err := s.db.Conn(ctx).Exec(ctx, `set local statement_timeout = 0`); err != nil {
+			return err
+		}
 		tag, err := s.db.Conn(ctx).Exec(ctx, `insert into seeded values ($1, $2, $3) on conflict do nothing`, seed, kind, chunk)
 		if err != nil {
 			return err

@@ -51,9 +51,38 @@ func (s items) List(ctx context.Context, f timeline.Filter) (page.Of[timeline.It
 	return s.rows.List(ctx, w, f.Request)
 }
 
-// Upsert stores an item. The deliveries of a call follow it to another client or lead.
+// Upsert stores an item. The deliveries of a call follow it to another client or lead, also those that are stored afterwards.
 func (s items) Upsert(ctx context.Context, i timeline.Item) error {
-	if err := s.Copies.Upsert(ctx, i); err != nil || i.Kind != timeline.Call {
+	if i.Kind == timeline.Call {
+		return s.upsertCall(ctx, i)
+	}
+	if err := s.Copies.Upsert(ctx, i); err != nil || i.Kind != timeline.Delivery || i.CallID == nil || i.FollowUpID != nil {
+		return err
+	}
+	// While a call is written, neither transaction sees what the other one writes. This one gives up and is repeated, because a batch
+	// of deliveries and one of calls would wait for each other.
+	free := false
+	if err := s.db.Conn(ctx).QueryRow(ctx, `select pg_try_advisory_xact_lock_shared(hashtextextended($1, 0))`, i.CallID).Scan(&free); err != nil {
+		return fmt.Errorf("lock call %s: %w", *i.CallID, pg.Classify(err))
+	}
+	if !free {
+		return fmt.Errorf("store delivery %s: its call %s is being written", i.ID, *i.CallID)
+	}
+	_, err := s.db.Conn(ctx).Exec(ctx, `
+		update timeline t set client_id = c.client_id, lead_id = c.lead_id from calls c
+		where t.id = $1 and c.id = $2 and (c.client_id is null or exists (select from clients where id = c.client_id))
+			and (c.lead_id is null or exists (select from leads where id = c.lead_id))`, i.ID, i.CallID)
+	if err != nil {
+		return fmt.Errorf("store delivery %s with the client and lead of its call: %w", i.ID, err)
+	}
+	return nil
+}
+
+func (s items) upsertCall(ctx context.Context, i timeline.Item) error {
+	if _, err := s.db.Conn(ctx).Exec(ctx, `select pg_advisory_xact_lock(hashtextextended($1, 0))`, i.ID); err != nil {
+		return fmt.Errorf("lock call %s: %w", i.ID, pg.Classify(err))
+	}
+	if err := s.Copies.Upsert(ctx, i); err != nil {
 		return err
 	}
 	_, err := s.db.Conn(ctx).Exec(ctx, `
@@ -75,9 +104,9 @@ func removeItem(ctx context.Context, db *pg.DB, id string) error {
 	return nil
 }
 
-// recordChanges writes changes of clients or leads to their timelines, in the transaction of ctx and in one statement. They have the
+// record writes changes of clients or leads to their timelines, in the transaction of ctx. They have the
 // names of what changed and no values. Their author is the caller of ctx; a change by an event or a job has none.
-func recordChanges(ctx context.Context, db *pg.DB, changes ...timeline.Item) error {
+func (s items) record(ctx context.Context, changes ...timeline.Item) error {
 	caller, err := identity.From(ctx)
 	for i := range changes {
 		c := &changes[i]
@@ -86,7 +115,10 @@ func recordChanges(ctx context.Context, db *pg.DB, changes ...timeline.Item) err
 			c.AgentID = &caller.AgentID
 		}
 	}
-	_, err = newItems(db).rows.CreateAll(ctx, changes, func(*timeline.Item) []event.Event { return nil })
+	if len(changes) == 1 {
+		return s.rows.CreateLater(ctx, changes)
+	}
+	_, err = s.rows.CreateAll(ctx, changes, func(*timeline.Item) []event.Event { return nil })
 	return err
 }
 

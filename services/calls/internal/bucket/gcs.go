@@ -1,0 +1,5 @@
+//go:build !nogcs
+
+package bucket
+
+import _ "gocloud.dev/blob/gcsblob" // gs://bucket
