@@ -496,7 +496,7 @@ export interface paths {
         get?: never;
         /**
          * Put a call on legal hold, or lift that
-         * @description Nothing of a call on legal hold is removed: not by DELETE, not after the days of AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS, and not when its client or lead is erased.
+         * @description Nothing of a call on legal hold is removed: not by DELETE, not after the days of AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS, and not when its client or lead is erased. That erasure stays open, with the reason in GET /erasures/{id}, and goes on by itself within ten minutes after the hold was lifted.
          */
         put: operations["calls.hold"];
         post?: never;
@@ -1300,7 +1300,7 @@ export interface paths {
          *     - `lead_fields`: own fields, a list of `{name, label, type, choices}`; the type is text, number, boolean, date or choice. Values in `extra_data` are checked by them.
          *     - `lead_mapping`: for keys of inbound leads the name of a field, or `extra_data.<name>`.
          *     - `working_hours`: `{start, end}` such as 09:00, or null, for each day from `monday` to `sunday`.
-         *     - `time_zone`: its IANA name.
+         *     - `time_zone`: its IANA name; by default that of DEFAULT_COUNTRY.
          */
         put: operations["crm.put_setting"];
         post?: never;
@@ -1721,6 +1721,10 @@ export interface components {
             /** Format: uuid */
             lead_id?: string | null;
             notes?: components["schemas"]["CallNotes"];
+            /** @description Who the speakers are, by the labels of the segments, which the call must have. Names and roles survive a retry, and are in the exports of the transcript. A new role changes talk. */
+            speakers?: {
+                [key: string]: components["schemas"]["CallSpeakerPatch"];
+            };
             title?: string | null;
         };
         CallProblem: {
@@ -1749,6 +1753,11 @@ export interface components {
             name: string | null;
             /** @enum {string|null} */
             role: "agent" | "client" | null;
+        };
+        CallSpeakerPatch: {
+            name?: string | null;
+            /** @enum {string|null} */
+            role?: "agent" | "client" | null;
         };
         /**
          * @description pending → transcribing → completed or failed; a retry goes back to pending.
@@ -1896,7 +1905,7 @@ export interface components {
             /** @enum {string|null} */
             sentiment: "positive" | "neutral" | "negative" | null;
             size_bytes: number;
-            /** @description By the labels of the segments. */
+            /** @description By the labels of the segments. PATCH names them. */
             speakers: {
                 [key: string]: components["schemas"]["CallSpeaker"];
             };
@@ -1989,8 +1998,9 @@ export interface components {
         };
         CallWaveform: {
             channels: number;
-            /** @description The loudest sample of each interval. */
+            /** @description The loudest sample of each interval, 0 to 100. The channels of an interval are next to each other. */
             peaks: unknown[];
+            /** @description Less than 1 for a long recording: the response has at most 16 kB. */
             peaks_per_second: number;
         };
         Client: {
@@ -2193,6 +2203,11 @@ export interface components {
                 done_at: string | null;
                 /** @enum {string} */
                 service: "auth" | "calls" | "crm" | "notify";
+                /**
+                 * @description Why it has not: legal_hold, calls of the person are on legal hold, and are erased when an admin has lifted that.
+                 * @enum {string|null}
+                 */
+                waiting_for?: "legal_hold" | null;
             }[];
             /**
              * Format: uuid
@@ -2526,6 +2541,10 @@ export interface components {
             };
             /** @enum {string} */
             status: "ready" | "unavailable";
+            /** @description What an operator should do about services that are ready, by their names. Only if there is something. */
+            warnings?: {
+                [key: string]: string[];
+            };
         };
         RefreshRequest: {
             /**
@@ -3351,7 +3370,7 @@ export interface components {
         LeadIntentFilter: components["schemas"]["LeadIntent"];
         /** @description The direction of sort. */
         LeadOrder: "asc" | "desc";
-        /** @description Part of the name, phone, e-mail or campaign, whatever the case. */
+        /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
         LeadQ: string;
         /** @description The same as q. */
         LeadSearch: string;
@@ -4820,7 +4839,7 @@ export interface operations {
     "crm.list_clients": {
         parameters: {
             query?: {
-                /** @description Part of the name, company, e-mail or phone, whatever the case. */
+                /** @description Part of the name, company, e-mail or phone, whatever the case. With one or two characters, the beginning of the name. */
                 q?: string;
                 /** @description Objects per page. */
                 limit?: components["parameters"]["Limit"];
@@ -4941,7 +4960,10 @@ export interface operations {
     "crm.replace_client": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag of the answer that the change is meant for; 412 when the object has changed since. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
             path: {
                 /** @description The id of the client. */
                 id: components["parameters"]["ClientID"];
@@ -4957,6 +4979,7 @@ export interface operations {
             /** @description The client after the change. */
             200: {
                 headers: {
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -4969,6 +4992,7 @@ export interface operations {
             404: components["responses"]["ClientNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["ClientExists"];
+            412: components["responses"]["Stale"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["Unsupported"];
             422: components["responses"]["Invalid"];
@@ -5014,7 +5038,10 @@ export interface operations {
     "crm.update_client": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag of the answer that the change is meant for; 412 when the object has changed since. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
             path: {
                 /** @description The id of the client. */
                 id: components["parameters"]["ClientID"];
@@ -5030,6 +5057,7 @@ export interface operations {
             /** @description The client after the change. */
             200: {
                 headers: {
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5042,6 +5070,7 @@ export interface operations {
             404: components["responses"]["ClientNotFound"];
             408: components["responses"]["RequestTimeout"];
             409: components["responses"]["ClientExists"];
+            412: components["responses"]["Stale"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["Unsupported"];
             422: components["responses"]["Invalid"];
@@ -5616,7 +5645,10 @@ export interface operations {
     "crm.replace_followup": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag of the answer that the change is meant for; 412 when the object has changed since. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
             path: {
                 /** @description The id of the follow-up. */
                 id: components["parameters"]["FollowUpID"];
@@ -5643,6 +5675,7 @@ export interface operations {
             /** @description The follow-up after the change. */
             200: {
                 headers: {
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5654,6 +5687,7 @@ export interface operations {
             403: components["responses"]["FollowUpForbidden"];
             404: components["responses"]["FollowUpNotFound"];
             408: components["responses"]["RequestTimeout"];
+            412: components["responses"]["Stale"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["Unsupported"];
             422: components["responses"]["Invalid"];
@@ -5749,7 +5783,10 @@ export interface operations {
     "crm.update_followup": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag of the answer that the change is meant for; 412 when the object has changed since. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
             path: {
                 /** @description The id of the follow-up. */
                 id: components["parameters"]["FollowUpID"];
@@ -5776,6 +5813,7 @@ export interface operations {
             /** @description The follow-up after the change. */
             200: {
                 headers: {
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5787,6 +5825,7 @@ export interface operations {
             403: components["responses"]["FollowUpForbidden"];
             404: components["responses"]["FollowUpNotFound"];
             408: components["responses"]["RequestTimeout"];
+            412: components["responses"]["Stale"];
             413: components["responses"]["TooLarge"];
             415: components["responses"]["Unsupported"];
             422: components["responses"]["Invalid"];
@@ -5799,7 +5838,10 @@ export interface operations {
     "crm.complete_followup": {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The ETag of the answer that the change is meant for; 412 when the object has changed since. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
             path: {
                 /** @description The id of the follow-up. */
                 id: components["parameters"]["FollowUpID"];
@@ -5811,6 +5853,7 @@ export interface operations {
             /** @description The completed follow-up. */
             200: {
                 headers: {
+                    ETag: components["headers"]["ETag"];
                     [name: string]: unknown;
                 };
                 content: {
@@ -5822,6 +5865,7 @@ export interface operations {
             403: components["responses"]["FollowUpForbidden"];
             404: components["responses"]["FollowUpNotFound"];
             408: components["responses"]["RequestTimeout"];
+            412: components["responses"]["Stale"];
             413: components["responses"]["TooLarge"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Limited"];
@@ -5867,7 +5911,7 @@ export interface operations {
                 assigned_agent_id?: string;
                 /** @description Only the leads that nobody works on, for every agent. */
                 unassigned?: boolean;
-                /** @description Part of the name, phone, e-mail or campaign, whatever the case. */
+                /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */
                 search?: components["parameters"]["LeadSearch"];
@@ -6002,7 +6046,7 @@ export interface operations {
                 assigned_agent_id?: string;
                 /** @description Only the leads that nobody works on, for every agent. */
                 unassigned?: boolean;
-                /** @description Part of the name, phone, e-mail or campaign, whatever the case. */
+                /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */
                 search?: components["parameters"]["LeadSearch"];
@@ -6438,7 +6482,7 @@ export interface operations {
                 intent_category?: components["parameters"]["LeadIntentFilter"];
                 /** @description The source_campaign of the leads. */
                 campaign?: components["parameters"]["LeadCampaignFilter"];
-                /** @description Part of the name, phone, e-mail or campaign, whatever the case. */
+                /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */
                 search?: components["parameters"]["LeadSearch"];
