@@ -72,10 +72,10 @@ func (b *browser) dropFile(name string, size int) {
 	b.drop(fmt.Sprintf(`new File([new Uint8Array(%d)], %q)`, size, name))
 }
 
-// dropSample drops a real recording.
+// dropSample drops a recording that the platform has not got yet.
 func (b *browser) dropSample(name string) {
 	b.t.Helper()
-	b.drop(fmt.Sprintf(`new File([Uint8Array.from(atob(%q), c => c.charCodeAt(0))], %q)`, base64.StdEncoding.EncodeToString(salesCall(b.t)), name))
+	b.drop(fmt.Sprintf(`new File([Uint8Array.from(atob(%q), c => c.charCodeAt(0)), "another"], %q)`, base64.StdEncoding.EncodeToString(salesCall(b.t)), name))
 }
 
 func (b *browser) drop(file string) {
