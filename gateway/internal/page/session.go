@@ -143,14 +143,14 @@ func (s Session) opened(w http.ResponseWriter, r *http.Request, got *answer) (t 
 
 // setCookies sets the cookies, or removes them if life is negative.
 func setCookies(w http.ResponseWriter, r *http.Request, t tokens, life int) {
-	secure := guard.IsSecure(r)
-	for _, c := range []http.Cookie{
-		{Name: guard.AccessCookie(secure), Value: t.Access, Path: "/", MaxAge: max(t.ExpiresIn, 1) * life},
-		{Name: guard.RefreshCookie(secure), Value: t.Refresh, Path: sessionPath, MaxAge: int(refreshLife/time.Second) * life},
-	} {
-		c.HttpOnly, c.Secure, c.SameSite = true, secure, http.SameSiteStrictMode
-		http.SetCookie(w, &c)
+	set := func(name, value, path string, seconds int) {
+		http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure over https; a browser would refuse it over plain http
+			Name: name, Value: value, Path: path, MaxAge: seconds * life,
+			HttpOnly: true, Secure: guard.IsSecure(r), SameSite: http.SameSiteStrictMode,
+		})
 	}
+	set(guard.AccessCookie(guard.IsSecure(r)), t.Access, "/", max(t.ExpiresIn, 1))
+	set(guard.RefreshCookie(guard.IsSecure(r)), t.Refresh, sessionPath, int(refreshLife/time.Second))
 	w.Header().Set("Cache-Control", "no-store")
 }
 
@@ -208,5 +208,5 @@ func (a *answer) forward(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Del("Content-Length")
 	w.WriteHeader(a.status)
-	_, _ = w.Write(a.body.Bytes()) // fails only if the client has disconnected
+	_, _ = w.Write(a.body.Bytes()) //nolint:gosec // JSON of auth, as the proxy forwards it; fails only if the client has disconnected
 }
