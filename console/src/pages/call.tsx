@@ -167,8 +167,8 @@ function NextStep({ call, query, player, onAdd }: { call: Call; query: { data?: 
 
 function Quote({ quote, start, player, call }: { quote: string; start: number; player: Player; call: Call }) {
   return (
-    <button type="button" class="quote" onClick={() => player.play(start)} disabled={!call.audio_url} aria-label={`Play the quote at ${clock(start)}: ${quote}`}>
-      <Icon name="play" /><span class="grow" dir="auto">“{quote}”</span><span class="tabular">{clock(start)}</span>
+    <button type="button" class="quote" onClick={() => player.play(start)} disabled={!call.audio_url}>
+      <Icon name="play" /><span class="unseen">Play the quote: </span><span class="grow" dir="auto">“{quote}”</span><span class="tabular">{clock(start)}</span>
     </button>
   );
 }

@@ -75,7 +75,7 @@ export function PlayerBar({ player, call, peaks, roleAt, flags }: Props) {
       <Waveform player={player} peaks={peaks} roleAt={roleAt} flags={flags} />
       <Button kind="quiet" class="skip-on" icon="rotate-cw" aria-label="10 seconds on" onClick={() => player.seek(player.time.value + 10)} />
       <span class="tabular time"><Time player={player} /> / {clock(player.duration.value)}</span>
-      <Button kind="quiet" class="rate tabular" aria-label={`Speed ${player.rate.value}`} onClick={() => player.faster()}>{player.rate.value}×</Button>
+      <Button kind="quiet" class="rate tabular" title="Speed" onClick={() => player.faster()}>{player.rate.value}×</Button>
       {player.problem.value && <p class="bad-text" role="alert">The recording cannot be played: it may have been removed, or this browser does not know its format.</p>}
     </div>
   );
