@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"os"
@@ -141,7 +142,9 @@ func hostile(t *testing.T, a *agent) {
 		a.completed(uploaded.ID)
 		for _, path := range []string{"/clients/" + made.ID, "/leads/" + lead.ID, "/calls/" + uploaded.ID} {
 			b.open(path)
-			require.Contains(t, valueOf(b, chromedp.Evaluate[string](`document.querySelector("h1").textContent`)), name)
+			text, err := json.Marshal(name)
+			require.NoError(t, err)
+			b.until("the name as text", fmt.Sprintf(`document.querySelector("h1")?.textContent.includes(%s)`, text))
 			b.fits()
 		}
 	}
