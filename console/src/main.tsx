@@ -6,7 +6,7 @@ import type { Problem } from "./api";
 import { start } from "./live";
 import { isAdmin, open, session } from "./session";
 import { Shell } from "./shell";
-import { Empty, Failure, Loading, useTitle } from "./ui/ui";
+import { Empty, Failure, Loading, PageHead, useTitle } from "./ui/ui";
 import { Login, Register } from "./pages/login";
 import { Today } from "./pages/today";
 
@@ -34,12 +34,12 @@ function adminOnly(Page: Page) {
 
 function NotYours() {
   useTitle("Only for admins");
-  return <Empty icon="shield" title="This page is for admins">An admin of your team can open it, or make you one.</Empty>;
+  return <><PageHead title="Only for admins" /><Empty icon="shield" title="This page is for admins">An admin of your team can open it, or make you one.</Empty></>;
 }
 
 function Missing() {
   useTitle("Not found");
-  return <Empty icon="search" title="There is no such page"><a class="button primary" href="/console/">Go to Today</a></Empty>;
+  return <><PageHead title="Not found" /><Empty icon="search" title="There is no such page"><a class="button primary" href="/console/">Go to Today</a></Empty></>;
 }
 
 const [AdminTeam, AdminAgents, AdminDeliveries, AdminDelivery] = [Team, Agents, Deliveries, OneDelivery].map((page) => adminOnly(page as unknown as Page)) as [Page, Page, Page, Page];

@@ -32,7 +32,7 @@ func loggedIn(t *testing.T, a *agent) *browser {
 func (b *browser) open(path string) {
 	b.t.Helper()
 	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => { const a = document.createElement("a"); a.href = "/console%s"; document.body.append(a); a.click(); a.remove() })()`, path)))
-	b.until("the page "+path, fmt.Sprintf(`location.href.endsWith(%q) && document.querySelector("main h1, main h2") && !document.querySelector(".bone")`, "/console"+path))
+	b.until("the page "+path, fmt.Sprintf(`location.href.endsWith(%q) && document.querySelector("main h1") && !document.querySelector(".bone")`, "/console"+path))
 }
 
 // until waits until a script is true.
