@@ -14,7 +14,7 @@ export default function CallPage() {
   const { id } = useRoute().params as { id: string };
   const query = useQuery(`call/${id}`, () => ok(api.GET("/calls/{id}", { params: { path: { id } } })));
   useTitle(query.data ? nameOf(query.data) : "Call");
-  return <Loaded query={query} rows={8}>{(call) => <OneCall key={call.id} call={call} />}</Loaded>;
+  return <Loaded page="Call" query={query} rows={8}>{(call) => <OneCall key={call.id} call={call} />}</Loaded>;
 }
 
 function OneCall({ call }: { call: Call }) {

@@ -55,7 +55,7 @@ export function DeliveryPage() {
   const query = useQuery(`delivery/${id}`, () => ok(api.GET("/webhooks/deliveries/{id}", { params: { path: { id } } })));
   useTitle(query.data?.event ?? "Delivery");
   return (
-    <Loaded query={query} rows={6}>
+    <Loaded page="Delivery" query={query} rows={6}>
       {(d) => {
         const payload = d.payload ? JSON.stringify(d.payload, null, 2) : "";
         const copy = () => navigator.clipboard ? navigator.clipboard.writeText(payload).then(() => toast("Copied"), showError) : showError(new Error("This browser copies only over https: select the text instead."));

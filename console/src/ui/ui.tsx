@@ -90,10 +90,11 @@ export function Loading({ rows = 3 }: { rows?: number }) {
   return <div class="loading" role="status" aria-label="Loading">{Array.from({ length: rows }, (_, i) => <span key={i} class="bone" />)}</div>;
 }
 
-/** Loaded shows one of the states of a query: loading, failed, or its data. Old data stays while an error shows above it. */
-export function Loaded<T>({ query, rows, children }: { query: { data?: T; error?: Problem; reload: () => void }; rows?: number; children: (data: T) => ComponentChildren }) {
+/** Loaded shows one of the states of a query: loading, failed, or its data. Old data stays while an error shows above it. page is the heading of a page that has none before its data. */
+export function Loaded<T>({ query, rows, page, children }: { page?: string; query: { data?: T; error?: Problem; reload: () => void }; rows?: number; children: (data: T) => ComponentChildren }) {
   return (
     <>
+      {page && query.data === undefined && <h1 class="unseen">{page}</h1>}
       {query.error && <Failure error={query.error} retry={query.reload} />}
       {query.data !== undefined ? children(query.data) : !query.error && <Loading rows={rows} />}
     </>
