@@ -6,7 +6,7 @@ URL ?= http://127.0.0.1:8000
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo up test test-kafka fault bench check fmt services release-contract released-migrations clean
+.PHONY: help setup console build demo up test test-kafka fault bench check fmt services release-contract released-migrations clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -14,7 +14,10 @@ help: ## list the targets
 setup: ## install what is missing on this machine
 	@scripts/setup
 
-build: ## build bin/convoflow, the whole platform in one binary
+console: ## bundle the web console into console/dist, which the gateway embeds (no Node)
+	@go run ./console/build
+
+build: console ## build bin/convoflow, the whole platform in one binary
 	@echo "Building bin/convoflow $(VERSION) (the first build compiles everything and takes a few minutes)"
 	@mkdir -p bin && go build -trimpath -ldflags '$(LDFLAGS)' -o bin/convoflow ./platform/cmd/convoflow
 
@@ -24,7 +27,7 @@ demo: setup build ## do the main job on the platform at URL=http://127.0.0.1:800
 up: setup build ## start the whole platform and keep it running: no key, no Docker; Ctrl-C stops it
 	@exec bin/convoflow up
 
-test: ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
+test: console ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
 	@scripts/test $(ARGS)
 
 test-kafka: ## run the tests of events and crashes against a real Apache Kafka (needs Java; installs it)
@@ -42,7 +45,7 @@ check: ## format, lint, import rules, tidy modules, each module built alone
 fmt: ## format the Go files
 	@gofmt -w $$(git ls-files '*.go')
 
-services: ## build bin/{auth,calls,crm,notify,gateway}, each by itself (SERVICES='gateway' some of them)
+services: console ## build bin/{auth,calls,crm,notify,gateway}, each by itself (SERVICES='gateway' some of them)
 	@mkdir -p bin && for s in $(SERVICES); do \
 	  echo "Building bin/$${s##*/}" && (cd $$s && GOWORK=off CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/$${s##*/} ./cmd/$${s##*/}) || exit 1; done
 

@@ -37,6 +37,11 @@ type Config struct {
 	Upstreams Upstreams
 	Clients   Clients
 
+	ConsoleDir string `env:"CONSOLE_DIR"` // serves the console from disk while it is developed
+
+	// Demo says that the AI is the offline one, which the console shows.
+	Demo bool `env:"-"`
+
 	// Linger is how long the gateway discards the rest of a body after an early response. MaxBytes 0 is twice MaxAudioSizeMB.
 	Linger run.Linger `env:"-"`
 

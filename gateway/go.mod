@@ -4,6 +4,8 @@ go 1.26.0
 
 require github.com/convoflow/convoflow/api v0.0.0
 
+require github.com/convoflow/convoflow/console v0.0.0
+
 require (
 	github.com/convoflow/convoflow/libs v0.0.0
 	github.com/klauspost/compress v1.20.3
@@ -89,3 +91,5 @@ require (
 replace github.com/convoflow/convoflow/api => ../api
 
 replace github.com/convoflow/convoflow/libs => ../libs
+
+replace github.com/convoflow/convoflow/console => ../console

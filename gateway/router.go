@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"strings"
+	"time"
 
 	"github.com/klauspost/compress/gzhttp"
 
@@ -20,7 +21,10 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-const compressFrom = 1 << 10 // bytes of JSON
+const (
+	compressFrom   = 1 << 10 // bytes of JSON
+	sessionTimeout = 25 * time.Second
+)
 
 // newRates returns the rate limits of each class.
 func newRates(r Rates, c clock.Clock, tel telemetry.Set) (map[openapi.Class]*guard.Rate, error) {
@@ -85,11 +89,20 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		return nil, fmt.Errorf("set up compression: %w", err)
 	}
 	docs, assets := page.Docs("/docs", "/openapi.json")
+	console, err := page.Console(cfg.ConsoleDir)
+	if err != nil {
+		return nil, err
+	}
+	session := page.Session{Auth: upstreams["auth"].Buffered(sessionTimeout), Demo: cfg.Demo}
 	own := map[string]http.Handler{
 		"gateway.health":  page.Health(p.tel.Version),
 		"gateway.ready":   page.Ready(p.ready, p.tel),
 		"gateway.openapi": page.Contract(p.contract),
 		"gateway.docs":    docs,
+		"gateway.session": session.Show(),
+		"gateway.login":   guard.SameOrigin(session.Login()),
+		"gateway.renew":   guard.SameOrigin(session.Renew()),
+		"gateway.logout":  guard.SameOrigin(session.Logout()),
 	}
 	uploads, downloads := guard.NewStreams(cfg.Rates.AddressFactor), guard.NewStreams(cfg.Rates.AddressFactor)
 	mux := rpc.NewMux()
@@ -135,6 +148,9 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		mux.Handle(rt.Pattern(), record.Name(name, level, limits.PerAddress(handler)))
 	}
 	mux.Handle("GET /docs/{file}", record.Name("gateway.docs", slog.LevelDebug, rates[openapi.Read].PerAddress(assets)))
+	for pattern, handler := range map[string]http.Handler{"GET /console": console, "GET /console/{path...}": console, "GET /{$}": http.HandlerFunc(page.Home)} {
+		mux.Handle(pattern, record.Name("gateway.console", slog.LevelDebug, rates[openapi.Read].PerAddress(handler)))
+	}
 	for prefix, handler := range cfg.Mount {
 		if hasPath(table, prefix) {
 			return nil, fmt.Errorf("the mounted prefix %q is a path of the API", prefix)

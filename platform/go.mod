@@ -15,6 +15,7 @@ require github.com/convoflow/convoflow/services/calls v0.0.0
 require github.com/convoflow/convoflow/services/crm v0.0.0
 
 require (
+	github.com/convoflow/convoflow/console v0.0.0
 	github.com/convoflow/convoflow/services/notify v0.0.0
 	github.com/google/go-cmp v0.7.0
 	github.com/jackc/pgx/v5 v5.12.0
@@ -185,3 +186,5 @@ replace github.com/convoflow/convoflow/services/calls => ../services/calls
 replace github.com/convoflow/convoflow/services/crm => ../services/crm
 
 replace github.com/convoflow/convoflow/services/notify => ../services/notify
+
+replace github.com/convoflow/convoflow/console => ../console

@@ -291,6 +291,7 @@ func (p *Platform) startServices(ctx context.Context, public net.Listener) error
 	if err != nil {
 		return err
 	}
+	s.gateway.Demo = p.embedded.transcribe || p.embedded.chat
 	if p.inbox != nil {
 		s.gateway.Mount = map[string]http.Handler{"/inbox": p.inbox.Handler()}
 	}

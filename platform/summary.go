@@ -13,6 +13,7 @@ func (p *Platform) Summary() string {
 		fmt.Fprintf(&b, "  %-12s "+format+"\n", append([]any{name}, args...)...)
 	}
 	base := p.URL()
+	line("Console", "%s/", base)
 	line("API", "%s", base)
 	line("Reference", "%s/docs", base)
 	if p.inbox != nil {

@@ -214,7 +214,7 @@ func recording(filename string, content io.Reader, size int64, fields map[string
 	}
 }
 
-const salesCallPath = "../../platform/internal/demo/audio/sales-call.ogg"
+const salesCallPath = "../../console/sample/sales-call.ogg"
 
 // salesCall returns the recording of the repository: two speakers, about half a minute, ogg.
 func salesCall(t testing.TB) []byte {

@@ -49,7 +49,7 @@ func fuzz(t *testing.T, s *stack, c users) {
 			caller, owner = c.admin, c.other
 		}
 		switch op.OperationID {
-		case "auth.logout", "auth.change_password", "auth.remove_session": // these end sessions
+		case "auth.logout", "gateway.logout", "auth.change_password", "auth.remove_session": // these end sessions
 			caller = user{agent: s.newAgent()}
 			owner = caller
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"maps"
 	"net/http"
+	"net/http/cookiejar"
 	"net/url"
 	"slices"
 	"strings"
@@ -29,6 +30,7 @@ type policy struct {
 var policies = map[string]policy{
 	//                                no token   agent: own, other's, missing       admin
 	"auth.register":        {201, [3]int{201}, [3]int{201}},
+	"auth.registration":    {200, [3]int{200}, [3]int{200}},
 	"auth.login":           {200, [3]int{200}, [3]int{200}},
 	"auth.refresh":         {200, [3]int{200}, [3]int{200}},
 	"auth.logout":          {401, [3]int{204}, [3]int{204}},
@@ -128,6 +130,11 @@ var policies = map[string]policy{
 	"gateway.ready":   {200, [3]int{200}, [3]int{200}},
 	"gateway.openapi": {200, [3]int{200}, [3]int{200}},
 	"gateway.docs":    {200, [3]int{200}, [3]int{200}},
+
+	"gateway.session": {200, [3]int{200}, [3]int{200}},
+	"gateway.login":   {200, [3]int{200}, [3]int{200}},
+	"gateway.renew":   {204, [3]int{204}, [3]int{204}}, // with the cookie of body
+	"gateway.logout":  {204, [3]int{204}, [3]int{204}},
 }
 
 // takesObject reports whether the operation has an object that belongs to an agent.
@@ -277,6 +284,17 @@ func (a *agent) as(t testing.TB, token string) *agent {
 	return &here
 }
 
+// inBrowser returns the agent with the cookies of the console and no token.
+func (a *agent) inBrowser() *agent {
+	a.t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(a.t, err)
+	in := a.as(a.t, "")
+	in.http.Jar = jar
+	in.post("/console/session", map[string]any{"email": a.email, "password": a.password}, "Origin", a.url).must(http.StatusOK)
+	return in
+}
+
 // loggedInAgain returns the agent with a new session.
 func (a *agent) loggedInAgain() *agent {
 	again := a.as(a.t, "")
@@ -331,10 +349,13 @@ func (p user) status(op operation, of user, want int) int {
 		object = of.object(op.OperationID, want < http.StatusBadRequest)
 	}
 	caller := p.agent
-	if op.OperationID == "auth.logout" && want < http.StatusBadRequest {
+	switch {
+	case op.OperationID == "auth.logout" && want < http.StatusBadRequest, op.OperationID == "gateway.logout" && caller.token != "":
 		caller = p.loggedInAgain()
+	case op.OperationID == "gateway.renew":
+		caller = p.inBrowser()
 	}
-	return caller.do(op.method, op.at(object), p.body(op, object)).status
+	return caller.do(op.method, op.at(object), p.body(op, object), "Origin", p.url).status
 }
 
 // object returns an object of the user for the operation. It is a new one if it will be used up.
@@ -412,6 +433,8 @@ func (p user) body(op operation, object string) any {
 		return map[string]any{"email": rand.Text() + "@example.com", "password": rand.Text(), "full_name": "X"}
 	case "auth.login":
 		return url.Values{"username": {p.email}, "password": {p.password}}
+	case "gateway.login":
+		return map[string]any{"email": p.email, "password": p.password}
 	case "auth.refresh":
 		var got map[string]any
 		p.as(p.t, "").post("/auth/login", url.Values{"username": {p.email}, "password": {p.password}}).must(http.StatusOK).into(&got)

@@ -37,7 +37,7 @@ const (
 
 // Handler passes valid requests to next.
 func (e Edge) Handler(next http.Handler) http.Handler {
-	next = e.cors(next)
+	next = Cookies(e.cors(next))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := rpc.CleanRequestID(r.Header.Get(rpc.RequestIDHeader))
 		client, proto := e.client(r)

@@ -37,7 +37,7 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 		return err
 	}
 	if ctx.Err() == nil {
-		say(out, "\nConvoflow is ready after %.1f s.\n\n%s\nStop with Ctrl-C. Next: make demo (in another terminal), or open the API reference.\n", took().Seconds(), p.Summary())
+		say(out, "\nConvoflow is ready after %.1f s.\n\n%s\nStop with Ctrl-C. Next: open the console, or make demo (in another terminal).\n", took().Seconds(), p.Summary())
 	}
 	select {
 	case <-ctx.Done():

@@ -14,8 +14,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/convoflow/convoflow/console/sample"
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/platform/internal/demo/audio"
 )
 
 const (
@@ -128,7 +128,7 @@ func (d *demo) upload(ctx context.Context) error {
 		LeadID     *string `json:"lead_id"`
 	}
 	fields := map[string]string{"lead_id": d.lead.ID, "call_type": "discovery", "call_tag": "connected", "language": "en"}
-	if err := d.api.upload(ctx, "/calls/upload", audio.SalesCallName, audio.SalesCall(), fields, progressBar(d.out), &uploaded); err != nil {
+	if err := d.api.upload(ctx, "/calls/upload", sample.SalesCallName, sample.SalesCall(), fields, progressBar(d.out), &uploaded); err != nil {
 		return err
 	}
 	if uploaded.LeadID == nil || *uploaded.LeadID != d.lead.ID {

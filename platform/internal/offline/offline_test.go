@@ -19,8 +19,8 @@ import (
 	"github.com/sashabaranov/go-openai"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/console/sample"
 	"github.com/convoflow/convoflow/libs/telemetry/telemetrytest"
-	"github.com/convoflow/convoflow/platform/internal/demo/audio"
 	"github.com/convoflow/convoflow/platform/internal/offline"
 )
 
@@ -121,7 +121,7 @@ func TestSalesCall(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
 	transcript, err := f.client.CreateTranscription(t.Context(), openai.AudioRequest{
-		Model: offline.SpeechModel, FilePath: audio.SalesCallName, Reader: bytes.NewReader(audio.SalesCall()),
+		Model: offline.SpeechModel, FilePath: sample.SalesCallName, Reader: bytes.NewReader(sample.SalesCall()),
 		Format: openai.AudioResponseFormatVerboseJSON, Language: "en",
 	})
 	require.NoError(t, err)
@@ -232,7 +232,7 @@ func TestTranscriptionProblems(t *testing.T) {
 	f := start(t, offline.Config{})
 	own := map[string]string{"model": offline.SpeechModel}
 	secret := filepath.Join(t.TempDir(), "secret.ogg")
-	require.NoError(t, os.WriteFile(secret, audio.SalesCall(), 0o600))
+	require.NoError(t, os.WriteFile(secret, sample.SalesCall(), 0o600))
 	for name, c := range map[string]struct {
 		file   []byte
 		fields map[string]string
@@ -297,7 +297,7 @@ func TestTheErrorForMissingProgramsSaysWhatToInstall(t *testing.T) {
 			t.Parallel()
 			f := start(t, cfg)
 			_, err := f.client.CreateTranscription(t.Context(), openai.AudioRequest{
-				Model: offline.SpeechModel, FilePath: audio.SalesCallName, Reader: bytes.NewReader(audio.SalesCall()),
+				Model: offline.SpeechModel, FilePath: sample.SalesCallName, Reader: bytes.NewReader(sample.SalesCall()),
 			})
 			var problem *openai.APIError
 			require.ErrorAs(t, err, &problem)

@@ -42,6 +42,21 @@ func (s *Service) Register(ctx context.Context, r RegisterRequest) (Agent, error
 	})
 }
 
+// RegistrationRequest is empty: the answer is the same for everybody.
+type RegistrationRequest struct{}
+
+// Registration says who may make an account.
+type Registration struct {
+	Open     bool
+	FirstRun bool // whether the platform has had no account yet: the next one is its admin
+}
+
+// Registration returns who may make an account. It is public, and reveals no account.
+func (s *Service) Registration(ctx context.Context, _ RegistrationRequest) (Registration, error) {
+	founded, err := s.Agents.Founded(ctx)
+	return Registration{Open: s.Open, FirstRun: !founded}, err
+}
+
 // admitRegistration counts a registration of the client's address, also one that fails afterwards. It fails with the Limited fault
 // too_many_registrations.
 func (s *Service) admitRegistration(ctx context.Context) error {

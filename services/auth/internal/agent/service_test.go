@@ -216,6 +216,18 @@ func TestRegisterNamesEveryWrongField(t *testing.T) {
 	}
 }
 
+func TestTheFirstRunEndsWithTheFirstAccount(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	before, err := f.Registration(t.Context(), agent.RegistrationRequest{})
+	require.NoError(t, err)
+	require.Equal(t, agent.Registration{Open: f.Open, FirstRun: true}, before)
+	f.register(t, "asha@example.com")
+	after, err := f.Registration(t.Context(), agent.RegistrationRequest{})
+	require.NoError(t, err)
+	require.Equal(t, agent.Registration{Open: f.Open}, after)
+}
+
 func TestClosedRegistration(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

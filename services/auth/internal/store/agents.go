@@ -93,6 +93,14 @@ func (s agents) Create(ctx context.Context, fn func(first bool) (agent.Agent, []
 	return a, err
 }
 
+// Founded reads whether an agent was ever created.
+func (s agents) Founded(ctx context.Context) (founded bool, err error) {
+	if err = s.db.Conn(ctx).QueryRow(ctx, `select exists (select from founding)`).Scan(&founded); err != nil {
+		return false, fmt.Errorf("look for the first agent: %w", pg.Classify(err))
+	}
+	return founded, nil
+}
+
 // Find reads an agent.
 func (s agents) Find(ctx context.Context, id string) (agent.Agent, error) {
 	w := existing()

@@ -17,6 +17,7 @@ func Routes(r *rpc.Router, agents *agent.Service, keys *key.Ring) {
 	view, secret := rpc.View(viewAgent), cached[agent.AccessToken]("no-store")
 
 	rpc.Handle(r, "POST /auth/register", "auth.register", agents.Register, view, created)
+	rpc.Handle(r, "GET /auth/registration", "auth.registration", agents.Registration, rpc.View(viewRegistration))
 	rpc.Handle(r, "POST /auth/login", "auth.login", agents.Login, secret)
 	rpc.Handle(r, "POST /auth/refresh", "auth.refresh", agents.Refresh, secret)
 	rpc.Handle(r, "POST /auth/logout", "auth.logout", agents.Logout, noContent)

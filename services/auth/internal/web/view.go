@@ -23,6 +23,19 @@ type agentView struct {
 	CreatedAt time.Time     `json:"created_at"`
 }
 
+// registration is the schema Registration of the contract.
+type registration struct {
+	Registration string `json:"registration"`
+	FirstRun     bool   `json:"first_run"`
+}
+
+func viewRegistration(r agent.Registration) any {
+	if !r.Open {
+		return registration{"closed", r.FirstRun}
+	}
+	return registration{"open", r.FirstRun}
+}
+
 func viewAgent(a agent.Agent) any { return agentOf(a) }
 
 func agentOf(a agent.Agent) agentView {

@@ -1,0 +1,99 @@
+import { render } from "preact";
+import { useEffect, useState } from "preact/hooks";
+import { LocationProvider, Route, Router, useLocation } from "preact-iso/router";
+import lazy from "preact-iso/lazy";
+import type { Problem } from "./api";
+import { start } from "./live";
+import { isAdmin, open, session } from "./session";
+import { Shell } from "./shell";
+import { Empty, Failure, Loading, PageHead, useTitle } from "./ui/ui";
+import { Login, Register } from "./pages/login";
+import { Today } from "./pages/today";
+
+const Calls = lazy(() => import("./pages/calls"));
+const OneCall = lazy(() => import("./pages/call"));
+const FollowUps = lazy(() => import("./pages/followups"));
+const Clients = lazy(() => import("./pages/clients"));
+const OneClient = lazy(() => import("./pages/client"));
+const Settings = lazy(() => import("./pages/settings"));
+const Leads = lazy(() => import("./pages/leads"));
+const OneLead = lazy(() => import("./pages/lead"));
+const Team = lazy(() => import("./pages/team"));
+const Deliveries = lazy(() => import("./pages/deliveries").then((page) => page.Deliveries));
+const OneDelivery = lazy(() => import("./pages/deliveries").then((page) => page.DeliveryPage));
+const Agents = lazy(() => import("./pages/agents"));
+
+type Page = () => preact.JSX.Element;
+
+/** adminOnly is a courtesy: the API refuses others anyway. */
+function adminOnly(Page: Page) {
+  return function AdminPage() {
+    return isAdmin() ? <Page /> : <NotYours />;
+  };
+}
+
+function NotYours() {
+  useTitle("Only for admins");
+  return <><PageHead title="Only for admins" /><Empty icon="shield" title="This page is for admins">An admin of your team can open it, or make you one.</Empty></>;
+}
+
+function Missing() {
+  useTitle("Not found");
+  return <><PageHead title="Not found" /><Empty icon="search" title="There is no such page"><a class="button primary" href="/console/">Go to Today</a></Empty></>;
+}
+
+const [AdminTeam, AdminAgents, AdminDeliveries, AdminDelivery] = [Team, Agents, Deliveries, OneDelivery].map((page) => adminOnly(page as unknown as Page)) as [Page, Page, Page, Page];
+
+function Pages() {
+  const { path, url } = useLocation();
+  useEffect(() => { scrollTo(0, 0); document.getElementById("main")?.focus({ preventScroll: true }); }, [path]);
+  useEffect(() => { if (session.value?.agent && /\/console\/(login|register)/.test(url)) history.replaceState(null, "", "/console/"); }, [url]);
+  return (
+    <Router>
+      <Route path="/console" component={Today} />
+      <Route path="/console/calls" component={Calls} />
+      <Route path="/console/calls/:id" component={OneCall} />
+      <Route path="/console/followups" component={FollowUps} />
+      <Route path="/console/clients" component={Clients} />
+      <Route path="/console/clients/:id" component={OneClient} />
+      <Route path="/console/leads" component={Leads} />
+      <Route path="/console/leads/:id" component={OneLead} />
+      <Route path="/console/team" component={AdminTeam!} />
+      <Route path="/console/admin/deliveries" component={AdminDeliveries!} />
+      <Route path="/console/admin/deliveries/:id" component={AdminDelivery!} />
+      <Route path="/console/admin/agents" component={AdminAgents} />
+      <Route path="/console/settings" component={Settings} />
+      <Route default component={Missing} />
+    </Router>
+  );
+}
+
+/** Door shows the login until somebody is logged in, and then the page that was asked for. */
+function Door() {
+  const { path, route } = useLocation();
+  const now = session.value, inside = Boolean(now?.agent);
+  const entrance = path === "/console/login" || path === "/console/register";
+  useEffect(() => { if (inside && entrance) route("/console/", true); }, [inside, entrance]);
+  if (!now) return <Opening />;
+  if (!inside) return path === "/console/register" || (now.first_run && path !== "/console/login") ? <Register /> : <Login />;
+  if (entrance) return null;
+  return <Shell><Pages /></Shell>;
+}
+
+function Opening() {
+  const [problem, setProblem] = useState<Problem>();
+  const tryIt = () => { setProblem(undefined); open().catch(setProblem); };
+  useEffect(tryIt, []);
+  return <div class="opening">{problem ? <Failure error={problem} retry={tryIt} /> : <Loading rows={4} />}</div>;
+}
+
+// A newer version of the console has other files: a page that cannot load its part loads all anew, once.
+addEventListener("unhandledrejection", (event) => {
+  if (!/dynamically imported module/.test(String(event.reason))) return;
+  if (sessionStorage.getItem("reloaded") === location.href) return;
+  sessionStorage.setItem("reloaded", location.href);
+  location.reload();
+});
+
+start();
+render(<LocationProvider scope="/console"><Door /></LocationProvider>, document.getElementById("app")!);

@@ -1,0 +1,211 @@
+package e2e
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/convoflow/convoflow/test/fake/openai"
+)
+
+// TestConsole goes through the stories of the web console in a real browser. Each requires that the browser has nothing to complain
+// about, that no other host is asked, and that a phone needs no horizontal scrolling.
+func TestConsole(t *testing.T) {
+	t.Parallel()
+	ai := openai.Start(t)
+	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key, "MAX_AUDIO_SIZE_MB=1")
+	s.start()
+	admin := s.anonymous()
+	t.Run("the first minute", func(t *testing.T) { firstMinute(t, s.in(t), admin, ai) })
+	admin.login()
+	for name, story := range map[string]func(*testing.T, *agent){
+		"a call":            oneCall,
+		"uploads":           uploads,
+		"clients":           clients,
+		"leads":             leads,
+		"the team":          team,
+		"sessions":          sessions,
+		"hostile content":   hostile,
+		"every page by axe": accessible,
+	} {
+		t.Run(name, func(t *testing.T) { story(t, s.in(t).as(admin)) })
+	}
+}
+
+// firstMinute is what a newcomer does, from the address that is printed to an accepted follow-up and its webhooks.
+func firstMinute(t *testing.T, s *stack, a *agent, ai *openai.Server) {
+	b := newBrowser(t)
+	b.do(chromedp.Navigate(s.url + "/"))
+	b.until("the first account", `document.querySelector("h1")?.innerText === "Create the first account"`)
+	b.fits()
+	b.fill("full_name", a.name)
+	b.fill("email", a.email)
+	b.fill("password", a.password)
+	working := ai.Block(openai.Transcriptions)
+	b.press("Create account")
+	b.press("Run the sample call")
+	working.Wait(t)
+	b.until("its status moves without a reload", `document.querySelector(".facts")?.innerText.includes("Transcribing")`)
+	working.Release()
+	b.until("the transcript", `document.querySelector(".transcript [data-i]")`)
+	b.until("a suggestion", `document.querySelector(".followup.suggested")`)
+	b.press("Accept")
+	b.until("it is accepted at once", `document.querySelector(".followup.pending")`)
+	b.press("Undo")
+	b.until("it is undone", `document.querySelectorAll(".followup.suggested").length === 2`)
+	b.press("Accept")
+	a.login()
+	poll(t, jobTimeout, "the platform hears of it", func() bool { return len(a.ids("/followups?status=pending")) == 1 })
+	poll(t, jobTimeout, "two webhooks", func() bool { return len(a.ids("/webhooks/deliveries?status=delivered")) >= 2 })
+	b.press("Deliveries")
+	b.until("both webhooks", `["transcription.completed", "followup.scheduled"].every(e => document.querySelector("main .list")?.innerText.includes(e))`)
+	b.press("transcription.completed")
+	b.until("what was sent", `document.querySelector("main")?.innerText.includes("Send the proposal by Friday")`)
+	b.fits()
+	require.Empty(t, b.newProblems())
+}
+
+// oneCall plays a call: the current sentence is lit, a quote jumps to its time, and words are found.
+func oneCall(t *testing.T, a *agent) {
+	id := a.completed(a.upload(nil).ID).ID
+	var found struct{ Evidence []struct{ Start float64 } }
+	a.get("/calls/" + id).must(http.StatusOK).into(&found)
+	require.NotEmpty(t, found.Evidence)
+	from := found.Evidence[0].Start
+	b := loggedIn(t, a)
+	b.open("/calls/" + id)
+	b.until("the recording can be played", `document.querySelector("audio")?.readyState > 0`)
+	b.press("Play the quote")
+	b.until("it plays from there", fmt.Sprintf(`!document.querySelector("audio").paused && document.querySelector("audio").currentTime >= %f`, from))
+	b.until("the sentence is lit and in view", `(() => { const e = document.querySelector(".now"), r = e?.getBoundingClientRect(); return e?.innerText.includes("proposal by") && r.top > 0 && r.bottom < innerHeight })()`)
+	b.do(chromedp.KeyEvent("k"))
+	b.until("a key pauses it", `document.querySelector("audio").paused`)
+	before := valueOf(b, chromedp.Evaluate[float64](`document.querySelector("audio").currentTime`))
+	b.do(chromedp.KeyEvent("j"))
+	b.until("and another goes back", fmt.Sprintf(`document.querySelector("audio").currentTime < %f - 9`, before))
+	b.do(chromedp.Focus(chromedp.CSS(".wave-slider")), chromedp.KeyEvent(kb.End))
+	b.until("the slider is a slider", `document.querySelector(".wave-slider").getAttribute("aria-valuetext").startsWith("38 seconds of 38")`)
+
+	b.do(chromedp.SendKeys(chromedp.CSS(".find input"), "proposal"))
+	b.until("words are found in the call", `document.querySelector(".find").innerText.includes("1 of 2")`)
+	b.open("/calls")
+	b.do(chromedp.SendKeys(chromedp.CSS("main input[type=search]"), "yearly"))
+	b.until("and across calls", `document.querySelector(".highlight mark")?.innerText.toLowerCase() === "yearly"`)
+	require.Contains(t, valueOf(b, chromedp.Evaluate[string](`location.search`)), "q=yearly", "a search has an address")
+	b.open("/calls/" + id)
+	b.until("the call again", `document.querySelector(".transcript [data-i]")`)
+	b.fits()
+	require.Empty(t, b.newProblems())
+}
+
+// uploads sends files that the platform takes and files that it refuses. What it could not be sent yet survives a reload.
+func uploads(t *testing.T, a *agent) {
+	b := loggedIn(t, a)
+	b.open("/calls")
+	b.dropFile("notes.txt", 2000)
+	b.until("no audio is explained", `document.querySelector(".upload")?.innerText.includes("Choose an audio file")`)
+	b.dropFile("long.wav", 3<<20)
+	b.until("too large is explained", `[...document.querySelectorAll(".upload")].some(e => e.innerText.includes("Cut the recording"))`)
+
+	b.do(chromedp.Evaluate[chromedp.Void](`XMLHttpRequest.prototype.send = function () { this.onerror() }`))
+	b.dropSample("kept.ogg")
+	b.until("the lost connection is explained", `[...document.querySelectorAll(".upload")].some(e => e.innerText.includes("The recording stays here"))`)
+	before := len(a.ids("/calls"))
+	b.do(chromedp.Reload())
+	poll(t, jobTimeout, "the upload goes on after a reload", func() bool { return len(a.ids("/calls")) == before+1 })
+	b.until("it is in the list", `document.querySelector("main .list")?.innerText.length > 0`)
+	b.fits()
+	for _, p := range b.newProblems() {
+		require.Regexp(t, "422|413", p, "the browser notes both refusals")
+	}
+}
+
+// clients adds a client, whose duplicate leads to the first.
+func clients(t *testing.T, a *agent) {
+	b := loggedIn(t, a)
+	for range 2 {
+		b.open("/clients?new")
+		b.until("the form", `document.querySelector("dialog[open] [name=name]")`)
+		b.fill("name", "Priya Natarajan")
+		b.fill("phone", "9820012345")
+		b.press("Add client")
+		b.until("an answer", `location.pathname.match(/clients\/[0-9a-f-]{36}/) || document.querySelector("dialog .note")`)
+	}
+	b.press("Open that client")
+	b.until("the first one", `document.querySelector("h1")?.innerText === "Priya Natarajan"`)
+	require.Len(t, a.ids("/clients?q=Natarajan"), 1)
+	for _, p := range b.newProblems() {
+		require.Contains(t, p, "409")
+	}
+	id := a.ids("/clients?q=Natarajan")[0]
+	a.completed(a.upload(map[string]string{"client_id": id}).ID)
+	poll(t, jobTimeout, "the call is on the timeline", func() bool { return strings.Contains(string(a.get("/clients/"+id+"/timeline").body), "call_id") })
+	b.open("/clients/" + id)
+	b.until("the timeline", `document.querySelector(".timeline")?.innerText.includes("Price talk with Maria")`)
+	b.fits()
+	require.Empty(t, b.newProblems())
+}
+
+// leads moves a lead over the board by keyboard, and changes several at once.
+func leads(t *testing.T, a *agent) {
+	id := a.newLead()
+	b := loggedIn(t, a)
+	b.open("/leads?view=board")
+	b.until("the board", `document.querySelector("[data-stage=new] .lead-card")`)
+	b.fits()
+	b.do(chromedp.Focus(chromedp.CSS(`[data-id="`+id+`"] select`)), chromedp.SendKeys(chromedp.CSS(`[data-id="`+id+`"] select`), "Qualified"))
+	b.until("it moved", `document.querySelector("[data-stage=qualified] [data-id='`+id+`']")`)
+	poll(t, jobTimeout, "for everybody", func() bool { return a.lead(id).Status == "qualified" })
+	drag := fmt.Sprintf(`(() => { const data = new DataTransfer(), card = document.querySelector("[data-id='%s']"), to = document.querySelector("[data-stage=contacted]");
+		card.dispatchEvent(new DragEvent("dragstart", {bubbles: true, dataTransfer: data}));
+		for (const name of ["dragover", "drop"]) to.dispatchEvent(new DragEvent(name, {bubbles: true, cancelable: true, dataTransfer: data})) })()`, id)
+	b.do(chromedp.Evaluate[chromedp.Void](drag))
+	poll(t, jobTimeout, "a mouse moves it too", func() bool { return a.lead(id).Status == "contacted" })
+
+	b.open("/leads")
+	b.until("the table", `document.querySelector(".lead-row")`)
+	b.do(b.click(".bulk input"), chromedp.SendKeys(chromedp.CSS(".bulk select"), "Lost"))
+	poll(t, jobTimeout, "the chosen ones are changed", func() bool { return a.lead(id).Status == "lost" })
+	b.fits()
+
+	b.press("Import")
+	file := filepath.Join(t.TempDir(), "leads.csv")
+	require.NoError(t, os.WriteFile(file, []byte("name,phone\nKiran Imported,+919820088001\nNobody,\n"), 0o600))
+	before := len(a.ids("/leads"))
+	b.do(chromedp.SetUploadFiles(chromedp.CSS("#csv"), []string{file}))
+	b.until("what would happen", `document.querySelector("dialog [role=status]")?.innerText.includes("This would happen: 1 lead created")`)
+	require.Len(t, a.ids("/leads"), before, "a dry run changes nothing")
+	b.press("Import 1 lead")
+	b.until("it happened", `document.querySelector("dialog [role=status]")?.innerText.includes("Done: 1 lead created")`)
+	require.Len(t, a.ids("/leads"), before+1)
+	require.Empty(t, b.newProblems())
+}
+
+// team requires that the numbers are those of the API.
+func team(t *testing.T, a *agent) {
+	a.newLead()
+	b := loggedIn(t, a)
+	b.open("/team?days=7")
+	b.until("the tiles", `document.querySelectorAll(".tile").length === 5`)
+	var want struct {
+		Leads       int `json:"total_leads"`
+		Conversions int `json:"total_conversions"`
+		Due         int `json:"followups_due_today"`
+		Stale       int `json:"stale_leads_count"`
+	}
+	a.get("/analytics/overview?scope=team&days=7").must(http.StatusOK).into(&want)
+	for name, n := range map[string]int{"Leads": want.Leads, "Conversions": want.Conversions, "Due today": want.Due, "Stale leads": want.Stale} {
+		require.Equal(t, fmt.Sprint(n), valueOf(b, chromedp.Evaluate[string](`document.querySelector("[data-tile='`+name+`']").innerText`)), name)
+	}
+	b.press("Table")
+	b.until("the chart is also a table", `document.querySelectorAll(".columns .card tbody")[0].rows.length === 7`)
+	b.fits()
+	require.Empty(t, b.newProblems())
+}
