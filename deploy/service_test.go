@@ -175,11 +175,11 @@ func requireAccepted(t *testing.T, app string, environ map[string]string) {
 	environ = maps.Clone(environ)
 	environ["HTTP_ADDR"], environ["ADMIN_ADDR"] = "127.0.0.1:0", "127.0.0.1:0"
 	cmd := command(t, app, environ)
-	stderr, err := cmd.StderrPipe()
+	stdout, err := cmd.StdoutPipe() // the log
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
 	var logged []string
-	for lines := bufio.NewScanner(stderr); lines.Scan(); {
+	for lines := bufio.NewScanner(stdout); lines.Scan(); {
 		logged = append(logged, lines.Text())
 		if strings.Contains(lines.Text(), `"msg":"starting"`) {
 			require.NoError(t, cmd.Process.Kill())

@@ -86,6 +86,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return errors.Join(partitions.Upkeep(ctx), partitions.Forget(ctx))
 	}))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))
+	base.Run("endpoints", metrics.Endpoints(endpoints.List))
 	base.Run("reconciliation", metrics.Reconciliation(rows.ListMissing))
 	base.Run("dispatcher", dispatcher)
 	return base.App()

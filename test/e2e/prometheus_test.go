@@ -22,9 +22,6 @@ import (
 	"github.com/convoflow/convoflow/test/fake/script"
 )
 
-// awaitedMetrics come with notify's new delivery engine.
-var awaitedMetrics = []string{"convoflow_notify_endpoints_disabled", "convoflow_notify_missing_deliveries"}
-
 // maxSeries is the budget of time series of each service, of one replica, under the load of this test. Each operation and status that is
 // used adds 17, so that a service in which all are used has about ten times as many.
 var maxSeries = map[string]int{"gateway": 500, "auth": 400, "calls": 800, "crm": 700, "notify": 600}
@@ -97,9 +94,7 @@ func panels(t *testing.T) (all []panelQuery) {
 		for _, p := range board.Panels {
 			require.True(t, p.Type == "row" || len(p.Targets) > 0, p.Title)
 			for _, target := range p.Targets {
-				if !slices.ContainsFunc(awaitedMetrics, func(m string) bool { return strings.Contains(target.Expr, m) }) {
-					all = append(all, panelQuery{board.Title + ": " + p.Title, strings.ReplaceAll(target.Expr, "$__rate_interval", "1m")})
-				}
+				all = append(all, panelQuery{board.Title + ": " + p.Title, strings.ReplaceAll(target.Expr, "$__rate_interval", "1m")})
 			}
 		}
 	}
@@ -192,9 +187,7 @@ func (p prometheus) requireRules() {
 				continue
 			}
 			for _, name := range metric.FindAllString(regexp.MustCompile(`"[^"]*"`).ReplaceAllString(r.Query, `""`), -1) {
-				if !slices.Contains(awaitedMetrics, name) {
-					assert.NotEmpty(p.t, p.query(`count(last_over_time({__name__="`+name+`"}[10m]))`), "%s of %s", name, r.Name)
-				}
+				assert.NotEmpty(p.t, p.query(`count(last_over_time({__name__="`+name+`"}[10m]))`), "%s of %s", name, r.Name)
 			}
 		}
 	}

@@ -191,3 +191,8 @@ func (e *Endpoint) checkOwn() error {
 
 // NotFound is the fault of an endpoint that does not exist.
 func NotFound() error { return fault.New(fault.NotFound, "webhook_not_found", "Webhook not found") }
+
+// HasFailed reports whether the platform disabled the endpoint, so that somebody has to mend its receiver.
+func (e Endpoint) HasFailed() bool {
+	return e.DisabledReason != nil && (*e.DisabledReason == Gone || *e.DisabledReason == Failing)
+}

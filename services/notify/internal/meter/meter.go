@@ -12,6 +12,7 @@ import (
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
 // Metrics counts attempts and shows the backlog. It is safe for concurrent use.
@@ -22,6 +23,7 @@ type Metrics struct {
 	backlog    *prometheus.GaugeVec
 	oldest     *prometheus.GaugeVec
 	missing    prometheus.Gauge
+	disabled   prometheus.Gauge
 }
 
 // New registers the metrics.
@@ -39,8 +41,10 @@ func New(tel telemetry.Set) (*Metrics, error) {
 			Name: "convoflow_notify_oldest_delivery_seconds", Help: "Age of the oldest delivery of a status, a few seconds ago; 0 without any."}, []string{"status"}),
 		missing: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "convoflow_notify_missing_deliveries", Help: "Events of the last day that an endpoint was to get, less the deliveries of them that are delivered, waiting, held or dead: 0, always."}),
+		disabled: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "convoflow_notify_endpoints_disabled", Help: "Endpoints that the platform has disabled, after a 410 or five days of failures, a few seconds ago."}),
 	}
-	for _, c := range []prometheus.Collector{m.deliveries, m.attempts, m.backlog, m.oldest, m.missing} {
+	for _, c := range []prometheus.Collector{m.deliveries, m.attempts, m.backlog, m.oldest, m.missing, m.disabled} {
 		if err := tel.Metrics.Register(c); err != nil {
 			return nil, fmt.Errorf("register the deliveries' metrics: %w", err)
 		}
@@ -96,6 +100,24 @@ func (m *Metrics) Backlog(list func(context.Context) ([]delivery.Backlog, error)
 func (m *Metrics) set(b delivery.Backlog) {
 	m.backlog.WithLabelValues(string(b.Status)).Set(float64(b.Count))
 	m.oldest.WithLabelValues(string(b.Status)).Set(b.Oldest.Seconds())
+}
+
+// Endpoints updates the number of disabled endpoints as an actor.
+func (m *Metrics) Endpoints(list func(context.Context) ([]endpoint.Endpoint, error)) run.Actor {
+	return run.Every(backlogInterval, m.tel, "count the disabled endpoints", func(ctx context.Context) error {
+		found, err := list(ctx)
+		if err != nil {
+			return err
+		}
+		disabled := 0
+		for _, e := range found {
+			if e.HasFailed() {
+				disabled++
+			}
+		}
+		m.disabled.Set(float64(disabled))
+		return nil
+	})
 }
 
 const reconciliationInterval = time.Minute
