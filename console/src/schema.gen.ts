@@ -1330,6 +1330,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** List webhooks, newest first */
+        get: operations["notify.list_webhooks"];
+        put?: never;
+        /**
+         * Add a webhook
+         * @description The URL is secret: no later answer shows more of it than its host. The secret that signs is in this answer only; the same request with the same Idempotency-Key gives the webhook without it.
+         */
+        post: operations["notify.create_webhook"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/webhooks/deliveries": {
         parameters: {
             query?: never;
@@ -1350,6 +1371,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/webhooks/deliveries/replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send many deliveries again
+         * @description Makes a new delivery, with the same event_id and payload, for each event and endpoint whose newest delivery matches and has ended. They are sent in the order of their age, at the rate of each endpoint. Count first with dry_run. At most 20,000 at once.
+         */
+        post: operations["notify.replay"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/deliveries/replays/{id}/cancel": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Cancel a replay
+         * @description Ends those of its deliveries that still wait: they are dead, with the reason canceled. The answer says how many. One that is being sent goes on.
+         */
+        post: operations["notify.cancel_replay"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/webhooks/deliveries/{id}": {
         parameters: {
             query?: never;
@@ -1364,6 +1425,111 @@ export interface paths {
         get: operations["notify.get_delivery"];
         put?: never;
         post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/deliveries/{id}/redeliver": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a delivery again
+         * @description Makes a new delivery with the same event_id and the same payload, whose replay_of is this one. Only of a delivery that has ended.
+         */
+        post: operations["notify.redeliver"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/verify/{event_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Ask whether the platform sent a webhook
+         * @description For receivers that cannot compute an HMAC, such as Pabbly Connect. It needs no token, because the signature is the proof: only who has received the event knows it. Without a valid one the answer is the same for an event that exists and one that does not.
+         */
+        get: operations["notify.verify"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Get a webhook */
+        get: operations["notify.get_webhook"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete a webhook
+         * @description Its URL and secrets are erased. The deliveries that it has had stay in the list.
+         */
+        delete: operations["notify.delete_webhook"];
+        options?: never;
+        head?: never;
+        /**
+         * Change a webhook, pause it, or resume it
+         * @description A field that is left out stays as it is. `enabled: false` pauses the webhook: its events are held. `enabled: true` resumes it, and what was held is sent, the oldest first. With If-Match nothing changes if the webhook has changed since.
+         */
+        patch: operations["notify.update_webhook"];
+        trace?: never;
+    };
+    "/webhooks/{id}/rotate-secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Give a webhook a new secret
+         * @description The new secret is in this answer only. For `overlap_hours`, `webhook-signature` has a signature of the former secret too, so that the receiver can change over without refusing anything. `X-Pabbly-Signature` is made with the new one at once.
+         */
+        post: operations["notify.rotate_secret"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/webhooks/{id}/test": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Send a sample event
+         * @description Sends an invented event with the real shape and `is_test: true`, once, as real ones are sent, also to a paused webhook. It is in no list. The answer is what the receiver said.
+         */
+        post: operations["notify.test_webhook"];
         delete?: never;
         options?: never;
         head?: never;
@@ -2098,8 +2264,11 @@ export interface components {
          *       "event": "transcription.completed",
          *       "event_id": "019abc12-0000-7abc-8def-0123456789ab",
          *       "id": "019abc12-3456-7abc-8def-0123456789ab",
+         *       "incomplete": false,
          *       "next_attempt_at": "2026-11-24T09:30:05Z",
          *       "reason": "status_500",
+         *       "replay_id": null,
+         *       "replay_of": null,
          *       "status": "retrying",
          *       "updated_at": "2026-11-24T09:30:00Z",
          *       "webhook_id": "019abc00-0000-7abc-8def-0123456789ab"
@@ -2123,6 +2292,8 @@ export interface components {
             event_id: string;
             /** Format: uuid */
             id: string;
+            /** @description Sent with nulls for somebody that the event names, who was not known in time. */
+            incomplete: boolean;
             /**
              * Format: date-time
              * @description Null when the delivery waits for none.
@@ -2132,10 +2303,25 @@ export interface components {
              * @description The last failure.
              * @example status_500
              * @example timeout
+             * @example endpoint_paused
              * @example endpoint_gone
+             * @example endpoint_failing
+             * @example endpoint_deleted
              * @example payload_invalid
+             * @example canceled
+             * @example erased
              */
             reason: string | null;
+            /**
+             * Format: uuid
+             * @description The replay that made it.
+             */
+            replay_id: string | null;
+            /**
+             * Format: uuid
+             * @description The delivery that this one repeats.
+             */
+            replay_of: string | null;
             status: components["schemas"]["DeliveryStatus"];
             /** Format: date-time */
             updated_at: string;
@@ -2174,7 +2360,7 @@ export interface components {
             payload: Record<string, never> | null;
         };
         /**
-         * @description pending: not tried yet; retrying: tried, to be tried again; delivered: the receiver answered 2xx; held: its endpoint is disabled; dead: every attempt of the schedule failed.
+         * @description pending: not tried yet; retrying: tried, to be tried again; delivered: the receiver answered 2xx; held: kept until its endpoint, which is paused or disabled, is enabled; dead: every attempt of the schedule failed, or see reason.
          * @enum {string}
          */
         DeliveryStatus: "pending" | "retrying" | "delivered" | "held" | "dead";
@@ -2229,6 +2415,24 @@ export interface components {
             /** @description Name it when you ask us about this error. */
             request_id: string;
         };
+        /**
+         * @description A type, all types of a group (`lead.*`), or everything (`*`).
+         * @enum {string}
+         */
+        EventFilter: "*" | "transcription.*" | "followup.*" | "lead.*" | "webhook.*" | "transcription.completed" | "transcription.failed" | "followup.scheduled" | "followup.due" | "followup.completed" | "lead.imported" | "lead.updated" | "lead.no_answer" | "lead.not_interested" | "lead.callback_requested" | "lead.interested" | "lead.payment_pending" | "lead.future_planning" | "lead.converted" | "lead.wrong_number" | "lead.undecided" | "webhook.endpoint_disabled";
+        /**
+         * @description Which events the webhook gets.
+         * @example [
+         *       "transcription.completed",
+         *       "lead.*"
+         *     ]
+         */
+        EventFilters: components["schemas"]["EventFilter"][];
+        /**
+         * @description Type of an event.
+         * @enum {string}
+         */
+        EventType: "transcription.completed" | "transcription.failed" | "followup.scheduled" | "followup.due" | "followup.completed" | "lead.imported" | "lead.updated" | "lead.no_answer" | "lead.not_interested" | "lead.callback_requested" | "lead.interested" | "lead.payment_pending" | "lead.future_planning" | "lead.converted" | "lead.wrong_number" | "lead.undecided" | "webhook.endpoint_disabled";
         FollowUp: {
             /**
              * Format: uuid
@@ -2562,6 +2766,48 @@ export interface components {
              */
             registration: "open" | "closed";
         };
+        ReplayFilter: {
+            /**
+             * @description Only count them.
+             * @default false
+             */
+            dry_run: boolean;
+            /** @example transcription.completed */
+            event?: string;
+            /**
+             * Format: date-time
+             * @description Created then or later.
+             */
+            from?: string;
+            /**
+             * @description Omitted: both.
+             * @enum {string}
+             */
+            status?: "delivered" | "dead";
+            /**
+             * Format: date-time
+             * @description Created before.
+             */
+            to?: string;
+            /** Format: uuid */
+            webhook_id?: string;
+        };
+        Replayed: {
+            /** @description Deliveries. */
+            count: number;
+            /**
+             * Format: uuid
+             * @description To list and cancel them; null if there are none.
+             */
+            replay_id: string | null;
+        };
+        SecretRotation: {
+            /**
+             * @description How long the former secret signs too.
+             * @default 24
+             */
+            overlap_hours: number;
+        };
         /**
          * @description One login.
          * @example {
@@ -2818,6 +3064,116 @@ export interface components {
             errors: components["schemas"]["WrongField"][];
             /** @description Name it when you ask us about this error. */
             request_id: string;
+        };
+        Webhook: {
+            /** Format: date-time */
+            created_at: string;
+            description: string;
+            /**
+             * @description paused: by an admin; gone: the receiver answered 410; failing: it answered nothing but failures for days; not_configured: PABBLY_WEBHOOK_URL is not set any more. Null while it is enabled.
+             * @example paused
+             * @example gone
+             * @example failing
+             * @example not_configured
+             */
+            disabled_reason: string | null;
+            enabled: boolean;
+            events: components["schemas"]["EventFilters"];
+            /** Format: uuid */
+            id: string;
+            /**
+             * @description environment: made of PABBLY_WEBHOOK_URL and PABBLY_WEBHOOK_SECRET, which have its URL and secret.
+             * @enum {string}
+             */
+            origin: "environment" | "api";
+            /**
+             * Format: date-time
+             * @description Until then the former secret signs too.
+             */
+            previous_secret_until: string | null;
+            profile: components["schemas"]["WebhookProfile"];
+            rate_limit_per_second: number | null;
+            /** Format: date-time */
+            updated_at: string;
+            /**
+             * @description The scheme and host: the rest is secret.
+             * @example https://connect.pabbly.com/…
+             */
+            url: string;
+        };
+        WebhookFields: {
+            /**
+             * @description What tells it from the others.
+             * @example WhatsApp follow-ups
+             */
+            description?: string;
+            /** @description true unless it is sent as false. */
+            enabled?: boolean;
+            events?: components["schemas"]["EventFilters"];
+            profile?: components["schemas"]["WebhookProfile"];
+            /** @description Requests per second; null for no limit. */
+            rate_limit_per_second?: number | null;
+            /**
+             * @description Where events are posted: https, without a user in it. Addresses outside the public internet are refused unless the operator allows them.
+             * @example https://connect.pabbly.com/workflow/sendwebhookdata/IjU3NjUwNTY0
+             */
+            url: string;
+        };
+        WebhookPatch: {
+            description?: string;
+            enabled?: boolean;
+            events?: components["schemas"]["EventFilters"];
+            profile?: components["schemas"]["WebhookProfile"];
+            rate_limit_per_second?: number | null;
+            /** @example https://connect.pabbly.com/workflow/sendwebhookdata/IjU3NjUwNTY0 */
+            url?: string;
+        };
+        /**
+         * @description pabbly: flat JSON with the same keys every time, at most 20 kB; pabbly-nested: {event, timestamp, data}, as the former system sent it; standard: {type, timestamp, data} of Standard Webhooks.
+         * @enum {string}
+         */
+        WebhookProfile: "pabbly" | "pabbly-nested" | "standard";
+        WebhookTest: {
+            event: components["schemas"]["EventType"];
+        };
+        WebhookTestResult: {
+            /** @description The first kilobyte of the receiver's answer. */
+            answer: string;
+            /**
+             * @description Why there was no answer.
+             * @example timeout
+             * @example dns
+             * @example connect
+             * @example tls
+             * @example address_refused
+             * @example connection_lost
+             */
+            error: string | null;
+            event: components["schemas"]["EventType"];
+            /** Format: uuid */
+            event_id: string;
+            latency_ms: number;
+            /** @description What was sent. */
+            payload: {
+                [key: string]: unknown;
+            };
+            /** @description Of the receiver's answer; null when there was none. */
+            status_code: number | null;
+            /** @description Whether the receiver answered 2xx. */
+            succeeded: boolean;
+            trace_id: string;
+        };
+        WebhookVerification: {
+            /** @description The type of the event; null unless valid. */
+            event: string | null;
+            event_id: string;
+            /** @description Whether this platform sent the event with that signature. */
+            valid: boolean;
+        };
+        /** @description A webhook with the secret that signs, which no other answer shows. */
+        WebhookWithSecret: components["schemas"]["Webhook"] & {
+            /** @description Missing when the request was a repetition. */
+            secret?: string;
         };
         WrongField: {
             /**
@@ -3126,6 +3482,15 @@ export interface components {
             };
             content?: never;
         };
+        /** @description It has not ended or was erased, or the Idempotency-Key was used for another request. */
+        NotRedelivered: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description The client or lead is another agent's (client_forbidden, lead_forbidden). */
         PartyForbidden: {
             headers: {
@@ -3155,6 +3520,24 @@ export interface components {
         };
         /** @description Only admins make accounts here. */
         RegistrationClosed: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description No delivery of such a replay. */
+        ReplayNotFound: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description Too many deliveries match, or the Idempotency-Key was used for another request. */
+        ReplayRefused: {
             headers: {
                 [name: string]: unknown;
             };
@@ -3316,6 +3699,24 @@ export interface components {
                 "application/json": components["schemas"]["Error"];
             };
         };
+        /** @description The webhook is a setting of the server. */
+        WebhookFromEnvironment: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
+        /** @description No such webhook. An id that is not a UUID is none either. */
+        WebhookNotFound: {
+            headers: {
+                [name: string]: unknown;
+            };
+            content: {
+                "application/json": components["schemas"]["Error"];
+            };
+        };
         /** @description No active account has this e-mail and password. */
         WrongLogin: {
             headers: {
@@ -3383,6 +3784,8 @@ export interface components {
         Limit: number;
         /** @description Objects to leave out, for apps that do not follow Link. A cursor is faster. */
         Skip: number;
+        /** @description The webhook. */
+        WebhookID: string;
     };
     requestBodies: never;
     headers: {
@@ -7057,6 +7460,88 @@ export interface operations {
             504: components["responses"]["Timeout"];
         };
     };
+    "notify.list_webhooks": {
+        parameters: {
+            query?: {
+                /** @description Objects per page. */
+                limit?: components["parameters"]["Limit"];
+                /** @description Where the page before ended, taken from its header Link. Opaque. */
+                cursor?: components["parameters"]["Cursor"];
+                /** @description Objects to leave out, for apps that do not follow Link. A cursor is faster. */
+                skip?: components["parameters"]["Skip"];
+            };
+            header?: {
+                /** @description The ETag of the answer you have; 304 when it is still the newest. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A page of webhooks. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    Link: components["headers"]["Link"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"][];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.create_webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A new random text for each thing you create. The same key and body within 24 h gives the first answer again. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookFields"];
+            };
+        };
+        responses: {
+            /** @description The new webhook, with its secret. */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecret"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["Conflict"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["Unsupported"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
     "notify.list_deliveries": {
         parameters: {
             query?: {
@@ -7068,6 +7553,8 @@ export interface operations {
                 webhook_id?: string;
                 /** @description The call that the event is about. */
                 call_id?: string;
+                /** @description The replay that made the delivery. */
+                replay_id?: string;
                 /** @description Created then or later. */
                 from?: string;
                 /** @description Created before. */
@@ -7112,6 +7599,79 @@ export interface operations {
             504: components["responses"]["Timeout"];
         };
     };
+    "notify.replay": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A new random text for each thing you create. The same key and body within 24 h gives the first answer again. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ReplayFilter"];
+            };
+        };
+        responses: {
+            /** @description How many new deliveries are waiting, or would be. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Replayed"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["ReplayRefused"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["Unsupported"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.cancel_replay": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The replay_id of its answer. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description How many were canceled; 0 if all had ended. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Replayed"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["ReplayNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
     "notify.get_delivery": {
         parameters: {
             query?: never;
@@ -7144,6 +7704,275 @@ export interface operations {
             404: components["responses"]["DeliveryNotFound"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.redeliver": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A new random text for each thing you create. The same key and body within 24 h gives the first answer again. */
+                "Idempotency-Key"?: components["parameters"]["IdempotencyKey"];
+            };
+            path: {
+                /** @description The delivery. */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The new delivery is waiting. */
+            202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Replayed"];
+                };
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["DeliveryNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["NotRedelivered"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.verify": {
+        parameters: {
+            query: {
+                /** @description The header X-Pabbly-Signature. */
+                signature: string;
+            };
+            header?: never;
+            path: {
+                /** @description The event_id of the payload, which is the header webhook-id too. */
+                event_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Whether this platform signed and sent it. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookVerification"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["BadRequest"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.get_webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of the answer you have; 304 when it is still the newest. */
+                "If-None-Match"?: components["parameters"]["IfNoneMatch"];
+            };
+            path: {
+                /** @description The webhook. */
+                id: components["parameters"]["WebhookID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The webhook. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            304: components["responses"]["NotModified"];
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["WebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.delete_webhook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The webhook. */
+                id: components["parameters"]["WebhookID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description It is deleted. */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            400: components["responses"]["BadRequest"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["WebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["WebhookFromEnvironment"];
+            413: components["responses"]["TooLarge"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.update_webhook": {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description The ETag of the answer that the change is meant for; 412 when the object has changed since. */
+                "If-Match"?: components["parameters"]["IfMatch"];
+            };
+            path: {
+                /** @description The webhook. */
+                id: components["parameters"]["WebhookID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookPatch"];
+            };
+        };
+        responses: {
+            /** @description The webhook after the change. */
+            200: {
+                headers: {
+                    ETag: components["headers"]["ETag"];
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Webhook"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["WebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["WebhookFromEnvironment"];
+            412: components["responses"]["Stale"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["Unsupported"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.rotate_secret": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The webhook. */
+                id: components["parameters"]["WebhookID"];
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": components["schemas"]["SecretRotation"];
+            };
+        };
+        responses: {
+            /** @description The webhook, with its new secret. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookWithSecret"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["WebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            409: components["responses"]["WebhookFromEnvironment"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["Unsupported"];
+            422: components["responses"]["Invalid"];
+            429: components["responses"]["Limited"];
+            502: components["responses"]["BadGateway"];
+            503: components["responses"]["Unavailable"];
+            504: components["responses"]["Timeout"];
+        };
+    };
+    "notify.test_webhook": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The webhook. */
+                id: components["parameters"]["WebhookID"];
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["WebhookTest"];
+            };
+        };
+        responses: {
+            /** @description What was sent, and what the receiver said. `succeeded` says whether that is good. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["WebhookTestResult"];
+                };
+            };
+            400: components["responses"]["Malformed"];
+            401: components["responses"]["Unauthenticated"];
+            403: components["responses"]["Forbidden"];
+            404: components["responses"]["WebhookNotFound"];
+            408: components["responses"]["RequestTimeout"];
+            413: components["responses"]["TooLarge"];
+            415: components["responses"]["Unsupported"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Limited"];
             502: components["responses"]["BadGateway"];
