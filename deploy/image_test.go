@@ -185,7 +185,7 @@ func TestTheBuildContextHasNoSecretsAndNoData(t *testing.T) {
 	t.Parallel()
 	for _, file := range contextFiles(t) {
 		top, _, _ := strings.Cut(file, "/")
-		require.True(t, slices.Contains([]string{"api", "libs", "gateway", "services", "platform"}, top), file)
+		require.True(t, slices.Contains([]string{"api", "console", "libs", "gateway", "services", "platform"}, top), file)
 		require.NotContains(t, file, ".env")
 	}
 }

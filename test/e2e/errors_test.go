@@ -85,6 +85,7 @@ func operations(t *testing.T) (all []operation) {
 
 		"POST /webhooks/deliveries/replay": map[string]any{"status": "dead", "dry_run": true},
 		"POST /webhooks/{}/rotate-secret":  map[string]any{"overlap_hours": 1},
+		"POST /console/session":            map[string]any{"email": "x@example.com", "password": "x"},
 		"POST /auth/login":                 url.Values{"username": {"x@example.com"}, "password": {"x"}},
 	}
 	for path, item := range doc.Paths.Map() {

@@ -80,8 +80,11 @@ func TestTracesInTheBrowser(t *testing.T) {
 	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
 	s.units[0].argv = append(s.units[0].argv, "--traces")
 	s.start()
-	page := regexp.MustCompile(`http://127\.0\.0\.1:\d+/traces`).FindString(s.units[0].running().Output.String())
-	require.NotEmpty(t, page)
+	page := ""
+	poll(t, script.Timeout, "the address of the page is shown", func() bool {
+		page = regexp.MustCompile(`http://127\.0\.0\.1:\d+/traces`).FindString(s.units[0].running().Output.String())
+		return page != ""
+	})
 	a := s.newAgent()
 	journey := s.anonymous().traceID
 	a.completed(a.upload(nil, "Traceparent", "00-"+journey+"-00f067aa0ba902b7-01").ID)

@@ -141,7 +141,7 @@ func serverArgs(data string, port int, fast bool) []string {
 		"log_min_messages=log", "log_min_error_statement=panic", "log_error_verbosity=terse",
 	}
 	if fast {
-		settings = append(settings, "fsync=off", "synchronous_commit=off", "full_page_writes=off")
+		settings = append(settings, "max_connections="+strconv.Itoa(3*maxConnections), "fsync=off", "synchronous_commit=off", "full_page_writes=off")
 	}
 	for _, s := range settings {
 		args = append(args, "-c", s)
