@@ -100,7 +100,7 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		"gateway.openapi": page.Contract(p.contract),
 		"gateway.docs":    docs,
 		"gateway.session": session.Show(),
-		"gateway.login":   guard.SameOrigin(session.Login()),
+		"gateway.login":   guard.SameOrigin(session.Login(operationOf(table, "gateway.login"))),
 		"gateway.renew":   guard.SameOrigin(session.Renew()),
 		"gateway.logout":  guard.SameOrigin(session.Logout()),
 	}
@@ -160,4 +160,14 @@ func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]
 		mux.Handle(prefix+"/", named)
 	}
 	return mux, nil
+}
+
+// operationOf returns the operation with that id, which the contract has.
+func operationOf(table []route, id string) openapi.Operation {
+	for _, rt := range table {
+		if rt.ID == id {
+			return rt.Operation
+		}
+	}
+	return openapi.Operation{}
 }

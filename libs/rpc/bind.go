@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"mime"
 	"net/http"
 	"net/url"
@@ -112,7 +113,27 @@ func readBody(op openapi.Operation, r *http.Request) (any, error) {
 	if len(bytes.TrimSpace(raw)) == 0 && !op.NeedsBody {
 		return nil, nil
 	}
-	sent, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	return decodeBody(op, r.Header.Get("Content-Type"), raw)
+}
+
+// DecodeBody decodes the JSON body of an operation into a struct, for a handler that no Router calls. Its errors are those of a Router.
+func DecodeBody(op openapi.Operation, r *http.Request, into any) error {
+	raw, err := io.ReadAll(r.Body)
+	if err != nil {
+		return unreadable(err)
+	}
+	body, err := decodeBody(op, r.Header.Get("Content-Type"), raw)
+	if err != nil {
+		return err
+	}
+	if wrong := op.Body.Check(body, "body"); len(wrong) > 0 {
+		return fault.Fields(wrong...)
+	}
+	return json.Unmarshal(raw, into)
+}
+
+func decodeBody(op openapi.Operation, contentType string, raw []byte) (any, error) {
+	sent, _, err := mime.ParseMediaType(contentType)
 	if err != nil || sent != op.ContentType {
 		return nil, unsupported(op)
 	}

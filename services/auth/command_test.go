@@ -77,7 +77,7 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 		names = append(names, c.Name)
 		require.NotEmpty(t, c.Help)
 	}
-	require.Equal(t, []string{"admin create", "keys rotate", "reseal"}, names)
+	require.Equal(t, []string{"doctor", "outbox status", "admin create", "keys rotate", "reseal"}, names)
 }
 
 // publicKeys returns the keys of auth as another service fetches them.

@@ -12,6 +12,8 @@ import (
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/gateway/internal/record"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/openapi"
+	"github.com/convoflow/convoflow/libs/rpc"
 )
 
 const (
@@ -64,11 +66,11 @@ func (s Session) show(w http.ResponseWriter, r *http.Request, authorization stri
 }
 
 // Login opens a session at auth and sets its cookies. An error of auth is forwarded as it is.
-func (s Session) Login() http.Handler {
+func (s Session) Login(op openapi.Operation) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		var sent struct{ Email, Password string }
-		if err := json.NewDecoder(r.Body).Decode(&sent); err != nil {
-			record.Fail(w, r, fault.New(fault.Malformed, "malformed_json", "The body is not JSON"))
+		if err := rpc.DecodeBody(op, r, &sent); err != nil {
+			record.Fail(w, r, err)
 			return
 		}
 		form := url.Values{"username": {sent.Email}, "password": {sent.Password}}
