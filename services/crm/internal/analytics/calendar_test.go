@@ -19,7 +19,11 @@ func TestEachSlotIsOfTheDayOfItsZone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		loc, err := zone(rapid.SampledFrom(zones).Draw(t, "zone"))
 		require.NoError(t, err)
-		now := time.Unix(rapid.Int64Range(1_262_304_000, 1_893_456_000).Draw(t, "now"), 0) // 2010 to 2030
+		first := int64(1_262_304_000) // 2010
+		if loc.String() == "America/St_Johns" {
+			first = 1_356_998_400 // 2013: until 2011 its clocks were put back at 00:01, so that one minute of a day came before the end of the last
+		}
+		now := time.Unix(rapid.Int64Range(first, 1_893_456_000).Draw(t, "now"), 0) // to 2030
 		days := rapid.IntRange(1, 365).Draw(t, "days")
 		c := newCalendar(now, loc, days)
 		require.Len(t, c.Days, days)
