@@ -5638,6 +5638,7 @@ export interface operations {
             403: components["responses"]["CrossOrigin"];
             408: components["responses"]["RequestTimeout"];
             413: components["responses"]["TooLarge"];
+            415: components["responses"]["Unsupported"];
             422: components["responses"]["Invalid"];
             429: components["responses"]["Slowed"];
             502: components["responses"]["BadGateway"];
