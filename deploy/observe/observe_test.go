@@ -103,7 +103,7 @@ func TestEachMetricIsInTheSources(t *testing.T) {
 	suffix := regexp.MustCompile(`_(bucket|count|sum)$`)
 	for name, content := range generated {
 		for _, metric := range regexp.MustCompile(`(^|[^:\w])(convoflow_\w+)`).FindAllStringSubmatch(string(content), -1) {
-			require.True(t, strings.Contains(sources.String(), `"`+suffix.ReplaceAllString(metric[2], "")+`"`), "%s in %s", metric[2], name)
+			require.Contains(t, sources.String(), `"`+suffix.ReplaceAllString(metric[2], "")+`"`, "%s in %s", metric[2], name)
 		}
 	}
 }

@@ -62,7 +62,7 @@ func rulesOf(alerts []alert) []rule {
 }
 
 // MarshalYAML writes the document that Prometheus reads.
-func (g groups) MarshalYAML() (any, error) { return map[string][]group{"groups": g}, nil }
+func (g groups) MarshalYAML() (any, error) { return map[string][]group{"groups": g}, nil } //nolint:unparam // yaml.Marshaler
 
 func marshal(document any) ([]byte, error) {
 	var out bytes.Buffer

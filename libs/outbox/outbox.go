@@ -41,15 +41,20 @@ const maxData = 900_000
 func (o *Outbox) Append(ctx context.Context, events ...event.Event) error {
 	traced := make([]Traced, len(events))
 	for i, e := range events {
-		traced[i] = Traced{ctx, e}
+		traced[i] = o.Traced(ctx, e)
 	}
 	return o.AppendTraced(ctx, traced...)
 }
 
-// Traced is an event that belongs to the trace of its context.
+// Traced is an event with the trace that it belongs to.
 type Traced struct {
-	Trace context.Context
-	Event event.Event
+	trace map[string]string
+	event event.Event
+}
+
+// Traced returns an event that belongs to the trace of ctx.
+func (o *Outbox) Traced(ctx context.Context, e event.Event) Traced {
+	return Traced{o.tel.Inject(ctx), e}
 }
 
 // AppendTraced is Append for events of several traces.
@@ -60,8 +65,8 @@ func (o *Outbox) AppendTraced(ctx context.Context, events ...Traced) error {
 	n := len(events)
 	ids, topics, keys, types, times, data, traces := make([]string, n), make([]string, n), make([]string, n), make([]string, n), make([]time.Time, n), make([][]byte, n), make([]string, n)
 	for i, x := range events {
-		e := x.Event
-		trace, err := json.Marshal(o.tel.Inject(x.Trace))
+		e := x.event
+		trace, err := json.Marshal(x.trace)
 		if err != nil {
 			return fmt.Errorf("marshal the trace: %w", err)
 		}

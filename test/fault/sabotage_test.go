@@ -64,8 +64,8 @@ func sabotages() []sabotage {
 				{"libs/outbox/outbox.go", "	wake chan struct{}\n}", "	wake chan struct{}\n	to   Publisher\n}"},
 				{"libs/outbox/outbox.go", "	o.db.AfterCommit(ctx, o.Wake)\n", `	if o.to != nil {
 		for _, x := range events {
-			x.Event.Source = "/convoflow/" + o.tel.Service
-			_, _ = o.to.Publish(context.WithoutCancel(ctx), x.Event.Topic, []Message{{Event: x.Event, Trace: o.tel.Inject(x.Trace)}})
+			x.event.Source = "/convoflow/" + o.tel.Service
+			_, _ = o.to.Publish(context.WithoutCancel(ctx), x.event.Topic, []Message{{Event: x.event, Trace: x.trace}})
 		}
 	}
 	o.db.AfterCommit(ctx, o.Wake)

@@ -137,7 +137,7 @@ func (c Column) value(now time.Time) any {
 func (t *Table[T]) traced(ctx context.Context, row *T, events []event.Event) []outbox.Traced {
 	traced := make([]outbox.Traced, len(events))
 	for i, e := range events {
-		traced[i] = outbox.Traced{Trace: t.context(ctx, row), Event: e}
+		traced[i] = t.outbox.Traced(t.context(ctx, row), e)
 	}
 	return traced
 }

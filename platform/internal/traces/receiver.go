@@ -59,15 +59,15 @@ func (v *Viewer) receive(w http.ResponseWriter, r *http.Request) {
 }
 
 func spanOf(service string, s *otlp.Span) Span {
-	start := time.Unix(0, int64(s.GetStartTimeUnixNano())) //nolint:gosec // until the year 2262
+	start := time.Unix(0, int64(s.GetStartTimeUnixNano()))
 	span := Span{
 		ID: hex.EncodeToString(s.GetSpanId()), ParentID: hex.EncodeToString(s.GetParentSpanId()), Name: text(s.GetName()), Service: text(service),
 		Kind:  strings.ToLower(strings.TrimPrefix(s.GetKind().String(), "SPAN_KIND_")),
-		Start: start, End: start.Add(max(0, time.Duration(s.GetEndTimeUnixNano()-s.GetStartTimeUnixNano()))), //nolint:gosec // the same
+		Start: start, End: start.Add(max(0, time.Duration(s.GetEndTimeUnixNano()-s.GetStartTimeUnixNano()))),
 		Failed: s.GetStatus().GetCode() == otlp.Status_STATUS_CODE_ERROR, Message: text(s.GetStatus().GetMessage()), Attributes: attributes(s.GetAttributes()),
 	}
 	for _, e := range s.GetEvents() {
-		span.Events = append(span.Events, Event{Name: text(e.GetName()), After: time.Unix(0, int64(e.GetTimeUnixNano())).Sub(start), Attributes: attributes(e.GetAttributes())}) //nolint:gosec // the same
+		span.Events = append(span.Events, Event{Name: text(e.GetName()), After: time.Unix(0, int64(e.GetTimeUnixNano())).Sub(start), Attributes: attributes(e.GetAttributes())})
 	}
 	return span
 }
