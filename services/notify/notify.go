@@ -92,11 +92,17 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// attempts returns what runs an attempt as an operation in the trace of its delivery.
-func attempts(chain *op.Chain, tel telemetry.Set) func(context.Context, map[string]string, func(context.Context) error) error {
+// attempts returns what runs an attempt as an operation in the trace of its delivery. The time that a delivery has waited for its first
+// attempt is a span too.
+func attempts(chain *op.Chain, tel telemetry.Set) func(context.Context, delivery.Delivery, func(context.Context) error) error {
 	wrap := chain.Wrap("notify.attempt", trace.SpanKindConsumer)
-	return func(ctx context.Context, headers map[string]string, do func(context.Context) error) error {
-		_, err := wrap(func(ctx context.Context, _ any) (any, error) { return nil, do(ctx) })(tel.Extract(ctx, headers), nil)
+	return func(ctx context.Context, x delivery.Delivery, do func(context.Context) error) error {
+		ctx = tel.Extract(ctx, x.Trace)
+		if x.Failures == 0 && telemetry.TraceID(ctx) != "" {
+			_, span := tel.Tracer().Start(ctx, "queue notify.attempt", trace.WithTimestamp(x.CreatedAt))
+			span.End()
+		}
+		_, err := wrap(func(ctx context.Context, _ any) (any, error) { return nil, do(ctx) })(ctx, nil)
 		return err
 	}
 }

@@ -63,7 +63,7 @@ type Dispatcher struct {
 	// InTx runs fn in a transaction, which stores join.
 	InTx func(ctx context.Context, fn func(ctx context.Context) error) error
 	// Attempt runs do as an operation in the trace of a delivery. A panic becomes an error.
-	Attempt func(ctx context.Context, trace map[string]string, do func(ctx context.Context) error) error
+	Attempt func(ctx context.Context, x Delivery, do func(ctx context.Context) error) error
 	Jitter  func() float64 // 0 to 1, spreads retries over time
 	Holder  string         // names this process in leases
 	Workers int            // deliveries sent at the same time
@@ -216,7 +216,7 @@ func (d *Dispatcher) claim(ctx context.Context, room map[string]int, waiting []W
 func (d *Dispatcher) attempt(ctx context.Context, x Delivery, to endpoint.Endpoint) result {
 	r := result{id: x.ID, epoch: x.Epoch, endpoint: to}
 	now := d.Renderer.Clock.Now
-	err := d.Attempt(ctx, x.Trace, func(ctx context.Context) (err error) {
+	err := d.Attempt(ctx, x, func(ctx context.Context) (err error) {
 		if !to.Enabled {
 			return nil
 		}

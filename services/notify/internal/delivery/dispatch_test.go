@@ -313,7 +313,7 @@ func TestAnAttemptThatFailsWaits(t *testing.T) {
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id := r.deliver(nil)
-	r.Attempt = func(context.Context, map[string]string, func(context.Context) error) error {
+	r.Attempt = func(context.Context, delivery.Delivery, func(context.Context) error) error {
 		return errors.New("a panic")
 	}
 	d := r.attempt(id)

@@ -103,7 +103,7 @@ func on(t *testing.T, db *pg.DB) *rig {
 	renderer := delivery.Renderer{Agents: store.Agents(db), Clients: store.Clients(db), Leads: store.Leads(db), Clock: r.clock, PublicURL: "http://x"}
 	r.Dispatcher = &delivery.Dispatcher{
 		Queue: deliveries, Endpoints: endpoints, Renderer: &renderer, Sender: r.receiver, Observer: nobody{}, Log: tel.Log, InTx: db.InTx,
-		Attempt: func(ctx context.Context, _ map[string]string, do func(context.Context) error) error { return do(ctx) },
+		Attempt: func(ctx context.Context, _ delivery.Delivery, do func(context.Context) error) error { return do(ctx) },
 		Jitter:  func() float64 { return 0.5 }, Holder: "test/1", Workers: 4,
 	}
 	r.Service = &delivery.Service{
