@@ -183,7 +183,8 @@ func (p prometheus) requireRules() {
 		for _, r := range g.Rules {
 			assert.Equal(p.t, "ok", r.Health, "%s: %s", r.Name, r.LastError)
 			if r.Type == "recording" {
-				assert.NotEmpty(p.t, p.query("last_over_time("+r.Name+"[10m])"), r.Name)
+				// A rate needs two samples since the first failure, and then an evaluation of the rule.
+				poll(p.t, script.Timeout, r.Name+" has values", func() bool { return len(p.query("last_over_time("+r.Name+"[10m])")) > 0 })
 				continue
 			}
 			for _, name := range metric.FindAllString(regexp.MustCompile(`"[^"]*"`).ReplaceAllString(r.Query, `""`), -1) {
