@@ -174,7 +174,7 @@ func (s *stack) start() time.Duration {
 	poll(s.t, startTimeout, "ready", func() bool {
 		for _, u := range s.units {
 			if u.running() == nil {
-				s.t.Fatalf("%s ended during the start", u.name)
+				s.t.Fatalf("%s ended during the start:\n%s", u.name, program.Tail(u.runs[len(u.runs)-1].Output.String()))
 			}
 		}
 		return s.isReady()
