@@ -236,11 +236,11 @@ func pgTool(ctx context.Context, program, databaseURL string, arguments ...strin
 	}
 	password, _ := u.User.Password()
 	u.User = url.User(u.User.Username())
-	var said strings.Builder
+	var stderr strings.Builder
 	cmd := exec.CommandContext(ctx, path, append([]string{"--no-password", "--dbname=" + u.String()}, arguments...)...)
-	cmd.Env, cmd.Stderr = append(os.Environ(), "PGPASSWORD="+password), &said
+	cmd.Env, cmd.Stderr = append(os.Environ(), "PGPASSWORD="+password), &stderr
 	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(said.String()))
+		return fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(stderr.String()))
 	}
 	return nil
 }

@@ -7,7 +7,7 @@ type Change = Schema<"CallChange">;
 
 let stream: EventSource | undefined;
 let again = 0;
-const afterCompletion = [700, 2500, 7000]; // ms: crm hears of a call a moment later, and then suggests follow-ups
+const afterCompletion = [700, 2500, 7000]; // ms: crm receives a call a moment later, and then suggests follow-ups
 
 function connect() {
   stream?.close();

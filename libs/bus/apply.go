@@ -142,7 +142,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 	return 0, nil
 }
 
-// slowDelivery is the minimum time between the broker's and this process's hands that gets a span.
+// slowDelivery is the minimum time from the append at the broker to the handler that gets a span.
 const slowDelivery = 20 * time.Millisecond
 
 // received returns the context of a message's trace, with a span for the time that it waited for this consumer.

@@ -23,7 +23,7 @@ type Access string
 const (
 	Anyone Access = "anyone"
 	Signed Access = "signed" // a machine that signs the body; the method verifies the signature
-	Link   Access = "link"   // an agent, or whoever has a link: a token in the query, which the method verifies
+	Link   Access = "link"   // an agent, or anybody with a link: a token in the query, which the method verifies
 	Agent  Access = "agent"  // any authenticated agent, for its own data
 	Admin  Access = "admin"
 )

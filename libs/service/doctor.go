@@ -18,7 +18,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// What doctor finds worth a word.
+// The thresholds of doctor.
 const (
 	checkTimeout = 10 * time.Second // of one dependency
 	maxUnsent    = 30 * time.Second // of the oldest event of the outbox

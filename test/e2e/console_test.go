@@ -62,7 +62,7 @@ func firstMinute(t *testing.T, s *stack, a *agent, ai *openai.Server) {
 	b.until("it is undone", `document.querySelectorAll(".followup.suggested").length === 2`)
 	b.press("Accept")
 	a.login()
-	poll(t, jobTimeout, "the platform hears of it", func() bool { return len(a.ids("/followups?status=pending")) == 1 })
+	poll(t, jobTimeout, "the follow-up is stored", func() bool { return len(a.ids("/followups?status=pending")) == 1 })
 	poll(t, jobTimeout, "two webhooks", func() bool { return len(a.ids("/webhooks/deliveries?status=delivered")) >= 2 })
 	b.press("Deliveries")
 	b.until("both webhooks", `["transcription.completed", "followup.scheduled"].every(e => document.querySelector("main .list")?.innerText.includes(e))`)

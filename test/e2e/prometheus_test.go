@@ -68,7 +68,7 @@ func smallLoad(a *agent) {
 	a.get("/nothing").refused(http.StatusNotFound, "not_found")
 	a.get("/calls/019abf00-0000-7000-8000-000000000000").refused(http.StatusNotFound, "call_not_found")
 	a.login()
-	a.do(http.MethodDelete, "/clients/"+a.newClient().ID, nil) // an erasure, which auth hears of too
+	a.do(http.MethodDelete, "/clients/"+a.newClient().ID, nil) // an erasure, which auth receives too
 }
 
 // panelQuery is an expression of a panel.

@@ -60,7 +60,7 @@ func TestEachServiceIsUpgradedAndRolledBackUnderLoad(t *testing.T) {
 	progress("%d requests, %d failures, and %d that the former version's stop costs", l.requests.Load(), len(l.failures()), l.forgiven.Load())
 	require.Empty(t, l.failures(), "of %d requests", l.requests.Load())
 
-	// Alone. The gateway stays as it is: whoever restarts the only one has nothing to answer with.
+	// Alone. The gateway is not restarted: without a second replica nothing would answer.
 	for _, service := range backends {
 		l.leave(w.replicas[service][1])
 	}
@@ -190,7 +190,7 @@ func (l *rolling) request(client *http.Client, token, method, path string, body 
 	return nil
 }
 
-// leave stops a replica in the order of a pod: the balancer sends no new connections, preStop waits, then it is told to stop.
+// leave stops a replica in the order of a pod: the balancer sends no new connections, preStop waits, then it gets SIGTERM.
 func (l *rolling) leave(r *replica) {
 	t := l.world.t
 	t.Helper()

@@ -76,7 +76,7 @@ function FirstSteps() {
       </li>
       <li class="card step">
         <span class="step-icon"><Icon name="webhook" /></span>
-        <div class="grow"><h2>Connect your automations</h2><p>Set <code>PABBLY_WEBHOOK_URL</code> and <code>PABBLY_WEBHOOK_SECRET</code>, and Pabbly Connect hears of every call and follow-up.</p></div>
+        <div class="grow"><h2>Connect your automations</h2><p>Set <code>PABBLY_WEBHOOK_URL</code> and <code>PABBLY_WEBHOOK_SECRET</code>, and Pabbly Connect receives every call and follow-up.</p></div>
         <a class="button plain" href="/docs" target="_blank" rel="noopener">API reference</a>
       </li>
     </ol>

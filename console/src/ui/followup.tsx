@@ -8,7 +8,7 @@ import { Badge, Button, Dialog, Failure, Field, Icon, showError, soon, TextArea,
 
 type Status = FollowUp["status"];
 
-// What a person has just decided and may still undo, by id. The API hears of it when that time is over.
+// What a person has just decided and may still undo, by id. It is sent to the API when that time is over.
 const decided = signal<Record<string, Status>>({});
 
 const decide = (id: string, status?: Status) => {

@@ -87,7 +87,7 @@ func (i *Import) start(s State, byJob bool) {
 	if byJob {
 		i.Restart()
 	} else {
-		i.Stop() // supersedes whoever worked on it before
+		i.Stop() // supersedes the worker before
 	}
 }
 

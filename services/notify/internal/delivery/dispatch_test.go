@@ -321,3 +321,18 @@ func TestAnAttemptThatFailsWaits(t *testing.T) {
 	require.Nil(t, d.Holder)
 	require.Equal(t, 20*time.Second, r.wait(id))
 }
+
+// The process that deletes an endpoint may end before it ends what waits for it, and a delivery may be created at that moment.
+func TestNothingWaitsForADeletedEndpoint(t *testing.T) {
+	t.Parallel()
+	r := start(t)
+	r.seed("https://pabbly.example/hook", "s3cret")
+	id := r.deliver(nil)
+	require.NoError(t, r.Reclaim(t.Context()))
+	require.Equal(t, "pending", r.shown(id))
+	r.exec(`update endpoints set enabled = false, disabled_reason = 'deleted', deleted_at = now()`)
+	require.Equal(t, "held endpoint_deleted", r.shown(id))
+	require.NoError(t, r.Reclaim(t.Context()))
+	require.Equal(t, "dead endpoint_deleted", r.shown(id))
+	require.Contains(t, r.events(), "webhook.dead")
+}

@@ -36,8 +36,9 @@ type Store interface {
 type Selection struct {
 	// Expired selects those whose lease has expired, the oldest first, regardless of the other fields.
 	Expired bool
-	// EndpointID and ReplayID select waiting deliveries of an endpoint or a replay.
-	EndpointID, ReplayID string
+	// Deleted selects waiting deliveries of endpoints that were deleted, and ReplayID those of a replay.
+	Deleted  bool
+	ReplayID string
 }
 
 // Endpoints stores the receivers of deliveries.
@@ -69,7 +70,7 @@ func (s *Service) OnFollowUp(ctx context.Context, e event.Received[events.Follow
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// OnEndpointDisabled tells the other endpoints.
+// OnEndpointDisabled delivers the event to the other endpoints.
 func (s *Service) OnEndpointDisabled(ctx context.Context, e event.Received[events.Endpoint]) error {
 	return s.deliver(ctx, e.Event, nil)
 }
@@ -128,16 +129,17 @@ func (s *Service) Resume(ctx context.Context, endpointID string) error {
 	return nil
 }
 
-// Discard ends the waiting deliveries of an endpoint that was deleted.
-func (s *Service) Discard(ctx context.Context, endpointID string) error {
-	_, err := s.Deliveries.ChangeEach(ctx, Selection{EndpointID: endpointID}, func(d *Delivery) []event.Event {
+// Discard ends the waiting deliveries of endpoints that were deleted.
+func (s *Service) Discard(ctx context.Context) error {
+	_, err := s.Deliveries.ChangeEach(ctx, Selection{Deleted: true}, func(d *Delivery) []event.Event {
 		return d.discard("endpoint_deleted", s.Clock.Now())
 	})
 	return err
 }
 
 // Reclaim takes the deliveries from workers whose lease has expired. They are the next to be sent, because they have been due the
-// longest.
+// longest. Those of deleted endpoints end: one that was being sent when its endpoint was deleted, or created at that moment, and all
+// if the process that deleted it ended before Discard.
 func (s *Service) Reclaim(ctx context.Context) error {
 	n, err := s.Deliveries.ChangeEach(ctx, Selection{Expired: true}, func(d *Delivery) []event.Event {
 		d.reclaim(s.Clock.Now())
@@ -146,7 +148,7 @@ func (s *Service) Reclaim(ctx context.Context) error {
 	if n > 0 {
 		s.Wake(ctx)
 	}
-	return err
+	return errors.Join(err, s.Discard(ctx))
 }
 
 // Renderer makes the payloads of deliveries from their events and the copies of whom these name.

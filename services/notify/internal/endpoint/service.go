@@ -31,8 +31,8 @@ type Store interface {
 type Deliveries interface {
 	// Resume makes the waiting ones of an endpoint that was enabled due at once, in the order of their age. It is idempotent.
 	Resume(ctx context.Context, endpointID string) error
-	// Discard ends the waiting ones of an endpoint that was deleted.
-	Discard(ctx context.Context, endpointID string) error
+	// Discard ends the waiting ones of endpoints that were deleted.
+	Discard(ctx context.Context) error
 }
 
 // Service manages endpoints.
@@ -190,7 +190,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 		return nil
 	})
 	if err == nil {
-		err = s.Deliveries.Discard(ctx, req.ID)
+		err = s.Deliveries.Discard(ctx)
 	}
 	return struct{}{}, err
 }

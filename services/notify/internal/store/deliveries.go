@@ -245,7 +245,9 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 		fallthrough
 	default:
 		w.And("d.status in ('pending', 'retrying') and d.lease_holder is null")
-		w.If(sel.EndpointID != "", "d.endpoint_id = ?", sel.EndpointID)
+		if sel.Deleted {
+			w.And("d.endpoint_id in (select id from endpoints where deleted_at is not null)")
+		}
 	}
 	for {
 		rows, err := s.queued.ChangeWhere(ctx, w, fmt.Sprintf("order by %s limit %d for no key update of d skip locked", order, changeLimit),

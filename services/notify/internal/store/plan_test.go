@@ -107,6 +107,10 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 		"find":    func(ctx context.Context) error { _, err := s.deliveries.Find(ctx, one); return err },
 		"create":  func(ctx context.Context) error { return s.deliveries.Create(ctx, s.new()) },
 		"backlog": func(ctx context.Context) error { _, err := s.deliveries.ListBacklog(ctx); return err },
+		"discard": func(ctx context.Context) error {
+			_, err := s.deliveries.ChangeEach(ctx, delivery.Selection{Deleted: true}, nil)
+			return err
+		},
 		"no cancel": func(ctx context.Context) error {
 			_, err := s.deliveries.ChangeEach(ctx, delivery.Selection{ReplayID: event.NewID()}, nil)
 			return err

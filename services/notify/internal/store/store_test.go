@@ -329,6 +329,12 @@ func TestExpiredLeasesAreReclaimedOldestFirst(t *testing.T) {
 	require.Equal(t, waiting.Epoch, s.find(waiting.ID).Epoch)
 }
 
+func (s stores) deleteEndpoint() {
+	s.t.Helper()
+	_, err := s.db.Pool().Exec(s.t.Context(), `update endpoints set enabled = false, disabled_reason = 'deleted', deleted_at = now() where id = $1`, s.endpointID)
+	require.NoError(s.t, err)
+}
+
 func TestChangeEachChangesWhatIsSelected(t *testing.T) {
 	t.Parallel()
 	s := open(t)
@@ -342,7 +348,9 @@ func TestChangeEachChangesWhatIsSelected(t *testing.T) {
 	s.begin(leased.ID)
 	end := func(d *delivery.Delivery) { d.Status = delivery.Dead; d.Stop() }
 	require.Equal(t, []string{retrying.ID}, s.sweep(delivery.Selection{ReplayID: replay}, end))
-	require.Equal(t, []string{waiting.ID}, s.sweep(delivery.Selection{EndpointID: s.endpointID}, end))
+	require.Empty(t, s.sweep(delivery.Selection{Deleted: true}, end))
+	s.deleteEndpoint()
+	require.Equal(t, []string{waiting.ID}, s.sweep(delivery.Selection{Deleted: true}, end))
 }
 
 func TestChangeEachChangesAllMatchingDeliveries(t *testing.T) {
@@ -354,7 +362,8 @@ func TestChangeEachChangesAllMatchingDeliveries(t *testing.T) {
 	}
 	require.NoError(t, s.deliveries.Create(t.Context(), all...))
 	end := func(d *delivery.Delivery) { d.Status = delivery.Dead; d.Stop() }
-	require.Len(t, s.sweep(delivery.Selection{EndpointID: s.endpointID}, end), len(all))
+	s.deleteEndpoint()
+	require.Len(t, s.sweep(delivery.Selection{Deleted: true}, end), len(all))
 	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'dead'`))
 }
 
