@@ -55,9 +55,17 @@ func Stream[Res any](source func(Res) Source) Option {
 	}
 }
 
-// ServeEvents responds with the events of a source until it ends, allowed returns false, or the server stops. It fails before the
-// response has begun if the source's first Next does.
+// ServeEvents responds with the events of a source until it ends, allowed returns false, the client disconnects, or the server stops.
+// It fails before the response has begun if the source's first Next does.
 func ServeEvents(w http.ResponseWriter, r *http.Request, s Source, allowed func() bool) error {
+	err := serveEvents(w, r, s, allowed)
+	if errors.Is(err, errDisconnected) {
+		return nil
+	}
+	return err
+}
+
+func serveEvents(w http.ResponseWriter, r *http.Request, s Source, allowed func() bool) error {
 	if s.Close != nil {
 		defer s.Close()
 	}
@@ -137,7 +145,13 @@ func (e *eventWriter) write(text string) error {
 	e.quiet = 0
 	_ = e.control.SetWriteDeadline(clock.System{}.Now().Add(streamWrite)) // a recorder in tests has none
 	if _, err := io.WriteString(e.w, text); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", errDisconnected, err)
 	}
-	return e.control.Flush()
+	if err := e.control.Flush(); err != nil {
+		return fmt.Errorf("%w: %w", errDisconnected, err)
+	}
+	return nil
 }
+
+// errDisconnected means that the client has disconnected, or that it receives nothing. That is how streams end, and no failure.
+var errDisconnected = errors.New("the client has disconnected")

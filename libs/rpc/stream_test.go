@@ -90,3 +90,19 @@ func TestAStreamThatFailsAtItsBeginHasAStatus(t *testing.T) {
 	require.Empty(t, w.Header())
 	require.Empty(t, w.Body.String())
 }
+
+// unread is a response whose client has disconnected.
+type unread struct{ *httptest.ResponseRecorder }
+
+func (unread) Write([]byte) (int, error)       { return 0, io.ErrClosedPipe }
+func (unread) WriteString(string) (int, error) { return 0, io.ErrClosedPipe }
+
+func TestADisconnectedClientIsNoFailureOfAStream(t *testing.T) {
+	t.Parallel()
+	closed := false
+	err := ServeEvents(unread{httptest.NewRecorder()}, httptest.NewRequest(http.MethodGet, "/events", nil), Source{
+		Close: func() { closed = true }, Next: func(context.Context) ([]Message, error) { return nil, nil },
+	}, func() bool { return true })
+	require.NoError(t, err)
+	require.True(t, closed)
+}
