@@ -218,8 +218,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("start the workers: %w", err)
+	if !q.start(ctx, client) {
+		return nil
 	}
 	<-ctx.Done()
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout-time.Second)
@@ -233,6 +233,23 @@ func (q *Queue) Run(ctx context.Context) error {
 		return fmt.Errorf("stop the workers: %w", err)
 	}
 	return nil
+}
+
+// start starts the workers, as soon as the database is there: River does not without it, and a database that restarts while a process
+// starts is no reason to end it. It returns false when ctx has ended first.
+func (q *Queue) start(ctx context.Context, client *river.Client[pgx.Tx]) bool {
+	for {
+		err := client.Start(context.WithoutCancel(ctx))
+		if err == nil {
+			return true
+		}
+		q.tel.Log.WarnContext(ctx, "the workers cannot start yet", "error", err)
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(firstRetry):
+		}
+	}
 }
 
 type worker struct {
