@@ -96,9 +96,10 @@ func (db *DB) Tx(ctx context.Context) pgx.Tx {
 	return nil
 }
 
-// Later executes a statement just before the transaction in ctx commits, in one round trip with all others that wait for that: it is
-// for rows that the transaction only adds. If it fails, so does the transaction. what says what it does, for the error. Without a
-// transaction it is executed immediately.
+// Later executes a statement at the latest possible time: before the next one of the transaction in ctx that is executed immediately, or
+// before the commit, in one round trip with all others that wait for that. It is for statements whose result nobody needs. If it fails,
+// what comes next fails with its error, and the transaction is rolled back. what says what it does, for the error. Without a transaction
+// it is executed immediately.
 func (db *DB) Later(ctx context.Context, what, sql string, args ...any) error {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		t.later.Queue(sql, args...)
@@ -115,8 +116,10 @@ func (t *transaction) execLater(ctx context.Context) error {
 	if t.later.Len() == 0 {
 		return nil
 	}
-	results := t.tx.SendBatch(ctx, &t.later)
-	for _, what := range t.what {
+	batch, whats := t.later, t.what
+	t.later, t.what = pgx.Batch{}, nil
+	results := t.tx.SendBatch(ctx, &batch)
+	for _, what := range whats {
 		if _, err := results.Exec(); err != nil {
 			_ = results.Close() // the same error
 			return fmt.Errorf("%s: %w", what, err)
