@@ -3,6 +3,8 @@ SHELL := /bin/bash
 VERSION ?= $(shell cat VERSION)-$(shell git rev-parse --short=12 HEAD 2>/dev/null || echo dev)
 LDFLAGS := -s -w -X github.com/convoflow/convoflow/libs/run.version=$(VERSION)
 URL ?= http://127.0.0.1:8000
+# As in the images (deploy/docker/Dockerfile): S3, but no drivers of Google Cloud Storage and Azure.
+TAGS ?= nogcs,noazure,grpcnotrace
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
@@ -47,7 +49,7 @@ fmt: ## format the Go files
 
 services: console ## build bin/{auth,calls,crm,notify,gateway}, each by itself (SERVICES='gateway' some of them)
 	@mkdir -p bin && for s in $(SERVICES); do \
-	  echo "Building bin/$${s##*/}" && (cd $$s && GOWORK=off CGO_ENABLED=0 go build -trimpath -tags grpcnotrace -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/$${s##*/} ./cmd/$${s##*/}) || exit 1; done
+	  echo "Building bin/$${s##*/}" && (cd $$s && GOWORK=off CGO_ENABLED=0 go build -trimpath -tags '$(TAGS)' -ldflags '$(LDFLAGS)' -o $(CURDIR)/bin/$${s##*/} ./cmd/$${s##*/}) || exit 1; done
 
 release-contract: ## at a release: make the contract, migrations and programs of now those that later versions are compared with
 	@go run ./test/contract/cmd/release-contract
