@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -47,15 +48,16 @@ func bypassCapability() uintptr {
 	return 0
 }
 
-// isPostmaster reports whether process pid is a PostgreSQL server on data, which is then its working directory.
-func isPostmaster(pid int, data string) (bool, error) {
+// isServer reports whether process pid is a process of a PostgreSQL server on data, which is then its working directory. It is not if it
+// has ended meanwhile, or belongs to another user.
+func isServer(pid int, data string) (bool, error) {
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil || strings.TrimSpace(string(comm)) != "postgres" {
 		return false, nil //nolint:nilerr // no such process
 	}
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it has ended meanwhile
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the latter also while a process ends
+		return false, nil
 	}
 	if err != nil {
 		return false, fmt.Errorf("inspect the postgres process %d: %w", pid, err)
@@ -65,4 +67,26 @@ func isPostmaster(pid int, data string) (bool, error) {
 		return false, fmt.Errorf("inspect %s: %w", data, err)
 	}
 	return os.SameFile(cwd, info), nil
+}
+
+// servers returns all processes of PostgreSQL servers on data.
+func servers(data string) (found []int, err error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list the processes: %w", err)
+	}
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		running, err := isServer(pid, data)
+		if err != nil {
+			return nil, err
+		}
+		if running {
+			found = append(found, pid)
+		}
+	}
+	return found, nil
 }

@@ -309,7 +309,8 @@ func dataVersion(data string) string {
 	return strings.TrimSpace(string(v))
 }
 
-// stopStale stops a server on data that a killed process left running. The caller holds the lock, so no process uses it.
+// stopStale stops a server on data that a killed process left running, and waits for the processes of a server that was killed itself:
+// while one of them runs, PostgreSQL refuses to start. The caller holds the lock, so no process uses the data.
 func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	pidFile := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(pidFile)
@@ -321,49 +322,66 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	}
 	line, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(line)
-	if err != nil || pid <= 1 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return nil // postgres detects this itself, and also waits for the children of a killed server
+	if err != nil || pid <= 1 {
+		return nil // postgres detects this itself
 	}
-	running, err := isPostmaster(pid, data)
-	if err != nil {
+	server := func() ([]int, error) {
+		running, err := isServer(pid, data)
+		if !running || err != nil {
+			return nil, err
+		}
+		return []int{pid}, nil
+	}
+	if err := end(ctx, log, "the PostgreSQL server that an earlier run left running", server, syscall.SIGINT, syscall.SIGQUIT); err != nil {
 		return err
 	}
-	if !running {
-		// The pid now belongs to another program, and postgres would refuse to start while that program runs.
+	if err := end(ctx, log, "the processes of a PostgreSQL server that was killed", func() ([]int, error) { return servers(data) }, 0, syscall.SIGKILL); err != nil {
+		return err
+	}
+	// The pid may belong to another program now, and postgres would refuse to start while that program runs.
+	if !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 		if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale postmaster.pid: %w", err)
 		}
-		return nil
 	}
-	log.WarnContext(ctx, "stopping the PostgreSQL server that an earlier run left running", "pid", pid)
-	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
-		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
-			return fmt.Errorf("stop the postgres process %d of an earlier run: %w", pid, err)
+	return nil
+}
+
+// end waits until there are no processes. It sends them each signal, and waits up to killGrace after it; 0 is no signal.
+func end(ctx context.Context, log *slog.Logger, what string, processes func() ([]int, error), signals ...syscall.Signal) error {
+	left, err := processes()
+	if len(left) == 0 || err != nil {
+		return err
+	}
+	log.WarnContext(ctx, "stopping "+what, "pids", left)
+	for _, signal := range signals {
+		for _, pid := range left {
+			if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
+				return fmt.Errorf("stop %s, %d: %w", what, pid, err)
+			}
 		}
-		stopped, err := awaitExit(ctx, pid, data)
-		if stopped || err != nil {
+		if left, err = await(ctx, processes); len(left) == 0 || err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("the postgres process %d of an earlier run does not stop", pid)
+	return fmt.Errorf("%s do not stop: %v", what, left)
 }
 
-// awaitExit waits up to killGrace for a server to exit, and reports whether it did.
-func awaitExit(ctx context.Context, pid int, data string) (bool, error) {
+// await waits up to killGrace until there are no processes, and returns those that are left.
+func await(ctx context.Context, processes func() ([]int, error)) (left []int, err error) {
 	deadline := time.NewTimer(killGrace)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		running, err := isPostmaster(pid, data)
-		if !running || err != nil {
-			return !running, err
+		if left, err = processes(); len(left) == 0 || err != nil {
+			return left, err
 		}
 		select {
 		case <-ctx.Done():
-			return false, ctx.Err()
+			return left, ctx.Err()
 		case <-deadline.C:
-			return false, nil
+			return left, nil
 		case <-tick.C:
 		}
 	}
