@@ -8,7 +8,7 @@ TAGS ?= nogcs,noazure,grpcnotrace
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup console build demo up test test-kafka fault bench check fmt services release-contract released-migrations clean
+.PHONY: help setup console build demo up test test-kafka fault bench check generate fmt services release-contract released-migrations clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -43,6 +43,12 @@ bench: ## measure against nginx and the machine's own limits (ARGS='--help' list
 
 check: ## format, lint, import rules, tidy modules, each module built alone
 	@scripts/check
+
+generate: ## write again what is generated from Go and from the contract; its recipe lists all of it
+	@echo "deploy/prometheus/{rules,tests} and deploy/grafana/dashboards, from deploy/observe" && go run ./deploy/observe
+	@echo "deploy/k8s/components/monitoring/rules.yaml, from deploy/prometheus/rules" && go test ./deploy -run PrometheusRule -count=1 -update >/dev/null
+	@echo "console/src/schema.gen.ts, from api/*.yaml (needs npm)" && mkdir -p .tools && go run ./api/cmd/openapi >.tools/openapi.json && \
+	  cd console && npm ci --no-audit --no-fund --silent && npm run --silent types >/dev/null
 
 fmt: ## format the Go files
 	@gofmt -w $$(git ls-files '*.go')
