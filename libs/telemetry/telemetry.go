@@ -5,6 +5,7 @@ package telemetry
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -50,6 +51,15 @@ func (s Set) Inject(ctx context.Context) map[string]string {
 // Extract returns ctx with the trace in the headers, so that spans started with it join that trace.
 func (s Set) Extract(ctx context.Context, headers map[string]string) context.Context {
 	return s.Propagator.Extract(ctx, propagation.MapCarrier(headers))
+}
+
+// Untraced returns the headers of a request that belongs to no work, such as one of a process that polls. Its server begins no trace,
+// as it would without headers: nobody looks for these traces, and there would be more of them than of any others.
+func (s Set) Untraced(ctx context.Context) map[string]string {
+	c := trace.SpanContextConfig{}
+	_, _ = rand.Read(c.TraceID[:]) // never fails
+	_, _ = rand.Read(c.SpanID[:])
+	return s.Inject(trace.ContextWithSpanContext(ctx, trace.NewSpanContext(c)))
 }
 
 // Header carries a trace in HTTP headers, under their canonical names. Unlike OpenTelemetry's own carrier, it does not compute
