@@ -98,7 +98,7 @@ func sessions(t *testing.T, a *agent) {
 	b.until("nor the page", `document.querySelector("main").innerText.includes("This page is for admins")`)
 	require.Empty(t, b.newProblems())
 
-	_, err := chromedp.Call(b.ctx, network.DeleteCookies, network.DeleteCookiesParams{Name: "at", URL: a.url}) // as if it had expired
+	_, err := chromedp.Call(b.ctx, network.DeleteCookies, network.DeleteCookiesParams{Name: "at-" + a.url[strings.LastIndex(a.url, ":")+1:], URL: a.url}) // as if it had expired
 	require.NoError(t, err)
 	b.open("/clients")
 	b.until("the session is renewed", `document.querySelector("main h1")?.innerText === "Clients"`)
