@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -103,8 +104,13 @@ func TestKubernetesSecretsAreReferences(t *testing.T) {
 	})
 }
 
-// renderWith renders a folder with components, as an overlay of an operator does.
+// renderWith renders a folder with components.
 func renderWith(t *testing.T, folder string, components ...string) manifests {
+	return render(t, withComponents(t, folder, components...))
+}
+
+// withComponents makes a folder that adds components to another one, as an overlay of an operator does.
+func withComponents(t *testing.T, folder string, components ...string) string {
 	dir := t.TempDir()
 	relative := func(path string) string {
 		absolute, err := filepath.Abs(path)
@@ -124,7 +130,7 @@ func renderWith(t *testing.T, folder string, components ...string) manifests {
 	raw, err := yaml.Marshal(k)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), raw, 0o600))
-	return render(t, dir)
+	return dir
 }
 
 func TestKubernetesComponents(t *testing.T) {
@@ -197,6 +203,15 @@ func TestKubernetesComponents(t *testing.T) {
 		_, backed, _ := unstructured.NestedString(cluster.Object, "spec", "backup", "retentionPolicy")
 		require.True(t, backed)
 		require.NotNil(t, m.others["ScheduledBackup/convoflow"])
+	})
+	t.Run("postgres and kafka in the namespace are reached", func(t *testing.T) {
+		t.Parallel()
+		m := renderWith(t, overlay("prod"), "strimzi", "cloudnativepg")
+		all := maps.Clone(wantedWithin)
+		for from, to := range wanted {
+			all[from] = slices.Concat(all[from], to)
+		}
+		requireWantedReach(t, slices.Collect(maps.Values(m.policies)), m.deployments, all)
 	})
 	t.Run("monitoring", func(t *testing.T) {
 		t.Parallel()
