@@ -201,6 +201,7 @@ func TestKubernetesPodsAreRestricted(t *testing.T) {
 			verdict := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, &pod.ObjectMeta, &pod.Spec))
 			require.True(t, verdict.Allowed, "%s: %s", name, verdict.ForbiddenDetail())
 			require.False(t, *pod.Spec.AutomountServiceAccountToken, name)
+			require.False(t, *m.accounts[pod.Spec.ServiceAccountName].AutomountServiceAccountToken, name)
 			for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 				require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem, "%s/%s", name, c.Name)
 				require.False(t, c.Resources.Limits.Memory().IsZero(), "%s/%s", name, c.Name)

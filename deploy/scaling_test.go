@@ -184,6 +184,11 @@ func TestKubernetesComponents(t *testing.T) {
 			}
 			for _, topic := range topicsOf(t, service) {
 				require.NotNil(t, m.others["KafkaTopic/"+topic], topic)
+				require.True(t, slices.ContainsFunc(acls, func(acl any) bool {
+					name, _, _ := unstructured.NestedString(acl.(map[string]any), "resource", "name")
+					operations, _, _ := unstructured.NestedStringSlice(acl.(map[string]any), "operations")
+					return name == topic && slices.Contains(operations, "Read")
+				}), "%s may not read %s", service, topic)
 				require.NotNil(t, m.others["KafkaTopic/"+topic+"."+service+".dlq"], "dead letters of %s in %s", service, topic)
 			}
 			require.NotNil(t, m.others["KafkaTopic/"+service+".requeue"])
@@ -192,6 +197,35 @@ func TestKubernetesComponents(t *testing.T) {
 			if o.GetKind() == "KafkaTopic" {
 				n, _, _ := unstructured.NestedInt64(o.Object, "spec", "partitions")
 				require.True(t, n == partitions || n == 1 && (strings.HasSuffix(name, ".dlq") || strings.HasSuffix(name, ".requeue")), name)
+			}
+		}
+	})
+	t.Run("strimzi/client", func(t *testing.T) {
+		t.Parallel()
+		users, known := renderWith(t, overlay("prod"), "strimzi").others, exampleSettings(t)
+		for _, service := range services {
+			m := renderWith(t, filepath.Join(overlay("prod"), service), "strimzi/client")
+			d := m.deployments[service]
+			env := environment(t, m, d)
+			require.NotNil(t, users["KafkaUser/"+env["KAFKA_SASL_USER"]], service)
+			require.Equal(t, "kafka-"+service, env["KAFKA_SASL_USER"])
+			require.Equal(t, "false", env["KAFKA_CREATE_TOPICS"], "its users may not")
+			files := map[string]string{}
+			volumes := d.Spec.Template.Spec.Volumes
+			for _, source := range volumes[slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Name == "kafka" })].Projected.Sources {
+				for _, item := range source.Secret.Items {
+					files["/run/secrets/kafka/"+item.Path] = source.Secret.Name
+				}
+			}
+			require.Equal(t, map[string]string{"/run/secrets/kafka/password": "kafka-" + service, "/run/secrets/kafka/ca.crt": "convoflow-cluster-ca-cert"}, files)
+			for name, value := range env {
+				require.True(t, slices.Contains(sdkSettings, name) || slices.Contains(known, name) || slices.Contains(known, strings.TrimSuffix(name, "_FILE")), "%s: %s", service, name)
+				if strings.HasPrefix(value, "/run/secrets/kafka/") {
+					require.Contains(t, files, value, name)
+				}
+			}
+			for _, c := range slices.Concat(d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers) {
+				require.Equal(t, "/run/secrets/kafka", mountPath(t, c, "kafka"), "%s/%s", service, c.Name)
 			}
 		}
 	})
