@@ -8,10 +8,10 @@ TAGS ?= nogcs,noazure,grpcnotrace
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup console build demo up test test-kafka fault bench check generate fmt services release-contract released-migrations clean
+.PHONY: help setup console build demo up test test-kafka test-k8s fault bench check generate fmt services release-contract released-migrations clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## install what is missing on this machine
 	@scripts/setup
@@ -34,6 +34,9 @@ test: console ## run every test with the race detector (ARGS='-run Upload -v' go
 
 test-kafka: ## run the tests of events and crashes against a real Apache Kafka (needs Java; installs it)
 	@scripts/test-kafka $(ARGS)
+
+test-k8s: ## apply deploy/k8s to a real Kubernetes API server with simulated nodes (the first run builds it: 15 minutes)
+	@scripts/test-k8s $(ARGS)
 
 fault: ## inject every fault into two replicas of each service under load and check that nothing is lost or doubled (ARGS='--help')
 	@scripts/fault $(ARGS)
