@@ -76,8 +76,8 @@ function FirstSteps() {
       </li>
       <li class="card step">
         <span class="step-icon"><Icon name="webhook" /></span>
-        <div class="grow"><h2>Connect your automations</h2><p>Set <code>PABBLY_WEBHOOK_URL</code> and <code>PABBLY_WEBHOOK_SECRET</code>, and Pabbly Connect receives every call and follow-up.</p></div>
-        <a class="button plain" href="/docs" target="_blank" rel="noopener">API reference</a>
+        <div class="grow"><h2>Connect your automations</h2><p>Pabbly Connect, or any other receiver, gets every call and follow-up as it happens.{!isAdmin() && " An admin of your team can connect it."}</p></div>
+        {isAdmin() && <a class="button plain" href="/console/admin/webhooks">Connect Pabbly</a>}
       </li>
     </ol>
   );
