@@ -67,7 +67,7 @@ func (b *browser) press(text string) {
 
 func (b *browser) fill(name, text string) {
 	b.t.Helper()
-	b.do(chromedp.SendKeys(chromedp.CSS(`[name="`+name+`"]`), text))
+	b.do(chromedp.SendKeys(chromedp.CSS(`:is(input, textarea)[name="`+name+`"]`), text))
 }
 
 // fits requires that the page needs no horizontal scrolling on a phone, and widens the window again.

@@ -29,7 +29,7 @@ export function Today() {
     <>
       <PageHead title={`${greeting()}, ${me().full_name.split(" ")[0]}`} />
       <Loaded query={calls} rows={4}>
-        {(page) => page.items.length === 0 ? <FirstSteps /> : (
+        {(page) => <>{page.items.length === 0 ? <FirstSteps /> : (
           <div class="columns">
             <div class="stack">
               {working.length > 0 && (
@@ -48,9 +48,8 @@ export function Today() {
               <ul class="list">{page.items.filter((call) => !isWorking(call)).slice(0, shown).map((call) => <CallRow key={call.id} call={call} client={clientOf(call.client_id)} />)}</ul>
             </Card>
           </div>
-        )}
+        )}{session.value?.demo && isAdmin() && <DemoNote />}</>}
       </Loaded>
-      {session.value?.demo && isAdmin() && <DemoNote />}
     </>
   );
 }

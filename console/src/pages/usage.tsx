@@ -2,7 +2,7 @@
 import { useLocation } from "preact-iso/router";
 import { api, ok, type Schema } from "../api";
 import { useQuery } from "../query";
-import { plain, usd } from "../text/text";
+import { decimal, plain, usd } from "../text/text";
 import { useAgents } from "../ui/call";
 import { Bars, Days, Tiles } from "../ui/chart";
 import { Empty, Icon, Loaded, PageHead, useTitle } from "../ui/ui";
@@ -28,9 +28,9 @@ export default function UsagePage() {
 }
 
 /** everyDay adds the days without usage. Days are those of UTC, as in the API. */
-function everyDay(of: Usage["by_day"], days: number): [string, number][] {
-  const costs = new Map(of.map((d) => [d.day, d.cost_usd])), today = Date.now();
-  return Array.from({ length: days }, (_, i) => new Date(today - (days - 1 - i) * day).toISOString().slice(0, 10)).map((name) => [name, costs.get(name) ?? 0]);
+function everyDay(of: Usage["by_day"], days: number, field: "cost_usd" | "minutes"): [string, number][] {
+  const known = new Map(of.map((d) => [d.day, d[field]])), today = Date.now();
+  return Array.from({ length: days }, (_, i) => new Date(today - (days - 1 - i) * day).toISOString().slice(0, 10)).map((name) => [name, known.get(name) ?? 0]);
 }
 
 function Numbers({ u, days }: { u: Usage; days: number }) {
@@ -48,7 +48,7 @@ function Numbers({ u, days }: { u: Usage; days: number }) {
         ["Requests", plain(u.total.requests), "to AI providers"],
       ]} />
       <div class="columns">
-        <Days title="Cost per day" data={everyDay(u.by_day, days)} format={usd} />
+        {u.total.cost_usd > 0 ? <Days title="Cost per day" data={everyDay(u.by_day, days, "cost_usd")} format={usd} /> : <Days title="Minutes per day" data={everyDay(u.by_day, days, "minutes")} format={decimal} />}
         <Bars title="Models" head={["Model", "Cost", "Requests", "Minutes", "Tokens"]} rows={u.by_model.map((m) => [m.model, m.cost_usd, m.requests, m.minutes, m.input_tokens + m.output_tokens])} />
         <Bars title="Agents" head={["Agent", "Cost", "Requests", "Minutes"]} rows={u.by_agent.map((a) => [agents.byId.get(a.agent_id)?.full_name ?? "Somebody who left", a.cost_usd, a.requests, a.minutes])} />
       </div>

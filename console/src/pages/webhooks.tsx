@@ -153,7 +153,7 @@ function OneWebhook({ hook }: { hook: Webhook }) {
   };
   const remove = async () => {
     await ok(api.DELETE("/webhooks/{id}", { params: { path: { id: hook.id } } }));
-    invalidate("webhook");
+    invalidate("webhooks");
     route("/console/admin/webhooks");
     toast("Webhook deleted");
   };
@@ -219,7 +219,7 @@ function Test({ hook }: { hook: Webhook }) {
   return (
     <Card title="Send a test" icon="send">
       <p class="quiet">A sample with the real shape, marked <code>is_test</code>, is sent once, also while it is paused.</p>
-      <form class="row wrap-row" onSubmit={form.onSubmit}>
+      <form class="row wrap-row test-form" onSubmit={form.onSubmit}>
         <Select hidden label="Event of the test" name="event" value="transcription.completed" options={eventOptions} />
         <Button kind="primary" type="submit" icon="send" busy={form.busy}>{form.busy ? "Waiting for the answer…" : "Send a test"}</Button>
       </form>

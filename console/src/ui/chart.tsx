@@ -1,7 +1,7 @@
 // Numbers as tiles, columns and bars. Each chart is also a table.
 import { useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
-import { plain, usd } from "../text/text";
+import { decimal, plain, usd } from "../text/text";
 import { Button, Card } from "./ui";
 
 /** Tiles shows numbers by name, each with a note of what it means. */
@@ -30,10 +30,8 @@ export function Days({ title, data, format = plain }: { title: string; data: [st
   );
 }
 
-const decimals = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
-
 /** formatOf writes the numbers of a column, by its heading, so that they are aligned. */
-const formatOf = (heading: string) => (heading === "%" || heading === "Minutes" ? decimals.format : heading === "Cost" ? usd : plain);
+const formatOf = (heading: string) => (heading === "%" || heading === "Minutes" ? decimal : heading === "Cost" ? usd : plain);
 
 /** Bars is a table whose first number is also a bar. */
 export function Bars({ title, head, rows }: { title: string; head: string[]; rows: [string, ...number[]][] }) {
