@@ -23,7 +23,13 @@ export async function upload(file: Blob, name: string, fields: Record<string, st
   return sendUpload(one);
 }
 
+// A lock per upload: another tab does not send what this one is sending.
+const lockOf = (key: string) => `upload ${key}`;
 async function sendUpload(one: Upload): Promise<Call | undefined> {
+  return navigator.locks ? navigator.locks.request(lockOf(one.key), () => attempt(one)) : attempt(one);
+}
+
+async function attempt(one: Upload): Promise<Call | undefined> {
   change(one.key, { problem: undefined, progress: 0 });
   try {
     const call = await post(one);
@@ -65,8 +71,8 @@ function post(one: Upload, retried = false): Promise<Call> {
 /** resume sends what an earlier page could not, of this agent. */
 export async function resume() {
   const left = (await stored<Upload[]>(uploadStore, "readonly", (objects) => objects.getAll()).catch(() => [])).filter((one) => one.agent === session.value?.agent?.id);
-  const known = new Set(uploads.value.map((u) => u.key));
-  for (const one of left.filter((one) => !known.has(one.key))) {
+  const known = new Set(uploads.value.map((u) => u.key)), busy = new Set((await navigator.locks?.query())?.held?.map((lock) => lock.name));
+  for (const one of left.filter((one) => !known.has(one.key) && !busy.has(lockOf(one.key)))) {
     uploads.value = [...uploads.value, { ...one, progress: 0 }];
     sendUpload(one);
   }

@@ -6,7 +6,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
+	"strings"
 	"testing"
 	"time"
 
@@ -30,7 +32,9 @@ func twoHours(t *testing.T, s *stack, a *agent) {
 		start := float64(i) * longCall / longSegments
 		segments = append(segments, map[string]any{"speaker": fmt.Sprintf("S%d", 1+i%2), "start": start, "end": start + 5, "text": fmt.Sprintf("Sentence number %d, in which somebody says what was agreed and asks what comes next.", i)})
 	}
-	call["segments"], call["duration_seconds"] = segments, longCall
+	hostile := `<img src=x onerror="document.title='owned'">` + strings.Repeat("W", 10_000) + " \u202eمرحبا بالعالم 👩‍👩‍👧"
+	segments[3]["text"] = hostile
+	call["segments"], call["duration_seconds"], call["summary"], call["next_step"], call["audio_filename"] = segments, longCall, hostile, hostile, hostile
 	long, err := json.Marshal(call)
 	require.NoError(t, err)
 	proxy := startBetween(t, a.url)
@@ -65,34 +69,50 @@ func twoHours(t *testing.T, s *stack, a *agent) {
 		return Number(e?.dataset.i) > 700 && r.top > 0 && r.bottom < innerHeight })()`)
 	b.do(chromedp.KeyEvent("k"))
 	b.fits()
+	require.NotEqual(t, "owned", valueOf(b, chromedp.Title()))
 	require.Empty(t, b.newProblems())
 	felt := valueOf(b, chromedp.Evaluate[map[string]float64](`felt`))
 	t.Logf("two hours: %d nodes, largest paint after %.0f ms, longest interaction %.0f ms, layout shift %.3f", nodes, felt["lcp"], felt["inp"], felt["shift"])
 }
 
-const (
-	wavRate   = 8000 // bytes per second: 8 bit, mono
-	wavHeader = 44
-)
+const wavRate = 8000 // bytes per second: 8 bit, mono
 
 // silence is a WAV file of two hours that takes no memory.
 type silence struct{}
 
 func (silence) ReadAt(p []byte, at int64) (int, error) {
-	var header bytes.Buffer
-	header.WriteString("RIFF")
-	_ = binary.Write(&header, binary.LittleEndian, uint32(wavHeader-8+longCall*wavRate))
-	header.WriteString("WAVEfmt ")
-	for _, field := range []any{uint32(16), uint16(1), uint16(1), uint32(wavRate), uint32(wavRate), uint16(1), uint16(8)} {
-		_ = binary.Write(&header, binary.LittleEndian, field)
-	}
-	header.WriteString("data")
-	_ = binary.Write(&header, binary.LittleEndian, uint32(longCall*wavRate))
 	for i := range p {
 		p[i] = 128
-		if n := at + int64(i); n < wavHeader {
-			p[i] = header.Bytes()[n]
-		}
+	}
+	if header := wav(longCall*wavRate, wavRate, 1, 1); at < int64(len(header)) {
+		copy(p, header[at:])
 	}
 	return len(p), nil
+}
+
+// speakers names the two speakers of a stereo recording.
+func speakers(t *testing.T, s *stack, a *agent) {
+	const rate, seconds = 8000, 16
+	sound := wav(rate*seconds*4, rate, 2, 2)
+	for i := range rate * seconds {
+		tone := uint16(int16(9000 * math.Sin(2*math.Pi*440*float64(i)/rate)))
+		left, right := tone, uint16(0)
+		if i/rate/4%2 == 1 { // they take turns of four seconds
+			left, right = right, left
+		}
+		sound = binary.LittleEndian.AppendUint16(binary.LittleEndian.AppendUint16(sound, left), right)
+	}
+	var made call
+	a.post("/calls/upload", recording("stereo.wav", bytes.NewReader(sound), int64(len(sound)), nil)).must(http.StatusAccepted).into(&made)
+	a.completed(made.ID)
+	b := loggedIn(t, s, a)
+	b.open("/calls/" + made.ID)
+	b.press("Name the speakers")
+	b.until("both", `document.querySelector("dialog [name='name-1']")`)
+	b.fill("name-1", "Priya <b>")
+	b.press("Save")
+	b.until("the name in the transcript", `[...document.querySelectorAll(".speaker")].some(e => e.innerText === "Priya <b>")`)
+	b.until("who talked how much", `document.querySelector("main").innerText.includes("Who talked")`)
+	b.fits()
+	require.Empty(t, b.newProblems())
 }

@@ -32,6 +32,7 @@ func TestConsole(t *testing.T) {
 		for name, story := range map[string]func(*testing.T, *stack, *agent){
 			"a call":                    oneCall,
 			"two hours":                 twoHours,
+			"speakers":                  speakers,
 			"uploads":                   uploads,
 			"recordings":                recordings,
 			"clients":                   clients,
@@ -73,6 +74,8 @@ func firstMinute(t *testing.T, s *stack, a *agent, ai *openai.Server) {
 	b.press("Undo")
 	b.until("it is undone", `document.querySelectorAll(".followup.suggested").length === 2`)
 	b.press("Accept")
+	b.until("it can be undone", `[...document.querySelectorAll(".toast button")].some(e => e.innerText === "Undo")`)
+	b.do(chromedp.Reload()) // which nobody can undo any more: it is sent while the page is closed
 	a.login()
 	poll(t, jobTimeout, "the follow-up is stored", func() bool { return len(a.ids("/followups?status=pending")) == 1 })
 	poll(t, jobTimeout, "two webhooks", func() bool { return len(a.ids("/webhooks/deliveries?status=delivered")) >= 2 })

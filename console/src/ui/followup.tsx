@@ -19,7 +19,7 @@ const decide = (id: string, status?: Status) => {
 export const statusOf = (f: FollowUp): Status => decided.value[f.id] ?? f.status;
 
 async function patch(f: FollowUp, status: "pending" | "completed" | "dismissed") {
-  await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body: { status } }));
+  await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body: { status }, keepalive: true })); // also while the page is being closed
   invalidate("followups");
   invalidate("timeline");
   setTimeout(() => decide(f.id), 1500); // the list is loaded again meanwhile
