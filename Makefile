@@ -8,7 +8,7 @@ TAGS ?= nogcs,noazure,grpcnotrace
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup console build demo up test test-kafka test-k8s fault bench check generate fmt services release-contract released-migrations clean
+.PHONY: help setup console screenshots build demo up test test-kafka test-k8s fault bench check generate fmt services release-contract released-migrations clean
 
 help: ## list the targets
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
@@ -18,6 +18,9 @@ setup: ## install what is missing on this machine
 
 console: ## bundle the web console into console/dist, which the gateway embeds (no Node)
 	@go run ./console/build
+
+screenshots: ## make the images of the README, docs/images, from a platform with seeded data (needs Chromium)
+	@scripts/screenshots
 
 build: console ## build bin/convoflow, the whole platform in one binary
 	@echo "Building bin/convoflow $(VERSION) (the first build compiles everything and takes a few minutes)"
