@@ -72,8 +72,16 @@ func webhooks(ctx context.Context, b *bench) (result report.Result, err error) {
 	if err != nil {
 		return result, err
 	}
+	err = b.profile(ctx, "notify", s.notify.admin, func(length time.Duration) error {
+		for took := clock.Stopwatch(); took() < length; {
+			if err := s.deliver(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	result.Notes = append(result.Notes, fmt.Sprintf("%d deliveries that are due at once, to one receiver in the process of the benchmark; the time ends when the last one is recorded", webhookCount))
-	return result, nil
+	return result, err
 }
 
 func (s *sender) open(ctx context.Context, b *bench) (err error) {

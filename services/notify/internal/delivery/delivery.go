@@ -155,12 +155,14 @@ func create(endpointID string, e event.Event, callID *string, who About, now tim
 
 func (d *Delivery) open() bool { return d.Status == Pending || d.Status == Retrying }
 
-// begin gives the delivery to a worker. The time at which it was due is left, so that it is the first again if the worker dies.
+// begin gives the delivery to a worker, also if the lease of another has expired. The time at which it was due is left, so that it is the
+// first again if the worker dies.
 func (d *Delivery) begin(holder string, now time.Time) error {
 	if !d.open() {
 		return lease.ErrSuperseded
 	}
 	d.UpdatedAt = now
+	d.Reclaim()
 	return d.Begin(d.Epoch, holder, leaseTTL)
 }
 
@@ -214,13 +216,6 @@ func (d *Delivery) reject(epoch int64, now time.Time) ([]event.Event, error) {
 func (d *Delivery) discard(reason string, now time.Time) []event.Event {
 	d.Stop()
 	return d.finish(Dead, &reason, now)
-}
-
-// reclaim takes the delivery from a worker whose lease has expired.
-func (d *Delivery) reclaim(now time.Time) {
-	if d.Reclaim() {
-		d.UpdatedAt = now
-	}
 }
 
 // finish sets the last status of a delivery whose lease has ended.

@@ -58,7 +58,6 @@ func TestADeliveryHasEndedOrWillBeAttempted(t *testing.T) {
 				if d.Left != nil {
 					d.Left = ptr(-time.Second)
 				}
-				d.reclaim(noon)
 			}
 			if err != nil {
 				require.ErrorIs(t, err, lease.ErrSuperseded)
