@@ -53,6 +53,7 @@ func TestAfterAFailureTheRestIsHandedBack(t *testing.T) {
 	r.once()
 	require.LessOrEqual(t, int(n.Load()), requests+4, "it has to show again that it is quick")
 	require.Zero(t, r.missing())
+	require.Zero(t, query[int](r, `select count(*)::int from deliveries where attempts <> (select count(*) from attempts a where a.delivery_id = id)`)[0], "one that was handed back was not begun")
 }
 
 func TestAProcessThatStopsBeginsNoMore(t *testing.T) {

@@ -175,10 +175,16 @@ func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) erro
 	return nil
 }
 
-// handBack ends the lease of that epoch without a result: the delivery is still due.
-func (d *Delivery) handBack(epoch int64, now time.Time) error {
+// handBack ends the lease of that epoch without a result: the delivery is still due. begun says that a request had begun.
+func (d *Delivery) handBack(epoch int64, begun bool, now time.Time) error {
+	if err := d.HandBack(epoch); err != nil {
+		return err
+	}
+	if !begun {
+		d.Attempts--
+	}
 	d.UpdatedAt = now
-	return d.HandBack(epoch)
+	return nil
 }
 
 // record ends the lease of that epoch with an attempt. jitter is 0 to 1.

@@ -281,7 +281,7 @@ func (d *Dispatcher) send(ctx, sending context.Context, deliveries []Delivery, t
 			d.attempt(sending, x, &r)
 		}
 		if r.settle == nil {
-			r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.handBack(r.epoch, d.Renderer.Clock.Now()) }
+			r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.handBack(r.epoch, false, d.Renderer.Clock.Now()) }
 		}
 		ok = ok && r.attempt != nil && r.attempt.ok()
 		if i == len(deliveries)-1 {
@@ -309,8 +309,9 @@ func (d *Dispatcher) attempt(ctx context.Context, x Delivery, r *result) {
 			return false, err
 		}
 		a.LatencyMS = a.Took.Milliseconds()
-		if ctx.Err() != nil && a.StatusCode == nil {
-			return true, nil // the process stops
+		if ctx.Err() != nil && a.StatusCode == nil { // the process stops
+			r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.handBack(r.epoch, true, now()) }
+			return true, nil
 		}
 		r.attempt = &a
 		r.settle = func(x *Delivery) ([]event.Event, error) { return x.record(r.epoch, a, d.Jitter(), now()) }
