@@ -46,7 +46,7 @@ func webhooks(ctx context.Context, b *bench) (result report.Result, err error) {
 	b.printf("webhooks: deliveries of notify per second ÷ a bare loop of signed requests, %d at the same time", webhookWorkers/2)
 	shared := *b
 	shared.layout = newLayout(1)
-	s := &sender{body: []byte(`{"event":"transcription.completed","summary":"` + strings.Repeat("x", webhookBody) + `"}`)}
+	s := &sender{}
 	defer func() { err = errors.Join(err, s.close()) }()
 	if err := s.open(ctx, &shared, func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -87,6 +87,7 @@ func webhooks(ctx context.Context, b *bench) (result report.Result, err error) {
 }
 
 func (s *sender) open(ctx context.Context, b *bench, receive http.HandlerFunc) (err error) {
+	s.body = []byte(`{"event":"transcription.completed","summary":"` + strings.Repeat("x", webhookBody) + `"}`)
 	if s.postgres, err = s.startPostgres(ctx); err != nil {
 		return err
 	}
