@@ -107,6 +107,6 @@ func webhooks(t *testing.T, s *stack, a *agent) {
 	b.fits()
 	b.press("Delete this webhook")
 	b.press("Delete the webhook")
-	b.until("it is gone", `location.pathname === "/console/admin/webhooks" && !document.querySelector("main .list").innerText.includes("Story eleven")`)
+	b.until("it is gone", `location.pathname === "/console/admin/webhooks" && document.querySelector("main .list")?.innerText.includes("Story eleven") === false`)
 	require.Empty(t, b.newProblems())
 }
