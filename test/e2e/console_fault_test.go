@@ -23,6 +23,15 @@ type between struct {
 	answers map[string]http.Handler // by path
 }
 
+// forget removes a cookie of the session, whose name has the port of the address.
+func (b *browser) forget(cookie, address string) {
+	b.t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(b.t, err)
+	_, err = chromedp.Call(b.ctx, network.DeleteCookies, network.DeleteCookiesParams{Name: cookie + "-" + u.Port(), URL: address})
+	require.NoError(b.t, err)
+}
+
 func startBetween(t testing.TB, platform string) *between {
 	t.Helper()
 	to, err := url.Parse(platform)
@@ -95,12 +104,8 @@ func badDays(t *testing.T, s *stack, a *agent) {
 	b.until("a failed form says so and keeps what was typed", `document.querySelector("dialog .failure")?.innerText.includes("usually back") && `+typed)
 	proxy.set(0, "")
 
-	for _, name := range []string{"at", "rt"} {
-		for _, path := range []string{"", "/console/session"} {
-			_, err := chromedp.Call(b.ctx, network.DeleteCookies, network.DeleteCookiesParams{Name: name, URL: proxy.url + path})
-			require.NoError(t, err)
-		}
-	}
+	b.forget("at", proxy.url)
+	b.forget("rt", proxy.url+"/console/session")
 	b.press("Add client")
 	b.until("an ended session asks for the password", `[...document.querySelectorAll("dialog[open] h2")].some(e => e.innerText === "Your session has ended")`)
 	b.fill("password", a.password)
@@ -146,8 +151,7 @@ func sessions(t *testing.T, s *stack, a *agent) {
 	b.until("nor the page", `document.querySelector("main").innerText.includes("This page is for admins")`)
 	require.Empty(t, b.newProblems())
 
-	_, err := chromedp.Call(b.ctx, network.DeleteCookies, network.DeleteCookiesParams{Name: "at", URL: a.url}) // as if it had expired
-	require.NoError(t, err)
+	b.forget("at", a.url) // as if it had expired
 	b.open("/clients")
 	b.until("the session is renewed", `document.querySelector("main h1")?.innerText === "Clients"`)
 	for _, p := range b.newProblems() {

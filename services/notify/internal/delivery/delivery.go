@@ -155,12 +155,14 @@ func create(endpointID string, e event.Event, callID *string, who About, now tim
 
 func (d *Delivery) open() bool { return d.Status == Pending || d.Status == Retrying }
 
-// begin gives the delivery to a worker. The time at which it was due is left, so that it is the first again if the worker dies.
+// begin gives the delivery to a worker, also if the lease of another has expired. The time at which it was due is left, so that it is the
+// first again if the worker dies.
 func (d *Delivery) begin(holder string, now time.Time) error {
 	if !d.open() {
 		return lease.ErrSuperseded
 	}
 	d.UpdatedAt = now
+	d.Reclaim()
 	return d.Begin(d.Epoch, holder, leaseTTL)
 }
 
@@ -173,10 +175,16 @@ func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) erro
 	return nil
 }
 
-// handBack ends the lease of that epoch without a result: the delivery is still due.
-func (d *Delivery) handBack(epoch int64, now time.Time) error {
+// handBack ends the lease of that epoch without a result: the delivery is still due. begun says that a request had begun.
+func (d *Delivery) handBack(epoch int64, begun bool, now time.Time) error {
+	if err := d.HandBack(epoch); err != nil {
+		return err
+	}
+	if !begun {
+		d.Attempts--
+	}
 	d.UpdatedAt = now
-	return d.HandBack(epoch)
+	return nil
 }
 
 // record ends the lease of that epoch with an attempt. jitter is 0 to 1.
@@ -214,13 +222,6 @@ func (d *Delivery) reject(epoch int64, now time.Time) ([]event.Event, error) {
 func (d *Delivery) discard(reason string, now time.Time) []event.Event {
 	d.Stop()
 	return d.finish(Dead, &reason, now)
-}
-
-// reclaim takes the delivery from a worker whose lease has expired.
-func (d *Delivery) reclaim(now time.Time) {
-	if d.Reclaim() {
-		d.UpdatedAt = now
-	}
 }
 
 // finish sets the last status of a delivery whose lease has ended.

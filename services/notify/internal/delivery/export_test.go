@@ -17,7 +17,7 @@ func (d *Dispatcher) Once(ctx context.Context) (wait time.Duration, err error) {
 // Flush records what the workers have answered.
 func (d *Dispatcher) Flush(ctx context.Context) error {
 	for len(d.answered) > 0 {
-		d.finished = append(d.finished, <-d.answered)
+		d.accept(<-d.answered)
 	}
 	return d.record(ctx)
 }
@@ -34,3 +34,9 @@ func (d *Dispatcher) Answered() int { return len(d.answered) }
 
 // Wait waits for the workers of earlier rounds.
 func (d *Dispatcher) Wait() { d.workers.Wait() }
+
+// Quick makes the dispatcher give as many deliveries of an endpoint to a worker as possible.
+func (d *Dispatcher) Quick(endpointID string) {
+	d.init()
+	d.slots.sizes[endpointID] = maxBatch
+}
