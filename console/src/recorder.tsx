@@ -100,7 +100,8 @@ export function RecordingBar() {
     context.createMediaStreamSource(one.stream).connect(analyser);
     const timer = setInterval(() => {
       analyser.getByteTimeDomainData(samples);
-      if (level.current) level.current.value = Math.max(...samples.map((sample) => Math.abs(sample - 128))) / 128;
+      const now = Math.max(...samples.map((sample) => Math.abs(sample - 128))) / 128;
+      if (level.current) level.current.value = Math.max(now, level.current.value * 0.8); // falls slowly, so that short sounds are seen
       setSeconds((Date.now() - one.began) / 1000);
     }, 200);
     const stay = (event: BeforeUnloadEvent) => event.preventDefault();

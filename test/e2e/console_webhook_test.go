@@ -55,7 +55,7 @@ func webhooks(t *testing.T, s *stack, a *agent) {
 	b.fill("url", server.URL+"/hook")
 	b.fill("description", "Story eleven")
 	b.do(chromedp.Focus(chromedp.CSS(".choices input")), chromedp.KeyEvent(" "))
-	b.do(chromedp.Focus(chromedp.CSS(`.choices [value="transcription.completed"]`)), chromedp.KeyEvent(" "))
+	b.do(chromedp.Focus(chromedp.CSS(`.choices [value="lead.wrong_number"]`)), chromedp.KeyEvent(" ")) // which no other story makes happen
 	b.press("Add the webhook")
 	b.until("the secret", `document.querySelector("dialog .secret code")?.innerText.startsWith("whsec_")`)
 	secret := valueOf(b, chromedp.Evaluate[string](`document.querySelector(".secret code").innerText`))
@@ -73,7 +73,7 @@ func webhooks(t *testing.T, s *stack, a *agent) {
 	b.until("the former signs too", `document.querySelector("main").innerText.includes("Two secrets")`)
 
 	to.answer(http.StatusInternalServerError)
-	a.completed(a.upload(nil).ID)
+	a.do(http.MethodPatch, "/leads/"+a.newLead(), map[string]any{"intent_category": "wrong_number"}).must(http.StatusOK)
 	of := "/webhooks/deliveries?webhook_id=" + id
 	poll(t, jobTimeout, "an attempt has failed", func() bool { return len(a.ids(of+"&status=retrying")) == 1 })
 	failed := a.ids(of)[0]
@@ -107,6 +107,6 @@ func webhooks(t *testing.T, s *stack, a *agent) {
 	b.fits()
 	b.press("Delete this webhook")
 	b.press("Delete the webhook")
-	b.until("it is gone", `location.pathname === "/console/admin/webhooks" && !document.querySelector("main .list").innerText.includes("Story eleven")`)
+	b.until("it is gone", `location.pathname === "/console/admin/webhooks" && document.querySelector("main .list")?.innerText.includes("Story eleven") === false`)
 	require.Empty(t, b.newProblems())
 }
