@@ -25,6 +25,7 @@ const kind job.Kind = "test.work"
 type service struct {
 	db    *pg.DB
 	queue *job.Queue
+	chain *op.Chain
 	tel   telemetry.Set
 }
 
@@ -43,7 +44,7 @@ func observed(t *testing.T, db *pg.DB, tel telemetry.Set) service {
 	t.Helper()
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
-	return service{db, job.New(db, chain, tel), tel}
+	return service{db, job.New(db, chain, tel), chain, tel}
 }
 
 // work runs the workers until the returned function stops them.
