@@ -43,12 +43,12 @@ alter index deliveries_pkey rename to deliveries_first_pkey;
 alter index deliveries_newest rename to deliveries_first_newest;
 alter index deliveries_of_call rename to deliveries_first_of_call;
 alter index deliveries_of_endpoint rename to deliveries_first_of_endpoint;
+alter index deliveries_leased rename to deliveries_first_leased;
 alter index deliveries_of_agent rename to deliveries_first_of_agent;
 alter index deliveries_of_client rename to deliveries_first_of_client;
 alter index deliveries_of_lead rename to deliveries_first_of_lead;
 alter index attempts_pkey rename to attempts_first_pkey;
 drop index deliveries_open;
-drop index deliveries_leased;
 
 create table deliveries (like deliveries_first including defaults including constraints, primary key (id)) partition by range (id);
 create index deliveries_newest on deliveries (created_at desc, id desc);
@@ -61,9 +61,10 @@ create index deliveries_of_client on deliveries (client_id) where client_id is n
 create index deliveries_of_lead on deliveries (lead_id) where lead_id is not null;
 create index deliveries_of_replay on deliveries (replay_id) where replay_id is not null;
 create index deliveries_dead on deliveries (created_at desc, id desc) where status = 'dead';
--- The queue: few deliveries are waiting or being sent. A lease is in no index, so that a claim changes none (docs/adr/0054).
-create index deliveries_waiting on deliveries (endpoint_id, next_attempt_at, id) where status in ('pending', 'retrying');
+-- The queue: few deliveries are waiting or being sent.
+create index deliveries_waiting on deliveries (endpoint_id, next_attempt_at, id) where status in ('pending', 'retrying') and lease_holder is null;
 create index deliveries_open on deliveries (created_at desc, id desc) where status in ('pending', 'retrying');
+create index deliveries_leased on deliveries (lease_until) where lease_until is not null;
 create table attempts (like attempts_first including defaults including constraints, primary key (delivery_id, number)) partition by range (delivery_id);
 
 -- What exists is the first partition, to the end of this week. upkeep adds one for each week. Default ones are for the row of a process
@@ -77,7 +78,4 @@ begin
 end $$;
 -- +goose StatementEnd
 create table deliveries_default partition of deliveries default;
--- Space for the versions of a row that is claimed and recorded, in its own page; what is sent is out of the way.
-alter table deliveries_first set (fillfactor = 50, toast_tuple_target = 256);
-alter table deliveries_default set (fillfactor = 50, toast_tuple_target = 256);
 create table attempts_default partition of attempts default;
