@@ -37,7 +37,11 @@ func start(t *testing.T) service {
 // sibling is another process of the same service.
 func sibling(t *testing.T, db *pg.DB) service {
 	t.Helper()
-	tel := telemetry.Nop()
+	return observed(t, db, telemetry.Nop())
+}
+
+func observed(t *testing.T, db *pg.DB, tel telemetry.Set) service {
+	t.Helper()
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
 	return service{db, job.New(db, chain, tel), chain, tel}
