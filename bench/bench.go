@@ -53,6 +53,7 @@ var benchmarks = []struct {
 	{"calls", callRecordings},
 	{"webhooks", one(webhooks)},
 	{"hanging", one(hangingEndpoint)},
+	{"idle", idle},
 }
 
 // one converts a benchmark with one result.

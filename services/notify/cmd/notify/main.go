@@ -10,7 +10,6 @@ import (
 )
 
 func main() {
-	run.GrowHeap(400) // most of what a delivery allocates is garbage after it
 	run.Main("notify", notify.Defaults(), func(ctx context.Context, cfg notify.Config, tel telemetry.Set) error {
 		app, err := notify.New(ctx, cfg, tel)
 		if err != nil {
