@@ -40,7 +40,7 @@ func TestKubernetesAutoscalersAreSane(t *testing.T) {
 	})
 }
 
-// The garbage collector's limit follows the container's (run.LimitMemory), so nothing else may set it; without a limit it has none.
+// The garbage collector's limit follows the container's (run.ManageMemory), so nothing else may set it; without a limit it has none.
 func TestKubernetesMemoryLimitsAreTheCollectors(t *testing.T) {
 	forEachEnvironment(t, func(t *testing.T, _ string, m manifests) {
 		for name, d := range m.deployments {

@@ -66,3 +66,17 @@ func isPostmaster(pid int, data string) (bool, error) {
 	}
 	return os.SameFile(cwd, info), nil
 }
+
+// sharedMemoryInUse reports whether a process uses the System V shared memory with this id.
+func sharedMemoryInUse(id string) bool {
+	segments, err := os.ReadFile("/proc/sysvipc/shm")
+	if err != nil {
+		return false
+	}
+	for line := range strings.Lines(string(segments)) {
+		if f := strings.Fields(line); len(f) > 6 && f[1] == id {
+			return f[6] != "0" // the number of processes that have attached it
+		}
+	}
+	return false
+}

@@ -321,15 +321,19 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	}
 	line, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(line)
-	if err != nil || pid <= 1 || errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
-		return nil // postgres detects this itself, and also waits for the children of a killed server
+	if err != nil || pid <= 1 {
+		return nil // postgres itself says what is wrong with the file
 	}
 	running, err := isPostmaster(pid, data)
 	if err != nil {
 		return err
 	}
 	if !running {
-		// The pid now belongs to another program, and postgres would refuse to start while that program runs.
+		// Its children end when they notice that it was killed. Until then postgres refuses to start.
+		if err := awaitChildren(ctx, string(content), log); err != nil {
+			return err
+		}
+		// The pid may belong to another program by now, and postgres would refuse to start while that program runs.
 		if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale postmaster.pid: %w", err)
 		}
@@ -340,7 +344,10 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			return fmt.Errorf("stop the postgres process %d of an earlier run: %w", pid, err)
 		}
-		stopped, err := awaitExit(ctx, pid, data)
+		stopped, err := await(ctx, func() (bool, error) {
+			running, err := isPostmaster(pid, data)
+			return !running, err
+		})
 		if stopped || err != nil {
 			return err
 		}
@@ -348,16 +355,35 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	return fmt.Errorf("the postgres process %d of an earlier run does not stop", pid)
 }
 
-// awaitExit waits up to killGrace for a server to exit, and reports whether it did.
-func awaitExit(ctx context.Context, pid int, data string) (bool, error) {
+// awaitChildren waits until no child of a killed server uses its shared memory, which the seventh line of postmaster.pid names. pidFile
+// is the content of that file.
+func awaitChildren(ctx context.Context, pidFile string, log *slog.Logger) error {
+	lines := strings.Split(pidFile, "\n")
+	if len(lines) < 7 {
+		return nil
+	}
+	ids := strings.Fields(lines[6]) // key and id
+	if len(ids) != 2 || !sharedMemoryInUse(ids[1]) {
+		return nil
+	}
+	log.WarnContext(ctx, "waiting for processes of a PostgreSQL server that was killed")
+	ended, err := await(ctx, func() (bool, error) { return !sharedMemoryInUse(ids[1]), nil })
+	if err == nil && !ended {
+		err = fmt.Errorf("processes of a PostgreSQL server that was killed do not end: they use the shared memory %s", ids[1])
+	}
+	return err
+}
+
+// await waits up to killGrace until a condition is true, and reports whether it is.
+func await(ctx context.Context, condition func() (bool, error)) (bool, error) {
 	deadline := time.NewTimer(killGrace)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		running, err := isPostmaster(pid, data)
-		if !running || err != nil {
-			return !running, err
+		ok, err := condition()
+		if ok || err != nil {
+			return ok, err
 		}
 		select {
 		case <-ctx.Done():

@@ -171,6 +171,28 @@ func TestStartStopsTheServerOfAKilledProcess(t *testing.T) {
 	require.NotEqual(t, old, postmaster(t, dir))
 }
 
+// PostgreSQL refuses to start while a child of a killed server lives.
+func TestStartWaitsForTheChildrenOfAKilledServer(t *testing.T) {
+	t.Parallel()
+	o := options(filepath.Join(t.TempDir(), "postgres"))
+	o.Fast = false
+	killed := start(t, o)
+	execute(t, killed.URL("postgres"), "create table answers as select 7 as answer")
+	busy, err := pgx.Connect(t.Context(), killed.URL("postgres"))
+	require.NoError(t, err)
+	defer func() { _ = busy.Close(context.WithoutCancel(t.Context())) }()
+	backend := int(busy.PgConn().PID())
+	require.NoError(t, syscall.Kill(backend, syscall.SIGSTOP))
+	require.NoError(t, syscall.Kill(postmaster(t, o.Dir), syscall.SIGKILL))
+	<-killed.Done()
+
+	handler := &onWarning{do: func() { _ = syscall.Kill(backend, syscall.SIGCONT) }}
+	o.Log = slog.New(handler)
+	s := start(t, o)
+	require.True(t, handler.done)
+	require.Equal(t, int32(7), query[int32](t, s.URL("postgres"), "select answer from answers"))
+}
+
 // onWarning is a log handler that calls do on a warning.
 type onWarning struct {
 	do   func()
