@@ -8,16 +8,19 @@ TAGS ?= nogcs,noazure,grpcnotrace
 SERVICES ?= services/auth services/calls services/crm services/notify gateway
 
 .DEFAULT_GOAL := help
-.PHONY: help setup console build demo up test test-kafka fault bench check generate fmt services release-contract released-migrations clean
+.PHONY: help setup console screenshots build demo up test test-kafka test-k8s fault bench check generate fmt services release-contract released-migrations clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
+	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 18
 
 setup: ## install what is missing on this machine
 	@scripts/setup
 
 console: ## bundle the web console into console/dist, which the gateway embeds (no Node)
 	@go run ./console/build
+
+screenshots: ## make the images of the README, docs/images, from a platform with seeded data (needs Chromium)
+	@scripts/screenshots
 
 build: console ## build bin/convoflow, the whole platform in one binary
 	@echo "Building bin/convoflow $(VERSION) (the first build compiles everything and takes a few minutes)"
@@ -34,6 +37,9 @@ test: console ## run every test with the race detector (ARGS='-run Upload -v' go
 
 test-kafka: ## run the tests of events and crashes against a real Apache Kafka (needs Java; installs it)
 	@scripts/test-kafka $(ARGS)
+
+test-k8s: ## apply deploy/k8s to a real Kubernetes API server with simulated nodes (the first run builds it: 15 minutes)
+	@scripts/test-k8s $(ARGS)
 
 fault: ## inject every fault into two replicas of each service under load and check that nothing is lost or doubled (ARGS='--help')
 	@scripts/fault $(ARGS)

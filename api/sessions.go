@@ -11,7 +11,8 @@ import (
 func Sessions() access.Feed {
 	return access.Feed{Topic: events.AgentsTopic, Watch: func(w *bus.Watcher, sessionEnded func(string), agentChanged func(string, int64, bool)) {
 		bus.Watch(w, events.SessionRevoked, func(e event.Received[events.SessionEnd]) { sessionEnded(e.Data.SessionID) })
-		for _, t := range []event.Type[events.Agent]{events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated} {
+		// A new agent is active, so its registration changes nothing.
+		for _, t := range []event.Type[events.Agent]{events.AgentUpdated, events.AgentDeactivated} {
 			bus.Watch(w, t, func(e event.Received[events.Agent]) { agentChanged(e.Data.AgentID, e.Data.Version, e.Data.IsActive) })
 		}
 	}}

@@ -52,6 +52,7 @@ var benchmarks = []struct {
 	{"consumer", one(consumer)},
 	{"calls", callRecordings},
 	{"webhooks", one(webhooks)},
+	{"hanging", one(hangingEndpoint)},
 	{"idle", idle},
 }
 

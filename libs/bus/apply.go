@@ -21,7 +21,7 @@ import (
 // ctx.Err().
 func (c *Consumer) handle(ctx context.Context, partition string, batch []kafka.Message) error {
 	for delay := retryFirst; len(batch) > 0; {
-		failed, err := c.apply(ctx, batch)
+		err := c.apply(ctx, batch)
 		if err == nil {
 			c.waiting.works(ctx, partition)
 			return nil
@@ -37,40 +37,27 @@ func (c *Consumer) handle(ctx context.Context, partition string, batch []kafka.M
 			delay = min(2*delay, retryMax)
 			continue
 		}
-		// The messages before the one that failed are applied without it.
-		if failed > 0 {
-			if err := c.handle(ctx, partition, batch[:failed]); err != nil {
+		if len(batch) > 1 { // one of them is poison: it will be alone in the end
+			middle := len(batch) / 2
+			if err := c.handle(ctx, partition, batch[:middle]); err != nil {
 				return err
 			}
+			batch, delay = batch[middle:], retryFirst
+			continue
 		}
-		if failed == commit && len(batch) > 1 {
-			for i := range batch {
-				if err := c.handle(ctx, partition, batch[i:i+1]); err != nil {
-					return err
-				}
-			}
-			return nil
-		}
-		failed = max(failed, 0)
-		if err := c.deadLetter(ctx, batch[failed], fault.Of(err)); err != nil {
-			return err
-		}
-		batch, delay = batch[failed+1:], retryFirst
+		return c.deadLetter(ctx, batch[0], fault.Of(err))
 	}
 	return nil
 }
 
-// commit is the index that apply returns when the transaction failed and not one of its messages.
-const commit = -1
-
-// apply runs the handlers of the messages in one transaction, which also records the events in the inbox. On failure it returns
-// the index of the message that failed.
-func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int, err error) {
+// apply runs the handlers of the messages in one transaction, which also records the events in the inbox. An error does not say whose
+// it is: a statement of one handler may be executed with the first one of the next (pg.DB.Later).
+func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) error {
 	select {
 	case c.applying <- struct{}{}:
 		defer func() { <-c.applying }()
 	case <-ctx.Done():
-		return commit, ctx.Err()
+		return ctx.Err()
 	}
 	took := clock.Stopwatch()
 	events, ids := map[int]outbox.Message{}, []string{} // by index in the batch
@@ -82,7 +69,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		}
 		e, err := decode(m)
 		if err != nil {
-			return i, err
+			return err
 		}
 		switch {
 		case c.catalog[e.Type] != e.Topic:
@@ -98,8 +85,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 	}
 	if len(ids) > 0 {
 		applied, handled := map[[2]string]int{}, []outbox.Message{}
-		err = c.inbox.InTx(ctx, func(ctx context.Context) error {
-			failed = commit
+		err := c.inbox.InTx(ctx, func(ctx context.Context) error {
 			clear(applied) // the transaction may be retried
 			handled = handled[:0]
 			newIDs, err := c.inbox.Mark(ctx, ids)
@@ -117,7 +103,6 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 				}
 				delete(newIDs, e.ID) // the batch may contain the same event twice
 				if err := c.handlers[e.Type](c.received(ctx, batch[i], e), e.Event); err != nil {
-					failed = i
 					return fmt.Errorf("handle %s %s: %w", e.Type, e.ID, err)
 				}
 				applied[[2]string{e.Topic, "handled"}]++
@@ -126,7 +111,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 			return nil
 		})
 		if err != nil {
-			return failed, c.chain.Classify(err)
+			return c.chain.Classify(err)
 		}
 		for key, n := range applied {
 			results[key] += n
@@ -139,7 +124,7 @@ func (c *Consumer) apply(ctx context.Context, batch []kafka.Message) (failed int
 		attrs = append(attrs, slog.Int(key[1], n))
 	}
 	c.tel.Log.LogAttrs(ctx, slog.LevelInfo, "events consumed", append(attrs, slog.Duration("took", took()))...)
-	return 0, nil
+	return nil
 }
 
 // slowDelivery is the minimum time from the append at the broker to the handler that gets a span.

@@ -165,7 +165,7 @@ func TestADuplicateIsIgnored(t *testing.T) {
 	twice := client(event.NewID(), "once", 1)
 	messages := []outbox.Message{{Event: twice}, {Event: twice}, {Event: client(twice.Key, "last", 2)}}
 	for i := range messages {
-		messages[i].Source, messages[i].Trace = "/convoflow/test", map[string]string{}
+		messages[i].Source = "/convoflow/test"
 	}
 	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, messages)
 	bustest.Publish(t, s.kafka, eventtest.ThingsTopic, messages)

@@ -29,23 +29,36 @@ func encode(m outbox.Message) kafka.Message {
 
 // decode is the inverse of encode. It fails with an Invalid fault when the message is not a CloudEvent.
 func decode(m kafka.Message) (outbox.Message, error) {
-	m = original(m)
-	h := headers(m)
-	out := outbox.Message{
-		Event: event.Event{ID: strings.ToLower(h["ce_id"]), Type: h["ce_type"], Topic: m.Topic, Key: string(m.Key), Source: h["ce_source"], Data: m.Value},
-		Trace: map[string]string{},
+	out := outbox.Message{Event: event.Event{
+		ID: strings.ToLower(header(m, "ce_id")), Type: header(m, "ce_type"), Topic: m.Topic, Key: string(m.Key), Source: header(m, "ce_source"), Data: m.Value,
+	}}
+	if dead := header(m, deadTopic); dead != "" {
+		out.Topic = dead
 	}
 	for _, name := range []string{"traceparent", "tracestate"} {
-		if h[name] != "" {
-			out.Trace[name] = h[name]
+		if value := header(m, name); value != "" {
+			if out.Trace == nil {
+				out.Trace = map[string]string{}
+			}
+			out.Trace[name] = value
 		}
 	}
-	at, err := time.Parse(time.RFC3339Nano, h["ce_time"])
-	if err != nil || h["ce_specversion"] != "1.0" || !event.ValidID(out.ID) || out.Type == "" {
+	at, err := time.Parse(time.RFC3339Nano, header(m, "ce_time"))
+	if err != nil || header(m, "ce_specversion") != "1.0" || !event.ValidID(out.ID) || out.Type == "" {
 		return out, fault.New(fault.Invalid, "bad_envelope", "The message is not a CloudEvent 1.0 with ce_id (a UUID), ce_type and ce_time")
 	}
 	out.Time = at.UTC()
 	return out, nil
+}
+
+// header returns the value of a header, or "".
+func header(m kafka.Message, key string) string {
+	for _, h := range m.Headers {
+		if h.Key == key {
+			return string(h.Value)
+		}
+	}
+	return ""
 }
 
 // headers returns the headers of a message by their names.

@@ -215,11 +215,11 @@ func (w *Watcher) handle(ctx context.Context, m kafka.Message) {
 	if m.Value == nil {
 		return // a tombstone
 	}
-	e, err := decode(m)
-	h := w.handlers[e.Type]
-	if err == nil && h == nil {
+	h := w.handlers[header(m, "ce_type")]
+	if h == nil {
 		return
 	}
+	e, err := decode(m)
 	if err == nil {
 		err = h(e.Event)
 	}

@@ -151,7 +151,7 @@ func (db *DB) Schema() string { return db.schema }
 // Conn returns the transaction in ctx, or the pool if there is none.
 func (db *DB) Conn(ctx context.Context) Querier {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
-		return t.tx
+		return t
 	}
 	return db.pool
 }

@@ -22,6 +22,8 @@ type transaction struct {
 	later pgx.Batch // of Later
 	what  []string  // what each of its statements does
 	after []func()
+
+	committed bool
 }
 
 // attempts is how often InTx runs a transaction that fails with a serialization failure or deadlock.
@@ -49,13 +51,21 @@ func (db *DB) InTx(ctx context.Context, fn func(ctx context.Context) error) erro
 }
 
 func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err error) {
-	tx, err := db.pool.Begin(ctx)
+	conn, err := db.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("begin a transaction: %w", err)
+	}
+	defer conn.Release() // which closes a connection whose transaction has not ended
+	tx, err := conn.Begin(ctx)
 	if err != nil {
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	t := &transaction{tx: tx}
-	// Rollback does nothing after a commit. After an error or a panic it releases the connection, even when ctx has ended.
+	// After an error or a panic the transaction is rolled back, even when ctx has ended.
 	defer func() {
+		if t.committed {
+			return
+		}
 		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
 		if rbErr := tx.Rollback(rollback); rbErr != nil && !errors.Is(rbErr, pgx.ErrTxClosed) && err == nil {
@@ -65,18 +75,66 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 	if err := fn(network.Forbid(context.WithValue(ctx, txKey{db}, t))); err != nil {
 		return err
 	}
-	if err := t.execLater(ctx); err != nil {
+	if err := t.commit(ctx); err != nil {
 		return err
-	}
-	sent := ctx.Err() == nil && !tx.Conn().IsClosed()
-	if err := tx.Commit(ctx); err != nil {
-		if sent && !rolledBack(err) {
-			err = errors.Join(fault.ErrOutcomeUnknown, err)
-		}
-		return fmt.Errorf("commit: %w", err)
 	}
 	for _, f := range t.after {
 		f()
+	}
+	return nil
+}
+
+// commit executes the statements of Later and the COMMIT, in one round trip. When a statement fails, the server skips those after it,
+// and so the COMMIT.
+func (t *transaction) commit(ctx context.Context) error {
+	sent := ctx.Err() == nil && !t.tx.Conn().IsClosed()
+	refused, err := t.execCommit(ctx)
+	if err != nil && sent && !refused && !rolledBack(err) {
+		err = errors.Join(fault.ErrOutcomeUnknown, err)
+	}
+	t.committed = err == nil
+	return err
+}
+
+// execCommit reports with its error whether the server has refused a statement before the COMMIT.
+func (t *transaction) execCommit(ctx context.Context) (refused bool, err error) {
+	if t.later.Len() == 0 {
+		if err := t.tx.Commit(ctx); err != nil {
+			return false, fmt.Errorf("commit: %w", err)
+		}
+		return false, nil
+	}
+	results, whats := t.sendLater(ctx, "commit")
+	defer func() { err = errors.Join(err, results.Close()) }()
+	if err := execAll(results, whats); err != nil {
+		return errors.As(err, new(*pgconn.PgError)), err
+	}
+	tag, err := results.Exec()
+	if err == nil && tag.String() == "ROLLBACK" {
+		err = pgx.ErrTxCommitRollback
+	}
+	if err != nil {
+		return false, fmt.Errorf("commit: %w", err)
+	}
+	return false, nil
+}
+
+// sendLater sends the statements of Later, and then those of more.
+func (t *transaction) sendLater(ctx context.Context, more ...string) (results pgx.BatchResults, whats []string) {
+	batch, whats := t.later, t.what
+	t.later, t.what = pgx.Batch{}, nil
+	for _, sql := range more {
+		batch.Queue(sql)
+	}
+	return t.tx.SendBatch(ctx, &batch), whats
+}
+
+// execAll reads the results of statements.
+func execAll(results pgx.BatchResults, whats []string) error {
+	for _, what := range whats {
+		if _, err := results.Exec(); err != nil {
+			return fmt.Errorf("%s: %w", what, err)
+		}
 	}
 	return nil
 }
@@ -96,9 +154,10 @@ func (db *DB) Tx(ctx context.Context) pgx.Tx {
 	return nil
 }
 
-// Later executes a statement just before the transaction in ctx commits, in one round trip with all others that wait for that: it is
-// for rows that the transaction only adds. If it fails, so does the transaction. what says what it does, for the error. Without a
-// transaction it is executed immediately.
+// Later executes a statement at the latest possible time: before the next one of the transaction in ctx that is executed immediately, or
+// before the commit, in one round trip with all others that wait for that. It is for statements whose result nobody needs. If it fails,
+// what comes next fails with its error, and the transaction is rolled back. what says what it does, for the error. Without a transaction
+// it is executed immediately.
 func (db *DB) Later(ctx context.Context, what, sql string, args ...any) error {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
 		t.later.Queue(sql, args...)
@@ -115,14 +174,9 @@ func (t *transaction) execLater(ctx context.Context) error {
 	if t.later.Len() == 0 {
 		return nil
 	}
-	results := t.tx.SendBatch(ctx, &t.later)
-	for _, what := range t.what {
-		if _, err := results.Exec(); err != nil {
-			_ = results.Close() // the same error
-			return fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	return results.Close()
+	results, whats := t.sendLater(ctx)
+	err := execAll(results, whats)
+	return errors.Join(err, results.Close())
 }
 
 // AfterCommit runs f after the transaction in ctx has committed, or immediately if there is none. f must not block.

@@ -215,6 +215,20 @@ func TestOnlyALostAnswerToTheCommitLeavesTheOutcomeUnknown(t *testing.T) {
 		require.True(t, fault.Is(pg.Classify(err), fault.Unavailable), "%s: %v", name, err)
 		require.ElementsMatch(t, c.want, stored(t, direct), name)
 	}
+	for name, delivered := range map[string]bool{"before the last statements and the commit arrived": false, "before their answer came": true} {
+		direct := numbers(t)
+		proxy := pgtest.NewProxy(t, direct.Pool().Config().ConnString())
+		db := open(t, proxy.URL())
+		add := func(n int) error {
+			return db.InTx(t.Context(), func(ctx context.Context) error { return db.Later(ctx, "add", `insert into numbers values ($1)`, n) })
+		}
+		require.NoError(t, add(1)) // prepares the statements
+		proxy.CutAt("begin", "stmtcache", delivered)
+		err := add(2)
+		require.ErrorIs(t, err, fault.ErrOutcomeUnknown, name)
+		require.True(t, fault.Is(pg.Classify(err), fault.Unavailable), "%s: %v", name, err)
+		require.Equal(t, delivered, len(stored(t, direct)) == 2, name)
+	}
 	db := numbers(t)
 	err := db.InTx(t.Context(), func(ctx context.Context) error {
 		_ = insert(ctx, db, 1)

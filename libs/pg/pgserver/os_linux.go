@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 )
@@ -48,16 +47,15 @@ func bypassCapability() uintptr {
 	return 0
 }
 
-// isServer reports whether process pid is a process of a PostgreSQL server on data, which is then its working directory. It is not if it
-// has ended meanwhile, or belongs to another user.
-func isServer(pid int, data string) (bool, error) {
+// isPostmaster reports whether process pid is a PostgreSQL server on data, which is then its working directory.
+func isPostmaster(pid int, data string) (bool, error) {
 	comm, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil || strings.TrimSpace(string(comm)) != "postgres" {
 		return false, nil //nolint:nilerr // no such process
 	}
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) { // the latter also while a process ends
-		return false, nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil // it has ended meanwhile
 	}
 	if err != nil {
 		return false, fmt.Errorf("inspect the postgres process %d: %w", pid, err)
@@ -69,24 +67,16 @@ func isServer(pid int, data string) (bool, error) {
 	return os.SameFile(cwd, info), nil
 }
 
-// servers returns all processes of PostgreSQL servers on data.
-func servers(data string) (found []int, err error) {
-	entries, err := os.ReadDir("/proc")
+// sharedMemoryInUse reports whether a process uses the System V shared memory with this id.
+func sharedMemoryInUse(id string) bool {
+	segments, err := os.ReadFile("/proc/sysvipc/shm")
 	if err != nil {
-		return nil, fmt.Errorf("list the processes: %w", err)
+		return false
 	}
-	for _, e := range entries {
-		pid, err := strconv.Atoi(e.Name())
-		if err != nil {
-			continue
-		}
-		running, err := isServer(pid, data)
-		if err != nil {
-			return nil, err
-		}
-		if running {
-			found = append(found, pid)
+	for line := range strings.Lines(string(segments)) {
+		if f := strings.Fields(line); len(f) > 6 && f[1] == id {
+			return f[6] != "0" // the number of processes that have attached it
 		}
 	}
-	return found, nil
+	return false
 }

@@ -20,8 +20,8 @@ func (a account) attributes() *syscall.SysProcAttr {
 
 func canBypass() bool { return false }
 
-// isServer reports whether process pid is a PostgreSQL server on data, judging by its command line.
-func isServer(pid int, data string) (bool, error) {
+// isPostmaster reports whether process pid is a PostgreSQL server on data, judging by its command line.
+func isPostmaster(pid int, data string) (bool, error) {
 	out, err := exec.Command("ps", "-o", "command=", "-p", strconv.Itoa(pid)).Output()
 	if err != nil && !errors.As(err, new(*exec.ExitError)) { // ps exits with 1 when there is no such process
 		return false, fmt.Errorf("inspect process %d: %w", pid, err)
@@ -29,5 +29,5 @@ func isServer(pid int, data string) (bool, error) {
 	return strings.Contains(string(out), "postgres -D "+data+" "), nil
 }
 
-// servers returns nothing: the processes of a server that was killed do not name its data. PostgreSQL refuses to start beside them.
-func servers(string) ([]int, error) { return nil, nil }
+// sharedMemoryInUse is not known here. If it is, postgres refuses to start and says so.
+func sharedMemoryInUse(string) bool { return false }

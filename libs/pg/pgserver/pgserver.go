@@ -309,8 +309,7 @@ func dataVersion(data string) string {
 	return strings.TrimSpace(string(v))
 }
 
-// stopStale stops a server on data that a killed process left running, and waits for the processes of a server that was killed itself:
-// while one of them runs, PostgreSQL refuses to start. The caller holds the lock, so no process uses the data.
+// stopStale stops a server on data that a killed process left running. The caller holds the lock, so no process uses it.
 func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	pidFile := filepath.Join(data, "postmaster.pid")
 	content, err := os.ReadFile(pidFile)
@@ -323,65 +322,74 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	line, _, _ := strings.Cut(string(content), "\n")
 	pid, err := strconv.Atoi(line)
 	if err != nil || pid <= 1 {
-		return nil // postgres detects this itself
+		return nil // postgres itself says what is wrong with the file
 	}
-	server := func() ([]int, error) {
-		running, err := isServer(pid, data)
-		if !running || err != nil {
-			return nil, err
+	running, err := isPostmaster(pid, data)
+	if err != nil {
+		return err
+	}
+	if !running {
+		// Its children end when they notice that it was killed. Until then postgres refuses to start.
+		if err := awaitChildren(ctx, string(content), log); err != nil {
+			return err
 		}
-		return []int{pid}, nil
-	}
-	if err := end(ctx, log, "the PostgreSQL server that an earlier run left running", server, syscall.SIGINT, syscall.SIGQUIT); err != nil {
-		return err
-	}
-	if err := end(ctx, log, "the processes of a PostgreSQL server that was killed", func() ([]int, error) { return servers(data) }, 0, syscall.SIGKILL); err != nil {
-		return err
-	}
-	// The pid may belong to another program now, and postgres would refuse to start while that program runs.
-	if !errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		// The pid may belong to another program by now, and postgres would refuse to start while that program runs.
 		if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Errorf("remove a stale postmaster.pid: %w", err)
 		}
+		return nil
 	}
-	return nil
-}
-
-// end waits until there are no processes. It sends them each signal, and waits up to killGrace after it; 0 is no signal.
-func end(ctx context.Context, log *slog.Logger, what string, processes func() ([]int, error), signals ...syscall.Signal) error {
-	left, err := processes()
-	if len(left) == 0 || err != nil {
-		return err
-	}
-	log.WarnContext(ctx, "stopping "+what, "pids", left)
-	for _, signal := range signals {
-		for _, pid := range left {
-			if err := syscall.Kill(pid, signal); err != nil && !errors.Is(err, syscall.ESRCH) {
-				return fmt.Errorf("stop %s, %d: %w", what, pid, err)
-			}
+	log.WarnContext(ctx, "stopping the PostgreSQL server that an earlier run left running", "pid", pid)
+	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {
+		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
+			return fmt.Errorf("stop the postgres process %d of an earlier run: %w", pid, err)
 		}
-		if left, err = await(ctx, processes); len(left) == 0 || err != nil {
+		stopped, err := await(ctx, func() (bool, error) {
+			running, err := isPostmaster(pid, data)
+			return !running, err
+		})
+		if stopped || err != nil {
 			return err
 		}
 	}
-	return fmt.Errorf("%s do not stop: %v", what, left)
+	return fmt.Errorf("the postgres process %d of an earlier run does not stop", pid)
 }
 
-// await waits up to killGrace until there are no processes, and returns those that are left.
-func await(ctx context.Context, processes func() ([]int, error)) (left []int, err error) {
+// awaitChildren waits until no child of a killed server uses its shared memory, which the seventh line of postmaster.pid names. pidFile
+// is the content of that file.
+func awaitChildren(ctx context.Context, pidFile string, log *slog.Logger) error {
+	lines := strings.Split(pidFile, "\n")
+	if len(lines) < 7 {
+		return nil
+	}
+	ids := strings.Fields(lines[6]) // key and id
+	if len(ids) != 2 || !sharedMemoryInUse(ids[1]) {
+		return nil
+	}
+	log.WarnContext(ctx, "waiting for processes of a PostgreSQL server that was killed")
+	ended, err := await(ctx, func() (bool, error) { return !sharedMemoryInUse(ids[1]), nil })
+	if err == nil && !ended {
+		err = fmt.Errorf("processes of a PostgreSQL server that was killed do not end: they use the shared memory %s", ids[1])
+	}
+	return err
+}
+
+// await waits up to killGrace until a condition is true, and reports whether it is.
+func await(ctx context.Context, condition func() (bool, error)) (bool, error) {
 	deadline := time.NewTimer(killGrace)
 	defer deadline.Stop()
 	tick := time.NewTicker(pollInterval)
 	defer tick.Stop()
 	for {
-		if left, err = processes(); len(left) == 0 || err != nil {
-			return left, err
+		ok, err := condition()
+		if ok || err != nil {
+			return ok, err
 		}
 		select {
 		case <-ctx.Done():
-			return left, ctx.Err()
+			return false, ctx.Err()
 		case <-deadline.C:
-			return left, nil
+			return false, nil
 		case <-tick.C:
 		}
 	}

@@ -55,10 +55,7 @@ func (c *Copies[T]) Find(ctx context.Context, id string) (row T, ok bool, err er
 // Upsert stores a copy. It ignores one whose version is not newer than the stored one.
 func (c *Copies[T]) Upsert(ctx context.Context, row T) error {
 	if c.record == nil {
-		if _, err := c.db.Conn(ctx).Exec(ctx, c.upsert, c.table.args(&row, false)...); err != nil {
-			return fmt.Errorf("store a copy in %s: %w", c.table.spec.Name, err)
-		}
-		return nil
+		return c.db.Later(ctx, "store a copy in "+c.table.spec.Name, c.upsert, c.table.args(&row, false)...)
 	}
 	return pg.Classify(c.db.InTx(ctx, func(ctx context.Context) error { return c.change(ctx, row) }))
 }

@@ -2,7 +2,6 @@ package store
 
 import (
 	"context"
-	"fmt"
 	"time"
 
 	"github.com/convoflow/convoflow/api/events"
@@ -18,8 +17,7 @@ import (
 
 // clients implements client.Store on the table clients.
 type clients struct {
-	*table.Table[client.Client]
-	db         *pg.DB
+	unique[client.Client]
 	dependants erasure.Eraser
 }
 
@@ -34,7 +32,7 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 			table.Fixed("created_at", &c.CreatedAt), table.Col("updated_at", &c.UpdatedAt),
 		}
 	}
-	return clients{db: db, dependants: erasesClients(db, out), Table: table.New(db, out, table.Spec[c]{
+	rows := table.New(db, out, table.Spec[c]{
 		Name:    "clients",
 		Columns: columns,
 		Order:   table.Newest(func(c c) time.Time { return c.CreatedAt }, func(c c) string { return c.ID }),
@@ -46,43 +44,12 @@ func Clients(db *pg.DB, out *outbox.Outbox) client.Store {
 			}
 			return timelines.record(ctx, change)
 		},
-	})}
-}
-
-// attempts is how often a write is tried whose conflicting client is deleted before it can be read.
-const attempts = 3
-
-// Create writes a client with its events.
-func (s clients) Create(ctx context.Context, c client.Client, events ...event.Event) error {
-	return s.db.InTx(ctx, func(ctx context.Context) error {
-		for range attempts {
-			// A conflict must not abort the transaction: it may also store an Idempotency-Key.
-			created, err := s.Table.Create(ctx, &c, "on conflict do nothing", events...)
-			if err != nil || created {
-				return err
-			}
-			if err := s.taken(ctx, c); err != nil {
-				return err
-			}
-		}
-		return fmt.Errorf("insert client %s: the conflicting client cannot be found", c.ID)
 	})
-}
-
-// taken returns the fault client.Exists if another client of the agent has the e-mail or phone of c.
-func (s clients) taken(ctx context.Context, c client.Client) error {
-	var first string
-	err := s.db.Conn(ctx).QueryRow(ctx, `
-		select id::text from clients where agent_id = $1 and id <> $2 and (lower(email) = lower($3) or phone = $4)
-		order by created_at, id limit 1`, c.AgentID, c.ID, c.Email, c.Phone).Scan(&first)
-	switch {
-	case pg.NoRows(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look for a client like %s: %w", c.ID, err)
-	default:
-		return client.Exists(first)
-	}
+	return clients{dependants: erasesClients(db, out), unique: unique[c]{
+		Table: rows, db: db, indexes: []string{"clients_email", "clients_phone"}, exists: client.Exists,
+		like: `select id::text from clients where agent_id = $1 and id <> $2 and (lower(email) = lower($3) or phone = $4) order by created_at, id limit 1`,
+		args: func(c c) []any { return []any{c.AgentID, c.ID, c.Email, c.Phone} },
+	}}
 }
 
 // List reads a page of clients, newest first.
@@ -91,20 +58,6 @@ func (s clients) List(ctx context.Context, f client.Filter) (page.Of[client.Clie
 	w.If(f.AgentID != "", "agent_id = ?", f.AgentID)
 	search(&w, searchedClient, f.Q)
 	return s.Table.List(ctx, w, f.Request)
-}
-
-// Change changes a client.
-func (s clients) Change(ctx context.Context, id string, fn func(*client.Client) ([]event.Event, error)) (c client.Client, err error) {
-	for range attempts {
-		c, err = s.Table.Change(ctx, id, fn)
-		if !pg.Unique(err, "clients_email") && !pg.Unique(err, "clients_phone") {
-			break
-		}
-		if taken := s.taken(ctx, c); taken != nil {
-			return client.Client{}, taken
-		}
-	}
-	return c, err
 }
 
 // Remove deletes a client with everything that refers to it.

@@ -21,8 +21,7 @@ import (
 
 // leads implements lead.Store on the table leads.
 type leads struct {
-	*table.Table[lead.Lead]
-	db *pg.DB
+	unique[lead.Lead]
 }
 
 // RecordLeads writes what is derived from leads, in the transaction of each change. It gets all leads that the change is about.
@@ -32,7 +31,7 @@ type RecordLeads = func(ctx context.Context, changes []table.Change[lead.Lead]) 
 func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 	type l = lead.Lead
 	timelines := newItems(db)
-	return leads{db: db, Table: table.New(db, out, table.Spec[l]{
+	rows := table.New(db, out, table.Spec[l]{
 		Name:    "leads",
 		Columns: leadColumns,
 		Order:   defaultLeads(),
@@ -54,7 +53,12 @@ func Leads(db *pg.DB, out *outbox.Outbox, record ...RecordLeads) lead.Store {
 			}
 			return nil
 		},
-	})}
+	})
+	return leads{unique[l]{
+		Table: rows, db: db, indexes: []string{"leads_phone"}, exists: lead.Exists,
+		like: `select id::text from leads where phone = $1 and id <> $2`,
+		args: func(l l) []any { return []any{l.Phone, l.ID} },
+	}}
 }
 
 func leadColumns(l *lead.Lead) table.Columns {
@@ -72,6 +76,7 @@ func leadColumns(l *lead.Lead) table.Columns {
 		table.Col("objections", &f.Objections), table.Col("notes", &f.Notes), table.Col("conversation_summary", &f.ConversationSummary),
 		table.Col("extra_data", &f.ExtraData), table.Col("received_data", &l.Received), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
 		table.Col("call_id", &l.Call.ID), table.Col("call_version", &l.Call.Version), table.Col("call_at", &l.Call.At),
+		table.Col("found", &l.Found),
 		table.Col("version", &l.Version), table.Fixed("created_at", &l.CreatedAt), table.Col("updated_at", &l.UpdatedAt),
 		table.Col("converted_at", &l.ConvertedAt),
 	}
@@ -158,37 +163,6 @@ func orderOfLeads(o lead.Order) table.Order[lead.Lead] {
 	return table.Order[lead.Lead]{Desc: o.Desc, Keys: []table.Key[lead.Lead]{key, keyID()}}
 }
 
-// Create writes a lead with its events.
-func (s leads) Create(ctx context.Context, l lead.Lead, events ...event.Event) error {
-	return s.db.InTx(ctx, func(ctx context.Context) error {
-		for range attempts {
-			// A conflict must not abort the transaction: it may also store an Idempotency-Key.
-			created, err := s.Table.Create(ctx, &l, "on conflict do nothing", events...)
-			if err != nil || created {
-				return err
-			}
-			if err := s.taken(ctx, l); err != nil {
-				return err
-			}
-		}
-		return fmt.Errorf("insert lead %s: the conflicting lead cannot be found", l.ID)
-	})
-}
-
-// taken returns the fault lead.Exists if another lead has the phone number of l.
-func (s leads) taken(ctx context.Context, l lead.Lead) error {
-	var first string
-	err := s.db.Conn(ctx).QueryRow(ctx, `select id::text from leads where phone = $1 and id <> $2`, l.Phone, l.ID).Scan(&first)
-	switch {
-	case pg.NoRows(err):
-		return nil
-	case err != nil:
-		return fmt.Errorf("look for a lead like %s: %w", l.ID, err)
-	default:
-		return lead.Exists(first)
-	}
-}
-
 // FindByPhone reads the lead with that number.
 func (s leads) FindByPhone(ctx context.Context, phone string) (lead.Lead, error) {
 	var w table.Where
@@ -206,20 +180,6 @@ func (s leads) List(ctx context.Context, f lead.Filter) (page.Of[lead.Lead], err
 	w.If(f.Campaign != "", "source_campaign = ?", f.Campaign)
 	search(&w, searchedLead, f.Q)
 	return s.ListBy(ctx, orderOfLeads(f.Order), w, f.Request)
-}
-
-// Change changes a lead.
-func (s leads) Change(ctx context.Context, id string, fn func(*lead.Lead) ([]event.Event, error)) (l lead.Lead, err error) {
-	for range attempts {
-		l, err = s.Table.Change(ctx, id, fn)
-		if !pg.Unique(err, "leads_phone") {
-			break
-		}
-		if taken := s.taken(ctx, l); taken != nil {
-			return lead.Lead{}, taken
-		}
-	}
-	return l, err
 }
 
 // ChangeAll changes leads in a constant number of statements.
