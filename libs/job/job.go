@@ -213,6 +213,8 @@ const (
 	drainTimeout = run.StopTimeout - 4*time.Second
 	// stopStep is how often a stop checks that the database is there.
 	stopStep = 500 * time.Millisecond
+	// startMaxWait is the longest wait before a start is tried again.
+	startMaxWait = 5 * time.Second
 )
 
 // Run processes jobs until ctx ends. Then it begins no further ones, and after drainTimeout it cancels the contexts of those that are
@@ -222,11 +224,28 @@ func (q *Queue) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("start the workers: %w", err)
-	}
+	started := q.start(ctx, client)
 	<-ctx.Done()
+	if !started {
+		return nil
+	}
 	return q.stop(context.WithoutCancel(ctx), client)
+}
+
+// start starts River, which fails while the database does not answer. It reports whether it has, before ctx ended.
+func (q *Queue) start(ctx context.Context, client *river.Client[pgx.Tx]) bool {
+	for wait := stopStep; ctx.Err() == nil; wait = min(2*wait, startMaxWait) {
+		err := client.Start(context.WithoutCancel(ctx))
+		if err == nil {
+			return true
+		}
+		q.tel.Log.WarnContext(ctx, "the workers cannot be started, trying again", "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return false
 }
 
 // stop stops River. Without the database it does not wait: no result and no lease can be written, and River would resign as the leader
@@ -240,7 +259,8 @@ func (q *Queue) stop(ctx context.Context, client *river.Client[pgx.Tx]) error {
 		if within(draining, stopStep, client.Stop) == nil {
 			return nil
 		}
-		if within(draining, 2*stopStep, q.db.Ping) != nil && draining.Err() == nil {
+		// One that is only slow is waited for: to cancel the jobs would repeat their requests.
+		if err := within(draining, 2*stopStep, q.db.Ping); err != nil && !errors.Is(err, context.DeadlineExceeded) && draining.Err() == nil {
 			_ = within(stopping, stopStep, client.StopAndCancel)
 			return nil
 		}

@@ -22,7 +22,7 @@ var derived = []string{
 	`select to_jsonb(a)::text from agents a order by id`,
 	`select (to_jsonb(t) - 'version')::text from timeline t where kind in ('call', 'delivery') order by id`,
 	`select concat_ws(' ', id, call_id, client_id, lead_id, agent_id, due_date, task, status, source, announced) from followups order by id`,
-	`select concat_ws(' ', id, status, status_reason, intent_category, interest_level, objections, last_contacted_at, conversation_summary, call_id, call_version, call_at) from leads order by id`,
+	`select concat_ws(' ', id, status, status_reason, intent_category, intent_confidence, interest_level, objections, callback_scheduled_at, last_contacted_at, conversation_summary, call_id, call_version, call_at) from leads order by id`,
 }
 
 // tables returns the rows of derived.
@@ -84,9 +84,13 @@ func newPast(r *rand.Rand) (p past) {
 				party()
 				history = append(history, events.CallUpdated.New(at, c))
 			default:
-				c.Status, c.Sentiment, c.Summary, c.InterestLevel = "completed", new("positive"), new(fmt.Sprint("Summary ", n, c.Version)), new("high")
+				c.Status, c.Sentiment, c.Summary = "completed", new("positive"), new(fmt.Sprint("Summary ", n, c.Version))
 				c.IntentCategory = new(string(lead.Intents()[1+r.IntN(5)]))
-				c.Objections, c.ActionItems = []string{fmt.Sprint("price ", n)}, []string{"Send the quote by Friday", fmt.Sprint("Call in ", 1+r.IntN(5), " days")}
+				c.IntentConfidence, c.InterestLevel, c.CallbackTime, c.Objections = nil, nil, nil, nil
+				if r.IntN(2) == 0 { // a later call that finds less takes back what an earlier one found
+					c.IntentConfidence, c.InterestLevel, c.CallbackTime, c.Objections = new(r.Float64()), new("high"), new(at.Add(time.Hour)), []string{fmt.Sprint("price ", n)}
+				}
+				c.ActionItems = []string{"Send the quote by Friday", fmt.Sprint("Call in ", 1+r.IntN(5), " days")}
 				history = append(history, events.TranscriptionCompleted.New(at, c))
 			}
 		}

@@ -113,25 +113,36 @@ func (l *Lead) move(c events.Call, at time.Time) bool {
 	l.IntentCategory, l.Status = intent, status
 	reason := "Call " + c.CallID + ": " + string(intent)
 	l.StatusReason = &reason
-	l.found(c.IntentConfidence, c.InterestLevel, c.Objections, c.CallbackTime)
+	l.find(c.IntentConfidence, c.InterestLevel, c.Objections, c.CallbackTime)
 	return true
 }
 
-// found sets what a language model has found besides the intent. What it has not found stays.
-func (l *Lead) found(confidence *float64, interest *string, objections []string, callback *time.Time) {
-	if confidence != nil {
-		l.IntentConfidence = confidence
-	}
-	if interest != nil {
-		l.InterestLevel = interest
-	}
+// find sets what a language model has found besides the intent, in place of what the previous call or summary had. What a person has
+// written stays unless it was found anew.
+func (l *Lead) find(confidence *float64, interest *string, objections []string, callback *time.Time) {
+	f := Found{IntentConfidence: confidence, InterestLevel: interest}
 	if len(objections) > 0 {
-		l.Objections = shortened(strings.Join(objections, "; "), maxObjections)
+		f.Objections = shortened(strings.Join(objections, "; "), maxObjections)
 	}
 	if callback != nil {
-		l.CallbackScheduledAt = callback
+		f.CallbackTime = new(callback.UTC().Truncate(time.Microsecond))
+	}
+	before := l.Found
+	replace(&l.IntentConfidence, before.IntentConfidence, f.IntentConfidence, equal)
+	replace(&l.InterestLevel, before.InterestLevel, f.InterestLevel, equal)
+	replace(&l.Objections, before.Objections, f.Objections, equal)
+	replace(&l.CallbackScheduledAt, before.CallbackTime, f.CallbackTime, time.Time.Equal)
+	l.Found = f
+}
+
+// replace sets a field to what was found. If nothing was, it clears the field, provided that it still has what was found before.
+func replace[T any](field **T, before, found *T, same func(a, b T) bool) {
+	if found != nil || before != nil && *field != nil && same(**field, *before) {
+		*field = found
 	}
 }
+
+func equal[T comparable](a, b T) bool { return a == b }
 
 // named returns the event that is named after the lead's intent.
 func (l *Lead) named(now time.Time, state events.Lead) event.Event {

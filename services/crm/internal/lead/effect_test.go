@@ -62,6 +62,31 @@ func TestACallMovesItsLead(t *testing.T) {
 	}
 }
 
+// TestACallReplacesWhatAnEarlierOneFound: otherwise the lead would depend on which call is read first.
+func TestACallReplacesWhatAnEarlierOneFound(t *testing.T) {
+	t.Parallel()
+	first := call("first", 1, 10, CallbackRequested)
+	first.IntentConfidence, first.InterestLevel, first.Objections, first.CallbackTime = new(0.7), new("high"), []string{"too dear"}, new(at(20).Add(time.Nanosecond))
+	second := call("second", 1, 20, Interested)
+	inOrder, reversed := newLead(), newLead()
+	inOrder.hear(first, at(12))
+	require.Equal(t, "too dear", *inOrder.Objections)
+	inOrder.hear(second, at(22))
+	reversed.hear(second, at(22))
+	reversed.hear(first, at(23))
+	for _, l := range []Lead{inOrder, reversed} {
+		require.Equal(t, []any{(*float64)(nil), (*string)(nil), (*string)(nil), (*time.Time)(nil)}, []any{l.IntentConfidence, l.InterestLevel, l.Objections, l.CallbackScheduledAt})
+	}
+
+	edited := newLead()
+	edited.hear(first, at(12))
+	edited.Objections, edited.CallbackScheduledAt = new("her husband decides"), new(at(40))
+	edited.hear(second, at(22))
+	require.Equal(t, "her husband decides", *edited.Objections, "a person has written it")
+	require.Equal(t, at(40), *edited.CallbackScheduledAt)
+	require.Nil(t, edited.InterestLevel)
+}
+
 func TestWhatAPersonDecidedLaterStays(t *testing.T) {
 	t.Parallel()
 	l := newLead()

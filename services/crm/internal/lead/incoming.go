@@ -215,13 +215,13 @@ func (l *Lead) Merge(in Incoming, now time.Time) (changed event.Event, ok bool) 
 	if l.Name == l.Number() && in.Name != "" && in.Name != l.Name {
 		l.Name, did = in.Name, true
 	}
-	to, from := &l.Fields, &in.Fields
-	for _, f := range [][2]**string{
-		{&to.Email, &from.Email}, {&to.SourceCampaign, &from.SourceCampaign}, {&to.AdSet, &from.AdSet}, {&to.FormID, &from.FormID},
-		{&to.FormName, &from.FormName}, {&to.GoogleSheetRowID, &from.GoogleSheetRowID}, {&to.InterestLevel, &from.InterestLevel},
-		{&to.CourseInterestedIn, &from.CourseInterestedIn}, {&to.PaymentLinkURL, &from.PaymentLinkURL}, {&to.Objections, &from.Objections},
-		{&to.Notes, &from.Notes}, {&to.ConversationSummary, &from.ConversationSummary},
-	} {
+	texts, times := pairs(&l.Fields, &in.Fields)
+	for _, f := range texts {
+		if *f[0] == nil && *f[1] != nil {
+			*f[0], did = *f[1], true
+		}
+	}
+	for _, f := range times {
 		if *f[0] == nil && *f[1] != nil {
 			*f[0], did = *f[1], true
 		}
@@ -233,6 +233,17 @@ func (l *Lead) Merge(in Incoming, now time.Time) (changed event.Event, ok bool) 
 		return event.Event{}, false
 	}
 	return l.Edited(l.IntentCategory, now), true
+}
+
+// pairs returns the texts and times that may be empty, each of one lead and of another.
+func pairs(to, from *Fields) (texts [][2]**string, times [][2]**time.Time) {
+	theirs := from.texts()
+	for i, mine := range to.texts() {
+		texts = append(texts, [2]**string{mine.value, theirs[i].value})
+	}
+	return texts, [][2]**time.Time{
+		{&to.CallbackScheduledAt, &from.CallbackScheduledAt}, {&to.NextFollowUpAt, &from.NextFollowUpAt}, {&to.LastContactedAt, &from.LastContactedAt},
+	}
 }
 
 // mergeExtra sets the values of extra_data that are new or that nobody has changed since they were received. The maps are replaced:
@@ -288,19 +299,13 @@ func (l *Lead) Overwrite(in Incoming, now time.Time) (changed event.Event, ok bo
 	if f.Name != "" {
 		to.Name = f.Name
 	}
-	for _, t := range [][2]**string{
-		{&to.Email, &f.Email}, {&to.SourceCampaign, &f.SourceCampaign}, {&to.AdSet, &f.AdSet}, {&to.FormID, &f.FormID},
-		{&to.FormName, &f.FormName}, {&to.GoogleSheetRowID, &f.GoogleSheetRowID}, {&to.InterestLevel, &f.InterestLevel},
-		{&to.CourseInterestedIn, &f.CourseInterestedIn}, {&to.PaymentLinkURL, &f.PaymentLinkURL}, {&to.Objections, &f.Objections},
-		{&to.Notes, &f.Notes}, {&to.ConversationSummary, &f.ConversationSummary},
-	} {
+	texts, times := pairs(to, f)
+	for _, t := range texts {
 		if *t[1] != nil {
 			*t[0] = *t[1]
 		}
 	}
-	for _, t := range [][2]**time.Time{
-		{&to.CallbackScheduledAt, &f.CallbackScheduledAt}, {&to.NextFollowUpAt, &f.NextFollowUpAt}, {&to.LastContactedAt, &f.LastContactedAt},
-	} {
+	for _, t := range times {
 		if *t[1] != nil {
 			*t[0] = *t[1]
 		}

@@ -99,6 +99,21 @@ func TestMergeNeverOverwritesWhatAPersonChanged(t *testing.T) {
 	})
 }
 
+func TestMergeFillsEmptyFields(t *testing.T) {
+	t.Parallel()
+	var in Incoming
+	in.SetPhone("+919876543210", plusOnly)
+	for _, field := range []string{"callback_scheduled_at", "next_followup_at", "last_contacted_at"} {
+		require.True(t, in.Set(field, "2026-11-25 10:00"))
+	}
+	l := newLead()
+	l.NextFollowUpAt = new(at(7))
+	_, ok := l.Merge(in, at(1))
+	require.True(t, ok)
+	tomorrow := time.Date(2026, 11, 25, 10, 0, 0, 0, time.UTC)
+	require.Equal(t, []time.Time{tomorrow, at(7), tomorrow}, []time.Time{*l.CallbackScheduledAt, *l.NextFollowUpAt, *l.LastContactedAt})
+}
+
 func TestWhatDoesNotFitAFieldIsRefused(t *testing.T) {
 	t.Parallel()
 	var in Incoming

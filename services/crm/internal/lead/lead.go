@@ -70,6 +70,7 @@ type Lead struct {
 	DecidedAt       *time.Time `json:"-"`                 // when a person last chose the status or intent
 	ConvertedAt     *time.Time `json:"-"`                 // nil unless the status is converted
 	Call            Heard      `json:"-"`
+	Found           Found      `json:"-"`
 	Received        Extra      `json:"-"` // the values of extra_data as forms and files last sent them; never nil
 	Version         int64      `json:"-"` // increases by one with each change
 	Fields
@@ -82,6 +83,14 @@ type Heard struct {
 	ID      *string
 	Version int64 // of the call
 	At      *time.Time
+}
+
+// Found is what a language model last found in a call or summary: a later one that does not find it takes it back.
+type Found struct {
+	IntentConfidence *float64   `json:"intent_confidence,omitempty"`
+	InterestLevel    *string    `json:"interest_level,omitempty"`
+	Objections       *string    `json:"objections,omitempty"` // as in the lead
+	CallbackTime     *time.Time `json:"callback_time,omitempty"`
 }
 
 // Fields are the fields of a lead that people and forms write, except its phone and agent.

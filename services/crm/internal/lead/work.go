@@ -161,7 +161,7 @@ func (l *Lead) classify(v Verdict, now time.Time) []event.Event {
 	}
 	before := l.IntentCategory
 	l.IntentCategory, l.Status = *v.IntentCategory, status
-	l.found(v.IntentConfidence, v.InterestLevel, v.Objections, v.CallbackTime)
+	l.find(v.IntentConfidence, v.InterestLevel, v.Objections, v.CallbackTime)
 	l.decide(now)
 	l.StatusReason = new("Summary: " + string(l.IntentCategory))
 	return []event.Event{l.Edited(before, now)}

@@ -76,6 +76,7 @@ func leadColumns(l *lead.Lead) table.Columns {
 		table.Col("objections", &f.Objections), table.Col("notes", &f.Notes), table.Col("conversation_summary", &f.ConversationSummary),
 		table.Col("extra_data", &f.ExtraData), table.Col("received_data", &l.Received), table.Col("client_id", &l.ClientID), table.Col("decided_at", &l.DecidedAt),
 		table.Col("call_id", &l.Call.ID), table.Col("call_version", &l.Call.Version), table.Col("call_at", &l.Call.At),
+		table.Col("found", &l.Found),
 		table.Col("version", &l.Version), table.Fixed("created_at", &l.CreatedAt), table.Col("updated_at", &l.UpdatedAt),
 		table.Col("converted_at", &l.ConvertedAt),
 	}

@@ -125,6 +125,7 @@ func (s items) record(ctx context.Context, changes ...timeline.Item) error {
 // unlisted are columns that a change does not name: those that change with others, and those that the API does not show.
 var unlisted = []string{
 	"version", "updated_at", "raw_phone", "received_data", "decided_at", "converted_at", "status_reason", "call_id", "call_version", "call_at",
+	"found",
 }
 
 // changedFields returns the names of the fields that differ from an earlier state.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -66,4 +67,15 @@ func TestAProcessThatStopsBeginsNoMore(t *testing.T) {
 	require.LessOrEqual(t, len(r.receiver.requests()), 2)
 	require.Equal(t, []int{0}, query[int](r, `select count(*)::int from deliveries where lease_holder is not null`))
 	require.Equal(t, []int{len(r.receiver.requests())}, query[int](r, `select count(*)::int from deliveries where status = 'delivered'`))
+}
+
+// A request takes up to 15 s, and the lease 20.
+func TestNoRequestBeginsLateInALease(t *testing.T) {
+	t.Parallel()
+	r := quick(t, 3)
+	claimed, err := r.ChangeDue(t.Context(), map[string]int{r.endpoint().ID: 3}, func(d *delivery.Delivery) error { return d.Begin(d.Epoch, "test/1", 20*time.Second) })
+	require.NoError(t, err)
+	r.Late(t.Context(), 2*time.Second, r.endpoint(), claimed...)
+	require.NoError(t, r.Flush(t.Context()))
+	require.Equal(t, []string{"delivered 1", "pending 2"}, r.statuses(), "the first has not waited for others")
 }

@@ -51,8 +51,9 @@ type Delivery struct {
 	Body      []byte            `json:"-"` // what is sent: rendered at the first attempt, and then unchanged
 	Trace     map[string]string `json:"-"` // W3C headers of the event, which every attempt continues; set by the store
 
-	// Disabled is why its endpoint is disabled; nil while it is enabled.
-	Disabled *string `json:"-"`
+	// Disabled is why its endpoint is disabled; nil while it is enabled. EndpointEpoch rises when that changes.
+	Disabled      *string `json:"-"`
+	EndpointEpoch int64   `json:"-"`
 
 	// Lease says which worker sends the delivery. Its Attempts include requests without a result, which a stop or a crash
 	// interrupted; Requests does not.
@@ -93,6 +94,9 @@ func (d Delivery) Shown() (Status, *string) {
 	}
 	return d.Status, d.Reason
 }
+
+// Version rises with every change of what people see: of the delivery, or of its endpoint.
+func (d Delivery) Version() int64 { return d.Epoch + d.EndpointEpoch }
 
 // Requests returns how many requests have been recorded.
 func (d Delivery) Requests() int {

@@ -281,7 +281,9 @@ func (d *Dispatcher) send(ctx, sending context.Context, deliveries []Delivery, t
 			d.attempt(sending, x, &r)
 		}
 		if r.settle == nil {
-			r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.handBack(r.epoch, false, d.Renderer.Clock.Now()) }
+			r.settle = func(x *Delivery) ([]event.Event, error) {
+				return nil, x.handBack(r.epoch, false, d.Renderer.Clock.Now())
+			}
 		}
 		ok = ok && r.attempt != nil && r.attempt.ok()
 		if i == len(deliveries)-1 {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
 // Once runs a round of the loop, waits for its workers, and records what they did.
@@ -39,4 +41,12 @@ func (d *Dispatcher) Wait() { d.workers.Wait() }
 func (d *Dispatcher) Quick(endpointID string) {
 	d.init()
 	d.slots.sizes[endpointID] = maxBatch
+}
+
+// Late sends deliveries that were claimed that long ago.
+func (d *Dispatcher) Late(ctx context.Context, ago time.Duration, to endpoint.Endpoint, deliveries ...Delivery) {
+	d.init()
+	d.slots.take(to.ID)
+	d.workers.Go(func() { d.send(ctx, ctx, deliveries, to, func() time.Duration { return ago }) })
+	d.workers.Wait()
 }

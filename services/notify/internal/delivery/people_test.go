@@ -129,10 +129,12 @@ func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
 			open := r.deliver(&clientID, ofLead)
 			r.attempt(open)
 			subject := map[string]string{events.KindClient: clientID, events.KindLead: leadID, events.KindAgent: agentID}[kind]
+			seen := r.find(sent).Version()
 			request := events.Erasure{ErasureID: event.NewID(), Kind: kind, SubjectID: subject, SubjectVersion: 9, RequestedBy: event.NewID(), RequestedAt: time.Now()}
 			for range 2 { // also when it is delivered again
 				require.NoError(t, r.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
 			}
+			require.Greater(t, r.find(sent).Version(), seen, "a new ETag: nobody is told that it has not changed")
 			left := map[string][]string{events.KindClient: {"lead.imported"}, events.KindAgent: {"lead.imported"}}[kind] // of nobody erased
 			require.ElementsMatch(t, left, query[string](r, `select event from deliveries where body is not null`))
 			require.ElementsMatch(t, left, query[string](r, `select d.event from attempts a join deliveries d on d.id = a.delivery_id where a.answer <> ''`))

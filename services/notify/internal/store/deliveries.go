@@ -45,7 +45,7 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, tel telemetry.Set) *deliveries {
 			table.Fixed("event_id", &d.EventID), table.Fixed("event_time", &d.EventTime), table.Fixed("call_id", &d.CallID),
 			table.Fixed("agent_id", &d.About.AgentID), table.Fixed("client_id", &d.About.ClientID), table.Fixed("lead_id", &d.About.LeadID),
 			table.Fixed("followup_id", &d.About.FollowUpID), table.Fixed("replay_of", &d.ReplayOf), table.Fixed("replay_id", &d.ReplayID),
-			table.Col("status", &d.Status), table.Col("reason", &d.Reason), table.Joined("e.disabled_reason", &d.Disabled),
+			table.Col("status", &d.Status), table.Col("reason", &d.Reason), table.Joined("e.disabled_reason", &d.Disabled), table.Joined("e.epoch", &d.EndpointEpoch),
 			// The due time is written by the database's clock, and read as the time that resulted.
 			table.Remaining("next_attempt_at", &d.NextAttemptIn), table.Joined("d.next_attempt_at", &d.NextAttemptAt),
 			table.Col("lease_epoch", &d.Epoch), table.Col("lease_holder", &d.Holder), table.Remaining("lease_until", &d.Left),

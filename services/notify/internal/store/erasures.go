@@ -32,7 +32,8 @@ var blanked = map[string][]string{
 	events.KindLead:   person("lead_id = $1"),
 	events.KindAgent: {
 		`update attempts set answer = '' where delivery_id in (select id from deliveries where agent_id = $1)`,
-		`update deliveries set body = null where agent_id = $1 and body is not null`,
+		// The epoch makes a new ETag. That of a delivery that is being sent rises when it has been.
+		`update deliveries set body = null, lease_epoch = lease_epoch + case when lease_holder is null then 1 else 0 end where agent_id = $1 and body is not null`,
 	},
 }
 
