@@ -286,6 +286,10 @@ func TestWrongLeads(t *testing.T) {
 	}{
 		{"POST", "/leads", `{}`, []string{"name", "phone"}},
 		{"POST", "/leads", `{"name":" ","phone":"12","email":"no","interest_level":"very","assigned_agent_id":"7","status":"nonsense"}`, []string{"status", "phone", "name", "email", "assigned_agent_id", "interest_level"}},
+		{"POST", "/leads", `{"name":" ","phone":"12","status":"nonsense","followup_count":-1}`, []string{"status", "phone", "name", "followup_count"}},
+		{"PATCH", "/leads/" + id, `{"name":" ","phone":"9876543210","status":"nonsense","followup_count":-1}`, []string{"status", "name", "followup_count"}},
+		{"GET", "/analytics/overview?tz=Mars/Olympus&days=0", "", []string{"days", "tz"}},
+		{"POST", "/leads", `{"name":"x","phone":"9876543211","email":"a client's has a dot@localhost"}`, []string{"email"}},
 		{"POST", "/leads", `{"name":"x","phone":"9876543211","extra_data":{"x":"` + strings.Repeat("x", 70_000) + `"}}`, []string{"extra_data"}},
 		{"PATCH", "/leads/" + id, `{}`, []string{"body"}},
 		{"PATCH", "/leads/" + id, `{"name":"","phone":""}`, []string{"phone", "name"}},
