@@ -52,6 +52,8 @@ var benchmarks = []struct {
 	{"consumer", one(consumer)},
 	{"calls", callRecordings},
 	{"webhooks", one(webhooks)},
+	{"hanging", one(hangingEndpoint)},
+	{"idle", idle},
 }
 
 // one converts a benchmark with one result.

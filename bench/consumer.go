@@ -23,7 +23,7 @@ const (
 	consumerSize  = 20_000 // events of a round
 	consumerBatch = 250    // events per transaction, as in libs/bus
 	consumerPairs = 4      // transactions at once, as many as a consumer has
-	consumerLast  = 200 // events, of which each partition has some: 12 × (11/12)^200 is nothing
+	consumerLast  = 200    // events, of which each partition has some: 12 × (11/12)^200 is nothing
 	consumerPoll  = 10 * time.Millisecond
 	consumerLimit = 2 * time.Minute
 )

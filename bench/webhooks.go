@@ -36,7 +36,6 @@ type sender struct {
 	notify   *service
 	postgres *postgres.Server
 	pool     *pgxpool.Pool
-	received atomic.Int64
 	target   string
 	body     []byte
 }
@@ -47,9 +46,12 @@ func webhooks(ctx context.Context, b *bench) (result report.Result, err error) {
 	b.printf("webhooks: deliveries of notify per second ÷ a bare loop of signed requests, %d at the same time", webhookWorkers/2)
 	shared := *b
 	shared.layout = newLayout(1)
-	s := &sender{body: []byte(`{"event":"transcription.completed","summary":"` + strings.Repeat("x", webhookBody) + `"}`)}
+	s := &sender{}
 	defer func() { err = errors.Join(err, s.close()) }()
-	if err := s.open(ctx, &shared); err != nil {
+	if err := s.open(ctx, &shared, func(w http.ResponseWriter, r *http.Request) {
+		_, _ = io.Copy(io.Discard, r.Body)
+		_, _ = w.Write([]byte(`{"status":"success"}`))
+	}); err != nil {
 		return result, err
 	}
 	side := func(send func(context.Context) error, into *report.Measure, parts ...part) func() error {
@@ -72,22 +74,27 @@ func webhooks(ctx context.Context, b *bench) (result report.Result, err error) {
 	if err != nil {
 		return result, err
 	}
+	err = b.profile(ctx, "notify", s.notify.admin, func(length time.Duration) error {
+		for took := clock.Stopwatch(); took() < length; {
+			if err := s.deliver(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	result.Notes = append(result.Notes, fmt.Sprintf("%d deliveries that are due at once, to one receiver in the process of the benchmark; the time ends when the last one is recorded", webhookCount))
-	return result, nil
+	return result, err
 }
 
-func (s *sender) open(ctx context.Context, b *bench) (err error) {
+func (s *sender) open(ctx context.Context, b *bench, receive http.HandlerFunc) (err error) {
+	s.body = []byte(`{"event":"transcription.completed","summary":"` + strings.Repeat("x", webhookBody) + `"}`)
 	if s.postgres, err = s.startPostgres(ctx); err != nil {
 		return err
 	}
 	if err := s.start(); err != nil {
 		return err
 	}
-	if s.target, err = s.serve(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body)
-		s.received.Add(1)
-		_, _ = w.Write([]byte(`{"status":"success"}`))
-	})); err != nil {
+	if s.target, err = s.serve(receive); err != nil {
 		return err
 	}
 	s.notify, err = s.startService(ctx, b, "notify", process.Any, "DATABASE_URL="+s.postgres.URL(), "SECRET_KEY=Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE",
@@ -107,12 +114,8 @@ func (s *sender) open(ctx context.Context, b *bench) (err error) {
 
 // deliver makes deliveries that are due, and waits until all are recorded.
 func (s *sender) deliver(ctx context.Context) error {
-	_, err := s.pool.Exec(ctx, `
-		insert into notify.deliveries (id, endpoint_id, event, event_id, event_time, data, body, status, attempts, failures, next_attempt_at, lease_epoch, trace, created_at, updated_at)
-		select notify.delivery_id(now()), endpoints.id, 'transcription.completed', gen_random_uuid(), now(), $1, $1, 'pending', 0, 0, now(), 1, '{}', now(), now()
-		from notify.endpoints, generate_series(1, $2)`, s.body, webhookCount)
-	if err != nil {
-		return fmt.Errorf("insert deliveries: %w", err)
+	if err := s.insert(ctx, "transcription.completed", webhookCount); err != nil {
+		return err
 	}
 	return await(ctx, s.notify.Process, func() error {
 		var waiting int
@@ -124,6 +127,18 @@ func (s *sender) deliver(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// insert makes n deliveries of an event that are due to the endpoints that name it or all events.
+func (s *sender) insert(ctx context.Context, event string, n int) error {
+	_, err := s.pool.Exec(ctx, `
+		insert into notify.deliveries (id, endpoint_id, event, event_id, event_time, data, body, status, attempts, failures, next_attempt_at, lease_epoch, trace, created_at, updated_at)
+		select notify.delivery_id(now()), endpoints.id, $2, gen_random_uuid(), now(), $1, $1, 'pending', 0, 0, now(), 1, '{}', now(), now()
+		from notify.endpoints, generate_series(1, $3) where $2 = any(events) or origin = 'environment' and $2 = 'transcription.completed'`, s.body, event, n)
+	if err != nil {
+		return fmt.Errorf("insert deliveries: %w", err)
+	}
+	return nil
 }
 
 // loop signs and sends as many requests.

@@ -169,6 +169,18 @@ func TestKubernetesEachServiceIsAppliedAlone(t *testing.T) {
 	}
 }
 
+// kubectl apply --prune --selector finds what has the label, and applies nothing else.
+func TestKubernetesEverythingIsPartOfConvoflow(t *testing.T) {
+	t.Parallel()
+	for _, e := range environments {
+		built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay(e))
+		require.NoError(t, err)
+		for _, resource := range built.Resources() {
+			require.Equal(t, "convoflow", resource.GetLabels()["app.kubernetes.io/part-of"], "%s: %s/%s", e, resource.GetKind(), resource.GetName())
+		}
+	}
+}
+
 // A setting that several services share restarts these, and no others.
 func TestKubernetesSharedSettingsRestartOnlyWhoReadsThem(t *testing.T) {
 	forEachEnvironment(t, func(t *testing.T, e string, m manifests) {
@@ -201,6 +213,7 @@ func TestKubernetesPodsAreRestricted(t *testing.T) {
 			verdict := policy.AggregateCheckResults(evaluator.EvaluatePod(restricted, &pod.ObjectMeta, &pod.Spec))
 			require.True(t, verdict.Allowed, "%s: %s", name, verdict.ForbiddenDetail())
 			require.False(t, *pod.Spec.AutomountServiceAccountToken, name)
+			require.False(t, *m.accounts[pod.Spec.ServiceAccountName].AutomountServiceAccountToken, name)
 			for _, c := range slices.Concat(pod.Spec.InitContainers, pod.Spec.Containers) {
 				require.True(t, *c.SecurityContext.ReadOnlyRootFilesystem, "%s/%s", name, c.Name)
 				require.False(t, c.Resources.Limits.Memory().IsZero(), "%s/%s", name, c.Name)

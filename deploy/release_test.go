@@ -14,13 +14,13 @@ import (
 )
 
 // lint runs a linter of a module of its own: their dependencies do not fit together with those of this one.
-func lint(t *testing.T, tool string, stdin []byte, args ...string) {
+func lint(t *testing.T, tool string, stdin []byte, args ...string) (string, error) {
 	cmd := exec.CommandContext(untilDeadline(t), "go", append([]string{"tool", tool}, args...)...)
 	cmd.Dir = filepath.Join("lint", tool)
 	cmd.Env = append(os.Environ(), "GOWORK=off")
 	cmd.Stdin = bytes.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, "%s", out)
+	return string(out), err
 }
 
 func TestWorkflowsAreValid(t *testing.T) {
@@ -32,16 +32,42 @@ func TestWorkflowsAreValid(t *testing.T) {
 		files[i], err = filepath.Abs(files[i])
 		require.NoError(t, err)
 	}
-	lint(t, "actionlint", nil, files...)
+	out, err := lint(t, "actionlint", nil, files...)
+	require.NoError(t, err, out)
 }
 
 func TestKubernetesManifestsPassKubeScore(t *testing.T) {
 	t.Parallel()
-	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), overlay("prod"))
+	for _, e := range environments {
+		out, err := kubeScore(t, asText(t, overlay(e)))
+		require.NoError(t, err, "%s: %s", e, out)
+	}
+	// It complains about manifests that are bad.
+	manifests := asText(t, overlay("prod"))
+	for _, bad := range []struct{ good, bad, complaint string }{
+		{"readOnlyRootFilesystem: true", "readOnlyRootFilesystem: false", "The pod has a container with a writable root filesystem"},
+		{"path: /ready", "path: /health", "Container has the same readiness and liveness probe"},
+		{"convoflow/crm:0.1.0", "convoflow/crm:latest", "Image with latest tag"},
+	} {
+		require.Contains(t, manifests, bad.good)
+		out, err := kubeScore(t, strings.Replace(manifests, bad.good, bad.bad, 1))
+		require.Error(t, err, bad.bad)
+		require.Contains(t, out, "[CRITICAL]")
+		require.Contains(t, out, bad.complaint)
+	}
+}
+
+// asText renders a folder, as kubectl kustomize does.
+func asText(t *testing.T, folder string) string {
+	built, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), folder)
 	require.NoError(t, err)
 	text, err := built.AsYaml()
 	require.NoError(t, err)
-	lint(t, "kube-score", text, "score", "-", "--output-format", "ci", "--kubernetes-version", "v1.34",
+	return string(text)
+}
+
+func kubeScore(t *testing.T, manifests string) (string, error) {
+	return lint(t, "kube-score", []byte(manifests), "score", "-", "--output-format", "ci", "--kubernetes-version", "v1.34",
 		"--ignore-test", "container-resources", // a CPU limit throttles; memory limits are tested
 		"--ignore-test", "container-ephemeral-storage-request-and-limit", // the root is read-only, /tmp of calls has a limit
 		"--ignore-test", "container-image-pull-policy", // versions are published once, better: digests

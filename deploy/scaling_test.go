@@ -1,6 +1,7 @@
 package deploy
 
 import (
+	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -39,7 +40,7 @@ func TestKubernetesAutoscalersAreSane(t *testing.T) {
 	})
 }
 
-// The garbage collector's limit follows the container's (run.LimitMemory), so nothing else may set it; without a limit it has none.
+// The garbage collector's limit follows the container's (run.ManageMemory), so nothing else may set it; without a limit it has none.
 func TestKubernetesMemoryLimitsAreTheCollectors(t *testing.T) {
 	forEachEnvironment(t, func(t *testing.T, _ string, m manifests) {
 		for name, d := range m.deployments {
@@ -103,8 +104,13 @@ func TestKubernetesSecretsAreReferences(t *testing.T) {
 	})
 }
 
-// renderWith renders a folder with components, as an overlay of an operator does.
+// renderWith renders a folder with components.
 func renderWith(t *testing.T, folder string, components ...string) manifests {
+	return render(t, withComponents(t, folder, components...))
+}
+
+// withComponents makes a folder that adds components to another one, as an overlay of an operator does.
+func withComponents(t *testing.T, folder string, components ...string) string {
 	dir := t.TempDir()
 	relative := func(path string) string {
 		absolute, err := filepath.Abs(path)
@@ -124,7 +130,7 @@ func renderWith(t *testing.T, folder string, components ...string) manifests {
 	raw, err := yaml.Marshal(k)
 	require.NoError(t, err)
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kustomization.yaml"), raw, 0o600))
-	return render(t, dir)
+	return dir
 }
 
 func TestKubernetesComponents(t *testing.T) {
@@ -178,6 +184,11 @@ func TestKubernetesComponents(t *testing.T) {
 			}
 			for _, topic := range topicsOf(t, service) {
 				require.NotNil(t, m.others["KafkaTopic/"+topic], topic)
+				require.True(t, slices.ContainsFunc(acls, func(acl any) bool {
+					name, _, _ := unstructured.NestedString(acl.(map[string]any), "resource", "name")
+					operations, _, _ := unstructured.NestedStringSlice(acl.(map[string]any), "operations")
+					return name == topic && slices.Contains(operations, "Read")
+				}), "%s may not read %s", service, topic)
 				require.NotNil(t, m.others["KafkaTopic/"+topic+"."+service+".dlq"], "dead letters of %s in %s", service, topic)
 			}
 			require.NotNil(t, m.others["KafkaTopic/"+service+".requeue"])
@@ -189,6 +200,35 @@ func TestKubernetesComponents(t *testing.T) {
 			}
 		}
 	})
+	t.Run("strimzi/client", func(t *testing.T) {
+		t.Parallel()
+		users, known := renderWith(t, overlay("prod"), "strimzi").others, exampleSettings(t)
+		for _, service := range services {
+			m := renderWith(t, filepath.Join(overlay("prod"), service), "strimzi/client")
+			d := m.deployments[service]
+			env := environment(t, m, d)
+			require.NotNil(t, users["KafkaUser/"+env["KAFKA_SASL_USER"]], service)
+			require.Equal(t, "kafka-"+service, env["KAFKA_SASL_USER"])
+			require.Equal(t, "false", env["KAFKA_CREATE_TOPICS"], "its users may not")
+			files := map[string]string{}
+			volumes := d.Spec.Template.Spec.Volumes
+			for _, source := range volumes[slices.IndexFunc(volumes, func(v corev1.Volume) bool { return v.Name == "kafka" })].Projected.Sources {
+				for _, item := range source.Secret.Items {
+					files["/run/secrets/kafka/"+item.Path] = source.Secret.Name
+				}
+			}
+			require.Equal(t, map[string]string{"/run/secrets/kafka/password": "kafka-" + service, "/run/secrets/kafka/ca.crt": "convoflow-cluster-ca-cert"}, files)
+			for name, value := range env {
+				require.True(t, slices.Contains(sdkSettings, name) || slices.Contains(known, name) || slices.Contains(known, strings.TrimSuffix(name, "_FILE")), "%s: %s", service, name)
+				if strings.HasPrefix(value, "/run/secrets/kafka/") {
+					require.Contains(t, files, value, name)
+				}
+			}
+			for _, c := range slices.Concat(d.Spec.Template.Spec.InitContainers, d.Spec.Template.Spec.Containers) {
+				require.Equal(t, "/run/secrets/kafka", mountPath(t, c, "kafka"), "%s/%s", service, c.Name)
+			}
+		}
+	})
 	t.Run("cloudnativepg", func(t *testing.T) {
 		t.Parallel()
 		m := renderWith(t, overlay("prod"), "cloudnativepg")
@@ -197,6 +237,15 @@ func TestKubernetesComponents(t *testing.T) {
 		_, backed, _ := unstructured.NestedString(cluster.Object, "spec", "backup", "retentionPolicy")
 		require.True(t, backed)
 		require.NotNil(t, m.others["ScheduledBackup/convoflow"])
+	})
+	t.Run("postgres and kafka in the namespace are reached", func(t *testing.T) {
+		t.Parallel()
+		m := renderWith(t, overlay("prod"), "strimzi", "cloudnativepg")
+		all := maps.Clone(wantedWithin)
+		for from, to := range wanted {
+			all[from] = slices.Concat(all[from], to)
+		}
+		requireWantedReach(t, slices.Collect(maps.Values(m.policies)), m.deployments, all)
 	})
 	t.Run("monitoring", func(t *testing.T) {
 		t.Parallel()

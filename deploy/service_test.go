@@ -82,6 +82,22 @@ func TestServicesFromTheirImages(t *testing.T) {
 	}
 }
 
+// The offline AI of Compose is built with the steps of its image, and answers like the others.
+func TestTheOfflineAIFromItsImage(t *testing.T) {
+	t.Parallel()
+	service := composeProject(t).Services["offline-ai"]
+	app := filepath.Join(replay(t, dockerfile(t, service.Build.Dockerfile)["build"], map[string]string{"VERSION": "1.2.3", "TARGETARCH": runtime.GOARCH}), "src/app")
+	requireStatic(t, app)
+	version, err := exec.CommandContext(t.Context(), app, "version").Output()
+	require.NoError(t, err)
+	require.Equal(t, "offline-ai 1.2.3\n", string(version))
+	known := settingsOf(t, app)
+	for name := range service.Environment {
+		require.Contains(t, known, name)
+	}
+	requireAccepted(t, app, nil)
+}
+
 // requireStatic requires a binary that runs in an empty image.
 func requireStatic(t *testing.T, app string) {
 	binary, err := elf.Open(app)
@@ -172,9 +188,9 @@ func command(t *testing.T, app string, environ map[string]string, args ...string
 
 // requireAccepted requires that the service starts with the settings. It is killed when it logs that it is starting.
 func requireAccepted(t *testing.T, app string, environ map[string]string) {
-	environ = maps.Clone(environ)
-	environ["HTTP_ADDR"], environ["ADMIN_ADDR"] = "127.0.0.1:0", "127.0.0.1:0"
-	cmd := command(t, app, environ)
+	all := map[string]string{"HTTP_ADDR": "127.0.0.1:0", "ADMIN_ADDR": "127.0.0.1:0"}
+	maps.Copy(all, environ)
+	cmd := command(t, app, all)
 	stdout, err := cmd.StdoutPipe() // the log
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())

@@ -63,14 +63,14 @@ func TestTheConsolesSessionIsInCookies(t *testing.T) {
 	res, body := do(t, f.page(t, "POST", "/console/session", `{"email":"asha@example.com","password":"right"}`))
 	require.Equal(t, http.StatusOK, res.StatusCode, body)
 	require.JSONEq(t, `{"agent":{"id":"a"},"renewable":true,"registration":"open","first_run":false,"demo":true}`, body)
-	requireCookie(t, res, "at", access, "/")
-	requireCookie(t, res, "rt", "new-refresh", "/console/session")
+	requireCookie(t, res, f.cookie("at"), access, "/")
+	requireCookie(t, res, f.cookie("rt"), "new-refresh", "/console/session")
 	require.Contains(t, seen.last("POST /auth/login"), "username=asha%40example.com")
 
 	https := f.page(t, "POST", "/console/session", `{"email":"asha@example.com","password":"right"}`)
 	https.Header.Set("X-Forwarded-Proto", "https")
 	res, _ = do(t, https)
-	for _, name := range []string{"__Host-at", "__Secure-rt"} {
+	for _, name := range []string{f.cookie("__Host-at"), f.cookie("__Secure-rt")} {
 		require.True(t, cookieOf(t, res, name).Secure, name)
 	}
 
@@ -80,28 +80,28 @@ func TestTheConsolesSessionIsInCookies(t *testing.T) {
 	require.Empty(t, res.Cookies())
 
 	renew := f.page(t, "POST", "/console/session/refresh", "")
-	renew.Header.Set("Cookie", "rt=good-refresh")
+	renew.Header.Set("Cookie", f.cookie("rt")+"=good-refresh")
 	res, _ = do(t, renew)
 	require.Equal(t, http.StatusNoContent, res.StatusCode)
-	requireCookie(t, res, "at", access, "/")
+	requireCookie(t, res, f.cookie("at"), access, "/")
 
 	renew = f.page(t, "POST", "/console/session/refresh", "")
-	renew.Header.Set("Cookie", "rt=spent")
+	renew.Header.Set("Cookie", f.cookie("rt")+"=spent")
 	res, body = do(t, renew)
 	requireError(t, res, body, http.StatusUnauthorized, "invalid_refresh_token")
-	require.Negative(t, cookieOf(t, res, "at").MaxAge, "a session that cannot be renewed is over")
+	require.Negative(t, cookieOf(t, res, f.cookie("at")).MaxAge, "a session that cannot be renewed is over")
 
 	show := f.page(t, "GET", "/console/session", "")
-	show.Header.Set("Cookie", "at=expired; rt=good-refresh")
+	show.Header.Set("Cookie", f.cookie("at")+"=expired; "+f.cookie("rt")+"=good-refresh")
 	res, body = do(t, show)
 	require.Equal(t, http.StatusOK, res.StatusCode)
 	require.JSONEq(t, `{"agent":null,"renewable":true,"registration":"open","first_run":false,"demo":true}`, body)
 
 	logout := f.page(t, "DELETE", "/console/session", "")
-	logout.Header.Set("Cookie", "at=expired; rt=good-refresh")
+	logout.Header.Set("Cookie", f.cookie("at")+"=expired; "+f.cookie("rt")+"=good-refresh")
 	res, _ = do(t, logout)
 	require.Equal(t, http.StatusNoContent, res.StatusCode)
-	require.Negative(t, cookieOf(t, res, "rt").MaxAge)
+	require.Negative(t, cookieOf(t, res, f.cookie("rt")).MaxAge)
 	require.Equal(t, 2, seen.count("POST /auth/logout"), "the session ends also if its access token has expired")
 }
 
@@ -116,7 +116,8 @@ func TestACookieRidesOnlyOnRequestsOfThisOrigin(t *testing.T) {
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = io.WriteString(w, "[]")
 	})
-	cookie := "at=" + f.token(t, identity.Agent)
+	token := f.token(t, identity.Agent)
+	cookie := f.cookie("at") + "=" + token
 	for name, c := range map[string]struct {
 		method  string
 		header  map[string]string
@@ -128,7 +129,9 @@ func TestACookieRidesOnlyOnRequestsOfThisOrigin(t *testing.T) {
 		"another port reads":                   {"GET", map[string]string{"Sec-Fetch-Site": "same-site"}, false},
 		"another site reads":                   {"GET", map[string]string{"Sec-Fetch-Site": "cross-site"}, false},
 		"an allowed origin reads":              {"GET", map[string]string{"Origin": "https://app.example.com"}, false},
-		"two cookies of one name":              {"GET", map[string]string{"Cookie": cookie + "; at=x"}, false},
+		"two cookies of one name":              {"GET", map[string]string{"Cookie": cookie + "; " + f.cookie("at") + "=x"}, false},
+		"the cookie of another port":           {"GET", map[string]string{"Cookie": "at-1=" + token}, false},
+		"the cookie of the default port":       {"GET", map[string]string{"Cookie": "at=" + token}, false},
 		"a cookie of https over http":          {"GET", map[string]string{"Cookie": "__Host-" + cookie}, false},
 		"a page writes":                        {"POST", map[string]string{"Sec-Fetch-Site": "same-origin"}, true},
 		"a page writes without fetch metadata": {"POST", map[string]string{"Origin": f.url}, true},
@@ -156,7 +159,7 @@ func TestACookieRidesOnlyOnRequestsOfThisOrigin(t *testing.T) {
 		})
 	}
 	header := f.agent(t, "GET", "/clients", nil)
-	header.Header.Set("Cookie", "at=forged; other=1")
+	header.Header.Set("Cookie", f.cookie("at")+"=forged; other=1")
 	res, body := do(t, header)
 	require.Equal(t, http.StatusOK, res.StatusCode, "a header counts before a cookie: %s", body)
 	require.Positive(t, arrived.count("GET /clients"))
@@ -212,6 +215,11 @@ func (f *fixture) page(t *testing.T, method, path, body string) *http.Request {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req
+}
+
+// cookie returns the name of a cookie at the address of this gateway, which has a port.
+func (f *fixture) cookie(name string) string {
+	return name + "-" + f.url[strings.LastIndex(f.url, ":")+1:]
 }
 
 func cookieOf(t *testing.T, res *http.Response, name string) *http.Cookie {

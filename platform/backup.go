@@ -68,7 +68,11 @@ func Backup(ctx context.Context, o Options, dir string, copies bool) (a About, e
 	for _, service := range serviceNames {
 		arguments = append(arguments, "--schema="+service)
 	}
-	if err := pgTool(ctx, "pg_dump", adminURL, arguments...); err != nil {
+	dump, err := newClient(ctx, "pg_dump", adminURL, arguments...)
+	if err != nil {
+		return a, err
+	}
+	if err := dump.failed(dump.Run()); err != nil {
 		return a, err
 	}
 	if a.DumpSHA256, err = fileSum(filepath.Join(dir, dumpName)); err != nil {
@@ -137,11 +141,11 @@ func Restore(ctx context.Context, o Options, dir string, overwrite bool, missing
 	if err != nil {
 		return a, err
 	}
-	if err := p.emptySchemas(ctx, adminURL, overwrite); err != nil {
+	if err := mayReplace(ctx, adminURL, overwrite); err != nil {
 		return a, err
 	}
-	if err := pgTool(ctx, "pg_restore", adminURL, "--exit-on-error", "--single-transaction", filepath.Join(dir, dumpName)); err != nil {
-		return a, err
+	if err := replaceSchemas(ctx, adminURL, filepath.Join(dir, dumpName)); err != nil {
+		return a, fmt.Errorf("nothing was restored, the database is as it was: %w", err)
 	}
 	p.at.secretKey = p.secretKey(stored)
 	s, err := load(p.options.Environ, p.embedded, p.at)
@@ -194,9 +198,8 @@ func (p *Platform) restoreSecrets(dir string) error {
 	return writeSecrets(p.secretsFile(), s)
 }
 
-// emptySchemas drops the schemas of the services, which the restore creates. It fails if services are connected, or if there are
-// tables that may not be overwritten.
-func (p *Platform) emptySchemas(ctx context.Context, adminURL string, overwrite bool) error {
+// mayReplace fails if services are connected, or if there are tables that may not be overwritten.
+func mayReplace(ctx context.Context, adminURL string, overwrite bool) error {
 	conn, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
 		return fmt.Errorf("connect to PostgreSQL: %w", err)
@@ -213,36 +216,77 @@ func (p *Platform) emptySchemas(ctx context.Context, adminURL string, overwrite 
 	case tables > 0 && !overwrite:
 		return fmt.Errorf("the database has data already, %d tables: --overwrite replaces it", tables)
 	}
-	for _, service := range serviceNames {
-		if _, err := conn.Exec(ctx, "drop schema if exists "+pgx.Identifier{service}.Sanitize()+" cascade"); err != nil {
-			return fmt.Errorf("remove the data of %s: %w", service, err)
-		}
-	}
 	return nil
 }
 
-// pgTool runs a client program of PostgreSQL. The password is in its environment: arguments can be read by every user of the machine.
-func pgTool(ctx context.Context, program, databaseURL string, arguments ...string) error {
+// replaceSchemas replaces the schemas of the services by those of a dump, in one transaction: if it fails or the machine dies, the old
+// data is there. pg_restore writes the dump as SQL, because its own transaction cannot drop what the dump does not know.
+func replaceSchemas(ctx context.Context, adminURL, dump string) error {
+	script, err := newClient(ctx, "pg_restore", "", "--file=-", dump)
+	if err != nil {
+		return err
+	}
+	sql, err := newClient(ctx, "psql", adminURL, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
+	if err != nil {
+		return err
+	}
+	input, err := sql.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := sql.Start(); err != nil {
+		return err
+	}
+	statements := "set client_min_messages = warning;\nbegin;\n" // without a notice for each table
+	for _, service := range serviceNames {
+		statements += "drop schema if exists " + pgx.Identifier{service}.Sanitize() + " cascade;\n"
+	}
+	_, err = io.WriteString(input, statements)
+	script.Stdout = input
+	if err = errors.Join(err, script.failed(script.Run())); err == nil {
+		_, err = io.WriteString(input, "commit;\n") // without it, psql's end is a rollback
+	}
+	err = errors.Join(err, input.Close())
+	return errors.Join(sql.failed(sql.Wait()), err)
+}
+
+// client is a client program of PostgreSQL.
+type client struct {
+	*exec.Cmd
+	stderr strings.Builder
+}
+
+// newClient returns a client program that has not been started, for a database if the URL is not empty. The password is in the
+// environment: arguments can be read by every user of the machine.
+func newClient(ctx context.Context, program, databaseURL string, arguments ...string) (*client, error) {
 	if bin := os.Getenv("POSTGRES_BIN"); bin != "" {
 		program = filepath.Join(bin, program)
 	}
 	path, err := exec.LookPath(program)
 	if err != nil {
-		return fmt.Errorf("install the client programs of PostgreSQL (`apt-get install postgresql-client`), of the server's version or newer: %w", err)
+		return nil, fmt.Errorf("install the client programs of PostgreSQL (`apt-get install postgresql-client`), of the server's version or newer: %w", err)
+	}
+	c := &client{Cmd: exec.CommandContext(ctx, path, arguments...)}
+	c.Env, c.Stderr = os.Environ(), &c.stderr
+	if databaseURL == "" {
+		return c, nil
 	}
 	u, err := url.Parse(databaseURL)
 	if err != nil {
-		return errors.New("DATABASE_URL is not a URL")
+		return nil, errors.New("DATABASE_URL is not a URL")
 	}
 	password, _ := u.User.Password()
 	u.User = url.User(u.User.Username())
-	var stderr strings.Builder
-	cmd := exec.CommandContext(ctx, path, append([]string{"--no-password", "--dbname=" + u.String()}, arguments...)...)
-	cmd.Env, cmd.Stderr = append(os.Environ(), "PGPASSWORD="+password), &stderr
-	if err := cmd.Run(); err != nil {
-		return fmt.Errorf("%s: %w: %s", filepath.Base(path), err, strings.TrimSpace(stderr.String()))
+	c.Args, c.Env = append(c.Args, "--no-password", "--dbname="+u.String()), append(c.Env, "PGPASSWORD="+password)
+	return c, nil
+}
+
+// failed adds what the program has said to its error.
+func (c *client) failed(err error) error {
+	if err != nil {
+		err = fmt.Errorf("%s: %w: %s", filepath.Base(c.Path), err, strings.TrimSpace(c.stderr.String()))
 	}
-	return nil
+	return err
 }
 
 // secretMark identifies a secret without telling anything about it.

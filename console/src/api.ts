@@ -10,6 +10,8 @@ export type Client = Schema<"Client">;
 export type FollowUp = Schema<"FollowUp">;
 export type Lead = Schema<"Lead">;
 export type TimelineItem = Schema<"TimelineItem">;
+export type Delivery = Schema<"Delivery">;
+export type Webhook = Schema<"Webhook">;
 
 /** An error of the API. Its message is a text for people. */
 export class Problem extends Error {
@@ -116,3 +118,6 @@ export async function paged<T>(answer: Promise<Answer<T[]>>): Promise<Page<T>> {
   const link = /<([^>]+)>;\s*rel="next"/.exec(response.headers.get("Link") ?? "");
   return { items: data ?? [], next: link ? new URL(link[1]!, location.origin).searchParams.get("cursor") ?? undefined : undefined };
 }
+
+/** newKey returns a new Idempotency-Key. Without https there is no crypto.randomUUID. */
+export const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");

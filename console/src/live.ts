@@ -1,7 +1,7 @@
 // Live updates: one stream of events for the whole tab, closed while the tab is hidden, because an HTTP/1.1 origin has room for six.
 import { renew, type Call, type Page, type Schema } from "./api";
 import { invalidate, update } from "./query";
-import { session } from "./session";
+import { expired, session } from "./session";
 
 type Change = Schema<"CallChange">;
 
@@ -46,6 +46,7 @@ function apply(change: Change) {
 export function start() {
   document.addEventListener("visibilitychange", connect);
   addEventListener("online", connect);
+  expired.subscribe((now) => { if (!now) connect(); });
   let agent: string | undefined;
   session.subscribe((now) => {
     if (now?.agent?.id === agent) return;

@@ -4,10 +4,10 @@ import { LocationProvider, Route, Router, useLocation } from "preact-iso/router"
 import lazy from "preact-iso/lazy";
 import type { Problem } from "./api";
 import { start } from "./live";
-import { isAdmin, open, session } from "./session";
+import { expired, isAdmin, open, session } from "./session";
 import { Shell } from "./shell";
 import { Empty, Failure, Loading, PageHead, useTitle } from "./ui/ui";
-import { Login, Register } from "./pages/login";
+import { Login, LoginAgain, Register } from "./pages/login";
 import { Today } from "./pages/today";
 
 const Calls = lazy(() => import("./pages/calls"));
@@ -21,6 +21,9 @@ const OneLead = lazy(() => import("./pages/lead"));
 const Team = lazy(() => import("./pages/team"));
 const Deliveries = lazy(() => import("./pages/deliveries").then((page) => page.Deliveries));
 const OneDelivery = lazy(() => import("./pages/deliveries").then((page) => page.DeliveryPage));
+const Webhooks = lazy(() => import("./pages/webhooks").then((page) => page.Webhooks));
+const OneWebhook = lazy(() => import("./pages/webhooks").then((page) => page.WebhookPage));
+const Usage = lazy(() => import("./pages/usage"));
 const Agents = lazy(() => import("./pages/agents"));
 
 type Page = () => preact.JSX.Element;
@@ -42,7 +45,8 @@ function Missing() {
   return <><PageHead title="Not found" /><Empty icon="search" title="There is no such page"><a class="button primary" href="/console/">Go to Today</a></Empty></>;
 }
 
-const [AdminTeam, AdminAgents, AdminDeliveries, AdminDelivery] = [Team, Agents, Deliveries, OneDelivery].map((page) => adminOnly(page as unknown as Page)) as [Page, Page, Page, Page];
+const admins = { "/console/team": Team, "/console/admin/agents": Agents, "/console/admin/webhooks": Webhooks, "/console/admin/webhooks/:id": OneWebhook, "/console/admin/deliveries": Deliveries, "/console/admin/deliveries/:id": OneDelivery, "/console/admin/usage": Usage };
+const adminPages = Object.entries(admins).map(([path, page]): [string, Page] => [path, adminOnly(page as unknown as Page)]);
 
 function Pages() {
   const { path, url } = useLocation();
@@ -58,10 +62,7 @@ function Pages() {
       <Route path="/console/clients/:id" component={OneClient} />
       <Route path="/console/leads" component={Leads} />
       <Route path="/console/leads/:id" component={OneLead} />
-      <Route path="/console/team" component={AdminTeam!} />
-      <Route path="/console/admin/deliveries" component={AdminDeliveries!} />
-      <Route path="/console/admin/deliveries/:id" component={AdminDelivery!} />
-      <Route path="/console/admin/agents" component={AdminAgents} />
+      {adminPages.map(([path, page]) => <Route key={path} path={path} component={page} />)}
       <Route path="/console/settings" component={Settings} />
       <Route default component={Missing} />
     </Router>
@@ -77,7 +78,7 @@ function Door() {
   if (!now) return <Opening />;
   if (!inside) return path === "/console/register" || (now.first_run && path !== "/console/login") ? <Register /> : <Login />;
   if (entrance) return null;
-  return <Shell><Pages /></Shell>;
+  return <><Shell key={now.agent!.id}><Pages /></Shell>{expired.value && <LoginAgain />}</>;
 }
 
 function Opening() {

@@ -670,7 +670,7 @@ export interface paths {
         put?: never;
         /**
          * Log in with cookies
-         * @description For pages of this origin, whose scripts then never see a token. Sets the cookies at (the access token, Path=/) and rt (the refresh token, Path=/console/session), both HttpOnly and SameSite=Strict; over https they are __Host-at and __Secure-rt. A cookie counts only where there is no header Authorization, and only in requests of this origin. Errors are those of POST /auth/login.
+         * @description For pages of this origin, whose scripts then never see a token. Sets the cookies at (the access token, Path=/) and rt (the refresh token, Path=/console/session), both HttpOnly and SameSite=Strict; over https they are __Host-at and __Secure-rt. If the address has a port, their names end with it (at-8000). A cookie counts only where there is no header Authorization, and only in requests of this origin. Errors are those of POST /auth/login.
          */
         post: operations["gateway.login"];
         /**

@@ -10,6 +10,9 @@ export const session = signal<Session | undefined>(undefined);
 export const me = () => session.value!.agent!;
 export const isAdmin = () => session.value?.agent?.role === "admin";
 
+/** expired is true while the session of the agent has ended by itself. What is open stays, so that nothing that was typed is lost. */
+export const expired = signal(false);
+
 const tabs = new BroadcastChannel("session");
 
 async function load(): Promise<Session> {
@@ -22,13 +25,20 @@ async function load(): Promise<Session> {
 export async function open() {
   let found = await load();
   if (!found.agent && found.renewable && (await renew())) found = await load();
+  enter(found);
+}
+
+/** enter shows the agent of a session. Nothing of another agent stays. */
+function enter(found: Session) {
+  if (found.agent?.id !== session.value?.agent?.id) { clear(); forget(); }
   session.value = found;
+  expired.value = false;
 }
 
 export async function login(email: string, password: string) {
   const response = await fetch("/console/session", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ email, password }) });
   if (!response.ok) throw await problemOf(response);
-  session.value = await response.json();
+  enter(await response.json());
   tabs.postMessage("login");
 }
 
@@ -50,8 +60,9 @@ export function left() {
   clear();
   forget();
   const was = session.value;
+  expired.value = false;
   session.value = was && { ...was, agent: null, renewable: false, first_run: false };
 }
 
-whenLoggedOut(left);
+whenLoggedOut(() => { if (session.value?.agent) expired.value = true; });
 tabs.onmessage = (message) => (message.data === "logout" ? left() : open());

@@ -2,6 +2,7 @@
 import { useEffect, useState } from "preact/hooks";
 import type { ComponentChildren } from "preact";
 import { useLocation } from "preact-iso/router";
+import { recover, record, recording, RecordingBar } from "./recorder";
 import { isAdmin, logout, me } from "./session";
 import { choose, resume, upload, UploadList } from "./uploads";
 import { useKeys, Shortcuts } from "./ui/keys";
@@ -17,7 +18,9 @@ const places: Place[] = [
   { href: "/console/leads", text: "Leads", icon: "target", key: "g l" },
   { href: "/console/team", text: "Team", icon: "chart-column", key: "g t", admin: true },
   { href: "/console/admin/agents", text: "Agents", icon: "shield", admin: true },
+  { href: "/console/admin/webhooks", text: "Webhooks", icon: "webhook", admin: true },
   { href: "/console/admin/deliveries", text: "Deliveries", icon: "send", admin: true },
+  { href: "/console/admin/usage", text: "Usage", icon: "gauge", admin: true },
 ];
 
 const visible = () => places.filter((place) => !place.admin || isAdmin());
@@ -39,7 +42,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
   const keys: Record<string, () => void> = { "?": () => setHelp(true), u: () => choose(), "/": () => search(route) };
   for (const place of visible()) if (place.key) keys[place.key] = () => route(place.href);
   useKeys(keys);
-  useEffect(() => { resume(); }, []);
+  useEffect(() => { resume(); recover(); }, []);
   useEffect(() => dropFiles(setDragging), []);
   useEffect(() => { setMenu(false); }, [path]);
   const phone = visible().filter((place) => place.phone), rest = visible().filter((place) => !place.phone);
@@ -50,11 +53,12 @@ export function Shell({ children }: { children: ComponentChildren }) {
         <a class="brand" href="/console/"><img src="/console/icon.svg" width="28" height="28" alt="" />Convoflow</a>
         <Links path={path} of={visible()} />
         <div class="grow" />
+        <Button icon="mic" disabled={Boolean(recording.value)} onClick={() => record()}>Record</Button>
         <Button kind="primary" icon="upload" onClick={() => choose()}>Upload</Button>
         <a class="place" href="/console/settings" aria-current={isAt(path, "/console/settings") ? "page" : undefined}><Avatar name={me().full_name} /><span class="clip">{me().full_name}</span></a>
       </nav>
       <main id="main" tabIndex={-1}>{children}</main>
-      <UploadList />
+      <div class="corner"><RecordingBar /><UploadList /></div>
       <nav class="tabs" aria-label="Pages on a phone">
         <Links path={path} of={phone} />
         <button class="place" type="button" aria-expanded={menu} onClick={() => setMenu(!menu)}><Icon name="menu" /><span>More</span></button>
@@ -64,6 +68,7 @@ export function Shell({ children }: { children: ComponentChildren }) {
           <div class="sheet-body" onClick={(e) => e.stopPropagation()}>
             <Links path={path} of={[...rest, { href: "/console/settings", text: "Settings", icon: "settings" }]} onGo={() => setMenu(false)} />
             <button class="place" type="button" onClick={() => { setMenu(false); choose(); }}><Icon name="upload" /><span>Upload</span></button>
+            <button class="place" type="button" onClick={() => { setMenu(false); record(); }}><Icon name="mic" /><span>Record</span></button>
             <button class="place" type="button" onClick={() => logout().catch(showError)}><Icon name="log-out" /><span>Log out</span></button>
           </div>
         </div>

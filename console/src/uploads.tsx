@@ -1,9 +1,10 @@
 // Uploads with progress. A recording is stored in the browser until the server has it, so that neither a reload nor a lost connection
 // loses it; its Idempotency-Key makes the second try the same call.
 import { signal } from "@preact/signals";
-import { problemFrom, Problem, renew, type Call } from "./api";
+import { newKey, problemFrom, Problem, renew, type Call } from "./api";
 import { invalidate } from "./query";
 import { session } from "./session";
+import { stored, uploadStore } from "./storage";
 import { size } from "./text/text";
 import { Button, Icon } from "./ui/ui";
 
@@ -11,41 +12,24 @@ export interface Upload { key: string; agent: string; name: string; file: Blob; 
 
 export const uploads = signal<Upload[]>([]);
 
-const database = "convoflow", store = "uploads";
-
-function opened(): Promise<IDBDatabase> {
-  return new Promise((resolve, reject) => {
-    const request = indexedDB.open(database, 1);
-    request.onupgradeneeded = () => request.result.createObjectStore(store, { keyPath: "key" });
-    request.onsuccess = () => resolve(request.result);
-    request.onerror = () => reject(request.error);
-  });
-}
-
-async function stored<T>(mode: IDBTransactionMode, use: (objects: IDBObjectStore) => IDBRequest<T>): Promise<T> {
-  const db = await opened();
-  return new Promise((resolve, reject) => {
-    const transaction = db.transaction(store, mode), request = use(transaction.objectStore(store));
-    transaction.oncomplete = () => { db.close(); resolve(request.result); };
-    transaction.onerror = () => { db.close(); reject(transaction.error); };
-  });
-}
-
 const change = (key: string, patch: Partial<Upload>) => { uploads.value = uploads.value.map((u) => (u.key === key ? { ...u, ...patch } : u)); };
 const drop = (key: string) => { uploads.value = uploads.value.filter((u) => u.key !== key); };
 
-// Without https there is no crypto.randomUUID.
-const newKey = () => [...crypto.getRandomValues(new Uint8Array(16))].map((b) => b.toString(16).padStart(2, "0")).join("");
-
-/** upload stores a recording and sends it. */
-export async function upload(file: Blob, name: string, fields: Record<string, string> = {}): Promise<Call | undefined> {
+/** upload stores a recording and sends it. onStored runs when it is stored, which a private window has no room for: it is sent anyway. */
+export async function upload(file: Blob, name: string, fields: Record<string, string> = {}, onStored: () => unknown = () => {}): Promise<Call | undefined> {
   const one: Upload = { key: newKey(), agent: session.value!.agent!.id, name, file, fields, progress: 0 };
   uploads.value = [...uploads.value, one];
-  await stored("readwrite", (objects) => objects.put({ key: one.key, agent: one.agent, name, file, fields })).catch(() => {}); // a private window has no room: sent anyway
+  await stored(uploadStore, "readwrite", (objects) => objects.put({ key: one.key, agent: one.agent, name, file, fields })).then(onStored, () => {});
   return sendUpload(one);
 }
 
+// A lock per upload: another tab does not send what this one is sending.
+const lockOf = (key: string) => `upload ${key}`;
 async function sendUpload(one: Upload): Promise<Call | undefined> {
+  return navigator.locks ? navigator.locks.request(lockOf(one.key), () => attempt(one)) : attempt(one);
+}
+
+async function attempt(one: Upload): Promise<Call | undefined> {
   change(one.key, { problem: undefined, progress: 0 });
   try {
     const call = await post(one);
@@ -62,7 +46,7 @@ async function sendUpload(one: Upload): Promise<Call | undefined> {
 }
 
 const canRetry = (problem: Problem) => problem.status === 0 || problem.status === 408 || problem.status === 429 || problem.status >= 500;
-const forgetUpload = (key: string) => stored("readwrite", (objects) => objects.delete(key)).catch(() => {});
+const forgetUpload = (key: string) => stored(uploadStore, "readwrite", (objects) => objects.delete(key)).catch(() => {});
 
 // fetch has no progress of uploads.
 function post(one: Upload, retried = false): Promise<Call> {
@@ -86,9 +70,9 @@ function post(one: Upload, retried = false): Promise<Call> {
 
 /** resume sends what an earlier page could not, of this agent. */
 export async function resume() {
-  const left = (await stored<Upload[]>("readonly", (objects) => objects.getAll()).catch(() => [])).filter((one) => one.agent === session.value?.agent?.id);
-  const known = new Set(uploads.value.map((u) => u.key));
-  for (const one of left.filter((one) => !known.has(one.key))) {
+  const left = (await stored<Upload[]>(uploadStore, "readonly", (objects) => objects.getAll()).catch(() => [])).filter((one) => one.agent === session.value?.agent?.id);
+  const known = new Set(uploads.value.map((u) => u.key)), busy = new Set((await navigator.locks?.query())?.held?.map((lock) => lock.name));
+  for (const one of left.filter((one) => !known.has(one.key) && !busy.has(lockOf(one.key)))) {
     uploads.value = [...uploads.value, { ...one, progress: 0 }];
     sendUpload(one);
   }

@@ -30,12 +30,12 @@ func (r *Report) CheckKafka(ctx context.Context, service string, topics []event.
 		return
 	}
 	r.OK("kafka", "%d brokers, %d topics", cluster.Brokers, len(cluster.Topics))
-	if len(cluster.Missing) > 0 {
-		do := "the services create them when they run"
-		if !cfg.CreateTopics {
-			do = "KAFKA_CREATE_TOPICS is false: an operator must create them, see api/asyncapi.yaml"
-		}
-		r.Warn("topics", do, "missing: %s", strings.Join(cluster.Missing, ", "))
+	missing := "missing: " + strings.Join(cluster.Missing, ", ")
+	switch {
+	case len(cluster.Missing) > 0 && cfg.CreateTopics:
+		r.Warn("topics", "the services create them when they run", "%s", missing)
+	case len(cluster.Missing) > 0:
+		r.Fail("topics", "KAFKA_CREATE_TOPICS is false: an operator must create them, see Topics in docs/operations.md", "%s", missing)
 	}
 	for _, name := range slices.Sorted(maps.Keys(cluster.Topics)) {
 		t := cluster.Topics[name]

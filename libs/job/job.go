@@ -208,8 +208,14 @@ func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) 
 	return found, nil
 }
 
-// drainTimeout is how long running jobs may go on after the process was told to stop. Most requests to other systems end in that time.
-const drainTimeout = run.StopTimeout - 4*time.Second
+const (
+	// drainTimeout is how long running jobs may go on after the process was told to stop. Most requests to other systems end in that time.
+	drainTimeout = run.StopTimeout - 4*time.Second
+	// stopStep is how often a stop checks that the database is there.
+	stopStep = 500 * time.Millisecond
+	// startMaxWait is the longest wait before a start is tried again.
+	startMaxWait = 5 * time.Second
+)
 
 // Run processes jobs until ctx ends. Then it begins no further ones, and after drainTimeout it cancels the contexts of those that are
 // still running, which have 3 s to hand back their leases.
@@ -218,21 +224,58 @@ func (q *Queue) Run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := client.Start(context.WithoutCancel(ctx)); err != nil {
-		return fmt.Errorf("start the workers: %w", err)
-	}
+	started := q.start(ctx, client)
 	<-ctx.Done()
-	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), run.StopTimeout-time.Second)
+	if !started {
+		return nil
+	}
+	return q.stop(context.WithoutCancel(ctx), client)
+}
+
+// start starts River, which fails while the database does not answer. It reports whether it has, before ctx ended.
+func (q *Queue) start(ctx context.Context, client *river.Client[pgx.Tx]) bool {
+	for wait := stopStep; ctx.Err() == nil; wait = min(2*wait, startMaxWait) {
+		err := client.Start(context.WithoutCancel(ctx))
+		if err == nil {
+			return true
+		}
+		q.tel.Log.WarnContext(ctx, "the workers cannot be started, trying again", "error", err, "wait", wait)
+		select {
+		case <-ctx.Done():
+		case <-time.After(wait):
+		}
+	}
+	return false
+}
+
+// stop stops River. Without the database it does not wait: no result and no lease can be written, and River would resign as the leader
+// three times, which takes 7 s.
+func (q *Queue) stop(ctx context.Context, client *river.Client[pgx.Tx]) error {
+	stopping, cancel := context.WithTimeout(ctx, run.StopTimeout-time.Second)
 	defer cancel()
 	draining, stopDraining := context.WithTimeout(stopping, drainTimeout)
 	defer stopDraining()
-	if client.Stop(draining) == nil {
-		return nil
+	for draining.Err() == nil {
+		if within(draining, stopStep, client.Stop) == nil {
+			return nil
+		}
+		// One that is only slow is waited for: to cancel the jobs would repeat their requests.
+		if err := within(draining, 2*stopStep, q.db.Ping); err != nil && !errors.Is(err, context.DeadlineExceeded) && draining.Err() == nil {
+			_ = within(stopping, stopStep, client.StopAndCancel)
+			return nil
+		}
 	}
 	if err := client.StopAndCancel(stopping); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("stop the workers: %w", err)
 	}
 	return nil
+}
+
+// within calls f with a context that ends after d.
+func within(ctx context.Context, d time.Duration, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, d)
+	defer cancel()
+	return f(ctx)
 }
 
 type worker struct {

@@ -25,6 +25,7 @@ const kind job.Kind = "test.work"
 type service struct {
 	db    *pg.DB
 	queue *job.Queue
+	chain *op.Chain
 	tel   telemetry.Set
 }
 
@@ -36,10 +37,14 @@ func start(t *testing.T) service {
 // sibling is another process of the same service.
 func sibling(t *testing.T, db *pg.DB) service {
 	t.Helper()
-	tel := telemetry.Nop()
+	return observed(t, db, telemetry.Nop())
+}
+
+func observed(t *testing.T, db *pg.DB, tel telemetry.Set) service {
+	t.Helper()
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
-	return service{db, job.New(db, chain, tel), tel}
+	return service{db, job.New(db, chain, tel), chain, tel}
 }
 
 // work runs the workers until the returned function stops them.

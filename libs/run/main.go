@@ -155,7 +155,8 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 		_, _ = fmt.Fprintf(stderr, "%s: %v\n", service, err)
 		return exitUsage
 	}
-	memory := LimitMemory(cfg)
+	memory, leave := ManageMemory(cfg)
+	defer leave()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	log := telemetry.NewBatch(lines)

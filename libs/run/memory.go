@@ -25,10 +25,10 @@ type Parent interface {
 	ChildMemory() int64
 }
 
-// LimitMemory sets the garbage collector's memory limit (GOMEMLIMIT) to 90 % of the container's without what a Parent's child
-// processes need, but at least 25 %, unless the environment sets GOMEMLIMIT. Main calls it; other main functions must. Without it a
-// process with a large GOGC is killed before it collects. It returns the limit in bytes, math.MaxInt64 if there is none.
-func LimitMemory(cfg any) int64 {
+// limitMemory sets the garbage collector's memory limit (GOMEMLIMIT) to 90 % of the container's without what a Parent's child
+// processes need, but at least 25 %, unless the environment sets GOMEMLIMIT. Without it a process with a large GOGC is killed before it
+// collects. It returns the limit in bytes, math.MaxInt64 if there is none.
+func limitMemory(cfg any) int64 {
 	debug.SetMemoryLimit(memoryLimit(os.DirFS("/"), os.Getenv("GOMEMLIMIT"), cfg))
 	return debug.SetMemoryLimit(-1)
 }

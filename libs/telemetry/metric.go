@@ -20,11 +20,15 @@ func Buckets() []float64 {
 	return []float64{.0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 300}
 }
 
+// slow is the upper bound of the first of Buckets. What takes less time gets no exemplar: nobody looks for the trace of it, and storing it
+// took a third of the time of a consumed event in the chain of operations.
+const slow = 2500 * time.Microsecond
+
 // Observe adds a duration to a histogram. The trace of ctx is its exemplar, so that a dashboard leads from a slow bucket to a trace.
 func Observe(ctx context.Context, o prometheus.Observer, took time.Duration) {
 	sc := trace.SpanContextFromContext(ctx)
 	with, ok := o.(prometheus.ExemplarObserver)
-	if !ok || !sc.IsSampled() {
+	if !ok || took < slow || !sc.IsSampled() {
 		o.Observe(took.Seconds())
 		return
 	}

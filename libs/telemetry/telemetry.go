@@ -5,6 +5,7 @@ package telemetry
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -18,7 +19,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
-	"go.opentelemetry.io/contrib/exporters/autoexport"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/sdk/resource"
@@ -51,6 +51,15 @@ func (s Set) Inject(ctx context.Context) map[string]string {
 // Extract returns ctx with the trace in the headers, so that spans started with it join that trace.
 func (s Set) Extract(ctx context.Context, headers map[string]string) context.Context {
 	return s.Propagator.Extract(ctx, propagation.MapCarrier(headers))
+}
+
+// Untraced returns the headers of a request that belongs to no work, such as one of a process that polls. Its server begins no trace,
+// as it would without headers: nobody looks for these traces, and there would be more of them than of any others.
+func (s Set) Untraced(ctx context.Context) map[string]string {
+	c := trace.SpanContextConfig{}
+	_, _ = rand.Read(c.TraceID[:]) // never fails
+	_, _ = rand.Read(c.SpanID[:])
+	return s.Inject(trace.ContextWithSpanContext(ctx, trace.NewSpanContext(c)))
 }
 
 // Header carries a trace in HTTP headers, under their canonical names. Unlike OpenTelemetry's own carrier, it does not compute
@@ -104,20 +113,19 @@ func New(ctx context.Context, service, version string, cfg Config, w io.Writer) 
 	options := []sdktrace.TracerProviderOption{
 		sdktrace.WithResource(resource.NewSchemaless(semconv.ServiceName("convoflow-"+service), semconv.ServiceVersion(version), attribute.String("service.namespace", "convoflow"))),
 	}
-	// Without settings, autoexport would export to localhost:4318.
-	if os.Getenv("OTEL_TRACES_EXPORTER") != "" || os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") != "" || os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") != "" {
-		exporter, err := autoexport.NewSpanExporter(ctx)
-		if err != nil {
-			return Set{}, nil, fmt.Errorf("start the trace exporter: %w", err)
-		}
-		options = append(options, sdktrace.WithBatcher(exporter, sdktrace.WithBatchTimeout(time.Second)))
+	export, err := exporter(ctx, os.Getenv)
+	if err != nil {
+		return Set{}, nil, fmt.Errorf("start the trace exporter: %w", err)
+	}
+	if export != nil {
+		options = append(options, sdktrace.WithBatcher(export, sdktrace.WithBatchTimeout(time.Second)))
 	}
 	provider := sdktrace.NewTracerProvider(options...)
 
 	registry := prometheus.NewRegistry()
 	info := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "convoflow_build_info", Help: "1, with the running version."}, []string{"service", "version"})
 	info.WithLabelValues(service, version).Set(1)
-	err := errors.Join(
+	err = errors.Join(
 		registry.Register(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(
 			// Beside the default ones: how long goroutines wait for a CPU, and what the garbage collector and contended locks cost.
 			collectors.GoRuntimeMetricsRule{Matcher: regexp.MustCompile(`^/(sched/latencies:seconds|sync/mutex/wait/total:seconds|cpu/classes/gc/total:cpu-seconds)$`)},

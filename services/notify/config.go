@@ -53,6 +53,9 @@ func (c Config) Check() []string {
 
 func (c Config) retention() time.Duration { return time.Duration(c.RetentionDays) * 24 * time.Hour }
 
+// HeapGrowth implements run.Allocator: most of what a delivery allocates is garbage after it.
+func (c Config) HeapGrowth() int { return 400 }
+
 func (c Config) checkWebhook() (problems []string) {
 	if c.WebhookURL != "" {
 		if err := c.checkReceiver(c.WebhookURL.Reveal()); err != nil {

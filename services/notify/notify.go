@@ -28,7 +28,7 @@ import (
 
 const (
 	name            = "notify"
-	reclaimInterval = 5 * time.Second
+	discardInterval = 5 * time.Second
 	upkeepInterval  = time.Hour
 )
 
@@ -64,12 +64,13 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	dispatcher := &delivery.Dispatcher{
 		Queue: rows, Endpoints: endpoints, Renderer: &renderer, Sender: sender, Observer: metrics, Log: tel.Log, InTx: base.DB.InTx,
-		Attempt: attempts(base.Chain, tel), Jitter: rand.Float64, Holder: lease.ThisProcess(), Workers: cfg.Workers,
+		Attempt: attempts(base.Chain, tel, base.Clock.Now), Jitter: rand.Float64, Holder: lease.ThisProcess(), Workers: cfg.Workers,
 	}
 	deliveries := &delivery.Service{
 		Deliveries: rows, Endpoints: endpoints, Erasures: store.Erasures(base.DB, base.Outbox), Archive: store.Archive(base.DB), Renderer: renderer, Sender: sender,
 		Wake: func(ctx context.Context) { base.DB.AfterCommit(ctx, dispatcher.Wake) },
 	}
+	dispatcher.Disabled = deliveries.EndpointDisabled
 	webhooks := &endpoint.Service{Endpoints: endpoints, Deliveries: deliveries, CheckURL: cfg.checkReceiver, Clock: base.Clock}
 	enabled, err := webhooks.Seed(ctx, cfg.WebhookURL.Reveal(), cfg.WebhookSecret.Reveal())
 	if err != nil {
@@ -81,7 +82,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 
 	feed.Routes(base.Consumer, deliveries)
 	web.Routes(base.Router, webhooks, deliveries)
-	base.Run("reclaim", run.Every(reclaimInterval, tel, "reclaim expired leases", deliveries.Reclaim))
+	base.Run("discard", run.Every(discardInterval, tel, "end the deliveries of deleted endpoints", deliveries.Discard))
 	base.Run("upkeep", run.Every(upkeepInterval, tel, "add and drop partitions of deliveries", func(ctx context.Context) error {
 		return errors.Join(partitions.Upkeep(ctx), partitions.Forget(ctx))
 	}))
@@ -93,16 +94,20 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 }
 
 // attempts returns what runs an attempt as an operation in the trace of its delivery. The time that a delivery has waited for its first
-// attempt is a span too.
-func attempts(chain *op.Chain, tel telemetry.Set) func(context.Context, delivery.Delivery, func(context.Context) error) error {
+// request is a span too.
+func attempts(chain *op.Chain, tel telemetry.Set, now func() time.Time) func(context.Context, delivery.Delivery, func(context.Context) (bool, error)) error {
 	wrap := chain.Wrap("notify.attempt", trace.SpanKindConsumer)
-	return func(ctx context.Context, x delivery.Delivery, do func(context.Context) error) error {
+	return func(ctx context.Context, x delivery.Delivery, do func(context.Context) (bool, error)) error {
 		ctx = tel.Extract(ctx, x.Trace)
-		if x.Failures == 0 && telemetry.TraceID(ctx) != "" {
-			_, span := tel.Tracer().Start(ctx, "queue notify.attempt", trace.WithTimestamp(x.CreatedAt))
-			span.End()
-		}
-		_, err := wrap(func(ctx context.Context, _ any) (any, error) { return nil, do(ctx) })(ctx, nil)
+		begun := now()
+		_, err := wrap(func(attempt context.Context, _ any) (any, error) {
+			sent, err := do(attempt)
+			if sent && x.Failures == 0 && telemetry.TraceID(ctx) != "" {
+				_, span := tel.Tracer().Start(ctx, "queue notify.attempt", trace.WithTimestamp(x.CreatedAt))
+				span.End(trace.WithTimestamp(begun))
+			}
+			return nil, err
+		})(ctx, nil)
 		return err
 	}
 }

@@ -29,8 +29,6 @@ import (
 	"github.com/convoflow/convoflow/services/notify"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
 const (
 	secret  = "a webhook secret"
 	traceID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -234,6 +234,7 @@ type call struct {
 	Error         *struct{ Code, Message string }
 	Outcome       string
 	Progress      float64
+	Filename      string   `json:"audio_filename"`
 	Duration      float64  `json:"duration_seconds"`
 	RawTranscript string   `json:"raw_transcript"`
 	Summary       string   `json:"summary"`

@@ -32,13 +32,14 @@ func TestPagesInTheBrowser(t *testing.T) {
 	ai := openai.Start(t)
 	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
 	s.start()
+	s.chromium = startChromium(t)
 	a := s.newAgent()
-	t.Run("the reference", func(t *testing.T) { reference(t, s.in(t).as(a)) })
-	t.Run("the inbox", func(t *testing.T) { inbox(t, s.in(t).as(a)) })
+	t.Run("the reference", func(t *testing.T) { reference(t, s.in(t), s.in(t).as(a)) })
+	t.Run("the inbox", func(t *testing.T) { inbox(t, s.in(t), s.in(t).as(a)) })
 }
 
-func reference(t *testing.T, a *agent) {
-	b := newBrowser(t)
+func reference(t *testing.T, s *stack, a *agent) {
+	b := newWindow(t, s.chromium)
 	b.do(chromedp.Navigate(a.url+"/docs#/auth/auth.me"), b.visible(".opblock.is-open .execute")) // the link to an operation opens it
 	require.Equal(t, "API reference · Convoflow", valueOf(b, chromedp.Title()))
 
@@ -66,8 +67,8 @@ func reference(t *testing.T, a *agent) {
 }
 
 // inbox opens the inbox before the first webhook arrives, makes it fail, and sees it sent again without a reload.
-func inbox(t *testing.T, a *agent) {
-	b := newBrowser(t)
+func inbox(t *testing.T, s *stack, a *agent) {
+	b := newWindow(t, s.chromium)
 	b.do(chromedp.Navigate(a.url+"/inbox"), b.visible(".empty"))
 	b.do(b.click("form[action='/inbox/fail'] button"), b.visible(".failing"))
 	problems := b.newProblems()
@@ -100,21 +101,38 @@ type browser struct {
 	problems []string // since the last call of newProblems
 }
 
+// newBrowser is a window of a Chromium of its own.
 func newBrowser(t testing.TB) *browser {
+	t.Helper()
+	return newWindow(t, startChromium(t))
+}
+
+// startChromium starts a Chromium, which ends with the test.
+func startChromium(t testing.TB) context.Context {
 	t.Helper()
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(findChromium(t)), chromedp.WSURLReadTimeout(browserStart),
 		chromedp.NoSandbox, // it does not start as root, as in a container, and it loads our own pages only
 		chromedp.DisableGPU,
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
+		chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true), // a microphone that beeps
 		chromedp.WindowSize(1280, 900),
 	)
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, stop = chromedp.NewContext(ctx)
 	t.Cleanup(stop)
+	require.NoError(t, chromedp.Do(ctx), "start Chromium")
+	return ctx
+}
+
+// newWindow is a window of that Chromium that shares no cookies and no storage with the others.
+func newWindow(t testing.TB, chromium context.Context) *browser {
+	t.Helper()
+	ctx, stop := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext())
+	t.Cleanup(stop)
 	b := &browser{t: t, ctx: ctx}
-	require.NoError(t, chromedp.Listen(ctx, b.onEvent), "start Chromium")
+	require.NoError(t, chromedp.Listen(ctx, b.onEvent))
 	go b.watchConsole(chromedp.Console(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {

@@ -189,28 +189,40 @@ func (s *stack) rows(text string) (found []string) {
 // newest returns the newest value of each key of a topic, which is what compaction leaves.
 func (s *stack) newest(topic string) map[string]string {
 	s.t.Helper()
+	values := map[string]string{}
+	for _, m := range s.messages(topic) {
+		values[string(m.Key)] = string(m.Value)
+	}
+	require.NotEmpty(s.t, values)
+	return values
+}
+
+// messages returns all messages of topics, or without any those of all topics.
+func (s *stack) messages(topics ...string) (found []kafka.Message) {
+	s.t.Helper()
 	broker := strings.Split(s.setting("KAFKA_BROKERS"), ",")[0]
 	conn, err := kafka.DialContext(s.t.Context(), "tcp", broker)
 	require.NoError(s.t, err)
 	defer func() { _ = conn.Close() }()
-	partitions, err := conn.ReadPartitions(topic)
+	partitions, err := conn.ReadPartitions(topics...)
 	require.NoError(s.t, err)
-	values := map[string]string{}
 	for _, p := range partitions {
-		leader, err := kafka.DialLeader(s.t.Context(), "tcp", broker, topic, p.ID)
+		leader, err := kafka.DialLeader(s.t.Context(), "tcp", broker, p.Topic, p.ID)
 		require.NoError(s.t, err)
 		end, err := leader.ReadLastOffset()
 		require.NoError(s.t, err)
 		require.NoError(s.t, leader.Close())
-		reader := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{broker}, Topic: topic, Partition: p.ID, MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
+		if end == 0 {
+			continue
+		}
+		reader := kafka.NewReader(kafka.ReaderConfig{Brokers: []string{broker}, Topic: p.Topic, Partition: p.ID, MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond})
 		for next := int64(0); next < end; {
 			m, err := reader.ReadMessage(s.t.Context())
 			require.NoError(s.t, err)
-			values[string(m.Key)] = string(m.Value)
+			found = append(found, m)
 			next = m.Offset + 1
 		}
 		require.NoError(s.t, reader.Close())
 	}
-	require.NotEmpty(s.t, values)
-	return values
+	return found
 }

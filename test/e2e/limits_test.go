@@ -94,21 +94,27 @@ func (s *stack) as(a *agent) *agent {
 // noise returns the form of an upload whose recording is a WAV file of that many bytes: 192 kHz, 32 bit, stereo, so that it is
 // large but short.
 func noise(size int64, fields map[string]string) *form {
-	const rate, channels, depth = 192_000, 2, 4
-	header := make([]byte, 0, 44)
+	header := wav(size-wavHeader, 192_000, 2, 4)
+	return recording("noise.wav", io.MultiReader(bytes.NewReader(header), rand.NewChaCha8([32]byte{})), size, fields)
+}
+
+const wavHeader = 44 // bytes
+
+// wav returns the beginning of a WAV file of that many bytes of samples, each of depth bytes.
+func wav(size int64, rate, channels, depth uint32) []byte {
+	header := make([]byte, 0, wavHeader)
 	header = append(header, "RIFF"...)
-	header = binary.LittleEndian.AppendUint32(header, uint32(size-8))
+	header = binary.LittleEndian.AppendUint32(header, uint32(size+wavHeader-8))
 	header = append(header, "WAVEfmt "...)
 	header = binary.LittleEndian.AppendUint32(header, 16)
 	header = binary.LittleEndian.AppendUint16(header, 1) // PCM
-	header = binary.LittleEndian.AppendUint16(header, channels)
+	header = binary.LittleEndian.AppendUint16(header, uint16(channels))
 	header = binary.LittleEndian.AppendUint32(header, rate)
 	header = binary.LittleEndian.AppendUint32(header, rate*channels*depth)
-	header = binary.LittleEndian.AppendUint16(header, channels*depth)
-	header = binary.LittleEndian.AppendUint16(header, depth*8)
+	header = binary.LittleEndian.AppendUint16(header, uint16(channels*depth))
+	header = binary.LittleEndian.AppendUint16(header, uint16(depth*8))
 	header = append(header, "data"...)
-	header = binary.LittleEndian.AppendUint32(header, uint32(size-44))
-	return recording("noise.wav", io.MultiReader(bytes.NewReader(header), rand.NewChaCha8([32]byte{})), size, fields)
+	return binary.LittleEndian.AppendUint32(header, uint32(size))
 }
 
 // rawConn is a connection to a gateway, byte by byte.

@@ -230,7 +230,8 @@ func orphans(spans []otlp.Span, traceID string) (lost []otlp.Span) {
 	return lost
 }
 
-// checkPrivacy searches logs, spans and metrics for personal data and secrets.
+// checkPrivacy searches logs, spans, metrics, profiles and topics for personal data and secrets. The payloads of events have personal
+// data, as the tables of the services that read them do; their keys and headers, which tools show and log, have none.
 func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 	t.Helper()
 	var spans strings.Builder
@@ -242,15 +243,45 @@ func checkPrivacy(t *testing.T, s *stack, a *agent, who client) {
 		spans.WriteString(span.Events + "\n" + span.Message + "\n")
 	}
 	outputs := map[string]string{"log": s.log(), "spans": spans.String(), "metrics": s.metrics(), "profiles": s.profiles()}
+	payloads := map[string]string{}
+	if len(s.units) > 1 { // the same events are on the broker of a platform
+		outputs["keys and headers of topics"], payloads["payloads of topics"] = s.topics()
+	}
 	for where, text := range outputs {
 		require.NotEmpty(t, text, where)
 	}
-	for what, secret := range map[string]string{
-		"the agent's name": "Raghunathan", "the agent's e-mail": a.email, "the password": a.password, "the token": a.token[len(a.token)-40:],
+	personal := map[string]string{
+		"the agent's name": "Raghunathan", "the agent's e-mail": a.email,
 		"the client's name": "Featherstonehaugh", "the client's e-mail": who.Email, "the client's phone": strings.TrimPrefix(who.Phone, "+91"),
 		"the transcript": "yearly plan", "the summary": "price too high", "an action item": "proposal by Friday", "the follow-up's notes": "prefers the mornings",
+	}
+	secrets := map[string]string{
+		"the password": a.password, "the token": a.token[len(a.token)-40:],
 		"the webhook's address": s.pabbly.Path(), "the webhook's secret": hookSecret, "the provider's key": openai.Key,
-	} {
+	}
+	requireNone(t, personal, outputs)
+	requireNone(t, secrets, outputs)
+	requireNone(t, secrets, payloads)
+}
+
+// topics returns the keys and headers, and the payloads, of all messages of all topics.
+func (s *stack) topics() (envelopes, payloads string) {
+	var open, sealed strings.Builder
+	for _, m := range s.messages() {
+		open.WriteString(m.Topic + " " + string(m.Key))
+		for _, h := range m.Headers {
+			open.WriteString(" " + h.Key + "=" + string(h.Value))
+		}
+		open.WriteString("\n")
+		sealed.WriteString(m.Topic + " " + string(m.Value) + "\n")
+	}
+	return open.String(), sealed.String()
+}
+
+// requireNone fails for each secret that is in an output.
+func requireNone(t *testing.T, secrets, outputs map[string]string) {
+	t.Helper()
+	for what, secret := range secrets {
 		for where, text := range outputs {
 			if i := strings.Index(strings.ToLower(text), strings.ToLower(secret)); i >= 0 {
 				t.Errorf("%s is in the %s: …%.300s", what, where, text[max(0, i-150):])

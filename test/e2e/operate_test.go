@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"crypto/sha256"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -75,6 +78,27 @@ func TestABackupIsRestored(t *testing.T) {
 		return err == nil && got.status == http.StatusCreated
 	})
 	s.stop()
-	require.NoError(t, os.WriteFile(filepath.Join(backup, "database.dump"), []byte("damaged"), 0o600))
+	s.refusesADamagedDump(backup)
+	s.start()
+	a.login()
+	require.Equal(t, before.Summary, a.call(before.ID).Summary, "what was there is there after restores that failed")
+}
+
+// refusesADamagedDump damages the dump of a backup: once so that its checksum shows it, and once so that only pg_restore notices it, in
+// the middle.
+func (s *stack) refusesADamagedDump(backup string) {
+	s.t.Helper()
+	dump, about := filepath.Join(backup, "database.dump"), filepath.Join(backup, "backup.json")
+	whole, err := os.ReadFile(dump)
+	require.NoError(s.t, err)
+	cut := whole[:len(whole)-len(whole)/4]
+	require.NoError(s.t, os.WriteFile(dump, cut, 0o600))
 	s.refuses("damaged", "restore", "--from", backup, "--overwrite")
+
+	raw, err := os.ReadFile(about)
+	require.NoError(s.t, err)
+	sum := func(b []byte) string { return fmt.Sprintf("%x", sha256.Sum256(b)) }
+	require.Contains(s.t, string(raw), sum(whole))
+	require.NoError(s.t, os.WriteFile(about, []byte(strings.ReplaceAll(string(raw), sum(whole), sum(cut))), 0o600))
+	s.refuses("nothing was restored, the database is as it was", "restore", "--from", backup, "--overwrite")
 }

@@ -22,6 +22,7 @@ func TestScreenshots(t *testing.T) {
 	ai := openai.Start(t)
 	s := newPlatform(t, fakes{openai: ai}, false, "OPENAI_BASE_URL="+ai.URL(), "OPENAI_API_KEY="+openai.Key)
 	s.start()
+	s.chromium = startChromium(t)
 	a := s.anonymous()
 	a.name = "Asha Rao"
 	a.post("/auth/register", map[string]any{"email": a.email, "password": a.password, "full_name": a.name}).must(201)
@@ -30,7 +31,7 @@ func TestScreenshots(t *testing.T) {
 	poll(t, jobTimeout, "the suggestions", func() bool { return len(a.ids("/followups")) == 2 })
 	code, _, stderr := command(t, s.units[0].environ, built.platform(t, false), "seed", "--leads", "300", "--calls", "200", "--agents", "4", "--data-dir", s.dir)
 	require.Zero(t, code, stderr)
-	b := loggedIn(t, a)
+	b := loggedIn(t, s, a)
 	b.do(chromedp.EmulateViewport(1280, 800))
 	for name, path := range map[string]string{"today": "/", "call": "/calls/" + call, "team": "/team"} {
 		b.open(path)

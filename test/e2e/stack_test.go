@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"os"
@@ -66,6 +67,7 @@ type stack struct {
 	dir        string     // of all its data
 	recordings string     // a directory
 	units      []*unit
+	chromium   context.Context // of the tests in browsers, nil for others
 }
 
 // unit is one program of a stack, running or not.

@@ -75,6 +75,9 @@ func TestTheJourneyOfACallIsOneReadableTrace(t *testing.T) {
 		}
 	}
 	require.NotEmpty(t, spans)
+	for _, span := range s.otlp.Spans() {
+		assert.True(t, span.ParentID != "" || span.Service == "convoflow-gateway", "%s of %s begins a trace: only requests of clients do", span.Name, span.Service)
+	}
 }
 
 // TestTracesInTheBrowser follows an upload on the page of convoflow up --traces.

@@ -115,7 +115,7 @@ var subscriptions = map[string][]string{
 	"auth":   {"erasure.requested"},
 	"calls":  append([]string{"client.created", "client.updated", "client.deleted", "erasure.requested", "webhook.delivered"}, leadTypes...),
 	"crm":    {"call.uploaded", "call.transcribing", "transcription.completed", "transcription.failed", "call.updated", "call.deleted", "agent.registered", "agent.updated", "agent.deactivated", "webhook.delivered", "webhook.dead", "erasure.requested", "erasure.done", "erasure.waiting"},
-	"notify": append([]string{"webhook.endpoint_disabled", "transcription.completed", "transcription.failed", "followup.scheduled", "followup.due", "followup.completed", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
+	"notify": append([]string{"transcription.completed", "transcription.failed", "followup.scheduled", "followup.due", "followup.completed", "agent.registered", "agent.updated", "agent.deactivated", "client.created", "client.updated", "client.deleted", "erasure.requested"}, leadTypes...),
 }
 
 // leadTypes are the types of events about leads.

@@ -53,19 +53,20 @@ func cpuTime(pid int) (time.Duration, error) {
 	}
 }
 
-// peakMemory returns the largest resident memory of a process: VmHWM of proc(5).
-func peakMemory(pid int) (int64, error) {
+// memory returns the memory of a process by proc(5).
+func memory(pid int) (m Memory, err error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
-		return 0, fmt.Errorf("read the memory: %w", err)
+		return m, fmt.Errorf("read the memory: %w", err)
 	}
-	for line := range strings.Lines(string(status)) {
-		var kb int64
-		if _, err := fmt.Sscanf(line, "VmHWM: %d kB", &kb); err == nil {
-			return kb << 10, nil
+	for name, value := range map[string]*int64{"VmHWM": &m.Peak, "VmRSS": &m.Resident, "RssAnon": &m.Anonymous} {
+		_, line, _ := strings.Cut(string(status), "\n"+name+":")
+		if _, err := fmt.Sscanf(line, "%d kB", value); err != nil {
+			return m, fmt.Errorf("/proc/%d/status has no %s", pid, name)
 		}
+		*value <<= 10
 	}
-	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", pid)
+	return m, nil
 }
 
 // ownTime returns the CPU time of a process, and that of its children that have exited and been waited for.

@@ -17,7 +17,7 @@ func widen(*os.File) {}
 
 func cpuTime(int) (time.Duration, error) { return 0, errNotLinux }
 
-func peakMemory(int) (int64, error) { return 0, errNotLinux }
+func memory(int) (Memory, error) { return Memory{}, errNotLinux }
 
 // Busy needs Linux.
 func (Core) Busy() (time.Duration, error) { return 0, errNotLinux }

@@ -149,8 +149,21 @@ func (p *Process) Alive() error {
 // CPU returns the CPU time of the program and its children, with a resolution of 10 ms.
 func (p *Process) CPU() (time.Duration, error) { return cpuTime(p.cmd.Process.Pid) }
 
-// PeakMemory returns the largest resident memory that the process has had, in bytes. Its children do not count.
-func (p *Process) PeakMemory() (int64, error) { return peakMemory(p.cmd.Process.Pid) }
+// Memory is the memory of a process without its children, in bytes.
+type Memory struct {
+	Resident  int64 // now
+	Anonymous int64 // the part of Resident that is not pages of files, such as the program
+	Peak      int64 // the largest Resident so far
+}
+
+// Memory returns the memory of the process.
+func (p *Process) Memory() (Memory, error) { return memory(p.cmd.Process.Pid) }
+
+// PeakMemory returns the largest resident memory that the process has had, in bytes.
+func (p *Process) PeakMemory() (int64, error) {
+	m, err := p.Memory()
+	return m.Peak, err
+}
 
 // Self is this process without its children.
 type Self struct{}

@@ -1,9 +1,9 @@
 import { useState } from "preact/hooks";
-import { api, ok, paged, type Agent } from "../api";
+import { api, newKey, ok, paged, type Agent } from "../api";
 import { invalidate, useList } from "../query";
 import { me } from "../session";
 import { fullTime, when } from "../text/text";
-import { Avatar, Badge, Button, Card, Confirm, Dialog, Field, Loaded, More, PageHead, Select, showError, toast, useForm, useTitle } from "../ui/ui";
+import { Avatar, Badge, Button, Card, Confirm, Dialog, Field, Loaded, More, PageHead, Secret, Select, showError, toast, useForm, useTitle } from "../ui/ui";
 
 export default function Agents() {
   useTitle("Agents");
@@ -47,7 +47,7 @@ export default function Agents() {
 
 function Invite({ onClose }: { onClose: () => void }) {
   const [made, setMade] = useState<{ email: string; password?: string }>();
-  const [key] = useState(() => [...crypto.getRandomValues(new Uint8Array(16))].join(""));
+  const [key] = useState(newKey);
   const form = useForm(async (v) => {
     setMade(await ok(api.POST("/agents", { params: { header: { "Idempotency-Key": key } }, body: { email: v.email!, full_name: v.full_name!, role: v.role as "agent" } as never })) as never);
     invalidate("agents");
@@ -56,7 +56,7 @@ function Invite({ onClose }: { onClose: () => void }) {
     return (
       <Dialog title="The account is made" onClose={onClose}>
         <p>Give this password to {made.email}. It is shown only now; they can change it in their settings.</p>
-        {made.password ? <p class="secret"><code>{made.password}</code> <Button icon="copy" onClick={() => navigator.clipboard?.writeText(made.password!).then(() => toast("Copied"), showError)}>Copy</Button></p> : null}
+        {made.password && <Secret value={made.password} />}
         <div class="row end"><Button kind="primary" onClick={onClose}>Done</Button></div>
       </Dialog>
     );

@@ -160,7 +160,7 @@ function NextStep({ call, query, player, onAdd }: { call: Call; query: { data?: 
       {call.next_step ? <p class="lead-text" dir="auto">{call.next_step}</p> : <p class="quiet">The call names no next step.</p>}
       {quote && <Quote quote={quote.quote} start={quote.start} player={player} call={call} />}
       {call.callback_time && <p class="row-note"><Icon name="calendar" /> They asked to be called {when(call.callback_time)}</p>}
-      <Loaded query={query} rows={1}>{() => (shown.length ? <ul class="list">{shown.map((f) => <FollowUpRow key={f.id} followUp={f} />)}</ul> : null)}</Loaded>
+      <Loaded query={query} rows={2}>{() => (shown.length ? <ul class="list">{shown.map((f) => <FollowUpRow key={f.id} followUp={f} />)}</ul> : null)}</Loaded>
     </Card>
   );
 }

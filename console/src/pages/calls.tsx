@@ -2,6 +2,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 import { useLocation } from "preact-iso/router";
 import { api, paged } from "../api";
 import { useList } from "../query";
+import { record, recording } from "../recorder";
 import { isAdmin } from "../session";
 import { choose } from "../uploads";
 import { CallRow, useAgents, useClients } from "../ui/call";
@@ -34,7 +35,7 @@ export default function Calls() {
   const isFiltered = Object.keys(chosen).length > 0;
   return (
     <>
-      <PageHead title="Calls"><Button kind="primary" icon="upload" onClick={() => choose()}>Upload</Button></PageHead>
+      <PageHead title="Calls"><div class="row wrap-row"><Button icon="mic" disabled={Boolean(recording.value)} onClick={() => record()}>Record</Button><Button kind="primary" icon="upload" onClick={() => choose()}>Upload</Button></div></PageHead>
       <form ref={search} class="filters" role="search" onSubmit={(e) => { e.preventDefault(); set("q", text); }}>
         <Field label="Search calls" name="q" type="search" placeholder="Search in transcripts, summaries, titles" maxLength={200} required value={text}
           onInput={(e) => { const value = e.currentTarget.value; setText(value); clearTimeout(timer.current); timer.current = window.setTimeout(() => set("q", value.trim()), pause); }} />

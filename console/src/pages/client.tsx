@@ -2,6 +2,7 @@ import { useState } from "preact/hooks";
 import { useLocation, useRoute } from "preact-iso/router";
 import { api, ok, paged, type Client } from "../api";
 import { invalidate, useList, useQuery } from "../query";
+import { record, recording } from "../recorder";
 import { choose } from "../uploads";
 import { ClientForm } from "../ui/client";
 import { Timeline } from "../ui/timeline";
@@ -29,6 +30,7 @@ function OneClient({ client }: { client: Client }) {
       <PageHead back={{ href: "/console/clients", text: "Clients" }} title={<span dir="auto">{client.name}</span>}>
         <div class="row wrap-row">
           <Button kind="primary" icon="upload" onClick={() => choose({ client_id: client.id })}>Upload a call</Button>
+          <Button icon="mic" disabled={Boolean(recording.value)} onClick={() => record({ client_id: client.id })}>Record</Button>
           <Button icon="pencil" onClick={() => setDialog("edit")}>Change</Button>
           <Button icon="trash-2" aria-label="Delete this client" onClick={() => setDialog("delete")} />
         </div>

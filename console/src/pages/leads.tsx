@@ -162,7 +162,7 @@ function Import({ onClose }: { onClose: () => void }) {
   const would = result?.dry_run;
   const skipped = result?.rows.filter((row) => row.result === "skipped") ?? [];
   return (
-    <Dialog wide title="Import leads" onClose={onClose}>
+    <Dialog class="wide" title="Import leads" onClose={onClose}>
       <p>A CSV file with a header line. Columns such as <code>name</code>, <code>phone</code>, <code>email</code> and <code>campaign</code> are recognised; the others are kept as extra data. A known phone number is merged.</p>
       {problem && <Failure error={problem} />}
       {!result?.rows || would ? <div class="field"><label for="csv">CSV file</label><input id="csv" type="file" accept=".csv,text/csv" onChange={(e) => { const chosen = e.currentTarget.files?.[0]; setFile(chosen); setResult(undefined); if (chosen) run(chosen, true); }} /></div> : null}

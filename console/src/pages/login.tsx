@@ -1,5 +1,6 @@
-import { session, login, register } from "../session";
-import { Button, Field, useForm, useTitle } from "../ui/ui";
+import { invalidate } from "../query";
+import { left, login, me, register, session } from "../session";
+import { Button, Dialog, Field, useForm, useTitle } from "../ui/ui";
 
 function Entrance({ title, text, children }: { title: string; text: string; children: preact.ComponentChildren }) {
   useTitle(title);
@@ -46,5 +47,24 @@ export function Register() {
       </form>
       {!first && <p>You have one? <a href="/console/login">Log in</a></p>}
     </Entrance>
+  );
+}
+
+/** LoginAgain asks for the password over the page that is open, which stays as it is. */
+export function LoginAgain() {
+  const form = useForm(async (v) => {
+    await login(me().email, v.password!);
+    invalidate(""); // what failed meanwhile
+  });
+  return (
+    <Dialog title="Your session has ended" class="veil">
+      <p>Log in again to go on. What you typed is still here.</p>
+      <form onSubmit={form.onSubmit}>
+        {form.general}
+        <input type="email" name="username" autocomplete="username" value={me().email} readOnly hidden />
+        <Field label={`Password of ${me().email}`} name="password" type="password" autocomplete="current-password" required error={form.fields.password} />
+        <div class="row end"><Button onClick={left}>I am somebody else</Button><Button kind="primary" type="submit" busy={form.busy}>Log in</Button></div>
+      </form>
+    </Dialog>
   );
 }

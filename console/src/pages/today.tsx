@@ -29,7 +29,7 @@ export function Today() {
     <>
       <PageHead title={`${greeting()}, ${me().full_name.split(" ")[0]}`} />
       <Loaded query={calls} rows={4}>
-        {(page) => page.items.length === 0 ? <FirstSteps /> : (
+        {(page) => <>{page.items.length === 0 ? <FirstSteps /> : (
           <div class="columns">
             <div class="stack">
               {working.length > 0 && (
@@ -48,9 +48,8 @@ export function Today() {
               <ul class="list">{page.items.filter((call) => !isWorking(call)).slice(0, shown).map((call) => <CallRow key={call.id} call={call} client={clientOf(call.client_id)} />)}</ul>
             </Card>
           </div>
-        )}
+        )}{session.value?.demo && isAdmin() && <DemoNote />}</>}
       </Loaded>
-      {session.value?.demo && isAdmin() && <DemoNote />}
     </>
   );
 }
@@ -76,8 +75,8 @@ function FirstSteps() {
       </li>
       <li class="card step">
         <span class="step-icon"><Icon name="webhook" /></span>
-        <div class="grow"><h2>Connect your automations</h2><p>Set <code>PABBLY_WEBHOOK_URL</code> and <code>PABBLY_WEBHOOK_SECRET</code>, and Pabbly Connect receives every call and follow-up.</p></div>
-        <a class="button plain" href="/docs" target="_blank" rel="noopener">API reference</a>
+        <div class="grow"><h2>Connect your automations</h2><p>Pabbly Connect, or any other receiver, gets every call and follow-up as it happens.{!isAdmin() && " An admin of your team can connect it."}</p></div>
+        {isAdmin() && <a class="button plain" href="/console/admin/webhooks">Connect Pabbly</a>}
       </li>
     </ol>
   );

@@ -44,6 +44,14 @@ export function words(value: string | null | undefined): string {
 }
 
 export const count = (n: number, one: string, many = one + "s") => `${n.toLocaleString()} ${n === 1 ? one : many}`;
+export const plain = (n: number) => n.toLocaleString();
+
+const tenths = new Intl.NumberFormat(undefined, { minimumFractionDigits: 1, maximumFractionDigits: 1 });
+export const decimal = (n: number) => tenths.format(n);
+
+const cents = new Intl.NumberFormat(undefined, { style: "currency", currency: "USD", minimumFractionDigits: 2, maximumFractionDigits: 4 });
+export const usd = (n: number) => cents.format(n);
+
 export const percent = (share: number) => `${Math.round(share * 100)} %`;
 export const size = (bytes: number) => (bytes < 1 << 20 ? `${Math.max(1, Math.round(bytes / 1024))} kB` : `${(bytes / (1 << 20)).toFixed(1)} MB`);
 

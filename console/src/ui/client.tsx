@@ -1,14 +1,15 @@
 import { useLocation } from "preact-iso/router";
 import { api, ok, Problem, type Client } from "../api";
 import { invalidate } from "../query";
-import { Button, Dialog, Field, TextArea, useForm } from "./ui";
+import { Button, changed, Dialog, Field, TextArea, useForm } from "./ui";
 
 /** ClientForm makes a client, or changes one. A duplicate leads to the first. */
 export function ClientForm({ client, onClose }: { client?: Client; onClose: () => void }) {
   const { route } = useLocation();
   const form = useForm(async (v) => {
     const body = { name: v.name!, phone: v.phone || null, email: v.email || null, company: v.company || null, notes: v.notes || null };
-    const saved = client ? await ok(api.PATCH("/clients/{id}", { params: { path: { id: client.id } }, body: body as never })) : await ok(api.POST("/clients", { body: body as never }));
+    if (client && !Object.keys(changed(body, client)).length) return onClose();
+    const saved = client ? await ok(api.PATCH("/clients/{id}", { params: { path: { id: client.id } }, body: changed(body, client) as never })) : await ok(api.POST("/clients", { body: body as never }));
     invalidate("client");
     invalidate("timeline");
     onClose();

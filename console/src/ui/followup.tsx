@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { api, ok, type FollowUp } from "../api";
 import { invalidate } from "../query";
 import { fullTime, midnight, when } from "../text/text";
-import { Badge, Button, Dialog, Failure, Field, Icon, showError, soon, TextArea, useForm } from "./ui";
+import { Badge, Button, changed, Dialog, Failure, Field, Icon, showError, soon, TextArea, useForm } from "./ui";
 
 type Status = FollowUp["status"];
 
@@ -19,7 +19,7 @@ const decide = (id: string, status?: Status) => {
 export const statusOf = (f: FollowUp): Status => decided.value[f.id] ?? f.status;
 
 async function patch(f: FollowUp, status: "pending" | "completed" | "dismissed") {
-  await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body: { status } }));
+  await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body: { status }, keepalive: true })); // also while the page is being closed
   invalidate("followups");
   invalidate("timeline");
   setTimeout(() => decide(f.id), 1500); // the list is loaded again meanwhile
@@ -73,9 +73,11 @@ const local = (iso: string | null) => {
 };
 
 export function Edit({ followUp: f, callId, onClose }: { followUp?: FollowUp; callId?: string; onClose: () => void }) {
+  const was = local(f?.due_date ?? null);
   const form = useForm(async (v) => {
-    const body = { task: v.task!, notes: v.notes || null, due_date: v.due_date ? new Date(v.due_date).toISOString() : null };
-    if (f) await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body }));
+    const body = { task: v.task!, notes: v.notes || null, due_date: v.due_date === was ? f?.due_date ?? null : v.due_date ? new Date(v.due_date).toISOString() : null };
+    const change = f && changed(body, f);
+    if (change) { if (Object.keys(change).length) await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body: change })); }
     else await ok(api.POST("/followups/{id}", { params: { path: { id: callId! } }, body: body as never }));
     invalidate("followups");
     invalidate("timeline");
@@ -86,7 +88,7 @@ export function Edit({ followUp: f, callId, onClose }: { followUp?: FollowUp; ca
       <form onSubmit={form.onSubmit}>
         {form.problem && !Object.keys(form.fields).length && <Failure error={form.problem} />}
         <Field label="What to do" name="task" required maxLength={500} value={f?.task ?? ""} error={form.fields.task} />
-        <Field label="Due" name="due_date" type="datetime-local" value={local(f?.due_date ?? null)} error={form.fields.due_date} />
+        <Field label="Due" name="due_date" type="datetime-local" value={was} error={form.fields.due_date} />
         <TextArea label="Notes" name="notes" value={f?.notes ?? ""} error={form.fields.notes} maxLength={5000} />
         <div class="row end"><Button onClick={onClose}>Cancel</Button><Button kind="primary" type="submit" busy={form.busy}>Save</Button></div>
       </form>

@@ -4,7 +4,7 @@ import { useLocation } from "preact-iso/router";
 import { api, ok, type Lead } from "../api";
 import { invalidate } from "../query";
 import { words } from "../text/text";
-import { Badge, Button, Dialog, Field, Select, TextArea, useForm } from "./ui";
+import { Badge, Button, changed, Dialog, Field, Select, TextArea, useForm } from "./ui";
 
 export const statuses = ["new", "contacted", "in_progress", "qualified", "payment_sent", "converted", "lost", "deferred"];
 export const intents = ["new", "no_answer", "not_interested", "callback_requested", "interested", "payment_pending", "future_planning", "converted", "wrong_number", "undecided"];
@@ -33,7 +33,8 @@ export function LeadForm({ lead, onClose }: { lead?: Lead; onClose: () => void }
     setExisting(undefined);
     try {
       if (lead) {
-        await changeLead(lead.id, { ...body, intent_category: v.intent_category });
+        const change = changed({ ...body, intent_category: v.intent_category }, lead);
+        if (Object.keys(change).length) await changeLead(lead.id, change);
         onClose();
       } else {
         const made = await ok(api.POST("/leads", { body: body as never }));

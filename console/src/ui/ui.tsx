@@ -66,7 +66,7 @@ export function Empty({ icon, title, children }: { icon: string; title: string; 
 }
 
 const advice: Record<number, string> = {
-  0: "", 403: "Ask an admin if you need it.", 404: "It may have been deleted.", 429: "Wait a moment, then try again.", 503: "It is usually back within seconds.", 504: "Try again.",
+  0: "", 401: "Log in again; what you typed is still here.", 403: "Ask an admin if you need it.", 404: "It may have been deleted.", 429: "Wait a moment, then try again.", 503: "It is usually back within seconds.", 504: "Try again.",
 };
 
 /** Failure says what went wrong and what to do about it. */
@@ -137,6 +137,11 @@ export function Select({ label, value, options, onChange, name, hidden }: { labe
   );
 }
 
+/** Check is a checkbox with its label. */
+export function Check({ label, ...input }: { label: ComponentChildren } & Omit<InputHTMLAttributes<HTMLInputElement>, "label">) {
+  return <label class="check"><input type="checkbox" {...(input as object)} /> {label}</label>;
+}
+
 export function TextArea({ label, name, value, error, rows = 3, maxLength }: { label: string; name: string; value?: string; error?: string; rows?: number; maxLength?: number }) {
   const id = useId();
   return (
@@ -151,6 +156,11 @@ export function TextArea({ label, name, value, error, rows = 3, maxLength }: { l
 /** values returns what a form has, trimmed. */
 export function values(form: HTMLFormElement): Record<string, string> {
   return Object.fromEntries([...new FormData(form)].map(([name, value]) => [name, String(value).trim()]));
+}
+
+/** changed returns the fields of a form that differ from what they were, so that a change of the others, from another tab, stays. */
+export function changed<T extends object>(now: T, was: object): Partial<T> {
+  return Object.fromEntries(Object.entries(now).filter(([name, value]) => value !== ((was as Record<string, unknown>)[name] ?? null))) as Partial<T>;
 }
 
 /** useForm sends a form, and has the errors of the server by field. What was typed stays. */
@@ -175,18 +185,19 @@ export function useForm(send: (values: Record<string, string>, form: HTMLFormEle
   return { onSubmit, busy, fields, general, problem };
 }
 
-/** Dialog is modal; Escape and the backdrop close it. */
-export function Dialog({ title, onClose, children, wide }: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
+/** Dialog is modal; Escape and the backdrop close it, if it can be closed. */
+export function Dialog({ title, onClose, children, class: extra }: { title: string; onClose?: () => void; children: ComponentChildren; class?: string }) {
   const ref = useRef<HTMLDialogElement>(null), id = useId();
+  const pressed = useRef(false); // on the backdrop: text that is selected past the edge closes nothing
   useEffect(() => {
     const before = document.activeElement as HTMLElement | null;
     ref.current!.showModal();
     return () => before?.focus?.();
   }, []);
   return (
-    <dialog ref={ref} class={wide ? "wide" : ""} aria-labelledby={id} onCancel={(e) => { e.preventDefault(); onClose(); }} onClick={(e) => e.target === ref.current && onClose()}>
+    <dialog ref={ref} class={extra} aria-labelledby={id} onCancel={(e) => { e.preventDefault(); onClose?.(); }} onMouseDown={(e) => { pressed.current = e.target === ref.current; }} onClick={(e) => e.target === ref.current && pressed.current && onClose?.()}>
       <div class="dialog-body">
-        <header class="card-head"><h2 id={id}>{title}</h2><Button kind="quiet" icon="x" aria-label="Close" onClick={onClose} /></header>
+        <header class="card-head"><h2 id={id} class="wrap">{title}</h2>{onClose && <Button kind="quiet" icon="x" aria-label="Close" onClick={onClose} />}</header>
         {children}
       </div>
     </dialog>
@@ -231,6 +242,16 @@ export function toast(text: string, more: Partial<Pick<Toast, "tone" | "undo">> 
 }
 
 export const showError = (error: unknown) => { toast((error as Error).message, { tone: "bad" }); };
+
+export const copy = (text: string) => {
+  if (navigator.clipboard) navigator.clipboard.writeText(text).then(() => toast("Copied"), showError);
+  else showError(new Error("This browser copies only over https: select the text instead."));
+};
+
+/** Secret shows what is shown once. */
+export function Secret({ value }: { value: string }) {
+  return <p class="secret"><code class="wrap">{value}</code> <Button icon="copy" onClick={() => copy(value)}>Copy</Button></p>;
+}
 
 const waiting = new Set<() => void>();
 addEventListener("pagehide", () => { for (const commit of [...waiting]) commit(); });

@@ -10,7 +10,6 @@ import (
 )
 
 func main() {
-	run.GrowHeap(800)
 	run.Main("gateway", gateway.Defaults(), func(ctx context.Context, cfg gateway.Config, tel telemetry.Set) error {
 		app, err := gateway.New(ctx, cfg, tel)
 		if err != nil {

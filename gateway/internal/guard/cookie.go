@@ -16,13 +16,18 @@ const (
 	securePrefix  = "__Secure-" // __Host- requires Path=/
 )
 
-// AccessCookie and RefreshCookie are the names of the cookies for a connection of the browser.
-func AccessCookie(secure bool) string  { return prefixed(secure, hostPrefix, accessCookie) }
-func RefreshCookie(secure bool) string { return prefixed(secure, securePrefix, refreshCookie) }
+// AccessCookie and RefreshCookie are the names of the cookies for the connection of a request.
+func AccessCookie(r *http.Request) string  { return cookieName(r, hostPrefix, accessCookie) }
+func RefreshCookie(r *http.Request) string { return cookieName(r, securePrefix, refreshCookie) }
 
-func prefixed(secure bool, prefix, name string) string {
-	if secure {
-		return prefix + name
+// cookieName has the port of the request's host, if that names one: a browser sends the cookies of a host to all of its ports, so that
+// two platforms on one host would log each other out.
+func cookieName(r *http.Request, prefix, name string) string {
+	if IsSecure(r) {
+		name = prefix + name
+	}
+	if port := (&url.URL{Host: r.Host}).Port(); port != "" {
+		name += "-" + port
 	}
 	return name
 }
@@ -47,7 +52,7 @@ var crossOrigin = http.NewCrossOriginProtection()
 func Cookies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header["Cookie"] != nil {
-			access, refresh := cookie(r, AccessCookie(IsSecure(r))), cookie(r, RefreshCookie(IsSecure(r)))
+			access, refresh := cookie(r, AccessCookie(r)), cookie(r, RefreshCookie(r))
 			delete(r.Header, "Cookie")
 			if (access != "" || refresh != "") && isOurs(r) {
 				if access != "" && r.Header["Authorization"] == nil {

@@ -151,8 +151,8 @@ func setCookies(w http.ResponseWriter, r *http.Request, t tokens, life int) {
 			HttpOnly: true, Secure: guard.IsSecure(r), SameSite: http.SameSiteStrictMode,
 		})
 	}
-	set(guard.AccessCookie(guard.IsSecure(r)), t.Access, "/", max(t.ExpiresIn, 1))
-	set(guard.RefreshCookie(guard.IsSecure(r)), t.Refresh, sessionPath, int(refreshLife/time.Second))
+	set(guard.AccessCookie(r), t.Access, "/", max(t.ExpiresIn, 1))
+	set(guard.RefreshCookie(r), t.Refresh, sessionPath, int(refreshLife/time.Second))
 	w.Header().Set("Cache-Control", "no-store")
 }
 

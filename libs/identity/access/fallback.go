@@ -137,6 +137,9 @@ func (f *fallback) page(ctx context.Context) (l Revocations, err error) {
 	if err != nil {
 		return l, err
 	}
+	for name, value := range f.tel.Untraced(ctx) {
+		req.Header.Set(name, value)
+	}
 	res, err := f.client.Do(req)
 	if err != nil {
 		return l, err

@@ -110,6 +110,9 @@ func (r *Remote) fetch(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	for name, value := range r.tel.Untraced(ctx) {
+		req.Header.Set(name, value)
+	}
 	res, err := r.client.Do(req)
 	if err != nil {
 		return err

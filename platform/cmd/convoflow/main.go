@@ -25,7 +25,8 @@ const (
 const usage = `Convoflow turns recorded sales calls into transcripts, insights, follow-ups and webhooks.
 
 Usage:
-  convoflow up    [--data-dir DIR] [--listen HOST:PORT]   start the whole platform in this process
+  convoflow up    [--data-dir DIR] [--listen HOST:PORT] [--traces]
+                                                          start the whole platform in this process
   convoflow demo  [--url URL]                             do the main job, on a platform of its own when none runs
   convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
                                                           make or promote an admin; asks for the password
@@ -46,7 +47,7 @@ Settings come from the environment; .env.example lists them all. "convoflow up -
 
 func main() {
 	makeFilesPrivate()
-	run.LimitMemory(nil)
+	run.ManageMemory(nil)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second Ctrl-C ends the process immediately.
 	context.AfterFunc(ctx, stop)

@@ -10,7 +10,6 @@ import (
 )
 
 func main() {
-	run.GrowHeap(600) // a hash is 19 MiB of garbage
 	run.Main("auth", auth.Defaults(), func(ctx context.Context, cfg auth.Config, tel telemetry.Set) error {
 		app, err := auth.New(ctx, cfg, tel)
 		if err != nil {

@@ -10,7 +10,6 @@ import (
 )
 
 func main() {
-	run.GrowHeap(400) // most of what a request allocates is garbage after it
 	run.Main("crm", crm.Defaults(), func(ctx context.Context, cfg crm.Config, tel telemetry.Set) error {
 		app, err := crm.New(ctx, cfg, tel)
 		if err != nil {

@@ -38,6 +38,9 @@ func NewReader(r io.Reader) *Reader {
 // Next returns the next row. It leaves out empty lines, and fails with io.EOF at the end, and otherwise with the error of reading.
 func (r *Reader) Next() (Row, error) {
 	for {
+		if row, ok := r.nextBuffered(); ok {
+			return row, nil
+		}
 		data, err := r.src.Peek(maxRecord)
 		whole := errors.Is(err, io.EOF)
 		if err != nil && !whole {
@@ -68,12 +71,30 @@ func (r *Reader) Next() (Row, error) {
 			row.Cells = nil
 			return row, r.skipLine(data[:n], whole)
 		}
-		if len(row.Cells) == 1 && row.Cells[0] == "" {
+		if isEmpty(row) {
 			continue
 		}
 		return row, nil
 	}
 }
+
+// nextBuffered returns the next row if the buffer has all of it and what follows. It only saves time: to fill the buffer for each row
+// would move all that is in it.
+func (r *Reader) nextBuffered() (Row, bool) {
+	data, err := r.src.Peek(min(r.src.Buffered(), maxRecord))
+	if err != nil || r.separator == 0 {
+		return Row{}, false
+	}
+	row, n, _ := r.parse(data, false)
+	if n == 0 || n == len(data) || isEmpty(row) {
+		return Row{}, false
+	}
+	row.Line = r.line
+	r.consume(data[:n])
+	return row, true
+}
+
+func isEmpty(row Row) bool { return len(row.Cells) == 1 && row.Cells[0] == "" }
 
 // skipLine discards the rest of a line that does not end in what was read of it.
 func (r *Reader) skipLine(read []byte, whole bool) error {
@@ -187,7 +208,7 @@ func (r *Reader) parse(data []byte, whole bool) (row Row, n int, open bool) {
 	return row, len(data), false
 }
 
-// neutral reports whether a spreadsheet would take a cell for a formula, or would after apostrophes at its beginning are removed.
+// isFormula reports whether a spreadsheet would take a cell for a formula, or would after apostrophes at its beginning are removed.
 func isFormula(cell string) bool {
 	rest := strings.TrimLeft(cell, "'")
 	return rest != "" && strings.ContainsRune("=+-@\t\r", rune(rest[0]))

@@ -29,12 +29,15 @@ func rowsOf(t testing.TB, file string) (rows []Row) {
 	}
 }
 
-// iotest returns a reader that returns few bytes at a time.
-func iotest(file string) io.Reader { return &dribble{strings.NewReader(file)} }
+// iotest returns a reader that returns few bytes at a time: 7, and more of a large file.
+func iotest(file string) io.Reader { return &dribble{strings.NewReader(file), max(7, len(file)/997)} }
 
-type dribble struct{ r io.Reader }
+type dribble struct {
+	r    io.Reader
+	size int
+}
 
-func (d *dribble) Read(p []byte) (int, error) { return d.r.Read(p[:min(len(p), 7)]) }
+func (d *dribble) Read(p []byte) (int, error) { return d.r.Read(p[:min(len(p), d.size)]) }
 
 func cellsOf(rows []Row) (cells [][]string) {
 	for _, row := range rows {

@@ -39,9 +39,16 @@ func (s *Service) OnClientChanged(ctx context.Context, e event.Received[events.C
 	return s.Clients.Upsert(ctx, Client{ID: c.ClientID, Version: c.Version, Name: &c.Name, Phone: c.Phone, Email: c.Email})
 }
 
-// OnClientDeleted erases the copy.
+// OnClientDeleted erases the copy. If the client that it was merged into has been erased meanwhile, so are its deliveries.
 func (s *Service) OnClientDeleted(ctx context.Context, e event.Received[events.Client]) error {
-	return s.Clients.Upsert(ctx, Client{ID: e.Data.ClientID, Version: e.Data.Version, MergedInto: e.Data.MergedInto})
+	id := e.Data.ClientID
+	if err := s.Clients.Upsert(ctx, Client{ID: id, Version: e.Data.Version, MergedInto: e.Data.MergedInto}); err != nil || e.Data.MergedInto == nil {
+		return err
+	}
+	if into, ok, err := s.client(ctx, id); err != nil || !ok || into.Name != nil {
+		return err
+	}
+	return s.Erasures.Remove(ctx, events.KindClient, id)
 }
 
 // maxMerges limits how often a merged client is followed to the next one.

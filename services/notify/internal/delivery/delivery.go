@@ -51,8 +51,9 @@ type Delivery struct {
 	Body      []byte            `json:"-"` // what is sent: rendered at the first attempt, and then unchanged
 	Trace     map[string]string `json:"-"` // W3C headers of the event, which every attempt continues; set by the store
 
-	// Disabled is why its endpoint is disabled; nil while it is enabled.
-	Disabled *string `json:"-"`
+	// Disabled is why its endpoint is disabled; nil while it is enabled. EndpointEpoch rises when that changes.
+	Disabled      *string `json:"-"`
+	EndpointEpoch int64   `json:"-"`
 
 	// Lease says which worker sends the delivery. Its Attempts include requests without a result, which a stop or a crash
 	// interrupted; Requests does not.
@@ -93,6 +94,9 @@ func (d Delivery) Shown() (Status, *string) {
 	}
 	return d.Status, d.Reason
 }
+
+// Version rises with every change of what people see: of the delivery, or of its endpoint.
+func (d Delivery) Version() int64 { return d.Epoch + d.EndpointEpoch }
 
 // Requests returns how many requests have been recorded.
 func (d Delivery) Requests() int {
@@ -155,12 +159,14 @@ func create(endpointID string, e event.Event, callID *string, who About, now tim
 
 func (d *Delivery) open() bool { return d.Status == Pending || d.Status == Retrying }
 
-// begin gives the delivery to a worker. The time at which it was due is left, so that it is the first again if the worker dies.
+// begin gives the delivery to a worker, also if the lease of another has expired. The time at which it was due is left, so that it is the
+// first again if the worker dies.
 func (d *Delivery) begin(holder string, now time.Time) error {
 	if !d.open() {
 		return lease.ErrSuperseded
 	}
 	d.UpdatedAt = now
+	d.Reclaim()
 	return d.Begin(d.Epoch, holder, leaseTTL)
 }
 
@@ -173,10 +179,16 @@ func (d *Delivery) postpone(epoch int64, wait time.Duration, now time.Time) erro
 	return nil
 }
 
-// handBack ends the lease of that epoch without a result: the delivery is still due.
-func (d *Delivery) handBack(epoch int64, now time.Time) error {
+// handBack ends the lease of that epoch without a result: the delivery is still due. begun says that a request had begun.
+func (d *Delivery) handBack(epoch int64, begun bool, now time.Time) error {
+	if err := d.HandBack(epoch); err != nil {
+		return err
+	}
+	if !begun {
+		d.Attempts--
+	}
 	d.UpdatedAt = now
-	return d.HandBack(epoch)
+	return nil
 }
 
 // record ends the lease of that epoch with an attempt. jitter is 0 to 1.
@@ -214,13 +226,6 @@ func (d *Delivery) reject(epoch int64, now time.Time) ([]event.Event, error) {
 func (d *Delivery) discard(reason string, now time.Time) []event.Event {
 	d.Stop()
 	return d.finish(Dead, &reason, now)
-}
-
-// reclaim takes the delivery from a worker whose lease has expired.
-func (d *Delivery) reclaim(now time.Time) {
-	if d.Reclaim() {
-		d.UpdatedAt = now
-	}
 }
 
 // finish sets the last status of a delivery whose lease has ended.

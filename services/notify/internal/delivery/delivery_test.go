@@ -35,7 +35,7 @@ func TestADeliveryHasEndedOrWillBeAttempted(t *testing.T) {
 			case "postpone":
 				err = d.postpone(epoch, time.Second, noon)
 			case "hand back":
-				err = d.handBack(epoch, noon)
+				err = d.handBack(epoch, rapid.Bool().Draw(t, "begun"), noon)
 			case "succeed":
 				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: ptr(200)}}, 0.5, noon))
 			case "fail":
@@ -58,7 +58,6 @@ func TestADeliveryHasEndedOrWillBeAttempted(t *testing.T) {
 				if d.Left != nil {
 					d.Left = ptr(-time.Second)
 				}
-				d.reclaim(noon)
 			}
 			if err != nil {
 				require.ErrorIs(t, err, lease.ErrSuperseded)

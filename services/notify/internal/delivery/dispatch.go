@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/lease"
@@ -20,9 +21,9 @@ import (
 type Queue interface {
 	// ListWaiting says how much waits for each endpoint that is enabled. It counts up to limit deliveries that are due.
 	ListWaiting(ctx context.Context, limit int) ([]Waiting, error)
-	// ChangeDue lets fn change the deliveries that are due, the longest due first: as many of each endpoint as it has room, by its id. It
-	// passes over those that another transaction is changing, and endpoints that are disabled.
-	ChangeDue(ctx context.Context, room map[string]int, fn func(*Delivery) error) ([]Delivery, error)
+	// ChangeDue lets fn change the deliveries that are due, the longest due first: as many of each endpoint as that, by its id. Those whose
+	// lease has expired are due too. It passes over those that another transaction is changing, and endpoints that are disabled.
+	ChangeDue(ctx context.Context, numbers map[string]int, fn func(*Delivery) error) ([]Delivery, error)
 	// Change lets fn change the delivery under a lock, and saves it with the events that fn returns.
 	Change(ctx context.Context, id string, fn func(*Delivery) ([]event.Event, error)) (Delivery, error)
 	// ChangeAll lets fn change the deliveries with these ids in one transaction, and saves those for which it returns true, with their
@@ -50,9 +51,10 @@ type Observer interface {
 	Attempted(ctx context.Context, d Delivery, a Attempt)
 }
 
-// Dispatcher sends the deliveries that are due: one in each process. Its loop records what has been answered, claims as many deliveries
-// as there are free workers, and sends them. It waits until a worker has finished, a delivery was created, or the next one is due. So a
-// delivery that waits costs nothing, and one transaction serves many deliveries when there is much to do.
+// Dispatcher sends the deliveries that are due: one in each process. Its loop records what has been answered, claims deliveries for the
+// free workers, and sends them. It waits until a worker has finished, a delivery was created, or the next one is due. So a delivery that
+// waits costs nothing, and one transaction serves many deliveries when there is much to do: a worker gets several at once of an endpoint
+// that answers quickly.
 type Dispatcher struct {
 	Queue
 	Endpoints Endpoints
@@ -62,8 +64,10 @@ type Dispatcher struct {
 	Log       *slog.Logger
 	// InTx runs fn in a transaction, which stores join.
 	InTx func(ctx context.Context, fn func(ctx context.Context) error) error
-	// Attempt runs do as an operation in the trace of a delivery. A panic becomes an error.
-	Attempt func(ctx context.Context, x Delivery, do func(ctx context.Context) error) error
+	// Disabled delivers the event of an endpoint that was disabled to the other endpoints, in the transaction that disables it.
+	Disabled func(ctx context.Context, e event.Event) error
+	// Attempt runs do as an operation in the trace of a delivery. A panic becomes an error. do reports whether it sent a request.
+	Attempt func(ctx context.Context, x Delivery, do func(ctx context.Context) (sent bool, err error)) error
 	Jitter  func() float64 // 0 to 1, spreads retries over time
 	Holder  string         // names this process in leases
 	Workers int            // deliveries sent at the same time
@@ -85,6 +89,11 @@ const (
 	drainTimeout = 5 * time.Second
 	// minWait limits how often an endpoint with a rate limit is looked at: its requests are sent in groups of that time.
 	minWait = 100 * time.Millisecond
+	// Results are recorded together, but none waits longer than that for others.
+	gatherTime  = 5 * time.Millisecond
+	gatherLimit = 100
+	// maxQueueTime is how long after the claim a request may begin. With the longest request it is shorter than the lease.
+	maxQueueTime = 2 * time.Second
 )
 
 // result is what a worker did with a delivery.
@@ -95,6 +104,7 @@ type result struct {
 	attempt  *Attempt          // nil if nothing was sent
 	// settle ends the lease.
 	settle func(*Delivery) ([]event.Event, error)
+	batch  *batch // of the last result of its worker
 }
 
 // Wake starts the next round of the loop. It does not block.
@@ -108,7 +118,7 @@ func (d *Dispatcher) Wake() {
 
 func (d *Dispatcher) init() {
 	d.once.Do(func() {
-		d.wake, d.answered = make(chan struct{}, 1), make(chan result, d.Workers)
+		d.wake, d.answered = make(chan struct{}, 1), make(chan result, d.Workers*maxBatch) // a worker never waits for the loop
 		d.slots = newSlots(d.Workers)
 	})
 }
@@ -127,7 +137,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 		case <-d.wake:
 		case <-timer.C:
 		case r := <-d.answered:
-			d.finished = append(d.finished, r)
+			d.accept(r)
+			d.gather(ctx)
 		}
 		wait, err := d.round(ctx, sending)
 		if err != nil && ctx.Err() == nil {
@@ -141,8 +152,8 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 func (d *Dispatcher) stop(ctx context.Context, cancel func()) error {
 	expiry := time.AfterFunc(drainTimeout, cancel)
 	defer expiry.Stop()
-	for len(d.finished) < d.slots.total {
-		d.finished = append(d.finished, <-d.answered)
+	for d.slots.total > 0 {
+		d.accept(<-d.answered)
 	}
 	d.workers.Wait()
 	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
@@ -150,10 +161,34 @@ func (d *Dispatcher) stop(ctx context.Context, cancel func()) error {
 	return d.record(ctx)
 }
 
+// accept takes a result. After the last one of a worker, the worker is free.
+func (d *Dispatcher) accept(r result) {
+	d.finished = append(d.finished, r)
+	if r.batch != nil {
+		d.slots.release(r.endpoint.ID, *r.batch)
+	}
+}
+
+// gather waits a moment for more results, so that a transaction records many. It does not wait if no worker is busy.
+func (d *Dispatcher) gather(ctx context.Context) {
+	over := time.NewTimer(gatherTime)
+	defer over.Stop()
+	for d.slots.total > 0 && len(d.finished) < gatherLimit {
+		select {
+		case r := <-d.answered:
+			d.accept(r)
+		case <-over.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
 // round records, claims and sends. It returns how long to wait for the next one.
 func (d *Dispatcher) round(ctx, sending context.Context) (wait time.Duration, err error) {
 	for len(d.answered) > 0 {
-		d.finished = append(d.finished, <-d.answered)
+		d.accept(<-d.answered)
 	}
 	if err := d.record(ctx); err != nil {
 		return pollInterval, err
@@ -161,7 +196,7 @@ func (d *Dispatcher) round(ctx, sending context.Context) (wait time.Duration, er
 	if d.slots.free() == 0 {
 		return pollInterval, nil
 	}
-	waiting, err := d.ListWaiting(ctx, d.slots.free())
+	waiting, err := d.ListWaiting(ctx, d.slots.limit())
 	if err != nil {
 		return pollInterval, err
 	}
@@ -169,34 +204,58 @@ func (d *Dispatcher) round(ctx, sending context.Context) (wait time.Duration, er
 	if len(room) == 0 {
 		return wait, nil
 	}
+	sinceClaim := clock.Stopwatch()
 	claimed, endpoints, err := d.claim(ctx, room, waiting)
 	if err != nil {
 		return pollInterval, err
 	}
-	for _, x := range claimed {
-		d.slots.take(x.EndpointID)
-		d.workers.Go(func() { d.answered <- d.attempt(sending, x, endpoints[x.EndpointID]) })
+	for _, batch := range divide(claimed, room) {
+		to := endpoints[batch[0].EndpointID]
+		d.slots.take(to.ID)
+		d.workers.Go(func() { d.send(ctx, sending, batch, to, sinceClaim) })
 	}
 	return wait, nil
 }
 
-// claim gives due deliveries to this process: as many of each endpoint as there is room, and as its breaker and rate limit admit.
+// divide divides deliveries among the workers of their endpoints, so that the oldest are the first of each.
+func divide(claimed []Delivery, room map[string]int) (batches [][]Delivery) {
+	of := map[string][]Delivery{}
+	for _, x := range claimed {
+		of[x.EndpointID] = append(of[x.EndpointID], x)
+	}
+	for id, all := range of {
+		workers := min(room[id], len(all))
+		for first := range workers {
+			var batch []Delivery
+			for i := first; i < len(all); i += workers {
+				batch = append(batch, all[i])
+			}
+			batches = append(batches, batch)
+		}
+	}
+	return batches
+}
+
+// claim gives due deliveries to this process: as many of each endpoint as its workers take, and as its breaker and rate limit admit.
 func (d *Dispatcher) claim(ctx context.Context, room map[string]int, waiting []Waiting) (claimed []Delivery, to map[string]endpoint.Endpoint, err error) {
 	err = d.InTx(ctx, func(ctx context.Context) error {
-		room := maps.Clone(room) // the transaction may run again
+		numbers := map[string]int{}
 		for _, w := range waiting {
-			if !w.Limited || room[w.EndpointID] == 0 {
-				continue
+			n := min(w.Due, room[w.EndpointID]*d.slots.size(w.EndpointID))
+			if w.Limited && n > 0 {
+				if _, err := d.Endpoints.Change(ctx, w.EndpointID, func(e *endpoint.Endpoint) ([]event.Event, error) {
+					n = e.Admit(n)
+					return nil, nil
+				}); err != nil {
+					return err
+				}
 			}
-			if _, err := d.Endpoints.Change(ctx, w.EndpointID, func(e *endpoint.Endpoint) ([]event.Event, error) {
-				room[w.EndpointID] = e.Admit(room[w.EndpointID])
-				return nil, nil
-			}); err != nil {
-				return err
+			if n > 0 {
+				numbers[w.EndpointID] = n
 			}
 		}
 		now := d.Renderer.Clock.Now()
-		if claimed, err = d.ChangeDue(ctx, room, func(x *Delivery) error { return x.begin(d.Holder, now) }); err != nil || len(claimed) == 0 {
+		if claimed, err = d.ChangeDue(ctx, numbers, func(x *Delivery) error { return x.begin(d.Holder, now) }); err != nil || len(claimed) == 0 {
 			return err
 		}
 		all, err := d.Endpoints.List(ctx)
@@ -212,41 +271,57 @@ func (d *Dispatcher) claim(ctx context.Context, room map[string]int, waiting []W
 	return claimed, to, err
 }
 
-// attempt sends a delivery that this process has the lease of.
-func (d *Dispatcher) attempt(ctx context.Context, x Delivery, to endpoint.Endpoint) result {
-	r := result{id: x.ID, epoch: x.Epoch, endpoint: to}
-	now := d.Renderer.Clock.Now
-	err := d.Attempt(ctx, x, func(ctx context.Context) (err error) {
+// send sends the deliveries of a worker, one after the other. It hands back those that remain after a failure, when the process stops,
+// and when their lease might expire meanwhile.
+func (d *Dispatcher) send(ctx, sending context.Context, deliveries []Delivery, to endpoint.Endpoint, sinceClaim func() time.Duration) {
+	took, ok := clock.Stopwatch(), true
+	for i, x := range deliveries {
+		r := result{id: x.ID, epoch: x.Epoch, endpoint: to}
+		if i == 0 || ok && ctx.Err() == nil && sinceClaim() < maxQueueTime {
+			d.attempt(sending, x, &r)
+		}
+		if r.settle == nil {
+			r.settle = func(x *Delivery) ([]event.Event, error) {
+				return nil, x.handBack(r.epoch, false, d.Renderer.Clock.Now())
+			}
+		}
+		ok = ok && r.attempt != nil && r.attempt.ok()
+		if i == len(deliveries)-1 {
+			r.batch = &batch{quick: ok && took() < quick}
+		}
+		d.answered <- r
+	}
+}
+
+// attempt sends a delivery that this process has the lease of. r says what becomes of it, unless it is to be handed back.
+func (d *Dispatcher) attempt(ctx context.Context, x Delivery, r *result) {
+	now, to := d.Renderer.Clock.Now, r.endpoint
+	err := d.Attempt(ctx, x, func(ctx context.Context) (sent bool, err error) {
 		if !to.Enabled {
-			return nil
+			return false, nil
 		}
 		if x.Body == nil {
-			if err = d.render(ctx, &x, to.Profile, &r); err != nil || x.Body == nil {
-				return err
+			if err = d.render(ctx, &x, to.Profile, r); err != nil || x.Body == nil {
+				return false, err
 			}
 		}
 		a := Attempt{StartedAt: now()}
 		a.Answer, err = d.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Signing(a.StartedAt), Event: x.Event, EventID: x.EventID, Body: x.Body})
 		if err != nil {
-			return err
+			return false, err
 		}
 		a.LatencyMS = a.Took.Milliseconds()
-		if ctx.Err() != nil && a.StatusCode == nil {
-			return nil // the process stops
+		if ctx.Err() != nil && a.StatusCode == nil { // the process stops
+			r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.handBack(r.epoch, true, now()) }
+			return true, nil
 		}
 		r.attempt = &a
 		r.settle = func(x *Delivery) ([]event.Event, error) { return x.record(r.epoch, a, d.Jitter(), now()) }
-		return nil
+		return true, nil
 	})
-	if r.settle == nil {
-		r.settle = func(x *Delivery) ([]event.Event, error) {
-			if err != nil { // Attempt has logged it
-				return nil, x.postpone(r.epoch, leaseTTL, now())
-			}
-			return nil, x.handBack(r.epoch, now())
-		}
+	if r.settle == nil && err != nil { // Attempt has logged it
+		r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.postpone(r.epoch, leaseTTL, now()) }
 	}
-	return r
 }
 
 // render makes and stores the payload of a delivery. Without one, r says what becomes of the delivery.
@@ -301,9 +376,6 @@ func (d *Dispatcher) record(ctx context.Context) error {
 	}
 	if err != nil && !refused(err) {
 		return err
-	}
-	for _, r := range d.finished {
-		d.slots.release(r.endpoint.ID)
 	}
 	d.finished = nil
 	return nil
@@ -363,17 +435,23 @@ func (d *Dispatcher) judge(ctx context.Context, results []result) error {
 		if !v.matters() {
 			continue
 		}
+		var disabled []event.Event
 		_, err := d.Endpoints.Change(ctx, v.endpoint.ID, func(e *endpoint.Endpoint) ([]event.Event, error) {
 			if v.succeeded {
 				e.Succeeded()
 			}
-			if v.failures == 0 {
-				return nil, nil
+			if v.failures > 0 {
+				disabled = e.Failed(v.failures, v.gone, v.endpoint.Epoch, d.Renderer.Clock.Now())
 			}
-			return e.Failed(v.failures, v.gone, v.endpoint.Epoch, d.Renderer.Clock.Now()), nil
+			return disabled, nil
 		})
 		if err != nil {
 			return err
+		}
+		for _, e := range disabled {
+			if err := d.Disabled(ctx, e); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

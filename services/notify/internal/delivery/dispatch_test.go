@@ -169,16 +169,15 @@ func TestACrashBetweenSendAndRecordSendsTheSameAgain(t *testing.T) {
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id, other := r.deliver(nil), ""
 	finish := r.sending()
-	require.NoError(t, r.Reclaim(t.Context()))
+	second := r.another()
+	second.Workers = 1
+	_, err := second.Once(t.Context())
+	require.NoError(t, err)
 	require.Equal(t, "test/1", *r.find(id).Holder, "a lease that has not expired is not revoked")
 	other = r.deliver(nil)
 
 	r.expire(id)
-	require.NoError(t, r.Reclaim(t.Context()))
-	require.Nil(t, r.find(id).Holder)
 	require.LessOrEqual(t, *r.find(id).NextAttemptIn, time.Duration(0))
-	second := r.another()
-	second.Workers = 1
 	r.answers(status(http.StatusInternalServerError))
 	for range 2 {
 		_, err := second.Once(t.Context())
@@ -203,7 +202,7 @@ func (r *rig) another() *delivery.Dispatcher {
 	d := r.Dispatcher
 	return &delivery.Dispatcher{
 		Queue: d.Queue, Endpoints: d.Endpoints, Renderer: d.Renderer, Sender: d.Sender, Observer: d.Observer, Log: d.Log, InTx: d.InTx,
-		Attempt: d.Attempt, Jitter: d.Jitter, Holder: "test/2", Workers: d.Workers,
+		Attempt: d.Attempt, Disabled: d.Disabled, Jitter: d.Jitter, Holder: "test/2", Workers: d.Workers,
 	}
 }
 
@@ -214,7 +213,6 @@ func TestALateResultDoesNotEndTheLeaseOfTheNextWorker(t *testing.T) {
 	id := r.deliver(nil)
 	first := r.sending()
 	r.expire(id)
-	require.NoError(t, r.Reclaim(t.Context()))
 	second := &rig{t: t, db: r.db, Service: r.Service, Dispatcher: r.another(), receiver: r.receiver}
 	last := second.sending()
 	first(status(http.StatusOK))
@@ -313,7 +311,7 @@ func TestAnAttemptThatFailsWaits(t *testing.T) {
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id := r.deliver(nil)
-	r.Attempt = func(context.Context, delivery.Delivery, func(context.Context) error) error {
+	r.Attempt = func(context.Context, delivery.Delivery, func(context.Context) (bool, error)) error {
 		return errors.New("a panic")
 	}
 	d := r.attempt(id)
@@ -328,11 +326,11 @@ func TestNothingWaitsForADeletedEndpoint(t *testing.T) {
 	r := start(t)
 	r.seed("https://pabbly.example/hook", "s3cret")
 	id := r.deliver(nil)
-	require.NoError(t, r.Reclaim(t.Context()))
+	require.NoError(t, r.Discard(t.Context()))
 	require.Equal(t, "pending", r.shown(id))
 	r.exec(`update endpoints set enabled = false, disabled_reason = 'deleted', deleted_at = now()`)
 	require.Equal(t, "held endpoint_deleted", r.shown(id))
-	require.NoError(t, r.Reclaim(t.Context()))
+	require.NoError(t, r.Discard(t.Context()))
 	require.Equal(t, "dead endpoint_deleted", r.shown(id))
 	require.Contains(t, r.events(), "webhook.dead")
 }

@@ -14,8 +14,8 @@ const self = "notify"
 type Erasures interface {
 	// Create publishes the confirmation of an erasure.
 	Create(ctx context.Context, confirmation event.Event) error
-	// Remove blanks the payloads and the receivers' answers of every delivery about a client or lead; those that are not delivered end
-	// as dead, with the reason "erased". Of an agent only its name and address are in what was sent, so that deliveries of its events
+	// Remove blanks the payloads and the receivers' answers of every delivery about a client, or one that was merged into it, or a lead;
+	// those that are not delivered end as dead, with the reason "erased". Of an agent only its name and address are in what was sent, so that deliveries of its events
 	// go on: what is sent from now on is made anew, without them.
 	Remove(ctx context.Context, kind, subjectID string) error
 }

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
 // Once runs a round of the loop, waits for its workers, and records what they did.
@@ -17,7 +19,7 @@ func (d *Dispatcher) Once(ctx context.Context) (wait time.Duration, err error) {
 // Flush records what the workers have answered.
 func (d *Dispatcher) Flush(ctx context.Context) error {
 	for len(d.answered) > 0 {
-		d.finished = append(d.finished, <-d.answered)
+		d.accept(<-d.answered)
 	}
 	return d.record(ctx)
 }
@@ -34,3 +36,17 @@ func (d *Dispatcher) Answered() int { return len(d.answered) }
 
 // Wait waits for the workers of earlier rounds.
 func (d *Dispatcher) Wait() { d.workers.Wait() }
+
+// Quick makes the dispatcher give as many deliveries of an endpoint to a worker as possible.
+func (d *Dispatcher) Quick(endpointID string) {
+	d.init()
+	d.slots.sizes[endpointID] = maxBatch
+}
+
+// Late sends deliveries that were claimed that long ago.
+func (d *Dispatcher) Late(ctx context.Context, ago time.Duration, to endpoint.Endpoint, deliveries ...Delivery) {
+	d.init()
+	d.slots.take(to.ID)
+	d.workers.Go(func() { d.send(ctx, ctx, deliveries, to, func() time.Duration { return ago }) })
+	d.workers.Wait()
+}

@@ -64,7 +64,9 @@ func TestPausedIsKeptAndReplayedInOrderOfAge(t *testing.T) {
 	for range 4 { // it is due in minutes
 		r.attempt(ids[0])
 	}
+	waiting := r.find(ids[0]).Version()
 	r.pause()
+	require.Greater(t, r.find(ids[0]).Version(), waiting, "a new ETag: it is held")
 	for range 4 {
 		r.clock.Advance(time.Second)
 		ids = append(ids, r.deliver(nil))

@@ -74,6 +74,41 @@ func TestAPayloadWaitsThirtySecondsAtMost(t *testing.T) {
 	require.Equal(t, "Asha Rao", r.sent(0)["agent_name"])
 }
 
+// The loser of a merge is the same person as the winner. The events of both are on different topics, so the erasure may be first.
+func TestAnErasureReachesMergedClients(t *testing.T) {
+	t.Parallel()
+	for _, late := range []bool{false, true} {
+		r := start(t)
+		r.seed("https://pabbly.example/hook", "s3cret")
+		first, loser, winner, other := event.NewID(), event.NewID(), event.NewID(), event.NewID()
+		for _, id := range []string{first, loser, winner, other} {
+			require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: id, Version: 1, Name: "Canary Featherstonehaugh"}}))
+			r.attempt(r.deliver(&id))
+		}
+		r.answers(status(http.StatusBadGateway))
+		open := r.deliver(&first)
+		r.attempt(open)
+		merge := func(from, into string) {
+			require.NoError(t, r.OnClientDeleted(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: from, Version: 2, MergedInto: &into}}))
+		}
+		merge(first, loser)
+		if !late {
+			merge(loser, winner)
+		}
+		request := events.Erasure{ErasureID: event.NewID(), Kind: events.KindClient, SubjectID: winner, SubjectVersion: 9, RequestedBy: event.NewID(), RequestedAt: time.Now()}
+		require.NoError(t, r.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
+		if late {
+			require.NoError(t, r.OnClientChanged(t.Context(), event.Received[events.Client]{Data: events.Client{ClientID: winner, Version: 2, Name: "from before"}}))
+			merge(loser, winner)
+		}
+		require.Equal(t, []string{other}, query[string](r, `select client_id::text from deliveries where body is not null or data <> '{}'`))
+		require.Equal(t, []string{other}, query[string](r, `select d.client_id::text from attempts a join deliveries d on d.id = a.delivery_id where a.answer <> ''`))
+		require.Equal(t, "dead erased", r.shown(open))
+		require.NoError(t, r.OnTranscriptionCompleted(t.Context(), about(loser)))
+		require.Len(t, query[string](r, `select id::text from deliveries`), 5, "nothing is sent about it any more")
+	}
+}
+
 func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
 	t.Parallel()
 	for _, kind := range []string{events.KindClient, events.KindLead, events.KindAgent} {
@@ -94,10 +129,12 @@ func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
 			open := r.deliver(&clientID, ofLead)
 			r.attempt(open)
 			subject := map[string]string{events.KindClient: clientID, events.KindLead: leadID, events.KindAgent: agentID}[kind]
+			seen := r.find(sent).Version()
 			request := events.Erasure{ErasureID: event.NewID(), Kind: kind, SubjectID: subject, SubjectVersion: 9, RequestedBy: event.NewID(), RequestedAt: time.Now()}
 			for range 2 { // also when it is delivered again
 				require.NoError(t, r.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
 			}
+			require.Greater(t, r.find(sent).Version(), seen, "a new ETag: nobody is told that it has not changed")
 			left := map[string][]string{events.KindClient: {"lead.imported"}, events.KindAgent: {"lead.imported"}}[kind] // of nobody erased
 			require.ElementsMatch(t, left, query[string](r, `select event from deliveries where body is not null`))
 			require.ElementsMatch(t, left, query[string](r, `select d.event from attempts a join deliveries d on d.id = a.delivery_id where a.answer <> ''`))

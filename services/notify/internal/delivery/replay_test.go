@@ -11,6 +11,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
+	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 	"github.com/convoflow/convoflow/services/notify/internal/store"
 )
 
@@ -89,7 +90,8 @@ func TestAReplayIsCanceled(t *testing.T) {
 	made, err := r.Replay(t.Context(), delivery.Replay{})
 	require.NoError(t, err)
 	require.Equal(t, 5, made.Count)
-	r.once() // two
+	r.change(func(e *endpoint.Endpoint) { e.RateLimit = new(1) })
+	r.once() // two: a burst
 	canceled, err := r.CancelReplay(t.Context(), delivery.IDRequest{ID: *made.ReplayID})
 	require.NoError(t, err)
 	require.Equal(t, 3, canceled.Count)

@@ -103,13 +103,17 @@ func on(t *testing.T, db *pg.DB) *rig {
 	renderer := delivery.Renderer{Agents: store.Agents(db), Clients: store.Clients(db), Leads: store.Leads(db), Clock: r.clock, PublicURL: "http://x"}
 	r.Dispatcher = &delivery.Dispatcher{
 		Queue: deliveries, Endpoints: endpoints, Renderer: &renderer, Sender: r.receiver, Observer: nobody{}, Log: tel.Log, InTx: db.InTx,
-		Attempt: func(ctx context.Context, _ delivery.Delivery, do func(context.Context) error) error { return do(ctx) },
-		Jitter:  func() float64 { return 0.5 }, Holder: "test/1", Workers: 4,
+		Attempt: func(ctx context.Context, _ delivery.Delivery, do func(context.Context) (bool, error)) error {
+			_, err := do(ctx)
+			return err
+		},
+		Jitter: func() float64 { return 0.5 }, Holder: "test/1", Workers: 4,
 	}
 	r.Service = &delivery.Service{
 		Deliveries: deliveries, Endpoints: endpoints, Erasures: store.Erasures(db, out), Renderer: renderer, Sender: r.receiver,
 		Wake: func(ctx context.Context) { db.AfterCommit(ctx, r.Dispatcher.Wake) },
 	}
+	r.Disabled = r.EndpointDisabled
 	r.seeding = &endpoint.Service{Endpoints: endpoints, Deliveries: r.Service, CheckURL: func(string) error { return nil }, Clock: r.clock}
 	require.NoError(t, r.OnAgentChanged(t.Context(), event.Received[events.Agent]{Data: events.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
 	return r

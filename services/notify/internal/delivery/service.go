@@ -32,13 +32,10 @@ type Store interface {
 	CountReplay(ctx context.Context, r Replay, limit int) (int, error)
 }
 
-// Selection selects deliveries to change.
+// Selection selects deliveries that wait.
 type Selection struct {
-	// Expired selects those whose lease has expired, the oldest first, regardless of the other fields.
-	Expired bool
-	// Deleted selects waiting deliveries of endpoints that were deleted, and ReplayID those of a replay.
-	Deleted  bool
-	ReplayID string
+	Deleted  bool   // those of endpoints that were deleted
+	ReplayID string // those of a replay
 }
 
 // Endpoints stores the receivers of deliveries.
@@ -70,9 +67,9 @@ func (s *Service) OnFollowUp(ctx context.Context, e event.Received[events.Follow
 	return s.deliver(ctx, e.Event, &e.Data.CallID)
 }
 
-// OnEndpointDisabled delivers the event to the other endpoints.
-func (s *Service) OnEndpointDisabled(ctx context.Context, e event.Received[events.Endpoint]) error {
-	return s.deliver(ctx, e.Event, nil)
+// EndpointDisabled delivers the event of an endpoint that was disabled to the other endpoints.
+func (s *Service) EndpointDisabled(ctx context.Context, e event.Event) error {
+	return s.deliver(ctx, e, nil)
 }
 
 // MaxAge is the age of the oldest event that is delivered. It is longer than topics with a retention have it. An older one is of a
@@ -98,7 +95,7 @@ func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) er
 	var deliveries []Delivery
 	bodies := map[endpoint.Profile][]byte{}
 	for _, to := range endpoints {
-		if !to.Wants(e.Type) {
+		if !to.Wants(e.Type) || to.ID == e.Key { // the event of an endpoint is for the others
 			continue
 		}
 		d := create(to.ID, e, callID, who, s.Clock.Now())
@@ -129,26 +126,13 @@ func (s *Service) Resume(ctx context.Context, endpointID string) error {
 	return nil
 }
 
-// Discard ends the waiting deliveries of endpoints that were deleted.
+// Discard ends the waiting deliveries of endpoints that were deleted. It is repeated for one that was being sent when its endpoint was
+// deleted, or created at that moment, and for all if the process that deleted it ended before Discard.
 func (s *Service) Discard(ctx context.Context) error {
 	_, err := s.Deliveries.ChangeEach(ctx, Selection{Deleted: true}, func(d *Delivery) []event.Event {
 		return d.discard("endpoint_deleted", s.Clock.Now())
 	})
 	return err
-}
-
-// Reclaim takes the deliveries from workers whose lease has expired. They are the next to be sent, because they have been due the
-// longest. Those of deleted endpoints end: one that was being sent when its endpoint was deleted, or created at that moment, and all
-// if the process that deleted it ended before Discard.
-func (s *Service) Reclaim(ctx context.Context) error {
-	n, err := s.Deliveries.ChangeEach(ctx, Selection{Expired: true}, func(d *Delivery) []event.Event {
-		d.reclaim(s.Clock.Now())
-		return nil
-	})
-	if n > 0 {
-		s.Wake(ctx)
-	}
-	return errors.Join(err, s.Discard(ctx))
 }
 
 // Renderer makes the payloads of deliveries from their events and the copies of whom these name.

@@ -18,22 +18,53 @@ type Waiting struct {
 type slots struct {
 	all, total int
 	busy       map[string]int // by endpoint
+	sizes      map[string]int // of the batches of endpoints that are quick: more than 1
 	turn       int            // which endpoint is the first of the next round
 }
 
-func newSlots(all int) slots { return slots{all: all, busy: map[string]int{}} }
+const (
+	// maxBatch limits the deliveries of one worker. A process that dies makes those of all its workers late by a lease.
+	maxBatch = 16
+	// quick is the time within which all deliveries of a batch are answered by an endpoint that gets larger ones.
+	quick = 100 * time.Millisecond
+)
+
+// batch is what a worker has sent.
+type batch struct {
+	quick bool // everything succeeded in a short time
+}
+
+func newSlots(all int) slots { return slots{all: all, busy: map[string]int{}, sizes: map[string]int{}} }
 
 func (s *slots) free() int { return s.all - s.total }
+
+// size is how many deliveries to an endpoint a worker gets at once. It doubles with each batch that is quick, so that an endpoint that
+// hangs has one for each worker.
+func (s *slots) size(endpointID string) int { return max(1, s.sizes[endpointID]) }
+
+// limit is how many deliveries of one endpoint the free workers take at most.
+func (s *slots) limit() int {
+	size := 1
+	for _, n := range s.sizes {
+		size = max(size, n)
+	}
+	return size * s.free()
+}
 
 func (s *slots) take(endpointID string) {
 	s.busy[endpointID]++
 	s.total++
 }
 
-func (s *slots) release(endpointID string) {
+func (s *slots) release(endpointID string, b batch) {
 	s.total--
 	if s.busy[endpointID]--; s.busy[endpointID] == 0 {
 		delete(s.busy, endpointID)
+	}
+	if b.quick {
+		s.sizes[endpointID] = min(2*s.size(endpointID), maxBatch)
+	} else {
+		delete(s.sizes, endpointID)
 	}
 }
 

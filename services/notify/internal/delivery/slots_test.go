@@ -26,6 +26,24 @@ func TestWorkersAreDividedFairly(t *testing.T) {
 	require.Equal(t, 400*time.Millisecond, wait)
 }
 
+func TestBatchesGrowWhileTheirEndpointIsQuick(t *testing.T) {
+	t.Parallel()
+	s := newSlots(2)
+	s.take("slow")
+	require.Equal(t, 1, s.limit())
+	for _, want := range []int{2, 4, 8, 16, 16} {
+		s.take("quick")
+		s.release("quick", batch{quick: true})
+		require.Equal(t, want, s.size("quick"))
+		require.Equal(t, want, s.limit())
+	}
+	require.Equal(t, 1, s.size("slow"))
+	s.take("quick")
+	s.release("quick", batch{})
+	require.Equal(t, 1, s.size("quick"))
+	require.Empty(t, s.sizes)
+}
+
 func TestNoEndpointStarves(t *testing.T) {
 	t.Parallel()
 	rapid.Check(t, func(t *rapid.T) {

@@ -13,7 +13,6 @@ func Routes(c *bus.Consumer, deliveries *delivery.Service) {
 	bus.On(c, deliveries.OnTranscriptionCompleted, events.TranscriptionCompleted, events.TranscriptionFailed)
 	bus.On(c, deliveries.OnFollowUp, events.FollowUpScheduled, events.FollowUpCompleted, events.FollowUpDue)
 	bus.On(c, deliveries.OnLeadChanged, events.LeadChanges()...) // also copies
-	bus.On(c, deliveries.OnEndpointDisabled, events.EndpointDisabled)
 	// The agents, clients and leads in the payloads.
 	bus.On(c, deliveries.OnAgentChanged, events.AgentRegistered, events.AgentUpdated, events.AgentDeactivated)
 	bus.On(c, deliveries.OnClientChanged, events.ClientCreated, events.ClientUpdated)

@@ -109,7 +109,7 @@ func newClient(o Options, check control) *http.Client {
 			DisableCompression:     true,
 			MaxResponseHeaderBytes: maxAnswer,
 			MaxConnsPerHost:        maxConns,
-			MaxIdleConnsPerHost:    8,
+			MaxIdleConnsPerHost:    maxConns, // each request of a busy endpoint would need a new connection otherwise
 			IdleConnTimeout:        maxIdle,
 		},
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

@@ -22,7 +22,8 @@ import (
 type deliveries struct {
 	*table.Table[delivery.Delivery]                                 // with everything
 	listed                          *table.Table[delivery.Delivery] // without the columns that a list does not show
-	queued                          *table.Table[delivery.Delivery] // with everything, but writes only what listed has
+	claimed                         *table.Table[delivery.Delivery] // with what is sent, and without what it was made from
+	queued                          *table.Table[delivery.Delivery] // with the trace, and without what is sent
 	attempts                        *table.Table[attemptRow]
 	db                              *pg.DB
 	tel                             telemetry.Set
@@ -44,7 +45,7 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, tel telemetry.Set) *deliveries {
 			table.Fixed("event_id", &d.EventID), table.Fixed("event_time", &d.EventTime), table.Fixed("call_id", &d.CallID),
 			table.Fixed("agent_id", &d.About.AgentID), table.Fixed("client_id", &d.About.ClientID), table.Fixed("lead_id", &d.About.LeadID),
 			table.Fixed("followup_id", &d.About.FollowUpID), table.Fixed("replay_of", &d.ReplayOf), table.Fixed("replay_id", &d.ReplayID),
-			table.Col("status", &d.Status), table.Col("reason", &d.Reason), table.Joined("e.disabled_reason", &d.Disabled),
+			table.Col("status", &d.Status), table.Col("reason", &d.Reason), table.Joined("e.disabled_reason", &d.Disabled), table.Joined("e.epoch", &d.EndpointEpoch),
 			// The due time is written by the database's clock, and read as the time that resulted.
 			table.Remaining("next_attempt_at", &d.NextAttemptIn), table.Joined("d.next_attempt_at", &d.NextAttemptAt),
 			table.Col("lease_epoch", &d.Epoch), table.Col("lease_holder", &d.Holder), table.Remaining("lease_until", &d.Left),
@@ -67,10 +68,13 @@ func Deliveries(db *pg.DB, out *outbox.Outbox, tel telemetry.Set) *deliveries {
 	ofList := spec
 	ofList.Replan = true // few deliveries have some of the statuses, and nearly all have another
 	s.listed = table.New(db, nil, ofList)
-	spec.Columns = func(d *d) table.Columns {
-		return append(listed(d), table.Joined("d.data", (*[]byte)(&d.Data)), table.Joined("d.body", &d.Body), table.Joined("d.trace", &d.Trace))
-	}
+	spec.Columns = func(d *d) table.Columns { return append(listed(d), table.Joined("d.trace", &d.Trace)) }
 	s.queued = table.New(db, out, spec)
+	spec.Columns = func(d *d) table.Columns {
+		return append(listed(d), table.Joined("d.trace", &d.Trace), table.Joined("d.body", &d.Body),
+			table.Joined("case when d.body is null then d.data end", (*[]byte)(&d.Data)))
+	}
+	s.claimed = table.New(db, out, spec)
 	spec.Columns = func(d *d) table.Columns {
 		return append(listed(d), table.Fixed("data", (*[]byte)(&d.Data)), table.Col("body", &d.Body), table.Fixed("trace", &d.Trace))
 	}
@@ -179,14 +183,16 @@ func where(f delivery.Filter) (w table.Where) {
 	return w
 }
 
+// waiting is the condition for deliveries that no worker is sending. Few that are due have a lease, so its columns are in no index: a claim
+// that changes no indexed column is cheap (HOT).
+const waiting = "d.status in ('pending', 'retrying') and (d.lease_until is null or d.lease_until < now())"
+
 // ListWaiting says how much waits for each endpoint that is enabled; it counts up to limit deliveries that are due.
 func (s *deliveries) ListWaiting(ctx context.Context, limit int) ([]delivery.Waiting, error) {
 	rows, err := s.db.Conn(ctx).Query(ctx, `
 		select e.id::text, e.rate_limit_per_second is not null or e.next_probe_at is not null,
-			(select count(*) from (select from deliveries d where d.endpoint_id = e.id and d.status in ('pending', 'retrying') and d.lease_holder is null
-				and d.next_attempt_at <= now() limit $1) as due),
-			(select d.next_attempt_at from deliveries d where d.endpoint_id = e.id and d.status in ('pending', 'retrying') and d.lease_holder is null
-				and d.next_attempt_at > now() order by d.next_attempt_at limit 1) - now(),
+			(select count(*) from (select from deliveries d where d.endpoint_id = e.id and `+waiting+` and d.next_attempt_at <= now() limit $1) as due),
+			(select d.next_attempt_at from deliveries d where d.endpoint_id = e.id and `+waiting+` and d.next_attempt_at > now() order by d.next_attempt_at limit 1) - now(),
 			greatest(e.next_probe_at, e.next_send_at, now()) - now()
 		from endpoints e where e.enabled`, limit)
 	if err != nil {
@@ -199,20 +205,20 @@ func (s *deliveries) ListWaiting(ctx context.Context, limit int) ([]delivery.Wai
 	return found, nil
 }
 
-// ChangeDue lets fn change the deliveries that are due, the longest due first: as many of each endpoint as there is room for, without
-// those that another transaction is changing and those of an endpoint that was disabled.
-func (s *deliveries) ChangeDue(ctx context.Context, room map[string]int, fn func(*delivery.Delivery) error) ([]delivery.Delivery, error) {
+// ChangeDue lets fn change the deliveries that are due, the longest due first: as many of each endpoint as that, without those that another
+// transaction is changing and those of an endpoint that was disabled.
+func (s *deliveries) ChangeDue(ctx context.Context, numbers map[string]int, fn func(*delivery.Delivery) error) ([]delivery.Delivery, error) {
 	var w table.Where
-	ids := slices.Sorted(maps.Keys(room))
-	rooms := make([]int, len(ids))
+	ids := slices.Sorted(maps.Keys(numbers))
+	limits := make([]int, len(ids))
 	for i, id := range ids {
-		rooms[i] = room[id]
+		limits[i] = numbers[id]
 	}
 	w.And(`d.id = any(array(
-		select due.id from unnest(?::uuid[], ?::int[]) as r (endpoint_id, room) join endpoints e on e.id = r.endpoint_id and e.enabled
-		cross join lateral (select id from deliveries d where d.endpoint_id = r.endpoint_id and d.status in ('pending', 'retrying') and d.lease_holder is null
-			and d.next_attempt_at <= now() order by d.next_attempt_at, d.id limit r.room for no key update skip locked) as due))`, ids, rooms)
-	return s.queued.ChangeWhere(ctx, w, "order by d.next_attempt_at, d.id for no key update of d", func(d *delivery.Delivery) (table.Fate, []event.Event, error) {
+		select due.id from unnest(?::uuid[], ?::int[]) as r (endpoint_id, number) join endpoints e on e.id = r.endpoint_id and e.enabled
+		cross join lateral (select id from deliveries d where d.endpoint_id = r.endpoint_id and `+waiting+`
+			and d.next_attempt_at <= now() order by d.next_attempt_at, d.id limit r.number for no key update skip locked) as due))`, ids, limits)
+	return s.claimed.ChangeWhere(ctx, w, "order by d.next_attempt_at, d.id for no key update of d", func(d *delivery.Delivery) (table.Fate, []event.Event, error) {
 		return table.Write, nil, fn(d)
 	})
 }
@@ -235,22 +241,13 @@ const changeLimit = 500
 // ChangeEach changes the selected deliveries, in as many transactions as it takes, and returns how many.
 func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn func(*delivery.Delivery) []event.Event) (n int, err error) {
 	var w table.Where
-	order := "d.next_attempt_at, d.id"
-	switch {
-	case sel.Expired:
-		w.And("d.lease_until < now()")
-		order = "d.lease_until, d.id"
-	case sel.ReplayID != "":
-		w.And("d.replay_id = ?", sel.ReplayID)
-		fallthrough
-	default:
-		w.And("d.status in ('pending', 'retrying') and d.lease_holder is null")
-		if sel.Deleted {
-			w.And("d.endpoint_id in (select id from endpoints where deleted_at is not null)")
-		}
+	w.And(waiting)
+	w.If(sel.ReplayID != "", "d.replay_id = ?", sel.ReplayID)
+	if sel.Deleted {
+		w.And("d.endpoint_id in (select id from endpoints where deleted_at is not null)")
 	}
 	for {
-		rows, err := s.queued.ChangeWhere(ctx, w, fmt.Sprintf("order by %s limit %d for no key update of d skip locked", order, changeLimit),
+		rows, err := s.queued.ChangeWhere(ctx, w, fmt.Sprintf("order by d.next_attempt_at, d.id limit %d for no key update of d skip locked", changeLimit),
 			func(d *delivery.Delivery) (table.Fate, []event.Event, error) { return table.Write, fn(d), nil })
 		n += len(rows)
 		if err != nil || len(rows) < changeLimit {
@@ -262,8 +259,8 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 // Resume makes the deliveries of an endpoint that wait for a retry due, in the order of their age.
 func (s *deliveries) Resume(ctx context.Context, endpointID string) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		update deliveries set next_attempt_at = least(created_at, now()), lease_epoch = lease_epoch + 1, updated_at = now()
-		where endpoint_id = $1 and status = 'retrying' and lease_holder is null`, endpointID)
+		update deliveries d set next_attempt_at = least(created_at, now()), lease_epoch = lease_epoch + 1, updated_at = now()
+		where endpoint_id = $1 and status = 'retrying' and `+waiting, endpointID)
 	if err != nil {
 		return fmt.Errorf("resume the deliveries of endpoint %s: %w", endpointID, pg.Classify(err))
 	}

@@ -28,13 +28,17 @@ func (s erasures) Create(ctx context.Context, confirmation event.Event) error {
 // blanked are the statements that erase a person from its deliveries, by kind. A worker that is just sending one finds that its lease
 // has ended, and cannot record the answer.
 var blanked = map[string][]string{
-	events.KindClient: person("client_id = $1 and event not like 'lead.%'"), // the events of a lead are about the lead
+	events.KindClient: person("client_id = any(array(" + merged + ")) and event not like 'lead.%'"), // the events of a lead are about the lead
 	events.KindLead:   person("lead_id = $1"),
 	events.KindAgent: {
 		`update attempts set answer = '' where delivery_id in (select id from deliveries where agent_id = $1)`,
-		`update deliveries set body = null where agent_id = $1 and body is not null`,
+		// The epoch makes a new ETag. That of a delivery that is being sent rises when it has been.
+		`update deliveries set body = null, lease_epoch = lease_epoch + case when lease_holder is null then 1 else 0 end where agent_id = $1 and body is not null`,
 	},
 }
+
+// merged selects a client and those that were merged into it, one after the other.
+const merged = `with recursive same (id) as (select $1::uuid union select c.id from clients c join same on c.merged_into = same.id) select id from same`
 
 func person(about string) []string {
 	return []string{

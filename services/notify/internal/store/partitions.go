@@ -129,9 +129,9 @@ func firstID(at time.Time) string {
 // add adds the partitions of the week that begins then. Unlike "create table … partition of" it does not lock out readers and writers.
 func (p *Partitions) add(ctx context.Context, from time.Time) error {
 	suffix := from.Format("20060102")
-	for _, table := range []string{"deliveries", "attempts"} {
+	for table, options := range map[string]string{"deliveries": "with (fillfactor = 50, toast_tuple_target = 256)", "attempts": ""} {
 		name := table + "_" + suffix
-		if err := p.exec(ctx, fmt.Sprintf(`create table %s (like %s including defaults including constraints)`, name, table)); err != nil {
+		if err := p.exec(ctx, fmt.Sprintf(`create table %s (like %s including defaults including constraints) %s`, name, table, options)); err != nil {
 			return err
 		}
 		if err := p.exec(ctx, fmt.Sprintf(`alter table %s attach partition %s for values from ('%s') to ('%s')`, table, name, firstID(from), firstID(from.Add(week)))); err != nil {

@@ -100,13 +100,10 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 				return true, nil, nil
 			})
 		},
-		"reclaim": func(ctx context.Context) error {
-			_, err := s.deliveries.ChangeEach(ctx, delivery.Selection{Expired: true}, func(*delivery.Delivery) []event.Event { return nil })
-			return err
-		},
-		"find":    func(ctx context.Context) error { _, err := s.deliveries.Find(ctx, one); return err },
-		"create":  func(ctx context.Context) error { return s.deliveries.Create(ctx, s.new()) },
-		"backlog": func(ctx context.Context) error { _, err := s.deliveries.ListBacklog(ctx); return err },
+		"find":      func(ctx context.Context) error { _, err := s.deliveries.Find(ctx, one); return err },
+		"create":    func(ctx context.Context) error { return s.deliveries.Create(ctx, s.new()) },
+		"backlog":   func(ctx context.Context) error { _, err := s.deliveries.ListBacklog(ctx); return err },
+		"reconcile": func(ctx context.Context) error { _, err := s.deliveries.ListMissing(ctx); return err },
 		"discard": func(ctx context.Context) error {
 			_, err := s.deliveries.ChangeEach(ctx, delivery.Selection{Deleted: true}, nil)
 			return err
@@ -185,7 +182,7 @@ func TestPartitionsAreAddedAndDropped(t *testing.T) {
 	require.NotContains(t, ends(), "deliveries_first")
 	require.Zero(t, s.count(`select count(*) from attempts`))
 	require.NoError(t, partitions.Upkeep(t.Context()), "there is always one to continue from")
-	_, err := s.db.Pool().Exec(t.Context(), `insert into seen select first_delivery_id(now() - n * interval '1 day'), gen_random_uuid(), gen_random_uuid() from generate_series(20, 50) as n`)
+	_, err := s.db.Pool().Exec(t.Context(), `insert into seen select first_delivery_id(now() - n * interval '1 day' - interval '1 minute'), gen_random_uuid(), gen_random_uuid() from generate_series(20, 50) as n`)
 	require.NoError(t, err)
 	require.NoError(t, partitions.Forget(t.Context()))
 	require.EqualValues(t, 1+16, s.count(`select count(*) from seen`), "those of 36 days are left")

@@ -309,24 +309,40 @@ func (s stores) sweep(sel delivery.Selection, fn func(*delivery.Delivery)) (ids 
 	return ids
 }
 
-func reclaim(d *delivery.Delivery) { d.Reclaim() }
+// claim claims up to n deliveries of the endpoint, and returns their ids.
+func (s stores) claim(n int) (ids []string) {
+	s.t.Helper()
+	claimed, err := s.deliveries.ChangeDue(s.t.Context(), map[string]int{s.endpointID: n}, func(d *delivery.Delivery) error {
+		d.Reclaim()
+		return d.Begin(d.Epoch, "next", ttl)
+	})
+	require.NoError(s.t, err)
+	for _, d := range claimed {
+		ids = append(ids, d.ID)
+	}
+	return ids
+}
 
-func TestExpiredLeasesAreReclaimedOldestFirst(t *testing.T) {
+func TestExpiredLeasesAreClaimedLongestDueFirst(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	running, newest, oldest, middle, waiting := s.create(), s.create(), s.create(), s.create(), s.create()
-	for _, d := range []delivery.Delivery{running, newest, oldest, middle} {
+	due := func(ago time.Duration) func(*delivery.Delivery) {
+		return func(d *delivery.Delivery) { d.NextAttemptIn = ptr(-ago) }
+	}
+	running, newest, oldest, waiting, later := s.create(due(3*time.Hour)), s.create(due(time.Second)), s.create(due(time.Hour)), s.create(due(time.Minute)), s.create(due(-time.Hour))
+	for _, d := range []delivery.Delivery{running, newest, oldest} {
 		s.begin(d.ID)
 	}
-	s.expire(newest.ID, time.Second)
-	s.expire(oldest.ID, time.Hour)
-	s.expire(middle.ID, time.Minute)
-	expired := delivery.Selection{Expired: true}
-	require.Equal(t, []string{oldest.ID, middle.ID, newest.ID}, s.sweep(expired, reclaim))
-	require.Empty(t, s.sweep(expired, reclaim), "once")
-	require.Nil(t, s.find(oldest.ID).Holder)
+	s.expire(newest.ID, time.Hour)
+	s.expire(oldest.ID, time.Second)
+	what, err := s.deliveries.ListWaiting(t.Context(), 10)
+	require.NoError(t, err)
+	require.Equal(t, 3, what[0].Due)
+	require.Equal(t, []string{oldest.ID, waiting.ID, newest.ID}, s.claim(10))
+	require.Empty(t, s.claim(10), "once")
 	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not revoked")
-	require.Equal(t, waiting.Epoch, s.find(waiting.ID).Epoch)
+	require.Equal(t, "next", *s.find(oldest.ID).Holder)
+	require.Equal(t, later.Epoch, s.find(later.ID).Epoch)
 }
 
 func (s stores) deleteEndpoint() {
@@ -367,22 +383,19 @@ func TestChangeEachChangesAllMatchingDeliveries(t *testing.T) {
 	require.Equal(t, int64(len(all)), s.count(`select count(*) from deliveries where status = 'dead'`))
 }
 
-func TestChangeEachSkipsLockedDeliveries(t *testing.T) {
+func TestLockedDeliveriesAreSkipped(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	locked, free := s.create(), s.create()
-	for _, d := range []delivery.Delivery{locked, free} {
-		s.begin(d.ID)
-		s.expire(d.ID, time.Minute)
-	}
-	expired := delivery.Selection{Expired: true}
 	require.NoError(t, s.db.InTx(t.Context(), func(ctx context.Context) error {
 		_, err := s.deliveries.Change(ctx, locked.ID, func(*delivery.Delivery) ([]event.Event, error) { return nil, nil })
 		require.NoError(t, err)
-		require.Equal(t, []string{free.ID}, s.sweep(expired, reclaim), "from another transaction")
+		require.Equal(t, []string{free.ID}, s.claim(2), "from another transaction")
+		s.deleteEndpoint()
+		s.expire(free.ID, time.Minute)
+		require.Equal(t, []string{free.ID}, s.sweep(delivery.Selection{Deleted: true}, func(d *delivery.Delivery) { d.Status = delivery.Dead }))
 		return nil
 	}))
-	require.Equal(t, []string{locked.ID}, s.sweep(expired, reclaim))
 }
 
 // list reads all pages of a list by its cursors.

@@ -12,8 +12,7 @@ import (
 // Routes registers all operations of the API. The service does not start when it differs from the contract in api/notify.yaml.
 func Routes(r *rpc.Router, endpoints *endpoint.Service, deliveries *delivery.Service) {
 	endpointRoutes(r, endpoints, deliveries)
-	// Every change of a delivery increases the epoch of its lease.
-	version := rpc.Version(func(d delivery.Detail) int64 { return d.Epoch })
+	version := rpc.Version(func(d delivery.Detail) int64 { return d.Version() })
 	rpc.Handle(r, "GET /webhooks/deliveries", "notify.list_deliveries", deliveries.List, rpc.View(viewDelivery))
 	rpc.Handle(r, "GET /webhooks/deliveries/{id}", "notify.get_delivery", deliveries.Get, rpc.View(viewDetail), version)
 	rpc.Handle(r, "POST /webhooks/deliveries/{id}/redeliver", "notify.redeliver", deliveries.Redeliver, rpc.Status(http.StatusAccepted), rpc.Idempotent())

@@ -11,7 +11,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"strings"
@@ -26,11 +25,7 @@ import (
 
 const startTimeout = 5 * time.Minute
 
-// Exit codes as in a shell: wrong usage, and the base for signals.
-const (
-	exitUsage  = 2
-	exitSignal = 128
-)
+const exitUsage = 2
 
 func main() {
 	clusters := flag.Int("clusters", 1, "how many clusters of one broker to start: as many tests run at the same time")
@@ -72,30 +67,6 @@ func run(n int, jars string, argv []string) (code int, err error) {
 		addresses = append(addresses, c.Addresses()[0])
 		fmt.Fprintf(os.Stderr, "Kafka %d of %d serves at %s after %s\n", i+1, n, addresses[i], took().Round(100*time.Millisecond))
 	}
-	return command(argv, append(os.Environ(),
+	return program.Run(argv, append(os.Environ(),
 		bustest.ClustersVariable+"="+strings.Join(addresses, " "), bustest.LocksVariable+"="+dir, kafka.JarsVariable+"="+jars), signals)
-}
-
-func command(argv, environ []string, signals <-chan os.Signal) (int, error) {
-	cmd := exec.Command(argv[0], argv[1:]...)
-	cmd.Env, cmd.Stdin, cmd.Stdout, cmd.Stderr = environ, os.Stdin, os.Stdout, os.Stderr
-	if err := cmd.Start(); err != nil {
-		return 1, err
-	}
-	ended := make(chan error, 1)
-	go func() { ended <- cmd.Wait() }()
-	for {
-		select {
-		case s := <-signals:
-			_ = cmd.Process.Signal(s)
-		case err := <-ended:
-			if err != nil && !errors.As(err, new(*exec.ExitError)) {
-				return 1, err
-			}
-			if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() {
-				return exitSignal + int(status.Signal()), nil
-			}
-			return cmd.ProcessState.ExitCode(), nil
-		}
-	}
 }
