@@ -161,6 +161,16 @@ func TestNobodyAnswered(t *testing.T) {
 	}
 }
 
+// TestWhoCallsALeadOfNobodyTakesIt: otherwise calls would not know whose call without a recording it is, and write none.
+func TestWhoCallsALeadOfNobodyTakesIt(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.lead(a.Admin, `{"name":"Priya","phone":"9876543210"}`)
+	a.Do(a.Admin, "PATCH", "/leads/"+id, `{"assigned_agent_id":null}`).Is(200)
+	require.Equal(t, a.Agent.AgentID, a.Do(a.Agent, "POST", "/leads/"+id+"/no-answer", "").Is(200).Text("assigned_agent_id"))
+	require.Equal(t, a.Agent.AgentID, a.Do(a.Admin, "POST", "/leads/"+id+"/no-answer", "").Is(200).Text("assigned_agent_id"), "it has an agent")
+}
+
 func TestALeadBecomesAClient(t *testing.T) {
 	t.Parallel()
 	a := start(t)
