@@ -79,7 +79,7 @@ func (c *Cluster) start(ctx context.Context, stages string) error {
 	}
 	return errors.Join(
 		c.launch("kube-controller-manager", "--kubeconfig="+c.Kubeconfig(), "--leader-elect=false", "--secure-port=0", "--root-ca-file="+c.file("ca.crt"),
-			"--service-account-private-key-file="+c.file("accounts.key"), "--horizontal-pod-autoscaler-sync-period=1s"),
+			"--horizontal-pod-autoscaler-sync-period=1s"),
 		c.launch("kube-scheduler", "--kubeconfig="+c.Kubeconfig(), "--leader-elect=false", "--secure-port=0"),
 		c.launch("kwok", "--kubeconfig="+c.Kubeconfig(), "--manage-all-nodes=true", "--config="+stages, "--node-lease-duration-seconds=40",
 			"--node-ip=127.0.0.1", "--server-address="+addresses["kwok"]),
