@@ -116,7 +116,6 @@ func startChromium(t testing.TB) context.Context {
 		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("host-resolver-rules", "MAP * ~NOTFOUND , EXCLUDE 127.0.0.1"),
 		chromedp.Flag("use-fake-device-for-media-stream", true), chromedp.Flag("use-fake-ui-for-media-stream", true), // a microphone that beeps
-		chromedp.Flag("disable-features", "Translate,UserMediaCaptureOnFocus"), // windows that have no focus record too
 		chromedp.WindowSize(1280, 900),
 	)
 	ctx, stop := chromedp.NewExecAllocator(t.Context(), options...)
