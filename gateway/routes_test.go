@@ -32,7 +32,7 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	require.Equal(t, time.Duration(openapi.Streamed), byID["calls.audio"].timeout)
 	require.Equal(t, openapi.Write, byID["auth.refresh"].Class)
 	inbound := byID["crm.receive_lead"]
-	require.Equal(t, []any{openapi.Signed, openapi.Inbound, int64(64 << 10)}, []any{inbound.Access, inbound.Class, inbound.body})
+	require.Equal(t, []any{openapi.Signed, openapi.Inbound, int64(128 << 10)}, []any{inbound.Access, inbound.Class, inbound.body})
 	require.True(t, hasPath(table, "/clients"))
 	require.True(t, hasPath(table, "/auth"))
 	require.False(t, hasPath(table, "/inbox"))
