@@ -32,7 +32,7 @@ demo: setup build ## do the main job on the platform at URL=http://127.0.0.1:800
 up: setup build ## start the whole platform and keep it running: no key, no Docker; Ctrl-C stops it
 	@exec bin/convoflow up
 
-test: console ## run every test with the race detector (ARGS='-run Upload -v' go to go test)
+test: console ## run every test, those of the code with the race detector (ARGS='-run Upload -v' go to go test)
 	@scripts/test $(ARGS)
 
 test-kafka: ## run the tests of events and crashes against a real Apache Kafka (needs Java; installs it)

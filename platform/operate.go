@@ -16,6 +16,7 @@ import (
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/pg"
+	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/platform/internal/broker"
 	"github.com/convoflow/convoflow/platform/internal/database"
@@ -49,6 +50,7 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 	}
 	defer p.group.Close()
 	r := &doctor.Report{}
+	r.OK("settings", "convoflow %s, valid; the admin ports that `up` printed show them at /config", run.Version())
 	r.CheckHTTP(ctx, "convoflow", url+"/ready", 200)
 	running := true
 	if p.embedded.kafka {

@@ -10,17 +10,18 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/language"
+	"github.com/convoflow/convoflow/libs/text"
 )
 
 // formats are the formats that the schema compiler would not validate as the contract defines them.
 var formats = map[string]func(any) error{
-	"uuid":      text(regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`).MatchString), // an id has one spelling
-	"date-time": text(func(s string) bool { _, err := ParseTime(s); return err == nil }),
-	"language":  text(func(s string) bool { return language.IsCode(strings.ToLower(s)) }),
-	"email":     text(regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`).MatchString),
+	"uuid":      ofText(regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`).MatchString), // an id has one spelling
+	"date-time": ofText(func(s string) bool { _, err := ParseTime(s); return err == nil }),
+	"language":  ofText(func(s string) bool { return language.IsCode(strings.ToLower(s)) }),
+	"email":     ofText(text.IsEmail),
 }
 
-func text(ok func(string) bool) func(any) error {
+func ofText(ok func(string) bool) func(any) error {
 	return func(v any) error {
 		if s, isText := v.(string); isText && !ok(s) {
 			return errors.New("wrong format")

@@ -2,6 +2,7 @@ package rpc
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -23,8 +24,8 @@ import (
 
 // bind returns a function that validates an HTTP request against the contract and decodes it into a struct. Fields tagged path,
 // query or header are set from parameters, and those tagged json from the body (JSON or form). It reports all invalid fields
-// at once, and drops fields that the contract does not define.
-func bind[Req any](op openapi.Operation) func(*http.Request) (Req, error) {
+// at once, with those that also refuses (nil: none), and drops fields that the contract does not define.
+func bind[Req any](op openapi.Operation, also func(context.Context, any) error) func(*http.Request) (Req, error) {
 	return func(r *http.Request) (req Req, err error) {
 		params, wrong := readParams(op, r)
 		body, err := readBody(op, r)
@@ -34,14 +35,50 @@ func bind[Req any](op openapi.Operation) func(*http.Request) (Req, error) {
 		if op.ContentType != "" && (body != nil || op.NeedsBody) {
 			wrong = append(wrong, op.Body.Check(body, "body")...)
 		}
-		if err := wrongFields(wrong); err != nil {
-			return req, err
+		if len(wrong) > 0 {
+			if also != nil {
+				wrong = append(wrong, others[Req](op, r.Context(), params, body, wrong, also)...)
+			}
+			return req, wrongFields(wrong)
 		}
 		if op.ContentType != "" {
 			body = op.Body.Known(body)
 		}
 		return req, fill(&req, params, body)
 	}
+}
+
+// others returns what also refuses of a request besides the fields that are wrong by the contract, which the request is without.
+func others[Req any](op openapi.Operation, ctx context.Context, params map[[2]string]any, body any, wrong []fault.Field, also func(context.Context, any) error) (more []fault.Field) {
+	known := map[string]bool{}
+	for _, f := range wrong {
+		known[fmt.Sprint(f.Loc)] = true
+		if len(f.Loc) < 2 { // the body as a whole
+			continue
+		}
+		name, _ := f.Loc[1].(string)
+		if object, ok := body.(map[string]any); ok && f.Loc[0] == "body" {
+			delete(object, name)
+		}
+		delete(params, [2]string{fmt.Sprint(f.Loc[0]), name})
+	}
+	if op.ContentType != "" {
+		body = op.Body.Known(body)
+	}
+	var req Req
+	if fill(&req, params, body) != nil {
+		return nil
+	}
+	err := also(ctx, req)
+	if !fault.Is(err, fault.Invalid) {
+		return nil
+	}
+	for _, f := range fault.Of(err).Fields {
+		if !known[fmt.Sprint(f.Loc)] {
+			more = append(more, f)
+		}
+	}
+	return more
 }
 
 // wrongFields returns the fault of a request with invalid fields, sorted and without duplicates, or nil if there are none.

@@ -43,6 +43,8 @@ func TestAllInvalidFieldsAreReportedAtOnce(t *testing.T) {
 		"beyond any number":   {`{"name":"a","size":1,"weight":1e9999999}`, []string{`value_error ["body","weight"]`}},
 		"a million digits":    {`{"name":"a","size":1e999999,"extra":{"x":1e-999999}}`, []string{`value_error ["body","extra","x"]`, `value_error ["body","size"]`}},
 		"digits without end":  {`{"name":"a","size":1` + strings.Repeat("0", 5000) + `}`, []string{`value_error ["body","size"]`}},
+		"also the method's":   {`{"name":"unlucky","size":0,"weight":0}`, []string{`value_error ["body","name"]`, `greater_than_equal ["body","size"]`, `greater_than ["body","weight"]`}},
+		"only the contract's": {`{"name":"broken","size":0}`, []string{`greater_than_equal ["body","size"]`}},
 		"a year out of range": {`{"name":"a","size":1,"due":"9999-12-31T23:59:59-01:00"}`, []string{`datetime_parsing ["body","due"]`}},
 	}
 	s := start(t, nil)

@@ -76,6 +76,7 @@ type route struct {
 	view       func(any) any
 	respond    func(http.ResponseWriter, *http.Request, any) error
 	middleware []endpoint.Middleware // the first is the outermost
+	also       func(context.Context, any) error
 }
 
 // Option configures a route.
@@ -121,6 +122,14 @@ func Before[Req any](fn func(context.Context, Req) error) Option {
 				return next(ctx, request)
 			}
 		})
+	}
+}
+
+// Also lists the fields that the method would refuse together with those that the contract refuses, so that an error has all of them.
+// refuse returns the same faults as the method. It gets the request without the fields that are wrong by the contract.
+func Also[Req any](refuse func(context.Context, Req) error) Option {
+	return func(r *route) {
+		r.also = func(ctx context.Context, request any) error { return refuse(ctx, request.(Req)) }
 	}
 }
 
@@ -259,8 +268,8 @@ func (rt *route) wrap(method endpoint.Endpoint) endpoint.Endpoint {
 // Handle routes a pattern such as "GET /calls/{id}" to a method. op is the operationId in the contract, and also the span name, the
 // log field op and the metric label op. The request is decoded by its field tags: path, query, header, json.
 func Handle[Req, Res any](r *Router, pattern, op string, method func(context.Context, Req) (Res, error), options ...Option) {
-	decode := bind[Req](r.operations[op])
 	r.handle(pattern, op, options, func(rt *route) endpoint.Endpoint {
+		decode := bind[Req](rt.op, rt.also)
 		next := rt.wrap(func(ctx context.Context, request any) (any, error) { return method(ctx, request.(Req)) })
 		return func(ctx context.Context, request any) (any, error) {
 			req, err := decode(request.(*http.Request))

@@ -167,6 +167,18 @@ func authenticate(r *http.Request) (identity.Caller, error) {
 
 func echo[Req any](_ context.Context, req Req) (Req, error) { return req, nil }
 
+// refuse is what a method knows and the contract does not.
+func refuse(_ context.Context, req createRequest) error {
+	switch req.Name {
+	case "unlucky":
+		return fault.Fields(fault.BodyField("name", "value_error", "Unlucky"), fault.BodyField("size", "value_error", "Unlucky"))
+	case "broken":
+		return errUnavailable
+	default:
+		return nil
+	}
+}
+
 func newRouter(t testing.TB, contract []byte, keeper rpc.Keeper) (service, error) {
 	t.Helper()
 	s := service{files: &files{stored: map[string]string{}}, log: &bytes.Buffer{}, spans: tracetest.NewSpanRecorder(), tel: telemetry.Nop()}
@@ -199,7 +211,7 @@ func start(t testing.TB, keeper rpc.Keeper) service {
 		}
 		return page.Of[listRequest]{Items: []listRequest{req}, Next: req.Cursor}, nil
 	})
-	rpc.Handle(r, "POST /things", "things.create", echo[createRequest], rpc.Status(http.StatusCreated), rpc.Idempotent())
+	rpc.Handle(r, "POST /things", "things.create", echo[createRequest], rpc.Status(http.StatusCreated), rpc.Idempotent(), rpc.Also(refuse))
 	rpc.Handle(r, "GET /things/{id}", "things.get", echo[idRequest])
 	rpc.Handle(r, "PATCH /things/{id}", "things.change", echo[changeRequest])
 	rpc.Handle(r, "DELETE /things/{id}", "things.remove", echo[idRequest], rpc.Status(http.StatusNoContent))

@@ -2,6 +2,7 @@
 package text
 
 import (
+	"regexp"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -26,6 +27,11 @@ func Trimmed(s *string) *string {
 	}
 	return &t
 }
+
+var email = regexp.MustCompile(`^[^@\s<>"(),:;\\]+@[^@\s<>"(),:;\\]+\.[^@\s<>"(),:;\\.]+$`)
+
+// IsEmail reports whether a text is an e-mail address, as forms take it: without a display name, with a domain that has a dot.
+func IsEmail(s string) bool { return email.MatchString(s) }
 
 // Clean makes text from another system storable and printable: valid UTF-8, without control characters except tabs and line
 // breaks, and trimmed. PostgreSQL rejects NUL.

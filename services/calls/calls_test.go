@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api/events"
-	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -63,7 +62,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	}
 	require.Equal(t, want, got)
 
-	published := bustest.Read(t, a.cfg.Kafka.Brokers, events.CallsTopic, 3)
+	published := a.Follow(events.CallsTopic).Of(t, id, 3)
 	for _, m := range published {
 		var payload events.Call
 		require.NoError(t, json.Unmarshal(m.Value, &payload))
@@ -75,7 +74,7 @@ func TestARecordingBecomesATranscriptAndInsights(t *testing.T) {
 	require.NoError(t, json.Unmarshal(published[2].Value, &last))
 	require.InDelta(t, 3.2, *last.DurationSeconds, 0.1)
 	require.NotEqual(t, 3.0, *last.DurationSeconds, "events have fractions")
-	require.Equal(t, []string{"call.uploaded 1", "call.transcribing 2", "transcription.completed 5"}, a.Published(events.CallsTopic, 3)[id])
+	require.Equal(t, []string{"call.uploaded 1", "call.transcribing 2", "transcription.completed 5"}, a.Follow(events.CallsTopic).Events(t, id, 3))
 
 	list := a.Get(a.Agent, "/calls?status=completed&q=yearly+plan&client_id="+client).Is(http.StatusOK)
 	var items []map[string]any

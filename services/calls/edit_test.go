@@ -40,7 +40,7 @@ func TestACallIsWrittenWithoutARecording(t *testing.T) {
 	}
 	id := got.Text("id")
 	require.Equal(t, got.Body, a.Do(a.Agent, http.MethodPost, "/calls", body, "Idempotency-Key", "k").Is(http.StatusCreated).Body)
-	require.Equal(t, []string{"call.uploaded 1"}, a.Published(events.CallsTopic, 1)[id])
+	require.Equal(t, []string{"call.uploaded 1"}, a.Follow(events.CallsTopic).Events(t, id, 1))
 	require.Equal(t, lead, a.Do(a.Agent, http.MethodPost, "/calls", `{"call_tag":"no_answer","phone":"98765 43210"}`).Is(http.StatusCreated).Text("lead_id"))
 
 	a.Do(a.Agent, http.MethodPost, "/calls/"+id+"/retry", `{}`).Fails(http.StatusConflict, "call_without_recording")
@@ -57,14 +57,14 @@ func TestWhatPeopleSayAboutACallIsChanged(t *testing.T) {
 	client, lead := a.client(a.Agent.AgentID), a.lead(&a.Agent.AgentID, "+919876543210")
 	id := a.call(recording(t, 2))
 	require.Equal(t, "Yearly plan", a.ended(id)["title"])
-	last := len(a.Published(events.CallsTopic, 3)[id])
+	last := len(a.Follow(events.CallsTopic).Events(t, id, 3))
 
 	got := a.patch(id, `{"client_id":"`+client+`","lead_id":"`+lead+`","title":" Talk with Ravi ","notes":"Call again"}`)
 	for name, want := range map[string]any{"client_id": client, "lead_id": lead, "title": "Talk with Ravi", "notes": "Call again"} {
 		require.Equal(t, want, got[name], name)
 	}
 	a.patch(id, `{"title":"Talk with Ravi"}`)
-	published := a.Published(events.CallsTopic, last+1)[id]
+	published := a.Follow(events.CallsTopic).Events(t, id, last+1)
 	require.Len(t, published, last+1, "a change that changes nothing publishes nothing")
 	require.True(t, strings.HasPrefix(published[last], events.CallUpdated.Name), published)
 	require.Equal(t, []string{id}, a.Get(a.Agent, "/calls?q=ravi").IDs(), "the title is searched")

@@ -7,7 +7,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api/events"
-	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 )
@@ -38,17 +37,14 @@ func TestErasureOfAClient(t *testing.T) {
 	confirmations := func(n int) {
 		t.Helper()
 		confirmed := 0
-		for read := n; confirmed < n; read++ {
-			confirmed = 0
-			for _, m := range bustest.Read(t, a.Config.Kafka.Brokers, events.ErasuresTopic, read) {
-				got, err := events.ErasureDone.Decode(event.Event{Data: m.Value})
-				require.NoError(t, err)
-				if got.Data.Service == "calls" {
-					require.Equal(t, request.ErasureID, got.Data.ErasureID)
-					confirmed++
-				}
+		for _, m := range a.Follow(events.ErasuresTopic).Of(t, request.ErasureID, 2*n) { // each with its request
+			got, err := events.ErasureDone.Decode(event.Event{Data: m.Value})
+			require.NoError(t, err)
+			if got.Data.Service == "calls" {
+				confirmed++
 			}
 		}
+		require.Equal(t, n, confirmed)
 	}
 	confirmations(1)
 	require.Len(t, a.files(), 1, "when it is confirmed, the recordings are gone")
@@ -101,7 +97,7 @@ func TestCallsFollowAMergedClient(t *testing.T) {
 	a.Await("the call belongs to the other client", func() bool {
 		return a.Do(a.Agent, "GET", "/calls/"+id, "").Is(200).Text("client_id") == winner
 	})
-	changes := a.Published(events.CallsTopic, 4)[id]
+	changes := a.Follow(events.CallsTopic).Events(t, id, 4)
 	require.Contains(t, changes[len(changes)-1], "call.updated")
 	require.Equal(t, winner, a.upload(a.Agent, recording(t, 3), map[string]string{"client_id": loser}).Is(http.StatusAccepted).Text("client_id"), "an app that does not know yet")
 }

@@ -138,7 +138,7 @@ func TestAStreamShowsEachChangeOfACall(t *testing.T) {
 // A client that reconnects, to the restarted service or to another replica, gets what it has missed, once.
 func TestAStreamIsResumed(t *testing.T) {
 	t.Parallel()
-	a := start(t)
+	a := start(t, alone)
 	stream := a.follow(a.Agent, a.URL, "/events", "")
 	first := a.call(recording(t, 2))
 	seen := a.until(stream, hasStatus("completed"))

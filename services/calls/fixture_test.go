@@ -25,14 +25,19 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	os.Exit(temporary.Run(func() int {
+		defer services.close()
+		return m.Run()
+	}))
+}
 
 // app is the running service, and fakes of the provider and of crm.
 type app struct {
@@ -41,9 +46,22 @@ type app struct {
 	ai      *fakeAI
 	crm     *fakeCRM
 	storage string
+	pooled  bool
 }
 
+// start returns a running service: one of the pool, or one of the test's own if it changes the settings.
 func start(t *testing.T, change ...func(*calls.Config)) *app {
+	t.Helper()
+	if len(change) == 0 {
+		return services.borrow(t)
+	}
+	return begin(t, change...)
+}
+
+// alone changes nothing. It is for a test that stops its service, or leaves it in a state that others would see.
+func alone(*calls.Config) {}
+
+func begin(t testing.TB, change ...func(*calls.Config)) *app {
 	t.Helper()
 	w := servicetest.New(t, "calls", events.Topics())
 	a := &app{
@@ -73,7 +91,7 @@ func (a *app) start() {
 }
 
 // in returns the app for a subtest.
-func (a *app) in(t *testing.T) *app {
+func (a *app) in(t testing.TB) *app {
 	t.Helper()
 	world, inner := *a.World, *a
 	world.T, inner.World = t, &world
@@ -156,9 +174,16 @@ func (a *app) temporary() []string {
 // now is the time of an event.
 func (a *app) now() time.Time { return clock.System{}.Now() }
 
+// made are the recordings that were made, by their arguments.
+var made sync.Map
+
 // recording returns audio of that many seconds.
 func recording(t testing.TB, seconds float64, args ...string) []byte {
 	t.Helper()
+	key := fmt.Sprint(seconds, args)
+	if known, ok := made.Load(key); ok {
+		return bytes.Clone(known.([]byte))
+	}
 	if len(args) == 0 {
 		args = []string{"-c:a", "libopus", "-f", "ogg"}
 	}
@@ -168,7 +193,8 @@ func recording(t testing.TB, seconds float64, args ...string) []byte {
 	require.NoError(t, err, string(output))
 	raw, err := os.ReadFile(out)
 	require.NoError(t, err)
-	return raw
+	made.Store(key, raw)
+	return bytes.Clone(raw)
 }
 
 // silence returns that many seconds of silence.
@@ -185,6 +211,7 @@ func wav(t *testing.T, seconds float64) []byte {
 
 // fakeAI implements the part of OpenAI's API that the service needs.
 type fakeAI struct {
+	server         *httptest.Server
 	url            string
 	transcriptions atomic.Int64
 	chats          atomic.Int64
@@ -203,7 +230,7 @@ func insights() map[string]any {
 	}
 }
 
-func newFakeAI(t *testing.T) *fakeAI {
+func newFakeAI(t testing.TB) *fakeAI {
 	t.Helper()
 	f := &fakeAI{}
 	mux := http.NewServeMux()
@@ -225,12 +252,12 @@ func newFakeAI(t *testing.T) *fakeAI {
 		}
 		reply(w, chatAnswer(insights()))
 	})
-	server := httptest.NewServer(mux)
+	f.server = httptest.NewServer(mux)
 	t.Cleanup(func() {
-		server.CloseClientConnections() // Close waits for open requests
-		server.Close()
+		f.server.CloseClientConnections() // Close waits for open requests
+		f.server.Close()
 	})
-	f.url = server.URL + "/v1"
+	f.url = f.server.URL + "/v1"
 	return f
 }
 
@@ -260,7 +287,7 @@ type fakeCRM struct {
 	clients  sync.Map     // id to agent id
 }
 
-func newFakeCRM(t *testing.T) *fakeCRM {
+func newFakeCRM(t testing.TB) *fakeCRM {
 	t.Helper()
 	f := &fakeCRM{}
 	f.url = servicetest.Serve(t, func(w http.ResponseWriter, r *http.Request) {

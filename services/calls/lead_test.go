@@ -79,7 +79,7 @@ func TestAnAttemptIsACallWithoutARecording(t *testing.T) {
 	}
 	a.Get(a.Agent, "/calls/"+attemptID+"/audio").Fails(404, "audio_not_found")
 	a.Do(a.Agent, "POST", "/calls/"+attemptID+"/retry", "{}").Fails(409, "call_without_recording")
-	require.Equal(t, []string{"call.uploaded 1"}, a.Published(events.CallsTopic, 1)[attemptID])
+	require.Equal(t, []string{"call.uploaded 1"}, a.Follow(events.CallsTopic).Events(t, attemptID, 1))
 	a.Do(a.Agent, "DELETE", "/calls/"+attemptID, "").Is(204)
 	a.Get(a.Agent, "/calls/"+attemptID).Fails(404, "call_not_found")
 }

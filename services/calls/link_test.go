@@ -108,5 +108,5 @@ func TestADeliveryMarksItsCall(t *testing.T) {
 	require.Equal(t, true, after.Object()["pabbly_sent"])
 	require.NotEqual(t, before.Header.Get("ETag"), after.Header.Get("ETag"))
 	a.AwaitRow(`select not pabbly_sent from calls where id = $1`, aboutLead)
-	require.Len(t, a.Published(events.CallsTopic, 6)[id], 3, "it is no event: that would be the next webhook")
+	require.Len(t, a.Follow(events.CallsTopic).Events(t, id, 3), 3, "it is no event: that would be the next webhook")
 }

@@ -13,7 +13,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/api/events"
-	"github.com/convoflow/convoflow/libs/bus/bustest"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/calls"
@@ -34,6 +33,7 @@ func TestHowCallsEnd(t *testing.T) {
 	}
 	cutM4A := func(t *testing.T) []byte { return recording(t, 3, "-c:a", "aac", "-f", "ipod")[:2000] }
 	normal := func(t *testing.T) []byte { return recording(t, 2) }
+	a := start(t, alone)
 	for name, c := range map[string]struct {
 		audio      func(t *testing.T) []byte
 		transcribe *http.HandlerFunc
@@ -59,8 +59,7 @@ func TestHowCallsEnd(t *testing.T) {
 		}), want{"completed", "ok", nil, nil, 1, 1}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			a := start(t)
+			a := a.lend(t)
 			a.ai.onTranscribe.Store(c.transcribe)
 			a.ai.onChat.Store(c.chat)
 			got := a.ended(a.call(c.audio(t)))
@@ -185,7 +184,7 @@ func (a *app) working(answer *atomic.Pointer[http.HandlerFunc]) (id string) {
 
 func TestARestartContinuesTheWork(t *testing.T) {
 	t.Parallel()
-	a := start(t)
+	a := start(t, alone)
 	id := a.working(&a.ai.onChat)
 	a.Do(a.Agent, http.MethodPost, "/calls/"+id+"/retry", "").Fails(http.StatusConflict, "call_busy")
 	a.Stop()
@@ -216,7 +215,7 @@ func TestACallOfADeadProcessIsTakenOver(t *testing.T) {
 // Waiting calls once delayed the takeover of a dead worker's call by minutes. It takes a lease and a Reclaim: 20 s.
 func TestThousandsOfWaitingCallsDoNotDelayATakeover(t *testing.T) {
 	t.Parallel()
-	a := start(t)
+	a := start(t, alone)
 	id := a.working(&a.ai.onChat)
 	const waiting = 4000
 	columns := pgtest.Column[string](t, a.DB, `
@@ -241,7 +240,7 @@ func TestACallCanBeDeletedWhileItIsTranscribed(t *testing.T) {
 	a.Do(a.Agent, http.MethodDelete, "/calls/"+id, "").Is(http.StatusNoContent)
 	a.Get(a.Agent, "/calls/"+id).Fails(http.StatusNotFound, "call_not_found")
 	a.Await("the recording is removed", func() bool { return len(a.files()) == 0 })
-	messages := bustest.Read(t, a.cfg.Kafka.Brokers, events.CallsTopic, 3)
+	messages := a.Follow(events.CallsTopic).Of(t, id, 3)
 	var last events.Call
 	require.NoError(t, json.Unmarshal(messages[2].Value, &last))
 	require.Nil(t, last.Summary)

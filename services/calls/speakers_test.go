@@ -44,13 +44,13 @@ func TestSpeakersAreNamedByPeople(t *testing.T) {
 	got := a.conversation()
 	id := got["id"].(string)
 	ratio := got["talk"].(map[string]any)["agent_ratio"].(float64)
-	before := len(a.Published(events.CallsTopic, 3)[id])
+	before := len(a.Follow(events.CallsTopic).Events(t, id, 3))
 
 	got = a.patch(id, `{"speakers":{"agent":{"name":" Priya ","role":"client"},"client":{"role":"agent"}}}`)
 	named := map[string]any{"agent": map[string]any{"name": "Priya", "role": "client"}, "client": map[string]any{"name": nil, "role": "agent"}}
 	require.Equal(t, named, got["speakers"])
 	require.InDelta(t, 1-ratio, got["talk"].(map[string]any)["agent_ratio"], 1e-9)
-	require.Len(t, a.Published(events.CallsTopic, before+1)[id], before+1)
+	require.Len(t, a.Follow(events.CallsTopic).Events(t, id, before+1), before+1)
 	require.Contains(t, a.Get(a.Agent, "/calls/"+id+"/transcript?format=txt").Is(http.StatusOK).Body, "Priya: ")
 	require.Contains(t, a.Get(a.Agent, "/calls/"+id+"/transcript?format=srt").Is(http.StatusOK).Body, "\nagent: ") // which part is transcribed first is not known
 	version := got["updated_at"]

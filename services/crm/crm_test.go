@@ -106,6 +106,17 @@ func TestSamePersonTwiceNamesTheFirst(t *testing.T) {
 	a.Do(a.Agent, "PATCH", "/clients/"+first, `{"email":"priya@EXAMPLE.com"}`).Is(200) // no conflict with itself
 }
 
+func TestAFormSendsBlankTexts(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.client(a.Agent, `{"name":"Priya","email":"","phone":" ","company":"","notes":""}`)
+	a.Do(a.Agent, "PATCH", "/clients/"+id, `{"email":" p@example.com "}`).Is(200)
+	for _, method := range []string{"PATCH", "PUT"} {
+		got := a.Do(a.Agent, method, "/clients/"+id, `{"name":"Priya","email":"","phone":"","company":"","notes":""}`).Is(200).Object()
+		require.Equal(t, []any{nil, nil, nil, nil}, []any{got["email"], got["phone"], got["company"], got["notes"]})
+	}
+}
+
 func TestClientLists(t *testing.T) {
 	t.Parallel()
 	a := start(t)
@@ -267,6 +278,10 @@ func TestWrongRequests(t *testing.T) {
 		{"POST", "/clients", `{"name":""}`, wrong{"name": "string_too_short"}},
 		{"POST", "/clients", `{"name":" ","phone":"12"}`, wrong{"name": "string_too_short", "phone": "phone_number"}},
 		{"POST", "/clients", `{"name":"` + strings.Repeat("x", 201) + `","email":"no","phone":7}`, wrong{"name": "string_too_long", "email": "value_error", "phone": "string_type"}},
+		{"POST", "/clients", `{"name":" ","phone":"12","email":"no"}`, wrong{"name": "string_too_short", "phone": "phone_number", "email": "value_error"}},
+		{"PUT", "/clients/" + id, `{"phone":"12"}`, wrong{"name": "missing", "phone": "phone_number"}},
+		{"PATCH", "/clients/" + id, `{"name":" ","phone":"12","email":"no"}`, wrong{"name": "string_too_short", "phone": "phone_number", "email": "value_error"}},
+		{"PATCH", "/clients/" + id, `{"email":"no"}`, wrong{"email": "value_error"}},
 		{"POST", "/clients", `{"name":"a\u0000b"}`, wrong{"name": "string_unicode"}},
 		{"PATCH", "/clients/" + id, `{"name":null}`, wrong{"name": "string_type"}},
 		{"PATCH", "/clients/" + id, `{}`, wrong{"body": "too_short"}},

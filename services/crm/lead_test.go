@@ -161,6 +161,16 @@ func TestNobodyAnswered(t *testing.T) {
 	}
 }
 
+// TestWhoCallsALeadOfNobodyTakesIt: otherwise calls would not know whose call without a recording it is, and write none.
+func TestWhoCallsALeadOfNobodyTakesIt(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	id := a.lead(a.Admin, `{"name":"Priya","phone":"9876543210"}`)
+	a.Do(a.Admin, "PATCH", "/leads/"+id, `{"assigned_agent_id":null}`).Is(200)
+	require.Equal(t, a.Agent.AgentID, a.Do(a.Agent, "POST", "/leads/"+id+"/no-answer", "").Is(200).Text("assigned_agent_id"))
+	require.Equal(t, a.Agent.AgentID, a.Do(a.Admin, "POST", "/leads/"+id+"/no-answer", "").Is(200).Text("assigned_agent_id"), "it has an agent")
+}
+
 func TestALeadBecomesAClient(t *testing.T) {
 	t.Parallel()
 	a := start(t)
@@ -286,6 +296,10 @@ func TestWrongLeads(t *testing.T) {
 	}{
 		{"POST", "/leads", `{}`, []string{"name", "phone"}},
 		{"POST", "/leads", `{"name":" ","phone":"12","email":"no","interest_level":"very","assigned_agent_id":"7","status":"nonsense"}`, []string{"status", "phone", "name", "email", "assigned_agent_id", "interest_level"}},
+		{"POST", "/leads", `{"name":" ","phone":"12","status":"nonsense","followup_count":-1}`, []string{"status", "phone", "name", "followup_count"}},
+		{"PATCH", "/leads/" + id, `{"name":" ","phone":"9876543210","status":"nonsense","followup_count":-1}`, []string{"status", "name", "followup_count"}},
+		{"GET", "/analytics/overview?tz=Mars/Olympus&days=0", "", []string{"days", "tz"}},
+		{"POST", "/leads", `{"name":"x","phone":"9876543211","email":"a client's has a dot@localhost"}`, []string{"email"}},
 		{"POST", "/leads", `{"name":"x","phone":"9876543211","extra_data":{"x":"` + strings.Repeat("x", 70_000) + `"}}`, []string{"extra_data"}},
 		{"PATCH", "/leads/" + id, `{}`, []string{"body"}},
 		{"PATCH", "/leads/" + id, `{"name":"","phone":""}`, []string{"phone", "name"}},

@@ -129,13 +129,14 @@ func accessible(t *testing.T, s *stack, a *agent) {
 	require.NoError(t, err)
 	id := a.completed(a.upload(nil).ID).ID
 	a.newLead()
+	hooks := a.ids("/webhooks")
 	b := loggedIn(t, s, a)
 	b.do(chromedp.Evaluate[chromedp.Void](string(axe) + ";void 0"))
 	const run = `axe.run(document, {resultTypes: ["violations"]%s}).then(r => r.violations.map(v => v.id + " " + v.nodes.map(n => n.target + " " + n.failureSummary).join("; ")).join("\n"))`
 	all, colors := fmt.Sprintf(run, ""), fmt.Sprintf(run, `, runOnly: ["color-contrast"]`)
 	for _, path := range []string{
 		"/", "/calls", "/calls/" + id, "/followups", "/clients", "/clients/" + a.newClient().ID, "/leads", "/leads?view=board", "/leads/" + a.newLead(), "/team", "/admin/agents",
-		"/admin/webhooks", "/admin/webhooks/" + a.ids("/webhooks")[0], "/admin/deliveries", "/admin/deliveries/" + a.ids("/webhooks/deliveries")[0], "/admin/usage", "/settings",
+		"/admin/webhooks", "/admin/webhooks/" + hooks[len(hooks)-1], "/admin/deliveries", "/admin/deliveries/" + a.ids("/webhooks/deliveries")[0], "/admin/usage", "/settings",
 	} {
 		b.open(path)
 		for _, view := range []struct {

@@ -28,13 +28,13 @@ func TestConsole(t *testing.T) {
 	t.Run("the first minute", func(t *testing.T) { firstMinute(t, s.in(t), admin, ai) })
 	admin.login()
 	t.Run("the team", func(t *testing.T) { team(t, s.in(t), admin.as(t, admin.token)) }) // while nobody adds anything
+	t.Run("recordings", func(t *testing.T) { recordings(t, s.in(t)) })                   // while no other window is in front: Chromium gives that one the microphone
 	t.Run("together", func(t *testing.T) {
 		for name, story := range map[string]func(*testing.T, *stack, *agent){
 			"a call":                    oneCall,
 			"two hours":                 twoHours,
 			"speakers":                  speakers,
 			"uploads":                   uploads,
-			"recordings":                recordings,
 			"clients":                   clients,
 			"leads":                     leads,
 			"webhooks":                  webhooks,

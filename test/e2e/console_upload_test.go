@@ -40,12 +40,13 @@ func uploads(t *testing.T, s *stack, _ *agent) {
 }
 
 // recordings records with the microphone of the browser, which beeps. A recording whose page is closed is not lost.
-func recordings(t *testing.T, s *stack, _ *agent) {
+func recordings(t *testing.T, s *stack) {
 	a := s.newAgent()
 	b := loggedIn(t, s, a)
 	b.open("/calls")
 	b.press("Record")
-	b.until("it records and hears something", `document.querySelector(".recording meter")?.value > 0 && document.querySelector(".recording [role=timer]").innerText !== "0:00"`)
+	b.until("it records", `document.querySelector(".recording [role=timer]")?.innerText > "0:00"`)
+	b.until("it hears something", `document.querySelector(".recording meter")?.value > 0`)
 	b.open("/clients") // it goes on on other pages
 	b.press("Stop and send")
 	poll(t, jobTimeout, "the recording is a call", func() bool { return len(a.ids("/calls")) == 1 })

@@ -68,6 +68,6 @@ func TestInboundLead(t *testing.T) {
 	require.Equal(t, "+919820012345", lead.Phone)
 	require.Equal(t, a.me(), lead.AssignedAgent)
 	nobody.do(http.MethodPost, "/leads/inbound", body, "X-Pabbly-Signature", signature(exact, inboundSecret)).must(http.StatusOK)
-	large := map[string]any{"phone": strings.Repeat("9", 1<<16)}
+	large := map[string]any{"phone": strings.Repeat("9", 1<<17)}
 	nobody.do(http.MethodPost, "/leads/inbound", large, "X-Pabbly-Signature", strings.Repeat("0", 64)).refused(http.StatusRequestEntityTooLarge, "body_too_large")
 }

@@ -44,18 +44,7 @@ func Publish(t testing.TB, to outbox.Publisher, topic string, messages []outbox.
 // fails the test after a minute.
 func Read(t testing.TB, brokers []string, topic string, n int) []kafka.Message {
 	t.Helper()
-	// A group that joins while the topic is being created may never be assigned partitions.
-	conn, err := kafka.DialContext(t.Context(), "tcp", brokers[0])
-	require.NoError(t, err)
-	defer func() { _ = conn.Close() }()
-	require.Eventually(t, func() bool {
-		partitions, err := conn.ReadPartitions(topic)
-		return err == nil && len(partitions) > 0
-	}, readTimeout, pollInterval, "topic %s does not exist", topic)
-	reader := kafka.NewReader(kafka.ReaderConfig{
-		Brokers: brokers, GroupID: "test " + t.Name(), GroupTopics: []string{topic}, StartOffset: kafka.FirstOffset,
-		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond,
-	})
+	reader := open(t, brokers, topic, "test "+t.Name())
 	defer func() { _ = reader.Close() }()
 	ctx, cancel := context.WithTimeout(t.Context(), readTimeout)
 	defer cancel()
@@ -66,4 +55,21 @@ func Read(t testing.TB, brokers []string, topic string, n int) []kafka.Message {
 		messages = append(messages, m)
 	}
 	return messages
+}
+
+// open returns a reader of a topic, once that exists.
+func open(t testing.TB, brokers []string, topic, group string) *kafka.Reader {
+	t.Helper()
+	// A group that joins while the topic is being created may never be assigned partitions.
+	conn, err := kafka.DialContext(t.Context(), "tcp", brokers[0])
+	require.NoError(t, err)
+	defer func() { _ = conn.Close() }()
+	require.Eventually(t, func() bool {
+		partitions, err := conn.ReadPartitions(topic)
+		return err == nil && len(partitions) > 0
+	}, readTimeout, pollInterval, "topic %s does not exist", topic)
+	return kafka.NewReader(kafka.ReaderConfig{
+		Brokers: brokers, GroupID: group, GroupTopics: []string{topic}, StartOffset: kafka.FirstOffset,
+		MinBytes: 1, MaxBytes: 10 << 20, MaxWait: 100 * time.Millisecond,
+	})
 }

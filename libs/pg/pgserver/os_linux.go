@@ -54,8 +54,8 @@ func isPostmaster(pid int, data string) (bool, error) {
 		return false, nil //nolint:nilerr // no such process
 	}
 	cwd, err := os.Stat(fmt.Sprintf("/proc/%d/cwd", pid))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil // it has ended meanwhile
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, fs.ErrPermission) {
+		return false, nil // it has ended, or is ending, or is another user's
 	}
 	if err != nil {
 		return false, fmt.Errorf("inspect the postgres process %d: %w", pid, err)

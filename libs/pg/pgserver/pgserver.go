@@ -324,20 +324,26 @@ func stopStale(ctx context.Context, data string, log *slog.Logger) error {
 	if err != nil || pid <= 1 {
 		return nil // postgres itself says what is wrong with the file
 	}
-	running, err := isPostmaster(pid, data)
-	if err != nil {
+	if err := stopServer(ctx, pid, data, log); err != nil {
 		return err
 	}
-	if !running {
-		// Its children end when they notice that it was killed. Until then postgres refuses to start.
-		if err := awaitChildren(ctx, string(content), log); err != nil {
-			return err
-		}
-		// The pid may belong to another program by now, and postgres would refuse to start while that program runs.
-		if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("remove a stale postmaster.pid: %w", err)
-		}
-		return nil
+	// The children of a server that was killed end when they notice it. Until then postgres refuses to start.
+	if err := awaitChildren(ctx, string(content), log); err != nil {
+		return err
+	}
+	// A server that was killed left the file. Its pid may be that of a zombie or of another program by now, and postgres would refuse to
+	// start while that exists.
+	if err := os.Remove(pidFile); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove a stale postmaster.pid: %w", err)
+	}
+	return nil
+}
+
+// stopServer stops process pid if it is a server on data.
+func stopServer(ctx context.Context, pid int, data string, log *slog.Logger) error {
+	running, err := isPostmaster(pid, data)
+	if !running || err != nil {
+		return err
 	}
 	log.WarnContext(ctx, "stopping the PostgreSQL server that an earlier run left running", "pid", pid)
 	for _, sig := range []syscall.Signal{syscall.SIGINT, syscall.SIGQUIT} {

@@ -138,10 +138,50 @@ func TestDoneAndErrReportAnUnexpectedExit(t *testing.T) {
 	require.ErrorContains(t, s.Err(), "exited unexpectedly")
 }
 
-// The old server waits for a frozen backend until Start has found it. So the parent death signal alone cannot have stopped it.
 func TestStartStopsTheServerOfAKilledProcess(t *testing.T) {
 	t.Parallel()
 	dir := filepath.Join(t.TempDir(), "postgres")
+	old, backend := abandoned(t, dir)
+	o := options(dir)
+	handler := &onWarning{do: func() { _ = syscall.Kill(backend, syscall.SIGCONT) }}
+	o.Log = slog.New(handler)
+	s := start(t, o)
+	require.True(t, handler.done)
+	require.Equal(t, int32(7), query[int32](t, s.URL("postgres"), "select answer from answers"))
+	require.NotEqual(t, old, postmaster(t, dir))
+}
+
+// A server that was killed while Start waited for its end left postmaster.pid, and PostgreSQL refused to start while its zombie existed.
+func TestStartRemovesThePidOfAServerThatIsKilledMeanwhile(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "postgres")
+	old, backend := abandoned(t, dir)
+	file := filepath.Join(dir, "data", "postmaster.pid")
+	exists := foreign(t) // as a zombie does
+	o := options(dir)
+	o.Log = slog.New(&onWarning{do: func() {
+		_ = syscall.Kill(old, syscall.SIGKILL)
+		_ = syscall.Kill(backend, syscall.SIGCONT)
+		if content, err := os.ReadFile(file); err == nil {
+			_ = os.WriteFile(file, []byte(strings.Replace(string(content), strconv.Itoa(old), strconv.Itoa(exists), 1)), 0o600)
+		}
+	}})
+	start(t, o)
+}
+
+// foreign returns a process that is no server on the data of the test, of the user of PostgreSQL: it ignores those of other users, and
+// its parent.
+func foreign(t *testing.T) int {
+	t.Helper()
+	o := options(filepath.Join(t.TempDir(), "foreign"))
+	start(t, o)
+	return postmaster(t, o.Dir)
+}
+
+// abandoned starts a server in a process that is killed, and returns its postmaster and a backend that is frozen. The server waits for
+// that until it is continued. So the parent death signal alone cannot have stopped it.
+func abandoned(t *testing.T, dir string) (postmasterPID, backend int) {
+	t.Helper()
 	child := exec.Command(os.Args[0])
 	child.Env = append(os.Environ(), childEnv+"="+dir)
 	out, err := child.StdoutPipe()
@@ -152,23 +192,14 @@ func TestStartStopsTheServerOfAKilledProcess(t *testing.T) {
 	url := strings.TrimSpace(line)
 	require.True(t, strings.HasPrefix(url, "postgres://"), line)
 	execute(t, url, "create table answers as select 7 as answer")
-
-	old := postmaster(t, dir)
 	busy, err := pgx.Connect(t.Context(), url)
 	require.NoError(t, err)
-	defer func() { _ = busy.Close(context.WithoutCancel(t.Context())) }()
-	backend := int(busy.PgConn().PID())
+	t.Cleanup(func() { _ = busy.Close(context.WithoutCancel(t.Context())) })
+	backend = int(busy.PgConn().PID())
 	require.NoError(t, syscall.Kill(backend, syscall.SIGSTOP))
 	require.NoError(t, child.Process.Kill())
 	_ = child.Wait()
-
-	o := options(dir)
-	handler := &onWarning{do: func() { _ = syscall.Kill(backend, syscall.SIGCONT) }}
-	o.Log = slog.New(handler)
-	s := start(t, o)
-	require.True(t, handler.done)
-	require.Equal(t, int32(7), query[int32](t, s.URL("postgres"), "select answer from answers"))
-	require.NotEqual(t, old, postmaster(t, dir))
+	return postmaster(t, dir), backend
 }
 
 // PostgreSQL refuses to start while a child of a killed server lives.
@@ -213,7 +244,7 @@ func TestAPidOfAnotherProgramIsIgnored(t *testing.T) {
 	t.Parallel()
 	o := options(filepath.Join(t.TempDir(), "postgres"))
 	stop(t, start(t, o))
-	stale := fmt.Sprintf("%d\n%s\n", os.Getpid(), o.Dir)
+	stale := fmt.Sprintf("%d\n%s\n", foreign(t), o.Dir)
 	require.NoError(t, os.WriteFile(filepath.Join(o.Dir, "data", "postmaster.pid"), []byte(stale), 0o600))
 	start(t, o)
 }

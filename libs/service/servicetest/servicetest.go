@@ -36,7 +36,9 @@ import (
 // Timeout is how long a test waits for an expected result. On a busy machine, many operations take seconds.
 const Timeout = 60 * time.Second
 
-const pollInterval = 10 * time.Millisecond
+// A condition is checked again after a tenth of the time that it has not been true, within these bounds: on a busy machine, frequent
+// checks would delay what they wait for.
+const minInterval, maxInterval = 10 * time.Millisecond, 250 * time.Millisecond
 
 // World is the environment of one service. Create it with New, change its Config and Tel, then call Start.
 type World struct {
@@ -52,6 +54,7 @@ type World struct {
 
 	topics []event.Topic
 	kafka  *bus.Kafka
+	logs   map[string]*bustest.Log // by topic
 	stop   func()
 }
 
@@ -60,7 +63,7 @@ func New(t testing.TB, name string, topics []event.Topic) *World {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	w := &World{T: t, Config: service.Defaults(), Log: &telemetrytest.Log{}, topics: topics, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
+	w := &World{T: t, Config: service.Defaults(), Log: &telemetrytest.Log{}, topics: topics, logs: map[string]*bustest.Log{}, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
 	w.Agent, w.Other, w.Admin = w.Caller(identity.Agent), w.Caller(identity.Agent), w.Caller(identity.Admin)
 	w.Tel = telemetry.Nop()
 	w.Tel.Service = name
@@ -158,9 +161,11 @@ func Run(t testing.TB, a run.Actor) (stop func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	ended := make(chan error, 1)
 	go func() { ended <- a.Run(ctx) }()
-	stop = sync.OnceFunc(func() {
+	stop = sync.OnceFunc(func() { // which must not end the goroutine: OnceFunc would panic, and end all tests
 		cancel()
-		require.NoError(t, <-ended)
+		if err := <-ended; err != nil {
+			t.Errorf("the actor failed: %v", err)
+		}
 	})
 	t.Cleanup(stop)
 	return stop
@@ -202,21 +207,26 @@ func (w *World) Published(topic string, n int) map[string][]string {
 	w.T.Helper()
 	byKey := map[string][]string{}
 	for _, m := range bustest.Read(w.T, w.Config.Kafka.Brokers, topic, n) {
-		var state struct{ Version json.Number }
-		require.NoError(w.T, json.Unmarshal(m.Value, &state))
-		for _, h := range m.Headers {
-			if h.Key == "ce_type" {
-				byKey[string(m.Key)] = append(byKey[string(m.Key)], string(h.Value)+" "+state.Version.String())
-			}
-		}
+		byKey[string(m.Key)] = append(byKey[string(m.Key)], bustest.Describe(w.T, m))
 	}
 	return byKey
+}
+
+// Follow returns what was and will be published to a topic. It is one consumer for all that ask.
+func (w *World) Follow(topic string) *bustest.Log {
+	w.T.Helper()
+	if w.logs[topic] == nil {
+		w.logs[topic] = bustest.Follow(w.T, w.Config.Kafka.Brokers, topic)
+	}
+	return w.logs[topic]
 }
 
 // Await waits until condition returns true. what describes the condition for the failure message.
 func (w *World) Await(what string, condition func() bool) {
 	w.T.Helper()
-	require.Eventually(w.T, condition, Timeout, pollInterval, what)
+	for waited := clock.Stopwatch(); !condition(); <-time.After(min(max(waited()/10, minInterval), maxInterval)) {
+		require.Less(w.T, waited(), Timeout, what)
+	}
 }
 
 // AwaitRow waits until a query returns true. The query must return one boolean.

@@ -22,7 +22,7 @@ import (
 // convoflow runs the command as main does.
 func convoflow(ctx context.Context, args ...string) (code int, stdout, stderr string) {
 	var out, errs bytes.Buffer
-	code = command(ctx, args, nil, &out, &errs)
+	code = execute(ctx, args, terminal{nil, &out, &errs})
 	return code, out.String(), errs.String()
 }
 

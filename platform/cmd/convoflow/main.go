@@ -1,7 +1,4 @@
-// Command convoflow is the whole platform in one binary: up starts it, demo runs the main use case on a running platform or on
-// one that it starts, admin creates an admin from a shell, reseal is the last
-// step of replacing SECRET_KEY, dlq shows and requeues dead letters, seed makes up data, and doctor, outbox, events, backup, restore
-// and usage are for operators.
+// Command convoflow is the whole platform in one binary, with what its operators need. convoflow help lists its commands.
 package main
 
 import (
@@ -11,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/convoflow/convoflow/libs/conf"
@@ -22,28 +20,68 @@ const (
 	exitUsage  = 2 // wrong settings or arguments; nothing was started
 )
 
-const usage = `Convoflow turns recorded sales calls into transcripts, insights, follow-ups and webhooks.
+// terminal is where a command reads and writes.
+type terminal struct {
+	in       *os.File
+	out, err io.Writer
+}
 
-Usage:
-  convoflow up    [--data-dir DIR] [--listen HOST:PORT] [--traces]
-                                                          start the whole platform in this process
-  convoflow demo  [--url URL]                             do the main job, on a platform of its own when none runs
-  convoflow admin create --email ADDRESS [--name NAME] [--data-dir DIR]
-                                                          make or promote an admin; asks for the password
-  convoflow doctor [--url URL] [--data-dir DIR]           check everything: what is wrong, and what to do
-  convoflow dlq   list | show | requeue                   look at dead-lettered events and hand them out again
-  convoflow outbox status                                 events that are not published yet
-  convoflow events replay --service NAME --from TIME      let a stopped service read events again
-  convoflow backup --to DIR | restore --from DIR          save and restore all data
-  convoflow usage [--days N]                              what was used: AI providers, disk
-  convoflow reseal [--data-dir DIR]                       after SECRET_KEY was replaced: seal with it what
-                                                          SECRET_KEY_PREVIOUS opens
-  convoflow seed  [--leads N] [--calls N] [--agents N]    make up data to try and to measure
-  convoflow version
-  convoflow help
+// command is a command of the program. The help lists all of them.
+type command struct {
+	name, arguments, help string
+	run                   func(ctx context.Context, args []string, t terminal) error
+}
 
-Settings come from the environment; .env.example lists them all. "convoflow up --help" and "convoflow demo --help" say more.
-`
+func commands() []command {
+	return []command{
+		{"up", "[--data-dir DIR] [--listen HOST:PORT] [--traces]", "start the whole platform in this process",
+			func(ctx context.Context, args []string, t terminal) error { return up(ctx, args, t.out) }},
+		{"demo", "[--url URL]", "do the main job, on a platform of its own when none runs",
+			func(ctx context.Context, args []string, t terminal) error { return runDemo(ctx, args, t.out) }},
+		{"admin", "create --email ADDRESS [--name NAME] [--data-dir DIR]", "make or promote an admin; asks for the password",
+			func(ctx context.Context, args []string, t terminal) error {
+				return admin(ctx, args, t.in, t.out, t.err)
+			}},
+		{"doctor", "[--url URL] [--data-dir DIR]", "check everything: what is wrong, and what to do",
+			func(ctx context.Context, args []string, t terminal) error { return runDoctor(ctx, args, t.out, t.err) }},
+		{"dlq", "list | show | requeue", "look at dead-lettered events and hand them out again",
+			func(ctx context.Context, args []string, t terminal) error { return deadLetters(ctx, args, t.out) }},
+		{"outbox", "status [--data-dir DIR]", "events that are not published yet",
+			func(ctx context.Context, args []string, t terminal) error {
+				return outboxStatus(ctx, args, t.out, t.err)
+			}},
+		{"events", "replay --service NAME|all --from TIME [--dry-run] [--data-dir DIR]", "let a stopped service read events again",
+			func(ctx context.Context, args []string, t terminal) error { return replay(ctx, args, t.out, t.err) }},
+		{"backup", "--to DIR [--recordings] [--data-dir DIR]", "save all data, while the platform runs",
+			func(ctx context.Context, args []string, t terminal) error { return backup(ctx, args, t.out, t.err) }},
+		{"restore", "--from DIR [--overwrite] [--data-dir DIR]", "replace all data by a backup, while the platform is stopped",
+			func(ctx context.Context, args []string, t terminal) error { return restore(ctx, args, t.out, t.err) }},
+		{"usage", "[--days N] [--data-dir DIR]", "what was used: AI providers, disk",
+			func(ctx context.Context, args []string, t terminal) error {
+				return usageReport(ctx, args, t.out, t.err)
+			}},
+		{"reseal", "[--data-dir DIR]", "after SECRET_KEY was replaced: seal with it what SECRET_KEY_PREVIOUS opens",
+			func(ctx context.Context, args []string, t terminal) error { return reseal(ctx, args, t.out, t.err) }},
+		{"seed", "[--leads N] [--calls N] [--agents N] [--seed N] [--data-dir DIR]", "make up data to try and to measure",
+			func(ctx context.Context, args []string, t terminal) error { return seed(ctx, args, t.out, t.err) }},
+		{"version", "", "print the version", func(_ context.Context, _ []string, t terminal) error {
+			_, err := fmt.Fprintln(t.out, "convoflow", run.Version())
+			return err
+		}},
+		{"help", "", "print this", func(_ context.Context, _ []string, t terminal) error {
+			_, err := io.WriteString(t.out, usage())
+			return err
+		}},
+	}
+}
+
+func usage() string {
+	text := "Convoflow turns recorded sales calls into transcripts, insights, follow-ups and webhooks.\n\nUsage:\n"
+	for _, c := range commands() {
+		text += strings.TrimRight(fmt.Sprintf("  convoflow %s %s", c.name, c.arguments), " ") + "\n      " + c.help + "\n"
+	}
+	return text + "\nSettings come from the environment; .env.example lists them all. \"convoflow COMMAND --help\" says more.\n"
+}
 
 func main() {
 	makeFilesPrivate()
@@ -51,46 +89,26 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	// A second Ctrl-C ends the process immediately.
 	context.AfterFunc(ctx, stop)
-	os.Exit(command(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr))
+	os.Exit(execute(ctx, os.Args[1:], terminal{os.Stdin, os.Stdout, os.Stderr}))
 }
 
-func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr io.Writer) int {
+func execute(ctx context.Context, args []string, t terminal) int {
 	if len(args) == 0 {
-		_, _ = io.WriteString(stderr, usage)
+		_, _ = io.WriteString(t.err, usage())
 		return exitUsage
 	}
-	var err error
-	switch args[0] {
-	case "up":
-		err = up(ctx, args[1:], stdout)
-	case "demo":
-		err = runDemo(ctx, args[1:], stdout)
-	case "admin":
-		err = admin(ctx, args[1:], stdin, stdout, stderr)
-	case "doctor":
-		err = runDoctor(ctx, args[1:], stdout, stderr)
-	case "outbox":
-		err = outboxStatus(ctx, args[1:], stdout, stderr)
-	case "events":
-		err = replay(ctx, args[1:], stdout, stderr)
-	case "backup":
-		err = backup(ctx, args[1:], stdout, stderr)
-	case "restore":
-		err = restore(ctx, args[1:], stdout, stderr)
-	case "usage":
-		err = usageReport(ctx, args[1:], stdout, stderr)
-	case "dlq":
-		err = deadLetters(ctx, args[1:], stdout)
-	case "reseal":
-		err = reseal(ctx, args[1:], stdout, stderr)
-	case "seed":
-		err = seed(ctx, args[1:], stdout, stderr)
-	case "version", "--version":
-		_, err = fmt.Fprintln(stdout, "convoflow", run.Version())
-	case "help", "--help", "-h":
-		_, err = io.WriteString(stdout, usage)
-	default:
-		err = usageError{fmt.Errorf("unknown command %q, try: convoflow help", args[0])}
+	name := args[0]
+	switch name {
+	case "--version":
+		name = "version"
+	case "--help", "-h":
+		name = "help"
+	}
+	var err error = usageError{fmt.Errorf("unknown command %q, try: convoflow help", name)}
+	for _, c := range commands() {
+		if c.name == name {
+			err = c.run(ctx, args[1:], t)
+		}
 	}
 	var settings *conf.Error
 	var wrongUsage usageError
@@ -98,13 +116,13 @@ func command(ctx context.Context, args []string, stdin *os.File, stdout, stderr 
 	case err == nil:
 		return 0
 	case errors.As(err, &settings):
-		_, _ = fmt.Fprintf(stderr, "convoflow: %v\nNothing was started. .env.example explains each setting.\n", settings)
+		_, _ = fmt.Fprintf(t.err, "convoflow: %v\nNothing was started. .env.example explains each setting.\n", settings)
 		return exitUsage
 	case errors.As(err, &wrongUsage):
-		_, _ = fmt.Fprintln(stderr, "convoflow:", err)
+		_, _ = fmt.Fprintln(t.err, "convoflow:", err)
 		return exitUsage
 	default:
-		_, _ = fmt.Fprintln(stderr, "convoflow:", err)
+		_, _ = fmt.Fprintln(t.err, "convoflow:", err)
 		return exitFailed
 	}
 }

@@ -17,7 +17,9 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-const answerTimeout = 5 * time.Second // a running PostgreSQL answers in milliseconds
+// answerTimeout is how long a running PostgreSQL may take to answer. It takes milliseconds, but not on an overloaded machine, whose operator
+// needs the commands most.
+const answerTimeout = 30 * time.Second
 
 // Running returns the administrator's URL of a database, if another process runs a PostgreSQL server on dir, a directory of
 // libs/pg/pgserver. running is false if no server answers.

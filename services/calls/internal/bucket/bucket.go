@@ -112,7 +112,7 @@ func (b *Bucket) store(ctx context.Context, key string, r io.Reader) (call.Recor
 	size, sum, err := b.copy(w, r, buffer, head)
 	if err != nil {
 		cancel()
-		_ = w.Close()
+		_ = w.close()
 		return call.Recording{}, errors.Join(err, b.discard(ctx, key))
 	}
 	if err := w.finish(); err != nil {
@@ -172,13 +172,13 @@ func (b *Bucket) open(ctx context.Context, key, contentType string) (*writer, er
 
 func (w *writer) finish() error {
 	if w.file == nil {
-		return w.Close()
+		return w.close()
 	}
 	dir := filepath.Dir(w.file.Name())
 	if err := w.file.Sync(); err != nil {
-		return errors.Join(err, w.Close())
+		return errors.Join(err, w.close())
 	}
-	if err := w.Close(); err != nil {
+	if err := w.close(); err != nil {
 		return err
 	}
 	d, err := os.Open(dir)
@@ -186,6 +186,16 @@ func (w *writer) finish() error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// close closes the writer. That of Azure panics when the storage has failed or the upload was cancelled (gocloud.dev v0.47).
+func (w *writer) close() (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("close the writer: %v", p)
+		}
+	}()
+	return w.Close()
 }
 
 // discard removes the parts of an upload that has failed, also if its client has disconnected.

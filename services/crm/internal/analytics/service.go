@@ -69,6 +69,12 @@ func (s *Service) zone(ctx context.Context, name string) (*time.Location, error)
 	return zone(name)
 }
 
+// Refuse fails with the parameters that every operation refuses.
+func (s *Service) Refuse(ctx context.Context, req Request) error {
+	_, err := s.zone(ctx, req.TZ)
+	return err
+}
+
 // Overview returns the dashboard of the caller, or of the team for an admin. It fails with admin_only.
 func (s *Service) Overview(ctx context.Context, req Request) (Overview, error) {
 	q, err := s.query(ctx, req)

@@ -42,6 +42,9 @@ func (f Fields) cleaned(normalize NormalizePhone) (Fields, error) {
 	if out.Name == "" {
 		wrong = append(wrong, fault.BodyField("name", "string_too_short", "String should have at least 1 character that is not a space"))
 	}
+	if out.Email != nil && !text.IsEmail(*out.Email) {
+		wrong = append(wrong, fault.BodyField("email", "value_error", "Input should be a valid e-mail address"))
+	}
 	if out.Phone != nil {
 		e164, ok := normalize(*out.Phone)
 		if !ok {

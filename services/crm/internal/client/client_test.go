@@ -44,13 +44,14 @@ func TestBlankPhoneIsNone(t *testing.T) {
 
 func TestEveryWrongFieldIsReported(t *testing.T) {
 	t.Parallel()
-	_, err := Fields{Name: " ", Phone: ptr("12")}.cleaned(plusOnly)
+	_, err := Fields{Name: " ", Email: ptr("no"), Phone: ptr("12")}.cleaned(plusOnly)
 	f := fault.Of(err)
 	require.Equal(t, fault.Invalid, f.Kind)
-	require.Len(t, f.Fields, 2)
+	require.Len(t, f.Fields, 3)
 	require.Equal(t, []any{"body", "name"}, f.Fields[0].Loc)
-	require.Equal(t, "phone_number", f.Fields[1].Type)
-	require.Equal(t, []any{"body", "phone"}, f.Fields[1].Loc)
+	require.Equal(t, []any{"body", "email"}, f.Fields[1].Loc)
+	require.Equal(t, "phone_number", f.Fields[2].Type)
+	require.Equal(t, []any{"body", "phone"}, f.Fields[2].Loc)
 }
 
 func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {

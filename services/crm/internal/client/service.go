@@ -71,6 +71,12 @@ func (s *Service) Create(ctx context.Context, req Fields) (Client, error) {
 	return c, s.Clients.Create(ctx, c, created)
 }
 
+// Refuse fails with the fields of a new client that Create refuses.
+func (s *Service) Refuse(_ context.Context, req Fields) error {
+	_, err := req.cleaned(s.NormalizePhone)
+	return err
+}
+
 // ListRequest is the query of a list.
 type ListRequest struct {
 	Q string `query:"q"`
@@ -115,6 +121,11 @@ func (s *Service) Replace(ctx context.Context, req ReplaceRequest) (Client, erro
 	return s.change(ctx, req.ID, func(f *Fields) { *f = req.Fields })
 }
 
+// RefuseReplace fails with the fields that Replace refuses.
+func (s *Service) RefuseReplace(ctx context.Context, req ReplaceRequest) error {
+	return s.Refuse(ctx, req.Fields)
+}
+
 // UpdateRequest has the fields of a client to change. An omitted field does not change; null clears it.
 type UpdateRequest struct {
 	ID      string              `path:"id"`
@@ -127,15 +138,24 @@ type UpdateRequest struct {
 
 // Update writes the fields that were sent.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Client, error) {
-	return s.change(ctx, req.ID, func(f *Fields) {
-		if req.Name != nil {
-			f.Name = *req.Name
-		}
-		req.Email.Apply(&f.Email)
-		req.Phone.Apply(&f.Phone)
-		req.Company.Apply(&f.Company)
-		req.Notes.Apply(&f.Notes)
-	})
+	return s.change(ctx, req.ID, req.apply)
+}
+
+func (r UpdateRequest) apply(f *Fields) {
+	if r.Name != nil {
+		f.Name = *r.Name
+	}
+	r.Email.Apply(&f.Email)
+	r.Phone.Apply(&f.Phone)
+	r.Company.Apply(&f.Company)
+	r.Notes.Apply(&f.Notes)
+}
+
+// RefuseUpdate fails with the fields that Update refuses.
+func (s *Service) RefuseUpdate(ctx context.Context, req UpdateRequest) error {
+	fields := Fields{Name: "any"}
+	req.apply(&fields)
+	return s.Refuse(ctx, fields)
 }
 
 func (s *Service) change(ctx context.Context, id string, edit func(*Fields)) (Client, error) {

@@ -13,6 +13,7 @@ import (
 )
 
 const (
+	maxBody = 64 << 10 // bytes; what is far larger is not even read
 	maxKeys = 200
 	maxKey  = 200 // characters of a key that is kept
 	maxName = 200
@@ -21,6 +22,9 @@ const (
 // parse returns the values of a flat JSON object, in their order. Null is left out. Texts are cleaned, because nobody can correct
 // them: the delivery of an automation comes once.
 func parse(body []byte) ([]Value, error) {
+	if len(body) > maxBody {
+		return nil, fault.Fields(fault.Field{Type: "too_long", Loc: []any{"body"}, Msg: fmt.Sprintf("Input should have at most %d bytes", maxBody)})
+	}
 	if !utf8.Valid(body) {
 		return nil, fault.New(fault.Malformed, "malformed_json", "The body is not JSON in UTF-8")
 	}
@@ -90,21 +94,12 @@ func scalar(raw json.RawMessage) (value json.RawMessage, problem string) {
 	}
 }
 
-// number returns a number as it may be stored. Spreadsheets write a phone number as 9.19876543210E+11. What the database cannot
-// store as a number is a text.
+// number returns a number as it may be stored. What the database cannot store as a number is a text.
 func number(s string) json.RawMessage {
 	_, exponent, scientific := strings.Cut(strings.ToLower(s), "e")
-	if !scientific {
-		if len(s) > 64 {
-			return Text(s)
-		}
-		return json.RawMessage(s)
-	}
-	if e, err := strconv.Atoi(exponent); err != nil || e < -300 || e > 300 || len(s) > 64 {
+	e, err := strconv.Atoi(exponent)
+	if len(s) > 64 || scientific && (err != nil || e < -300 || e > 300) {
 		return Text(s)
-	}
-	if f, err := strconv.ParseFloat(s, 64); err == nil && f == float64(int64(f)) && f < 1e15 && f > -1e15 {
-		return json.RawMessage(strconv.FormatInt(int64(f), 10))
 	}
 	return json.RawMessage(s)
 }

@@ -3,7 +3,6 @@ package lead
 import (
 	"encoding/json"
 	"fmt"
-	"net/mail"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -64,10 +63,8 @@ func (l *Lead) cleaned() (Fields, []fault.Field) {
 	if f.Name == "" {
 		wrong = append(wrong, fault.BodyField("name", "string_too_short", "String should have at least 1 character that is not a space"))
 	}
-	if f.Email != nil {
-		if a, err := mail.ParseAddress(*f.Email); err != nil || a.Address != *f.Email {
-			wrong = append(wrong, fault.BodyField("email", "value_error", "Input should be a valid e-mail address"))
-		}
+	if f.Email != nil && !text.IsEmail(*f.Email) {
+		wrong = append(wrong, fault.BodyField("email", "value_error", "Input should be a valid e-mail address"))
 	}
 	if l.AssignedAgentID != nil && !event.ValidID(*l.AssignedAgentID) {
 		wrong = append(wrong, fault.BodyField("assigned_agent_id", "uuid_parsing", "Input should be a valid UUID"))

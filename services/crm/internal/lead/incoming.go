@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"maps"
-	"net/mail"
 	"reflect"
 	"slices"
 	"strconv"
@@ -74,10 +73,7 @@ func (in *Incoming) Set(field, value string) bool {
 		f.Name = value
 		return true
 	case "email":
-		if a, err := mail.ParseAddress(value); err != nil || a.Address != value {
-			return false
-		}
-		return short(&f.Email, maxEmail)
+		return text.IsEmail(value) && short(&f.Email, maxEmail)
 	case "source_campaign":
 		return short(&f.SourceCampaign, maxShort)
 	case "ad_set":

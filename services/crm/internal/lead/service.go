@@ -74,28 +74,41 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (Lead, error) {
 	if err != nil {
 		return Lead{}, err
 	}
-	agentID := cleanText(req.AssignedAgentID)
-	if agentID == nil {
-		agentID = &caller.AgentID
-	}
-	wrong, err := s.Rules.Check(ctx, req.Status, req.ExtraData)
+	l, err := s.fresh(ctx, req)
 	if err != nil {
 		return Lead{}, err
 	}
-	l := Lead{AssignedAgentID: agentID, Fields: req.Fields}
-	wrong = append(wrong, s.setPhone(&l, req.Phone)...)
-	fields, more := l.cleaned()
-	if wrong = append(wrong, more...); len(wrong) > 0 {
-		return Lead{}, fault.Fields(wrong...)
-	}
+	agentID := cmp.Or(l.AssignedAgentID, &caller.AgentID)
 	if *agentID != caller.AgentID { // one's own copy may not have arrived yet
 		if err := s.Agents.Check(ctx, *agentID); err != nil {
 			return Lead{}, err
 		}
 	}
 	now := s.Clock.Now()
-	l, imported := Create(fields, l.Phone, l.RawPhone, agentID, now)
+	l, imported := Create(l.Fields, l.Phone, l.RawPhone, agentID, now)
 	return l, s.hidden(ctx, caller, s.Leads.Create(ctx, l, imported))
+}
+
+// fresh returns the fields of a new lead, and fails with those that are wrong.
+func (s *Service) fresh(ctx context.Context, req CreateRequest) (l Lead, err error) {
+	wrong, err := s.Rules.Check(ctx, req.Status, req.ExtraData)
+	if err != nil {
+		return Lead{}, err
+	}
+	l = Lead{AssignedAgentID: cleanText(req.AssignedAgentID), Fields: req.Fields}
+	wrong = append(wrong, s.setPhone(&l, req.Phone)...)
+	fields, more := l.cleaned()
+	if wrong = append(wrong, more...); len(wrong) > 0 {
+		return Lead{}, fault.Fields(wrong...)
+	}
+	l.Fields = fields
+	return l, nil
+}
+
+// Refuse fails with the fields of a new lead that Create refuses.
+func (s *Service) Refuse(ctx context.Context, req CreateRequest) error {
+	_, err := s.fresh(ctx, req)
+	return err
 }
 
 // hidden returns err without the id of a lead that the caller may not see.
@@ -231,58 +244,80 @@ func (s *Service) EnsureNewAgent(ctx context.Context, req UpdateRequest) error {
 // Update writes the fields that were sent, and no others: two agents who edit one lead at once lose nothing. It fails like Get, and
 // with agent_not_found, agent_inactive or lead_exists.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Lead, error) {
-	newAgent, wrongStatus, wrongExtra, err := s.checkTeam(ctx, req)
+	team, err := s.checkTeam(ctx, req)
 	if err != nil {
 		return Lead{}, err
 	}
-	return s.change(ctx, req.ID, func(l *Lead) error {
-		before := *l
-		wrong := slices.Clone(wrongExtra) // the change may be repeated
-		if name, sent := req.Name.Sent(); sent {
-			l.Name = text.Of(name) // an empty one is wrong
-		}
-		if number, sent := req.Phone.Sent(); sent {
-			wrong = append(wrong, s.setPhone(l, text.Of(number))...)
-		}
-		req.AssignedAgentID.Apply(&l.AssignedAgentID)
-		l.AssignedAgentID = cleanText(l.AssignedAgentID)
-		req.apply(&l.Fields)
-		if l.Status != before.Status {
-			wrong = append(wrong, wrongStatus...)
-		}
-		fields, more := l.cleaned()
-		if wrong = append(wrong, more...); len(wrong) > 0 {
-			return fault.Fields(wrong...)
-		}
-		if id := l.AssignedAgentID; id != nil && (before.AssignedAgentID == nil || *id != *before.AssignedAgentID) && newAgent != nil {
-			return newAgent
-		}
-		l.Fields = fields
-		if l.Status != before.Status || l.IntentCategory != before.IntentCategory {
-			l.decide(s.Clock.Now())
-		}
-		return nil
-	})
+	return s.change(ctx, req.ID, func(l *Lead) error { return s.edit(l, req, team) })
 }
 
-// checkTeam checks what an update sends against the team: newAgent is the fault of an agent that a lead cannot be assigned to. It is
-// no problem to send back an agent or status that the lead has already, as forms do: the team may have changed since.
-func (s *Service) checkTeam(ctx context.Context, req UpdateRequest) (newAgent error, wrongStatus, wrongExtra []fault.Field, err error) {
+// RefuseUpdate fails with the fields that Update refuses, or like Get.
+func (s *Service) RefuseUpdate(ctx context.Context, req UpdateRequest) error {
+	l, err := s.Get(ctx, IDRequest{req.ID})
+	if err != nil {
+		return err
+	}
+	team, err := s.checkTeam(ctx, req)
+	if err != nil {
+		return err
+	}
+	return s.edit(&l, req, team)
+}
+
+// edit writes the fields that were sent to a lead.
+func (s *Service) edit(l *Lead, req UpdateRequest, team verdict) error {
+	before := *l
+	wrong := slices.Clone(team.extra) // the change may be repeated
+	if name, sent := req.Name.Sent(); sent {
+		l.Name = text.Of(name) // an empty one is wrong
+	}
+	if number, sent := req.Phone.Sent(); sent {
+		wrong = append(wrong, s.setPhone(l, text.Of(number))...)
+	}
+	req.AssignedAgentID.Apply(&l.AssignedAgentID)
+	l.AssignedAgentID = cleanText(l.AssignedAgentID)
+	req.apply(&l.Fields)
+	if l.Status != before.Status {
+		wrong = append(wrong, team.status...)
+	}
+	fields, more := l.cleaned()
+	if wrong = append(wrong, more...); len(wrong) > 0 {
+		return fault.Fields(wrong...)
+	}
+	if id := l.AssignedAgentID; id != nil && (before.AssignedAgentID == nil || *id != *before.AssignedAgentID) && team.agent != nil {
+		return team.agent
+	}
+	l.Fields = fields
+	if l.Status != before.Status || l.IntentCategory != before.IntentCategory {
+		l.decide(s.Clock.Now())
+	}
+	return nil
+}
+
+// verdict is what the team's rules say about an update.
+type verdict struct {
+	agent         error // the fault of an agent that a lead cannot be assigned to
+	status, extra []fault.Field
+}
+
+// checkTeam checks what an update sends against the team. It is no problem to send back an agent or status that the lead has already,
+// as forms do: the team may have changed since.
+func (s *Service) checkTeam(ctx context.Context, req UpdateRequest) (v verdict, err error) {
 	if id, _ := req.AssignedAgentID.Sent(); id != nil && event.ValidID(*id) {
-		newAgent = s.Agents.Check(ctx, *id)
-		if newAgent != nil && !fault.Is(newAgent, fault.NotFound) && !fault.Is(newAgent, fault.Conflict) {
-			return nil, nil, nil, newAgent
+		v.agent = s.Agents.Check(ctx, *id)
+		if v.agent != nil && !fault.Is(v.agent, fault.NotFound) && !fault.Is(v.agent, fault.Conflict) {
+			return v, v.agent
 		}
 	}
 	if req.Status != nil {
-		if wrongStatus, err = s.Rules.Check(ctx, *req.Status, nil); err != nil {
-			return nil, nil, nil, err
+		if v.status, err = s.Rules.Check(ctx, *req.Status, nil); err != nil {
+			return v, err
 		}
 	}
 	if sent, _ := req.ExtraData.Sent(); sent != nil {
-		wrongExtra, err = s.Rules.Check(ctx, "", *sent)
+		v.extra, err = s.Rules.Check(ctx, "", *sent)
 	}
-	return newAgent, wrongStatus, wrongExtra, err
+	return v, err
 }
 
 func (r UpdateRequest) apply(f *Fields) {

@@ -67,11 +67,23 @@ func (l *Lead) assign(agentID string, now time.Time) []event.Event {
 	return []event.Event{l.Edited(l.IntentCategory, now)}
 }
 
-// NoAnswer records that the agent has called and nobody answered. The event makes calls write a call without a recording. It fails
-// like Get.
+// take gives a lead that nobody works on to an agent who does.
+func (l *Lead) take(agentID string) {
+	if l.AssignedAgentID == nil {
+		l.AssignedAgentID = &agentID
+	}
+}
+
+// NoAnswer records that the agent has called and nobody answered. The event makes calls write a call without a recording, of the
+// agent who works on the lead. It fails like Get.
 func (s *Service) NoAnswer(ctx context.Context, req IDRequest) (Lead, error) {
+	caller, err := identity.From(ctx)
+	if err != nil {
+		return Lead{}, err
+	}
 	attemptID := event.NewID()
 	return s.act(ctx, req.ID, func(l *Lead, now time.Time) ([]event.Event, error) {
+		l.take(caller.AgentID)
 		return l.noAnswer(attemptID, now), nil
 	})
 }
@@ -99,9 +111,7 @@ func (s *Service) Convert(ctx context.Context, req IDRequest) (l Lead, err error
 			if l.Status == Converted && l.ClientID != nil {
 				return nil, nil
 			}
-			if l.AssignedAgentID == nil {
-				l.AssignedAgentID = &caller.AgentID
-			}
+			l.take(caller.AgentID)
 			clientID, err := s.Clients.Make(ctx, *l, *l.AssignedAgentID)
 			if err != nil {
 				return nil, err

@@ -407,6 +407,24 @@ func TestFollowUpFilters(t *testing.T) {
 	}
 }
 
+// TestOnePassRemindsOfAllThatIsDue: the passes are seconds apart, and a team may put a day's work on one moment.
+func TestOnePassRemindsOfAllThatIsDue(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	const n = 1000
+	_, err := s.db.Pool().Exec(t.Context(), `
+		insert into followups (id, call_id, agent_id, due_date, announced, reminded, pabbly_triggered, status, source, version, created_at, updated_at)
+		select gen_random_uuid(), gen_random_uuid(), gen_random_uuid(), '2026-01-01', true, false, false, 'pending', 'agent', 1, now(), now() from generate_series(1, $1)`, n)
+	require.NoError(t, err)
+	for range 2 {
+		require.NoError(t, s.followups.ChangeDue(t.Context(), func(x *followup.FollowUp) []event.Event {
+			x.Reminded = true
+			return []event.Event{events.FollowUpDue.New(at(0), events.FollowUp{FollowUpID: x.ID})}
+		}))
+		require.Len(t, s.published(t), n)
+	}
+}
+
 func TestCopiesOfCallsOnlyGrowNewer(t *testing.T) {
 	t.Parallel()
 	s := open(t)

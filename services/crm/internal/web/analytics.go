@@ -6,7 +6,8 @@ import (
 )
 
 func analyticsRoutes(r *rpc.Router, s *analytics.Service) {
-	rpc.Handle(r, "GET /analytics/overview", "crm.analytics_overview", s.Overview)
-	rpc.Handle(r, "GET /analytics/agents", "crm.analytics_agents", s.Agents)
-	rpc.Handle(r, "GET /analytics/topics", "crm.analytics_topics", s.Topics)
+	also := rpc.Also(s.Refuse)
+	rpc.Handle(r, "GET /analytics/overview", "crm.analytics_overview", s.Overview, also)
+	rpc.Handle(r, "GET /analytics/agents", "crm.analytics_agents", s.Agents, also)
+	rpc.Handle(r, "GET /analytics/topics", "crm.analytics_topics", s.Topics, also)
 }

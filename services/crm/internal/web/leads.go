@@ -10,11 +10,11 @@ import (
 func leadRoutes(r *rpc.Router, leads *lead.Service) {
 	created, once := rpc.Status(http.StatusCreated), rpc.Idempotent()
 	view, version := rpc.View(viewLead), rpc.Version(func(l lead.Lead) int64 { return l.Version })
-	rpc.Handle(r, "POST /leads", "crm.create_lead", leads.Create, created, view, rpc.Before(leads.EnsureAgent), once)
+	rpc.Handle(r, "POST /leads", "crm.create_lead", leads.Create, created, view, rpc.Before(leads.EnsureAgent), once, rpc.Also(leads.Refuse))
 	rpc.Handle(r, "GET /leads", "crm.list_leads", leads.List, view)
 	rpc.Handle(r, "GET /leads/my", "crm.list_my_leads", leads.ListMine, view)
 	rpc.Handle(r, "GET /leads/{id}", "crm.get_lead", leads.Get, view, version)
-	rpc.Handle(r, "PATCH /leads/{id}", "crm.update_lead", leads.Update, view, version, rpc.Conditional(), rpc.Before(leads.EnsureNewAgent))
+	rpc.Handle(r, "PATCH /leads/{id}", "crm.update_lead", leads.Update, view, version, rpc.Conditional(), rpc.Before(leads.EnsureNewAgent), rpc.Also(leads.RefuseUpdate))
 	rpc.Handle(r, "DELETE /leads/{id}", "crm.delete_lead", leads.Delete, rpc.Respond(erased))
 	rpc.Handle(r, "POST /leads/{id}/assign", "crm.assign_lead", leads.Assign, view, version, rpc.Conditional(), rpc.Before(leads.EnsureAssignee))
 	rpc.Handle(r, "POST /leads/{id}/no-answer", "crm.lead_no_answer", leads.NoAnswer, view, version, once)

@@ -287,7 +287,7 @@ func (d *Dispatcher) send(ctx, sending context.Context, deliveries []Delivery, t
 		}
 		ok = ok && r.attempt != nil && r.attempt.ok()
 		if i == len(deliveries)-1 {
-			r.batch = &batch{quick: ok && took() < quick}
+			r.batch = &batch{ok: ok, quick: took() < quick}
 		}
 		d.answered <- r
 	}

@@ -113,7 +113,7 @@ func on(t *testing.T, db *pg.DB) *rig {
 		Deliveries: deliveries, Endpoints: endpoints, Erasures: store.Erasures(db, out), Renderer: renderer, Sender: r.receiver,
 		Wake: func(ctx context.Context) { db.AfterCommit(ctx, r.Dispatcher.Wake) },
 	}
-	r.Dispatcher.Disabled = r.EndpointDisabled
+	r.Disabled = r.EndpointDisabled
 	r.seeding = &endpoint.Service{Endpoints: endpoints, Deliveries: r.Service, CheckURL: func(string) error { return nil }, Clock: r.clock}
 	require.NoError(t, r.OnAgentChanged(t.Context(), event.Received[events.Agent]{Data: events.Agent{AgentID: agentID, Version: 1, FullName: "Asha Rao", Email: "asha@example.com"}}))
 	return r

@@ -31,15 +31,16 @@ const (
 
 // batch is what a worker has sent.
 type batch struct {
-	quick bool // everything succeeded in a short time
+	ok    bool // everything succeeded
+	quick bool // in a short time
 }
 
 func newSlots(all int) slots { return slots{all: all, busy: map[string]int{}, sizes: map[string]int{}} }
 
 func (s *slots) free() int { return s.all - s.total }
 
-// size is how many deliveries to an endpoint a worker gets at once. It doubles with each batch that is quick, so that an endpoint that
-// hangs has one for each worker.
+// size is how many deliveries to an endpoint a worker gets at once. It doubles with each batch that is quick, and halves with one that is
+// not. After a failure it is 1, so that an endpoint that hangs has one for each worker.
 func (s *slots) size(endpointID string) int { return max(1, s.sizes[endpointID]) }
 
 // limit is how many deliveries of one endpoint the free workers take at most.
@@ -61,9 +62,14 @@ func (s *slots) release(endpointID string, b batch) {
 	if s.busy[endpointID]--; s.busy[endpointID] == 0 {
 		delete(s.busy, endpointID)
 	}
-	if b.quick {
-		s.sizes[endpointID] = min(2*s.size(endpointID), maxBatch)
-	} else {
+	size := 1
+	switch {
+	case b.ok && b.quick:
+		size = min(2*s.size(endpointID), maxBatch)
+	case b.ok:
+		size = s.size(endpointID) / 2
+	}
+	if s.sizes[endpointID] = size; size <= 1 {
 		delete(s.sizes, endpointID)
 	}
 }

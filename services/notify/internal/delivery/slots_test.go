@@ -33,13 +33,18 @@ func TestBatchesGrowWhileTheirEndpointIsQuick(t *testing.T) {
 	require.Equal(t, 1, s.limit())
 	for _, want := range []int{2, 4, 8, 16, 16} {
 		s.take("quick")
-		s.release("quick", batch{quick: true})
+		s.release("quick", batch{ok: true, quick: true})
 		require.Equal(t, want, s.size("quick"))
 		require.Equal(t, want, s.limit())
 	}
 	require.Equal(t, 1, s.size("slow"))
+	for _, want := range []int{8, 4} {
+		s.take("quick")
+		s.release("quick", batch{ok: true})
+		require.Equal(t, want, s.size("quick"), "it has become slower")
+	}
 	s.take("quick")
-	s.release("quick", batch{})
+	s.release("quick", batch{quick: true}) // a failure
 	require.Equal(t, 1, s.size("quick"))
 	require.Empty(t, s.sizes)
 }
