@@ -63,6 +63,10 @@ func TestKubernetesReplicasAreSpread(t *testing.T) {
 			var keys []string
 			for _, s := range d.Spec.Template.Spec.TopologySpreadConstraints {
 				require.Equal(t, want, s.WhenUnsatisfiable, name)
+				if name == "gateway" {
+					honor := corev1.NodeInclusionPolicyHonor
+					require.Equal(t, &honor, s.NodeTaintsPolicy, "while a zone is drained or lost, its replicas would have no place")
+				}
 				require.Equal(t, []string{"pod-template-hash"}, s.MatchLabelKeys, "%s: the old version must not count", name)
 				keys = append(keys, s.TopologyKey)
 			}
