@@ -1,7 +1,7 @@
 // Recording in the browser. Every few seconds what was recorded is stored, so that a tab that is closed or crashes loses nothing that
 // is older; the next page that opens sends it. A finished recording is an upload like any other.
 import { signal } from "@preact/signals";
-import { useEffect, useRef, useState } from "preact/hooks";
+import { useEffect, useState } from "preact/hooks";
 import { newKey } from "./api";
 import { session } from "./session";
 import { chunks, stored } from "./storage";
@@ -92,17 +92,19 @@ export async function recover() {
 
 /** RecordingBar stays on every page while a call is recorded. */
 export function RecordingBar() {
-  const one = recording.value, level = useRef<HTMLMeterElement>(null);
-  const [seconds, setSeconds] = useState(0);
+  const one = recording.value;
+  const [{ seconds, level }, setNow] = useState({ seconds: 0, level: 0 });
   useEffect(() => {
     if (!one) return;
-    const context = new AudioContext(), analyser = context.createAnalyser(), samples = new Uint8Array(analyser.fftSize);
+    const context = new AudioContext(), analyser = context.createAnalyser();
+    analyser.fftSize = 16384; // 0.3 s: more than the time between two looks, so that no short sound is missed
+    const samples = new Uint8Array(analyser.fftSize);
     context.createMediaStreamSource(one.stream).connect(analyser);
     const timer = setInterval(() => {
       analyser.getByteTimeDomainData(samples);
-      const now = Math.max(...samples.map((sample) => Math.abs(sample - 128))) / 128;
-      if (level.current) level.current.value = Math.max(now, level.current.value * 0.8); // falls slowly, so that short sounds are seen
-      setSeconds((Date.now() - one.began) / 1000);
+      const loudest = Math.max(...samples.map((sample) => Math.abs(sample - 128))) / 128;
+      // The level falls slowly, so that short sounds are seen.
+      setNow((before) => ({ seconds: (Date.now() - one.began) / 1000, level: Math.max(loudest, before.level * 0.8) }));
     }, 200);
     const stay = (event: BeforeUnloadEvent) => event.preventDefault();
     addEventListener("beforeunload", stay);
@@ -113,7 +115,7 @@ export function RecordingBar() {
     <section class="recording" aria-label="Recording">
       <span class="recording-dot" aria-hidden="true" />
       <span class="tabular" role="timer">{clock(seconds)}</span>
-      <meter ref={level} min={0} max={1} value={0} aria-label="Level of the microphone" />
+      <meter min={0} max={1} value={level} aria-label="Level of the microphone" />
       <Button kind="quiet" icon="trash-2" aria-label="Discard the recording" onClick={() => discard().catch(showError)} />
       <Button kind="primary" icon="square" onClick={() => stop().catch(showError)}>Stop and send</Button>
     </section>

@@ -61,7 +61,7 @@ func twoHours(t *testing.T, s *stack, a *agent) {
 
 	b.do(chromedp.SendKeys(chromedp.CSS(".find input"), "number 700,"))
 	b.until("a sentence of the second hour is found", `document.querySelector(".find").innerText.includes("1 of 1")`)
-	b.do(chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll(".turn")].find(e => e.innerText.includes("number 700,")).querySelector(".stamp").focus()`), chromedp.KeyEvent("\r"))
+	b.do(chromedp.Evaluate[chromedp.Void](`[...document.querySelectorAll(".turn")].find(e => e.textContent.includes("number 700,")).querySelector(".stamp").focus()`), chromedp.KeyEvent("\r"))
 	b.until("it plays from there, and the sentence is in view", `(() => { const r = document.querySelector(".now")?.getBoundingClientRect(), audio = document.querySelector("audio");
 		return audio.currentTime > 3600 && !audio.paused && r?.top > 0 && r.bottom < innerHeight })()`)
 	b.do(chromedp.Evaluate[chromedp.Void](`document.activeElement.blur()`), chromedp.KeyEvent("l"))

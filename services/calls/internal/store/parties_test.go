@@ -75,6 +75,8 @@ func TestAPartyIsLockedBeforeTheCall(t *testing.T) {
 	linked := make(chan error, 1)
 	require.NoError(t, f.db.InTx(t.Context(), func(ctx context.Context) error {
 		require.NoError(t, store.Clients(f.db).Upsert(ctx, call.Client{ID: client, AgentID: me, Version: 2, Deleted: true}))
+		_, _, err := store.Clients(f.db).Find(ctx, client) // an upsert is executed with the next statement
+		require.NoError(t, err)
 		go func() {
 			_, err := f.ChangeParties(t.Context(), c.ID, call.Parties{ClientID: &client}, func(c *call.Call) ([]event.Event, error) {
 				c.Details.ClientID = &client
@@ -85,7 +87,7 @@ func TestAPartyIsLockedBeforeTheCall(t *testing.T) {
 		require.Eventually(t, func() bool {
 			return pgtest.Column[int](t, f.db, `select count(*) from pg_stat_activity where wait_event_type = 'Lock' and query like '%from clients%for share%'`)[0] > 0
 		}, time.Minute, time.Millisecond, "the request waits for the client")
-		_, err := f.db.Conn(ctx).Exec(ctx, `select from calls where id = $1 for update nowait`, c.ID)
+		_, err = f.db.Conn(ctx).Exec(ctx, `select from calls where id = $1 for update nowait`, c.ID)
 		return err
 	}))
 	require.Equal(t, "client_not_found", fault.Of(<-linked).Code)
