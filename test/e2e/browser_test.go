@@ -136,7 +136,8 @@ func newWindow(t testing.TB, chromium context.Context) *browser {
 	go b.watchConsole(chromedp.Console(ctx))
 	t.Cleanup(func() {
 		if t.Failed() {
-			t.Logf("problems of the page: %s", b.problems)
+			page, _ := chromedp.Run(ctx, chromedp.Evaluate[string](`location.href + "\n" + document.body.innerText.slice(0, 1500)`)) // nothing if it has crashed
+			t.Logf("problems of the page: %s\n%s", b.problems, page)
 		}
 	})
 	return b

@@ -111,7 +111,7 @@ func oneCall(t *testing.T, s *stack, a *agent) {
 	b.do(chromedp.SendKeys(chromedp.CSS(".find input"), "proposal"))
 	b.until("words are found in the call", `document.querySelector(".find").innerText.includes("1 of 2")`)
 	b.open("/calls")
-	b.do(chromedp.SendKeys(chromedp.CSS("main input[type=search]"), "yearly"))
+	b.do(chromedp.SendKeys(chromedp.CSS(".filters [name=q]"), "yearly"))
 	b.until("and across calls", `document.querySelector(".highlight mark")?.innerText.toLowerCase() === "yearly"`)
 	require.Contains(t, valueOf(b, chromedp.Evaluate[string](`location.search`)), "q=yearly", "a search has an address")
 	b.open("/calls/" + id)
