@@ -1075,7 +1075,7 @@ export interface paths {
         put?: never;
         /**
          * Receive a lead from Pabbly Connect
-         * @description For automations: any flat JSON object in which a key means the phone number. X-Pabbly-Signature is the HMAC-SHA256 of the exact bytes of the body under PABBLY_INBOUND_SECRET, in hexadecimal, with or without sha256= before it. Keys are compared without case, spaces, hyphens and underscores: full_name, first_name and last_name, phone_number, mobile, email_address, campaign_name, adset_name, form_id and others mean a field; what means none is in extra_data. A delivery about the phone number of a lead is merged into it: it fills empty fields and sets values of extra_data, and overwrites nothing that a person has changed. A new lead goes to the active agent with the fewest open leads. A number that cannot be parsed makes a lead of its own.
+         * @description For automations: any flat JSON object in which a key means the phone number. X-Pabbly-Signature is the HMAC-SHA256 of the exact bytes of the body under PABBLY_INBOUND_SECRET, in hexadecimal, with or without sha256= before it. Keys are compared without case, spaces, hyphens and underscores: full_name, first_name and last_name, phone_number, mobile, email_address, campaign_name, adset_name, form_id and others mean a field; what means none is in extra_data. A delivery about the phone number of a lead is merged into it: it fills empty fields and sets values of extra_data, and overwrites nothing that a person has changed. A new lead goes to the active agent with the fewest open leads. A number that cannot be parsed makes a lead of its own. A body has at most 64 kB.
          */
         post: operations["crm.receive_lead"];
         delete?: never;
@@ -1201,7 +1201,7 @@ export interface paths {
         put?: never;
         /**
          * Record that nobody answered
-         * @description Sets the intent no_answer and the status contacted, counts the attempt and records a call without a recording. A body is ignored.
+         * @description Sets the intent no_answer and the status contacted, counts the attempt and records a call without a recording. A lead that nobody works on becomes yours. A body is ignored.
          */
         post: operations["crm.lead_no_answer"];
         delete?: never;
@@ -2190,10 +2190,7 @@ export interface components {
             updated_at: string;
         };
         ClientCompany: string | null;
-        /**
-         * Format: email
-         * @description Unique per agent, whatever the case.
-         */
+        /** @description An e-mail address, unique per agent, whatever the case. A blank text is none, as forms send it. */
         ClientEmail: string | null;
         ClientExistsError: {
             /**
