@@ -33,9 +33,17 @@ func TestScreenshots(t *testing.T) {
 	require.Zero(t, code, stderr)
 	b := loggedIn(t, s, a)
 	b.do(chromedp.EmulateViewport(1280, 800))
-	for name, path := range map[string]string{"today": "/", "call": "/calls/" + call, "team": "/team"} {
-		b.open(path)
+	pages := map[string]struct{ path, complete string }{
+		"today": {"/", `document.querySelector("main").innerText.includes("Send the proposal")`},
+		"call": {"/calls/" + call, `document.querySelector("main").innerText.includes("/ 0:38") && document.querySelector("main").innerText.includes("Accept") &&
+			performance.getEntriesByType("resource").some(e => e.name.endsWith("/waveform") && e.responseEnd > 0)`},
+		"team": {"/team", `document.querySelector("main").innerText.includes("Funnel")`},
+	}
+	for name, page := range pages {
+		b.open(page.path)
+		b.until(name+" is complete", page.complete)
 		b.until("nothing moves", `!document.querySelector(".bone, .toast")`)
+		b.do(chromedp.Evaluate[chromedp.Void](`new Promise(drawn => requestAnimationFrame(() => requestAnimationFrame(drawn)))`, chromedp.EvalAwaitPromise))
 		image := valueOf(b, chromedp.CaptureScreenshot())
 		require.NoError(t, os.WriteFile(filepath.Join(dir, name+".png"), image, 0o644))
 	}
