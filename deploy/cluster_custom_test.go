@@ -15,7 +15,7 @@ import (
 )
 
 // undefined are the custom resources whose definitions no registry has: Strimzi and CloudNativePG publish them outside of Maven and
-// the Go modules. The API server is told that they exist, with any fields.
+// the Go modules. The API server gets definitions of them that accept any fields.
 var undefined = map[string]bool{
 	"Kafka": true, "KafkaNodePool": true, "KafkaTopic": true, "KafkaUser": true, "Cluster": true, "ScheduledBackup": true,
 }

@@ -134,7 +134,7 @@ func TestErasureBlanksWhatWasSentAndEndsWhatWasNot(t *testing.T) {
 			for range 2 { // also when it is delivered again
 				require.NoError(t, r.OnErasureRequested(t.Context(), event.Received[events.Erasure]{Data: request}))
 			}
-			require.Greater(t, r.find(sent).Version(), seen, "a new ETag: nobody is told that it has not changed")
+			require.Greater(t, r.find(sent).Version(), seen, "a new ETag: no client gets 304")
 			left := map[string][]string{events.KindClient: {"lead.imported"}, events.KindAgent: {"lead.imported"}}[kind] // of nobody erased
 			require.ElementsMatch(t, left, query[string](r, `select event from deliveries where body is not null`))
 			require.ElementsMatch(t, left, query[string](r, `select d.event from attempts a join deliveries d on d.id = a.delivery_id where a.answer <> ''`))
