@@ -62,6 +62,7 @@ type deadlineBody struct {
 	io.ReadCloser
 	allowance // only used by the goroutine that reads
 	server    http.ResponseWriter
+	failed    func() // called when a read has failed, before it returns
 
 	mu       sync.Mutex
 	deadline time.Time // zero for none
@@ -94,11 +95,14 @@ func (b *deadlineBody) isExpired() bool {
 // a client that has closed its connection, and ends the context for both.
 func (b *deadlineBody) detach(request context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancel(context.WithoutCancel(request))
-	stop := context.AfterFunc(request, func() {
-		if !b.isExpired() {
+	follow := func() {
+		if request.Err() != nil && !b.isExpired() {
 			cancel()
 		}
-	})
+	}
+	// AfterFunc runs beside the read that ends the context. Whoever sees that read fail must see the context ended, too.
+	b.failed = follow
+	stop := context.AfterFunc(request, follow)
 	return ctx, func() {
 		stop()
 		cancel()
@@ -110,9 +114,12 @@ func (b *deadlineBody) Read(p []byte) (int, error) {
 	b.setDeadline(begin.Add(b.left()))
 	n, err := b.ReadCloser.Read(p)
 	b.add(n, clock.System{}.Now().Sub(begin))
-	if errors.Is(err, io.EOF) {
+	switch {
+	case errors.Is(err, io.EOF):
 		// From here on net/http reads in the background to detect that the client closes, which has no timeout.
 		b.setDeadline(time.Time{})
+	case err != nil:
+		b.failed()
 	}
 	return n, err
 }

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
@@ -199,21 +200,22 @@ func requireStatus(t *testing.T, conn net.Conn, status int) {
 	require.Equal(t, status, res.StatusCode)
 }
 
-// A client that closes its connection ends the context, also while its body is read.
+// A client that closes its connection ends the context, also while its body is read: whoever sees the read fail sees that, and does
+// not take the body for truncated.
 func TestAClientThatLeavesEndsTheContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		left := make(chan struct{})
+		left := make(chan error)
 		conn := serve(t, func(_ http.ResponseWriter, r *http.Request) {
 			_, err := io.Copy(io.Discard, r.Body)
-			require.Error(t, err)
-			<-r.Context().Done()
-			close(left)
+			left <- errors.Join(err, r.Context().Err())
 		})()
 		_, err := io.WriteString(conn, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nhalf")
 		require.NoError(t, err)
 		require.NoError(t, conn.Close())
-		<-left
+		err = <-left
+		require.ErrorIs(t, err, io.ErrUnexpectedEOF)
+		require.ErrorIs(t, err, context.Canceled)
 	})
 }
 
