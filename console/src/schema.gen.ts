@@ -1784,13 +1784,13 @@ export interface components {
             path: string;
             token: string;
         };
-        /** @description A call with its transcript. What is not known is null. */
+        /** @description A call with its transcript. What is not known is null, and a list empty. */
         Call: {
-            evidence: components["schemas"]["CallEvidence"][] | null;
-            /** @description The fields of the call type. */
-            insights: Record<string, never> | null;
+            evidence: components["schemas"]["CallEvidence"][];
+            /** @description The fields of the call type; empty for the type default. */
+            insights: Record<string, never>;
             raw_transcript: string | null;
-            segments: components["schemas"]["CallSegment"][] | null;
+            segments: components["schemas"]["CallSegment"][];
             /** @description raw_transcript again. */
             transcription: string | null;
         } & components["schemas"]["CallSummary"];
@@ -1931,7 +1931,7 @@ export interface components {
          */
         CallStatus: "pending" | "transcribing" | "completed" | "failed";
         /**
-         * @description A call without its transcript. What is not known is null.
+         * @description A call without its transcript. What is not known is null, and a list empty.
          * @example {
          *       "action_items": [
          *         "Send the quote"
@@ -2003,7 +2003,7 @@ export interface components {
          *     }
          */
         CallSummary: {
-            action_items: string[] | null;
+            action_items: string[];
             /** Format: uuid */
             agent_id: string;
             /** @description How often work on the call began. */
@@ -2047,7 +2047,7 @@ export interface components {
             intent_confidence: number | null;
             /** @enum {string|null} */
             interest_level: "high" | "medium" | "low" | null;
-            key_topics: string[] | null;
+            key_topics: string[];
             /** @example en */
             language: string | null;
             /** Format: uuid */
@@ -2057,7 +2057,7 @@ export interface components {
             models: components["schemas"]["CallModels"];
             next_step: string | null;
             notes: components["schemas"]["CallNotes"];
-            objections: string[] | null;
+            objections: string[];
             /**
              * @description How good a completed call is.
              * @enum {string|null}
