@@ -496,7 +496,7 @@ export interface paths {
         get?: never;
         /**
          * Put a call on legal hold, or lift that
-         * @description Nothing of a call on legal hold is removed: not by DELETE, not after the days of AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS, and not when its client or lead is erased. That erasure stays open, with the reason in GET /erasures/{id}, and goes on by itself within ten minutes after the hold was lifted.
+         * @description Nothing of a call on legal hold is removed: not by DELETE, not by a retry, not after the days of AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS, and not when its client or lead is erased. That erasure stays open, with the reason in GET /erasures/{id}, and goes on by itself within ten minutes after the hold was lifted.
          */
         put: operations["calls.hold"];
         post?: never;
@@ -5108,7 +5108,7 @@ export interface operations {
             403: components["responses"]["CallForbidden"];
             404: components["responses"]["CallNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description The call is still being worked on (call_busy), or has no recording (call_without_recording). */
+            /** @description The call is still being worked on (call_busy), has no recording (call_without_recording), or is on legal hold, so that its transcript stays (call_on_hold). */
             409: {
                 headers: {
                     [name: string]: unknown;
