@@ -49,6 +49,7 @@ var benchmarks = []struct {
 	{"logins", one(logins)},
 	{"inbound", one(inbound)},
 	{"search", one(search)},
+	{"relay", one(relay)},
 	{"consumer", one(consumer)},
 	{"calls", callRecordings},
 	{"webhooks", one(webhooks)},
