@@ -50,6 +50,7 @@ var benchmarks = []struct {
 	{"inbound", one(inbound)},
 	{"search", one(search)},
 	{"relay", one(relay)},
+	{"effect", effect},
 	{"consumer", one(consumer)},
 	{"calls", callRecordings},
 	{"webhooks", one(webhooks)},
