@@ -517,7 +517,7 @@ export interface paths {
         put?: never;
         /**
          * Start a completed or failed call over
-         * @description The call is pending again. A completed one, and one with another language, is transcribed anew; an existing transcript of a failed one is reused.
+         * @description The call is pending again. A completed one, and one with another language, is transcribed anew, and has its former transcript until there is a new one; an existing transcript of a failed one is reused.
          */
         post: operations["calls.retry"];
         delete?: never;
