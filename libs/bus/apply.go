@@ -196,10 +196,16 @@ func (c *Consumer) received(ctx context.Context, m kafka.Message, e outbox.Messa
 	return ctx
 }
 
-// observe records how long the events took from the change in the producer to now. The two clocks may differ.
+// observe records how long the events of a batch took from the change in the producer to now. The two clocks may differ. The exemplar
+// is of the first event, which is the oldest.
 func (c *Consumer) observe(ctx context.Context, handled []outbox.Message) {
 	now := c.clock.Now()
-	for _, e := range handled {
-		telemetry.Observe(c.tel.Extract(ctx, e.Trace), c.delay.WithLabelValues(e.Topic), max(0, now.Sub(e.Time)))
+	for i, e := range handled {
+		took := max(0, now.Sub(e.Time))
+		if i == 0 {
+			telemetry.Observe(c.tel.Extract(ctx, e.Trace), c.delay.WithLabelValues(e.Topic), took)
+			continue
+		}
+		c.delay.WithLabelValues(e.Topic).Observe(took.Seconds())
 	}
 }

@@ -46,6 +46,7 @@ type Consumer struct {
 	catalog  map[string]string    // event type to topic
 	unknown  sync.Map             // event types that are not in the catalog and have been logged
 	applying chan struct{}        // has an element for each transaction that runs
+	commits  sync.Mutex           // of offsets: kafka-go busily waits while the answers to several are awaited
 
 	joining   *outage
 	measuring *outage // the lag
@@ -250,9 +251,16 @@ func (c *Consumer) consume(ctx context.Context, g *kafka.Generation, r *reader) 
 			}
 			// A message whose offset is not committed is delivered again; the inbox skips it as a duplicate.
 			committed := map[string]map[int]int64{c.kafka.name(r.topic): {r.partition: batch[len(batch)-1].Offset + 1}}
-			if err := g.CommitOffsets(committed); err != nil && ctx.Err() == nil {
+			if err := c.commit(g, committed); err != nil && ctx.Err() == nil {
 				c.tel.Log.DebugContext(ctx, "offsets were not committed, the messages will be delivered again", "partition", r.name(), "error", err)
 			}
 		}
 	}
+}
+
+// commit commits offsets. A broker answers the requests of the group's one connection one after another, too.
+func (c *Consumer) commit(g *kafka.Generation, offsets map[string]map[int]int64) error {
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	return g.CommitOffsets(offsets)
 }
