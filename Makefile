@@ -38,7 +38,7 @@ test: console ## run every test, those of the code with the race detector (ARGS=
 test-kafka: ## run the tests of events and crashes against a real Apache Kafka (needs Java; installs it)
 	@scripts/test-kafka $(ARGS)
 
-test-k8s: ## apply deploy/k8s to a real Kubernetes API server with simulated nodes (the first run builds it: 15 minutes)
+test-k8s: ## apply deploy/k8s to a real Kubernetes API server with simulated nodes (4 minutes; the first run builds it, 5 to 15 more)
 	@scripts/test-k8s $(ARGS)
 
 fault: ## inject every fault into two replicas of each service under load and check that nothing is lost or doubled (ARGS='--help')

@@ -171,7 +171,7 @@ func (e *endpoints) hanging(ctx context.Context, do func() error) (err error) {
 		}
 		err = errors.Join(err, healed)
 	}()
-	if err := e.insert(ctx, "lead.converted", hangingBacklog); err != nil {
+	if err := e.insert(ctx, "lead.converted", hangingBacklog, 0); err != nil {
 		return err
 	}
 	select {

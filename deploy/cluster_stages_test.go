@@ -110,7 +110,7 @@ func placed(t *testing.T, service string) (nodes, inZones map[string]int) {
 
 func testEachAlone(t *testing.T, _, folder string) {
 	for _, service := range services {
-		before := generations(t)
+		before := revisions(t)
 		image := func() string { return container(t, deployments(t)[service]).Image }
 		file := filepath.Join(folder, service, "kustomization.yaml")
 		edit(t, file, "newTag: 0.1.0", "newTag: 0.2.0")
@@ -122,7 +122,7 @@ func testEachAlone(t *testing.T, _, folder string) {
 		require.NoError(t, err, warning) // it says that the manifest has to be set back too, as the README does
 		kubectl(t, "-n", "convoflow", "rollout", "status", "deployment/"+service, waitLimit)
 		require.True(t, strings.HasSuffix(image(), ":0.1.0"))
-		require.Equal(t, []string{service}, changed(t, before))
+		require.Equal(t, []string{service}, restarted(t, before))
 		edit(t, file, "newTag: 0.2.0", "newTag: 0.1.0")
 		require.Empty(t, kubectl(t, "diff", "-k", folder), "after the way back all is as it was")
 	}
@@ -136,11 +136,11 @@ func diff(t *testing.T, folder string) string {
 }
 
 func testSharedSetting(t *testing.T, _, folder string) {
-	before := generations(t)
+	before := revisions(t)
 	edit(t, filepath.Join(folder, "shared/audio/kustomization.yaml"), `MAX_AUDIO_SIZE_MB: "100"`, `MAX_AUDIO_SIZE_MB: "50"`)
 	kubectl(t, "apply", "-k", folder)
 	rolledOut(t)
-	require.Equal(t, []string{"calls", "gateway"}, changed(t, before))
+	require.Equal(t, []string{"calls", "gateway"}, restarted(t, before))
 }
 
 // A setting that has just changed has left two ConfigMaps behind, and in dev a changed secret a Secret.
@@ -156,13 +156,15 @@ func testPrune(t *testing.T, e, folder string) {
 		return strings.Fields(kubectl(t, "-n", "convoflow", "get", "deployments,services,serviceaccounts,configmaps,secrets,poddisruptionbudgets,hpa,networkpolicies,externalsecrets",
 			"-o", "name", "--selector", "app.kubernetes.io/part-of=convoflow"))
 	}
-	before, all := generations(t), names()
-	prune := []string{"--prune", "--selector", "app.kubernetes.io/part-of=convoflow"}
-	require.Contains(t, readme(t), strings.Join(prune, " "))
+	before, all := revisions(t), names()
+	_, command, found := strings.Cut(readme(t), "kubectl apply -k deploy/k8s/overlays/prod --prune")
+	require.True(t, found)
+	command, _, _ = strings.Cut(command, "```")
+	prune := append([]string{"--prune"}, strings.Fields(strings.ReplaceAll(command, "\\\n", ""))...)
 	pruned := kubectl(t, append([]string{"apply", "-k", folder}, prune...)...)
 	require.Equal(t, old, strings.Count(pruned, "pruned"), pruned)
 	require.Len(t, names(), len(all)-old)
-	require.Empty(t, changed(t, before))
+	require.Empty(t, restarted(t, before))
 	require.Empty(t, kubectl(t, "diff", "-k", folder))
 }
 

@@ -94,19 +94,19 @@ func deployments(t *testing.T) map[string]*appsv1.Deployment {
 	return byName
 }
 
-// generations are the versions of the deployments' specs: one that changes restarts its pods.
-func generations(t *testing.T) map[string]int64 {
-	byName := map[string]int64{}
+// revisions are the versions of the deployments' pods: one that changes restarts them. (The generation changes with an annotation, too.)
+func revisions(t *testing.T) map[string]string {
+	byName := map[string]string{}
 	for name, d := range deployments(t) {
-		byName[name] = d.Generation
+		byName[name] = d.Annotations["deployment.kubernetes.io/revision"]
 	}
 	return byName
 }
 
-// changed are the deployments whose generation is another one than before.
-func changed(t *testing.T, before map[string]int64) (names []string) {
-	for name, generation := range generations(t) {
-		if generation != before[name] {
+// restarted are the deployments whose revision is another one than before.
+func restarted(t *testing.T, before map[string]string) (names []string) {
+	for name, revision := range revisions(t) {
+		if revision != before[name] {
 			names = append(names, name)
 		}
 	}

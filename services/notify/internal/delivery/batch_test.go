@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 )
 
@@ -78,4 +79,54 @@ func TestNoRequestBeginsLateInALease(t *testing.T) {
 	r.Late(t.Context(), 2*time.Second, r.endpoint(), claimed...)
 	require.NoError(t, r.Flush(t.Context()))
 	require.Equal(t, []string{"delivered 1", "pending 2"}, r.statuses(), "the first has not waited for others")
+}
+
+// gated is a queue that records nothing until its gate is open.
+type gated struct {
+	delivery.Queue
+	gate chan struct{}
+}
+
+func (g gated) ChangeAll(ctx context.Context, ids []string, fn func(*delivery.Delivery) (bool, []event.Event, error)) error {
+	select {
+	case <-g.gate:
+		return g.Queue.ChangeAll(ctx, ids, fn)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// Sending does not wait for recording, up to the number of results that a process may lose.
+func TestDeliveriesAreSentWhileResultsAreRecorded(t *testing.T) {
+	t.Parallel()
+	const all = 600
+	r := quick(t, all)
+	gate := make(chan struct{})
+	r.Queue = gated{r.Queue, gate}
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- r.Run(ctx) }()
+	sent := func() int { return len(r.receiver.requests()) }
+	require.Eventually(t, func() bool { return sent() > 4*16 && r.Full() }, time.Minute, time.Millisecond)
+	require.Less(t, sent(), all, "the recorder has 100, the channel 128")
+	require.Equal(t, []int{0}, query[int](r, `select count(*)::int from deliveries where status = 'delivered'`))
+	close(gate)
+	require.Eventually(t, func() bool {
+		return query[int](r, `select count(*)::int from deliveries where status = 'delivered'`)[0] == all
+	}, time.Minute, 10*time.Millisecond)
+	stop()
+	require.NoError(t, <-ended)
+	require.Equal(t, all, sent(), "each once")
+}
+
+// What cannot be recorded while the process stops is sent again after its lease.
+func TestAProcessStopsWhenItCannotRecord(t *testing.T) {
+	t.Parallel()
+	r := quick(t, 40)
+	r.Queue = gated{r.Queue, nil}
+	ctx, stop := context.WithCancel(t.Context())
+	r.answers(func(ctx context.Context) delivery.Answer { stop(); return status(http.StatusOK)(ctx) })
+	require.Error(t, r.Run(ctx))
+	require.Equal(t, []int{0}, query[int](r, `select count(*)::int from deliveries where status = 'delivered'`))
+	require.Zero(t, r.missing())
 }

@@ -1,19 +1,13 @@
 package delivery
 
 import (
-	"cmp"
 	"context"
-	"errors"
 	"log/slog"
-	"maps"
-	"slices"
 	"sync"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
-	"github.com/convoflow/convoflow/libs/fault"
-	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
@@ -51,10 +45,10 @@ type Observer interface {
 	Attempted(ctx context.Context, d Delivery, a Attempt)
 }
 
-// Dispatcher sends the deliveries that are due: one in each process. Its loop records what has been answered, claims deliveries for the
-// free workers, and sends them. It waits until a worker has finished, a delivery was created, or the next one is due. So a delivery that
-// waits costs nothing, and one transaction serves many deliveries when there is much to do: a worker gets several at once of an endpoint
-// that answers quickly.
+// Dispatcher sends the deliveries that are due: one in each process. Its loop claims deliveries for the free workers, which send them. It
+// waits until a worker has finished, a delivery was created, or the next one is due. Beside it, the recorder stores what was answered. So
+// a delivery that waits costs nothing, and one transaction serves many deliveries when there is much to do: a worker gets several at once
+// of an endpoint that answers quickly.
 type Dispatcher struct {
 	Queue
 	Endpoints Endpoints
@@ -74,10 +68,9 @@ type Dispatcher struct {
 
 	once     sync.Once
 	wake     chan struct{}
-	answered chan result
+	answered chan result // not recorded yet
 	workers  sync.WaitGroup
-	slots    slots
-	finished []result // not recorded yet
+	slots    *slots
 }
 
 const (
@@ -89,23 +82,9 @@ const (
 	drainTimeout = 5 * time.Second
 	// minWait limits how often an endpoint with a rate limit is looked at: its requests are sent in groups of that time.
 	minWait = 100 * time.Millisecond
-	// Results are recorded together, but none waits longer than that for others.
-	gatherTime  = 5 * time.Millisecond
-	gatherLimit = 100
 	// maxQueueTime is how long after the claim a request may begin. With the longest request it is shorter than the lease.
 	maxQueueTime = 2 * time.Second
 )
-
-// result is what a worker did with a delivery.
-type result struct {
-	id       string
-	epoch    int64             // of the lease
-	endpoint endpoint.Endpoint // as it was
-	attempt  *Attempt          // nil if nothing was sent
-	// settle ends the lease.
-	settle func(*Delivery) ([]event.Event, error)
-	batch  *batch // of the last result of its worker
-}
 
 // Wake starts the next round of the loop. It does not block.
 func (d *Dispatcher) Wake() {
@@ -118,7 +97,7 @@ func (d *Dispatcher) Wake() {
 
 func (d *Dispatcher) init() {
 	d.once.Do(func() {
-		d.wake, d.answered = make(chan struct{}, 1), make(chan result, d.Workers*maxBatch) // a worker never waits for the loop
+		d.wake, d.answered = make(chan struct{}, 1), make(chan result, 2*d.Workers*maxBatch)
 		d.slots = newSlots(d.Workers)
 	})
 }
@@ -126,74 +105,41 @@ func (d *Dispatcher) init() {
 // Run sends deliveries until ctx ends. Then it waits for requests in progress, cancels those that take too long, and records the results.
 func (d *Dispatcher) Run(ctx context.Context) error {
 	d.init()
-	sending, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	defer cancel()
+	sending, cancelSending := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelSending()
+	recording, cancelRecording := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancelRecording()
+	var recorder sync.WaitGroup
+	var unrecorded error
+	recorder.Go(func() { unrecorded = d.recordAnswers(recording) })
+
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return d.stop(sending, cancel)
-		case <-d.wake:
-		case <-timer.C:
-		case r := <-d.answered:
-			d.accept(r)
-			d.gather(ctx)
-		}
+	for ctx.Err() == nil {
 		wait, err := d.round(ctx, sending)
 		if err != nil && ctx.Err() == nil {
-			d.Log.WarnContext(ctx, "deliveries cannot be recorded or claimed, trying again", "error", err)
+			d.Log.WarnContext(ctx, "deliveries cannot be claimed, trying again", "error", err)
 		}
 		timer.Reset(wait)
-	}
-}
-
-// stop records what is answered in time, and hands back the rest.
-func (d *Dispatcher) stop(ctx context.Context, cancel func()) error {
-	expiry := time.AfterFunc(drainTimeout, cancel)
-	defer expiry.Stop()
-	for d.slots.total > 0 {
-		d.accept(<-d.answered)
-	}
-	d.workers.Wait()
-	ctx, done := context.WithTimeout(context.WithoutCancel(ctx), recordTimeout)
-	defer done()
-	return d.record(ctx)
-}
-
-// accept takes a result. After the last one of a worker, the worker is free.
-func (d *Dispatcher) accept(r result) {
-	d.finished = append(d.finished, r)
-	if r.batch != nil {
-		d.slots.release(r.endpoint.ID, *r.batch)
-	}
-}
-
-// gather waits a moment for more results, so that a transaction records many. It does not wait if no worker is busy.
-func (d *Dispatcher) gather(ctx context.Context) {
-	over := time.NewTimer(gatherTime)
-	defer over.Stop()
-	for d.slots.total > 0 && len(d.finished) < gatherLimit {
 		select {
-		case r := <-d.answered:
-			d.accept(r)
-		case <-over.C:
-			return
 		case <-ctx.Done():
-			return
+		case <-d.wake:
+		case <-timer.C:
 		}
 	}
+
+	defer time.AfterFunc(drainTimeout, cancelSending).Stop()
+	d.workers.Wait()
+	close(d.answered)
+	defer time.AfterFunc(recordTimeout, cancelRecording).Stop()
+	recorder.Wait()
+	return unrecorded
 }
 
-// round records, claims and sends. It returns how long to wait for the next one.
+// round claims and sends. It returns how long to wait for the next one.
 func (d *Dispatcher) round(ctx, sending context.Context) (wait time.Duration, err error) {
-	for len(d.answered) > 0 {
-		d.accept(<-d.answered)
-	}
-	if err := d.record(ctx); err != nil {
-		return pollInterval, err
-	}
-	if d.slots.free() == 0 {
+	// What the workers may still answer must have room in the channel: they never wait for the recorder. It wakes the loop.
+	if d.slots.free() == 0 || len(d.answered) > cap(d.answered)/2 {
 		return pollInterval, nil
 	}
 	waiting, err := d.ListWaiting(ctx, d.slots.limit())
@@ -269,212 +215,4 @@ func (d *Dispatcher) claim(ctx context.Context, room map[string]int, waiting []W
 		return nil
 	})
 	return claimed, to, err
-}
-
-// send sends the deliveries of a worker, one after the other. It hands back those that remain after a failure, when the process stops,
-// and when their lease might expire meanwhile.
-func (d *Dispatcher) send(ctx, sending context.Context, deliveries []Delivery, to endpoint.Endpoint, sinceClaim func() time.Duration) {
-	took, ok := clock.Stopwatch(), true
-	for i, x := range deliveries {
-		r := result{id: x.ID, epoch: x.Epoch, endpoint: to}
-		if i == 0 || ok && ctx.Err() == nil && sinceClaim() < maxQueueTime {
-			d.attempt(sending, x, &r)
-		}
-		if r.settle == nil {
-			r.settle = func(x *Delivery) ([]event.Event, error) {
-				return nil, x.handBack(r.epoch, false, d.Renderer.Clock.Now())
-			}
-		}
-		ok = ok && r.attempt != nil && r.attempt.ok()
-		if i == len(deliveries)-1 {
-			r.batch = &batch{ok: ok, quick: took() < quick}
-		}
-		d.answered <- r
-	}
-}
-
-// attempt sends a delivery that this process has the lease of. r says what becomes of it, unless it is to be handed back.
-func (d *Dispatcher) attempt(ctx context.Context, x Delivery, r *result) {
-	now, to := d.Renderer.Clock.Now, r.endpoint
-	err := d.Attempt(ctx, x, func(ctx context.Context) (sent bool, err error) {
-		if !to.Enabled {
-			return false, nil
-		}
-		if x.Body == nil {
-			if err = d.render(ctx, &x, to.Profile, r); err != nil || x.Body == nil {
-				return false, err
-			}
-		}
-		a := Attempt{StartedAt: now()}
-		a.Answer, err = d.Sender.Send(ctx, Message{URL: to.URL, Secrets: to.Signing(a.StartedAt), Event: x.Event, EventID: x.EventID, Body: x.Body})
-		if err != nil {
-			return false, err
-		}
-		a.LatencyMS = a.Took.Milliseconds()
-		if ctx.Err() != nil && a.StatusCode == nil { // the process stops
-			r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.handBack(r.epoch, true, now()) }
-			return true, nil
-		}
-		r.attempt = &a
-		r.settle = func(x *Delivery) ([]event.Event, error) { return x.record(r.epoch, a, d.Jitter(), now()) }
-		return true, nil
-	})
-	if r.settle == nil && err != nil { // Attempt has logged it
-		r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.postpone(r.epoch, leaseTTL, now()) }
-	}
-}
-
-// render makes and stores the payload of a delivery. Without one, r says what becomes of the delivery.
-func (d *Dispatcher) render(ctx context.Context, x *Delivery, p endpoint.Profile, r *result) error {
-	now := d.Renderer.Clock.Now
-	body, incomplete, err := d.Renderer.body(ctx, *x, p)
-	switch {
-	case errors.Is(err, errPayload):
-		r.settle = func(x *Delivery) ([]event.Event, error) { return x.reject(r.epoch, now()) }
-		return err
-	case err != nil:
-		return err
-	case body == nil:
-		r.settle = func(x *Delivery) ([]event.Event, error) { return nil, x.postpone(r.epoch, copyWait, now()) }
-		return nil
-	}
-	_, err = d.Change(ctx, x.ID, func(x *Delivery) ([]event.Event, error) {
-		if err := x.Check(r.epoch); err != nil {
-			return nil, err
-		}
-		x.Body, x.Incomplete = body, incomplete
-		return nil, nil
-	})
-	if err == nil {
-		x.Body = body
-	}
-	return err
-}
-
-// record stores the results that are finished, in one transaction. If the database refuses one of them, it stores each by itself.
-func (d *Dispatcher) record(ctx context.Context) error {
-	if len(d.finished) == 0 {
-		return nil
-	}
-	err := d.recordAll(ctx, d.finished)
-	if refused(err) {
-		for _, r := range d.finished {
-			if err = d.recordAll(ctx, []result{r}); refused(err) && r.attempt != nil {
-				// It would be sent again and again: its result is recorded without what comes from outside.
-				d.Log.ErrorContext(ctx, "an answer cannot be stored", "delivery_id", r.id, "error", err)
-				a := *r.attempt
-				a.Excerpt, a.TraceID = "", ""
-				r.settle = func(x *Delivery) ([]event.Event, error) {
-					return x.record(r.epoch, a, d.Jitter(), d.Renderer.Clock.Now())
-				}
-				err = d.recordAll(ctx, []result{r})
-			}
-			if err != nil && !refused(err) {
-				return err
-			}
-		}
-	}
-	if err != nil && !refused(err) {
-		return err
-	}
-	d.finished = nil
-	return nil
-}
-
-// refused reports whether the database refused a change, and would refuse it each time.
-func refused(err error) bool {
-	return err != nil && !fault.Is(err, fault.Unavailable) && !fault.Is(err, fault.Timeout) &&
-		!errors.Is(err, context.DeadlineExceeded) && !errors.Is(err, context.Canceled)
-}
-
-func (d *Dispatcher) recordAll(ctx context.Context, results []result) error {
-	var recorded []Delivery
-	byID := make(map[string]result, len(results))
-	for _, r := range results {
-		byID[r.id] = r
-	}
-	err := d.InTx(ctx, func(ctx context.Context) error {
-		recorded = recorded[:0]
-		if err := d.judge(ctx, results); err != nil { // endpoints before deliveries, as everybody locks them
-			return err
-		}
-		return d.ChangeAll(ctx, slices.Sorted(maps.Keys(byID)), func(x *Delivery) (bool, []event.Event, error) {
-			events, err := byID[x.ID].settle(x)
-			if errors.Is(err, lease.ErrSuperseded) {
-				return false, nil, nil
-			}
-			if err == nil && len(x.Log) > 0 {
-				recorded = append(recorded, *x)
-			}
-			return err == nil, events, err
-		})
-	})
-	if err != nil {
-		return err
-	}
-	for _, x := range recorded {
-		d.Observer.Attempted(ctx, x, x.Log[0])
-	}
-	return nil
-}
-
-// judge records what attempts say about the health of their endpoints.
-func (d *Dispatcher) judge(ctx context.Context, results []result) error {
-	found := map[string]*verdict{}
-	for _, r := range results {
-		if r.attempt != nil {
-			v := found[r.endpoint.ID]
-			if v == nil {
-				v = &verdict{endpoint: r.endpoint}
-				found[r.endpoint.ID] = v
-			}
-			v.add(*r.attempt)
-		}
-	}
-	for _, v := range slices.SortedFunc(maps.Values(found), func(a, b *verdict) int { return cmp.Compare(a.endpoint.ID, b.endpoint.ID) }) {
-		if !v.matters() {
-			continue
-		}
-		var disabled []event.Event
-		_, err := d.Endpoints.Change(ctx, v.endpoint.ID, func(e *endpoint.Endpoint) ([]event.Event, error) {
-			if v.succeeded {
-				e.Succeeded()
-			}
-			if v.failures > 0 {
-				disabled = e.Failed(v.failures, v.gone, v.endpoint.Epoch, d.Renderer.Clock.Now())
-			}
-			return disabled, nil
-		})
-		if err != nil {
-			return err
-		}
-		for _, e := range disabled {
-			if err := d.Disabled(ctx, e); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
-}
-
-// verdict is what several attempts say about their endpoint.
-type verdict struct {
-	endpoint  endpoint.Endpoint // as it was when they began
-	succeeded bool
-	failures  int // since the last success
-	gone      bool
-}
-
-func (v *verdict) add(a Attempt) {
-	if a.ok() {
-		v.succeeded, v.failures = true, 0
-		return
-	}
-	v.failures++
-	v.gone = v.gone || a.gone()
-}
-
-// matters is false for successes of a healthy endpoint: nothing has to be written.
-func (v *verdict) matters() bool {
-	return v.failures > 0 || v.endpoint.Failures > 0 || v.endpoint.ProbeIn != nil
 }

@@ -16,12 +16,22 @@ func (d *Dispatcher) Once(ctx context.Context) (wait time.Duration, err error) {
 	return wait, errors.Join(err, d.Flush(context.WithoutCancel(ctx)))
 }
 
-// Flush records what the workers have answered.
+// Flush records what the workers have answered. If it cannot, the next one does.
 func (d *Dispatcher) Flush(ctx context.Context) error {
+	var results []result
 	for len(d.answered) > 0 {
-		d.accept(<-d.answered)
+		results = append(results, <-d.answered)
 	}
-	return d.record(ctx)
+	if len(results) == 0 {
+		return nil
+	}
+	err := d.record(ctx, results)
+	if err != nil {
+		for _, r := range results {
+			d.answered <- r
+		}
+	}
+	return err
 }
 
 // Claim runs a round without waiting for its workers.
@@ -33,6 +43,9 @@ func (d *Dispatcher) Claim(ctx context.Context) error {
 
 // Answered is how many workers have finished.
 func (d *Dispatcher) Answered() int { return len(d.answered) }
+
+// Full reports whether nothing more is claimed, because too much is not recorded yet, and all workers have finished.
+func (d *Dispatcher) Full() bool { return len(d.answered) > cap(d.answered)/2 && d.slots.busy() == 0 }
 
 // Wait waits for the workers of earlier rounds.
 func (d *Dispatcher) Wait() { d.workers.Wait() }

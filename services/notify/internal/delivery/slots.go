@@ -1,6 +1,9 @@
 package delivery
 
-import "time"
+import (
+	"sync"
+	"time"
+)
 
 // Waiting says how much waits for an endpoint that is enabled.
 type Waiting struct {
@@ -16,10 +19,13 @@ type Waiting struct {
 // slots are the workers of a process. They prevent a slow endpoint from using all of them: an endpoint may always use a quarter, and more
 // while half of all are free.
 type slots struct {
-	all, total int
-	busy       map[string]int // by endpoint
-	sizes      map[string]int // of the batches of endpoints that are quick: more than 1
-	turn       int            // which endpoint is the first of the next round
+	all int
+
+	mu    sync.Mutex
+	total int            // of those that are busy
+	taken map[string]int // by endpoint
+	sizes map[string]int // of the batches of endpoints that are quick: more than 1
+	turn  int            // which endpoint is the first of the next round
 }
 
 const (
@@ -35,39 +41,59 @@ type batch struct {
 	quick bool // in a short time
 }
 
-func newSlots(all int) slots { return slots{all: all, busy: map[string]int{}, sizes: map[string]int{}} }
+func newSlots(all int) *slots {
+	return &slots{all: all, taken: map[string]int{}, sizes: map[string]int{}}
+}
 
-func (s *slots) free() int { return s.all - s.total }
+func (s *slots) busy() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.total
+}
+
+func (s *slots) free() int { return s.all - s.busy() }
 
 // size is how many deliveries to an endpoint a worker gets at once. It doubles with each batch that is quick, and halves with one that is
 // not. After a failure it is 1, so that an endpoint that hangs has one for each worker.
-func (s *slots) size(endpointID string) int { return max(1, s.sizes[endpointID]) }
+func (s *slots) size(endpointID string) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return max(1, s.sizes[endpointID])
+}
 
 // limit is how many deliveries of one endpoint the free workers take at most.
 func (s *slots) limit() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	size := 1
 	for _, n := range s.sizes {
 		size = max(size, n)
 	}
-	return size * s.free()
+	return size * (s.all - s.total)
 }
 
 func (s *slots) take(endpointID string) {
-	s.busy[endpointID]++
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.taken[endpointID]++
 	s.total++
 }
 
 func (s *slots) release(endpointID string, b batch) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.total--
-	if s.busy[endpointID]--; s.busy[endpointID] == 0 {
-		delete(s.busy, endpointID)
+	if s.taken[endpointID]--; s.taken[endpointID] == 0 {
+		delete(s.taken, endpointID)
 	}
-	size := 1
+	size := max(1, s.sizes[endpointID])
 	switch {
 	case b.ok && b.quick:
-		size = min(2*s.size(endpointID), maxBatch)
+		size = min(2*size, maxBatch)
 	case b.ok:
-		size = s.size(endpointID) / 2
+		size /= 2
+	default:
+		size = 1
 	}
 	if s.sizes[endpointID] = size; size <= 1 {
 		delete(s.sizes, endpointID)
@@ -86,15 +112,17 @@ func (s *slots) allot(waiting []Waiting) (room map[string]int, wait time.Duratio
 			wait = min(wait, max(*w.NextIn, w.AllowedIn))
 		}
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	room = map[string]int{}
 	s.turn++
 	for total := s.total; total < s.all; total++ {
 		least := ""
 		for i := range waiting {
 			w := waiting[(i+s.turn)%len(waiting)]
-			busy := s.busy[w.EndpointID] + room[w.EndpointID]
+			busy := s.taken[w.EndpointID] + room[w.EndpointID]
 			may := w.AllowedIn <= 0 && room[w.EndpointID] < w.Due && (busy < max(1, s.all/4) || total < s.all/2)
-			if may && (least == "" || busy < s.busy[least]+room[least]) {
+			if may && (least == "" || busy < s.taken[least]+room[least]) {
 				least = w.EndpointID
 			}
 		}
