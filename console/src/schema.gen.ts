@@ -6066,7 +6066,7 @@ export interface operations {
                  *     }
                  */
                 "application/json": {
-                    due_date: components["schemas"]["FollowUpDueDate"];
+                    due_date?: components["schemas"]["FollowUpDueDate"];
                     notes?: components["schemas"]["FollowUpNotes"];
                     task?: components["schemas"]["FollowUpTask"];
                 };
