@@ -230,10 +230,11 @@ func mayReplace(ctx context.Context, adminURL string, overwrite bool) error {
 func replaceSchemas(ctx context.Context, adminURL, dump string) error {
 	committing, err := runReplacement(ctx, adminURL, dump)
 	var exit *exec.ExitError
+	refused := errors.As(err, &exit) && exit.ExitCode() == psqlRefused
 	switch {
 	case err == nil:
 		return nil
-	case committing && !(errors.As(err, &exit) && exit.ExitCode() == psqlRefused):
+	case committing && !refused:
 		return fmt.Errorf("it is not known whether the tables were restored, because the answer of the database was lost: restore again, with --overwrite, before you start: %w", err)
 	default:
 		return fmt.Errorf("nothing was restored, the database is as it was: %w", err)
