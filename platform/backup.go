@@ -21,6 +21,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/services/auth"
 	"github.com/convoflow/convoflow/services/calls"
 )
 
@@ -57,6 +58,10 @@ func Backup(ctx context.Context, o Options, dir string, copies bool) (a About, e
 	defer p.group.Close()
 	adminURL, err := p.adminURL(ctx)
 	if err != nil {
+		return a, err
+	}
+	// A restore asks for the secret of the backup: it must be the one that opens what is in the dump.
+	if err := auth.CheckSecret(ctx, s.auth, p.tel); err != nil {
 		return a, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
@@ -139,6 +140,10 @@ func TestSecretIsReplaced(t *testing.T) {
 	}
 	require.Equal(t, "2 of 2 signing keys were sealed again\n0 of 2 signing keys were sealed again\n", out.String())
 	require.ErrorIs(t, auth.Reseal(t.Context(), s.cfg, telemetry.Nop(), &out), key.ErrSealed, "only the former secret")
+	var found doctor.Report
+	s.cfg.ExamineSecret(t.Context(), &found)
+	renewed.cfg.ExamineSecret(t.Context(), &found)
+	require.Equal(t, []doctor.Level{doctor.Problem, doctor.OK}, []doctor.Level{found.Findings[0].Level, found.Findings[1].Level})
 	onlyNew := s.replica(func(c *auth.Config) { c.SecretKey = secret })
 	onlyNew.me(bearer).Is(200)
 }
