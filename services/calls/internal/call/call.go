@@ -353,7 +353,7 @@ func (c *Call) Requeue(epoch int64) error {
 }
 
 // Retry restarts an ended call with a recording, with another type or language if given. An existing transcript is reused if only the insights
-// failed.
+// failed; otherwise it is removed, unless the call is on legal hold.
 func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, error) {
 	if c.Recording.Key == "" {
 		return nil, fault.New(fault.Conflict, "call_without_recording", "This call has no recording that could be transcribed")
@@ -362,6 +362,9 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 		return nil, fault.New(fault.Conflict, "call_busy", "The call is still "+string(c.Status)+": only a completed or failed one can be retried")
 	}
 	if c.Status == Completed || language != nil {
+		if err := c.checkHold(); err != nil {
+			return nil, err
+		}
 		c.Transcript, c.Coverage, c.Models.Transcription = nil, nil, nil
 		c.Run++
 	}
