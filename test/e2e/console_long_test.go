@@ -20,7 +20,7 @@ const (
 	longCall     = 2 * 60 * 60 // seconds
 	longSegments = 1300
 	mostNodes    = 12_000 // of a page with two hours of transcript
-	mostPictures = 12     // of the waveform, for three seeks and some seconds of playing
+	mostPictures = 12     // of the waveform, for two seeks and some seconds of playing
 )
 
 // twoHours requires that a call of two hours is played, searched and drawn like a short one. It reports what a user feels.
@@ -65,6 +65,8 @@ func twoHours(t *testing.T, s *stack, a *agent) {
 	b.do(chromedp.Evaluate[chromedp.Void](`document.activeElement.blur()`), chromedp.KeyEvent("l"))
 	b.until("10 seconds on the next sentences are lit and in view", `(() => { const e = document.querySelector(".now"), r = e?.getBoundingClientRect();
 		return Number(e?.dataset.i) > 700 && r.top > 0 && r.bottom < innerHeight })()`)
+	from := valueOf(b, chromedp.Evaluate[float64](`document.querySelector("audio").currentTime`))
+	b.until("it has played for a second", fmt.Sprintf(`document.querySelector("audio").currentTime > %f`, from+1))
 	b.do(chromedp.KeyEvent("k"))
 	require.LessOrEqual(t, valueOf(b, chromedp.Evaluate[int](`pictures`)), mostPictures, "the waveform is drawn when it has moved by a pixel, and not with every frame")
 	felt := valueOf(b, chromedp.Evaluate[map[string]float64](`felt`))
