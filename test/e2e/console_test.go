@@ -182,9 +182,11 @@ func leads(t *testing.T, s *stack, _ *agent) {
 	require.Empty(t, b.newProblems())
 }
 
-// team requires that the numbers are those of the API.
+// team requires that the numbers are those of the API, and that the stale leads are those that it counts.
 func team(t *testing.T, s *stack, a *agent) {
 	a.newLead()
+	code, _, stderr := command(t, s.units[0].environ, built.platform(t, false), "seed", "--leads", "60", "--calls", "40", "--agents", "2", "--data-dir", s.dir)
+	require.Zero(t, code, stderr)
 	b := loggedIn(t, s, a)
 	b.open("/team?days=7")
 	b.until("the tiles", `document.querySelectorAll(".tile").length === 6`)
@@ -206,6 +208,13 @@ func team(t *testing.T, s *stack, a *agent) {
 	for name, n := range map[string]int{"Leads": want.Leads, "Calls": calls, "New leads": leads, "Conversions": conversions, "Due today": want.Due, "Stale leads": want.Stale} {
 		require.Equal(t, fmt.Sprint(n), valueOf(b, chromedp.Evaluate[string](`document.querySelector("[data-tile='`+name+`']").innerText`)), name)
 	}
+	require.Positive(t, want.Stale)
+	b.until("the longest without a contact", fmt.Sprintf(`document.querySelectorAll(".stale li").length === %d`, min(want.Stale, 10)))
+	b.press("All stale leads")
+	b.until("all of them", fmt.Sprintf(`document.querySelectorAll(".lead-row").length === %d && document.querySelector("[role=note]").innerText.includes("without a contact since")`, min(want.Stale, 50)))
+	b.press("Show all leads")
+	b.until("and the others", `!location.search && document.querySelectorAll(".lead-row").length === 50`)
+	b.open("/team?days=7")
 	b.press("Table")
 	b.until("the chart is also a table", `document.querySelectorAll(".columns .card tbody")[0].rows.length === 7`)
 	b.fits()
