@@ -40,7 +40,7 @@ function Numbers({ o, days }: { o: Overview; days: number }) {
   const sum = (of: typeof stats, field: "new_leads" | "calls_made" | "conversions") => of.reduce((all, d) => all + d[field], 0);
   const compared = (name: string, field: "new_leads" | "calls_made" | "conversions"): [string, string, preact.ComponentChildren] =>
     [name, plain(sum(stats, field)), <Change now={sum(stats, field)} before={sum(earlier, field)} days={days} />];
-  if (!o.total_leads && !sum(o.daily_stats, "calls_made")) return <Empty icon="chart-column" title="Nothing to count yet">Calls and conversions per day, the funnel of your leads, their campaigns and intents, and who closed what appear here with the first calls and leads.</Empty>;
+  if (!o.total_leads && !sum(o.daily_stats, "calls_made")) return <Empty icon="chart-column" title="Nothing to count yet">Calls and conversions per day, the funnel of your leads, their campaigns and intents, and who closed what appear here with the first calls and leads.<a class="button primary" href="/console/calls">Go to the calls</a></Empty>;
   return (
     <div class="stack">
       <Tiles of={[
