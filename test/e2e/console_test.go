@@ -41,6 +41,7 @@ func TestConsole(t *testing.T) {
 			"sessions":                  sessions,
 			"a slow and failing server": badDays,
 			"two tabs":                  twoTabs,
+			"keys":                      keys,
 			"hostile content":           hostile,
 			"every page by axe":         accessible,
 		} {
@@ -116,6 +117,33 @@ func oneCall(t *testing.T, s *stack, a *agent) {
 	require.Contains(t, valueOf(b, chromedp.Evaluate[string](`location.search`)), "q=yearly", "a search has an address")
 	b.open("/calls/" + id)
 	b.until("the call again", `document.querySelector(".transcript [data-i]")`)
+	b.fits()
+	require.Empty(t, b.newProblems())
+}
+
+// keys presses the shortcuts, which are letters in a field.
+func keys(t *testing.T, s *stack, a *agent) {
+	id := a.completed(a.upload(nil).ID).ID
+	b := loggedIn(t, s, a)
+	b.open("/calls/" + id)
+	b.until("a suggestion", `document.querySelectorAll(".followup.suggested").length === 2 && document.querySelector("audio")?.readyState > 0`)
+	for _, step := range []struct{ key, what, script string }{
+		{"a", "the first suggestion is accepted", `document.querySelectorAll(".followup.pending").length === 1`},
+		{"e", "it is done", `document.querySelectorAll(".followup.completed").length === 1`},
+		{"n", "the next quote plays", `!document.querySelector("audio").paused && document.querySelector("audio").currentTime > 1`},
+		{"k", "it is paused", `document.querySelector("audio").paused`},
+		{"?", "the help", `document.querySelector("dialog[open]")?.innerText.includes("Complete the first follow-up")`},
+		{kb.Escape, "it is closed", `!document.querySelector("dialog")`},
+		{"gf", "the follow-ups", `location.pathname === "/console/followups"`},
+		{"gt", "the team", `location.pathname === "/console/team"`},
+		{"gk", "the clients", `location.pathname === "/console/clients"`},
+		{"gh", "today", `location.pathname === "/console/"`},
+		{"/", "the search of the calls", `location.pathname === "/console/calls" && document.activeElement.type === "search"`},
+		{"gl?", "letters in a field", `location.pathname === "/console/calls" && document.activeElement.value === "gl?"`},
+	} {
+		b.do(chromedp.KeyEvent(step.key))
+		b.until(step.what, step.script)
+	}
 	b.fits()
 	require.Empty(t, b.newProblems())
 }
