@@ -35,8 +35,12 @@ func Merged(version string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	dropInternal(merged)
 	for _, service := range Services() {
-		doc, err := load(service)
+		if service == "gateway" {
+			continue
+		}
+		doc, err := read(service) // without the shared components, which the gateway's document has
 		if err != nil {
 			return nil, err
 		}

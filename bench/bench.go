@@ -49,6 +49,8 @@ var benchmarks = []struct {
 	{"logins", one(logins)},
 	{"inbound", one(inbound)},
 	{"search", one(search)},
+	{"relay", one(relay)},
+	{"effect", effect},
 	{"consumer", one(consumer)},
 	{"calls", callRecordings},
 	{"webhooks", one(webhooks)},

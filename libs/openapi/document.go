@@ -3,6 +3,7 @@
 package openapi
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -99,30 +100,39 @@ const docURL = "convoflow:openapi"
 // methods are the supported operations of a path item.
 var methods = []string{"get", "put", "post", "delete", "patch"}
 
+// document is the part of an OpenAPI document that is read besides its schemas. A path item also has members that are no operations.
+type document struct {
+	Paths      map[string]map[string]json.RawMessage `json:"paths"`
+	Components struct {
+		Parameters map[string]rawParam `json:"parameters"`
+	} `json:"components"`
+}
+
 // Parse parses a document, in YAML or JSON, and returns its operations by operationId. It fails if any part is not supported.
 func Parse(doc []byte) (map[string]Operation, error) {
-	var tree map[string]any
-	if err := yaml.Unmarshal(doc, &tree); err != nil {
+	asJSON, err := toJSON(doc)
+	if err != nil {
 		return nil, fmt.Errorf("read the OpenAPI document: %w", err)
 	}
-	compiler, err := newCompiler(tree)
+	var parsed document
+	if err := json.Unmarshal(asJSON, &parsed); err != nil {
+		return nil, fmt.Errorf("read the paths of the OpenAPI document: %w", err)
+	}
+	compiler, err := newCompiler(asJSON)
 	if err != nil {
 		return nil, err
 	}
 	operations := map[string]Operation{}
-	paths, _ := tree["paths"].(map[string]any)
-	for path, item := range paths {
-		members, _ := item.(map[string]any)
+	for path, members := range parsed.Paths {
 		for method, op := range members {
 			if method == "summary" || method == "description" {
 				continue
 			}
-			raw, ok := op.(map[string]any)
-			if !ok || !slices.Contains(methods, method) {
+			if !slices.Contains(methods, method) {
 				return nil, fmt.Errorf("%s: %s is not one of %s", path, method, strings.Join(methods, ", "))
 			}
-			r := reader{compiler: compiler, tree: tree, at: "/paths/" + pointer(path) + "/" + method}
-			o, err := r.operation(strings.ToUpper(method), path, raw)
+			r := reader{compiler: compiler, doc: parsed, at: "/paths/" + pointer(path) + "/" + method}
+			o, err := r.operation(strings.ToUpper(method), path, op)
 			if err != nil {
 				return nil, fmt.Errorf("%s %s: %w", method, path, err)
 			}
@@ -135,13 +145,20 @@ func Parse(doc []byte) (map[string]Operation, error) {
 	return operations, nil
 }
 
-func newCompiler(tree map[string]any) (*jsonschema.Compiler, error) {
-	// Converted through JSON, because the schema compiler needs JSON's types.
-	asJSON, err := json.Marshal(tree)
-	if err != nil {
-		return nil, fmt.Errorf("read the OpenAPI document as JSON: %w", err)
+// toJSON converts a document in YAML. One in JSON is not parsed as YAML, which it also is: that takes ten times as long.
+func toJSON(doc []byte) ([]byte, error) {
+	if json.Valid(doc) {
+		return doc, nil
 	}
-	resource, err := jsonschema.UnmarshalJSON(strings.NewReader(string(asJSON)))
+	var tree map[string]any
+	if err := yaml.Unmarshal(doc, &tree); err != nil {
+		return nil, err
+	}
+	return json.Marshal(tree)
+}
+
+func newCompiler(doc []byte) (*jsonschema.Compiler, error) {
+	resource, err := jsonschema.UnmarshalJSON(bytes.NewReader(doc)) // numbers are not float64
 	if err != nil {
 		return nil, fmt.Errorf("read the OpenAPI document as JSON: %w", err)
 	}
@@ -160,33 +177,35 @@ func newCompiler(tree map[string]any) (*jsonschema.Compiler, error) {
 // reader parses one operation.
 type reader struct {
 	compiler *jsonschema.Compiler
-	tree     map[string]any
+	doc      document
 	at       string // the operation's JSON pointer
 }
 
 // rawOperation is an operation as written in the document.
 type rawOperation struct {
-	ID         string `yaml:"operationId"`
-	Access     Access `yaml:"x-access"`
-	Class      Class  `yaml:"x-class"`
-	MaxBody    any    `yaml:"x-body"`
-	Timeout    any    `yaml:"x-timeout"`
-	Parameters []struct {
-		Ref string `yaml:"$ref"`
-	} `yaml:"parameters"`
-	Body *struct {
-		Required bool           `yaml:"required"`
-		Content  map[string]any `yaml:"content"`
-	} `yaml:"requestBody"`
+	ID         string     `json:"operationId"`
+	Access     Access     `json:"x-access"`
+	Class      Class      `json:"x-class"`
+	MaxBody    any        `json:"x-body"`
+	Timeout    any        `json:"x-timeout"`
+	Parameters []rawParam `json:"parameters"`
+	Body       *struct {
+		Required bool           `json:"required"`
+		Content  map[string]any `json:"content"`
+	} `json:"requestBody"`
 }
 
-func (r reader) operation(method, path string, op map[string]any) (o Operation, err error) {
-	text, err := yaml.Marshal(op)
-	if err != nil {
-		return o, err
-	}
+// rawParam is a parameter as written in the document, or a reference to one.
+type rawParam struct {
+	Ref      string `json:"$ref"`
+	In       string `json:"in"`
+	Name     string `json:"name"`
+	Required bool   `json:"required"`
+}
+
+func (r reader) operation(method, path string, op json.RawMessage) (o Operation, err error) {
 	var raw rawOperation
-	if err := yaml.Unmarshal(text, &raw); err != nil {
+	if err := json.Unmarshal(op, &raw); err != nil {
 		return o, err
 	}
 	if !slices.Contains([]Access{Anyone, Signed, Link, Agent, Admin}, raw.Access) || raw.ID == "" {
@@ -218,7 +237,7 @@ func (r reader) operation(method, path string, op map[string]any) (o Operation, 
 	if o.Timeout, err = timeout(raw.Timeout); err != nil {
 		return o, err
 	}
-	if o.Params, err = r.params(op, raw); err != nil || raw.Body == nil {
+	if o.Params, err = r.params(raw.Parameters); err != nil || raw.Body == nil {
 		return o, err
 	}
 	if len(raw.Body.Content) != 1 {
@@ -234,9 +253,9 @@ func maxBody(raw any, byDefault int64) (int64, error) {
 	switch raw := raw.(type) {
 	case nil:
 		return byDefault, nil
-	case int:
-		if raw > 0 {
-			return int64(raw), nil
+	case float64:
+		if n := int64(raw); n > 0 && float64(n) == raw {
+			return n, nil
 		}
 	case string:
 		if raw == "recording" {
@@ -250,10 +269,6 @@ func timeout(raw any) (time.Duration, error) {
 	switch raw := raw.(type) {
 	case nil:
 		return DefaultTimeout, nil
-	case int:
-		if raw > 0 {
-			return time.Duration(raw) * time.Second, nil
-		}
 	case float64:
 		if raw > 0 {
 			return time.Duration(raw * float64(time.Second)), nil
@@ -266,22 +281,21 @@ func timeout(raw any) (time.Duration, error) {
 	return 0, fmt.Errorf("x-timeout %v is neither a number of seconds nor none", raw)
 }
 
-func (r reader) params(op map[string]any, raw rawOperation) (out []Param, err error) {
-	list, _ := op["parameters"].([]any)
-	for i, entry := range list {
-		p, where := entry.(map[string]any), fmt.Sprintf("%s/parameters/%d", r.at, i)
-		if ref := raw.Parameters[i].Ref; ref != "" {
-			where = strings.TrimPrefix(ref, "#")
-			if p, err = resolve(r.tree, where); err != nil {
-				return nil, err
+func (r reader) params(list []rawParam) (out []Param, err error) {
+	for i, p := range list {
+		where := fmt.Sprintf("%s/parameters/%d", r.at, i)
+		if p.Ref != "" {
+			known := false
+			if p, known = r.doc.Components.Parameters[strings.TrimPrefix(p.Ref, "#/components/parameters/")]; !known {
+				return nil, fmt.Errorf("no %s in the document", list[i].Ref)
 			}
+			where = strings.TrimPrefix(list[i].Ref, "#")
 		}
 		schema, err := r.schema(where + "/schema")
 		if err != nil {
 			return nil, err
 		}
-		required, _ := p["required"].(bool)
-		out = append(out, Param{In: fmt.Sprint(p["in"]), Name: fmt.Sprint(p["name"]), Required: required, Type: typeOf(schema.compiled), Schema: schema})
+		out = append(out, Param{In: p.In, Name: p.Name, Required: p.Required, Type: typeOf(schema.compiled), Schema: schema})
 	}
 	return out, nil
 }
@@ -289,19 +303,6 @@ func (r reader) params(op map[string]any, raw rawOperation) (out []Param, err er
 func (r reader) schema(at string) (Schema, error) {
 	compiled, err := r.compiler.Compile(docURL + "#" + at)
 	return Schema{compiled}, err
-}
-
-func resolve(tree map[string]any, at string) (map[string]any, error) {
-	var node any = tree
-	for _, part := range strings.Split(strings.TrimPrefix(at, "/"), "/") {
-		m, _ := node.(map[string]any)
-		node = m[part]
-	}
-	m, ok := node.(map[string]any)
-	if !ok {
-		return nil, fmt.Errorf("no %s in the document", at)
-	}
-	return m, nil
 }
 
 func pointer(s string) string {

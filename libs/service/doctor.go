@@ -28,7 +28,7 @@ const (
 
 // Commands are the commands that all services have. check examines what only this service depends on; it may be nil.
 func Commands(contract Contract, cfg Settings, check func(context.Context, *doctor.Report), stdout io.Writer, own ...pg.Migrations) []run.Command {
-	return []run.Command{
+	return append(deadLetterCommands(contract, cfg, stdout), []run.Command{
 		{Name: "doctor", Help: "check the settings and every dependency, and say what is wrong and what to do; exit 1 if something does not work",
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
 				r := &doctor.Report{}
@@ -42,7 +42,7 @@ func Commands(contract Contract, cfg Settings, check func(context.Context, *doct
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
 				return OutboxStatus(ctx, contract.Name, cfg, tel, stdout)
 			}},
-	}
+	}...)
 }
 
 // OutboxStatus writes the state of a service's outbox. It migrates nothing.
@@ -70,8 +70,8 @@ func Examine(ctx context.Context, r *doctor.Report, contract Contract, cfg Setti
 	}
 }
 
-// sets are the migrations of the tables of a service.
-func sets(own []pg.Migrations) []pg.Migrations {
+// Migrations returns the migrations of all tables of a service, with its own.
+func Migrations(own []pg.Migrations) []pg.Migrations {
 	return slices.Concat([]pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations()}, own)
 }
 
@@ -109,7 +109,7 @@ func ExamineDatabase(ctx context.Context, r *doctor.Report, name string, setting
 	for _, index := range state.InvalidIndexes {
 		r.Warn("index", "the next migration builds it again; or: drop index concurrently "+index, "%s is invalid, its build was interrupted", index)
 	}
-	pending, unknown, err := db.Pending(ctx, sets(own)...)
+	pending, unknown, err := db.Pending(ctx, Migrations(own)...)
 	switch {
 	case err != nil:
 		r.Fail("migrations", "the role must own its schema", "%v", err)

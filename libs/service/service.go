@@ -113,7 +113,7 @@ func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Migrate(ctx, sets(own)...); err != nil {
+	if err := db.Migrate(ctx, Migrations(own)...); err != nil {
 		db.Close()
 		return nil, err
 	}

@@ -30,6 +30,7 @@ import (
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls"
+	"github.com/convoflow/convoflow/services/calls/internal/store"
 )
 
 func TestMain(m *testing.M) {
@@ -63,7 +64,7 @@ func alone(*calls.Config) {}
 
 func begin(t testing.TB, change ...func(*calls.Config)) *app {
 	t.Helper()
-	w := servicetest.New(t, "calls", events.Topics())
+	w := servicetest.New(t, "calls", events.Topics(), store.Migrations())
 	a := &app{
 		World: w, cfg: calls.Defaults(), ai: newFakeAI(t), crm: newFakeCRM(t), storage: t.TempDir(),
 	}

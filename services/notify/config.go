@@ -77,7 +77,7 @@ func (c Config) checkWebhook() (problems []string) {
 // without TLS.
 func (c Config) checkReceiver(url string) error {
 	allowed, _ := c.allowed() // Check reports the error
-	return pabbly.CheckReceiver(url, len(allowed) > 0)
+	return pabbly.CheckReceiver(url, allowed)
 }
 
 // allowed returns AllowPrivate as prefixes.

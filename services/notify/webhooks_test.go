@@ -132,11 +132,12 @@ func TestWrongWebhooks(t *testing.T) {
 	w.cfg.WebhookURL = ""
 	w.start()
 	for body, field := range map[string]string{
-		`{}`:                              "url",
-		`{"url":"connect.pabbly.com"}`:    "url",
-		`{"url":"ftp://x/y"}`:             "url",
-		`{"url":"https://u:pass@x/"}`:     "url",
-		`{"url":"https://x","events":[]}`: "events",
+		`{}`:                           "url",
+		`{"url":"connect.pabbly.com"}`: "url",
+		`{"url":"ftp://x/y"}`:          "url",
+		`{"url":"https://u:pass@x/"}`:  "url",
+		`{"url":"https://169.254.169.254/latest"}`:                    "url",
+		`{"url":"https://x","events":[]}`:                             "events",
 		`{"url":"https://x","events":["lead.imported","lead.bogus"]}`: "", // an item
 		`{"url":"https://x","events":["*","*"]}`:                      "events",
 		`{"url":"https://x","profile":"xml"}`:                         "profile",
@@ -145,6 +146,10 @@ func TestWrongWebhooks(t *testing.T) {
 		refused := w.Do(w.Admin, "POST", "/webhooks", body).Fails(422, "validation_error")
 		require.Equal(t, []string{field}, slices.Compact(refused.Wrong()), body)
 		require.NotContains(t, refused.Body, "pass@")
+	}
+	for method, path := range map[string]string{"POST": "/webhooks", "PATCH": "/webhooks/" + event.NewID()} {
+		all := w.Do(w.Admin, method, path, `{"url":"https://u:p@x/","profile":"xml","rate_limit_per_second":0}`).Fails(422, "validation_error")
+		require.ElementsMatch(t, []string{"url", "profile", "rate_limit_per_second"}, all.Wrong(), "all at once")
 	}
 	w.Do(w.Agent, "POST", "/webhooks", `{"url":"https://x"}`).Fails(403, "admin_only")
 	made := w.create(`{"url":"https://example.com","enabled":false}`)

@@ -14,10 +14,14 @@ import (
 
 const maxConns = 6
 
-// Open creates a schema, applies the migrations and connects to it. The schema is dropped when the test ends.
+// Open connects to an empty schema, or to one with the migrations applied. It is dropped when the test ends.
 func Open(t testing.TB, sets ...pg.Migrations) *pg.DB {
 	t.Helper()
-	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(Schema(t)), MaxConns: maxConns}, "unused", telemetry.Nop())
+	schema := Schema
+	if len(sets) > 0 {
+		schema = func(t testing.TB) string { return Migrated(t, sets...) }
+	}
+	db, err := pg.Open(t.Context(), pg.Config{URL: conf.Secret(schema(t)), MaxConns: maxConns}, "unused", telemetry.Nop())
 	require.NoError(t, err)
 	t.Cleanup(db.Close)
 	require.NoError(t, db.Migrate(t.Context(), sets...))

@@ -9,8 +9,8 @@
 //		db := open(t, pgtest.Schema(t)) // an empty schema, with a role that can access nothing else
 //	}
 //
-// All schemas are in one database. Advisory locks and extensions belong to a database, so a test that uses a fixed lock key or
-// creates an extension needs a database of its own: Database.
+// All schemas of Schema are in one database. Advisory locks and extensions belong to a database, so a test that uses a fixed lock
+// key or creates an extension needs a database of its own: Database. A test of migrated tables gets one from Open or Migrated.
 package pgtest
 
 import (
@@ -48,7 +48,11 @@ func Schema(t testing.TB) string {
 			"select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+name+"'",
 			"drop schema "+id+" cascade", "drop role "+id)
 	})
-	u := serverURL(t)
+	return schemaURL(serverURL(t), name)
+}
+
+// schemaURL returns the connection string of a schema's role, which has the same name.
+func schemaURL(u *url.URL, name string) string {
 	u.User = url.UserPassword(name, name)
 	return withParameter(u, "search_path", name)
 }
@@ -61,9 +65,7 @@ func Database(t testing.TB) string {
 	id := pgx.Identifier{name}.Sanitize()
 	execute(t, "create database "+id)
 	t.Cleanup(func() { execute(t, "drop database "+id+" with (force)") })
-	u := serverURL(t)
-	u.Path = "/" + name
-	return u.String()
+	return databaseURL(t, name).String()
 }
 
 func newName() string { return "t_" + strings.ToLower(rand.Text()[:16]) }
@@ -91,13 +93,24 @@ func serverURL(t testing.TB) *url.URL {
 // execute runs statements as the superuser, one by one. It also works in cleanups, after t.Context has ended.
 func execute(t testing.TB, statements ...string) {
 	t.Helper()
+	asSuperuser(t, serverURL(t), func(ctx context.Context, conn *pgx.Conn) { run(ctx, t, conn, statements...) })
+}
+
+// asSuperuser calls f with a connection to the database that u names.
+func asSuperuser(t testing.TB, u *url.URL, f func(ctx context.Context, conn *pgx.Conn)) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), dropTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, serverURL(t).String())
+	conn, err := pgx.Connect(ctx, u.String())
 	if err != nil {
 		t.Fatalf("connect to the test server: %v", err)
 	}
 	defer func() { _ = conn.Close(ctx) }()
+	f(ctx, conn)
+}
+
+func run(ctx context.Context, t testing.TB, conn *pgx.Conn, statements ...string) {
+	t.Helper()
 	for _, s := range statements {
 		if _, err := conn.Exec(ctx, s); err != nil {
 			t.Fatalf("%s: %v", s, err)

@@ -58,8 +58,9 @@ type World struct {
 	stop   func()
 }
 
-// New returns the environment for the service with the given name.
-func New(t testing.TB, name string, topics []event.Topic) *World {
+// New returns the environment for the service with the given name. Its tables are there already; own is its own migrations, as for
+// service.Open.
+func New(t testing.TB, name string, topics []event.Topic, own ...pg.Migrations) *World {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
@@ -75,7 +76,7 @@ func New(t testing.TB, name string, topics []event.Topic) *World {
 	settings.AuthURL = keys
 	w.Config.Access = &settings
 	w.Config.HTTP.Addr, w.Config.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	w.Config.Database.URL = conf.Secret(pgtest.Schema(t))
+	w.Config.Database.URL = conf.Secret(pgtest.Migrated(t, service.Migrations(own)...))
 	w.Config.Kafka.Brokers = bustest.Broker(t)
 	return w
 }

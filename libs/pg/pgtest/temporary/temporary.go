@@ -8,9 +8,11 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/lockdir"
 	"github.com/convoflow/convoflow/libs/pg/pgserver"
 )
 
@@ -61,8 +63,40 @@ func Run(f func() int) int {
 	})
 }
 
+// Directories of servers: prefix and a random number.
+const prefix = "convoflow-postgres-"
+
+// memory is a file system in memory on Linux. Each test makes and drops a few hundred files in its schema, which on a disk can take
+// three times the CPU time of what the test does with them.
+const (
+	memory       = "/dev/shm"
+	memoryNeeded = 4 << 30 // free; in a container there may be 64 MB
+)
+
+// parent returns the directory for the directories of servers: TMPDIR if it is set, memory if that is large enough, or /tmp.
+func parent() string {
+	var fs syscall.Statfs_t
+	if os.Getenv("TMPDIR") != "" || syscall.Statfs(memory, &fs) != nil || fs.Bavail*uint64(fs.Bsize) < memoryNeeded {
+		return os.TempDir()
+	}
+	removeStale(memory)
+	return memory
+}
+
+// removeStale removes what killed test binaries left: complete clusters that no process uses.
+func removeStale(parent string) {
+	clusters, _ := filepath.Glob(filepath.Join(parent, prefix+"*", "data", "PG_VERSION")) // fails only if the pattern is wrong
+	for _, file := range clusters {
+		dir := filepath.Dir(filepath.Dir(file))
+		if unlock, err := lockdir.Lock(dir); err == nil {
+			_ = os.RemoveAll(dir) // or the next one does
+			unlock()
+		}
+	}
+}
+
 func serve(ctx context.Context) (stop func() error, err error) {
-	dir, err := os.MkdirTemp("", "convoflow-postgres-")
+	dir, err := os.MkdirTemp(parent(), prefix)
 	if err != nil {
 		return nil, fmt.Errorf("create a directory for postgres: %w", err)
 	}

@@ -61,7 +61,7 @@ type WithSecret struct {
 
 // Create creates an endpoint with a new secret.
 func (s *Service) Create(ctx context.Context, req CreateRequest) (WithSecret, error) {
-	if err := s.checkURL(req.URL); err != nil {
+	if err := s.Refuse(ctx, req); err != nil {
 		return WithSecret{}, err
 	}
 	now := s.Clock.Now()
@@ -79,6 +79,17 @@ func (s *Service) Create(ctx context.Context, req CreateRequest) (WithSecret, er
 		e.Disable(Paused, now)
 	}
 	return WithSecret{e, e.Secrets[0]}, s.Endpoints.Create(ctx, e)
+}
+
+// Refuse fails with the fields of a new endpoint that Create refuses.
+func (s *Service) Refuse(_ context.Context, req CreateRequest) error { return s.checkURL(req.URL) }
+
+// RefuseUpdate fails with the fields that Update refuses.
+func (s *Service) RefuseUpdate(_ context.Context, req UpdateRequest) error {
+	if req.URL == nil {
+		return nil
+	}
+	return s.checkURL(*req.URL)
 }
 
 func (s *Service) checkURL(url string) error {
@@ -121,10 +132,8 @@ type UpdateRequest struct {
 // Update changes an endpoint. Pausing it holds its deliveries, and enabling it resumes them. It fails with NotFound,
 // webhook_from_environment or precondition_failed.
 func (s *Service) Update(ctx context.Context, req UpdateRequest) (Endpoint, error) {
-	if req.URL != nil {
-		if err := s.checkURL(*req.URL); err != nil {
-			return Endpoint{}, err
-		}
+	if err := s.RefuseUpdate(ctx, req); err != nil {
+		return Endpoint{}, err
 	}
 	e, err := s.change(ctx, req.ID, func(e *Endpoint) error {
 		if req.URL != nil {

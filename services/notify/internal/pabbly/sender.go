@@ -122,16 +122,31 @@ func (s *Sender) Close() {
 	s.plain.CloseIdleConnections()
 }
 
-// CheckReceiver says what is wrong with the address of a receiver, without repeating it. Its host is checked only when it is dialled.
-func CheckReceiver(text string, plain bool) error {
+// CheckReceiver says what is wrong with the URL of a receiver, without repeating it. An address in it must be one that is dialled; those of
+// a name are checked when it is dialled.
+func CheckReceiver(text string, allowed []netip.Prefix) error {
 	u, err := url.Parse(text)
 	switch {
 	case err != nil || u.Host == "" || u.Scheme != "http" && u.Scheme != "https":
 		return errors.New("must be an https URL")
-	case u.Scheme == "http" && !plain:
+	case u.Scheme == "http" && len(allowed) == 0:
 		return errors.New("must be an https URL: http is for private networks that WEBHOOK_ALLOW_PRIVATE_CIDRS allows")
 	case u.User != nil:
 		return errors.New("must not have a user or password in it")
+	}
+	address, err := netip.ParseAddr(u.Hostname())
+	if err != nil {
+		return nil // it is a name
+	}
+	check, kind := guard(allowed), "tcp6"
+	if u.Scheme == "http" {
+		check = onlyPrivate(allowed)
+	}
+	if address.Is4() {
+		kind = "tcp4"
+	}
+	if check(kind, netip.AddrPortFrom(address, 443).String(), nil) != nil {
+		return errors.New("must not name an address that webhooks are not sent to: a private network needs WEBHOOK_ALLOW_PRIVATE_CIDRS, and http is for these only")
 	}
 	return nil
 }

@@ -308,11 +308,17 @@ func TestWithoutAGoodSecretNothingIsSent(t *testing.T) {
 
 func TestCheckReceiver(t *testing.T) {
 	t.Parallel()
-	require.NoError(t, pabbly.CheckReceiver("https://connect.pabbly.com/workflow/sendwebhookdata/abc", false))
-	require.NoError(t, pabbly.CheckReceiver("http://10.0.0.1/hook", true))
-	require.ErrorContains(t, pabbly.CheckReceiver("http://10.0.0.1/hook", false), "WEBHOOK_ALLOW_PRIVATE_CIDRS")
+	private := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	require.NoError(t, pabbly.CheckReceiver("https://connect.pabbly.com/workflow/sendwebhookdata/abc", nil))
+	require.NoError(t, pabbly.CheckReceiver("https://203.0.114.7/hook", nil))
+	require.NoError(t, pabbly.CheckReceiver("http://10.0.0.1/hook", private))
+	require.NoError(t, pabbly.CheckReceiver("http://crm.internal/hook", private), "its address is looked up when it is dialled")
+	for _, url := range []string{"http://10.0.0.1/hook", "http://connect.pabbly.com/x", "https://10.0.0.1/hook", "https://127.0.0.1:9/", "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://169.254.169.254/latest"} {
+		require.ErrorContains(t, pabbly.CheckReceiver(url, nil), "WEBHOOK_ALLOW_PRIVATE_CIDRS", url)
+	}
+	require.ErrorContains(t, pabbly.CheckReceiver("http://203.0.114.7/hook", private), "http is for these only")
 	for _, url := range []string{"", "connect.pabbly.com/x", "ftp://x/y", "https://user:password@x/y", "https://user@x/y", "http:///x", "http://%zz"} {
-		err := pabbly.CheckReceiver(url, true)
+		err := pabbly.CheckReceiver(url, private)
 		require.Error(t, err, url)
 		require.NotContains(t, err.Error(), "password@")
 	}
