@@ -1,6 +1,6 @@
 import { render } from "preact";
 import { useEffect, useState } from "preact/hooks";
-import { LocationProvider, Route, Router, useLocation } from "preact-iso/router";
+import { exec, LocationProvider, Route, Router, useLocation } from "preact-iso/router";
 import lazy from "preact-iso/lazy";
 import type { Problem } from "./api";
 import { start } from "./live";
@@ -45,8 +45,12 @@ function Missing() {
   return <><PageHead title="Not found" /><Empty icon="search" title="There is no such page"><a class="button primary" href="/console/">Go to Today</a></Empty></>;
 }
 
-const admins = { "/console/team": Team, "/console/admin/agents": Agents, "/console/admin/webhooks": Webhooks, "/console/admin/webhooks/:id": OneWebhook, "/console/admin/deliveries": Deliveries, "/console/admin/deliveries/:id": OneDelivery, "/console/admin/usage": Usage };
-const adminPages = Object.entries(admins).map(([path, page]): [string, Page] => [path, adminOnly(page as unknown as Page)]);
+const everybodys: Record<string, Page> = { "/console": Today, "/console/calls": Calls, "/console/calls/:id": OneCall, "/console/followups": FollowUps, "/console/clients": Clients, "/console/clients/:id": OneClient, "/console/leads": Leads, "/console/leads/:id": OneLead, "/console/settings": Settings };
+const admins: Record<string, Page> = { "/console/team": Team, "/console/admin/agents": Agents, "/console/admin/webhooks": Webhooks, "/console/admin/webhooks/:id": OneWebhook, "/console/admin/deliveries": Deliveries, "/console/admin/deliveries/:id": OneDelivery, "/console/admin/usage": Usage };
+const pages = Object.entries({ ...everybodys, ...Object.fromEntries(Object.entries(admins).map(([path, page]) => [path, adminOnly(page)])) });
+
+// The file of the first page is loaded while the session is asked for.
+for (const [path, page] of Object.entries({ ...everybodys, ...admins })) if (exec(location.pathname, path)) (page as { preload?: () => void }).preload?.();
 
 function Pages() {
   const { path, url } = useLocation();
@@ -54,16 +58,7 @@ function Pages() {
   useEffect(() => { if (session.value?.agent && /\/console\/(login|register)/.test(url)) history.replaceState(null, "", "/console/"); }, [url]);
   return (
     <Router>
-      <Route path="/console" component={Today} />
-      <Route path="/console/calls" component={Calls} />
-      <Route path="/console/calls/:id" component={OneCall} />
-      <Route path="/console/followups" component={FollowUps} />
-      <Route path="/console/clients" component={Clients} />
-      <Route path="/console/clients/:id" component={OneClient} />
-      <Route path="/console/leads" component={Leads} />
-      <Route path="/console/leads/:id" component={OneLead} />
-      {adminPages.map(([path, page]) => <Route key={path} path={path} component={page} />)}
-      <Route path="/console/settings" component={Settings} />
+      {pages.map(([path, page]) => <Route key={path} path={path} component={page} />)}
       <Route default component={Missing} />
     </Router>
   );

@@ -55,6 +55,8 @@ func twoHours(t *testing.T, s *stack, a *agent) {
 	b.until("all sentences", fmt.Sprintf(`document.querySelectorAll("[data-i]").length === %d`, longSegments))
 	nodes := valueOf(b, chromedp.Evaluate[int](`document.querySelectorAll("*").length`))
 	require.LessOrEqual(t, nodes, mostNodes)
+	require.True(t, valueOf(b, chromedp.Evaluate[bool](`(() => { const start = part => performance.getEntriesByType("resource").find(e => e.name.includes(part)).startTime;
+		return start("/assets/call-") <= start("/console/session") })()`)), "the file of the page does not wait for the session")
 	b.do(chromedp.Evaluate[chromedp.Void](`(() => { const g = CanvasRenderingContext2D.prototype, clear = g.clearRect; window.pictures = 0; g.clearRect = function (...of) { pictures++; clear.apply(this, of) } })()`))
 
 	b.do(chromedp.SendKeys(chromedp.CSS(".find input"), "number 700,"))
