@@ -5,6 +5,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -34,6 +35,14 @@ func TestWorkflowsAreValid(t *testing.T) {
 	}
 	out, err := lint(t, "actionlint", nil, files...)
 	require.NoError(t, err, out)
+	// A tag can be moved by whoever takes over the action's repository, as happened to all of aquasecurity/trivy-action in March 2026.
+	for _, file := range files {
+		raw, err := os.ReadFile(file)
+		require.NoError(t, err)
+		for _, used := range regexp.MustCompile(`uses: (.*)`).FindAllStringSubmatch(string(raw), -1) {
+			require.Regexp(t, `^[\w-]+/[\w-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+`, used[1], "%s: an action is pinned by commit", file)
+		}
+	}
 }
 
 func TestKubernetesManifestsPassKubeScore(t *testing.T) {
@@ -98,6 +107,7 @@ func TestAReleaseIsWhatHasANewVersion(t *testing.T) {
 	require.Equal(t, "services=[\"services/crm\"]\n", must("deploy/release/changed HEAD~1 HEAD"))
 	require.Equal(t, "services=[]\n", must("deploy/release/changed HEAD HEAD"))
 	require.Equal(t, 5, strings.Count(must("deploy/release/changed 0000000000000000000000000000000000000000 HEAD"), "/")+1, "the first push: all five")
+	require.Equal(t, 5, strings.Count(must("deploy/release/changed '' HEAD"), "/")+1, "by hand, without a commit: all five")
 	must(`echo 0.3.0 >gateway/VERSION; git commit -qam gateway`)
 	out, err := sh("deploy/release/changed HEAD~1 HEAD")
 	require.Error(t, err)

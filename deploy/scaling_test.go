@@ -194,7 +194,10 @@ func TestKubernetesComponents(t *testing.T) {
 					return name == topic && slices.Contains(operations, "Read")
 				}), "%s may not read %s", service, topic)
 				require.NotNil(t, m.others["KafkaTopic/"+topic+"."+service+".dlq"], "dead letters of %s in %s", service, topic)
+				requireMay(t, user, "topic", topic+"."+service+".dlq", "Write", "Read") // doctor and dlq read them
 			}
+			requireMay(t, user, "group", "requeued", "Read", "Describe")
+			requireMay(t, user, "topic", service+".requeue", "Read", "Write")
 			require.NotNil(t, m.others["KafkaTopic/"+service+".requeue"])
 		}
 		for name, o := range m.others {
@@ -263,6 +266,22 @@ func TestKubernetesComponents(t *testing.T) {
 			}
 		}
 	})
+}
+
+// requireMay requires that a KafkaUser is allowed operations on a topic or group.
+func requireMay(t *testing.T, user *unstructured.Unstructured, kind, name string, wanted ...string) {
+	require.NotNil(t, user)
+	acls, _, err := unstructured.NestedSlice(user.Object, "spec", "authorization", "acls")
+	require.NoError(t, err)
+	var allowed []string
+	for _, acl := range acls {
+		resource, _, _ := unstructured.NestedStringMap(acl.(map[string]any), "resource")
+		if resource["type"] == kind && resource["name"] == name {
+			operations, _, _ := unstructured.NestedStringSlice(acl.(map[string]any), "operations")
+			allowed = append(allowed, operations...)
+		}
+	}
+	require.Subset(t, allowed, wanted, "%s on %s %s", user.GetName(), kind, name)
 }
 
 var eventName = regexp.MustCompile(`events\.([A-Z]\w+)`)

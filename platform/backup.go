@@ -21,6 +21,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/services/auth"
 	"github.com/convoflow/convoflow/services/calls"
 )
 
@@ -57,6 +58,10 @@ func Backup(ctx context.Context, o Options, dir string, copies bool) (a About, e
 	defer p.group.Close()
 	adminURL, err := p.adminURL(ctx)
 	if err != nil {
+		return a, err
+	}
+	// A restore asks for the secret of the backup: it must be the one that opens what is in the dump.
+	if err := auth.CheckSecret(ctx, s.auth, p.tel); err != nil {
 		return a, err
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -145,20 +150,26 @@ func Restore(ctx context.Context, o Options, dir string, overwrite bool, missing
 		return a, err
 	}
 	if err := replaceSchemas(ctx, adminURL, filepath.Join(dir, dumpName)); err != nil {
-		return a, fmt.Errorf("nothing was restored, the database is as it was: %w", err)
+		return a, err
 	}
 	p.at.secretKey = p.secretKey(stored)
+	if a.Recordings, err = p.restoreRecordings(ctx, dir, missing); err != nil {
+		return a, fmt.Errorf("the tables are restored, but not all recordings: restore again, with --overwrite: %w", err)
+	}
+	return a, nil
+}
+
+func (p *Platform) restoreRecordings(ctx context.Context, dir string, missing func(key string)) (n calls.Recordings, err error) {
 	s, err := load(p.options.Environ, p.embedded, p.at)
 	if err != nil {
-		return a, err
+		return n, err
 	}
 	manifest, err := os.Open(filepath.Join(dir, manifestName))
 	if err != nil {
-		return a, fmt.Errorf("read the manifest of the recordings: %w", err)
+		return n, fmt.Errorf("read the manifest of the recordings: %w", err)
 	}
 	defer func() { _ = manifest.Close() }()
-	a.Recordings, err = calls.RestoreRecordings(ctx, s.calls, manifest, filepath.Join(dir, recordingsDir), missing)
-	return a, err
+	return calls.RestoreRecordings(ctx, s.calls, manifest, filepath.Join(dir, recordingsDir), missing)
 }
 
 func readAbout(dir string) (a About, err error) {
@@ -220,22 +231,41 @@ func mayReplace(ctx context.Context, adminURL string, overwrite bool) error {
 }
 
 // replaceSchemas replaces the schemas of the services by those of a dump, in one transaction: if it fails or the machine dies, the old
-// data is there. pg_restore writes the dump as SQL, because its own transaction cannot drop what the dump does not know.
+// data is there, or all of the new data, if only the answer to the commit was lost. The error says which.
 func replaceSchemas(ctx context.Context, adminURL, dump string) error {
+	committing, err := runReplacement(ctx, adminURL, dump)
+	var exit *exec.ExitError
+	refused := errors.As(err, &exit) && exit.ExitCode() == psqlRefused
+	switch {
+	case err == nil:
+		return nil
+	case committing && !refused:
+		return fmt.Errorf("it is not known whether the tables were restored, because the answer of the database was lost: restore again, with --overwrite, before you start: %w", err)
+	default:
+		return fmt.Errorf("nothing was restored, the database is as it was: %w", err)
+	}
+}
+
+// psqlRefused is the exit code of psql after the database has refused a statement, with ON_ERROR_STOP.
+const psqlRefused = 3
+
+// runReplacement does it. committing is true if psql was told to commit. pg_restore writes the dump as SQL, because its own transaction
+// cannot drop what the dump does not know.
+func runReplacement(ctx context.Context, adminURL, dump string) (committing bool, err error) {
 	script, err := newClient(ctx, "pg_restore", "", "--file=-", dump)
 	if err != nil {
-		return err
+		return false, err
 	}
 	sql, err := newClient(ctx, "psql", adminURL, "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1")
 	if err != nil {
-		return err
+		return false, err
 	}
 	input, err := sql.StdinPipe()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := sql.Start(); err != nil {
-		return err
+		return false, err
 	}
 	statements := "set client_min_messages = warning;\nbegin;\n" // without a notice for each table
 	for _, service := range serviceNames {
@@ -244,10 +274,11 @@ func replaceSchemas(ctx context.Context, adminURL, dump string) error {
 	_, err = io.WriteString(input, statements)
 	script.Stdout = input
 	if err = errors.Join(err, script.failed(script.Run())); err == nil {
+		committing = true
 		_, err = io.WriteString(input, "commit;\n") // without it, psql's end is a rollback
 	}
 	err = errors.Join(err, input.Close())
-	return errors.Join(sql.failed(sql.Wait()), err)
+	return committing, errors.Join(sql.failed(sql.Wait()), err)
 }
 
 // client is a client program of PostgreSQL.

@@ -74,6 +74,7 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 			r.Findings = append(r.Findings, f)
 		}
 	}
+	s.auth.ExamineSecret(ctx, r)
 	s.calls.ExamineFiles(ctx, r)
 	if p.embedded.transcribe || p.embedded.chat {
 		r.Warn("AI", "set OPENAI_API_KEY for the real thing", "embedded, of demo quality")

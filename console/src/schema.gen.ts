@@ -496,7 +496,7 @@ export interface paths {
         get?: never;
         /**
          * Put a call on legal hold, or lift that
-         * @description Nothing of a call on legal hold is removed: not by DELETE, not after the days of AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS, and not when its client or lead is erased. That erasure stays open, with the reason in GET /erasures/{id}, and goes on by itself within ten minutes after the hold was lifted.
+         * @description Nothing of a call on legal hold is removed: not by DELETE, not by a retry, not after the days of AUDIO_RETENTION_DAYS and TRANSCRIPT_RETENTION_DAYS, and not when its client or lead is erased. That erasure stays open, with the reason in GET /erasures/{id}, and goes on by itself within ten minutes after the hold was lifted.
          */
         put: operations["calls.hold"];
         post?: never;
@@ -517,7 +517,7 @@ export interface paths {
         put?: never;
         /**
          * Start a completed or failed call over
-         * @description The call is pending again. A completed one, and one with another language, is transcribed anew; an existing transcript of a failed one is reused.
+         * @description The call is pending again. A completed one, and one with another language, is transcribed anew, and has its former transcript until there is a new one; an existing transcript of a failed one is reused.
          */
         post: operations["calls.retry"];
         delete?: never;
@@ -1784,13 +1784,13 @@ export interface components {
             path: string;
             token: string;
         };
-        /** @description A call with its transcript. What is not known is null. */
+        /** @description A call with its transcript. What is not known is null, and a list empty. */
         Call: {
-            evidence: components["schemas"]["CallEvidence"][] | null;
-            /** @description The fields of the call type. */
-            insights: Record<string, never> | null;
+            evidence: components["schemas"]["CallEvidence"][];
+            /** @description The fields of the call type; empty for the type default. */
+            insights: Record<string, never>;
             raw_transcript: string | null;
-            segments: components["schemas"]["CallSegment"][] | null;
+            segments: components["schemas"]["CallSegment"][];
             /** @description raw_transcript again. */
             transcription: string | null;
         } & components["schemas"]["CallSummary"];
@@ -1931,7 +1931,7 @@ export interface components {
          */
         CallStatus: "pending" | "transcribing" | "completed" | "failed";
         /**
-         * @description A call without its transcript. What is not known is null.
+         * @description A call without its transcript. What is not known is null, and a list empty.
          * @example {
          *       "action_items": [
          *         "Send the quote"
@@ -2003,7 +2003,7 @@ export interface components {
          *     }
          */
         CallSummary: {
-            action_items: string[] | null;
+            action_items: string[];
             /** Format: uuid */
             agent_id: string;
             /** @description How often work on the call began. */
@@ -2047,7 +2047,7 @@ export interface components {
             intent_confidence: number | null;
             /** @enum {string|null} */
             interest_level: "high" | "medium" | "low" | null;
-            key_topics: string[] | null;
+            key_topics: string[];
             /** @example en */
             language: string | null;
             /** Format: uuid */
@@ -2057,7 +2057,7 @@ export interface components {
             models: components["schemas"]["CallModels"];
             next_step: string | null;
             notes: components["schemas"]["CallNotes"];
-            objections: string[] | null;
+            objections: string[];
             /**
              * @description How good a completed call is.
              * @enum {string|null}
@@ -3777,6 +3777,8 @@ export interface components {
         LeadStatusFilter: string;
         /** @description The same as status. */
         LeadStatusFilterToo: string;
+        /** @description Only open leads that nobody was in touch with since then: whose last contact, or else their creation, is earlier. With the beginning of the day seven days ago they are the stale leads of GET /analytics/overview. */
+        LeadUntouchedSince: string;
         /** @description Objects per page. */
         Limit: number;
         /** @description Objects to leave out, for apps that do not follow Link. A cursor is faster. */
@@ -5108,7 +5110,7 @@ export interface operations {
             403: components["responses"]["CallForbidden"];
             404: components["responses"]["CallNotFound"];
             408: components["responses"]["RequestTimeout"];
-            /** @description The call is still being worked on (call_busy), or has no recording (call_without_recording). */
+            /** @description The call is still being worked on (call_busy), has no recording (call_without_recording), or is on legal hold, so that its transcript stays (call_on_hold). */
             409: {
                 headers: {
                     [name: string]: unknown;
@@ -6312,6 +6314,8 @@ export interface operations {
                 assigned_agent_id?: string;
                 /** @description Only the leads that nobody works on, for every agent. */
                 unassigned?: boolean;
+                /** @description Only open leads that nobody was in touch with since then: whose last contact, or else their creation, is earlier. With the beginning of the day seven days ago they are the stale leads of GET /analytics/overview. */
+                untouched_since?: components["parameters"]["LeadUntouchedSince"];
                 /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */
@@ -6447,6 +6451,8 @@ export interface operations {
                 assigned_agent_id?: string;
                 /** @description Only the leads that nobody works on, for every agent. */
                 unassigned?: boolean;
+                /** @description Only open leads that nobody was in touch with since then: whose last contact, or else their creation, is earlier. With the beginning of the day seven days ago they are the stale leads of GET /analytics/overview. */
+                untouched_since?: components["parameters"]["LeadUntouchedSince"];
                 /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */

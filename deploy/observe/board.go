@@ -32,7 +32,7 @@ func overview() board {
 		{"Burn rates", burning},
 		{"Services", []panel{
 			{title: "Requests at the gateway", unit: "reqps", stacked: true, queries: one(rate("convoflow_gateway_request_duration_seconds_count", "", "status"), "{{status}}")},
-			{title: "Operations by service", unit: "reqps", queries: one(rate("convoflow_operations_total", "", "service"), "{{service}}")},
+			{title: "Operations by service", unit: "reqps", queries: one(`sum by (service) (`+operationsRate+`)`, "{{service}}")},
 			{title: "Failed operations by service", unit: "reqps", queries: one(orZero(rate("convoflow_operation_duration_seconds_count", `status="failed"`, "service")), "{{service}}")},
 			{title: "Requests at the gateway, 99th percentile", unit: "s", queries: []query{{p99("convoflow_gateway_request_duration_seconds", `op!~".*(events|audio|upload).*"`, "job"), "p99", true}}},
 			{title: "CPU by service", description: "Cores.", unit: "short", queries: one(`sum by (job) (rate(process_cpu_seconds_total{job=~"`+all+`"}[$__rate_interval]))`, "{{job}}")},

@@ -22,8 +22,8 @@ func operations(service string) row {
 	selector := `service="` + service + `"`
 	const duration = "convoflow_operation_duration_seconds"
 	return row{"Operations: requests, events (on …) and jobs", []panel{
-		{title: "Rate by operation", unit: "reqps", stacked: true, queries: one(rate("convoflow_operations_total", selector, "op"), "{{op}}")},
-		{title: "Not ok by result", description: "Codes are explained in docs/errors.md.", unit: "reqps", queries: one(orZero(rate("convoflow_operations_total", selector+`,result!="ok"`, "op, result")), "{{op}} {{result}}")},
+		{title: "Rate by operation", unit: "reqps", stacked: true, queries: one(operationsRate+`{`+selector+`}`, "{{op}}")},
+		{title: "Not ok by result", description: "Codes are explained in docs/errors.md.", unit: "reqps", queries: one(orZero(notOKRate+`{`+selector+`}`), "{{op}} {{result}}")},
 		{title: "Duration, 99th percentile", unit: "s", queries: []query{{p99(duration, selector, "op"), "{{op}}", true}}},
 	}}
 }

@@ -23,9 +23,12 @@ func slos() []slo {
 	return []slo{
 		{
 			name: "api", alert: "ApiErrorBudgetBurn", what: "requests are not answered with 5xx", objective: 0.999,
-			bad: `sum(rate(` + requests + `{status="5xx"}[%s]))`, total: `sum(rate(` + requests + `[%s]))`,
+			bad: `sum(rate(` + requests + `{` + notProbes + `,status="5xx"}[%s]))`, total: `sum(rate(` + requests + `{` + notProbes + `}[%s]))`,
 			counters: func(bad float64) []series {
-				return []series{counter(requests+`{job="gateway",op="gateway.calls.list",status="5xx"}`, bad), counter(requests+`{job="gateway",op="gateway.calls.list",status="2xx"}`, 1000-bad)}
+				return []series{
+					counter(requests+`{job="gateway",op="gateway.calls.list",status="5xx"}`, bad), counter(requests+`{job="gateway",op="gateway.calls.list",status="2xx"}`, 1000-bad),
+					counter(requests+`{job="gateway",op="gateway.ready",status="5xx"}`, 1000), counter(requests+`{job="gateway",op="gateway.health",status="2xx"}`, 100_000), // neither counts
+				}
 			},
 		},
 		{
@@ -53,6 +56,10 @@ func slos() []slo {
 		},
 	}
 }
+
+// notProbes leaves out what a balancer asks every second: /ready answers 503 while one service is not ready, which no user has noticed, and
+// the others would hide errors at night.
+const notProbes = `op!~"gateway.(health|ready)"`
 
 // le matches a bucket as it is written in OpenMetrics (5.0) and in the older text format (5).
 func le(bound string) string { return `le=~"` + bound + `(\\.0)?"` }
@@ -160,13 +167,14 @@ func (s slo) firing(windows []string) []fired {
 	return firing
 }
 
-// recorded are the expressions that several panels share and that are slow to compute over many series.
+// recorded are the expressions that several panels share and that are slow to compute over many series. Percentiles are not recorded: their
+// panels show exemplars, which a recorded series has not.
 func recorded() group {
-	const duration, results = "convoflow_operation_duration_seconds", "convoflow_operations_total"
+	const results = "convoflow_operations_total"
 	return group{Name: "operations", Rules: []rule{
-		{Record: "service_op:convoflow_operations:rate5m", Expr: `sum by (service, op) (rate(` + results + `[5m]))`},
-		{Record: "service_op_result:convoflow_operations_not_ok:rate5m", Expr: `sum by (service, op, result) (rate(` + results + `{result!="ok"}[5m]))`},
-		{Record: "service_op:convoflow_operation_duration_seconds:p99_5m", Expr: `histogram_quantile(0.99, sum by (service, op, le) (rate(` + duration + `_bucket[5m])))`},
-		{Record: "op:convoflow_gateway_request_duration_seconds:p99_5m", Expr: `histogram_quantile(0.99, sum by (op, le) (rate(convoflow_gateway_request_duration_seconds_bucket[5m])))`},
+		{Record: operationsRate, Expr: `sum by (service, op) (rate(` + results + `[5m]))`},
+		{Record: notOKRate, Expr: `sum by (service, op, result) (rate(` + results + `{result!="ok"}[5m]))`},
 	}}
 }
+
+const operationsRate, notOKRate = "service_op:convoflow_operations:rate5m", "service_op_result:convoflow_operations_not_ok:rate5m"

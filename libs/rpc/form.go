@@ -102,7 +102,7 @@ func (f form[Req, Res]) discard(ctx context.Context, req Req) error {
 
 // read reads a whole form. stored reports whether its file has been stored, also if there is an error.
 func (f form[Req, Res]) read(r *http.Request) (req Req, stored bool, err error) {
-	parts, err := f.open(r)
+	parts, body, err := f.open(r)
 	if err != nil {
 		return req, false, err
 	}
@@ -143,6 +143,10 @@ func (f form[Req, Res]) read(r *http.Request) (req Req, stored bool, err error) 
 		stored = err == nil
 		fields[f.Field] = "" // so that the contract finds it if it is required
 	}
+	// The form has ended. If the body has not, it may still break off, and the client then takes the request for lost.
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return req, stored, f.classify(err)
+	}
 	if files > 1 {
 		wrong = append(wrong, fault.BodyField(f.Field, "too_long", "Send one file per request"))
 	}
@@ -158,20 +162,20 @@ func (f form[Req, Res]) read(r *http.Request) (req Req, stored bool, err error) 
 	return req, stored, fill(&req, params, known)
 }
 
-// open starts reading a form. If it fails, it has read nothing of the body.
-func (f form[Req, Res]) open(r *http.Request) (*multipart.Reader, error) {
+// open starts reading a form. parts reads from body. If it fails, it has read nothing of the body.
+func (f form[Req, Res]) open(r *http.Request) (parts *multipart.Reader, body io.Reader, err error) {
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != f.op.ContentType {
-		return nil, unsupported(f.op)
+		return nil, nil, unsupported(f.op)
 	}
 	if params["boundary"] == "" {
-		return nil, fault.New(fault.Malformed, "malformed_form", "The body is not a form: its content type names no boundary")
+		return nil, nil, fault.New(fault.Malformed, "malformed_form", "The body is not a form: its content type names no boundary")
 	}
 	if r.ContentLength > f.MaxBytes+formOverhead {
-		return nil, f.TooLarge
+		return nil, nil, f.TooLarge
 	}
-	body := http.MaxBytesReader(nil, stallReader{r.Body, exchangeOf(r.Context()).control()}, f.MaxBytes+formOverhead)
-	return multipart.NewReader(bufio.NewReaderSize(io.MultiReader(body, strings.NewReader("\r\n"), unexpectedEnd{}), formBuffer), params["boundary"]), nil
+	body = http.MaxBytesReader(nil, stallReader{r.Body, exchangeOf(r.Context()).control()}, f.MaxBytes+formOverhead)
+	return multipart.NewReader(bufio.NewReaderSize(io.MultiReader(body, strings.NewReader("\r\n"), unexpectedEnd{}), formBuffer), params["boundary"]), body, nil
 }
 
 // stallReader is a body with a timeout per read and none in total.

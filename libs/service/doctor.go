@@ -28,7 +28,7 @@ const (
 
 // Commands are the commands that all services have. check examines what only this service depends on; it may be nil.
 func Commands(contract Contract, cfg Settings, check func(context.Context, *doctor.Report), stdout io.Writer, own ...pg.Migrations) []run.Command {
-	return []run.Command{
+	return append(deadLetterCommands(contract, cfg, stdout), []run.Command{
 		{Name: "doctor", Help: "check the settings and every dependency, and say what is wrong and what to do; exit 1 if something does not work",
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
 				r := &doctor.Report{}
@@ -42,7 +42,7 @@ func Commands(contract Contract, cfg Settings, check func(context.Context, *doct
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
 				return OutboxStatus(ctx, contract.Name, cfg, tel, stdout)
 			}},
-	}
+	}...)
 }
 
 // OutboxStatus writes the state of a service's outbox. It migrates nothing.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/convoflow/convoflow/api/contract"
+	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
@@ -25,7 +26,7 @@ import (
 
 // Commands are the subcommands of the binary.
 func (c Config) Commands() []run.Command {
-	return append(service.Commands(contract.Of(name), c, nil, os.Stdout, store.Migrations()), []run.Command{
+	return append(service.Commands(contract.Of(name), c, c.ExamineSecret, os.Stdout, store.Migrations()), []run.Command{
 		{
 			Name: "admin create", Help: "--email ADDRESS [--name NAME]: make or promote an admin; the password is asked for, or read from stdin",
 			Run: func(ctx context.Context, tel telemetry.Set, args []string) error {
@@ -43,6 +44,26 @@ func (c Config) Commands() []run.Command {
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error { return Reseal(ctx, c, tel, os.Stdout) },
 		},
 	}...)
+}
+
+// ExamineSecret checks SECRET_KEY, which only the database can judge.
+func (c Config) ExamineSecret(ctx context.Context, r *doctor.Report) {
+	switch err := CheckSecret(ctx, c, telemetry.Nop()); {
+	case errors.Is(err, key.ErrSealed):
+		r.Fail("SECRET_KEY", "auth does not start without it, and notify does not open the endpoints; see Replace SECRET_KEY in docs/operations.md", "%v", err)
+	case err == nil:
+		r.OK("SECRET_KEY", "opens the signing keys")
+	}
+}
+
+// CheckSecret fails if SECRET_KEY and SECRET_KEY_PREVIOUS do not open the signing keys. It changes nothing.
+func CheckSecret(ctx context.Context, cfg Config, tel telemetry.Set) error {
+	db, err := pg.Open(ctx, cfg.Database, name, tel)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	return key.Check(ctx, store.Keys(db), cfg.keys())
 }
 
 // CreateAdmin makes an account an active admin, or creates one: --email ADDRESS [--name NAME]. The password of a new account

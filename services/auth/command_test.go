@@ -2,6 +2,7 @@ package auth_test
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net/http"
 	"strings"
@@ -9,11 +10,14 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth"
@@ -77,7 +81,7 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 		names = append(names, c.Name)
 		require.NotEmpty(t, c.Help)
 	}
-	require.Equal(t, []string{"doctor", "outbox status", "admin create", "keys rotate", "reseal"}, names)
+	require.Equal(t, []string{"dlq list", "dlq show", "dlq requeue", "doctor", "outbox status", "admin create", "keys rotate", "reseal"}, names)
 }
 
 // publicKeys returns the keys of auth as another service fetches them.
@@ -139,6 +143,10 @@ func TestSecretIsReplaced(t *testing.T) {
 	}
 	require.Equal(t, "2 of 2 signing keys were sealed again\n0 of 2 signing keys were sealed again\n", out.String())
 	require.ErrorIs(t, auth.Reseal(t.Context(), s.cfg, telemetry.Nop(), &out), key.ErrSealed, "only the former secret")
+	var found doctor.Report
+	s.cfg.ExamineSecret(t.Context(), &found)
+	renewed.cfg.ExamineSecret(t.Context(), &found)
+	require.Equal(t, []doctor.Level{doctor.Problem, doctor.OK}, []doctor.Level{found.Findings[0].Level, found.Findings[1].Level})
 	onlyNew := s.replica(func(c *auth.Config) { c.SecretKey = secret })
 	onlyNew.me(bearer).Is(200)
 }
@@ -156,4 +164,18 @@ func TestMigrateCommand(t *testing.T) {
 	tables := []string{"agents", "idempotency", "inbox", "login_failures", "outbox", "river_job", "sessions", "signing_keys"}
 	require.Equal(t, tables, pgtest.Column[string](t, db,
 		`select table_name::text from information_schema.tables where table_schema = current_schema and table_name = any($1) order by table_name`, tables))
+}
+
+func TestDeadLettersOfTheService(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	var out bytes.Buffer
+	commands := map[string]func(context.Context, telemetry.Set, []string) error{}
+	for _, c := range service.Commands(contract.Of("auth"), s.cfg, nil, &out) {
+		commands[c.Name] = c.Run
+	}
+	require.NoError(t, commands["dlq list"](t.Context(), telemetry.Nop(), nil))
+	require.Equal(t, "There are no dead letters.\n", out.String())
+	require.ErrorContains(t, commands["dlq show"](t.Context(), telemetry.Nop(), []string{"erasures.v1.auth.dlq", "7"}), "erasures.v1.auth.dlq")
+	require.ErrorContains(t, commands["dlq requeue"](t.Context(), telemetry.Nop(), []string{"erasures.v1.crm.dlq"}), "erasures.v1.auth.dlq", "that of another service")
 }

@@ -92,7 +92,7 @@ func RestoreRecordings(ctx context.Context, cfg Config, manifest io.Reader, copi
 		if found {
 			continue
 		}
-		f, err := os.OpenInRoot(copies, filepath.FromSlash(o.Key))
+		f, err := openCopy(copies, o)
 		if errors.Is(err, os.ErrNotExist) {
 			n.Missing++
 			missing(o.Key)
@@ -106,4 +106,21 @@ func RestoreRecordings(ctx context.Context, cfg Config, manifest io.Reader, copi
 		}
 		n.Copied++
 	}
+}
+
+// openCopy opens a recording of a backup. One that is cut off is none: it must not be taken for the recording.
+func openCopy(copies string, o bucket.Object) (*os.File, error) {
+	f, err := os.OpenInRoot(copies, filepath.FromSlash(o.Key))
+	if err != nil {
+		return nil, err
+	}
+	info, err := f.Stat()
+	if err == nil && info.Size() != o.Size {
+		err = os.ErrNotExist
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, err
+	}
+	return f, nil
 }

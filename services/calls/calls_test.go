@@ -96,6 +96,10 @@ func TestWhatAnUploadLeavesOutHasDefaults(t *testing.T) {
 	for _, name := range []string{"client_id", "lead_id", "language", "duration_seconds"} {
 		require.Nil(t, got[name], name)
 	}
+	for _, name := range []string{"action_items", "key_topics", "objections", "segments", "evidence"} {
+		require.Equal(t, []any{}, got[name], "%s: a list is never null", name)
+	}
+	require.Equal(t, map[string]any{}, got["insights"])
 	upper := a.upload(a.Agent, recording(t, 2), map[string]string{"language": "DE"}).Is(http.StatusAccepted)
 	require.Equal(t, "de", upper.Text("language"))
 }

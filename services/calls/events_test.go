@@ -220,8 +220,10 @@ func TestNothingOfACallOnLegalHoldIsRemoved(t *testing.T) {
 	require.Equal(t, true, a.Do(a.Admin, http.MethodPut, path+"/legal-hold", `{"legal_hold": true}`).Is(http.StatusOK).Object()["legal_hold"])
 	for _, as := range []identity.Caller{a.Agent, a.Admin} {
 		a.Do(as, http.MethodDelete, path, "").Fails(http.StatusConflict, "call_on_hold")
+		a.Do(as, http.MethodPost, path+"/retry", `{"language":"de"}`).Fails(http.StatusConflict, "call_on_hold")
 	}
-	require.Equal(t, true, a.Get(a.Agent, path).Is(http.StatusOK).Object()["legal_hold"])
+	held := a.Get(a.Agent, path).Is(http.StatusOK).Object()
+	require.Equal(t, []any{true, transcript}, []any{held["legal_hold"], held["raw_transcript"]})
 	a.Do(a.Admin, http.MethodPut, path+"/legal-hold", `{"legal_hold": false}`).Is(http.StatusOK)
 	a.Do(a.Agent, http.MethodDelete, path, "").Is(http.StatusNoContent)
 }

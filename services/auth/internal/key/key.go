@@ -100,6 +100,24 @@ func Load(ctx context.Context, store Store, p Policy, c clock.Clock) (*Ring, err
 	return r, r.Refresh(ctx)
 }
 
+// Check fails with ErrSealed if a key in the store is opened by neither secret. It changes nothing.
+func Check(ctx context.Context, store Store, p Policy) error {
+	box, err := seal.New(p.Secret, p.Previous, purpose)
+	if err != nil {
+		return err
+	}
+	r := &Ring{box: box}
+	_, err = store.Change(ctx, func(keys []Key) ([]Key, error) {
+		for _, k := range keys {
+			if _, err := r.seed(k); err != nil {
+				return nil, err
+			}
+		}
+		return keys, nil
+	})
+	return err
+}
+
 // Refresh reads the keys in the store: it rotates them when due, deletes expired ones, and adopts the changes of other replicas.
 // Call it every RefreshEvery.
 func (r *Ring) Refresh(ctx context.Context) error {

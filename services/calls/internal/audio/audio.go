@@ -104,7 +104,7 @@ func (p *Preparer) Prepare(ctx context.Context, r io.Reader, contentType string)
 	}
 	prepared.Duration, prepared.Peaks = levels.duration(), levels.waveform()
 	if prepared.Duration > float64(p.maxDuration) {
-		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d hours", p.maxDuration/3600))
+		return prepared, fault.New(fault.Invalid, call.CodeTooLong, fmt.Sprintf("The recording is longer than %d h, the most that is transcribed", p.maxDuration/3600))
 	}
 	prepared.Chunks, err = p.split(ctx, dir, demuxer, levels)
 	return prepared, err

@@ -2,6 +2,7 @@ package call_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -128,6 +129,45 @@ func TestALostAnswerIsCounted(t *testing.T) {
 	require.Equal(t, call.Completed, f.find(t, id).Status)
 }
 
+// An answer is stored again when the database's response to the COMMIT was lost. It was billed twice then.
+func TestAnAnswerThatIsStoredAgainIsBilledOnce(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	f.processor.Steps = forgetful{f.processor.Steps}
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	c := f.find(t, id)
+	require.Equal(t, call.Completed, c.Status)
+	require.InDelta(t, 2*0.5+0.25, *c.CostUSD, 1e-9)
+	require.Equal(t, []string{"c 1 0.25", "m 2 1"}, pgtest.Column[string](t, f.db, `select model || ' ' || requests || ' ' || cost_usd from usage_days order by model`))
+}
+
+// forgetful loses the first response of the database to each answer.
+type forgetful struct{ call.Steps }
+
+func (l forgetful) End(ctx context.Context, s call.Step, a call.Answer) error {
+	if err := l.Steps.End(ctx, s, a); err != nil {
+		return err
+	}
+	return l.Steps.End(ctx, s, a)
+}
+
+// Two workers have sent the same request, because the first one seemed to be dead. Both answers were paid for.
+func TestEachOfTwoAnswersIsBilled(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	f.processor.RenewEvery = time.Hour
+	f.provider.onTranscribe = func(context.Context) error {
+		f.provider.onTranscribe = nil
+		f.expire(t, id)
+		return errors.Join(f.processor.Reclaim(t.Context()), f.transcribe(t, t.Context(), id))
+	}
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Equal(t, call.Completed, f.find(t, id).Status)
+	require.Equal(t, []string{"c 1", "m 3"}, pgtest.Column[string](t, f.db, `select model || ' ' || requests from usage_days order by model`))
+}
+
 // A worker that has lost its lease asks before each request.
 func TestNoRequestIsSentWithoutTheLease(t *testing.T) {
 	t.Parallel()
@@ -154,6 +194,38 @@ func TestARetryOfACompletedCallIsAnotherRun(t *testing.T) {
 	require.NoError(t, f.transcribe(t, t.Context(), id))
 	require.Equal(t, int64(4), f.provider.transcribed.Load())
 	require.InDelta(t, 2*(2*0.5+0.25), *f.find(t, id).CostUSD, 1e-9, "both runs")
+}
+
+// What was paid for is not removed before there is something new.
+func TestARetryKeepsTheTranscriptUntilThereIsANewOne(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	former := f.find(t, id).Transcript
+	require.NotEmpty(t, former.Text)
+	retry := func() {
+		t.Helper()
+		_, err := f.calls.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) { return c.Retry(nil, nil, noon()) })
+		require.NoError(t, err)
+	}
+	retry()
+	require.Equal(t, former, f.find(t, id).Transcript, "while it waits")
+	f.provider.onTranscribe = func(context.Context) error { return fault.New(fault.Conflict, call.CodeRejected, "no") }
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	c := f.find(t, id)
+	require.Equal(t, call.Failed, c.Status)
+	require.Equal(t, former, c.Transcript, "after a failure")
+
+	sent := f.provider.transcribed.Load()
+	f.provider.onTranscribe = nil
+	retry()
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Greater(t, f.provider.transcribed.Load(), sent, "it is transcribed anew, not taken from the run before")
+	c = f.find(t, id)
+	require.Equal(t, call.Completed, c.Status)
+	require.False(t, c.Outdated)
+	require.NotNil(t, c.Insights.Summary)
 }
 
 // Parts are sent concurrently, up to a limit, and joined in their order.

@@ -115,6 +115,31 @@ func TestARateLimitHoldsForAllRequests(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// Two requests are on their way when the first one is refused. What becomes of the other one does not shorten the pause, and once it
+// made the lane panic with one slot less each time.
+func TestARequestThatEndsLaterDoesNotShortenAPause(t *testing.T) {
+	t.Parallel()
+	limit := func(seconds int) error {
+		return fault.New(fault.Limited, call.CodeUnavailable, "busy").After(time.Duration(seconds) * time.Second)
+	}
+	for name, later := range map[string]error{"answered": nil, "refused for a shorter time": limit(2), "failed": errors.New("bad request")} {
+		clk := clock.At(noon())
+		l := newLane(2, clk)
+		first, err := l.enter(t.Context())
+		require.NoError(t, err)
+		second, err := l.enter(t.Context())
+		require.NoError(t, err)
+		first(limit(60))
+		second(later)
+		require.Equal(t, time.Minute, fault.Of(l.stopped()).RetryAfter, name)
+		clk.Advance(time.Minute)
+		leave, err := l.enter(t.Context())
+		require.NoError(t, err, name)
+		leave(nil)
+		require.NoError(t, l.stopped(), name)
+	}
+}
+
 func TestAProviderThatFailsIsLeftAloneForAWhile(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())

@@ -72,10 +72,13 @@ func (l *lane) stopped() error {
 func (l *lane) record(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	f, pause := fault.Of(err), tripPause
+	f, pause, now := fault.Of(err), tripPause, l.clock.Now()
 	switch {
 	case err == nil:
-		l.failures, l.stop = 0, nil
+		l.failures = 0
+		if !now.Before(l.until) { // else the request was sent before the lane was stopped
+			l.stop = nil
+		}
 		return
 	case errors.Is(err, context.Canceled):
 		return
@@ -91,7 +94,9 @@ func (l *lane) record(err error) {
 	if f.RetryAfter > 0 {
 		pause = min(f.RetryAfter, maxPause)
 	}
-	l.stop, l.until = f, l.clock.Now().Add(pause)
+	if until := now.Add(pause); until.After(l.until) {
+		l.stop, l.until = f, until
+	}
 }
 
 // outOfQuota reports whether the account had no quota when it was last used.

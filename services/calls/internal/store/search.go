@@ -42,9 +42,9 @@ var configurations = map[string]string{
 // searched is what the search index of a call is made from, besides its transcript.
 type searched struct{ configuration, title, summary string }
 
-// searched returns the zero value for a call that is not completed: it is not searched.
+// searched returns the zero value for a call that has not ended: it is not searched.
 func (r *record) searched() searched {
-	if r.Status != call.Completed {
+	if !r.Ended() {
 		return searched{}
 	}
 	language := ""
@@ -54,7 +54,7 @@ func (r *record) searched() searched {
 	return searched{cmp.Or(configurations[language], unstemmed), text.Of(r.Title()), text.Of(r.Insights.Summary)}
 }
 
-// saveSearch makes completed calls searchable, and no others.
+// saveSearch makes ended calls searchable, and no others.
 func (s *calls) saveSearch(ctx context.Context, r *record) error {
 	x := r.searched()
 	if x.configuration == "" {

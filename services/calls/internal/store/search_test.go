@@ -65,6 +65,23 @@ func TestASearchKnowsTheFormsOfAWordInTheLanguageOfTheCall(t *testing.T) {
 	}
 }
 
+// The transcript of a call whose insights failed is kept to be read, and so has to be found.
+func TestAFailedCallIsSearched(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	c := f.say(t, noon(), "en", "yearly plan", "we talked about discounts")
+	_, err := f.Change(t.Context(), c.ID, func(c *call.Call) ([]event.Event, error) {
+		c.Status = call.Failed
+		return nil, nil
+	})
+	require.NoError(t, err)
+	for _, text := range []string{"discount", "plans"} {
+		got, highlights := f.search(t, text, "")
+		require.Equal(t, []string{"yearly plan"}, got, text)
+		require.Len(t, highlights, 1, text)
+	}
+}
+
 func TestASearchHasTheBestMatchesFirst(t *testing.T) {
 	t.Parallel()
 	f := open(t)

@@ -25,7 +25,8 @@ func (s steps) Begin(ctx context.Context, r call.Step) (answer []byte, repeated 
 		saved as (
 			insert into steps as s (call_id, epoch, run, step, part, input, model, state, requests)
 			select id, $2, $3, $4, $5, $6, $7, 'requested', 1 from held
-			on conflict (call_id, run, step, part, input) do update set epoch = excluded.epoch,
+			on conflict (call_id, run, step, part, input) do update set
+				epoch = case when s.state = 'answered' then s.epoch else excluded.epoch end,
 				state = case when s.state = 'answered' then s.state else excluded.state end,
 				requests = s.requests + (s.state <> 'answered')::int,
 				requested_at = case when s.state = 'answered' then s.requested_at else now() end
@@ -43,21 +44,24 @@ func (s steps) Begin(ctx context.Context, r call.Step) (answer []byte, repeated 
 	return nil, repeated, nil
 }
 
-// End stores an answer, also one that comes after the lease was lost: it was paid for. A call that was deleted meanwhile has only
-// its usage left.
+// End stores an answer, also one that comes after the lease was lost: it was paid for. One that is stored already, by a commit whose response
+// was lost, is not billed again: a worker sends a request once in an epoch. A call that was deleted meanwhile has only its usage left.
 func (s steps) End(ctx context.Context, r call.Step, a call.Answer) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		with saved as (
-			update steps set state = 'answered', answer = $6, model = $7, answered_at = now()
-			where call_id = $1 and run = $2 and step = $3 and part = $4 and input = $5 and state <> 'answered'),
+		with stored as (
+			select from steps where call_id = $1 and run = $2 and step = $3 and part = $4 and input = $5 and state = 'answered' and epoch = $13),
+		saved as (
+			update steps set state = 'answered', epoch = $13, answer = case when state = 'answered' then answer else $6 end, model = $7, answered_at = now()
+			where call_id = $1 and run = $2 and step = $3 and part = $4 and input = $5 and not exists (select from stored)),
 		billed as (
-			update calls set cost_usd = coalesce(cost_usd, 0) + $12::double precision where id = $1 and $12::double precision is not null)
+			update calls set cost_usd = coalesce(cost_usd, 0) + $12::double precision
+			where id = $1 and $12::double precision is not null and not exists (select from stored))
 		insert into usage_days as u (day, agent_id, model, requests, audio_seconds, input_tokens, output_tokens, cost_usd)
-		values ((now() at time zone 'UTC')::date, $8, $7, 1, $9, $10, $11, coalesce($12, 0))
+		select (now() at time zone 'UTC')::date, $8, $7, 1, $9, $10, $11, coalesce($12, 0) where not exists (select from stored)
 		on conflict (day, agent_id, model) do update set requests = u.requests + 1, audio_seconds = u.audio_seconds + excluded.audio_seconds,
 			input_tokens = u.input_tokens + excluded.input_tokens, output_tokens = u.output_tokens + excluded.output_tokens,
 			cost_usd = u.cost_usd + excluded.cost_usd`,
-		r.CallID, r.Run, r.Name, r.Part, r.Input, a.Body, a.Model, r.AgentID, a.Usage.Seconds, a.Usage.InputTokens, a.Usage.OutputTokens, a.Usage.CostUSD)
+		r.CallID, r.Run, r.Name, r.Part, r.Input, a.Body, a.Model, r.AgentID, a.Usage.Seconds, a.Usage.InputTokens, a.Usage.OutputTokens, a.Usage.CostUSD, r.Epoch)
 	if err != nil {
 		return fmt.Errorf("store an answer for call %s: %w", r.CallID, pg.Classify(err))
 	}

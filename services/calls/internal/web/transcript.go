@@ -105,10 +105,6 @@ func speaker(s call.Segment, separator string) string {
 }
 
 func asJSON(c call.Call) (string, error) {
-	segments := c.Transcript.Segments
-	if segments == nil {
-		segments = []call.Segment{}
-	}
 	raw, err := json.Marshal(struct {
 		ID              string         `json:"id"`
 		Title           *string        `json:"title"`
@@ -118,7 +114,7 @@ func asJSON(c call.Call) (string, error) {
 		Text            string         `json:"text"`
 		Speakers        speakers       `json:"speakers"`
 		Segments        []call.Segment `json:"segments"`
-	}{c.ID, c.Title(), c.Details.Language, whole(c.DurationSeconds), c.Details.RecordedAt, c.Transcript.Text, named(c), segments})
+	}{c.ID, c.Title(), c.Details.Language, whole(c.DurationSeconds), c.Details.RecordedAt, c.Transcript.Text, object(c.Speakers), list(c.Transcript.Segments)})
 	return string(raw), err
 }
 

@@ -66,12 +66,20 @@ type full struct {
 
 type speakers = map[string]call.Speaker
 
-// named returns the speakers of a call, never null.
-func named(c call.Call) speakers {
-	if c.Speakers == nil {
-		return speakers{}
+// list returns a list that is never null: apps read its length also before there is a transcript.
+func list[T any](items []T) []T {
+	if items == nil {
+		return []T{}
 	}
-	return c.Speakers
+	return items
+}
+
+// object returns a map that is never null.
+func object[T any](fields map[string]T) map[string]T {
+	if fields == nil {
+		return map[string]T{}
+	}
+	return fields
 }
 
 func summarize(c call.Call) summary {
@@ -85,9 +93,9 @@ func summarize(c call.Call) summary {
 		CallTag: c.Details.CallTag, Status: c.Status, Error: c.Problem, Outcome: c.Outcome, Coverage: c.Coverage, Progress: c.Progress, Step: c.Step,
 		Notes: c.Details.Notes, AudioFilename: c.Recording.Filename, AudioURL: audioURL, ContentType: contentType,
 		SizeBytes: c.Recording.SizeBytes, DurationSeconds: whole(c.DurationSeconds), Language: c.Details.Language, Summary: in.Summary,
-		ActionItems: in.ActionItems, Sentiment: in.Sentiment, KeyTopics: in.KeyTopics, NextStep: in.NextStep, IntentCategory: in.IntentCategory,
-		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: in.Objections, CallbackTime: in.CallbackTime,
-		Attempts: c.Lease.Attempts, Models: c.Models, CostUSD: c.CostUSD, Speakers: named(c), Talk: c.Talk, PabblySent: c.PabblySent, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
+		ActionItems: list(in.ActionItems), Sentiment: in.Sentiment, KeyTopics: list(in.KeyTopics), NextStep: in.NextStep, IntentCategory: in.IntentCategory,
+		IntentConfidence: in.IntentConfidence, InterestLevel: in.InterestLevel, Objections: list(in.Objections), CallbackTime: in.CallbackTime,
+		Attempts: c.Lease.Attempts, Models: c.Models, CostUSD: c.CostUSD, Speakers: object(c.Speakers), Talk: c.Talk, PabblySent: c.PabblySent, RecordedAt: c.Details.RecordedAt, CreatedAt: c.CreatedAt, UpdatedAt: c.UpdatedAt, CompletedAt: c.CompletedAt,
 		LegalHold: c.LegalHold, Highlights: c.Highlights,
 	}
 }
@@ -118,9 +126,9 @@ func viewUpload(u call.Uploaded) any {
 func viewCall(c call.Call) any { return viewFull(c) }
 
 func viewFull(c call.Call) full {
-	v := full{summary: summarize(c), Insights: c.Insights.Fields, Evidence: c.Insights.Evidence}
+	v := full{summary: summarize(c), Segments: []call.Segment{}, Insights: object(c.Insights.Fields), Evidence: list(c.Insights.Evidence)}
 	if c.Transcript != nil {
-		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, c.Transcript.Segments
+		v.RawTranscript, v.Transcription, v.Segments = &c.Transcript.Text, &c.Transcript.Text, list(c.Transcript.Segments)
 	}
 	return v
 }

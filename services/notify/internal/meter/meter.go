@@ -31,7 +31,7 @@ func New(tel telemetry.Set) (*Metrics, error) {
 	m := &Metrics{
 		tel: tel,
 		deliveries: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "convoflow_notify_deliveries_total", Help: "Attempts by the status of their delivery afterwards: delivered, retrying, held, dead."}, []string{"result"}),
+			Name: "convoflow_notify_deliveries_total", Help: "Attempts by the status of their delivery afterwards: delivered, retrying, dead."}, []string{"result"}),
 		attempts: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "convoflow_notify_attempt_duration_seconds", Help: "Duration of requests to receivers by answer: 2xx, 3xx, 4xx, 5xx, or the error.",
 			Buckets: []float64{.01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 15}}, []string{"answer"}),
@@ -43,6 +43,10 @@ func New(tel telemetry.Set) (*Metrics, error) {
 			Name: "convoflow_notify_missing_deliveries", Help: "Events of the last day that an endpoint was to get, less the deliveries of them that are delivered, waiting, held or dead: 0, always."}),
 		disabled: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "convoflow_notify_endpoints_disabled", Help: "Endpoints that the platform has disabled, after a 410 or five days of failures, a few seconds ago."}),
+	}
+	// An increase is seen only of a series that was there before: without these, the first delivery that dies would alert nobody.
+	for _, status := range []delivery.Status{delivery.Delivered, delivery.Retrying, delivery.Dead} {
+		m.deliveries.WithLabelValues(string(status))
 	}
 	for _, c := range []prometheus.Collector{m.deliveries, m.attempts, m.backlog, m.oldest, m.missing, m.disabled} {
 		if err := tel.Metrics.Register(c); err != nil {

@@ -1,4 +1,4 @@
-package main
+package deadletter
 
 import (
 	"context"
@@ -42,7 +42,7 @@ func TestASingleRequeueIsMarkedIfItCanBe(t *testing.T) {
 	requeued := func(offset int64) string {
 		var out strings.Builder
 		k.sent = nil
-		require.NoError(t, requeue(t.Context(), k, "crm.clients.v1.notify.dlq", offset, &out))
+		require.NoError(t, Requeue(t.Context(), k, "crm.clients.v1.notify.dlq", offset, &out))
 		return out.String()
 	}
 	require.NotContains(t, requeued(1), "stays")
@@ -62,5 +62,5 @@ func TestASingleRequeueIsMarkedIfItCanBe(t *testing.T) {
 	require.EqualValues(t, 5, k.open)
 	require.Contains(t, requeued(-1), "There are no dead letters to requeue.")
 	require.Empty(t, k.sent)
-	require.Error(t, requeue(t.Context(), k, "crm.clients.v1.notify.dlq", 9, &strings.Builder{}))
+	require.Error(t, Requeue(t.Context(), k, "crm.clients.v1.notify.dlq", 9, &strings.Builder{}))
 }
