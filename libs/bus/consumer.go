@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/go-kit/kit/endpoint"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
 	"go.opentelemetry.io/otel/trace"
@@ -108,25 +107,21 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 	// The consumer logs failures itself: once per outage and once per dead letter.
 	chain := c.chain.LogFailuresAt(slog.LevelDebug)
 	for _, t := range types {
-		handle := func(ctx context.Context, request any) (any, error) {
-			received, err := t.Decode(request.(event.Event))
-			if err != nil {
-				return nil, err
-			}
-			return nil, h(ctx, received)
+		wrap := func(chain *op.Chain, describe bool) func(context.Context, event.Event) error {
+			wrapped := chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
+				e := request.(event.Event)
+				if describe {
+					c.describe(ctx, e)
+				}
+				received, err := t.Decode(e)
+				if err != nil {
+					return nil, err
+				}
+				return nil, h(ctx, received)
+			})
+			return func(ctx context.Context, e event.Event) error { _, err := wrapped(ctx, e); return err }
 		}
-		middleware := func(chain *op.Chain) endpoint.Middleware {
-			return chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)
-		}
-		spanned := middleware(chain)(func(ctx context.Context, request any) (any, error) {
-			c.describe(ctx, request.(event.Event))
-			return handle(ctx, request)
-		})
-		plain := middleware(chain.WithoutSpans())(handle)
-		c.handlers[t.Name] = append(c.handlers[t.Name], handler{
-			spanned: func(ctx context.Context, e event.Event) error { _, err := spanned(ctx, e); return err },
-			plain:   func(ctx context.Context, e event.Event) error { _, err := plain(ctx, e); return err },
-		})
+		c.handlers[t.Name] = append(c.handlers[t.Name], handler{spanned: wrap(chain, true), plain: wrap(chain.WithoutSpans(), false)})
 		if !slices.ContainsFunc(c.topics, func(known event.Topic) bool { return known.Name == t.Topic }) {
 			c.topics = append(c.topics, c.kafka.topic(t.Topic))
 		}
