@@ -517,7 +517,7 @@ export interface paths {
         put?: never;
         /**
          * Start a completed or failed call over
-         * @description The call is pending again. A completed one, and one with another language, is transcribed anew; an existing transcript of a failed one is reused.
+         * @description The call is pending again. A completed one, and one with another language, is transcribed anew, and has its former transcript until there is a new one; an existing transcript of a failed one is reused.
          */
         post: operations["calls.retry"];
         delete?: never;
@@ -3777,6 +3777,8 @@ export interface components {
         LeadStatusFilter: string;
         /** @description The same as status. */
         LeadStatusFilterToo: string;
+        /** @description Only open leads that nobody was in touch with since then: whose last contact, or else their creation, is earlier. With the beginning of the day seven days ago they are the stale leads of GET /analytics/overview. */
+        LeadUntouchedSince: string;
         /** @description Objects per page. */
         Limit: number;
         /** @description Objects to leave out, for apps that do not follow Link. A cursor is faster. */
@@ -6066,7 +6068,7 @@ export interface operations {
                  *     }
                  */
                 "application/json": {
-                    due_date: components["schemas"]["FollowUpDueDate"];
+                    due_date?: components["schemas"]["FollowUpDueDate"];
                     notes?: components["schemas"]["FollowUpNotes"];
                     task?: components["schemas"]["FollowUpTask"];
                 };
@@ -6312,6 +6314,8 @@ export interface operations {
                 assigned_agent_id?: string;
                 /** @description Only the leads that nobody works on, for every agent. */
                 unassigned?: boolean;
+                /** @description Only open leads that nobody was in touch with since then: whose last contact, or else their creation, is earlier. With the beginning of the day seven days ago they are the stale leads of GET /analytics/overview. */
+                untouched_since?: components["parameters"]["LeadUntouchedSince"];
                 /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */
@@ -6447,6 +6451,8 @@ export interface operations {
                 assigned_agent_id?: string;
                 /** @description Only the leads that nobody works on, for every agent. */
                 unassigned?: boolean;
+                /** @description Only open leads that nobody was in touch with since then: whose last contact, or else their creation, is earlier. With the beginning of the day seven days ago they are the stale leads of GET /analytics/overview. */
+                untouched_since?: components["parameters"]["LeadUntouchedSince"];
                 /** @description Part of the name, phone, e-mail or campaign, whatever the case. With one or two characters, the beginning of the name. */
                 q?: components["parameters"]["LeadQ"];
                 /** @description The same as q. */

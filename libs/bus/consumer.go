@@ -9,9 +9,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-kit/kit/endpoint"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/segmentio/kafka-go"
-	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/convoflow/convoflow/libs/clock"
@@ -41,11 +41,12 @@ type Consumer struct {
 	chain    *op.Chain
 	tel      telemetry.Set
 	clock    clock.Clock
-	handlers map[string]handler // by event type
-	topics   []event.Topic      // those it reads
-	catalog  map[string]string  // event type to topic
-	unknown  sync.Map           // event types that are not in the catalog and have been logged
-	applying chan struct{}      // has an element for each transaction that runs
+	handlers map[string][]handler // by event type
+	topics   []event.Topic        // those it reads
+	catalog  map[string]string    // event type to topic
+	unknown  sync.Map             // event types that are not in the catalog and have been logged
+	applying chan struct{}        // has an element for each transaction that runs
+	commits  sync.Mutex           // of offsets: kafka-go busily waits while the answers to several are awaited
 
 	joining   *outage
 	measuring *outage // the lag
@@ -57,10 +58,15 @@ type Consumer struct {
 	lag       *lag
 }
 
-type handler func(ctx context.Context, e event.Event) error
+// handler is a subscription to an event type.
+type handler struct {
+	spanned func(ctx context.Context, e event.Event) error // with a span for the event
+	plain   func(ctx context.Context, e event.Event) error
+}
 
 const (
 	batchSize    = 250 // messages per transaction
+	spannedSize  = 25  // messages in the largest batch whose events have spans of their own
 	transactions = 4   // at the same time: a service has 10 connections by default, and requests need some of them
 
 	// A generation of a group ends within heartbeat when a member joins or leaves, and within sessionTimeout when one dies.
@@ -74,7 +80,7 @@ const (
 func NewConsumer(k *Kafka, group string, in Inbox, chain *op.Chain, c clock.Clock, tel telemetry.Set) *Consumer {
 	return &Consumer{
 		kafka: k, group: group, inbox: in, chain: chain, tel: tel, clock: c,
-		handlers: map[string]handler{}, catalog: catalogOf(k.topics), topics: []event.Topic{requeueTopic(group)},
+		handlers: map[string][]handler{}, catalog: catalogOf(k.topics), topics: []event.Topic{requeueTopic(group)},
 		applying: make(chan struct{}, transactions),
 		joining:  newOutage(tel.Log, "joining the consumer group"), measuring: newOutage(tel.Log, "measuring the lag"), fetching: newOutage(tel.Log, "fetching from Kafka"), waiting: newOutage(tel.Log, "applying events"), moving: newOutage(tel.Log, "writing dead letters"),
 		handled: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "convoflow_consumer_messages_total", Help: "Messages by topic and result: handled, duplicate, ignored, unknown, tombstone, dead.", ConstLabels: prometheus.Labels{"service": tel.Service}}, []string{"topic", "result"}),
@@ -102,28 +108,25 @@ func On[T event.Payload](c *Consumer, h func(context.Context, event.Received[T])
 	// The consumer logs failures itself: once per outage and once per dead letter.
 	chain := c.chain.LogFailuresAt(slog.LevelDebug)
 	for _, t := range types {
-		handle := chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)(func(ctx context.Context, request any) (any, error) {
-			e := request.(event.Event)
-			trace.SpanFromContext(ctx).SetAttributes(
-				attribute.String("messaging.system", "kafka"), attribute.String("messaging.operation.name", "process"), attribute.String("messaging.operation.type", "process"), attribute.String("messaging.consumer.group.name", c.group),
-				attribute.String("messaging.destination.name", e.Topic), attribute.String("messaging.message.id", e.ID), attribute.String("messaging.kafka.message.key", e.Key),
-			)
-			received, err := t.Decode(e)
+		handle := func(ctx context.Context, request any) (any, error) {
+			received, err := t.Decode(request.(event.Event))
 			if err != nil {
 				return nil, err
 			}
 			return nil, h(ctx, received)
-		})
-		earlier := c.handlers[t.Name]
-		c.handlers[t.Name] = func(ctx context.Context, event event.Event) error {
-			if earlier != nil {
-				if err := earlier(ctx, event); err != nil {
-					return err
-				}
-			}
-			_, err := handle(ctx, event)
-			return err
 		}
+		middleware := func(chain *op.Chain) endpoint.Middleware {
+			return chain.Wrap(c.tel.Service+".on "+t.Name, trace.SpanKindConsumer)
+		}
+		spanned := middleware(chain)(func(ctx context.Context, request any) (any, error) {
+			c.describe(ctx, request.(event.Event))
+			return handle(ctx, request)
+		})
+		plain := middleware(chain.WithoutSpans())(handle)
+		c.handlers[t.Name] = append(c.handlers[t.Name], handler{
+			spanned: func(ctx context.Context, e event.Event) error { _, err := spanned(ctx, e); return err },
+			plain:   func(ctx context.Context, e event.Event) error { _, err := plain(ctx, e); return err },
+		})
 		if !slices.ContainsFunc(c.topics, func(known event.Topic) bool { return known.Name == t.Topic }) {
 			c.topics = append(c.topics, c.kafka.topic(t.Topic))
 		}
@@ -248,9 +251,16 @@ func (c *Consumer) consume(ctx context.Context, g *kafka.Generation, r *reader) 
 			}
 			// A message whose offset is not committed is delivered again; the inbox skips it as a duplicate.
 			committed := map[string]map[int]int64{c.kafka.name(r.topic): {r.partition: batch[len(batch)-1].Offset + 1}}
-			if err := g.CommitOffsets(committed); err != nil && ctx.Err() == nil {
+			if err := c.commit(g, committed); err != nil && ctx.Err() == nil {
 				c.tel.Log.DebugContext(ctx, "offsets were not committed, the messages will be delivered again", "partition", r.name(), "error", err)
 			}
 		}
 	}
+}
+
+// commit commits offsets. A broker answers the requests of the group's one connection one after another, too.
+func (c *Consumer) commit(g *kafka.Generation, offsets map[string]map[int]int64) error {
+	c.commits.Lock()
+	defer c.commits.Unlock()
+	return g.CommitOffsets(offsets)
 }

@@ -16,6 +16,7 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
@@ -31,6 +32,7 @@ type Chain struct {
 	results  *prometheus.CounterVec
 	classify func(error) error
 	failures slog.Level // of server errors in the log
+	spanless bool       // operations belong to the span of their context
 }
 
 // NewChain returns the chain of a service. classify turns an adapter's error into a fault; see pg.Classify.
@@ -59,12 +61,22 @@ func (c *Chain) LogFailuresAt(level slog.Level) *Chain {
 	return &quiet
 }
 
+// WithoutSpans returns the same chain without a span for each operation, for a caller that has one span for many.
+func (c *Chain) WithoutSpans() *Chain {
+	spanless := *c
+	spanless.spanless = true
+	return &spanless
+}
+
 // Wrap returns the middleware for an operation. Its span has the given kind and joins the trace of ctx. A panic becomes a
 // Defect, except http.ErrAbortHandler, which is re-panicked.
 func (c *Chain) Wrap(op string, kind trace.SpanKind) endpoint.Middleware {
 	return func(next endpoint.Endpoint) endpoint.Endpoint {
 		return func(ctx context.Context, request any) (response any, err error) {
-			ctx, span := c.tracer.Start(ctx, op, trace.WithSpanKind(kind))
+			var span trace.Span = noop.Span{}
+			if !c.spanless {
+				ctx, span = c.tracer.Start(ctx, op, trace.WithSpanKind(kind))
+			}
 			took := clock.Stopwatch()
 			defer func() {
 				p := recover()

@@ -35,7 +35,7 @@ const (
 	maxHeld        = 5000                   // how many messages more are read when so many could not be published: they may be of one partition
 	idlePoll       = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
 	busyPoll       = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
-	minPoll        = 5 * time.Millisecond   // between polls: commits that come faster share one
+	minPoll        = 10 * time.Millisecond  // between polls: commits that come faster share one
 	publishTimeout = 10 * time.Second       // of one batch
 	retryFirst     = 100 * time.Millisecond // after a failure, doubled up to retryMax
 	retryMax       = 2 * time.Second
@@ -129,12 +129,28 @@ func (o *Outbox) lead(ctx context.Context, to Publisher, published prometheus.Co
 		case <-ctx.Done():
 			return ctx.Err()
 		case r := <-l.results:
+			err = l.finish(ctx, r)
+		case <-o.wake:
+			pause(ctx, minPoll-polled())
+			err = l.finishEnded(ctx) // or the poll would pass over their topics
+		case <-time.After(min(poll, l.retryIn())):
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+// finishEnded finishes the publishes that have ended.
+func (l *leader) finishEnded(ctx context.Context) error {
+	for {
+		select {
+		case r := <-l.results:
 			if err := l.finish(ctx, r); err != nil {
 				return err
 			}
-		case <-o.wake:
-			pause(ctx, minPoll-polled())
-		case <-time.After(min(poll, l.retryIn())):
+		default:
+			return nil
 		}
 	}
 }

@@ -40,10 +40,10 @@ func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
 	}}
 }
 
-type statementKey struct{}
+type runningKey struct{}
 
-// statement is one that is running.
-type statement struct {
+// running is a statement that is running.
+type running struct {
 	name, sql string
 	began     time.Time
 }
@@ -52,12 +52,12 @@ func begin(ctx context.Context, name, sql string) context.Context {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx
 	}
-	return context.WithValue(ctx, statementKey{}, statement{name, sql, clock.System{}.Now()})
+	return context.WithValue(ctx, runningKey{}, running{name, sql, clock.System{}.Now()})
 }
 
 // end notes the statement that began with ctx.
 func (t tracer) end(ctx context.Context, err error) {
-	s, ok := ctx.Value(statementKey{}).(statement)
+	s, ok := ctx.Value(runningKey{}).(running)
 	if !ok || s.name == "begin" {
 		return
 	}
@@ -110,13 +110,20 @@ func (t tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQu
 	t.end(ctx, data.Err)
 }
 
-// TraceBatchStart implements pgx.BatchTracer. A batch is one statement: it takes one round trip.
+// TraceBatchStart implements pgx.BatchTracer. A batch is one statement: it takes one round trip. Only what comes after BEGIN names it.
 func (t tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceBatchStartData) context.Context {
-	if data.Batch.Len() == 0 {
-		return ctx
+	queries := data.Batch.QueuedQueries
+	if len(queries) > 1 && queries[0].SQL == "begin" {
+		queries = queries[1:]
 	}
-	first := data.Batch.QueuedQueries[0].SQL
-	return begin(ctx, "batch "+nameOf(first), first)
+	switch len(queries) {
+	case 0:
+		return ctx
+	case 1:
+		return begin(ctx, nameOf(queries[0].SQL), queries[0].SQL)
+	default:
+		return begin(ctx, "batch "+nameOf(queries[0].SQL), queries[0].SQL)
+	}
 }
 
 // TraceBatchQuery implements pgx.BatchTracer.

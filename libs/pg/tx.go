@@ -17,12 +17,14 @@ import (
 // txKey is per DB, so that the services of one process do not use each other's transactions.
 type txKey struct{ db *DB }
 
+// transaction begins with its first statement.
 type transaction struct {
-	tx    pgx.Tx
-	later pgx.Batch // of Later
-	what  []string  // what each of its statements does
+	conn  *pgx.Conn
+	tx    pgx.Tx      // nil before it has begun
+	later []statement // of Later
 	after []func()
 
+	refused   error // of Tx, which returns none
 	committed bool
 }
 
@@ -56,23 +58,22 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 		return fmt.Errorf("begin a transaction: %w", err)
 	}
 	defer conn.Release() // which closes a connection whose transaction has not ended
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		return fmt.Errorf("begin a transaction: %w", err)
-	}
-	t := &transaction{tx: tx}
+	t := &transaction{conn: conn.Conn()}
 	// After an error or a panic the transaction is rolled back, even when ctx has ended.
 	defer func() {
-		if t.committed {
+		if t.committed || t.tx == nil {
 			return
 		}
 		rollback, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 		defer cancel()
-		if rbErr := tx.Rollback(rollback); rbErr != nil && !errors.Is(rbErr, pgx.ErrTxClosed) && err == nil {
+		if rbErr := t.tx.Rollback(rollback); rbErr != nil && !errors.Is(rbErr, pgx.ErrTxClosed) && err == nil {
 			err = rbErr
 		}
 	}()
 	if err := fn(network.Forbid(context.WithValue(ctx, txKey{db}, t))); err != nil {
+		if t.refused != nil {
+			err = errors.Join(t.refused, err)
+		}
 		return err
 	}
 	if err := t.commit(ctx); err != nil {
@@ -87,7 +88,7 @@ func (db *DB) once(ctx context.Context, fn func(ctx context.Context) error) (err
 // commit executes the statements of Later and the COMMIT, in one round trip. When a statement fails, the server skips those after it,
 // and so the COMMIT.
 func (t *transaction) commit(ctx context.Context) error {
-	sent := ctx.Err() == nil && !t.tx.Conn().IsClosed()
+	sent := ctx.Err() == nil && !t.conn.IsClosed()
 	refused, err := t.execCommit(ctx)
 	if err != nil && sent && !refused && !rolledBack(err) {
 		err = errors.Join(fault.ErrOutcomeUnknown, err)
@@ -98,17 +99,20 @@ func (t *transaction) commit(ctx context.Context) error {
 
 // execCommit reports with its error whether the server has refused a statement before the COMMIT.
 func (t *transaction) execCommit(ctx context.Context) (refused bool, err error) {
-	if t.later.Len() == 0 {
+	if len(t.later) == 0 {
+		if t.tx == nil { // nothing was executed
+			return false, nil
+		}
 		if err := t.tx.Commit(ctx); err != nil {
 			return false, fmt.Errorf("commit: %w", err)
 		}
 		return false, nil
 	}
-	results, whats := t.sendLater(ctx, "commit")
-	defer func() { err = errors.Join(err, results.Close()) }()
-	if err := execAll(results, whats); err != nil {
+	results, err := t.send(ctx, statement{sql: "commit"})
+	if err != nil {
 		return errors.As(err, new(*pgconn.PgError)), err
 	}
+	defer func() { err = errors.Join(err, results.Close()) }()
 	tag, err := results.Exec()
 	if err == nil && tag.String() == "ROLLBACK" {
 		err = pgx.ErrTxCommitRollback
@@ -119,26 +123,6 @@ func (t *transaction) execCommit(ctx context.Context) (refused bool, err error) 
 	return false, nil
 }
 
-// sendLater sends the statements of Later, and then those of more.
-func (t *transaction) sendLater(ctx context.Context, more ...string) (results pgx.BatchResults, whats []string) {
-	batch, whats := t.later, t.what
-	t.later, t.what = pgx.Batch{}, nil
-	for _, sql := range more {
-		batch.Queue(sql)
-	}
-	return t.tx.SendBatch(ctx, &batch), whats
-}
-
-// execAll reads the results of statements.
-func execAll(results pgx.BatchResults, whats []string) error {
-	for _, what := range whats {
-		if _, err := results.Exec(); err != nil {
-			return fmt.Errorf("%s: %w", what, err)
-		}
-	}
-	return nil
-}
-
 // rolledBack reports whether the server answered a COMMIT with a rollback. pgconn.SafeToRetry does not tell whether the COMMIT was
 // sent: pgx hides the error of a lost answer behind "conn closed", which SafeToRetry takes for a statement that was not sent.
 func rolledBack(err error) bool {
@@ -146,9 +130,13 @@ func rolledBack(err error) bool {
 	return errors.As(err, &refused) && !transient(refused.Code) || errors.Is(err, pgx.ErrTxCommitRollback)
 }
 
-// Tx returns the transaction in ctx, for libraries that need one. It is nil outside InTx.
+// Tx returns the transaction in ctx, for libraries that need one. It is nil outside InTx. If it cannot begin, what is executed in it
+// fails, and InTx with the reason.
 func (db *DB) Tx(ctx context.Context) pgx.Tx {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
+		if err := t.execLater(ctx); err != nil {
+			t.refused = err
+		}
 		return t.tx
 	}
 	return nil
@@ -160,23 +148,13 @@ func (db *DB) Tx(ctx context.Context) pgx.Tx {
 // it is executed immediately.
 func (db *DB) Later(ctx context.Context, what, sql string, args ...any) error {
 	if t, ok := ctx.Value(txKey{db}).(*transaction); ok {
-		t.later.Queue(sql, args...)
-		t.what = append(t.what, what)
+		t.later = append(t.later, statement{what, sql, args})
 		return nil
 	}
 	if _, err := db.pool.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	return nil
-}
-
-func (t *transaction) execLater(ctx context.Context) error {
-	if t.later.Len() == 0 {
-		return nil
-	}
-	results, whats := t.sendLater(ctx)
-	err := execAll(results, whats)
-	return errors.Join(err, results.Close())
 }
 
 // AfterCommit runs f after the transaction in ctx has committed, or immediately if there is none. f must not block.

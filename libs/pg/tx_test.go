@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/stretchr/testify/require"
 
@@ -123,6 +124,50 @@ func TestLater(t *testing.T) {
 	require.Equal(t, []int{1, 2, 3, 4}, stored(t, db))
 }
 
+// A transaction takes a round trip for each statement whose result is read, and one for the COMMIT: BEGIN and what waits go with them.
+func TestRoundTrips(t *testing.T) {
+	t.Parallel()
+	proxy := pgtest.NewProxy(t, numbers(t).Pool().Config().ConnString())
+	db := open(t, proxy.URL())
+	const read, write = `select count(*) from numbers where n <> $1`, `insert into numbers (n) values ($1)`
+	last := 0
+	for name, c := range map[string]struct {
+		want int
+		do   func(ctx context.Context, conn pg.Querier) error
+	}{
+		"nothing":    {0, func(context.Context, pg.Querier) error { return nil }},
+		"only later": {1, func(ctx context.Context, _ pg.Querier) error { last++; return db.Later(ctx, "add", write, last) }},
+		"exec": {2, func(ctx context.Context, conn pg.Querier) error {
+			last++
+			_, err := conn.Exec(ctx, write, last)
+			return err
+		}},
+		"later, then a row": {2, func(ctx context.Context, conn pg.Querier) error {
+			last++
+			n := 0
+			err := errors.Join(db.Later(ctx, "add", write, last), conn.QueryRow(ctx, read, 0).Scan(&n))
+			require.Equal(t, last, n)
+			return err
+		}},
+		"rows, then later": {2, func(ctx context.Context, conn pg.Querier) error {
+			rows, err := conn.Query(ctx, read, 0)
+			require.NoError(t, err)
+			n, err := pgx.CollectExactlyOneRow(rows, pgx.RowTo[int])
+			require.Equal(t, last, n)
+			last++
+			return errors.Join(err, db.Later(ctx, "add", write, last))
+		}},
+	} {
+		do := func() {
+			require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error { return c.do(ctx, db.Conn(ctx)) }), name)
+		}
+		do() // prepares the statements
+		before := proxy.Requests()
+		do()
+		require.Equal(t, c.want, proxy.Requests()-before, name)
+	}
+}
+
 func TestAfterCommit(t *testing.T) {
 	t.Parallel()
 	db := numbers(t)
@@ -223,7 +268,7 @@ func TestOnlyALostAnswerToTheCommitLeavesTheOutcomeUnknown(t *testing.T) {
 			return db.InTx(t.Context(), func(ctx context.Context) error { return db.Later(ctx, "add", `insert into numbers values ($1)`, n) })
 		}
 		require.NoError(t, add(1)) // prepares the statements
-		proxy.CutAt("begin", "stmtcache", delivered)
+		proxy.CutAt("stmtcache", "stmtcache", delivered)
 		err := add(2)
 		require.ErrorIs(t, err, fault.ErrOutcomeUnknown, name)
 		require.True(t, fault.Is(pg.Classify(err), fault.Unavailable), "%s: %v", name, err)

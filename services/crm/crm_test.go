@@ -165,6 +165,8 @@ func TestFollowUpLife(t *testing.T) {
 	replaced := a.Do(a.Agent, "PUT", "/followups/"+id, `{"due_date":"2026-11-27T10:00:00Z"}`).Is(200).Object()
 	require.Nil(t, replaced["task"])
 	require.Nil(t, replaced["notes"])
+	undated := a.Do(a.Agent, "PUT", "/followups/"+id, `{"task":"Send the quote"}`).Is(200).Object()
+	require.Equal(t, []any{nil, "Send the quote"}, []any{undated["due_date"], undated["task"]})
 
 	completed := a.Do(a.Agent, "PATCH", "/followups/"+id+"/complete", "").Is(200)
 	require.Equal(t, "completed", completed.Text("status"))
@@ -175,7 +177,7 @@ func TestFollowUpLife(t *testing.T) {
 
 	a.Do(a.Agent, "DELETE", "/followups/"+id, "").Is(204)
 	a.Do(a.Agent, "GET", "/followups/"+id, "").Fails(404, "followup_not_found")
-	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.completed 5", "followup.deleted 6"}, a.Published(events.FollowUpsTopic, 6)[id])
+	require.Equal(t, []string{"followup.scheduled 1", "followup.updated 2", "followup.updated 3", "followup.updated 4", "followup.updated 5", "followup.completed 6", "followup.deleted 7"}, a.Published(events.FollowUpsTopic, 7)[id])
 }
 
 func TestFollowUpInThePhoneAppsForm(t *testing.T) {

@@ -65,6 +65,21 @@ func (a *app) agents(callers ...identity.Caller) {
 	}
 }
 
+func TestUntouchedLeads(t *testing.T) {
+	t.Parallel()
+	a := start(t)
+	waiting := a.lead(a.Agent, `{"name":"Waiting","phone":"9876543210"}`)
+	a.lead(a.Agent, `{"name":"Gone","phone":"9876543211","status":"lost"}`)
+	called := a.lead(a.Agent, `{"name":"Called","phone":"9876543212"}`)
+	at := a.Do(a.Agent, "POST", "/leads/"+called+"/no-answer", "").Is(200).Text("last_contacted_at")
+
+	require.Equal(t, []string{waiting}, a.Get(a.Agent, "/leads?untouched_since="+at).Is(200).IDs())
+	later := time.Now().Add(time.Hour).UTC().Format(time.RFC3339)
+	require.Equal(t, []string{called, waiting}, a.Get(a.Admin, "/leads?sort=last_contacted_at&untouched_since="+later).Is(200).IDs(), "the longest untouched first, and those of no contact last")
+	require.Empty(t, a.Get(a.Other, "/leads?untouched_since="+later).Is(200).IDs())
+	a.Get(a.Agent, "/leads?untouched_since=yesterday").Fails(422, "validation_error")
+}
+
 func TestWhoMaySeeALead(t *testing.T) {
 	t.Parallel()
 	a := start(t)

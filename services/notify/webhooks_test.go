@@ -192,6 +192,12 @@ func TestATestEventHasTheRealShape(t *testing.T) {
 	w := build(t)
 	url := w.cfg.WebhookURL.Reveal()
 	w.cfg.WebhookURL = ""
+	allowed := w.cfg.AllowPrivate
+	w.cfg.AllowPrivate = append(slices.Clone(allowed), "169.254.0.0/16")
+	w.start()
+	guarded := w.create(`{"url":"https://169.254.169.254/latest","enabled":false}`)
+	w.Stop()
+	w.cfg.AllowPrivate = allowed // no longer
 	w.start()
 	paused := w.create(fmt.Sprintf(`{"url":%q,"enabled":false,"events":["lead.*"]}`, url))
 	for _, eventType := range endpoint.EventTypes() {
@@ -211,7 +217,6 @@ func TestATestEventHasTheRealShape(t *testing.T) {
 	refused := into[trial](w, w.test(paused.ID))
 	require.False(t, refused.Succeeded)
 	require.Equal(t, http.StatusTeapot, refused.StatusCode)
-	guarded := w.create(`{"url":"https://169.254.169.254/latest","enabled":false}`)
 	require.Equal(t, "address_refused", *into[trial](w, w.test(guarded.ID)).Error, "the same guard")
 	require.Empty(t, w.list(""), "a test is no delivery")
 }

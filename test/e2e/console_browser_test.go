@@ -123,7 +123,16 @@ func hostile(t *testing.T, s *stack, a *agent) {
 	require.Empty(t, b.newProblems())
 }
 
-// accessible runs axe on every page: light, dark, and on a phone.
+const mouse, touch = 36, 44 // pixels
+
+// tooSmall names the controls that are hard to hit. What belongs to a link around its text counts. A flag of the waveform is small
+// because others are beside it; its quote, which is not, does the same.
+const tooSmall = `[...document.querySelectorAll("a, button, input, select, summary")].filter(e => e.checkVisibility() && !e.closest(".unseen, .skip, .flag")).filter(e => {
+	const box = (/checkbox|radio/.test(e.type) ? e.closest("label") : e).getBoundingClientRect(), around = getComputedStyle(e, "::after");
+	return box.height - (around.position === "absolute" ? parseFloat(around.top) + parseFloat(around.bottom) : 0) < %d;
+}).map(e => e.outerHTML.slice(0, 200)).join("\n")`
+
+// accessible runs axe on every page: light, dark, and on a phone; and its controls can be hit.
 func accessible(t *testing.T, s *stack, a *agent) {
 	axe, err := os.ReadFile(filepath.FromSlash("../../console/third_party/axe-core/axe.min.js"))
 	require.NoError(t, err)
@@ -141,14 +150,16 @@ func accessible(t *testing.T, s *stack, a *agent) {
 		b.open(path)
 		for _, view := range []struct {
 			name, check string
+			target      int // pixels, the smallest height of a control
 			show        chromedp.Action[chromedp.Void]
 		}{
-			{"dark", colors, chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.theme = "dark"`)}, // the document is the same
-			{"light", all, chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.theme = "light"`)},
-			{"phone", all, chromedp.EmulateViewport(phone, 844)},
+			{"dark", colors, mouse, chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.theme = "dark"`)}, // the document is the same
+			{"light", all, mouse, chromedp.Evaluate[chromedp.Void](`document.documentElement.dataset.theme = "light"`)},
+			{"phone", all, touch, chromedp.EmulateViewport(phone, 844)},
 		} {
 			b.do(view.show)
 			require.Empty(t, valueOf(b, chromedp.Evaluate[string](view.check, chromedp.EvalAwaitPromise)), "%s, %s", path, view.name)
+			require.Empty(t, valueOf(b, chromedp.Evaluate[string](fmt.Sprintf(tooSmall, view.target))), "%s, %s", path, view.name)
 		}
 		b.do(chromedp.EmulateViewport(1280, 900))
 	}

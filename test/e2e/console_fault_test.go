@@ -90,7 +90,7 @@ func badDays(t *testing.T, s *stack, a *agent) {
 
 	proxy.set(0, http.MethodGet)
 	b.do(chromedp.Evaluate[chromedp.Void](`document.querySelector(".place[href='/console/admin/agents']").click()`))
-	b.until("the page says what to do", `document.querySelector(".failure")?.innerText.includes("The service is restarting It is usually back within seconds.")`)
+	b.until("the page says what to do", `document.querySelector(".failure")?.innerText.includes("The service is restarting. It is usually back within seconds.")`)
 	proxy.set(0, "")
 	b.until("and comes back by itself", `document.querySelectorAll(".agent-row").length > 0 && !document.querySelector(".failure")`)
 

@@ -41,6 +41,7 @@ func TestConsole(t *testing.T) {
 			"sessions":                  sessions,
 			"a slow and failing server": badDays,
 			"two tabs":                  twoTabs,
+			"keys":                      keys,
 			"hostile content":           hostile,
 			"every page by axe":         accessible,
 		} {
@@ -120,6 +121,33 @@ func oneCall(t *testing.T, s *stack, a *agent) {
 	require.Empty(t, b.newProblems())
 }
 
+// keys presses the shortcuts, which are letters in a field.
+func keys(t *testing.T, s *stack, a *agent) {
+	id := a.completed(a.upload(nil).ID).ID
+	b := loggedIn(t, s, a)
+	b.open("/calls/" + id)
+	b.until("a suggestion", `document.querySelectorAll(".followup.suggested").length === 2 && document.querySelector("audio")?.readyState > 0`)
+	for _, step := range []struct{ key, what, script string }{
+		{"a", "the first suggestion is accepted", `document.querySelectorAll(".followup.pending").length === 1`},
+		{"e", "it is done", `document.querySelectorAll(".followup.completed").length === 1`},
+		{"n", "the next quote plays", `!document.querySelector("audio").paused && document.querySelector("audio").currentTime > 1`},
+		{"k", "it is paused", `document.querySelector("audio").paused`},
+		{"?", "the help", `document.querySelector("dialog[open]")?.innerText.includes("Complete the first follow-up")`},
+		{kb.Escape, "it is closed", `!document.querySelector("dialog")`},
+		{"gf", "the follow-ups", `location.pathname === "/console/followups"`},
+		{"gt", "the team", `location.pathname === "/console/team"`},
+		{"gk", "the clients", `location.pathname === "/console/clients"`},
+		{"gh", "today", `location.pathname === "/console/"`},
+		{"/", "the search of the calls", `location.pathname === "/console/calls" && document.activeElement.type === "search"`},
+		{"gl?", "letters in a field", `location.pathname === "/console/calls" && document.activeElement.value === "gl?"`},
+	} {
+		b.do(chromedp.KeyEvent(step.key))
+		b.until(step.what, step.script)
+	}
+	b.fits()
+	require.Empty(t, b.newProblems())
+}
+
 // clients adds a client, whose duplicate leads to the first.
 func clients(t *testing.T, s *stack, a *agent) {
 	b := loggedIn(t, s, a)
@@ -182,9 +210,11 @@ func leads(t *testing.T, s *stack, _ *agent) {
 	require.Empty(t, b.newProblems())
 }
 
-// team requires that the numbers are those of the API.
+// team requires that the numbers are those of the API, and that the stale leads are those that it counts.
 func team(t *testing.T, s *stack, a *agent) {
 	a.newLead()
+	code, _, stderr := command(t, s.units[0].environ, built.platform(t, false), "seed", "--leads", "60", "--calls", "40", "--agents", "2", "--data-dir", s.dir)
+	require.Zero(t, code, stderr)
 	b := loggedIn(t, s, a)
 	b.open("/team?days=7")
 	b.until("the tiles", `document.querySelectorAll(".tile").length === 6`)
@@ -206,6 +236,13 @@ func team(t *testing.T, s *stack, a *agent) {
 	for name, n := range map[string]int{"Leads": want.Leads, "Calls": calls, "New leads": leads, "Conversions": conversions, "Due today": want.Due, "Stale leads": want.Stale} {
 		require.Equal(t, fmt.Sprint(n), valueOf(b, chromedp.Evaluate[string](`document.querySelector("[data-tile='`+name+`']").innerText`)), name)
 	}
+	require.Positive(t, want.Stale)
+	b.until("the longest without a contact", fmt.Sprintf(`document.querySelectorAll(".stale li").length === %d`, min(want.Stale, 10)))
+	b.press("All stale leads")
+	b.until("all of them", fmt.Sprintf(`document.querySelectorAll(".lead-row").length === %d && document.querySelector("[role=note]").innerText.includes("without a contact since")`, min(want.Stale, 50)))
+	b.press("Show all leads")
+	b.until("and the others", `!location.search && document.querySelectorAll(".lead-row").length === 50`)
+	b.open("/team?days=7")
 	b.press("Table")
 	b.until("the chart is also a table", `document.querySelectorAll(".columns .card tbody")[0].rows.length === 7`)
 	b.fits()

@@ -4,7 +4,7 @@ import { api, ok, paged, type Call } from "../api";
 import { invalidate, useQuery } from "../query";
 import { clock, fullTime, percent, when, words } from "../text/text";
 import { isWorking, nameOf, Sentiment, Status, stepOf, useAgents, useClients } from "../ui/call";
-import { accept, Edit, FollowUpRow, statusOf } from "../ui/followup";
+import { accept, complete, Edit, FollowUpRow, statusOf } from "../ui/followup";
 import { useKeys } from "../ui/keys";
 import { Player, PlayerBar, type Flag } from "../ui/player";
 import { indexAt, speakerOf, Transcript } from "../ui/transcript";
@@ -14,7 +14,7 @@ export default function CallPage() {
   const { id } = useRoute().params as { id: string };
   const query = useQuery(`call/${id}`, () => ok(api.GET("/calls/{id}", { params: { path: { id } } })));
   useTitle(query.data ? nameOf(query.data) : "Call");
-  return <Loaded page="Call" query={query} rows={8}>{(call) => <OneCall key={call.id} call={call} />}</Loaded>;
+  return <Loaded page="Call" back={{ href: "/console/calls", text: "Calls" }} query={query} rows={8}>{(call) => <OneCall key={call.id} call={call} />}</Loaded>;
 }
 
 function OneCall({ call }: { call: Call }) {
@@ -31,13 +31,14 @@ function OneCall({ call }: { call: Call }) {
   const evidence = [...(call.evidence ?? [])].sort((a, b) => a.start - b.start);
   const flags: Flag[] = evidence.filter((e) => e.kind !== "next_step").map((e) => ({ start: e.start, kind: e.kind === "objection" ? "objection" : "promise", text: e.claim }));
   const suggested = followups.data?.items.find((f) => statusOf(f) === "suggested");
+  const pending = followups.data?.items.find((f) => statusOf(f) === "pending");
   const toQuote = (by: number) => {
     const now = player.time.value, next = by > 0 ? evidence.find((e) => e.start > now + 0.3) : evidence.findLast((e) => e.start < now - 1.5);
     if (next) player.play(next.start);
   };
   useKeys({
     k: () => player.toggle(), j: () => player.seek(player.time.value - 10), l: () => player.seek(player.time.value + 10),
-    n: () => toQuote(1), p: () => toQuote(-1), a: () => suggested && accept(suggested),
+    n: () => toQuote(1), p: () => toQuote(-1), a: () => suggested && accept(suggested), e: () => pending && complete(pending),
   });
   const client = call.client_id ? clients.byId.get(call.client_id) : undefined;
   const agent = agents.byId.get(call.agent_id);

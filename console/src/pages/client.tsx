@@ -12,7 +12,7 @@ export default function ClientPage() {
   const { id } = useRoute().params as { id: string };
   const query = useQuery(`client/${id}`, () => ok(api.GET("/clients/{id}", { params: { path: { id } } })));
   useTitle(query.data?.name ?? "Client");
-  return <Loaded page="Client" query={query} rows={6}>{(client) => <OneClient key={client.id} client={client} />}</Loaded>;
+  return <Loaded page="Client" back={{ href: "/console/clients", text: "Clients" }} query={query} rows={6}>{(client) => <OneClient key={client.id} client={client} />}</Loaded>;
 }
 
 function OneClient({ client }: { client: Client }) {

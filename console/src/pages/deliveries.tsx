@@ -111,7 +111,7 @@ export function DeliveryPage() {
   const { id } = useRoute().params as { id: string };
   const query = useQuery(`delivery/${id}`, () => ok(api.GET("/webhooks/deliveries/{id}", { params: { path: { id } } })));
   useTitle(query.data?.event ?? "Delivery");
-  return <Loaded page="Delivery" query={query} rows={6}>{(d) => <OneDelivery key={d.id} d={d} reload={query.reload} />}</Loaded>;
+  return <Loaded page="Delivery" back={{ href: "/console/admin/deliveries", text: "Deliveries" }} query={query} rows={6}>{(d) => <OneDelivery key={d.id} d={d} reload={query.reload} />}</Loaded>;
 }
 
 // A shell takes everything in single quotes as it is, but for the quote itself.

@@ -38,7 +38,7 @@ function ToDo() {
       {() => (
         <div class="stack">
           {shown.length ? shown.map((g) => <Card key={g.title} title={g.title} icon={g.icon}><ul class="list">{g.items.map((f) => <FollowUpRow key={f.id} followUp={f} call />)}</ul></Card>)
-            : <Empty icon="check-check" title="Nothing is due">Follow-ups come from your calls: what was promised is suggested here, and you can add your own on the page of a call.</Empty>}
+            : <Empty icon="check-check" title="Nothing is due">Follow-ups come from your calls: what was promised is suggested here, and you can add your own on the page of a call.<a class="button primary" href="/console/calls">Go to the calls</a></Empty>}
           <More more={list.more} />
         </div>
       )}

@@ -13,7 +13,7 @@ export default function LeadPage() {
   const { id } = useRoute().params as { id: string };
   const query = useQuery(`lead/${id}`, () => ok(api.GET("/leads/{id}", { params: { path: { id } } })));
   useTitle(query.data?.name ?? "Lead");
-  return <Loaded page="Lead" query={query} rows={6}>{(lead) => <OneLead key={lead.id} lead={lead} />}</Loaded>;
+  return <Loaded page="Lead" back={{ href: "/console/leads", text: "Leads" }} query={query} rows={6}>{(lead) => <OneLead key={lead.id} lead={lead} />}</Loaded>;
 }
 
 function OneLead({ lead }: { lead: Lead }) {

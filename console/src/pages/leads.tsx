@@ -4,12 +4,12 @@ import { api, paged, problemOf, send, type Lead } from "../api";
 import { invalidate, useList } from "../query";
 import { count, when, words } from "../text/text";
 import { useAgents } from "../ui/call";
-import { bulk, changeLead, LeadForm, LeadStatus, options, statuses } from "../ui/lead";
-import { Button, Card, Confirm, Dialog, Empty, Failure, Field, Loaded, More, PageHead, Select, showError, toast, useTitle } from "../ui/ui";
+import { bulk, changeLead, LeadForm, LeadLink, options, statuses } from "../ui/lead";
+import { Button, Card, Confirm, Dialog, Empty, Failure, Field, Icon, Loaded, More, PageHead, Select, showError, toast, useTitle } from "../ui/ui";
 
 const pause = 250; // ms after the last key before a search
 const onBoard = 200; // leads of the board; the table has all
-const kept = ["q", "status", "assigned_agent_id"];
+const kept = ["q", "status", "assigned_agent_id", "untouched_since", "sort"];
 
 export default function Leads() {
   useTitle("Leads");
@@ -24,6 +24,7 @@ export default function Leads() {
     for (const [name, value] of [...next]) if (!value) next.delete(name);
     route(`/console/leads${next.size ? "?" + next : ""}`, true);
   };
+  const all = () => { setText(""); go(Object.fromEntries(kept.map((name) => [name, ""]))); };
   const list = useList(`leads/list?${board}${new URLSearchParams(chosen)}`, (cursor) => paged(api.GET("/leads", { params: { query: { ...chosen, limit: board ? onBoard : 50, cursor } as never } })));
   return (
     <>
@@ -42,9 +43,10 @@ export default function Leads() {
         {!board && <Select hidden label="Status" value={chosen.status ?? ""} options={[["", "Any status"], ...options(statuses)]} onChange={(status) => go({ status })} />}
         <Select hidden label="Agent" value={chosen.assigned_agent_id ?? ""} options={[["", "Anybody's"], ...(agents.data ?? []).map((a): [string, string] => [a.id, a.full_name])]} onChange={(assigned_agent_id) => go({ assigned_agent_id })} />
       </form>
+      {chosen.untouched_since && <div class="note spaced" role="note"><Icon name="info" /><p class="grow">Only open leads without a contact since {when(chosen.untouched_since)}.</p><Button onClick={all}>Show all leads</Button></div>}
       <Loaded query={list} rows={8}>
         {() => list.items.length === 0 ? (
-          Object.keys(chosen).length ? <Empty icon="search" title="No lead matches"><Button onClick={() => { setText(""); go({ q: "", status: "", assigned_agent_id: "" }); }}>Show all leads</Button></Empty>
+          Object.keys(chosen).length ? <Empty icon="search" title="No lead matches"><Button onClick={all}>Show all leads</Button></Empty>
             : <Empty icon="target" title="No leads yet"><p>Import them from a CSV file, or let Pabbly send them to <code>POST /leads/inbound</code>, signed with <code>PABBLY_INBOUND_SECRET</code>.</p><Button kind="primary" icon="upload" onClick={() => setDialog("import")}>Import a CSV file</Button></Empty>
         ) : board ? <Board leads={list.items} more={Boolean(list.more)} /> : <Table leads={list.items} more={list.more} />}
       </Loaded>
@@ -82,13 +84,7 @@ function Table({ leads, more }: { leads: Lead[]; more?: () => Promise<void> }) {
         {leads.map((lead) => (
           <li key={lead.id} class="row lead-row">
             <label class="check"><input type="checkbox" aria-label={`Choose ${lead.name}`} checked={picked.has(lead.id)} onChange={() => pick(lead.id)} /></label>
-            <a class="row-link grow" href={`/console/leads/${lead.id}`}>
-              <span class="grow clip">
-                <span class="row-title clip" dir="auto">{lead.name}</span>
-                <span class="row-note clip" dir="auto">{[lead.phone, lead.source_campaign, lead.assigned_agent_id && agents.byId.get(lead.assigned_agent_id)?.full_name, lead.next_followup_at && `follow up ${when(lead.next_followup_at)}`].filter(Boolean).join(" · ")}</span>
-              </span>
-              <span class="row-badges">{lead.intent_category !== "new" && lead.intent_category !== lead.status && <span class="muted">{words(lead.intent_category)}</span>}<LeadStatus value={lead.status} /></span>
-            </a>
+            <LeadLink lead={lead} note={[lead.phone, lead.source_campaign, lead.assigned_agent_id && agents.byId.get(lead.assigned_agent_id)?.full_name, lead.next_followup_at && `follow up ${when(lead.next_followup_at)}`]} />
           </li>
         ))}
       </ul>

@@ -1,9 +1,11 @@
 import { useLocation } from "preact-iso/router";
-import { api, ok, type Schema } from "../api";
+import { api, ok, paged, type Schema } from "../api";
 import { useQuery } from "../query";
-import { plain, words } from "../text/text";
+import { daysAgo, plain, when, words } from "../text/text";
+import { useAgents } from "../ui/call";
 import { Bars, Days, Tiles } from "../ui/chart";
-import { Empty, Icon, Loaded, PageHead, useTitle } from "../ui/ui";
+import { LeadLink } from "../ui/lead";
+import { Card, Empty, Icon, Loaded, PageHead, useTitle } from "../ui/ui";
 
 type Overview = Schema<"AnalyticsOverview">;
 
@@ -38,14 +40,14 @@ function Numbers({ o, days }: { o: Overview; days: number }) {
   const sum = (of: typeof stats, field: "new_leads" | "calls_made" | "conversions") => of.reduce((all, d) => all + d[field], 0);
   const compared = (name: string, field: "new_leads" | "calls_made" | "conversions"): [string, string, preact.ComponentChildren] =>
     [name, plain(sum(stats, field)), <Change now={sum(stats, field)} before={sum(earlier, field)} days={days} />];
-  if (!o.total_leads && !sum(o.daily_stats, "calls_made")) return <Empty icon="chart-column" title="Nothing to count yet">Calls and conversions per day, the funnel of your leads, their campaigns and intents, and who closed what appear here with the first calls and leads.</Empty>;
+  if (!o.total_leads && !sum(o.daily_stats, "calls_made")) return <Empty icon="chart-column" title="Nothing to count yet">Calls and conversions per day, the funnel of your leads, their campaigns and intents, and who closed what appear here with the first calls and leads.<a class="button primary" href="/console/calls">Go to the calls</a></Empty>;
   return (
     <div class="stack">
       <Tiles of={[
         compared("Calls", "calls_made"), compared("New leads", "new_leads"), compared("Conversions", "conversions"),
         ["Leads", plain(o.total_leads), `${plain(o.total_conversions)} converted, ${o.conversion_rate} %`],
         ["Due today", plain(o.followups_due_today), "follow-ups"],
-        ["Stale leads", plain(o.stale_leads_count), `no contact in 7 days; ${plain(o.leads_without_contact)} never contacted`],
+        ["Stale leads", plain(o.stale_leads_count), `no contact in ${staleAfter} days; ${plain(o.leads_without_contact)} never contacted`],
       ]} />
       <div class="columns">
         <Days title="Calls per day" data={stats.map((d) => [d.date, d.calls_made])} />
@@ -55,6 +57,26 @@ function Numbers({ o, days }: { o: Overview; days: number }) {
         <Bars title="Campaigns" head={["Campaign", "Leads", "Converted", "%"]} rows={o.campaign_breakdown.map((c) => [c.campaign, c.leads, c.converted, c.conversion_rate])} />
         <Bars title="Leaderboard" head={["Agent", "Conversions", "Calls", "Leads", "%"]} rows={[...o.agent_stats].sort((a, b) => b.conversions - a.conversions).map((a) => [a.agent_name, a.conversions, a.calls_made, a.leads_assigned, a.conversion_rate])} />
       </div>
+      <Stale />
     </div>
+  );
+}
+
+const staleAfter = 7; // days without a contact, as the API counts
+
+/** Stale lists the open leads that nobody was in touch with for the longest time. */
+function Stale() {
+  const since = daysAgo(staleAfter).toISOString();
+  const chosen = { untouched_since: since, sort: "last_contacted_at" } as const;
+  const list = useQuery(`leads/stale/${since}`, () => paged(api.GET("/leads", { params: { query: { ...chosen, limit: 10 } } })));
+  const agents = useAgents();
+  return (
+    <Card title="Stale leads" actions={<a href={`/console/leads?${new URLSearchParams(chosen)}`}>All stale leads</a>}>
+      <Loaded query={list}>
+        {({ items }) => items.length ? (
+          <ul class="list stale">{items.map((lead) => <li key={lead.id}><LeadLink lead={lead} note={[lead.last_contacted_at ? `last contact ${when(lead.last_contacted_at)}` : `never contacted, since ${when(lead.created_at)}`, lead.assigned_agent_id ? agents.byId.get(lead.assigned_agent_id)?.full_name : "nobody's"]} /></li>)}</ul>
+        ) : <p class="quiet">Every open lead has had a contact in the last {staleAfter} days, or is new.</p>}
+      </Loaded>
+    </Card>
   );
 }

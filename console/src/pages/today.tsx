@@ -35,7 +35,7 @@ export function Today() {
               {working.length > 0 && (
                 <Card title={`${count(working.length, "call")} in progress`} icon="sparkles"><ul class="list">{working.map((call) => <CallRow key={call.id} call={call} client={clientOf(call.client_id)} />)}</ul></Card>
               )}
-              <Card title="Due today" icon="calendar-check" actions={due.length > 0 && <a href="/console/followups">All follow-ups</a>}>
+              <Card title="Due" icon="calendar-check" actions={due.length > 0 && <a href="/console/followups">All follow-ups</a>}>
                 <Loaded query={todo}>
                   {() => due.length ? <ul class="list">{due.map((f) => <FollowUpRow key={f.id} followUp={f} call />)}</ul> : <p class="quiet">Nothing is due. {suggested.length > 0 ? "Have a look at the suggestions." : ""}</p>}
                 </Loaded>

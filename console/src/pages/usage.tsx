@@ -27,23 +27,25 @@ export default function UsagePage() {
   );
 }
 
+const named = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", timeZone: "UTC" });
+
 /** everyDay adds the days without usage. Days are those of UTC, as in the API. */
 function everyDay(of: Usage["by_day"], days: number, field: "cost_usd" | "minutes"): [string, number][] {
   const known = new Map(of.map((d) => [d.day, d[field]])), today = Date.now();
-  return Array.from({ length: days }, (_, i) => new Date(today - (days - 1 - i) * day).toISOString().slice(0, 10)).map((name) => [name, known.get(name) ?? 0]);
+  return Array.from({ length: days }, (_, i) => new Date(today - (days - 1 - i) * day).toISOString().slice(0, 10)).map((name) => [named.format(new Date(name)), known.get(name) ?? 0]);
 }
 
 function Numbers({ u, days }: { u: Usage; days: number }) {
   const agents = useAgents();
   const budget = u.monthly_budget_usd, spent = budget !== null && u.month_cost_usd >= budget;
-  if (!u.total.requests && !u.month_cost_usd) return <Empty icon="gauge" title="Nothing was used yet">Minutes that were transcribed, tokens and their cost appear here with the first call, by day, agent and model.</Empty>;
+  if (!u.total.requests && !u.month_cost_usd) return <Empty icon="gauge" title="Nothing was used yet">Minutes that were transcribed, tokens and their cost appear here with the first call, by day, agent and model.<a class="button primary" href="/console/calls">Go to the calls</a></Empty>;
   return (
     <div class="stack">
       {spent && <div class="failure" role="alert"><Icon name="circle-alert" /><p><b>This month's budget is spent.</b> Nothing is transcribed until the next month. To go on, set a higher <code>MONTHLY_BUDGET_USD</code> and start the platform again; then try the failed calls again.</p></div>}
       <Tiles of={[
         ["Cost", usd(u.total.cost_usd), `in ${days} days`],
         ["This month", usd(u.month_cost_usd), budget === null ? "no limit is set" : <><progress value={Math.min(u.month_cost_usd, budget)} max={budget || 1} aria-label="Share of the budget" /> of {usd(budget)}</>],
-        ["Transcribed", plain(Math.round(u.total.minutes)), "minutes"],
+        ["Transcribed", decimal(u.total.minutes), "minutes"],
         ["Tokens", plain(u.total.input_tokens + u.total.output_tokens), `${plain(u.total.input_tokens)} in, ${plain(u.total.output_tokens)} out`],
         ["Requests", plain(u.total.requests), "to AI providers"],
       ]} />

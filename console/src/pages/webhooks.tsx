@@ -137,7 +137,7 @@ export function WebhookPage() {
   const { id } = useRoute().params as { id: string };
   const query = useQuery(`webhook/${id}`, () => ok(api.GET("/webhooks/{id}", { params: { path: { id } } })));
   useTitle(query.data ? hookName(query.data) : "Webhook");
-  return <Loaded page="Webhook" query={query} rows={6}>{(hook) => <OneWebhook key={hook.id} hook={hook} />}</Loaded>;
+  return <Loaded page="Webhook" back={{ href: "/console/admin/webhooks", text: "Webhooks" }} query={query} rows={6}>{(hook) => <OneWebhook key={hook.id} hook={hook} />}</Loaded>;
 }
 
 function OneWebhook({ hook }: { hook: Webhook }) {

@@ -9,6 +9,8 @@ const weekday = new Intl.DateTimeFormat(undefined, { weekday: "short", day: "num
 const full = new Intl.DateTimeFormat(undefined, { dateStyle: "full", timeStyle: "short" });
 
 export const midnight = (at = new Date()) => new Date(at.getFullYear(), at.getMonth(), at.getDate());
+/** daysAgo is the beginning of a day in the zone of the browser. */
+export const daysAgo = (n: number, now = new Date()) => new Date(now.getFullYear(), now.getMonth(), now.getDate() - n);
 const daysFrom = (at: Date) => Math.round((midnight(at).getTime() - midnight().getTime()) / day);
 
 /** when writes a moment as short as it is clear: today 14:05, tomorrow 09:00, 3 Nov. */

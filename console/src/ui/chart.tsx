@@ -23,7 +23,7 @@ export function Days({ title, data, format = plain }: { title: string; data: [st
       ) : (
         <>
           <div class="days" role="img" aria-label={`${title}: ${format(total)} in ${data.length} days, at most ${format(most)} a day`}>{data.map(([day, n]) => <span key={day} title={`${day}: ${format(n)}`}><i ref={sized("height", n / (most || 1))} /></span>)}</div>
-          <div class="talk-legend muted"><span>{data[0]?.[0]}</span><span>{data.at(-1)?.[0]}</span></div>
+          <div class="talk-legend muted"><span>{data[0]?.[0]}</span><span class="tabular">at most {format(most)} a day</span><span>{data.at(-1)?.[0]}</span></div>
         </>
       )}
     </Card>

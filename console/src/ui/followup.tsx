@@ -22,7 +22,7 @@ async function patch(f: FollowUp, status: "pending" | "completed" | "dismissed")
   await ok(api.PATCH("/followups/{id}", { params: { path: { id: f.id } }, body: { status }, keepalive: true })); // also while the page is being closed
   invalidate("followups");
   invalidate("timeline");
-  setTimeout(() => decide(f.id), 1500); // the list is loaded again meanwhile
+  setTimeout(() => { if (decided.value[f.id] === status) decide(f.id); }, 1500); // the list is loaded again meanwhile
 }
 
 function change(f: FollowUp, status: "pending" | "completed" | "dismissed", text: string) {

@@ -1,21 +1,29 @@
 // Keyboard shortcuts, off while somebody types.
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { Dialog } from "./ui";
 
 type Keys = Record<string, () => void>;
 
 const isTyping = (target: EventTarget | null) => target instanceof HTMLElement && (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName));
 
-let first = ""; // of a sequence such as "g c"
-let firstAt = 0;
+const pause = 1200; // ms between the keys of a sequence
+let sequence = "", before = "", beforeAt = -pause; // "g c", and the last key
 
-/** useKeys binds keys, such as "k" or "g c", while the component is shown. */
+// Before the keys of a page look at it, also while the page is busy and they come late.
+addEventListener("keydown", (event) => {
+  sequence = event.timeStamp - beforeAt < pause ? `${before} ${event.key}` : "";
+  before = event.key;
+  beforeAt = event.timeStamp;
+}, true);
+
+/** useKeys binds keys, such as "k" or "g c", while the component is shown. What they do is that of its last rendering. */
 export function useKeys(keys: Keys) {
-  useEffect(() => {
+  const now = useRef(keys);
+  now.current = keys;
+  useLayoutEffect(() => {
     const onKey = (event: KeyboardEvent) => {
       if (event.ctrlKey || event.metaKey || event.altKey || isTyping(event.target) || document.querySelector("dialog[open]")) return;
-      const sequence = event.timeStamp - firstAt < 1200 ? `${first} ${event.key}` : "";
-      const run = keys[sequence] ?? keys[event.key];
+      const run = now.current[sequence.startsWith("g ") ? sequence : event.key];
       if (run) {
         event.preventDefault();
         run();
@@ -23,10 +31,8 @@ export function useKeys(keys: Keys) {
     };
     addEventListener("keydown", onKey);
     return () => removeEventListener("keydown", onKey);
-  });
+  }, []);
 }
-
-addEventListener("keydown", (event) => setTimeout(() => { first = event.key; firstAt = event.timeStamp; }));
 
 const help: [string, string][] = [
   ["?", "This list"], ["g h", "Today"], ["g c", "Calls"], ["g l", "Leads"], ["g k", "Clients"], ["g f", "Follow-ups"], ["g t", "Team"], ["u", "Upload a recording"], ["/", "Search"],

@@ -13,6 +13,19 @@ export const options = (values: string[]): [string, string][] => values.map((val
 const tones: Record<string, "good" | "bad" | "accent" | "neutral" | "warn"> = { new: "accent", qualified: "good", payment_sent: "good", converted: "good", lost: "bad", deferred: "warn" };
 export const LeadStatus = ({ value }: { value: string }) => <Badge tone={tones[value] ?? "neutral"}>{words(value)}</Badge>;
 
+/** LeadLink is a lead in a list, with what the list says about it. */
+export function LeadLink({ lead, note }: { lead: Lead; note: (string | null | undefined | false)[] }) {
+  return (
+    <a class="row-link grow" href={`/console/leads/${lead.id}`}>
+      <span class="grow clip">
+        <span class="row-title clip" dir="auto">{lead.name}</span>
+        <span class="row-note clip" dir="auto">{note.filter(Boolean).join(" · ")}</span>
+      </span>
+      <span class="row-badges">{lead.intent_category !== "new" && lead.intent_category !== lead.status && <span class="muted">{words(lead.intent_category)}</span>}<LeadStatus value={lead.status} /></span>
+    </a>
+  );
+}
+
 export async function changeLead(id: string, body: object) {
   await ok(api.PATCH("/leads/{id}", { params: { path: { id } }, body: body as never }));
   invalidate("lead");

@@ -1,5 +1,5 @@
 // The player of a call: a recording, its waveform in two lanes, and what happened when.
-import { effect, signal } from "@preact/signals";
+import { effect, signal, useComputed } from "@preact/signals";
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import type { Call, Schema } from "../api";
 import { clock, spoken, words } from "../text/text";
@@ -81,7 +81,11 @@ export function PlayerBar({ player, call, peaks, roleAt, flags }: Props) {
   );
 }
 
-const Time = ({ player }: { player: Player }) => <>{clock(player.time.value)}</>;
+/** Time is rendered once a second, and not with every frame. */
+function Time({ player }: { player: Player }) {
+  const text = useComputed(() => clock(player.time.value));
+  return <>{text.value}</>;
+}
 
 function Waveform({ player, peaks, roleAt, flags }: Omit<Props, "call">) {
   const canvas = useRef<HTMLCanvasElement>(null), slider = useRef<HTMLDivElement>(null);
@@ -89,7 +93,14 @@ function Waveform({ player, peaks, roleAt, flags }: Omit<Props, "call">) {
   useEffect(() => {
     let last = -1;
     const surface = canvas.current!, element = slider.current!; // the refs are empty when the last event comes
-    const draw = () => paint(surface, columns, player.duration.value, player.time.value, roleAt);
+    let picture = prepare(surface, columns, player.duration.peek(), roleAt), drawn = -1;
+    const draw = () => {
+      const at = picture.at(player.time.value);
+      if (at === drawn) return; // most frames move nothing by a pixel
+      drawn = at;
+      picture.paint(at);
+    };
+    const again = () => { picture = prepare(surface, columns, player.duration.peek(), roleAt); drawn = -1; draw(); };
     const stop = effect(() => {
       const { value } = player.time, total = player.duration.value;
       if (Math.floor(value) !== last) { // a screen reader needs whole seconds
@@ -98,14 +109,15 @@ function Waveform({ player, peaks, roleAt, flags }: Omit<Props, "call">) {
         element.setAttribute("aria-valuetext", `${spoken(value)} of ${spoken(total)}`);
         element.setAttribute("aria-valuemax", String(Math.floor(total)));
       }
-      draw();
+      if (total === picture.total) draw();
+      else again();
     });
-    const resized = new ResizeObserver(draw);
+    const resized = new ResizeObserver(again);
     resized.observe(surface);
-    const scheme = matchMedia("(prefers-color-scheme: dark)"), themed = new MutationObserver(draw);
-    scheme.addEventListener("change", draw);
+    const scheme = matchMedia("(prefers-color-scheme: dark)"), themed = new MutationObserver(again);
+    scheme.addEventListener("change", again);
     themed.observe(document.documentElement, { attributeFilter: ["data-theme"] });
-    return () => { stop(); resized.disconnect(); themed.disconnect(); scheme.removeEventListener("change", draw); };
+    return () => { stop(); resized.disconnect(); themed.disconnect(); scheme.removeEventListener("change", again); };
   }, [columns, player, roleAt]);
   const at = (event: PointerEvent) => {
     const box = slider.current!.getBoundingClientRect();
@@ -145,31 +157,43 @@ function loudest(peaks?: Schema<"CallWaveform">): number[] {
 
 const bar = 3, gap = 1; // CSS pixels
 
-function paint(canvas: HTMLCanvasElement, columns: number[], total: number, now: number, roleAt: (time: number) => Role | undefined) {
+interface Bar { x: number; y: number; height: number; color: string; time: number }
+
+/** prepare measures the canvas and finds what its bars are, which is too much for every frame of a playback. */
+function prepare(canvas: HTMLCanvasElement, columns: number[], total: number, roleAt: (time: number) => Role | undefined) {
   const { clientWidth: width, clientHeight: height } = canvas, scale = devicePixelRatio || 1;
-  if (!width || !height) return;
-  if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+  const style = getComputedStyle(canvas), color = (name: string) => style.getPropertyValue(name);
+  const colors = { agent: color("--agent"), client: color("--client"), nobody: color("--muted"), track: color("--line"), now: color("--text") };
+  const middle = height / 2, count = Math.max(1, Math.floor(width / (bar + gap))), bars: Bar[] = [];
+  for (let i = 0; i < count; i++) {
+    const from = Math.floor((i / count) * columns.length), to = Math.max(from + 1, Math.floor(((i + 1) / count) * columns.length));
+    const peak = columns.length ? Math.max(...columns.slice(from, to)) : 0.04, length = Math.max(1, peak * (middle - 2));
+    const time = ((i + 0.5) / count) * total, role = roleAt(time);
+    bars.push({ x: i * (bar + gap), y: role === "client" ? middle : middle - length, height: role ? length : 2 * length, color: colors[role ?? "nobody"], time });
+  }
+  if (width && height) {
     canvas.width = Math.round(width * scale);
     canvas.height = Math.round(height * scale);
   }
-  const g = canvas.getContext("2d")!, style = getComputedStyle(canvas);
-  const colors = { agent: style.getPropertyValue("--agent"), client: style.getPropertyValue("--client"), nobody: style.getPropertyValue("--muted"), track: style.getPropertyValue("--line") };
-  g.setTransform(scale, 0, 0, scale, 0, 0);
-  g.clearRect(0, 0, width, height);
-  const middle = height / 2, bars = Math.max(1, Math.floor(width / (bar + gap)));
-  g.fillStyle = colors.track;
-  g.fillRect(0, middle - 0.5, width, 1);
-  for (let i = 0; i < bars; i++) {
-    const x = i * (bar + gap), from = Math.floor((i / bars) * columns.length), to = Math.max(from + 1, Math.floor(((i + 1) / bars) * columns.length));
-    const peak = columns.length ? Math.max(...columns.slice(from, to)) : 0.04;
-    const time = ((i + 0.5) / bars) * total, role = roleAt(time), length = Math.max(1, peak * (middle - 2));
-    g.globalAlpha = time <= now ? 1 : 0.42;
-    g.fillStyle = role ? colors[role] : colors.nobody;
-    if (role === "agent") g.fillRect(x, middle - length, bar, length);
-    else if (role === "client") g.fillRect(x, middle, bar, length);
-    else g.fillRect(x, middle - length, bar, 2 * length);
-  }
-  g.globalAlpha = 1;
-  g.fillStyle = style.getPropertyValue("--text");
-  if (total) g.fillRect(Math.min(width - 2, (now / total) * width), 0, 2, height);
+  return {
+    total,
+    /** at is the device pixel of a time. */
+    at: (time: number) => (total ? Math.round(Math.min(1, time / total) * width * scale) : 0),
+    paint(at: number) {
+      if (!width || !height) return;
+      const g = canvas.getContext("2d")!, now = (at / scale / width) * total;
+      g.setTransform(scale, 0, 0, scale, 0, 0);
+      g.clearRect(0, 0, width, height);
+      g.fillStyle = colors.track;
+      g.fillRect(0, middle - 0.5, width, 1);
+      for (const b of bars) {
+        g.globalAlpha = b.time <= now ? 1 : 0.42;
+        g.fillStyle = b.color;
+        g.fillRect(b.x, b.y, bar, b.height);
+      }
+      g.globalAlpha = 1;
+      g.fillStyle = colors.now;
+      if (total) g.fillRect(Math.min(width - 2, at / scale), 0, 2, height);
+    },
+  };
 }

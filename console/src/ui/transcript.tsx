@@ -1,5 +1,6 @@
 // The transcript in turns. It follows the playback until somebody scrolls; a click on a sentence plays it.
 import { effect } from "@preact/signals";
+import { Component } from "preact";
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import type { Call } from "../api";
 import { clock } from "../text/text";
@@ -44,20 +45,46 @@ function center(element: Element) {
   requestAnimationFrame(() => element.scrollIntoView({ block: "center" }));
 }
 
+interface TurnsProps { turns: Turn[]; call: Call; player: Player }
+
+/** Turns is a part of the transcript. It is rendered again when the call changes, and not whenever something else on the page does. */
+class Turns extends Component<TurnsProps> {
+  shouldComponentUpdate(next: TurnsProps) {
+    return next.turns !== this.props.turns || next.call !== this.props.call;
+  }
+
+  render({ turns, call, player }: TurnsProps) {
+    return turns.map((turn) => {
+      const speaker = speakerOf(call, turn.speaker), { start } = turn.segments[0]!;
+      return (
+        <div key={turn.first} class={`turn ${speaker.role ?? ""}`}>
+          <div class="turn-head">
+            {speaker.name && <span class="speaker clip" dir="auto">{speaker.name}</span>}
+            <button type="button" class="stamp tabular" aria-label={`Play from ${clock(start)}`} onClick={(e) => { e.stopPropagation(); player.play(start); }} disabled={!call.audio_url}>{clock(start)}</button>
+          </div>
+          <p dir="auto">{turn.segments.map((segment, i) => <><span key={i} data-i={turn.first + i}>{segment.text}</span>{" "}</>)}</p>
+        </div>
+      );
+    });
+  }
+}
+
 export function Transcript({ call, player, onNames }: { call: Call; player: Player; onNames?: () => void }) {
   const segments = call.segments ?? [];
   const turns = useMemo(() => turnsOf(segments), [call.segments]);
-  const [drawn, setDrawn] = useState(Math.min(atOnce, turns.length));
+  const parts = useMemo(() => Array.from({ length: Math.ceil(turns.length / atOnce) }, (_, i) => turns.slice(i * atOnce, (i + 1) * atOnce)), [turns]);
+  const [shown, setShown] = useState(1); // parts
+  const complete = shown >= parts.length;
   const [following, setFollowing] = useState(true);
   const box = useRef<HTMLDivElement>(null), follow = useRef(true);
   follow.current = following;
 
   useEffect(() => {
-    if (drawn >= turns.length) return;
+    if (complete) return;
     const idle = window.requestIdleCallback ?? ((run: () => void) => setTimeout(run, 30));
-    const handle = idle(() => setDrawn((n) => Math.min(turns.length, n + 80)));
+    const handle = idle(() => setShown(shown + 2));
     return () => (window.cancelIdleCallback ?? clearTimeout)(handle as number);
-  }, [drawn, turns]);
+  }, [shown, complete]);
 
   useEffect(() => {
     let lit: Element | null = null, index = -2;
@@ -70,7 +97,7 @@ export function Transcript({ call, player, onNames }: { call: Call; player: Play
       lit?.classList.add("now");
       if (lit && follow.current && player.playing.value) center(lit);
     });
-  }, [segments, player, drawn >= turns.length]);
+  }, [segments, player, complete]);
 
   useEffect(() => {
     const stop = () => { if (player.playing.value) setFollowing(false); };
@@ -93,7 +120,7 @@ export function Transcript({ call, player, onNames }: { call: Call; player: Play
     <section class="card transcript" aria-labelledby="transcript-title">
       <header class="card-head">
         <h2 id="transcript-title"><Icon name="message-square-text" />Transcript</h2>
-        <Find box={box} ready={drawn >= turns.length} />
+        <Find box={box} ready={complete} />
       </header>
       <div class="row wrap-row transcript-tools">
         {onNames && <Button kind="quiet" icon="users" onClick={onNames}>Name the speakers</Button>}
@@ -101,18 +128,7 @@ export function Transcript({ call, player, onNames }: { call: Call; player: Play
         <a class="button quiet" href={`/calls/${call.id}/transcript?format=srt`} download><Icon name="download" />Subtitles</a>
       </div>
       <div ref={box} class="turns" onClick={play}>
-        {turns.slice(0, drawn).map((turn) => {
-          const speaker = speakerOf(call, turn.speaker);
-          return (
-            <div key={turn.first} class={`turn ${speaker.role ?? ""}`}>
-              <div class="turn-head">
-                {speaker.name && <span class="speaker clip" dir="auto">{speaker.name}</span>}
-                <button type="button" class="stamp tabular" aria-label={`Play from ${clock(turn.segments[0]!.start)}`} onClick={(e) => { e.stopPropagation(); player.play(turn.segments[0]!.start); }} disabled={!call.audio_url}>{clock(turn.segments[0]!.start)}</button>
-              </div>
-              <p dir="auto">{turn.segments.map((segment, i) => <><span key={i} data-i={turn.first + i}>{segment.text}</span>{" "}</>)}</p>
-            </div>
-          );
-        })}
+        {parts.slice(0, shown).map((part, i) => <Turns key={i} turns={part} call={call} player={player} />)}
       </div>
       {!following && <Button class="follow" kind="primary" icon="arrow-right" onClick={again}>Follow the playback</Button>}
     </section>

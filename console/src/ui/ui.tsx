@@ -69,6 +69,8 @@ const advice: Record<number, string> = {
   0: "", 401: "Log in again; what you typed is still here.", 403: "Ask an admin if you need it.", 404: "It may have been deleted.", 429: "Wait a moment, then try again.", 503: "It is usually back within seconds.", 504: "Try again.",
 };
 
+const sentence = (text: string) => (/[.!?:]$/.test(text) ? text : text + ".");
+
 /** Failure says what went wrong and what to do about it. */
 export function Failure({ error, retry }: { error: Problem; retry?: () => void }) {
   const canRetry = retry && error.status !== 403 && error.status !== 404;
@@ -80,7 +82,7 @@ export function Failure({ error, retry }: { error: Problem; retry?: () => void }
   return (
     <div class="failure" role="alert">
       <Icon name="circle-alert" />
-      <div class="grow"><strong>{error.message}</strong> {advice[error.status]}</div>
+      <div class="grow"><strong>{sentence(error.message)}</strong> {advice[error.status]}</div>
       {canRetry && <Button icon="refresh-cw" onClick={retry}>Try again</Button>}
     </div>
   );
@@ -90,11 +92,11 @@ export function Loading({ rows = 3 }: { rows?: number }) {
   return <div class="loading" role="status" aria-label="Loading">{Array.from({ length: rows }, (_, i) => <span key={i} class="bone" />)}</div>;
 }
 
-/** Loaded shows one of the states of a query: loading, failed, or its data. Old data stays while an error shows above it. page is the heading of a page that has none before its data. */
-export function Loaded<T>({ query, rows, page, children }: { page?: string; query: { data?: T; error?: Problem; reload: () => void }; rows?: number; children: (data: T) => ComponentChildren }) {
+/** Loaded shows one of the states of a query: loading, failed, or its data. Old data stays while an error shows above it. page is the heading of a page that has none before its data, and back the list that it belongs to. */
+export function Loaded<T>({ query, rows, page, back, children }: { page?: string; back?: { href: string; text: string }; query: { data?: T; error?: Problem; reload: () => void }; rows?: number; children: (data: T) => ComponentChildren }) {
   return (
     <>
-      {page && query.data === undefined && <h1 class="unseen">{page}</h1>}
+      {page && query.data === undefined && <PageHead title={page} back={back} />}
       {query.error && <Failure error={query.error} retry={query.reload} />}
       {query.data !== undefined ? children(query.data) : !query.error && <Loading rows={rows} />}
     </>

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 )
 
@@ -19,6 +20,8 @@ type Proxy struct {
 	away  bool
 	conns map[net.Conn]bool
 	at    *cut
+
+	requests atomic.Int64
 }
 
 // cut says when to cut by itself.
@@ -89,6 +92,9 @@ func (p *Proxy) CutAt(after, text string, delivered bool) (done <-chan struct{})
 	return p.at.done
 }
 
+// Requests returns how many messages clients have sent. A client waits for an answer after each, so they are round trips.
+func (p *Proxy) Requests() int { return int(p.requests.Load()) }
+
 func (p *Proxy) serve(ctx context.Context, client net.Conn) {
 	defer func() { _ = client.Close() }()
 	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.server)
@@ -147,6 +153,7 @@ type requestWriter struct {
 }
 
 func (w requestWriter) Write(b []byte) (int, error) {
+	w.proxy.requests.Add(1)
 	w.proxy.mu.Lock()
 	at := w.proxy.at
 	w.proxy.mu.Unlock()

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -173,9 +174,33 @@ func (t *Table[T]) args(row *T, update bool) []any {
 		if c.kind == joined || update && c.kind == fixed && i > 0 {
 			continue
 		}
-		args = append(args, c.field)
+		args = append(args, argument(c.field))
 	}
 	return args
+}
+
+// argument returns what a field points to, for the usual types. pgx takes pointers too, but finds out for each how to encode it, and
+// tries the binary format of a uuid before the text that it gets.
+func argument(field any) any {
+	switch f := field.(type) {
+	case *string:
+		return *f
+	case **string:
+		return pointed(*f)
+	case *time.Time:
+		return *f
+	case **time.Time:
+		return pointed(*f)
+	default:
+		return field
+	}
+}
+
+func pointed[T any](p *T) any {
+	if p == nil {
+		return nil
+	}
+	return *p
 }
 
 // Query reads the rows that match the conditions. rest is the end of the statement after the where clause, such as an order.

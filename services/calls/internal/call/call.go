@@ -77,6 +77,7 @@ type Call struct {
 	Recording       Recording
 	DurationSeconds *float64 // measured by decoding; until then the uploader's claim
 	Transcript      *Transcript
+	Outdated        bool               // the transcript is that of an earlier run, and stays until there is a new one
 	Coverage        *float64           // share of the speech that the transcript has, 0 to 1
 	Speakers        map[string]Speaker // by the labels of the segments; they survive a retry
 	Talk            *Talk
@@ -246,11 +247,14 @@ func (c *Call) SetTranscript(epoch int64, t Transcript, coverage float64, model 
 	if c.Details.Language == nil {
 		c.Details.Language = t.Language
 	}
-	c.Transcript, c.Models.Transcription, c.Coverage, c.WaitingSince = &t, &model, &coverage, nil
+	c.Transcript, c.Outdated, c.Models.Transcription, c.Coverage, c.WaitingSince = &t, false, &model, &coverage, nil
 	c.Speakers = speakersOf(t.Segments, c.Speakers)
 	c.advance(StepAnalyse, progressTranscribed, now)
 	return nil
 }
+
+// transcribed reports whether there is a transcript of this run.
+func (c *Call) transcribed() bool { return c.Transcript != nil && !c.Outdated }
 
 // Result is how a call completes.
 type Result struct {
@@ -268,6 +272,9 @@ func (c *Call) Complete(epoch int64, r Result, now time.Time) ([]event.Event, er
 	c.Status, c.Outcome, c.Insights, c.Talk, c.Models.Chat = Completed, &r.Outcome, r.Insights, r.Talk, r.Model
 	if c.Details.Language == nil {
 		c.Details.Language = r.Insights.Language
+	}
+	if c.Outdated { // there was nothing to transcribe this time
+		c.Transcript, c.Outdated, c.Coverage = nil, false, nil
 	}
 	c.Step, c.WaitingSince = nil, nil
 	c.Progress, c.CompletedAt = 1, &now
@@ -353,7 +360,7 @@ func (c *Call) Requeue(epoch int64) error {
 }
 
 // Retry restarts an ended call with a recording, with another type or language if given. An existing transcript is reused if only the insights
-// failed; otherwise it is removed, unless the call is on legal hold.
+// failed; otherwise it is replaced once there is a new one, which a legal hold forbids.
 func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, error) {
 	if c.Recording.Key == "" {
 		return nil, fault.New(fault.Conflict, "call_without_recording", "This call has no recording that could be transcribed")
@@ -361,11 +368,14 @@ func (c *Call) Retry(callType, language *string, now time.Time) ([]event.Event, 
 	if !c.Ended() {
 		return nil, fault.New(fault.Conflict, "call_busy", "The call is still "+string(c.Status)+": only a completed or failed one can be retried")
 	}
-	if c.Status == Completed || language != nil {
+	anew := c.Status == Completed || language != nil
+	if anew || c.Outdated {
 		if err := c.checkHold(); err != nil {
 			return nil, err
 		}
-		c.Transcript, c.Coverage, c.Models.Transcription = nil, nil, nil
+	}
+	if anew {
+		c.Outdated = c.Transcript != nil
 		c.Run++
 	}
 	if language != nil {
@@ -425,7 +435,7 @@ func (c *Call) removeRecording(now time.Time) {
 // the other insights remain.
 func (c *Call) removeTranscript(now time.Time) {
 	if c.Transcript != nil && c.Ended() && !c.LegalHold {
-		c.Transcript, c.Insights.Evidence, c.Insights.Fields = nil, nil, nil
+		c.Transcript, c.Outdated, c.Insights.Evidence, c.Insights.Fields = nil, false, nil, nil
 		c.touch(now)
 	}
 }

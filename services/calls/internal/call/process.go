@@ -120,7 +120,7 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call
 	if err := p.ready(c); err != nil {
 		return done, err
 	}
-	if c.Transcript == nil {
+	if !c.transcribed() {
 		if err := p.Budget.check(ctx, p.Clock.Now()); err != nil {
 			return done, err
 		}
@@ -135,7 +135,7 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call
 		})); err != nil {
 			return done, fmt.Errorf("save the transcript: %w", err)
 		}
-		c.Transcript, c.Coverage = &t.Transcript, &t.coverage
+		c.Transcript, c.Outdated, c.Coverage = &t.Transcript, false, &t.coverage
 	}
 	switch {
 	case result.Outcome == OutcomeTooShort:
@@ -167,7 +167,7 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call
 
 // ready fails while the next provider takes no requests: a recording is not decoded in vain.
 func (p *Processor) ready(c Call) error {
-	if c.Transcript == nil {
+	if !c.transcribed() {
 		return p.Transcriber.Ready()
 	}
 	return p.Analyst.Ready()

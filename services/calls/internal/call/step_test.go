@@ -196,6 +196,38 @@ func TestARetryOfACompletedCallIsAnotherRun(t *testing.T) {
 	require.InDelta(t, 2*(2*0.5+0.25), *f.find(t, id).CostUSD, 1e-9, "both runs")
 }
 
+// What was paid for is not removed before there is something new.
+func TestARetryKeepsTheTranscriptUntilThereIsANewOne(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	id := f.create(t)
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	former := f.find(t, id).Transcript
+	require.NotEmpty(t, former.Text)
+	retry := func() {
+		t.Helper()
+		_, err := f.calls.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) { return c.Retry(nil, nil, noon()) })
+		require.NoError(t, err)
+	}
+	retry()
+	require.Equal(t, former, f.find(t, id).Transcript, "while it waits")
+	f.provider.onTranscribe = func(context.Context) error { return fault.New(fault.Conflict, call.CodeRejected, "no") }
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	c := f.find(t, id)
+	require.Equal(t, call.Failed, c.Status)
+	require.Equal(t, former, c.Transcript, "after a failure")
+
+	sent := f.provider.transcribed.Load()
+	f.provider.onTranscribe = nil
+	retry()
+	require.NoError(t, f.transcribe(t, t.Context(), id))
+	require.Greater(t, f.provider.transcribed.Load(), sent, "it is transcribed anew, not taken from the run before")
+	c = f.find(t, id)
+	require.Equal(t, call.Completed, c.Status)
+	require.False(t, c.Outdated)
+	require.NotNil(t, c.Insights.Summary)
+}
+
 // Parts are sent concurrently, up to a limit, and joined in their order.
 func TestPartsAreSentConcurrently(t *testing.T) {
 	t.Parallel()

@@ -81,7 +81,7 @@ func columns(r *record) table.Columns {
 		table.Col("intent_category", &r.Insights.IntentCategory), table.Col("intent_confidence", &r.Insights.IntentConfidence),
 		table.Col("interest_level", &r.Insights.InterestLevel), table.Col("objections", &r.Insights.Objections),
 		table.Col("callback_time", &r.Insights.CallbackTime), table.Col("transcription_model", &r.Models.Transcription),
-		table.Col("chat_model", &r.Models.Chat), table.Col("pabbly_sent", &r.PabblySent), table.Col("coverage", &r.Coverage), table.Col("speakers", &r.Speakers), table.Col("talk", &r.Talk),
+		table.Col("chat_model", &r.Models.Chat), table.Col("pabbly_sent", &r.PabblySent), table.Col("coverage", &r.Coverage), table.Col("transcript_outdated", &r.Outdated), table.Col("speakers", &r.Speakers), table.Col("talk", &r.Talk),
 		table.Fixed("cost_usd", &r.CostUSD), table.Col("waiting_since", &r.WaitingSince), table.Fixed("created_at", &r.CreatedAt), table.Col("updated_at", &r.UpdatedAt),
 		table.Col("completed_at", &r.CompletedAt), table.Col("legal_hold", &r.LegalHold), table.Col("lease_epoch", &r.Lease.Epoch), table.Col("lease_holder", &r.Lease.Holder),
 		table.Remaining("lease_until", &r.Lease.Left), table.Col("lease_attempts", &r.Lease.Attempts),

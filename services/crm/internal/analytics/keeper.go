@@ -8,6 +8,8 @@ import (
 const (
 	// FoldPeriod is how often deltas are folded. A read passes all that were not.
 	FoldPeriod = time.Second
+	// FoldLimit is how many deltas are folded in one transaction.
+	FoldLimit = 20_000
 	// RepairPeriod is how often the stored counts are compared with the leads and calls.
 	RepairPeriod = 24 * time.Hour
 	// foldsPerVacuum is how many periods of folds leave rows before they are removed.
@@ -16,7 +18,7 @@ const (
 
 // Rollups stores the sums of deltas.
 type Rollups interface {
-	// Fold adds the oldest deltas to the sums, and returns how many.
+	// Fold adds the oldest deltas to the sums, at most FoldLimit, and returns how many.
 	Fold(ctx context.Context) (int, error)
 	// Vacuum removes what folded deltas leave in the database.
 	Vacuum(ctx context.Context) error
@@ -38,14 +40,15 @@ type Keeper struct {
 	folds, dirty int
 }
 
-// Fold adds all deltas to the sums. Call it once per FoldPeriod.
+// Fold adds all deltas to the sums. Call it once per FoldPeriod. Those that are written meanwhile are for the next call: folding until
+// there are none would fold without a pause while leads are written.
 func (k *Keeper) Fold(ctx context.Context) error {
 	for {
 		n, err := k.Rollups.Fold(ctx)
 		if err != nil {
 			return err
 		}
-		if k.dirty += n; n == 0 {
+		if k.dirty += n; n < FoldLimit {
 			break
 		}
 	}

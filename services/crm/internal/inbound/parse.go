@@ -14,7 +14,7 @@ import (
 
 const (
 	maxBody = 64 << 10 // bytes; what is far larger is not even read
-	maxKeys = 200
+	maxKeys = 199 // 200 are refused
 	maxKey  = 200 // characters of a key that is kept
 	maxName = 200
 )

@@ -65,7 +65,7 @@ func (l *Lead) hear(c events.Call, now time.Time) []event.Event {
 		l.LastContactedAt = &at
 	}
 	moved := false
-	if says := c.IntentCategory != nil || c.Summary != nil; says && l.Call.olderThan(c, at) {
+	if says := intentOf(c) != "" || c.Summary != nil; says && l.Call.olderThan(c, at) {
 		l.Call = Heard{ID: &c.CallID, Version: c.Version, At: &at}
 		if c.Summary != nil {
 			l.ConversationSummary = shortened(*c.Summary, maxConversation)
@@ -100,14 +100,23 @@ func (h Heard) olderThan(c events.Call, at time.Time) bool {
 	}
 }
 
+// intentOf returns the intent that was found in a call. If none was, as without a recording, it is what the agent's tag says; a call
+// that was answered says nothing by that. The call of a reported attempt (NoAnswer) took place when the agent decided, and moves nothing.
+func intentOf(c events.Call) Intent {
+	if c.IntentCategory != nil {
+		return Intent(*c.IntentCategory)
+	}
+	if c.CallTag != nil && (Intent(*c.CallTag) == NoAnswer || Intent(*c.CallTag) == WrongNumber) {
+		return Intent(*c.CallTag)
+	}
+	return ""
+}
+
 // move sets the intent and what belongs to it. It does nothing for a call without an intent, and if a person has decided since.
 func (l *Lead) move(c events.Call, at time.Time) bool {
-	if c.IntentCategory == nil || l.DecidedAt != nil && !at.After(*l.DecidedAt) {
-		return false
-	}
-	intent := Intent(*c.IntentCategory)
+	intent := intentOf(c)
 	status, ok := stageOf(intent)
-	if !ok {
+	if !ok || l.DecidedAt != nil && !at.After(*l.DecidedAt) {
 		return false
 	}
 	l.IntentCategory, l.Status = intent, status

@@ -62,6 +62,35 @@ func TestACallMovesItsLead(t *testing.T) {
 	}
 }
 
+func TestTheTagOfACallWithoutAnIntentMovesItsLead(t *testing.T) {
+	t.Parallel()
+	for tag, want := range map[string]struct {
+		intent Intent
+		status Status
+	}{"no_answer": {NoAnswer, Contacted}, "wrong_number": {WrongNumber, Lost}} {
+		l, c := newLead(), call("c", 1, 10, "")
+		c.Summary, c.CallTag = nil, &tag
+		published := l.hear(c, at(12))
+		require.Len(t, published, 1)
+		require.Equal(t, []any{"lead." + tag, want.intent, want.status, "Call c: " + tag}, []any{published[0].Type, l.IntentCategory, l.Status, *l.StatusReason})
+		require.Empty(t, l.hear(c, at(13)), "the same event again")
+		heard := call("c", 2, 10, Interested)
+		heard.CallTag = &tag
+		l.hear(heard, at(14))
+		require.Equal(t, Interested, l.IntentCategory, "what was said counts more")
+	}
+	l, connected := newLead(), call("c", 1, 10, "")
+	connected.Summary, connected.CallTag = nil, new("connected")
+	l.hear(connected, at(12))
+	require.Equal(t, New, l.Status)
+
+	reported := newLead()
+	var attempt events.Lead
+	require.NoError(t, json.Unmarshal(reported.noAnswer("attempt", at(20))[0].Data, &attempt))
+	written := events.Call{CallID: *attempt.AttemptID, Version: 1, Status: completed, CallTag: new("no_answer"), RecordedAt: new(at(20)), CreatedAt: at(20)}
+	require.Empty(t, reported.hear(written, at(21)), "the attempt that the agent reported is known")
+}
+
 // TestACallReplacesWhatAnEarlierOneFound: otherwise the lead would depend on which call is read first.
 func TestACallReplacesWhatAnEarlierOneFound(t *testing.T) {
 	t.Parallel()

@@ -127,16 +127,17 @@ func (s *Service) hidden(ctx context.Context, caller identity.Caller, err error)
 
 // ListRequest is the query of a list. Empty and nil fields do not filter.
 type ListRequest struct {
-	Status          string `query:"status"`
-	StatusFilter    string `query:"status_filter"` // the same, as the dashboard names it
-	IntentCategory  string `query:"intent_category"`
-	Campaign        string `query:"campaign"`
-	AssignedAgentID string `query:"assigned_agent_id"`
-	Unassigned      bool   `query:"unassigned"`
-	Q               string `query:"q"`
-	Search          string `query:"search"` // the same, as the dashboard names it
-	Sort            string `query:"sort"`
-	Order           string `query:"order"` // asc or desc
+	Status          string     `query:"status"`
+	StatusFilter    string     `query:"status_filter"` // the same, as the dashboard names it
+	IntentCategory  string     `query:"intent_category"`
+	Campaign        string     `query:"campaign"`
+	AssignedAgentID string     `query:"assigned_agent_id"`
+	Unassigned      bool       `query:"unassigned"`
+	UntouchedSince  *time.Time `query:"untouched_since"` // open, and nobody was in touch since then
+	Q               string     `query:"q"`
+	Search          string     `query:"search"` // the same, as the dashboard names it
+	Sort            string     `query:"sort"`
+	Order           string     `query:"order"` // asc or desc
 	page.Request
 }
 
@@ -148,7 +149,7 @@ func (s *Service) List(ctx context.Context, req ListRequest) (page.Of[Lead], err
 	}
 	f := req.filter("default")
 	f.AgentID = cmp.Or(caller.Scope(), req.AssignedAgentID)
-	f.Unassigned = req.Unassigned
+	f.Unassigned, f.UntouchedSince = req.Unassigned, req.UntouchedSince
 	if f.AgentID != "" && req.AssignedAgentID != "" && req.AssignedAgentID != f.AgentID {
 		return page.Of[Lead]{}, nil // another agent's
 	}

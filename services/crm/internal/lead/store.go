@@ -2,6 +2,7 @@ package lead
 
 import (
 	"context"
+	"time"
 
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/page"
@@ -58,7 +59,8 @@ type Filter struct {
 	Status         string
 	IntentCategory string
 	Campaign       string
-	Q              string // part of the name, phone, e-mail or campaign
+	UntouchedSince *time.Time // only open leads whose last contact, or else creation, is earlier
+	Q              string     // part of the name, phone, e-mail or campaign
 	Order          Order
 	page.Request
 }

@@ -230,9 +230,6 @@ func (g *grid) perDay(m analytics.Measure) []int64 {
 	return counts
 }
 
-// foldLimit is how many deltas one transaction folds.
-const foldLimit = 20_000
-
 // lockFold takes the lock of those who change what was folded. One replica at a time has it.
 const lockFold = `select pg_try_advisory_xact_lock(hashtextextended('analytics ' || current_schema(), 0))`
 
@@ -250,7 +247,7 @@ func (s Analytics) Fold(ctx context.Context) (n int, err error) {
 		if err := conn.QueryRow(ctx, lockFold).Scan(&locked); err != nil || !locked {
 			return err
 		}
-		rows, err := conn.Query(ctx, `delete from analytics_deltas where id in (select id from analytics_deltas order by id limit $1) returning `+deltaColumns, foldLimit)
+		rows, err := conn.Query(ctx, `delete from analytics_deltas where id in (select id from analytics_deltas order by id limit $1) returning `+deltaColumns, analytics.FoldLimit)
 		if err != nil {
 			return err
 		}

@@ -178,6 +178,7 @@ func (s leads) List(ctx context.Context, f lead.Filter) (page.Of[lead.Lead], err
 	w.If(f.Status != "", "status = ?", f.Status)
 	w.If(f.IntentCategory != "", "intent_category = ?", f.IntentCategory)
 	w.If(f.Campaign != "", "source_campaign = ?", f.Campaign)
+	w.If(f.UntouchedSince != nil, "status not in ('converted', 'lost') and coalesce(last_contacted_at, created_at) < ?", f.UntouchedSince)
 	search(&w, searchedLead, f.Q)
 	return s.ListBy(ctx, orderOfLeads(f.Order), w, f.Request)
 }

@@ -120,6 +120,7 @@ func listLeads(t *testing.T, db *pg.DB, out *outbox.Outbox, team seed.Team) {
 		"status of an agent": {AgentID: busy, Status: "converted"}, "intent of an agent": {AgentID: busy, IntentCategory: "undecided"},
 		"campaign of an agent": {AgentID: busy, Campaign: "Referral"}, "search of an agent": {AgentID: busy, Q: "priya"}, "two letters": {Q: "pr"}, "two rare letters": {Q: "zz"},
 		"two rare letters of an agent": {AgentID: busy, Q: "zz"}, "one letter": {Q: "p"}, "one rare letter": {Q: "|"},
+		"untouched": {UntouchedSince: &team.Now}, "untouched of an agent": {AgentID: busy, UntouchedSince: &team.Now},
 	}
 	orders := []string{"default", "created_at", "updated_at", "name", "next_followup_at", "callback_scheduled_at", "last_contacted_at", "followup_count"}
 	for name, f := range filters {
