@@ -103,10 +103,7 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 	result, status, level := "ok", "ok", slog.LevelDebug
 	attrs := []slog.Attr{slog.String("op", op), slog.Duration("took", took)}
 	if err != nil {
-		f := fault.Of(err)
-		result, status, level = f.Code, "refused", slog.LevelInfo
-		attrs = append(attrs, slog.String("code", f.Code))
-		span.SetAttributes(attribute.String("error.type", f.Code))
+		result, status, level = fault.Of(err).Code, "refused", slog.LevelInfo
 		switch {
 		case errors.Is(err, context.Canceled) && ctx.Err() != nil:
 			result, status = "canceled", "canceled" // the client disconnected or the process is stopping
@@ -114,8 +111,10 @@ func (c *Chain) end(ctx context.Context, span trace.Span, op string, took time.D
 			// Only server errors mark the span as failed and log the cause. Client errors are normal responses.
 			status, level = "failed", c.failures
 			attrs = append(attrs, slog.String("error", err.Error()))
-			span.SetStatus(codes.Error, f.Code)
+			span.SetStatus(codes.Error, result)
 		}
+		attrs = append(attrs, slog.String("code", result))
+		span.SetAttributes(attribute.String("error.type", result))
 	}
 	c.tel.Log.LogAttrs(ctx, level, "operation", attrs...)
 	telemetry.Observe(ctx, c.duration.WithLabelValues(op, status), took)
