@@ -40,6 +40,7 @@ type feed struct {
 	environment
 	pool *pgxpool.Pool
 	from *bus.Kafka
+	crm  *service
 }
 
 // consumer compares how fast crm applies the events of agents, each with its row in the inbox, with the same statements in batches that
@@ -56,11 +57,11 @@ func consumer(ctx context.Context, b *bench) (result report.Result, err error) {
 	if err := r.start(); err != nil {
 		return result, err
 	}
-	crm, err := r.startService(ctx, b, "crm", process.Any, "DATABASE_URL="+postgres.URL(), fmt.Sprintf("DATABASE_MAX_CONNS=%d", databaseConnections), "CALLS_URL="+r.url)
+	r.crm, err = r.startService(ctx, b, "crm", process.Any, "DATABASE_URL="+postgres.URL(), fmt.Sprintf("DATABASE_MAX_CONNS=%d", databaseConnections), "CALLS_URL="+r.url)
 	if err != nil {
 		return result, err
 	}
-	if err := crm.ready(ctx); err != nil {
+	if err := r.crm.ready(ctx); err != nil {
 		return result, err
 	}
 	if r.pool, err = pgxpool.New(ctx, postgres.URL()); err != nil {
@@ -87,14 +88,14 @@ func consumer(ctx context.Context, b *bench) (result report.Result, err error) {
 		}
 	}
 	result, err = b.rounds(ctx, result, func(oursFirst bool) (round report.Round, err error) {
-		err = alternate(oursFirst, side(&round.Ours, r.apply, part{"crm", crm}, database), side(&round.Peer, r.batches, database))
+		err = alternate(oursFirst, side(&round.Ours, r.apply, part{"crm", r.crm}, database), side(&round.Peer, r.batches, database))
 		round.Ratio = round.Ours.Value / round.Peer.Value
 		return round, err
 	})
 	if err != nil {
 		return result, err
 	}
-	return result, b.profile(ctx, "consumer", crm.admin, func(d time.Duration) error {
+	return result, b.profile(ctx, "consumer", r.crm.admin, func(d time.Duration) error {
 		for took := clock.Stopwatch(); took() < d; {
 			if _, err := r.apply(ctx, consumerSize); err != nil {
 				return err
@@ -108,7 +109,7 @@ func newAgent(n int) events.Agent {
 	return events.Agent{AgentID: event.NewID(), Version: 1, FullName: fmt.Sprint("Agent ", n), Email: fmt.Sprint(n, "@example.com"), Role: "agent", IsActive: true}
 }
 
-// apply publishes events, and returns after what time crm has applied all of them.
+// apply publishes events while crm is paused, and returns how long crm takes to apply all of them.
 func (r *feed) apply(ctx context.Context, n int) (time.Duration, error) {
 	now := clock.System{}.Now()
 	messages := make([]outbox.Message, n)
@@ -120,8 +121,12 @@ func (r *feed) apply(ctx context.Context, n int) (time.Duration, error) {
 	for _, m := range messages[n-min(n, consumerLast):] {
 		last = append(last, m.ID)
 	}
+	if err := r.crm.Pause(); err != nil {
+		return 0, fmt.Errorf("pause crm: %w", err)
+	}
+	_, err := r.from.Publish(ctx, events.AgentsTopic, messages)
 	took := clock.Stopwatch()
-	if _, err := r.from.Publish(ctx, events.AgentsTopic, messages); err != nil {
+	if err := errors.Join(err, r.crm.Resume()); err != nil {
 		return 0, fmt.Errorf("publish %d events: %w", n, err)
 	}
 	ctx, cancel := context.WithTimeout(ctx, consumerLimit)

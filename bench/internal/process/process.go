@@ -136,6 +136,12 @@ func (p *Process) Stop() error {
 	}
 }
 
+// Pause stops the program until Resume.
+func (p *Process) Pause() error { return p.cmd.Process.Signal(syscall.SIGSTOP) }
+
+// Resume lets the program go on after Pause.
+func (p *Process) Resume() error { return p.cmd.Process.Signal(syscall.SIGCONT) }
+
 // Alive returns an error with the end of the output if the program has exited.
 func (p *Process) Alive() error {
 	select {
