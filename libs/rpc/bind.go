@@ -106,9 +106,12 @@ func readParams(op openapi.Operation, r *http.Request) (map[[2]string]any, []fau
 			text, present = r.PathValue(p.Name), true
 		case "query":
 			text, present = query.Get(p.Name), query.Has(p.Name)
-			if present && text == "" { // a filter that an app left empty by mistake must not select everything
-				wrong = append(wrong, fault.Field{Type: "string_too_short", Loc: []any{p.In, p.Name}, Msg: "Give it a value or leave it out"})
-				continue
+			if present && text == "" {
+				if !isText(p) { // an id that an app left empty by mistake must not select everything
+					wrong = append(wrong, fault.Field{Type: "string_too_short", Loc: []any{p.In, p.Name}, Msg: "Give it a value or leave it out"})
+					continue
+				}
+				present = false // such as a field for a search in which nothing was typed
 			}
 		case "header":
 			text, present = r.Header.Get(p.Name), r.Header.Get(p.Name) != ""
@@ -134,6 +137,11 @@ func readParams(op openapi.Operation, r *http.Request) (map[[2]string]any, []fau
 		values[[2]string{p.In, p.Name}] = value
 	}
 	return values, wrong
+}
+
+// isText reports whether a parameter takes any text, also none.
+func isText(p openapi.Param) bool {
+	return p.Type == "string" && len(p.Schema.Check("", p.In, p.Name)) == 0
 }
 
 // readBody decodes a JSON or URL-encoded body. It returns nil if there is no body.

@@ -59,10 +59,11 @@ func TestAllInvalidFieldsAreReportedAtOnce(t *testing.T) {
 func TestParametersAreConvertedAndValidated(t *testing.T) {
 	t.Parallel()
 	s := start(t, nil)
-	w := s.do(t, request{method: "GET", target: "/things?limit=7&kind=big&ratio=0.5&flag=true&since=2026-11-24T10:00:00&count=-3&unknown=1&limit=9", header: with("X-Mode", "abc")})
+	w := s.do(t, request{method: "GET", target: "/things?limit=7&kind=big&ratio=0.5&flag=true&since=2026-11-24T10:00:00&count=-3&q=two+words&unknown=1&limit=9", header: with("X-Mode", "abc")})
 	require.Equal(t, http.StatusOK, w.Code, w.Body)
-	require.JSONEq(t, `[{"Limit":7,"Cursor":"","Kind":"big","Ratio":0.5,"Flag":true,"Since":"2026-11-24T10:00:00Z","Count":-3,"Mode":"abc"}]`, w.Body.String())
+	require.JSONEq(t, `[{"Limit":7,"Cursor":"","Words":"two words","Kind":"big","Ratio":0.5,"Flag":true,"Since":"2026-11-24T10:00:00Z","Count":-3,"Mode":"abc"}]`, w.Body.String())
 
+	require.Equal(t, http.StatusOK, s.do(t, request{method: "GET", target: "/things?q="}).Code, "a search in which nothing was typed")
 	for target, want := range map[string]string{
 		"/things?kind=":                        `string_too_short ["query","kind"]`,
 		"/things?limit=":                       `string_too_short ["query","limit"]`,
@@ -90,7 +91,7 @@ func TestParametersAreConvertedAndValidated(t *testing.T) {
 	}
 	require.Equal(t, []string{`string_too_long ["header","X-Mode"]`}, wrong(t, s.do(t, request{method: "GET", target: "/things", header: with("X-Mode", "abcd")})))
 	require.Equal(t, []string{`string_too_long ["body","name"]`}, wrong(t, s.do(t, request{method: "PATCH", target: "/things/7", body: `{"name":"123456"}`})))
-	require.JSONEq(t, `[{"Limit":50,"Cursor":"","Kind":"","Ratio":null,"Flag":null,"Since":"0001-01-01T00:00:00Z","Count":0,"Mode":""}]`,
+	require.JSONEq(t, `[{"Limit":50,"Cursor":"","Words":"","Kind":"","Ratio":null,"Flag":null,"Since":"0001-01-01T00:00:00Z","Count":0,"Mode":""}]`,
 		s.do(t, request{method: "GET", target: "/things"}).Body.String(), "the default is in the contract")
 }
 

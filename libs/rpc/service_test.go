@@ -35,6 +35,7 @@ var things []byte
 type listRequest struct {
 	Limit  int       `query:"limit"`
 	Cursor string    `query:"cursor"`
+	Words  string    `query:"q"`
 	Kind   string    `query:"kind"`
 	Ratio  *float64  `query:"ratio"`
 	Flag   *bool     `query:"flag"`
