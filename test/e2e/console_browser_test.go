@@ -56,7 +56,8 @@ func (b *browser) press(text string) {
 		return found;
 	})()`
 	b.until("the control "+text, fmt.Sprintf(find, text))
-	const focused = `document.activeElement?.hasAttribute("data-pressed") ?? false`
+	// The page may have drawn the control again meanwhile.
+	focused := fmt.Sprintf(`document.querySelector("[data-pressed]") || %s, document.activeElement?.hasAttribute("data-pressed") ?? false`, fmt.Sprintf(find, text))
 	for presses := 0; !valueOf(b, chromedp.Evaluate[bool](focused)); presses++ {
 		require.Less(b.t, presses, maxTabs, "the key Tab does not reach %q", text)
 		b.do(chromedp.KeyEvent(kb.Tab))

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/require"
@@ -181,5 +182,10 @@ func (b *browser) tab() *browser {
 	another := &browser{t: b.t, ctx: ctx}
 	require.NoError(b.t, chromedp.Listen(ctx, another.onEvent))
 	go another.watchConsole(chromedp.Console(ctx))
+	for _, tab := range []*browser{b, another} {
+		// One of them is always in the background, where Chromium moves no focus.
+		_, err := chromedp.Call(tab.ctx, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
+		require.NoError(b.t, err)
+	}
 	return another
 }

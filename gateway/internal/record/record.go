@@ -181,7 +181,10 @@ func (rec *Recorder) end(ctx context.Context, span trace.Span, r *http.Request, 
 		}
 		span.SetAttributes(attribute.String("error.type", code))
 	}
-	if status >= http.StatusInternalServerError {
+	switch {
+	case status == http.StatusServiceUnavailable && level < slog.LevelInfo: // a probe asks whether the gateway is ready, and it is not
+		level = slog.LevelInfo
+	case status >= http.StatusInternalServerError:
 		level = slog.LevelError
 		span.SetStatus(codes.Error, "")
 	}
