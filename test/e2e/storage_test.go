@@ -127,6 +127,11 @@ func recordIn(t *testing.T, g cloud) {
 	cut := io.MultiReader(io.LimitReader(noise(large, nil), large/2), iotest.ErrReader(lost))
 	_, err := a.try(http.MethodPost, "/calls/upload", &form{Reader: cut, contentType: noise(large, nil).contentType, length: noise(large, nil).length})
 	require.ErrorIs(t, err, lost)
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("recordings: %v, unfinished uploads: %v", g.objects(), g.unfinished())
+		}
+	})
 	poll(t, jobTimeout, "nothing remains of the refused and the lost upload", func() bool { return len(g.objects()) == 2 && len(g.unfinished()) == 0 })
 
 	for _, id := range []string{small.ID, many.ID} {

@@ -38,6 +38,9 @@ const (
 const (
 	discardTimeout = 10 * time.Second
 	discardMargin  = time.Hour // by which the storage's clock may be ahead of ours
+	discardLooks   = 10        // for the parts of an upload that should have some
+	discardPause   = 200 * time.Millisecond
+	multipartSize  = 16 << 20 // bytes from which an upload to S3 surely has parts
 )
 
 // Sniff detects the content type of a file from its first bytes. It returns false unless the format is accepted.
@@ -114,10 +117,10 @@ func (b *Bucket) store(ctx context.Context, key string, r io.Reader) (call.Recor
 	if err != nil {
 		cancel()
 		_ = w.close()
-		return call.Recording{}, errors.Join(err, b.discard(ctx, key))
+		return call.Recording{}, errors.Join(err, b.discard(ctx, key, size >= multipartSize))
 	}
 	if err := w.finish(); err != nil {
-		return call.Recording{}, errors.Join(unavailable("write", err), b.discard(ctx, key), b.Remove(context.WithoutCancel(ctx), key))
+		return call.Recording{}, errors.Join(unavailable("write", err), b.discard(ctx, key, false), b.Remove(context.WithoutCancel(ctx), key))
 	}
 	return call.Recording{Key: key, ContentType: contentType, SizeBytes: size, SHA256: hex.EncodeToString(sum.Sum(nil))}, nil
 }
@@ -202,11 +205,25 @@ func (w *writer) close() (err error) {
 	return w.Close()
 }
 
-// discard removes the parts of an upload that has failed, also if its client has disconnected.
-func (b *Bucket) discard(ctx context.Context, key string) error {
+// discard removes the parts of an upload that has failed, also if its client has disconnected. begun means that there should be some. The
+// storage may carry out requests that were cancelled before their answer, and later than a look for what they leave: so it looks again
+// until it has found something and nothing more.
+func (b *Bucket) discard(ctx context.Context, key string, begun bool) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), discardTimeout)
 	defer cancel()
-	return b.abortUploads(ctx, key, clock.System{}.Now().Add(discardMargin))
+	found := !begun || !b.hasUploads()
+	for range discardLooks {
+		aborted, err := b.abortUploads(ctx, key, clock.System{}.Now().Add(discardMargin))
+		if err != nil || aborted == 0 && found {
+			return err
+		}
+		found = found || aborted > 0
+		select {
+		case <-ctx.Done():
+		case <-time.After(discardPause):
+		}
+	}
+	return nil // the sweep finds what comes later still
 }
 
 // Open opens a recording, which can be read until ctx ends.
@@ -255,7 +272,7 @@ func (b *Bucket) List(ctx context.Context, prefix string, before time.Time, page
 	if err := network.Check(ctx); err != nil {
 		return err
 	}
-	if err := b.abortUploads(ctx, prefix, before); err != nil {
+	if _, err := b.abortUploads(ctx, prefix, before); err != nil {
 		return err
 	}
 	token := blob.FirstPageToken

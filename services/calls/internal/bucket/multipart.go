@@ -7,20 +7,23 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/s3"
 )
 
+// hasUploads reports whether the storage keeps the parts of unfinished uploads: S3 does.
+func (b *Bucket) hasUploads() bool { return b.blobs.As(new(*s3.Client)) }
+
 // abortUploads removes what uploads under a prefix that began before that time have left in S3. It is in no list of objects and costs
 // money: a killed process cannot abort its upload, and the SDK does not abort one whose context has ended. Other storages forget
-// unfinished uploads by themselves.
-func (b *Bucket) abortUploads(ctx context.Context, prefix string, before time.Time) error {
+// unfinished uploads by themselves. It returns how many it has removed.
+func (b *Bucket) abortUploads(ctx context.Context, prefix string, before time.Time) (aborted int, err error) {
 	var client *s3.Client
 	if !b.blobs.As(&client) {
-		return nil
+		return 0, nil
 	}
 	bucket, prefix := b.url.Host, b.url.Query().Get("prefix")+prefix
 	pages := s3.NewListMultipartUploadsPaginator(client, &s3.ListMultipartUploadsInput{Bucket: &bucket, Prefix: &prefix})
 	for pages.HasMorePages() {
 		page, err := pages.NextPage(ctx)
 		if err != nil {
-			return unavailable("list the uploads", err)
+			return aborted, unavailable("list the uploads", err)
 		}
 		for _, u := range page.Uploads {
 			if u.Initiated == nil || !u.Initiated.Before(before) {
@@ -28,9 +31,10 @@ func (b *Bucket) abortUploads(ctx context.Context, prefix string, before time.Ti
 			}
 			_, err := client.AbortMultipartUpload(ctx, &s3.AbortMultipartUploadInput{Bucket: &bucket, Key: u.Key, UploadId: u.UploadId})
 			if err != nil {
-				return unavailable("abort an upload", err)
+				return aborted, unavailable("abort an upload", err)
 			}
+			aborted++
 		}
 	}
-	return nil
+	return aborted, nil
 }
