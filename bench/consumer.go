@@ -25,7 +25,6 @@ const (
 	consumerPairs = 4      // transactions at once, as many as a consumer has
 	consumerLast  = 200    // events, of which each partition has some: 12 × (11/12)^200 is nothing
 	consumerPoll  = 10 * time.Millisecond
-	consumerLimit = 2 * time.Minute
 )
 
 // What the handler of an agent's event does, and the inbox.
@@ -129,22 +128,14 @@ func (r *feed) apply(ctx context.Context, n int) (time.Duration, error) {
 	if err := errors.Join(err, r.crm.Resume()); err != nil {
 		return 0, fmt.Errorf("publish %d events: %w", n, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, consumerLimit)
-	defer cancel()
-	for {
+	err = until(ctx, consumerPoll, func(ctx context.Context) (bool, error) {
 		var applied int
 		if err := r.pool.QueryRow(ctx, `select count(*) from crm.inbox where event_id = any($1::uuid[])`, last).Scan(&applied); err != nil {
-			return 0, fmt.Errorf("count the last events that crm has applied: %w", err)
+			return false, fmt.Errorf("count the last events that crm has applied: %w", err)
 		}
-		if applied == len(last) {
-			return took(), nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("crm applied %d of the last %d events: %w", applied, len(last), ctx.Err())
-		case <-time.After(consumerPoll):
-		}
-	}
+		return applied == len(last), nil
+	})
+	return took(), err
 }
 
 // batches writes what apply does, with one round trip for the statements of a batch.

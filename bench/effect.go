@@ -82,21 +82,12 @@ func (r *relayed) untilApplied(ctx context.Context) (time.Duration, error) {
 	if err != nil {
 		return 0, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, relayLimit)
-	defer cancel()
 	took := clock.Stopwatch()
-	for {
-		var applied bool
+	err = until(ctx, effectPoll, func(ctx context.Context) (applied bool, err error) {
 		if err := r.db.Pool().QueryRow(ctx, `select exists (select from crm.agents where id = $1)`, id).Scan(&applied); err != nil {
-			return 0, fmt.Errorf("look whether crm has applied an event: %w", err)
+			return false, fmt.Errorf("look whether crm has applied an event: %w", err)
 		}
-		if applied {
-			return took(), nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("crm has not applied an event: %w", ctx.Err())
-		case <-time.After(effectPoll):
-		}
-	}
+		return applied, nil
+	})
+	return took(), err
 }

@@ -27,6 +27,7 @@ import (
 const (
 	startTimeout = 30 * time.Second
 	pollInterval = 50 * time.Millisecond
+	untilLimit   = 2 * time.Minute
 	// unlimited is a rate limit that is checked and never reached.
 	unlimited = "100000000"
 )
@@ -179,6 +180,23 @@ func await(ctx context.Context, p *process.Process, try func() error) error {
 		case <-tick.C:
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), err)
+		}
+	}
+}
+
+// until asks every so often until the answer is yes, for minutes at most.
+func until(ctx context.Context, every time.Duration, ask func(ctx context.Context) (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, untilLimit)
+	defer cancel()
+	for {
+		yes, err := ask(ctx)
+		if yes || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(every):
 		}
 	}
 }

@@ -25,7 +25,6 @@ const (
 	relayedSize  = 20_000 // events of a round
 	relayedBatch = 500    // messages at once, as the relay
 	relayPoll    = 5 * time.Millisecond
-	relayLimit   = time.Minute
 )
 
 // relayed is an outbox with its relay in this process, with a PostgreSQL and a broker.
@@ -101,24 +100,15 @@ func (r *relayed) publish(ctx context.Context) (time.Duration, error) {
 		events.AgentsTopic, events.AgentRegistered.Name, events.AgentRegistered.New(clock.System{}.Now(), newAgent(0)).Data, relayedSize); err != nil {
 		return 0, fmt.Errorf("fill the outbox: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, relayLimit)
-	defer cancel()
 	took := clock.Stopwatch()
 	r.out.Wake()
-	for {
-		var left bool
-		if err := r.db.Pool().QueryRow(ctx, `select exists (select from outbox)`).Scan(&left); err != nil {
-			return 0, fmt.Errorf("look whether the outbox is empty: %w", err)
+	err := until(ctx, relayPoll, func(ctx context.Context) (empty bool, err error) {
+		if err := r.db.Pool().QueryRow(ctx, `select not exists (select from outbox)`).Scan(&empty); err != nil {
+			return false, fmt.Errorf("look whether the outbox is empty: %w", err)
 		}
-		if !left {
-			return took(), nil
-		}
-		select {
-		case <-ctx.Done():
-			return 0, fmt.Errorf("the outbox is not empty: %w", ctx.Err())
-		case <-time.After(relayPoll):
-		}
-	}
+		return empty, nil
+	})
+	return took(), err
 }
 
 // produce sends as many messages of the same size. They are made before, as the rows of the outbox are.

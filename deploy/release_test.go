@@ -35,7 +35,7 @@ func TestWorkflowsAreValid(t *testing.T) {
 	}
 	out, err := lint(t, "actionlint", nil, files...)
 	require.NoError(t, err, out)
-	// A tag can be moved by whoever takes over the action's repository, as happened to all of aquasecurity/trivy-action in March 2026.
+	// A tag can be moved by an attacker who controls the action's repository.
 	for _, file := range files {
 		raw, err := os.ReadFile(file)
 		require.NoError(t, err)

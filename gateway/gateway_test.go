@@ -576,6 +576,7 @@ func TestHealthAndReadiness(t *testing.T) {
 		return res.StatusCode == http.StatusServiceUnavailable
 	}, timeout, 20*time.Millisecond)
 	require.JSONEq(t, `{"status":"unavailable","services":{"auth":"ready","calls":"ready","crm":"unavailable","gateway":"ready","notify":"unavailable"}}`, body)
+	require.Contains(t, f.log.find(t, `"op":"gateway.ready"`, `"status":503`), `"level":"INFO"`, "a probe that asks is no failure of the gateway")
 
 	res, _ = do(t, f.request(t, http.MethodGet, "/health", nil))
 	require.Equal(t, http.StatusOK, res.StatusCode, "liveness checks no dependency")

@@ -100,7 +100,7 @@ func (b *deadlineBody) detach(request context.Context) (context.Context, func())
 			cancel()
 		}
 	}
-	// AfterFunc runs beside the read that ends the context. Whoever sees that read fail must see the context ended, too.
+	// AfterFunc runs concurrently with the read that ends the context. When that read returns, the context must have ended, too.
 	b.failed = follow
 	stop := context.AfterFunc(request, follow)
 	return ctx, func() {

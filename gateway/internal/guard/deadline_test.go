@@ -200,8 +200,8 @@ func requireStatus(t *testing.T, conn net.Conn, status int) {
 	require.Equal(t, status, res.StatusCode)
 }
 
-// A client that closes its connection ends the context, also while its body is read: whoever sees the read fail sees that, and does
-// not take the body for truncated.
+// A client that closes its connection ends the context, also while its body is read. The context has ended when the read fails, so the
+// proxy can tell that from a truncated body.
 func TestAClientThatLeavesEndsTheContext(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {

@@ -66,8 +66,8 @@ func (d *Dispatcher) record(ctx context.Context, results []result) error {
 		return err
 	}
 	for _, r := range results {
-		if r.stopped != nil {
-			d.slots.release(r.endpoint.ID, *r.stopped)
+		if r.stopped {
+			d.slots.release(r.endpoint.ID, batch{})
 		}
 	}
 	d.Wake()

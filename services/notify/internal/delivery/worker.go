@@ -18,8 +18,8 @@ type result struct {
 	attempt  *Attempt          // nil if nothing was sent
 	// settle ends the lease.
 	settle func(*Delivery) ([]event.Event, error)
-	// stopped is the batch whose worker is free when this is recorded, and not before: there was a failure, which the next claim has to see.
-	stopped *batch
+	// stopped means that the worker is free when this is recorded, and not before: there was a failure, which the next claim has to see.
+	stopped bool
 }
 
 // send sends the deliveries of a worker, one after the other. It hands back those that remain after a failure, when the process stops,
@@ -41,7 +41,7 @@ func (d *Dispatcher) send(ctx, sending context.Context, deliveries []Delivery, t
 			d.slots.release(to.ID, batch{ok: true, quick: took() < quick})
 			d.Wake()
 		} else if last {
-			r.stopped = &batch{}
+			r.stopped = true
 		}
 		d.answered <- r
 	}
