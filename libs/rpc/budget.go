@@ -30,11 +30,15 @@ func (b *Budget) Held() int64 { return b.held.Load() }
 func (b *Budget) Buffer() *Buffer { return &Buffer{budget: b} }
 
 func (b *Budget) reserve(bytes int64) error {
-	if b.held.Add(bytes) > b.limit {
-		b.held.Add(-bytes)
-		return fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second)
+	for {
+		held := b.held.Load()
+		if held+bytes > b.limit { // compared first: added and subtracted again, a large body would make small ones beside it fail
+			return fault.New(fault.Unavailable, "overloaded", "Too much is going on right now, try again").After(time.Second)
+		}
+		if b.held.CompareAndSwap(held, held+bytes) {
+			return nil
+		}
 	}
-	return nil
 }
 
 // Buffer is the memory of one request. It is not safe for concurrent use.
