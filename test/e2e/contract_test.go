@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,21 +35,28 @@ type contract struct {
 	anything bool // may be accepted: a service accepts more than the document says, such as times with a space instead of T
 }
 
-// document is the contract of the whole platform.
-var document = sync.OnceValues(func() (*openapi3.T, error) {
-	raw, err := api.Merged("test")
-	if err != nil {
-		return nil, err
-	}
-	return openapi3.NewLoader().LoadFromData(raw)
-})
+// document is the contract of the whole platform, and paths finds the operation of a request in it.
+var (
+	document = sync.OnceValues(func() (*openapi3.T, error) {
+		raw, err := api.Merged("test")
+		if err != nil {
+			return nil, err
+		}
+		return openapi3.NewLoader().LoadFromData(raw)
+	})
+	paths = sync.OnceValues(func() (routers.Router, error) {
+		doc, err := document()
+		if err != nil {
+			return nil, err
+		}
+		return gorillamux.NewRouter(doc)
+	})
+)
 
 func newContract(t testing.TB) *contract {
 	t.Helper()
-	doc, err := document()
+	router, err := paths()
 	require.NoError(t, err, "the OpenAPI document")
-	router, err := gorillamux.NewRouter(doc)
-	require.NoError(t, err)
 	return &contract{t: t, router: router, next: http.DefaultTransport}
 }
 
@@ -85,10 +93,37 @@ func (c *contract) RoundTrip(r *http.Request) (*http.Response, error) {
 	}
 	checked := r.Clone(r.Context())
 	checked.Body = io.NopCloser(bytes.NewReader(sent))
-	for _, wrong := range c.check(checked, response, got, isForm, isJSON) {
+	exchange := fingerprint(r, sent, response, got)
+	if _, known := right.Load(exchange); known {
+		return response, nil
+	}
+	wrongs := c.check(checked, response, got, isForm, isJSON)
+	for _, wrong := range wrongs {
 		c.t.Errorf("%s %s → %d: %v\nsent: %.2000s\ngot: %.2000s", r.Method, r.URL.Path, response.StatusCode, wrong, sent, got)
 	}
+	if len(wrongs) == 0 {
+		right.Store(exchange, true)
+	}
 	return response, nil
+}
+
+// right has the fingerprints of the exchanges that the contract allows: who polls receives the same again and again, and the library
+// compiles a schema for each response.
+var right sync.Map
+
+// fingerprint is the SHA-256 of all that is validated of an exchange. What the response to a form depends on is not in memory, and is in
+// the response.
+func fingerprint(r *http.Request, sent []byte, response *http.Response, got []byte) [sha256.Size]byte {
+	header := response.Header.Clone()
+	header.Del("Date")
+	if header.Get("X-Request-ID") != "" {
+		header.Set("X-Request-ID", "is there")
+	}
+	h := sha256.New()
+	_, _ = fmt.Fprintf(h, "%s %s %v\n%d %v\n%d\n", r.Method, r.URL, r.Header["Content-Type"], response.StatusCode, header, len(sent))
+	_, _ = h.Write(sent)
+	_, _ = h.Write(got)
+	return [sha256.Size]byte(h.Sum(nil))
 }
 
 func (c *contract) check(r *http.Request, response *http.Response, body []byte, isForm, isJSON bool) (wrong []error) {

@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	bitrate = "24k" // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
+	bitrate    = "24k" // bit/s of Opus: speech remains clear, and 24 MB are 2.3 hours
+	complexity = "5"   // of Opus, 0 to 10: recognizes as well as the default 10 in little more than half of the time (ADR 69)
 	// Bounds of a track, from telephones to studios. At 1 Hz, 20 kB are hours of sound.
 	minRate, maxRate = 4_000, 192_000 // Hz
 	maxChannels      = 16
@@ -216,7 +217,7 @@ func (p *Preparer) track() []string {
 
 // mono is the output of speech in a file. filter may select a channel.
 func (p *Preparer) mono(file string, filter ...string) []string {
-	return slices.Concat(p.track(), filter, []string{"-ac", "1", "-ar", "16000", "-c:a", "libopus", "-b:a", bitrate, "-f", "ogg", file})
+	return slices.Concat(p.track(), filter, []string{"-ac", "1", "-ar", "16000", "-c:a", "libopus", "-application", "voip", "-compression_level", complexity, "-b:a", bitrate, "-f", "ogg", file})
 }
 
 // measured is the output of samples for a meter.
