@@ -289,7 +289,7 @@ func (b *bench) overhead(ctx context.Context, r *recordings) (report.Result, err
 		}, func() (err error) {
 			round.Peer, err = timed(r.parts(), b.Length, middle, func() (time.Duration, error) {
 				watch := clock.Stopwatch()
-				out, err := exec.CommandContext(ctx, "ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-i", r.small, "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-application", "voip", "-compression_level", "5", "-b:a", "24k", "-f", "ogg", "-y", "/dev/null").CombinedOutput()
+				out, err := exec.CommandContext(ctx, "ffmpeg", "-nostdin", "-v", "error", "-threads", "1", "-i", r.small, "-ac", "1", "-ar", "16000", "-c:a", "libopus", "-application", "voip", "-compression_level", "0", "-b:a", "24k", "-f", "ogg", "-y", "/dev/null").CombinedOutput()
 				if err != nil {
 					err = fmt.Errorf("run ffmpeg: %w: %s", err, out)
 				}

@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync"
 
 	"github.com/convoflow/convoflow/console/sample"
 )
@@ -47,7 +48,7 @@ func Built() fs.FS {
 type file struct {
 	contentType string
 	plain       []byte
-	zipped      []byte // nil if it is not smaller
+	zipped      func() []byte // compresses at the first call; nil if that is not smaller
 }
 
 // Handler serves the files, which it reads now. Every path that is no file is a page of the app and gets the same document, which
@@ -62,15 +63,15 @@ func Handler(files fs.FS) (http.Handler, error) {
 		if err != nil {
 			return err
 		}
-		all[name], err = prepare(name, content)
-		return err
+		all[name] = file{contentType: contentType(name), plain: content, zipped: sync.OnceValue(func() []byte { return compress(content) })}
+		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("read the files of the console: %w", err)
 	}
-	all[sample.SalesCallName] = file{contentType: contentType(sample.SalesCallName), plain: sample.SalesCall()}
+	all[sample.SalesCallName] = file{contentType: contentType(sample.SalesCallName), plain: sample.SalesCall(), zipped: never}
 	if _, ok := all[index]; !ok {
-		all[index] = file{contentType: "text/html; charset=utf-8", plain: []byte(notBuilt)}
+		all[index] = file{contentType: contentType(index), plain: []byte(notBuilt), zipped: never}
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		name := strings.TrimPrefix(r.URL.Path, Path)
@@ -110,11 +111,11 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f file) {
 	// The microphone records calls; nothing else of the device is used.
 	h.Set("Permissions-Policy", "camera=(), geolocation=(), microphone=(self), payment=(), usb=()")
 	content := f.plain
-	if f.zipped != nil {
+	if zipped := f.zipped(); zipped != nil {
 		h.Add("Vary", "Accept-Encoding")
 		if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
 			h.Set("Content-Encoding", "gzip")
-			content = f.zipped
+			content = zipped
 		}
 	}
 	h.Set("Content-Length", fmt.Sprint(len(content)))
@@ -123,23 +124,18 @@ func serve(w http.ResponseWriter, r *http.Request, name string, f file) {
 	}
 }
 
-func prepare(name string, content []byte) (file, error) {
-	f := file{contentType: contentType(name), plain: content}
+func never() []byte { return nil }
+
+// compress returns nil if the content does not get a tenth smaller.
+func compress(content []byte) []byte {
 	var zipped bytes.Buffer
-	z, err := gzip.NewWriterLevel(&zipped, gzip.BestCompression)
-	if err != nil {
-		return file{}, err
+	z, _ := gzip.NewWriterLevel(&zipped, gzip.BestCompression) // the level is valid
+	_, _ = z.Write(content)                                    // a buffer never fails
+	_ = z.Close()
+	if zipped.Len() >= len(content)*9/10 {
+		return nil
 	}
-	if _, err := z.Write(content); err != nil {
-		return file{}, err
-	}
-	if err := z.Close(); err != nil {
-		return file{}, err
-	}
-	if zipped.Len() < len(content)*9/10 {
-		f.zipped = zipped.Bytes()
-	}
-	return f, nil
+	return zipped.Bytes()
 }
 
 // contentType does not depend on the machine's own table of types, except for what is not listed.

@@ -83,9 +83,14 @@ func command(t testing.TB, environ []string, argv ...string) (code int, stdout, 
 // poll waits until done returns true, and fails the test after d.
 func poll(t testing.TB, d time.Duration, what string, done func() bool) {
 	t.Helper()
+	pollEvery(t, 100*time.Millisecond, d, what, done)
+}
+
+func pollEvery(t testing.TB, every, d time.Duration, what string, done func() bool) {
+	t.Helper()
 	deadline := time.NewTimer(d)
 	defer deadline.Stop()
-	tick := time.NewTicker(100 * time.Millisecond)
+	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for !done() {
 		select {
