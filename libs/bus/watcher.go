@@ -138,10 +138,10 @@ func (w *Watcher) begins(ctx context.Context) (map[int]int64, error) {
 // the watcher is. Its error is ctx.Err().
 func (w *Watcher) await(ctx context.Context, n int) (begins map[int]int64, err error) {
 	var ends map[int]int64
-	var asked func() time.Duration
+	var sinceFetch func() time.Duration
 	for {
-		if ends == nil || asked() > endsExpire {
-			asked, ends = clock.Stopwatch(), nil
+		if ends == nil || sinceFetch() > endsExpire {
+			sinceFetch, ends = clock.Stopwatch(), nil
 			if err = w.kafka.ensure(ctx, w.kafka.topic(w.topic)); err == nil {
 				ends, err = w.kafka.offsets(ctx, w.topic, kafka.LastOffsetOf)
 			}
@@ -156,7 +156,7 @@ func (w *Watcher) await(ctx context.Context, n int) (begins map[int]int64, err e
 			if err == nil {
 				return begins, nil
 			}
-		} else if ends != nil && w.handled(ends, asked) {
+		} else if ends != nil && w.handled(ends, sinceFetch) {
 			ends = nil
 			if wait(ctx, checkInterval) != nil {
 				return nil, ctx.Err()
@@ -169,8 +169,8 @@ func (w *Watcher) await(ctx context.Context, n int) (begins map[int]int64, err e
 	}
 }
 
-// handled reports whether every event before the ends has been handled. Then the watcher was current when the ends were asked.
-func (w *Watcher) handled(ends map[int]int64, asked func() time.Duration) bool {
+// handled reports whether every event before the ends has been handled. Then the watcher was current when the ends were fetched.
+func (w *Watcher) handled(ends map[int]int64, sinceFetch func() time.Duration) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for p, end := range ends {
@@ -178,7 +178,7 @@ func (w *Watcher) handled(ends map[int]int64, asked func() time.Duration) bool {
 			return false
 		}
 	}
-	w.current = asked
+	w.current = sinceFetch
 	return true
 }
 

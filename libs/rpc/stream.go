@@ -21,7 +21,7 @@ const (
 	heartbeat = 15
 	// streamWrite is how long one write to a client may take.
 	streamWrite = 30 * time.Second
-	// reconnectAfter is what clients are told to wait before they connect again.
+	// reconnectAfter is how long clients are to wait before they connect again.
 	reconnectAfter = 2 * time.Second
 )
 

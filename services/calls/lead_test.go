@@ -62,13 +62,13 @@ func TestAnAttemptIsACallWithoutARecording(t *testing.T) {
 	a := start(t)
 	leadID, attemptID := a.lead(&a.Agent.AgentID, "+919876543210"), event.NewID()
 	l := events.Lead{LeadID: leadID, Version: 2, AssignedAgentID: &a.Agent.AgentID, Name: "Priya", Status: "contacted", IntentCategory: "no_answer"}
-	heard := l
-	heard.CallID = new(event.NewID())
+	attempt := l
+	attempt.CallID = new(event.NewID())
 	reported := l
 	reported.AttemptID = &attemptID
 	first := events.LeadNoAnswer.New(time.Now(), reported)
 	again := events.LeadNoAnswer.New(time.Now(), reported) // another event id, as after a replay with an empty inbox
-	a.Publish(events.LeadNoAnswer.New(time.Now(), heard), first, first, again)
+	a.Publish(events.LeadNoAnswer.New(time.Now(), attempt), first, first, again)
 	a.AwaitRow(`select exists (select from calls where id = $1)`, attemptID)
 	a.AwaitRow(`select exists (select from inbox where event_id = $1)`, again.ID)
 	require.Equal(t, []string{attemptID}, a.Get(a.Agent, "/calls").Is(200).IDs(), "once, and none for what a recording says")

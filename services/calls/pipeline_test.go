@@ -73,7 +73,7 @@ func TestHowCallsEnd(t *testing.T) {
 	}
 }
 
-// A NUL in an answer once kept a call transcribing for ever.
+// Because of a NUL in an answer, a call was once transcribing for ever.
 func TestWhatAProviderReturnsCanAlwaysBeStored(t *testing.T) {
 	t.Parallel()
 	a := start(t)

@@ -47,13 +47,13 @@ func (s Session) Show() http.Handler {
 
 func (s Session) show(w http.ResponseWriter, r *http.Request, authorization string, renewable bool) {
 	shown := session{Agent: json.RawMessage("null"), Renewable: renewable, Demo: s.Demo}
-	got := s.ask(w, r, question{method: http.MethodGet, path: "/auth/registration"})
+	got := s.send(w, r, authRequest{method: http.MethodGet, path: "/auth/registration"})
 	if !got.into(&shown) {
 		got.forward(w, r)
 		return
 	}
 	if authorization != "" {
-		me := s.ask(w, r, question{method: http.MethodGet, path: "/auth/me", authorization: authorization})
+		me := s.send(w, r, authRequest{method: http.MethodGet, path: "/auth/me", authorization: authorization})
 		switch {
 		case me.status == http.StatusOK:
 			shown.Agent = me.body.Bytes()
@@ -74,7 +74,7 @@ func (s Session) Login(op openapi.Operation) http.Handler {
 			return
 		}
 		form := url.Values{"username": {sent.Email}, "password": {sent.Password}}
-		got := s.ask(w, r, question{http.MethodPost, "/auth/login", "", "application/x-www-form-urlencoded", form.Encode()})
+		got := s.send(w, r, authRequest{http.MethodPost, "/auth/login", "", "application/x-www-form-urlencoded", form.Encode()})
 		tokens, ok := s.opened(w, r, got)
 		if ok {
 			s.show(w, r, "Bearer "+tokens.Access, true)
@@ -93,7 +93,7 @@ func (s Session) Renew() http.Handler {
 
 func (s Session) renew(w http.ResponseWriter, r *http.Request) *answer {
 	body, _ := json.Marshal(map[string]string{"refresh_token": guard.Refresh(r)}) // strings have a JSON form
-	return s.ask(w, r, question{http.MethodPost, "/auth/refresh", "", "application/json", string(body)})
+	return s.send(w, r, authRequest{http.MethodPost, "/auth/refresh", "", "application/json", string(body)})
 }
 
 // Logout ends the session at auth, also if its access token has expired, and removes the cookies.
@@ -119,7 +119,7 @@ func (s Session) Logout() http.Handler {
 }
 
 func (s Session) logout(w http.ResponseWriter, r *http.Request, authorization string) *answer {
-	return s.ask(w, r, question{method: http.MethodPost, path: "/auth/logout", authorization: authorization})
+	return s.send(w, r, authRequest{method: http.MethodPost, path: "/auth/logout", authorization: authorization})
 }
 
 // tokens are those of an AccessToken of auth.
@@ -156,28 +156,28 @@ func setCookies(w http.ResponseWriter, r *http.Request, t tokens, life int) {
 	w.Header().Set("Cache-Control", "no-store")
 }
 
-// question is a request for auth.
-type question struct{ method, path, authorization, contentType, body string }
+// authRequest is a request to auth.
+type authRequest struct{ method, path, authorization, contentType, body string }
 
-// ask sends a request to auth for the client of r: with its address, its device and the id of its request.
-func (s Session) ask(w http.ResponseWriter, r *http.Request, q question) *answer {
-	asked := r.Clone(r.Context())
-	asked.Method, asked.URL = q.method, &url.URL{Path: q.path}
-	asked.RequestURI = q.path
-	asked.Body, asked.ContentLength, asked.TransferEncoding = io.NopCloser(strings.NewReader(q.body)), int64(len(q.body)), nil
+// send sends a request to auth for the client of r: with its address, its device and the id of its request.
+func (s Session) send(w http.ResponseWriter, r *http.Request, q authRequest) *answer {
+	sent := r.Clone(r.Context())
+	sent.Method, sent.URL = q.method, &url.URL{Path: q.path}
+	sent.RequestURI = q.path
+	sent.Body, sent.ContentLength, sent.TransferEncoding = io.NopCloser(strings.NewReader(q.body)), int64(len(q.body)), nil
 	if q.body == "" {
-		asked.Body = http.NoBody
+		sent.Body = http.NoBody
 	}
 	for name, value := range map[string]string{"Authorization": q.authorization, "Content-Type": q.contentType} {
-		if asked.Header.Del(name); value != "" {
-			asked.Header.Set(name, value)
+		if sent.Header.Del(name); value != "" {
+			sent.Header.Set(name, value)
 		}
 	}
 	for _, name := range []string{"Content-Length", "If-None-Match", "Idempotency-Key", "Accept-Encoding", "Range"} {
-		asked.Header.Del(name)
+		sent.Header.Del(name)
 	}
 	got := &answer{ResponseWriter: w, header: http.Header{}, status: http.StatusOK}
-	s.Auth.ServeHTTP(got, asked)
+	s.Auth.ServeHTTP(got, sent)
 	return got
 }
 

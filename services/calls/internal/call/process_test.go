@@ -379,7 +379,7 @@ func TestASaveIsRetriedWhileTheDatabaseIsUnavailableAndNotForEver(t *testing.T) 
 	}
 }
 
-// A NUL in an answer once kept a call transcribing for ever: its worker renewed the lease and tried to save it every half second.
+// Because of a NUL in an answer, a call was once transcribing for ever: its worker renewed the lease and tried to save it every half second.
 func TestAResultThatTheDatabaseRefusesFailsTheCall(t *testing.T) {
 	t.Parallel()
 	for name, spoil := range map[string]func(*fixture){

@@ -65,7 +65,7 @@ func TestASearchKnowsTheFormsOfAWordInTheLanguageOfTheCall(t *testing.T) {
 	}
 }
 
-// The transcript of a call whose insights failed is kept to be read, and so has to be found.
+// The transcript of a call whose insights failed can be read, and so has to be found.
 func TestAFailedCallIsSearched(t *testing.T) {
 	t.Parallel()
 	f := open(t)

@@ -15,7 +15,7 @@ import (
 const (
 	maxBody = 64 << 10 // bytes; what is far larger is not even read
 	maxKeys = 199      // 200 are refused
-	maxKey  = 200      // characters of a key that is kept
+	maxKey  = 200      // characters of a key that is stored
 	maxName = 200
 )
 

@@ -41,7 +41,7 @@ func (s *Service) OnCallChanged(ctx context.Context, e event.Received[events.Cal
 	if c.LeadID == nil || c.Status != completed {
 		return nil
 	}
-	_, err := s.Leads.Change(ctx, *c.LeadID, func(l *Lead) ([]event.Event, error) { return l.hear(c, s.Clock.Now()), nil })
+	_, err := s.Leads.Change(ctx, *c.LeadID, func(l *Lead) ([]event.Event, error) { return l.applyCall(c, s.Clock.Now()), nil })
 	if fault.Is(err, fault.NotFound) {
 		return nil // deleted
 	}
@@ -56,9 +56,9 @@ func calledAt(c events.Call) time.Time {
 	return c.CreatedAt.UTC()
 }
 
-// hear applies what was found in a call and returns the events of that, unless a newer call, or a newer version of this one, was applied already. What a person
+// applyCall applies what was found in a call and returns the events of that, unless a newer call, or a newer version of this one, was applied already. What a person
 // decided after the call stays.
-func (l *Lead) hear(c events.Call, now time.Time) []event.Event {
+func (l *Lead) applyCall(c events.Call, now time.Time) []event.Event {
 	at := calledAt(c)
 	before := *l
 	if l.LastContactedAt == nil || l.LastContactedAt.Before(at) {
@@ -66,7 +66,7 @@ func (l *Lead) hear(c events.Call, now time.Time) []event.Event {
 	}
 	moved := false
 	if says := intentOf(c) != "" || c.Summary != nil; says && l.Call.olderThan(c, at) {
-		l.Call = Heard{ID: &c.CallID, Version: c.Version, At: &at}
+		l.Call = AppliedCall{ID: &c.CallID, Version: c.Version, At: &at}
 		if c.Summary != nil {
 			l.ConversationSummary = shortened(*c.Summary, maxConversation)
 		}
@@ -86,17 +86,17 @@ func (l *Lead) hear(c events.Call, now time.Time) []event.Event {
 	return []event.Event{events.LeadUpdated.New(now, state)}
 }
 
-// olderThan reports whether a call is newer than the one that was heard. Of calls at the same time, that with the greater id is.
-func (h Heard) olderThan(c events.Call, at time.Time) bool {
+// olderThan reports whether a call is newer than the one that was applied. Of calls at the same time, that with the greater id is.
+func (a AppliedCall) olderThan(c events.Call, at time.Time) bool {
 	switch {
-	case h.ID == nil || h.At == nil:
+	case a.ID == nil || a.At == nil:
 		return true
-	case *h.ID == c.CallID:
-		return c.Version > h.Version
-	case !at.Equal(*h.At):
-		return at.After(*h.At)
+	case *a.ID == c.CallID:
+		return c.Version > a.Version
+	case !at.Equal(*a.At):
+		return at.After(*a.At)
 	default:
-		return c.CallID > *h.ID
+		return c.CallID > *a.ID
 	}
 }
 

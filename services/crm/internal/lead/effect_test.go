@@ -38,7 +38,7 @@ func TestACallMovesItsLead(t *testing.T) {
 	} {
 		l, c := newLead(), call("c", 3, 10, intent)
 		c.IntentConfidence, c.InterestLevel, c.Objections, c.CallbackTime = new(0.7), new("high"), []string{"too dear", "no time"}, new(at(50))
-		published := l.hear(c, at(12))
+		published := l.applyCall(c, at(12))
 		require.Len(t, published, 1)
 		require.Equal(t, "lead."+string(intent), published[0].Type)
 		var state events.Lead
@@ -49,15 +49,15 @@ func TestACallMovesItsLead(t *testing.T) {
 		require.Equal(t, "Call c: "+string(intent), *l.StatusReason)
 		require.Equal(t, []any{0.7, "high", "too dear; no time", at(50), at(10), "Summary of c"},
 			[]any{*l.IntentConfidence, *l.InterestLevel, *l.Objections, *l.CallbackScheduledAt, *l.LastContactedAt, *l.ConversationSummary})
-		require.Empty(t, l.hear(c, at(13)), "the same event again")
+		require.Empty(t, l.applyCall(c, at(13)), "the same event again")
 
 		titled := c
 		titled.Version++
-		require.Empty(t, l.hear(titled, at(14)), "what the automations know already is not fired again")
+		require.Empty(t, l.applyCall(titled, at(14)), "what the automations know already is not fired again")
 	}
 	l := newLead()
 	for _, none := range []Intent{"", "new", "nonsense"} {
-		l.hear(call("c"+string(none), 1, 10, none), at(12))
+		l.applyCall(call("c"+string(none), 1, 10, none), at(12))
 		require.Equal(t, New, l.Status)
 	}
 }
@@ -70,25 +70,25 @@ func TestTheTagOfACallWithoutAnIntentMovesItsLead(t *testing.T) {
 	}{"no_answer": {NoAnswer, Contacted}, "wrong_number": {WrongNumber, Lost}} {
 		l, c := newLead(), call("c", 1, 10, "")
 		c.Summary, c.CallTag = nil, &tag
-		published := l.hear(c, at(12))
+		published := l.applyCall(c, at(12))
 		require.Len(t, published, 1)
 		require.Equal(t, []any{"lead." + tag, want.intent, want.status, "Call c: " + tag}, []any{published[0].Type, l.IntentCategory, l.Status, *l.StatusReason})
-		require.Empty(t, l.hear(c, at(13)), "the same event again")
-		heard := call("c", 2, 10, Interested)
-		heard.CallTag = &tag
-		l.hear(heard, at(14))
+		require.Empty(t, l.applyCall(c, at(13)), "the same event again")
+		found := call("c", 2, 10, Interested)
+		found.CallTag = &tag
+		l.applyCall(found, at(14))
 		require.Equal(t, Interested, l.IntentCategory, "what was said counts more")
 	}
 	l, connected := newLead(), call("c", 1, 10, "")
 	connected.Summary, connected.CallTag = nil, new("connected")
-	l.hear(connected, at(12))
+	l.applyCall(connected, at(12))
 	require.Equal(t, New, l.Status)
 
 	reported := newLead()
 	var attempt events.Lead
 	require.NoError(t, json.Unmarshal(reported.noAnswer("attempt", at(20))[0].Data, &attempt))
 	written := events.Call{CallID: *attempt.AttemptID, Version: 1, Status: completed, CallTag: new("no_answer"), RecordedAt: new(at(20)), CreatedAt: at(20)}
-	require.Empty(t, reported.hear(written, at(21)), "the attempt that the agent reported is known")
+	require.Empty(t, reported.applyCall(written, at(21)), "the attempt that the agent reported is known")
 }
 
 // TestACallReplacesWhatAnEarlierOneFound: otherwise the lead would depend on which call is read first.
@@ -98,19 +98,19 @@ func TestACallReplacesWhatAnEarlierOneFound(t *testing.T) {
 	first.IntentConfidence, first.InterestLevel, first.Objections, first.CallbackTime = new(0.7), new("high"), []string{"too dear"}, new(at(20).Add(time.Nanosecond))
 	second := call("second", 1, 20, Interested)
 	inOrder, reversed := newLead(), newLead()
-	inOrder.hear(first, at(12))
+	inOrder.applyCall(first, at(12))
 	require.Equal(t, "too dear", *inOrder.Objections)
-	inOrder.hear(second, at(22))
-	reversed.hear(second, at(22))
-	reversed.hear(first, at(23))
+	inOrder.applyCall(second, at(22))
+	reversed.applyCall(second, at(22))
+	reversed.applyCall(first, at(23))
 	for _, l := range []Lead{inOrder, reversed} {
 		require.Equal(t, []any{(*float64)(nil), (*string)(nil), (*string)(nil), (*time.Time)(nil)}, []any{l.IntentConfidence, l.InterestLevel, l.Objections, l.CallbackScheduledAt})
 	}
 
 	edited := newLead()
-	edited.hear(first, at(12))
+	edited.applyCall(first, at(12))
 	edited.Objections, edited.CallbackScheduledAt = new("her husband decides"), new(at(40))
-	edited.hear(second, at(22))
+	edited.applyCall(second, at(22))
 	require.Equal(t, "her husband decides", *edited.Objections, "a person has written it")
 	require.Equal(t, at(40), *edited.CallbackScheduledAt)
 	require.Nil(t, edited.InterestLevel)
@@ -121,15 +121,15 @@ func TestWhatAPersonDecidedLaterStays(t *testing.T) {
 	l := newLead()
 	l.Status = Lost
 	l.decide(at(20))
-	published := l.hear(call("early", 1, 10, Interested), at(30))
+	published := l.applyCall(call("early", 1, 10, Interested), at(30))
 	require.Equal(t, Lost, l.Status, "recorded before, transcribed after")
 	require.Equal(t, "lead.updated", published[0].Type, "the summary is news")
-	l.hear(call("late", 1, 25, Interested), at(31))
+	l.applyCall(call("late", 1, 25, Interested), at(31))
 	require.Equal(t, Qualified, l.Status)
 	require.NotNil(t, l.StatusReason)
 	future := call("future", 1, 59, NotInterested)
 	future.CreatedAt = at(15)
-	l.hear(future, at(32))
+	l.applyCall(future, at(32))
 	require.Equal(t, Qualified, l.Status, "a phone whose clock is wrong: it was uploaded earlier")
 }
 
@@ -162,7 +162,7 @@ func TestEffectsDoNotDependOnTheOrderOfCalls(t *testing.T) {
 				decided, decision = at(minute), l.Status
 			case next[i] < len(calls[i]):
 				before, version := l, l.Version
-				published := l.hear(calls[i][next[i]], at(minute))
+				published := l.applyCall(calls[i][next[i]], at(minute))
 				require.Equal(t, version+int64(len(published)), l.Version, "an event for each version")
 				if len(published) > 0 && strings.TrimPrefix(published[0].Type, "lead.") != "updated" {
 					require.Equal(t, "lead."+string(l.IntentCategory), published[0].Type)
@@ -172,13 +172,13 @@ func TestEffectsDoNotDependOnTheOrderOfCalls(t *testing.T) {
 			default: // a duplicate of any version
 				again := calls[i][rapid.IntRange(0, len(calls[i])-1).Draw(t, "again")]
 				before := l
-				require.Empty(t, l.hear(again, at(minute)))
+				require.Empty(t, l.applyCall(again, at(minute)))
 				require.Equal(t, before, l)
 			}
 		}
 		for i, versions := range calls { // what has not arrived yet
 			for _, c := range versions[next[i]:] {
-				l.hear(c, at(50))
+				l.applyCall(c, at(50))
 			}
 		}
 		newest := slices.MaxFunc(calls, func(a, b []events.Call) int {

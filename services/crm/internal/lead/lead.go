@@ -61,25 +61,25 @@ func Intents() []Intent {
 
 // Lead is somebody who may become a client. Its JSON is that of the API, except phone, which is Number.
 type Lead struct {
-	ID              string     `json:"id"`
-	AssignedAgentID *string    `json:"assigned_agent_id"` // nil while nobody works on it
-	Phone           *string    `json:"-"`                 // E.164, unique
-	RawPhone        *string    `json:"-"`                 // as it came, if it is no phone number; then Phone is nil
-	StatusReason    *string    `json:"status_reason"`     // why an automatic change moved it; nil if a person did
-	ClientID        *string    `json:"client_id"`         // the client that was made of it
-	DecidedAt       *time.Time `json:"-"`                 // when a person last chose the status or intent
-	ConvertedAt     *time.Time `json:"-"`                 // nil unless the status is converted
-	Call            Heard      `json:"-"`
-	Found           Found      `json:"-"`
-	Received        Extra      `json:"-"` // the values of extra_data as forms and files last sent them; never nil
-	Version         int64      `json:"-"` // increases by one with each change
+	ID              string      `json:"id"`
+	AssignedAgentID *string     `json:"assigned_agent_id"` // nil while nobody works on it
+	Phone           *string     `json:"-"`                 // E.164, unique
+	RawPhone        *string     `json:"-"`                 // as it came, if it is no phone number; then Phone is nil
+	StatusReason    *string     `json:"status_reason"`     // why an automatic change moved it; nil if a person did
+	ClientID        *string     `json:"client_id"`         // the client that was made of it
+	DecidedAt       *time.Time  `json:"-"`                 // when a person last chose the status or intent
+	ConvertedAt     *time.Time  `json:"-"`                 // nil unless the status is converted
+	Call            AppliedCall `json:"-"`
+	Found           Found       `json:"-"`
+	Received        Extra       `json:"-"` // the values of extra_data as forms and files last sent them; never nil
+	Version         int64       `json:"-"` // increases by one with each change
 	Fields
 	CreatedAt time.Time `json:"created_at"`
 	UpdatedAt time.Time `json:"updated_at"`
 }
 
-// Heard is the newest call whose effect the lead has.
-type Heard struct {
+// AppliedCall is the newest call whose effect the lead has.
+type AppliedCall struct {
 	ID      *string
 	Version int64 // of the call
 	At      *time.Time

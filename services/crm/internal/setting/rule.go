@@ -35,7 +35,7 @@ const (
 
 var rules = map[string]rule{
 	LeadStatuses: {"More stages of leads, beside the built-in ones.", `[]`, cleanStages},
-	LeadFields:   {"The team's own fields of leads, kept in extra_data.", `[]`, cleanFields},
+	LeadFields:   {"The team's own fields of leads, stored in extra_data.", `[]`, cleanFields},
 	LeadMapping:  {"Which field each key of an inbound lead is, besides the well-known ones.", `{}`, cleanMapping},
 	WorkingHours: {
 		"When the team works, by day of the week.",

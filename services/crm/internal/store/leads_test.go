@@ -62,7 +62,7 @@ func TestALeadIsReadAsItWasWritten(t *testing.T) {
 	}
 	l, imported := lead.Create(full, new("+919876543210"), nil, new(event.NewID()), at(5))
 	l.ClientID, l.DecidedAt, l.StatusReason = new(event.NewID()), new(at(6)), new("why")
-	l.Call = lead.Heard{ID: new(event.NewID()), Version: 3, At: new(at(7))}
+	l.Call = lead.AppliedCall{ID: new(event.NewID()), Version: 3, At: new(at(7))}
 	l.Found = lead.Found{IntentConfidence: new(0.5), InterestLevel: new("high"), Objections: new("o"), CallbackTime: new(at(8))}
 	require.NoError(t, s.Create(t.Context(), l, imported))
 	got, err := s.Find(t.Context(), l.ID)
