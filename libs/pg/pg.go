@@ -112,8 +112,8 @@ func Open(ctx context.Context, cfg Config, schema string, tel telemetry.Set) (*D
 	return db, nil
 }
 
-func (db *DB) await(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+func (db *DB) await(starting context.Context) error {
+	ctx, cancel := context.WithTimeout(starting, startTimeout)
 	defer cancel()
 	for logged := false; ; {
 		err := db.pool.Ping(ctx)
@@ -123,6 +123,8 @@ func (db *DB) await(ctx context.Context) error {
 			return nil
 		case errors.As(err, &refused) && !transient(refused.Code):
 			return fmt.Errorf("connect to the database: %s (SQLSTATE %s)", refused.Message, refused.Code)
+		case starting.Err() != nil: // the process is stopping
+			return fmt.Errorf("wait for the database: %w", starting.Err())
 		case ctx.Err() != nil:
 			return fmt.Errorf("no database within %s: is DATABASE_URL right and PostgreSQL running?", startTimeout)
 		case !logged:

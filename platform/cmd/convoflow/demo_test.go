@@ -144,6 +144,15 @@ func TestTheDemoWithInvalidSettingsLeavesNoFiles(t *testing.T) {
 	requireEmpty(t, temp)
 }
 
+func TestUpRefusesAnAddressThatIsNone(t *testing.T) {
+	t.Parallel()
+	dir := filepath.Join(t.TempDir(), "data")
+	code, _, stderr := convoflow(t.Context(), "up", "--listen", "8000", "--data-dir", dir)
+	require.Equal(t, exitUsage, code)
+	require.Contains(t, stderr, "--listen must be HOST:PORT")
+	require.NoDirExists(t, dir)
+}
+
 func TestAnInterruptedDemoStartsNothing(t *testing.T) {
 	temp := temporary(t)
 	ctx, cancel := context.WithCancel(t.Context())

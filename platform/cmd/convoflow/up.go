@@ -27,6 +27,9 @@ func up(ctx context.Context, args []string, out io.Writer) error {
 	if err := parse(flags, args); err != nil {
 		return ignoreHelp(err)
 	}
+	if _, _, err := net.SplitHostPort(*listen); err != nil {
+		return usageError{fmt.Errorf("--listen must be HOST:PORT, such as 127.0.0.1:8000, not %q", *listen)}
+	}
 	took := clock.Stopwatch()
 	shown, err := showTraces(*traces)
 	if err != nil {
