@@ -147,22 +147,22 @@ func TestFollowUpLife(t *testing.T) {
 	a := start(t)
 	clientID := a.client(a.Agent, `{"name":"Priya"}`)
 	callID := a.call(a.Agent, func(c *events.Call) { c.ClientID = &clientID })
-	created := a.Do(a.Agent, "POST", "/followups", `{"call_id":"`+callID+`","due_date":"2026-11-25T09:00:00+05:30","task":"Send the quote"}`).Is(201)
+	created := a.Do(a.Agent, "POST", "/followups", `{"call_id":"`+callID+`","due_date":"2036-11-25T09:00:00+05:30","task":"Send the quote"}`).Is(201)
 	id := created.Text("id")
 	golden(t, "followup", created.Body, map[string]string{"id": id, "agent_id": a.Agent.AgentID, "call_id": callID, "client_id": clientID})
 	require.JSONEq(t, created.Body, a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Body)
 
 	tag := a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Header.Get("ETag")
-	change := a.Do(a.Agent, "PATCH", "/followups/"+id, `{"due_date":"2026-11-26 10:00","notes":"by phone"}`, "If-Match", tag).Is(200)
+	change := a.Do(a.Agent, "PATCH", "/followups/"+id, `{"due_date":"2036-11-26 10:00","notes":"by phone"}`, "If-Match", tag).Is(200)
 	patched := change.Object()
 	for path, method := range map[string]string{"/followups/" + id: "PATCH", "/followups/" + id + "/": "PUT", "/followups/" + id + "/complete": "PATCH"} {
 		a.Do(a.Agent, method, path, `{"due_date":null}`, "If-Match", tag).Fails(412, "precondition_failed")
 	}
 	require.Equal(t, change.Header.Get("ETag"), a.Do(a.Agent, "GET", "/followups/"+id, "").Is(200).Header.Get("ETag"))
 	require.Nil(t, a.Do(a.Agent, "PATCH", "/followups/"+id, `{"notes":null}`).Is(200).Object()["notes"], "null clears")
-	require.Equal(t, "2026-11-26T10:00:00Z", patched["due_date"], "without a zone it is UTC")
+	require.Equal(t, "2036-11-26T10:00:00Z", patched["due_date"], "without a zone it is UTC")
 	require.Equal(t, "Send the quote", patched["task"])
-	replaced := a.Do(a.Agent, "PUT", "/followups/"+id, `{"due_date":"2026-11-27T10:00:00Z"}`).Is(200).Object()
+	replaced := a.Do(a.Agent, "PUT", "/followups/"+id, `{"due_date":"2036-11-27T10:00:00Z"}`).Is(200).Object()
 	require.Nil(t, replaced["task"])
 	require.Nil(t, replaced["notes"])
 	undated := a.Do(a.Agent, "PUT", "/followups/"+id, `{"task":"Send the quote"}`).Is(200).Object()
@@ -187,7 +187,7 @@ func TestFollowUpInThePhoneAppsForm(t *testing.T) {
 	made := a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Send the quote"}`).Is(201)
 	require.Equal(t, callID, made.Text("call_id"))
 	require.Nil(t, made.Object()["due_date"], "without a date it has none")
-	require.Equal(t, "2026-11-25T09:00:00Z", a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Call","due_date":"2026-11-25T09:00:00"}`).Is(201).Text("due_date"))
+	require.Equal(t, "2036-11-25T09:00:00Z", a.Do(a.Agent, "POST", "/followups/"+callID, `{"task":"Call","due_date":"2036-11-25T09:00:00"}`).Is(201).Text("due_date"))
 }
 
 func TestFollowUpLists(t *testing.T) {
@@ -222,7 +222,7 @@ func TestWhoMayWhat(t *testing.T) {
 	a := start(t)
 	call := a.call(a.Agent)
 	nobody, missing := identity.Caller{}, event.NewID()
-	due := `"due_date":"2026-11-25T09:00:00Z"`
+	due := `"due_date":"2036-11-25T09:00:00Z"`
 	for _, tt := range []struct{ method, path, noun, body string }{
 		{"GET", "/clients/%s", "client", ""},
 		{"PUT", "/clients/%s", "client", `{"name":"Priya"}`},
@@ -321,7 +321,7 @@ func TestTheSameKeyHappensOnce(t *testing.T) {
 	callID := a.call(a.Agent)
 	for _, tt := range []struct{ path, body, other string }{
 		{"/clients", `{"name":"Priya","phone":"9876543210"}`, `{"name":"Ravi"}`},
-		{"/followups", `{"call_id":"` + callID + `","due_date":"2026-11-25T09:00:00Z"}`, `{"call_id":"` + callID + `","due_date":"2026-11-26T09:00:00Z"}`},
+		{"/followups", `{"call_id":"` + callID + `","due_date":"2036-11-25T09:00:00Z"}`, `{"call_id":"` + callID + `","due_date":"2036-11-26T09:00:00Z"}`},
 		{"/followups/" + callID, `{"task":"Send the quote"}`, `{"task":"Call"}`},
 	} {
 		first := a.Do(a.Agent, "POST", tt.path, tt.body, "Idempotency-Key", "k1").Is(201)
@@ -347,7 +347,7 @@ func TestACallWhoseEventHasNotArrived(t *testing.T) {
 	t.Parallel()
 	a := start(t)
 	callID, clientID := event.NewID(), a.client(a.Agent, `{"name":"Priya"}`)
-	body := `{"call_id":"` + callID + `","due_date":"2026-11-25T09:00:00Z"}`
+	body := `{"call_id":"` + callID + `","due_date":"2036-11-25T09:00:00Z"}`
 	requests := make(chan *http.Request, 100)
 	answers := func(status int, body string) {
 		a.callsAnswers(func(w http.ResponseWriter, r *http.Request) {
@@ -411,7 +411,7 @@ func TestNoTransactionIsOpenDuringARequestToAnotherService(t *testing.T) {
 		w.WriteHeader(http.StatusNotFound)
 		_, _ = w.Write([]byte(`{"code":"call_not_found","detail":"Call not found"}`))
 	})
-	body := `{"call_id":"` + event.NewID() + `","due_date":"2026-11-25T09:00:00Z"}`
+	body := `{"call_id":"` + event.NewID() + `","due_date":"2036-11-25T09:00:00Z"}`
 	a.Do(a.Agent, "POST", "/followups", body, "Idempotency-Key", "k1").Fails(404, "call_not_found")
 	require.Equal(t, []int{0}, open, "a calls service that hangs would hold a connection of the pool")
 }

@@ -20,7 +20,7 @@ func TestAPayloadWaitsForTheCopiesOfWhoItNames(t *testing.T) {
 	id := r.deliver(&clientID)
 	d := r.attempt(id)
 	require.Equal(t, delivery.Pending, d.Status)
-	require.Equal(t, time.Second, r.wait(id))
+	r.waits(id, time.Second)
 	require.Nil(t, d.Body)
 	require.Empty(t, r.receiver.got)
 

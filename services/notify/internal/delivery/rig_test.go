@@ -205,10 +205,14 @@ func (r *rig) answers(with func(context.Context) delivery.Answer) {
 	r.receiver.answer = with
 }
 
-// wait returns how long a delivery has to wait, to the second.
-func (r *rig) wait(id string) time.Duration {
+// waits requires that the next attempt of a delivery was planned for so long from then, and returns what is left of it. The clock of the
+// database is not virtual: on a busy machine some seconds are over.
+func (r *rig) waits(id string, planned time.Duration) (left time.Duration) {
 	r.t.Helper()
-	return r.find(id).NextAttemptIn.Round(time.Second)
+	left = *r.find(id).NextAttemptIn
+	require.LessOrEqual(r.t, left, planned)
+	require.Greater(r.t, left, planned-20*time.Second)
+	return left
 }
 
 // expire makes the lease of a delivery expire a moment ago.
