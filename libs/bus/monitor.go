@@ -34,7 +34,7 @@ func (c *Consumer) monitor(ctx context.Context, topics []string) {
 		switch {
 		case ctx.Err() != nil:
 			return
-		case err != nil: // Kafka is away, or a topic has just been lost
+		case err != nil: // Kafka is unavailable, or a topic has just been lost
 			c.joining.fails(ctx, "monitor", err)
 			continue
 		case len(existing) > 0 && !slices.Equal(existing, topics):

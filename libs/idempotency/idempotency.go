@@ -28,17 +28,17 @@ const (
 	maxKeyLength = 255            // characters
 )
 
-// Keeper stores the responses of one service by their idempotency keys. It is safe for concurrent use.
-type Keeper struct{ db *pg.DB }
+// Store stores the responses of one service by their idempotency keys. It is safe for concurrent use.
+type Store struct{ db *pg.DB }
 
-// New returns the Keeper in the service's schema db.
-func New(db *pg.DB) *Keeper { return &Keeper{db} }
+// New returns the Store in the service's schema db.
+func New(db *pg.DB) *Store { return &Store{db} }
 
 // Once runs do in a transaction and stores its response. For 24 hours, the same key, agent and operation get the stored response
 // without running do again; with a different fingerprint they get a Conflict fault. A concurrent request with the same key
 // waits for the first. If do fails, nothing is stored and the key can be used again. Once fails with an Unauthenticated fault
 // if ctx has no caller, and with an Invalid fault for a key that is not UTF-8 or longer than 255 characters.
-func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+func (s *Store) Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
 	caller, err := identity.From(ctx)
 	if err != nil {
 		return nil, err
@@ -48,8 +48,8 @@ func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []
 	}
 	sum := sha256.Sum256(fingerprint)
 	var answer json.RawMessage
-	err = k.db.InTx(ctx, func(ctx context.Context) error {
-		conn := k.db.Conn(ctx)
+	err = s.db.InTx(ctx, func(ctx context.Context) error {
+		conn := s.db.Conn(ctx)
 		// The insert replaces an expired row. It waits for a concurrent transaction with the same key.
 		tag, err := conn.Exec(ctx, `
 			insert into idempotency as i (agent_id, operation, key, fingerprint) values ($1, $2, $3, $4)
@@ -59,7 +59,7 @@ func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []
 			return fmt.Errorf("insert the idempotency key: %w", err)
 		}
 		if tag.RowsAffected() == 0 {
-			answer, err = k.stored(ctx, caller.AgentID, operation, key, sum[:])
+			answer, err = s.stored(ctx, caller.AgentID, operation, key, sum[:])
 			return err
 		}
 		if answer, err = do(ctx); err != nil {
@@ -73,9 +73,9 @@ func (k *Keeper) Once(ctx context.Context, operation, key string, fingerprint []
 	return answer, err
 }
 
-func (k *Keeper) stored(ctx context.Context, agentID, operation, key string, sum []byte) (json.RawMessage, error) {
+func (s *Store) stored(ctx context.Context, agentID, operation, key string, sum []byte) (json.RawMessage, error) {
 	var before, answer []byte
-	err := k.db.Conn(ctx).QueryRow(ctx, `select fingerprint, answer from idempotency where agent_id = $1 and operation = $2 and key = $3`, agentID, operation, key).Scan(&before, &answer)
+	err := s.db.Conn(ctx).QueryRow(ctx, `select fingerprint, answer from idempotency where agent_id = $1 and operation = $2 and key = $3`, agentID, operation, key).Scan(&before, &answer)
 	if err != nil {
 		return nil, fmt.Errorf("read the response of an idempotency key: %w", err)
 	}
@@ -86,17 +86,17 @@ func (k *Keeper) stored(ctx context.Context, agentID, operation, key string, sum
 }
 
 // Sweep returns the actor that deletes responses older than 24 hours, once an hour.
-func (k *Keeper) Sweep(tel telemetry.Set) run.Actor {
+func (s *Store) Sweep(tel telemetry.Set) run.Actor {
 	return run.Every(time.Hour, tel, "delete old idempotency keys", func(ctx context.Context) error {
-		_, err := k.db.Conn(ctx).Exec(ctx, `delete from idempotency where created_at < now() - $1::interval`, retention)
+		_, err := s.db.Conn(ctx).Exec(ctx, `delete from idempotency where created_at < now() - $1::interval`, retention)
 		return err
 	})
 }
 
 // Forget deletes the stored responses that name one of the ids, in the transaction of ctx: they show a person whose data is erased. A
 // repeated request then runs again.
-func (k *Keeper) Forget(ctx context.Context, ids ...string) error {
-	_, err := k.db.Conn(ctx).Exec(ctx, `delete from idempotency i where exists (select from unnest($1::text[]) id where position(id in i.answer::text) > 0)`, ids)
+func (s *Store) Forget(ctx context.Context, ids ...string) error {
+	_, err := s.db.Conn(ctx).Exec(ctx, `delete from idempotency i where exists (select from unnest($1::text[]) id where position(id in i.answer::text) > 0)`, ids)
 	if err != nil {
 		return fmt.Errorf("delete the responses about an erased person: %w", err)
 	}

@@ -23,8 +23,8 @@ import (
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
 type service struct {
-	db     *pg.DB
-	keeper *idempotency.Keeper
+	db    *pg.DB
+	store *idempotency.Store
 }
 
 func start(t *testing.T) service {
@@ -41,7 +41,7 @@ func caller(ctx context.Context) context.Context {
 
 // create creates a thing. Its response is JSON that jsonb would reformat.
 func (s service) create(ctx context.Context, key, name string) (json.RawMessage, error) {
-	return s.keeper.Once(ctx, "things.create", key, []byte(name), func(ctx context.Context) (json.RawMessage, error) {
+	return s.store.Once(ctx, "things.create", key, []byte(name), func(ctx context.Context) (json.RawMessage, error) {
 		var id string
 		err := s.db.Conn(ctx).QueryRow(ctx, `insert into things (name) values ($1) returning id::text`, name).Scan(&id)
 		return json.RawMessage(`{"z":1.0, "name":"` + name + `","id":` + id + `}`), err
@@ -74,7 +74,7 @@ func TestARepeatedRequestGetsTheSameResponse(t *testing.T) {
 		func() (json.RawMessage, error) { return s.create(ctx, "another key", "a") },
 		func() (json.RawMessage, error) { return s.create(caller(t.Context()), "k", "b") },
 		func() (json.RawMessage, error) {
-			return s.keeper.Once(ctx, "another operation", "k", []byte("b"), func(ctx context.Context) (json.RawMessage, error) {
+			return s.store.Once(ctx, "another operation", "k", []byte("b"), func(ctx context.Context) (json.RawMessage, error) {
 				_, err := s.db.Conn(ctx).Exec(ctx, `insert into things default values`)
 				return json.RawMessage(`{}`), err
 			})
@@ -115,7 +115,7 @@ func TestAFailureIsNotStored(t *testing.T) {
 	s := start(t)
 	ctx := caller(t.Context())
 	failure := errors.New("database unavailable")
-	_, err := s.keeper.Once(ctx, "things.create", "k", []byte("a"), func(ctx context.Context) (json.RawMessage, error) {
+	_, err := s.store.Once(ctx, "things.create", "k", []byte("a"), func(ctx context.Context) (json.RawMessage, error) {
 		_, err := s.db.Conn(ctx).Exec(ctx, `insert into things default values`)
 		require.NoError(t, err)
 		return nil, failure
@@ -134,7 +134,7 @@ func TestARequestWaitsForAConcurrentOneThatFails(t *testing.T) {
 	inside, fail := make(chan struct{}), make(chan error)
 	first := make(chan error, 1)
 	go func() {
-		_, err := s.keeper.Once(ctx, "things.create", "k", []byte("a"), func(context.Context) (json.RawMessage, error) { close(inside); return nil, <-fail })
+		_, err := s.store.Once(ctx, "things.create", "k", []byte("a"), func(context.Context) (json.RawMessage, error) { close(inside); return nil, <-fail })
 		first <- err
 	}()
 	<-inside
@@ -180,7 +180,7 @@ func TestAKeyExpiresAfterADay(t *testing.T) {
 	require.NoError(t, err)
 	sweeping, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- s.keeper.Sweep(telemetry.Nop()).Run(sweeping) }()
+	go func() { ended <- s.store.Sweep(telemetry.Nop()).Run(sweeping) }()
 	require.Eventually(t, func() bool {
 		var keys string
 		err := s.db.Pool().QueryRow(t.Context(), `select string_agg(key, ',') from idempotency`).Scan(&keys)

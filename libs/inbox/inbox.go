@@ -16,9 +16,9 @@ import (
 // Migrations creates the table inbox.
 func Migrations() pg.Migrations { return pg.Migrations{Name: "inbox", FS: migrations.Files} }
 
-// Keep is how long the id of a processed event is stored: longer than the retention of every topic that is not compacted, so
+// Retention is how long the id of a processed event is stored: longer than the retention of every topic that is not compacted, so
 // that a full replay finds every id. For compacted topics, the version in the payload identifies duplicates.
-const Keep = 35 * 24 * time.Hour
+const Retention = 35 * 24 * time.Hour
 
 // Inbox records the processed events of one service. It is safe for concurrent use.
 type Inbox struct{ db *pg.DB }
@@ -53,7 +53,7 @@ func (i *Inbox) Mark(ctx context.Context, eventIDs []string) (newIDs map[string]
 	return newIDs, nil
 }
 
-// Sweep returns the actor that deletes ids older than Keep, once an hour.
+// Sweep returns the actor that deletes ids older than Retention, once an hour.
 func (i *Inbox) Sweep(tel telemetry.Set) run.Actor {
 	return run.Every(time.Hour, tel, "delete old inbox rows", i.deleteOld)
 }
@@ -62,7 +62,7 @@ const sweepSize = 5000 // rows per statement, so that none holds locks for long
 
 func (i *Inbox) deleteOld(ctx context.Context) error {
 	for {
-		tag, err := i.db.Conn(ctx).Exec(ctx, `delete from inbox where event_id in (select event_id from inbox where seen_at < now() - $1::interval limit $2)`, Keep, sweepSize)
+		tag, err := i.db.Conn(ctx).Exec(ctx, `delete from inbox where event_id in (select event_id from inbox where seen_at < now() - $1::interval limit $2)`, Retention, sweepSize)
 		if err != nil || tag.RowsAffected() < sweepSize {
 			return err
 		}

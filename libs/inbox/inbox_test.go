@@ -98,8 +98,8 @@ func TestOldIDsAreDeleted(t *testing.T) {
 		_, err := db.Pool().Exec(t.Context(), `update inbox set seen_at = now() - $2::interval where event_id = $1`, id, d)
 		require.NoError(t, err)
 	}
-	age(old, inbox.Keep+time.Hour)
-	age(fresh, inbox.Keep-time.Hour)
+	age(old, inbox.Retention+time.Hour)
+	age(fresh, inbox.Retention-time.Hour)
 	_, err = db.Pool().Exec(t.Context(), `insert into inbox select gen_random_uuid(), now() - interval '100 days' from generate_series(1, 10001)`) // more than two statements delete
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())

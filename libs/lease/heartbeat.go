@@ -9,12 +9,12 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 )
 
-// Keep calls renew at the interval every until stop is called. work is the worker's context: it is canceled with the cause
+// Heartbeat calls renew at the interval every until stop is called. work is the worker's context: it is canceled with the cause
 // ErrSuperseded when renew returns ErrSuperseded, or when no renewal has succeeded for ttl. The ttl is measured with the
 // process's monotonic clock: from sinceRenewal, a clock.Stopwatch that was started before the lease was taken, and then from
 // before each renewal was sent. So the worker stops before the lease expires in the database.
 // stop waits for a renewal in progress and reports whether the lease was lost.
-func Keep(ctx context.Context, sinceRenewal func() time.Duration, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
+func Heartbeat(ctx context.Context, sinceRenewal func() time.Duration, ttl, every time.Duration, renew func(context.Context) error) (work context.Context, stop func() (lost bool)) {
 	work, cancel := context.WithCancelCause(ctx)
 	expiry := time.AfterFunc(ttl-sinceRenewal(), func() { cancel(ErrSuperseded) })
 	var loop sync.WaitGroup

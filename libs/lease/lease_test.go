@@ -162,7 +162,7 @@ func TestAHeartbeatRenewsTheLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		var beats atomic.Int64
-		work, stop := lease.Keep(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { beats.Add(1); return nil })
+		work, stop := lease.Heartbeat(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { beats.Add(1); return nil })
 		time.Sleep(time.Minute - time.Second) // virtual time
 		require.NoError(t, work.Err())
 		require.Equal(t, int64(19), beats.Load())
@@ -176,7 +176,7 @@ func TestAHeartbeatRenewsTheLease(t *testing.T) {
 func TestAWorkerThatLostItsLeaseStops(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
-		work, stop := lease.Keep(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return lease.ErrSuperseded })
+		work, stop := lease.Heartbeat(t.Context(), clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return lease.ErrSuperseded })
 		<-work.Done()
 		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
 		require.True(t, stop())
@@ -189,7 +189,7 @@ func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
 		began := clock.Stopwatch()
 		time.Sleep(time.Second) // the lease was taken meanwhile
 		var n atomic.Int64
-		work, stop := lease.Keep(t.Context(), began, ttl, 3*time.Second, func(ctx context.Context) error {
+		work, stop := lease.Heartbeat(t.Context(), began, ttl, 3*time.Second, func(ctx context.Context) error {
 			if n.Add(1) == 1 {
 				return nil // 4 s after it began, so it has the lease until 14 s
 			}
@@ -202,7 +202,7 @@ func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
 	})
 	synctest.Test(t, func(t *testing.T) {
 		began := clock.Stopwatch()
-		work, _ := lease.Keep(t.Context(), began, ttl, 3*time.Second, func(context.Context) error { return errors.New("connection refused") })
+		work, _ := lease.Heartbeat(t.Context(), began, ttl, 3*time.Second, func(context.Context) error { return errors.New("connection refused") })
 		<-work.Done()
 		require.Equal(t, ttl, began(), "not at the next renewal, which is later")
 		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
@@ -210,7 +210,7 @@ func TestAWorkerThatCannotRenewStopsBeforeItsLeaseEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		began := clock.Stopwatch()
 		time.Sleep(ttl) // so long, that the lease is over before the first renewal
-		work, _ := lease.Keep(t.Context(), began, ttl, 3*time.Second, func(ctx context.Context) error { return ctx.Err() })
+		work, _ := lease.Heartbeat(t.Context(), began, ttl, 3*time.Second, func(ctx context.Context) error { return ctx.Err() })
 		<-work.Done()
 		require.ErrorIs(t, context.Cause(work), lease.ErrSuperseded)
 	})
@@ -220,7 +220,7 @@ func TestAWorkerThatStopsHasNotLostItsLease(t *testing.T) {
 	t.Parallel()
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
-		work, stop := lease.Keep(ctx, clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return nil })
+		work, stop := lease.Heartbeat(ctx, clock.Stopwatch(), ttl, 3*time.Second, func(context.Context) error { return nil })
 		cancel()
 		<-work.Done()
 		require.False(t, stop())

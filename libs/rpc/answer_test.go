@@ -195,7 +195,7 @@ func TestErrorsOutsideARouter(t *testing.T) {
 	require.JSONEq(t, `{"code":"too_large","detail":"Too large","request_id":"from-the-gateway"}`, w.Body.String())
 }
 
-// memory is a Keeper that stores responses in memory.
+// memory is a IdempotencyStore that stores responses in memory.
 type memory map[string]json.RawMessage
 
 func (m memory) Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {

@@ -37,7 +37,7 @@ type Router struct {
 	operations   map[string]openapi.Operation // by id
 	chain        *op.Chain
 	authenticate Authenticator
-	keeper       Keeper
+	responses    IdempotencyStore
 	tel          telemetry.Set
 	bodies       *Budget
 	mux          *Mux
@@ -53,14 +53,14 @@ func (r *Router) MaxBody() (bytes int64) {
 	return bytes
 }
 
-// NewRouter returns a router without routes for the service with the OpenAPI document. keeper is used by Idempotent and Redacted;
+// NewRouter returns a router without routes for the service with the OpenAPI document. responses is used by Idempotent and Redacted;
 // it may be nil if no route has these options.
-func NewRouter(document []byte, chain *op.Chain, authenticate Authenticator, keeper Keeper, tel telemetry.Set) (*Router, error) {
+func NewRouter(document []byte, chain *op.Chain, authenticate Authenticator, responses IdempotencyStore, tel telemetry.Set) (*Router, error) {
 	operations, err := openapi.Parse(document)
 	if err != nil {
 		return nil, err
 	}
-	return &Router{operations: operations, chain: chain, authenticate: authenticate, keeper: keeper, tel: tel, bodies: NewBudget(DefaultBodyMemory), mux: NewMux(), routed: map[string]bool{}}, nil
+	return &Router{operations: operations, chain: chain, authenticate: authenticate, responses: responses, tel: tel, bodies: NewBudget(DefaultBodyMemory), mux: NewMux(), routed: map[string]bool{}}, nil
 }
 
 // LimitBodies replaces the budget of the bodies that the routes read into memory. Call it before the API is served.
@@ -202,10 +202,10 @@ func versions(header string) (found []int64) {
 // program, because another one may represent the object differently.
 func (rt *route) tag(version int64) string { return fmt.Sprintf(`W/"%d-%s"`, version, rt.version) }
 
-// Keeper executes an operation with an Idempotency-Key only once. Once runs do in a transaction and stores its response, or
+// IdempotencyStore executes an operation with an Idempotency-Key only once. Once runs do in a transaction and stores its response, or
 // returns the stored response of the same key and fingerprint. It fails with a Conflict fault for the same key with a different
 // fingerprint. libs/idempotency implements it.
-type Keeper interface {
+type IdempotencyStore interface {
 	Once(ctx context.Context, operation, key string, fingerprint []byte, do func(context.Context) (json.RawMessage, error)) (answer json.RawMessage, err error)
 }
 
@@ -224,7 +224,7 @@ func Redacted[T any](redact func(answer T) any) Option {
 				}
 				var fresh any
 				fingerprint := slices.Concat([]byte(x.request.URL.RequestURI()), []byte{0}, x.fingerprint)
-				stored, err := rt.router.keeper.Once(ctx, rt.op.ID, key, fingerprint, func(ctx context.Context) (json.RawMessage, error) {
+				stored, err := rt.router.responses.Once(ctx, rt.op.ID, key, fingerprint, func(ctx context.Context) (json.RawMessage, error) {
 					response, err := next(ctx, request)
 					if err != nil {
 						return nil, err

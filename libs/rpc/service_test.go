@@ -180,7 +180,7 @@ func refuse(_ context.Context, req createRequest) error {
 	}
 }
 
-func newRouter(t testing.TB, contract []byte, keeper rpc.Keeper) (service, error) {
+func newRouter(t testing.TB, contract []byte, responses rpc.IdempotencyStore) (service, error) {
 	t.Helper()
 	s := service{files: &files{stored: map[string]string{}}, log: &bytes.Buffer{}, spans: tracetest.NewSpanRecorder(), tel: telemetry.Nop()}
 	s.tel.Log = slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -188,7 +188,7 @@ func newRouter(t testing.TB, contract []byte, keeper rpc.Keeper) (service, error
 	var err error
 	s.chain, err = op.NewChain(s.tel, classify)
 	require.NoError(t, err)
-	s.router, err = rpc.NewRouter(contract, s.chain, authenticate, keeper, s.tel)
+	s.router, err = rpc.NewRouter(contract, s.chain, authenticate, responses, s.tel)
 	return s, err
 }
 
@@ -201,9 +201,9 @@ func classify(err error) error {
 	return err
 }
 
-func start(t testing.TB, keeper rpc.Keeper) service {
+func start(t testing.TB, responses rpc.IdempotencyStore) service {
 	t.Helper()
-	s, err := newRouter(t, things, keeper)
+	s, err := newRouter(t, things, responses)
 	require.NoError(t, err)
 	r := s.router
 	rpc.Handle(r, "GET /things", "things.list", func(_ context.Context, req listRequest) (page.Of[listRequest], error) {
@@ -320,10 +320,10 @@ func (s service) handlerOf(t testing.TB, id string) (http.Handler, error) {
 	return s.router.Handler()
 }
 
-// keeperFunc is a Keeper that calls a function instead of starting a transaction, and stores nothing.
-type keeperFunc func()
+// storeFunc is a IdempotencyStore that calls a function instead of starting a transaction, and stores nothing.
+type storeFunc func()
 
-func (k keeperFunc) Once(ctx context.Context, _, _ string, _ []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
+func (k storeFunc) Once(ctx context.Context, _, _ string, _ []byte, do func(context.Context) (json.RawMessage, error)) (json.RawMessage, error) {
 	k()
 	return do(ctx)
 }

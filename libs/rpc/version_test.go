@@ -56,7 +56,7 @@ func TestAPolledObjectIsNotLoadedIfItsVersionIsUnchanged(t *testing.T) {
 func TestBeforeRunsOutsideTheTransaction(t *testing.T) {
 	t.Parallel()
 	var order []string
-	s, err := newRouter(t, things, keeperFunc(func() { order = append(order, "transaction") }))
+	s, err := newRouter(t, things, storeFunc(func() { order = append(order, "transaction") }))
 	require.NoError(t, err)
 	before := func(context.Context, createRequest) error { order = append(order, "before"); return nil }
 	method := func(context.Context, createRequest) (struct{}, error) {

@@ -42,7 +42,7 @@ func (s *Server) endConnections(age time.Duration) {
 	})
 }
 
-// leave waits until nobody uses the connections any more, at most for that long: each client learns from its next response that its
+// leave waits until no connection is used any more, for at most the time most. Each client learns from its next response that its
 // connection ends. http.Server.Shutdown closes idle connections at once, and a client that sends a request at this moment cannot know
 // whether it was handled.
 func (s *Server) leave(most time.Duration) {

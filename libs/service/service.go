@@ -51,14 +51,14 @@ type Base struct {
 	// Wrap may add middleware around the whole API, before routing.
 	Wrap func(http.Handler) http.Handler
 
-	cfg    Settings
-	kafka  *bus.Kafka
-	inbox  *inbox.Inbox
-	keeper *idempotency.Keeper
-	access *access.Access // nil without Config.Access
-	group  *run.Group
-	actors []actor
-	warn   func() []string // may be nil
+	cfg       Settings
+	kafka     *bus.Kafka
+	inbox     *inbox.Inbox
+	responses *idempotency.Store
+	access    *access.Access // nil without Config.Access
+	group     *run.Group
+	actors    []actor
+	warn      func() []string // may be nil
 }
 
 type actor struct {
@@ -80,7 +80,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 		return nil, err
 	}
 	b.Defer("kafka", b.kafka.Close)
-	b.inbox, b.keeper = inbox.New(b.DB), idempotency.New(b.DB)
+	b.inbox, b.responses = inbox.New(b.DB), idempotency.New(b.DB)
 	if shared.Access != nil {
 		b.access = access.New(*shared.Access, contract.Sessions, b.kafka, b.Clock, tel)
 		b.Authenticate = b.access.Authenticate
@@ -97,7 +97,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 		return nil, err
 	}
 	authenticate := func(r *http.Request) (identity.Caller, error) { return b.Authenticate(r) }
-	if b.Router, err = rpc.NewRouter(document, chain, authenticate, b.keeper, tel); err != nil {
+	if b.Router, err = rpc.NewRouter(document, chain, authenticate, b.responses, tel); err != nil {
 		return nil, err
 	}
 	b.Router.LimitBodies(rpc.NewBudget(shared.HTTP.BodyMemory()))
@@ -214,7 +214,7 @@ func (b *Base) App() (*App, error) {
 	g.Add("monitor", monitor)
 	g.Add("outbox", b.Outbox.Relay(b.kafka))
 	g.Add("inbox sweep", b.inbox.Sweep(b.Tel))
-	g.Add("idempotency sweep", b.keeper.Sweep(b.Tel))
+	g.Add("idempotency sweep", b.responses.Sweep(b.Tel))
 	if !b.Consumer.Empty() {
 		g.Add("feed", b.Consumer)
 	}

@@ -84,7 +84,7 @@ func TestTheCommonPartsWorkTogether(t *testing.T) {
 	})
 }
 
-// Kafka is away from the start on: the service asks auth which sessions have ended.
+// Kafka is unavailable from the start on: the service asks auth which sessions have ended.
 func TestAServiceThatStartsWithoutKafkaServes(t *testing.T) {
 	t.Parallel()
 	w := servicetest.New(t, "things", eventtest.Topics())

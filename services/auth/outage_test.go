@@ -21,7 +21,7 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Kafka is away from the start on: another service verifies tokens with what auth itself says.
+// Kafka is unavailable from the start on: another service verifies tokens with what auth itself says.
 func TestOtherServicesAskAuthWhileKafkaIsAway(t *testing.T) {
 	t.Parallel()
 	s := start(t)

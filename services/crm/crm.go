@@ -81,7 +81,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	imports := &leadimport.Service{Imports: rows, Processor: processor, Mapping: settings, NormalizePhone: normalize, Clock: base.Clock}
 	counts := store.NewAnalytics(base.DB)
-	keeper := &analytics.Keeper{Rollups: counts, Compared: drift}
+	aggregator := &analytics.Aggregator{Rollups: counts, Compared: drift}
 
 	feed.Routes(base.Consumer, followups, leads, agents, erasures)
 	web.Routes(base.Router, web.Services{
@@ -94,8 +94,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Run("reminders", run.Every(remindEvery, tel, "publish what is due", followups.Remind))
 	base.Run("reclaim imports", run.Every(reclaimEvery, tel, "take over expired leases of imports", processor.Reclaim))
 	base.Run("sweep imports", run.Every(sweepEvery, tel, "remove old imports", processor.Sweep))
-	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", keeper.Fold))
-	base.Run("analytics repair", run.Every(repairEvery, tel, "compare the counts of analytics", keeper.Repair))
+	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", aggregator.Fold))
+	base.Run("analytics repair", run.Every(repairEvery, tel, "compare the counts of analytics", aggregator.Repair))
 	return base.App()
 }
 

@@ -69,9 +69,9 @@ func Seed(ctx context.Context, cfg Config, tel telemetry.Set, o SeedOptions) err
 			return o.last("analyzing", func() error { return to.Finish(ctx) })
 		},
 		func() error {
-			keeper := analytics.Keeper{Rollups: store.NewAnalytics(base.DB)}
+			aggregator := analytics.Aggregator{Rollups: store.NewAnalytics(base.DB)}
 			return o.last("counting", func() error {
-				_, err := keeper.Recompute(ctx)
+				_, err := aggregator.Recompute(ctx)
 				return err
 			})
 		},

@@ -38,7 +38,7 @@ func (e *ended) onAgentChanged(agentID string, version int64, active bool) {
 	e.set(agentID, mark{version: version, refused: !active})
 }
 
-// set ignores what is no UUID: no token can name it.
+// set ignores an id that is not a UUID, because no token can have it.
 func (e *ended) set(text string, m mark) {
 	id, err := uuid.Parse(text)
 	if err != nil {

@@ -16,13 +16,13 @@ import (
 )
 
 const (
-	// askAfter is how long the topic may be away before auth is asked, and how long its answer is used.
+	// askAfter is how long the topic may be unavailable before auth is asked, and how long its answer is used.
 	askAfter = 5 * time.Second
 	// maxAge is how old the knowledge of ended sessions may be. It is also how long a logged-out token may go on working if
 	// neither Kafka nor auth can be reached.
 	maxAge = time.Minute
 
-	checkEvery    = time.Second            // whether the topic is away
+	checkEvery    = time.Second            // whether the topic is unavailable
 	firstEvery    = 250 * time.Millisecond // the same, while nothing is known and requests are refused
 	maxPage       = 1 << 20                // bytes; MaxRevocations entries have about half of it
 	maxPages      = 200                    // a million entries
@@ -79,8 +79,8 @@ func (f *fallback) Run(ctx context.Context) error {
 	}
 }
 
-// check asks auth if the topic is away and the last answer is too old, and once at the start: the topic may have been lost and
-// created again, without the sessions that ended before. It logs once when both are away, and once when that ends.
+// check asks auth if the topic is unavailable and the last answer is too old, and once at the start: the topic may have been lost and
+// created again, without the sessions that ended before. It logs once when both are unavailable, and once when that ends.
 func (f *fallback) check(ctx context.Context) {
 	var err error
 	away := f.stale() > askAfter

@@ -180,7 +180,7 @@ func TestAuthIsNotAskedWhileTheTopicIsRead(t *testing.T) {
 	for range 4 {
 		o.after(t, time.Second)
 	}
-	require.Empty(t, o.questions(), "the topic may be away for 5 s")
+	require.Empty(t, o.questions(), "the topic may be unavailable for 5 s")
 	o.requireKnown(t, true)
 	ended := o.end()
 	o.after(t, time.Second)

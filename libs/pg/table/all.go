@@ -15,21 +15,21 @@ import (
 	"github.com/convoflow/convoflow/libs/pg"
 )
 
-// Fate is what ChangeAll does with a row.
-type Fate int
+// Outcome is what ChangeAll does with a row.
+type Outcome int
 
-// The fates of a row.
+// The outcomes of a row.
 const (
-	Keep   Fate = iota // the row was not changed
-	Write              // it is saved as fn has changed it
-	Delete             // it is deleted
+	Unchanged Outcome = iota // the row was not changed
+	Write                    // it is saved as fn has changed it
+	Delete                   // it is deleted
 )
 
 // ChangeAll changes the rows with these ids in one transaction and in a number of statements that does not depend on how many
 // there are. It locks them in the order of their ids, so that two of them never wait for each other. fn decides what becomes of a
 // row, and returns its events; it may run more than once. found has the ids of the rows that exist. Spec.Save must be nil, because
 // it writes each row by itself.
-func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Fate, []event.Event, error)) (found []string, err error) {
+func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Outcome, []event.Event, error)) (found []string, err error) {
 	var w Where
 	w.And(t.id+" = any(?::uuid[])", ids)
 	rows, err := t.ChangeWhere(ctx, w, "order by "+t.id+" "+t.lock(), fn)
@@ -45,7 +45,7 @@ func (t *Table[T]) ChangeAll(ctx context.Context, ids []string, fn func(*T) (Fat
 
 // ChangeWhere is ChangeAll for the rows that match the conditions; rest is the end of the statement that reads them, with its lock. It
 // returns the rows as fn has left them.
-func (t *Table[T]) ChangeWhere(ctx context.Context, w Where, rest string, fn func(*T) (Fate, []event.Event, error)) (rows []T, err error) {
+func (t *Table[T]) ChangeWhere(ctx context.Context, w Where, rest string, fn func(*T) (Outcome, []event.Event, error)) (rows []T, err error) {
 	if t.spec.Save != nil {
 		return nil, fmt.Errorf("change rows of %s: a table with Save changes one row at a time", t.spec.Name)
 	}
@@ -64,12 +64,12 @@ func (t *Table[T]) ChangeWhere(ctx context.Context, w Where, rest string, fn fun
 		for i := range rows {
 			before, after := rows[i], &rows[i]
 			columns := t.spec.Columns(after)
-			fate, published, err := fn(after)
+			outcome, published, err := fn(after)
 			if err != nil {
 				return err
 			}
-			switch fate {
-			case Keep:
+			switch outcome {
+			case Unchanged:
 				continue
 			case Write:
 				written = append(written, values(columns, now, func(i int) bool { return i == 0 || columns[i].kind == plain || columns[i].kind == remaining }))

@@ -77,10 +77,10 @@ func TestManyRowsAreChangedAsOneByOne(t *testing.T) {
 	}
 	recorded = nil
 	want := item{Name: `quote " and \ and é`, Rank: 1 << 60, Share: new(0.1), Texts: []string{"a,b", `"`, ""}, Extra: map[string]any{"k": []any{"v"}}, At: new(at), Fixed: "once"}
-	found, err := items.ChangeAll(t.Context(), append([]string{event.NewID()}, ids...), func(x *item) (table.Fate, []event.Event, error) {
+	found, err := items.ChangeAll(t.Context(), append([]string{event.NewID()}, ids...), func(x *item) (table.Outcome, []event.Event, error) {
 		switch x.Name {
 		case "a":
-			return table.Keep, []event.Event{}, nil
+			return table.Unchanged, []event.Event{}, nil
 		case "b":
 			return table.Delete, nil, nil
 		}
@@ -103,7 +103,7 @@ func TestManyRowsAreChangedAsOneByOne(t *testing.T) {
 	_, err = items.Find(t.Context(), ids[1])
 	require.ErrorContains(t, err, "missing")
 
-	_, err = items.ChangeAll(t.Context(), ids, func(x *item) (table.Fate, []event.Event, error) {
+	_, err = items.ChangeAll(t.Context(), ids, func(x *item) (table.Outcome, []event.Event, error) {
 		x.Name = "changed"
 		return table.Write, nil, map[bool]error{true: context.Canceled}[x.ID == ids[3]]
 	})
@@ -126,7 +126,7 @@ func TestOverlappingChangesOfManyRowsDoNotBlockEachOther(t *testing.T) {
 	var g errgroup.Group
 	for i := range 8 {
 		g.Go(func() error {
-			_, err := items.ChangeAll(t.Context(), [][]string{ids, reversed}[i%2], func(x *item) (table.Fate, []event.Event, error) {
+			_, err := items.ChangeAll(t.Context(), [][]string{ids, reversed}[i%2], func(x *item) (table.Outcome, []event.Event, error) {
 				x.Rank++
 				return table.Write, nil, nil
 			})

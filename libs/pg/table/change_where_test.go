@@ -54,7 +54,7 @@ func TestManyRowsWithBytesTimesAndTraces(t *testing.T) {
 
 	var w table.Where
 	w.And("ends_at is null or ends_at > now()")
-	changed, err := rows.ChangeWhere(t.Context(), w, "order by id limit 2 for no key update skip locked", func(x *timed) (table.Fate, []event.Event, error) {
+	changed, err := rows.ChangeWhere(t.Context(), w, "order by id limit 2 for no key update skip locked", func(x *timed) (table.Outcome, []event.Event, error) {
 		x.Bytes = append(x.Bytes, 'y')
 		return table.Write, publish(x), nil
 	})

@@ -149,7 +149,7 @@ func letter(r rune) rune {
 	return -1
 }
 
-// bare returns a text without what is no letter at its ends.
+// bare trims what is not a letter from both ends of a text.
 func bare(text string) string {
 	return strings.TrimFunc(text, func(r rune) bool { return !unicode.IsLetter(r) })
 }

@@ -247,7 +247,7 @@ func TestTheClockIsThatOfTheDatabase(t *testing.T) {
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
 	require.Error(t, c.Refresh(ended))
-	require.False(t, c.Now().Before(at), "it goes on while the database is away")
+	require.False(t, c.Now().Before(at), "it goes on while the database is unavailable")
 	_, err = store.NewClock(ended, s.db)
 	require.Error(t, err)
 }

@@ -7,6 +7,8 @@ import (
 
 	"gocloud.dev/blob"
 	"gocloud.dev/gcerrors"
+
+	"github.com/convoflow/convoflow/libs/network"
 )
 
 // Object is a file of the bucket.
@@ -17,6 +19,9 @@ type Object struct {
 
 // All calls do with every file, for a backup. do may read the file with r, which copies it.
 func (b *Bucket) All(ctx context.Context, do func(o Object, copyTo func(io.Writer) error) error) error {
+	if err := network.Check(ctx); err != nil {
+		return err
+	}
 	objects := b.blobs.List(nil)
 	for {
 		o, err := objects.Next(ctx)
@@ -38,6 +43,9 @@ func (b *Bucket) All(ctx context.Context, do func(o Object, copyTo func(io.Write
 
 // Has reports whether the bucket has a file of that size.
 func (b *Bucket) Has(ctx context.Context, o Object) (bool, error) {
+	if err := network.Check(ctx); err != nil {
+		return false, err
+	}
 	found, err := b.blobs.Attributes(ctx, o.Key)
 	if gcerrors.Code(err) == gcerrors.NotFound {
 		return false, nil
@@ -50,6 +58,9 @@ func (b *Bucket) Has(ctx context.Context, o Object) (bool, error) {
 
 // Restore writes a file from a backup.
 func (b *Bucket) Restore(ctx context.Context, key string, r io.Reader) error {
+	if err := network.Check(ctx); err != nil {
+		return err
+	}
 	// It was sniffed when it was uploaded. The content type is in the database.
 	if err := b.blobs.Upload(ctx, key, r, &blob.WriterOptions{ContentType: "application/octet-stream"}); err != nil {
 		return unavailable("write", err)

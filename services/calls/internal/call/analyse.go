@@ -36,14 +36,14 @@ func analyse(ctx context.Context, a Analyst, q Question, d dialogue) (in Insight
 }
 
 // findInsights finds insights in the transcript. What claims to be proved by a quote that is not in the transcript is dropped.
-func (p *Processor) findInsights(ctx context.Context, c Call, keep keeper) (in Insights, model string, err error) {
+func (p *Processor) findInsights(ctx context.Context, c Call, save saver) (in Insights, model string, err error) {
 	step := func(try int, q Question) Step {
 		return c.step(StepAnalyse, try, p.Analyst.Model(), q.Transcript, q.CallType, q.At.UTC(), q.Problem)
 	}
 	q := Question{Transcript: spoken(*c.Transcript, c.Speakers), CallType: c.Details.CallType, At: c.Details.RecordedAt}
 	in, model, err = analyse(ctx, p.Analyst, q, dialogue{
 		ask: func(ctx context.Context, try int, q Question) ([]byte, error) {
-			return p.request(ctx, step(try, q), keep, func(ctx context.Context, key string) (Answer, error) { return p.Analyst.Send(ctx, q, key) })
+			return p.request(ctx, step(try, q), save, func(ctx context.Context, key string) (Answer, error) { return p.Analyst.Send(ctx, q, key) })
 		},
 		reject: func(ctx context.Context, try int, q Question) { p.drop(ctx, step(try, q), StepRejected) },
 	})

@@ -91,8 +91,8 @@ type Leases interface {
 	Renew(ctx context.Context, id string, epoch int64, ttl time.Duration) error
 	// ListExpired returns up to limit calls whose leases have expired, the longest expired first.
 	ListExpired(ctx context.Context, limit int) (ids []string, err error)
-	// Turn returns the call to begin instead of a queued one, if there is one: agents whose calls wait take turns. A call that was begun
-	// before gives way to none.
+	// Turn returns the call to begin instead of a queued one, if there is one: agents whose calls wait take turns. A queued call
+	// that was begun before is never replaced.
 	Turn(ctx context.Context, j Job) (next Job, ok bool, err error)
 	// ListAbandoned returns up to limit jobs that a process fetched some time ago and may never have begun.
 	ListAbandoned(ctx context.Context, limit int) ([]Job, error)

@@ -93,7 +93,7 @@ func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 	if err != nil {
 		return fmt.Errorf("begin with call %s: %w", id, err)
 	}
-	work, stop := lease.Keep(ctx, began, leaseTTL, p.RenewEvery, func(ctx context.Context) error {
+	work, stop := lease.Heartbeat(ctx, began, leaseTTL, p.RenewEvery, func(ctx context.Context) error {
 		return p.Leases.Renew(ctx, c.ID, c.Lease.Epoch, leaseTTL)
 	})
 	defer stop() // also after a panic, so that the lease expires
@@ -114,8 +114,8 @@ func (p *Processor) begin(ctx context.Context, id string, epoch int64) error {
 }
 
 // process transcribes the recording, finds insights in the transcript, and returns the completed call. Every answer of a provider is stored before it is read,
-// and the whole transcript before insights are requested. ctx ends with the lease; keep does not.
-func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call, err error) {
+// and the whole transcript before insights are requested. ctx ends with the lease; save does not.
+func (p *Processor) process(ctx context.Context, c Call, save saver) (done Call, err error) {
 	result := Result{Outcome: OutcomeOK}
 	if err := p.ready(c); err != nil {
 		return done, err
@@ -124,13 +124,13 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call
 		if err := p.Budget.check(ctx, p.Clock.Now()); err != nil {
 			return done, err
 		}
-		t, err := p.transcribe(ctx, c, keep)
+		t, err := p.transcribe(ctx, c, save)
 		if err != nil {
 			return done, err
 		}
 		if t.short {
 			result.Outcome = OutcomeTooShort
-		} else if err := keep(p.changing(c, func(saved *Call) ([]event.Event, error) {
+		} else if err := save(p.changing(c, func(saved *Call) ([]event.Event, error) {
 			return nil, saved.SetTranscript(c.Lease.Epoch, t.Transcript, t.coverage, p.Transcriber.Model(), p.Clock.Now())
 		})); err != nil {
 			return done, fmt.Errorf("save the transcript: %w", err)
@@ -142,7 +142,7 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call
 	case c.Transcript.Text == "":
 		result.Outcome = OutcomeNoSpeech
 	default:
-		in, model, err := p.findInsights(ctx, c, keep)
+		in, model, err := p.findInsights(ctx, c, save)
 		if err != nil {
 			return done, fmt.Errorf("find insights: %w", err)
 		}
@@ -151,7 +151,7 @@ func (p *Processor) process(ctx context.Context, c Call, keep keeper) (done Call
 		}
 		result.Insights, result.Model = in, &model
 	}
-	err = keep(p.changing(c, func(saved *Call) (events []event.Event, err error) {
+	err = save(p.changing(c, func(saved *Call) (events []event.Event, err error) {
 		if saved.Transcript != nil {
 			result.Talk = talkOf(saved.Transcript.Segments, saved.Speakers, saved.DurationSeconds)
 		}
@@ -173,8 +173,8 @@ func (p *Processor) ready(c Call) error {
 	return p.Analyst.Ready()
 }
 
-// keeper saves what was paid for, also when the lease runs out meanwhile.
-type keeper func(save func(context.Context) error) error
+// saver saves what was paid for, also when the lease runs out meanwhile.
+type saver func(save func(context.Context) error) error
 
 // changing returns the save of a change.
 func (p *Processor) changing(c Call, fn func(*Call) ([]event.Event, error)) func(context.Context) error {
@@ -268,7 +268,7 @@ func superseded(err error) bool {
 	return errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) && fault.Of(err).Code == codeNotFound
 }
 
-// outage notices that the database was away for so long that workers with results have lost their leases.
+// outage notices that the database was unavailable for so long that workers with results have lost their leases.
 type outage struct {
 	sinceLook, sinceEnd func() time.Duration // the last answer of the database; the first one after the outage
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// outageDB is a database with one call, in virtual time. While it is away, everything fails with Unavailable.
+// outageDB is a database with one call, in virtual time. While it is unavailable, everything fails with Unavailable.
 type outageDB struct {
 	call.Store
 	call.Leases
@@ -120,7 +120,7 @@ func outageProcessor(d *outageDB, p *provider) *call.Processor {
 	}
 }
 
-// The result was thrown away, and the work paid for again, when the database was away for longer than the lease.
+// The result was thrown away, and the work paid for again, when the database was unavailable for longer than the lease.
 func TestAResultSurvivesAnOutageThatIsLongerThanTheLease(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*provider, func(context.Context) error){

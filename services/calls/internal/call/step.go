@@ -87,7 +87,7 @@ type Backlog struct {
 }
 
 // request returns the answer to a step: the stored one, or that of send.
-func (p *Processor) request(ctx context.Context, s Step, keep keeper, send func(ctx context.Context, key string) (Answer, error)) ([]byte, error) {
+func (p *Processor) request(ctx context.Context, s Step, save saver, send func(ctx context.Context, key string) (Answer, error)) ([]byte, error) {
 	stored, repeated, err := p.Steps.Begin(ctx, s)
 	if err != nil || stored != nil {
 		return stored, err
@@ -103,7 +103,7 @@ func (p *Processor) request(ctx context.Context, s Step, keep keeper, send func(
 		}
 		return nil, err
 	}
-	if err := keep(func(ctx context.Context) error { return p.Steps.End(ctx, s, answer) }); err != nil {
+	if err := save(func(ctx context.Context) error { return p.Steps.End(ctx, s, answer) }); err != nil {
 		return nil, fmt.Errorf("store the answer of step %s: %w", s.Name, err)
 	}
 	return answer.Body, nil

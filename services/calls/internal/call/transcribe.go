@@ -18,7 +18,7 @@ type transcription struct {
 }
 
 // transcribe transcribes the recording.
-func (p *Processor) transcribe(ctx context.Context, c Call, keep keeper) (transcription, error) {
+func (p *Processor) transcribe(ctx context.Context, c Call, save saver) (transcription, error) {
 	audio, err := p.prepare(ctx, c)
 	if err != nil {
 		return transcription{}, err
@@ -35,7 +35,7 @@ func (p *Processor) transcribe(ctx context.Context, c Call, keep keeper) (transc
 	if audio.Duration < minDuration {
 		return transcription{short: true}, nil
 	}
-	parts, err := p.transcribeChunks(ctx, c, audio.Chunks, keep)
+	parts, err := p.transcribeChunks(ctx, c, audio.Chunks, save)
 	if err != nil {
 		return transcription{}, err
 	}
@@ -62,7 +62,7 @@ func (p *Processor) prepare(ctx context.Context, c Call) (PreparedAudio, error) 
 
 // transcribeChunks requests the transcripts of the chunks, up to Parallel at the same time. After a failure it begins no further one,
 // and lets those that were sent finish: their answers are stored for the next attempt.
-func (p *Processor) transcribeChunks(ctx context.Context, c Call, chunks []Chunk, keep keeper) ([]Transcript, error) {
+func (p *Processor) transcribeChunks(ctx context.Context, c Call, chunks []Chunk, save saver) ([]Transcript, error) {
 	model := p.Transcriber.Model()
 	steps, answers := make([]Step, len(chunks)), make([][]byte, len(chunks))
 	for i, chunk := range chunks {
@@ -103,7 +103,7 @@ func (p *Processor) transcribeChunks(ctx context.Context, c Call, chunks []Chunk
 			}()
 			for i, ok := take(); ok; i, ok = take() {
 				var err error
-				answers[i], err = p.request(ctx, steps[i], keep, func(ctx context.Context, key string) (Answer, error) {
+				answers[i], err = p.request(ctx, steps[i], save, func(ctx context.Context, key string) (Answer, error) {
 					return p.Transcriber.Send(ctx, chunks[i], c.Details.Language, key)
 				})
 				if share := end(i, err); err == nil && share < 1 {

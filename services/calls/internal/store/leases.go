@@ -52,7 +52,7 @@ func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
 }
 
 // turn selects from the index calls_waiting: for each agent who waits, one row of it is read. Of the chosen agent's oldest calls it returns
-// any: workers that decide at the same time would all choose the oldest, and all but one in vain, which is the other agents' gain.
+// any: workers that decide at the same time would all choose the oldest, and only one of them would get it.
 const turn = `
 	with recursive own as (
 		select c.agent_id, coalesce(t.served_at, '-infinity') as served_at from calls c left join turns t using (agent_id)

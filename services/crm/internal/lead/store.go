@@ -19,7 +19,7 @@ type Store interface {
 	Change(ctx context.Context, id string, fn func(*Lead) ([]event.Event, error)) (Lead, error)
 	// ChangeAll lets fn change the leads with these ids under a lock, and saves them with their events in a constant number of
 	// statements. It returns the ids of those that exist.
-	ChangeAll(ctx context.Context, ids []string, fn func(*Lead) (Fate, []event.Event, error)) (found []string, err error)
+	ChangeAll(ctx context.Context, ids []string, fn func(*Lead) (Outcome, []event.Event, error)) (found []string, err error)
 	Remove(ctx context.Context, id string, fn func(*Lead) ([]event.Event, error)) error
 	// CreateAll writes new leads in a constant number of statements, with the events that eventOf returns. It leaves out those whose
 	// phone number another lead has, and returns the ids of the others.
@@ -34,12 +34,12 @@ type Owned struct {
 	AgentID *string
 }
 
-// Fate is what becomes of a lead in Store.ChangeAll.
-type Fate int
+// Outcome is what becomes of a lead in Store.ChangeAll.
+type Outcome int
 
-// The fates.
+// The outcomes.
 const (
-	Kept Fate = iota // not changed
+	Unchanged Outcome = iota // not changed
 	Saved
 	Removed
 )

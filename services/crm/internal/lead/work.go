@@ -238,12 +238,12 @@ func (s *Service) Bulk(ctx context.Context, req BulkRequest) (BulkResult, error)
 	var found []string
 	err = s.InTx(ctx, func(ctx context.Context) error {
 		var erased []erasure.Erasure
-		found, err = s.Leads.ChangeAll(ctx, req.LeadIDs, func(l *Lead) (Fate, []event.Event, error) {
+		found, err = s.Leads.ChangeAll(ctx, req.LeadIDs, func(l *Lead) (Outcome, []event.Event, error) {
 			delete(errs, l.ID) // of an earlier run
 			now := s.Clock.Now()
 			if err := l.CheckAccess(caller); err != nil {
 				errs[l.ID] = "belongs to another agent"
-				return Kept, nil, nil
+				return Unchanged, nil, nil
 			}
 			if req.Action == DeleteAll {
 				events, x := l.Remove(caller.AgentID, now)
@@ -254,7 +254,7 @@ func (s *Service) Bulk(ctx context.Context, req BulkRequest) (BulkResult, error)
 			if wrong := edit(l, now); wrong != nil {
 				*l = before
 				errs[l.ID] = fault.Of(wrong).Detail
-				return Kept, nil, nil
+				return Unchanged, nil, nil
 			}
 			return Saved, []event.Event{l.Edited(before.IntentCategory, now)}, nil
 		})

@@ -108,7 +108,7 @@ func (b *batch) change(ctx context.Context, rows []*Staged, byPhone map[string]l
 	if len(ids) == 0 {
 		return nil
 	}
-	found, err := b.Leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Fate, []event.Event, error) {
+	found, err := b.Leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Outcome, []event.Event, error) {
 		return b.rowsOfLead(ctx, l, about[l.ID], byPhone)
 	})
 	if err != nil {
@@ -126,17 +126,17 @@ func (b *batch) change(ctx context.Context, rows []*Staged, byPhone map[string]l
 }
 
 // rowsOfLead applies the rows about one lead, which is locked.
-func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, byPhone map[string]lead.Owned) (lead.Fate, []event.Event, error) {
+func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, byPhone map[string]lead.Owned) (lead.Outcome, []event.Event, error) {
 	if err := l.CheckAccess(b.of.caller()); err != nil {
 		for _, row := range rows {
 			row.done(Skipped, "it is another agent's lead", nil)
 		}
-		return lead.Kept, nil, nil
+		return lead.Unchanged, nil, nil
 	}
 	was := *l
 	before, err := json.Marshal(l.Snapshot())
 	if err != nil {
-		return lead.Kept, nil, fmt.Errorf("marshal a lead: %w", err)
+		return lead.Unchanged, nil, fmt.Errorf("marshal a lead: %w", err)
 	}
 	var events []event.Event
 	id := l.ID
@@ -147,7 +147,7 @@ func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, by
 		case named:
 			reason, err := b.refused(ctx, l, row, byPhone)
 			if err != nil {
-				return lead.Kept, nil, err
+				return lead.Unchanged, nil, err
 			}
 			if reason != "" {
 				row.done(Skipped, reason, &id)
@@ -172,7 +172,7 @@ func (b *batch) rowsOfLead(ctx context.Context, l *lead.Lead, rows []*Staged, by
 		}
 	}
 	if len(events) == 0 || b.of.DryRun || l.Equals(was) { // one row may take back what another did
-		return lead.Kept, nil, nil
+		return lead.Unchanged, nil, nil
 	}
 	b.touch(id, rows[0].Line, l.Version, before)
 	return lead.Saved, events, nil

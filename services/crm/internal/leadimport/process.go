@@ -164,10 +164,10 @@ func (p *Processor) revert(ctx context.Context, of *Import, touched []Touched) (
 	}
 	now := p.Clock.Now()
 	var erased []erasure.Erasure
-	_, err = p.Leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Fate, []event.Event, error) {
+	_, err = p.Leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Outcome, []event.Event, error) {
 		i := at[l.ID]
 		if l.Version != touched[i].Version {
-			return lead.Kept, nil, nil
+			return lead.Unchanged, nil, nil
 		}
 		if touched[i].Before == nil {
 			undo[i] = true
@@ -176,7 +176,7 @@ func (p *Processor) revert(ctx context.Context, of *Import, touched []Touched) (
 			return lead.Removed, events, nil
 		}
 		if phone := before[i].Phone; phone != nil && owners[*phone].LeadID != "" && owners[*phone].LeadID != l.ID {
-			return lead.Kept, nil, nil // another lead has the number now
+			return lead.Unchanged, nil, nil // another lead has the number now
 		}
 		undo[i] = true
 		return lead.Saved, []event.Event{l.Restore(before[i], now)}, nil

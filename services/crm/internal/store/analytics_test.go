@@ -35,11 +35,11 @@ type desk struct {
 	calls interface {
 		Upsert(ctx context.Context, c followup.Call) error
 	}
-	followups followup.Store
-	counts    store.Analytics
-	keeper    *analytics.Keeper
-	service   *analytics.Service
-	agents    []string
+	followups  followup.Store
+	counts     store.Analytics
+	aggregator *analytics.Aggregator
+	service    *analytics.Service
+	agents     []string
 
 	lead     []string // ids
 	called   []followup.Call
@@ -54,7 +54,7 @@ func newDesk(t *testing.T) *desk {
 		db: db, clock: clock.At(time.Date(2026, 3, 28, 22, 40, 0, 0, time.UTC)), // clocks change in Europe on the next day
 		leads: store.Leads(db, out), calls: store.Calls(db), followups: store.FollowUps(db, out), counts: store.NewAnalytics(db),
 	}
-	d.keeper = &analytics.Keeper{Rollups: d.counts}
+	d.aggregator = &analytics.Aggregator{Rollups: d.counts}
 	d.service = &analytics.Service{Store: d.counts, Zone: func(context.Context) (*time.Location, error) { return time.UTC, nil }, Clock: d.clock}
 	for i := range 3 {
 		id := event.NewID()
@@ -173,7 +173,7 @@ func TestTheOverviewIsTheCountOfTheTables(t *testing.T) {
 				require.NoError(rt, err)
 			},
 			"recompute": func(rt *rapid.T) {
-				wrong, err := d.keeper.Recompute(ctx)
+				wrong, err := d.aggregator.Recompute(ctx)
 				require.NoError(rt, err)
 				require.Zero(rt, wrong, "nothing had to be corrected")
 			},
@@ -239,15 +239,15 @@ func (d *desk) changeLead(ctx context.Context, t *rapid.T) {
 
 func (d *desk) changeLeads(ctx context.Context, t *rapid.T) {
 	ids := slices.Clone(d.lead[:min(len(d.lead), rapid.IntRange(0, 5).Draw(t, "n"))])
-	_, err := d.leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Fate, []event.Event, error) {
-		switch fate := rapid.SampledFrom([]lead.Fate{lead.Kept, lead.Saved, lead.Removed}).Draw(t, "fate"); fate {
+	_, err := d.leads.ChangeAll(ctx, ids, func(l *lead.Lead) (lead.Outcome, []event.Event, error) {
+		switch outcome := rapid.SampledFrom([]lead.Outcome{lead.Unchanged, lead.Saved, lead.Removed}).Draw(t, "outcome"); outcome {
 		case lead.Saved:
-			return fate, []event.Event{d.edit(t, l)}, nil
+			return outcome, []event.Event{d.edit(t, l)}, nil
 		case lead.Removed:
 			d.lead = slices.DeleteFunc(d.lead, func(id string) bool { return id == l.ID })
-			return fate, nil, nil
+			return outcome, nil, nil
 		default:
-			return fate, nil, nil
+			return outcome, nil, nil
 		}
 	})
 	require.NoError(t, err)
@@ -335,7 +335,7 @@ func TestReadsAreConsistentWhileLeadsAreWrittenAndFolded(t *testing.T) {
 	var watching errgroup.Group
 	watching.Go(func() error {
 		for !done.Load() {
-			if err := d.keeper.Fold(ctx); err != nil {
+			if err := d.aggregator.Fold(ctx); err != nil {
 				return err
 			}
 		}
@@ -385,7 +385,7 @@ func TestARecomputationCorrectsTheCounts(t *testing.T) {
 		l, imported := lead.Create(lead.Fields{Name: "Priya"}, nil, new("unknown"), &d.agents[0], d.clock.Now())
 		require.NoError(t, d.leads.Create(ctx, l, imported))
 	}
-	require.NoError(t, d.keeper.Fold(ctx))
+	require.NoError(t, d.aggregator.Fold(ctx))
 	for _, sql := range []string{
 		`update analytics_totals set n = n + 3 where kind = 'status'`, `delete from analytics_days where measure = 'touched'`,
 		`update leads set status = 'lost' where id in (select id from leads limit 2)`, // behind the store's back
@@ -394,16 +394,16 @@ func TestARecomputationCorrectsTheCounts(t *testing.T) {
 		require.NoError(t, err)
 	}
 	reported := -1
-	d.keeper.Compared = func(_ context.Context, wrong int) { reported = wrong }
-	require.NoError(t, d.keeper.Repair(ctx))
+	d.aggregator.Compared = func(_ context.Context, wrong int) { reported = wrong }
+	require.NoError(t, d.aggregator.Repair(ctx))
 	require.Positive(t, reported)
 	d.check(t, ctx, analytics.Request{Days: 3, TZ: "UTC"}, "")
 	d.check(t, ctx, analytics.Request{Days: 3, TZ: "UTC"}, d.agents[0])
 
 	reported = -1
-	require.NoError(t, d.keeper.Repair(ctx))
+	require.NoError(t, d.aggregator.Repair(ctx))
 	require.Equal(t, -1, reported, "once a day")
-	wrong, err := d.keeper.Recompute(ctx)
+	wrong, err := d.aggregator.Recompute(ctx)
 	require.NoError(t, err)
 	require.Zero(t, wrong)
 	require.Zero(t, reported)

@@ -184,11 +184,11 @@ func (s leads) List(ctx context.Context, f lead.Filter) (page.Of[lead.Lead], err
 }
 
 // ChangeAll changes leads in a constant number of statements.
-func (s leads) ChangeAll(ctx context.Context, ids []string, fn func(*lead.Lead) (lead.Fate, []event.Event, error)) ([]string, error) {
-	fates := map[lead.Fate]table.Fate{lead.Kept: table.Keep, lead.Saved: table.Write, lead.Removed: table.Delete}
-	return s.Table.ChangeAll(ctx, ids, func(l *lead.Lead) (table.Fate, []event.Event, error) {
-		fate, events, err := fn(l)
-		return fates[fate], events, err
+func (s leads) ChangeAll(ctx context.Context, ids []string, fn func(*lead.Lead) (lead.Outcome, []event.Event, error)) ([]string, error) {
+	outcomes := map[lead.Outcome]table.Outcome{lead.Unchanged: table.Unchanged, lead.Saved: table.Write, lead.Removed: table.Delete}
+	return s.Table.ChangeAll(ctx, ids, func(l *lead.Lead) (table.Outcome, []event.Event, error) {
+		outcome, events, err := fn(l)
+		return outcomes[outcome], events, err
 	})
 }
 

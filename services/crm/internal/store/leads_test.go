@@ -71,7 +71,7 @@ func TestALeadIsReadAsItWasWritten(t *testing.T) {
 
 	// Written together with others, it is the same.
 	second := s.add(t)
-	found, err := s.ChangeAll(t.Context(), []string{l.ID, second.ID, event.NewID()}, func(x *lead.Lead) (lead.Fate, []event.Event, error) {
+	found, err := s.ChangeAll(t.Context(), []string{l.ID, second.ID, event.NewID()}, func(x *lead.Lead) (lead.Outcome, []event.Event, error) {
 		if x.ID == l.ID {
 			x.FollowUpCount++
 			return lead.Saved, nil, nil
@@ -112,21 +112,21 @@ func TestABulkChangeIsAConstantNumberOfStatements(t *testing.T) {
 	for range 501 {
 		ids = append(ids, s.add(t).ID)
 	}
-	count := func(n int, fate lead.Fate) int {
+	count := func(n int, outcome lead.Outcome) int {
 		ctx, span := tel.Traces.Tracer("test").Start(t.Context(), "request")
 		defer span.End()
 		before := len(spans.Ended())
-		_, err := s.ChangeAll(ctx, ids[:n], func(l *lead.Lead) (lead.Fate, []event.Event, error) {
+		_, err := s.ChangeAll(ctx, ids[:n], func(l *lead.Lead) (lead.Outcome, []event.Event, error) {
 			l.Status = lead.Contacted
-			return fate, []event.Event{l.Edited(l.IntentCategory, at(9))}, nil
+			return outcome, []event.Event{l.Edited(l.IntentCategory, at(9))}, nil
 		})
 		require.NoError(t, err)
 		require.Equal(t, n, recorded)
 		return len(spans.Ended()) - before
 	}
-	for _, fate := range []lead.Fate{lead.Saved, lead.Removed} { // the first of each also prepares its statements
-		count(1, fate)
-		ids = ids[int(fate)-1:] // one is removed
+	for _, outcome := range []lead.Outcome{lead.Saved, lead.Removed} { // the first of each also prepares its statements
+		count(1, outcome)
+		ids = ids[int(outcome)-1:] // one is removed
 	}
 	count(3, lead.Saved) // counts of more than two changes have a statement of their own
 	const most = 8       // begin, select, update, insert the timelines, the counts and into the outbox as one batch, commit
@@ -277,7 +277,7 @@ func TestWhatIsDerivedFromLeadsSeesEveryChange(t *testing.T) {
 	}
 	_, err := s.Change(t.Context(), first.ID, to(lead.Contacted))
 	require.NoError(t, err)
-	_, err = s.ChangeAll(t.Context(), []string{first.ID, second.ID}, func(l *lead.Lead) (lead.Fate, []event.Event, error) {
+	_, err = s.ChangeAll(t.Context(), []string{first.ID, second.ID}, func(l *lead.Lead) (lead.Outcome, []event.Event, error) {
 		if l.ID == second.ID {
 			return lead.Removed, nil, nil
 		}

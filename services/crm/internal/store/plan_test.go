@@ -152,8 +152,8 @@ func listLeads(t *testing.T, db *pg.DB, out *outbox.Outbox, team seed.Team) {
 		return err
 	}))
 
-	keeper := analytics.Keeper{Rollups: counts}
-	_, err := keeper.Recompute(t.Context())
+	aggregator := analytics.Aggregator{Rollups: counts}
+	_, err := aggregator.Recompute(t.Context())
 	require.NoError(t, err)
 	var none *string
 	week := team.Now.AddDate(0, 0, -7)
@@ -259,11 +259,11 @@ func TestTheSeedIsCountedAndRepeatable(t *testing.T) {
 	again := seed.Team{Seed: team.Seed, Agents: team.Agents, Leads: team.Leads, Now: team.Now}
 	require.Equal(t, team.Lead(17), again.Lead(17))
 	counts := store.NewAnalytics(db)
-	keeper := analytics.Keeper{Rollups: counts}
-	wrong, err := keeper.Recompute(t.Context())
+	aggregator := analytics.Aggregator{Rollups: counts}
+	wrong, err := aggregator.Recompute(t.Context())
 	require.NoError(t, err)
 	require.Positive(t, wrong)
-	wrong, err = keeper.Recompute(t.Context())
+	wrong, err = aggregator.Recompute(t.Context())
 	require.NoError(t, err)
 	require.Zero(t, wrong)
 	var campaigns, statuses int

@@ -119,11 +119,11 @@ func (s *deliveries) Create(ctx context.Context, created ...delivery.Delivery) e
 			insert into seen (delivery_id, event_id, endpoint_id) select * from unnest($1::uuid[], $2::uuid[], $3::uuid[]) as n (d, v, e) order by v, e
 			on conflict do nothing returning delivery_id::text`, ids, events, endpoints)
 		if err != nil {
-			return fmt.Errorf("record events as seen: %w", pg.Classify(err))
+			return fmt.Errorf("record events as received: %w", pg.Classify(err))
 		}
 		fresh, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {
-			return fmt.Errorf("record events as seen: %w", pg.Classify(err))
+			return fmt.Errorf("record events as received: %w", pg.Classify(err))
 		}
 		var missing []delivery.Delivery
 		for _, d := range created {
@@ -205,7 +205,7 @@ func (s *deliveries) ListWaiting(ctx context.Context, limit int) ([]delivery.Wai
 	return found, nil
 }
 
-// ChangeDue lets fn change the deliveries that are due, the longest due first: as many of each endpoint as that, without those that another
+// ChangeDue lets fn change the deliveries that are due, the longest due first. numbers limits how many it takes of each endpoint. It skips those that another
 // transaction is changing and those of an endpoint that was disabled.
 func (s *deliveries) ChangeDue(ctx context.Context, numbers map[string]int, fn func(*delivery.Delivery) error) ([]delivery.Delivery, error) {
 	var w table.Where
@@ -218,17 +218,17 @@ func (s *deliveries) ChangeDue(ctx context.Context, numbers map[string]int, fn f
 		select due.id from unnest(?::uuid[], ?::int[]) as r (endpoint_id, number) join endpoints e on e.id = r.endpoint_id and e.enabled
 		cross join lateral (select id from deliveries d where d.endpoint_id = r.endpoint_id and `+waiting+`
 			and d.next_attempt_at <= now() order by d.next_attempt_at, d.id limit r.number for no key update skip locked) as due))`, ids, limits)
-	return s.claimed.ChangeWhere(ctx, w, "order by d.next_attempt_at, d.id for no key update of d", func(d *delivery.Delivery) (table.Fate, []event.Event, error) {
+	return s.claimed.ChangeWhere(ctx, w, "order by d.next_attempt_at, d.id for no key update of d", func(d *delivery.Delivery) (table.Outcome, []event.Event, error) {
 		return table.Write, nil, fn(d)
 	})
 }
 
 // ChangeAll lets fn change the deliveries with these ids, and saves those for which it returns true.
 func (s *deliveries) ChangeAll(ctx context.Context, ids []string, fn func(*delivery.Delivery) (bool, []event.Event, error)) error {
-	_, err := s.queued.ChangeAll(ctx, ids, func(d *delivery.Delivery) (table.Fate, []event.Event, error) {
+	_, err := s.queued.ChangeAll(ctx, ids, func(d *delivery.Delivery) (table.Outcome, []event.Event, error) {
 		change, events, err := fn(d)
 		if !change {
-			return table.Keep, nil, err
+			return table.Unchanged, nil, err
 		}
 		return table.Write, events, err
 	})
@@ -248,7 +248,7 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 	}
 	for {
 		rows, err := s.queued.ChangeWhere(ctx, w, fmt.Sprintf("order by d.next_attempt_at, d.id limit %d for no key update of d skip locked", changeLimit),
-			func(d *delivery.Delivery) (table.Fate, []event.Event, error) { return table.Write, fn(d), nil })
+			func(d *delivery.Delivery) (table.Outcome, []event.Event, error) { return table.Write, fn(d), nil })
 		n += len(rows)
 		if err != nil || len(rows) < changeLimit {
 			return n, err

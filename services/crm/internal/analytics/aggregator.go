@@ -31,8 +31,8 @@ type Rollups interface {
 	ReleaseRepair(ctx context.Context) error
 }
 
-// Keeper keeps the counts right and fast to read. Its methods are for one caller at a time.
-type Keeper struct {
+// Aggregator keeps the counts right and fast to read. Its methods are for one caller at a time.
+type Aggregator struct {
 	Rollups Rollups
 	// Compared gets the number of counts that were wrong.
 	Compared func(ctx context.Context, wrong int)
@@ -42,48 +42,48 @@ type Keeper struct {
 
 // Fold adds all deltas to the sums. Call it once per FoldPeriod. Those that are written meanwhile are for the next call: folding until
 // there are none would fold without a pause while leads are written.
-func (k *Keeper) Fold(ctx context.Context) error {
+func (a *Aggregator) Fold(ctx context.Context) error {
 	for {
-		n, err := k.Rollups.Fold(ctx)
+		n, err := a.Rollups.Fold(ctx)
 		if err != nil {
 			return err
 		}
-		if k.dirty += n; n < FoldLimit {
+		if a.dirty += n; n < FoldLimit {
 			break
 		}
 	}
-	if k.folds++; k.folds >= foldsPerVacuum && k.dirty > 0 {
-		k.folds, k.dirty = 0, 0
-		return k.Rollups.Vacuum(ctx)
+	if a.folds++; a.folds >= foldsPerVacuum && a.dirty > 0 {
+		a.folds, a.dirty = 0, 0
+		return a.Rollups.Vacuum(ctx)
 	}
 	return nil
 }
 
 // Repair compares the counts with the leads and calls once per RepairPeriod on all replicas together, and corrects what differs. Call
 // it more often than that.
-func (k *Keeper) Repair(ctx context.Context) error {
-	claimed, err := k.Rollups.ClaimRepair(ctx, RepairPeriod)
+func (a *Aggregator) Repair(ctx context.Context) error {
+	claimed, err := a.Rollups.ClaimRepair(ctx, RepairPeriod)
 	if err != nil || !claimed {
 		return err
 	}
-	if _, err = k.Recompute(ctx); err != nil {
-		_ = k.Rollups.ReleaseRepair(context.WithoutCancel(ctx)) // otherwise it is compared after the next period
+	if _, err = a.Recompute(ctx); err != nil {
+		_ = a.Rollups.ReleaseRepair(context.WithoutCancel(ctx)) // otherwise it is compared after the next period
 	}
 	return err
 }
 
 // Recompute compares the counts with the leads and calls, and corrects what differs. It returns how many counts were wrong.
-func (k *Keeper) Recompute(ctx context.Context) (wrong int, err error) {
-	difference, err := k.Rollups.Drift(ctx)
+func (a *Aggregator) Recompute(ctx context.Context) (wrong int, err error) {
+	difference, err := a.Rollups.Drift(ctx)
 	if err != nil {
 		return 0, err
 	}
 	wrong = difference.Compact()
-	if k.Compared != nil {
-		k.Compared(ctx, wrong)
+	if a.Compared != nil {
+		a.Compared(ctx, wrong)
 	}
 	if wrong == 0 {
 		return 0, nil
 	}
-	return wrong, k.Rollups.Correct(ctx, difference)
+	return wrong, a.Rollups.Correct(ctx, difference)
 }

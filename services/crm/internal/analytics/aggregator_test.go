@@ -27,7 +27,7 @@ func TestFoldLeavesNewDeltasToTheNextPeriod(t *testing.T) {
 	t.Parallel()
 	for calls, found := range map[int][]int{1: {3, 0}, 3: {analytics.FoldLimit, analytics.FoldLimit, 3, 0}} {
 		f := &folds{found: found}
-		require.NoError(t, (&analytics.Keeper{Rollups: f}).Fold(t.Context()))
+		require.NoError(t, (&analytics.Aggregator{Rollups: f}).Fold(t.Context()))
 		require.Equal(t, calls, f.calls)
 	}
 }
