@@ -195,7 +195,7 @@ func until(ctx context.Context, every time.Duration, ask func(ctx context.Contex
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return fmt.Errorf("what the benchmark waits for did not happen within %s: %w", untilLimit, ctx.Err())
 		case <-time.After(every):
 		}
 	}

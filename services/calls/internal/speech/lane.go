@@ -20,8 +20,8 @@ const (
 	concurrency = 4 // requests to one provider, unless it is configured; each may hold a file in memory
 )
 
-// lane bounds the requests to a provider, and sends none while the provider accepts none: after a rate limit, without quota, and after several
-// failures in a row. A request that is not sent is the fault Limited, which costs its call no attempt.
+// lane bounds the requests to a provider, and sends none while the provider accepts none: after a rate limit, without quota, and after
+// several failures in a row. A request that is not sent is the fault Limited, which costs its call no attempt.
 type lane struct {
 	slots chan struct{}
 	clock clock.Clock

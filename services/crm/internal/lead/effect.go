@@ -56,8 +56,8 @@ func calledAt(c events.Call) time.Time {
 	return c.CreatedAt.UTC()
 }
 
-// applyCall applies what was found in a call and returns the events of that, unless a newer call, or a newer version of this one, was applied already. What a person
-// decided after the call stays.
+// applyCall applies what was found in a call and returns the events of that, unless a newer call, or a newer version of this one, was
+// applied already. What a person decided after the call stays.
 func (l *Lead) applyCall(c events.Call, now time.Time) []event.Event {
 	at := calledAt(c)
 	before := *l

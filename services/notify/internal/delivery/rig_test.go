@@ -34,6 +34,7 @@ const secretKey = "0123456789abcdefghijklmnopqrstuvwxyz-test"
 // rig is the service and the dispatcher of one process with their real store, a stopped clock and a scripted receiver. What is due is
 // decided by the database's clock. The loop of the dispatcher does not run: a test runs its rounds.
 type rig struct {
+	began time.Time // when the last attempt did, by the database's clock
 	*delivery.Service
 	*delivery.Dispatcher
 	t         *testing.T
@@ -168,6 +169,7 @@ func (r *rig) once() {
 // attempt lets the time pass until a delivery is due, and sends what is due.
 func (r *rig) attempt(id string) delivery.Delivery {
 	r.t.Helper()
+	require.NoError(r.t, r.db.Pool().QueryRow(r.t.Context(), `select clock_timestamp()`).Scan(&r.began))
 	if in := r.find(id).NextAttemptIn; in != nil && *in > 0 {
 		r.pass(*in)
 	}
@@ -205,14 +207,14 @@ func (r *rig) answers(with func(context.Context) delivery.Answer) {
 	r.receiver.answer = with
 }
 
-// waits requires that the next attempt of a delivery was planned for so long from then, and returns what is left of it. The clock of the
-// database is not virtual: on a busy machine some seconds are over.
+// waits requires that the attempt before planned the next one for exactly so long from then, and returns what is left of it. The clock of
+// the database is not virtual, so "then" is between the begin of that attempt and now.
 func (r *rig) waits(id string, planned time.Duration) (left time.Duration) {
 	r.t.Helper()
-	left = *r.find(id).NextAttemptIn
-	require.LessOrEqual(r.t, left, planned)
-	require.Greater(r.t, left, planned-20*time.Second)
-	return left
+	d := r.find(id)
+	require.LessOrEqual(r.t, *d.NextAttemptIn, planned)
+	require.GreaterOrEqual(r.t, d.NextAttemptAt.Sub(r.began), planned)
+	return *d.NextAttemptIn
 }
 
 // expire makes the lease of a delivery expire a moment ago.
