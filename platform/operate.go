@@ -11,11 +11,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/doctor"
-	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/platform/internal/broker"
@@ -28,16 +26,14 @@ import (
 
 // unit is a service with what commands need of it.
 type unit struct {
-	name       string
-	settings   service.Settings
-	migrations pg.Migrations
+	contract service.Contract
+	settings service.Settings
 }
 
 // units returns the services with tables.
 func (s *settings) units() []unit {
 	return []unit{
-		{"auth", s.auth, auth.Migrations()}, {"calls", s.calls, calls.Migrations()},
-		{"crm", s.crm, crm.Migrations()}, {"notify", s.notify, notify.Migrations()},
+		{auth.Contract(), s.auth}, {calls.Contract(), s.calls}, {crm.Contract(), s.crm}, {notify.Contract(), s.notify},
 	}
 }
 
@@ -65,12 +61,12 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 	s.calls.Access, s.crm.Access, s.notify.Access = nil, nil, nil
 	for _, u := range s.units() {
 		found := &doctor.Report{}
-		service.ExamineDatabase(ctx, found, u.name, u.settings, p.tel, u.migrations)
+		service.ExamineDatabase(ctx, found, u.contract, u.settings, p.tel)
 		if running {
-			found.CheckKafka(ctx, u.name, events.Topics(), u.settings.Shared().Kafka)
+			found.CheckKafka(ctx, u.contract.Name, u.contract.Topics, u.settings.Shared().Kafka)
 		}
 		for _, f := range found.Findings {
-			f.Part = u.name + " " + f.Part
+			f.Part = u.contract.Name + " " + f.Part
 			r.Findings = append(r.Findings, f)
 		}
 	}
@@ -102,7 +98,7 @@ func OutboxStatus(ctx context.Context, o Options, stdout io.Writer) error {
 	}
 	defer p.group.Close()
 	for _, u := range s.units() {
-		if err := service.OutboxStatus(ctx, u.name, u.settings, p.tel, stdout); err != nil {
+		if err := service.OutboxStatus(ctx, u.contract.Name, u.settings, p.tel, stdout); err != nil {
 			return err
 		}
 	}
@@ -211,7 +207,7 @@ func stoppedKafka(ctx context.Context, o Options) (*bus.Kafka, func(), error) {
 		stop()
 		return nil, nil, err
 	}
-	kafka, err := bus.Connect(s.crm.Kafka, "operator", contract.Of("crm").Topics)
+	kafka, err := bus.Connect(s.crm.Kafka, "operator", events.Topics())
 	if err != nil {
 		stop()
 		return nil, nil, err

@@ -7,21 +7,24 @@ import (
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"time"
 	"unicode/utf8"
 
 	"github.com/convoflow/convoflow/libs/fault"
-	"github.com/convoflow/convoflow/libs/idempotency/migrations"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations creates the table idempotency.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "idempotency", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("idempotency", files) }
 
 const (
 	retention    = 24 * time.Hour // as documented in the HTTP contract

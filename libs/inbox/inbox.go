@@ -4,17 +4,20 @@ package inbox
 
 import (
 	"context"
+	"embed"
 	"fmt"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/inbox/migrations"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations creates the table inbox.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "inbox", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("inbox", files) }
 
 // Retention is how long the id of a processed event is stored: longer than the retention of every topic that is not compacted, so
 // that a full replay finds every id. For compacted topics, the version in the payload identifies duplicates.

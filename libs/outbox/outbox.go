@@ -5,18 +5,21 @@ package outbox
 
 import (
 	"context"
+	"embed"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/convoflow/convoflow/libs/event"
-	"github.com/convoflow/convoflow/libs/outbox/migrations"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations creates the table outbox.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "outbox", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("outbox", files) }
 
 // Outbox is the outbox of one service. It is safe for concurrent use.
 type Outbox struct {

@@ -3,6 +3,7 @@ package pg
 import (
 	"context"
 	"database/sql"
+	"embed"
 	"fmt"
 	"hash/fnv"
 	"io/fs"
@@ -22,6 +23,12 @@ type Migrations struct {
 	FS   fs.FS  // with the files at its root
 	// Extra runs after the files, for a library with its own migrations. It may be nil.
 	Extra func(ctx context.Context, db *DB) error
+}
+
+// Embedded returns the set of the files in the folder migrations of what a package embeds: //go:embed migrations/*.sql.
+func Embedded(name string, files embed.FS) Migrations {
+	folder, _ := fs.Sub(files, "migrations") // fails only for a path that is not valid
+	return Migrations{Name: name, FS: folder}
 }
 
 // Migrate migrates the schema to the newest version. One replica at a time does so, and the others wait. A missing schema is

@@ -32,12 +32,6 @@ type Config interface {
 	TelemetryConfig() telemetry.Config
 }
 
-// Migrator is a Config of a service with tables. Migrate migrates them to the newest version and returns. It is the migrate
-// command of the binary, for an init container that runs before the first new replica.
-type Migrator interface {
-	Migrate(ctx context.Context, tel telemetry.Set) error
-}
-
 // Commander is a Config of a service with additional commands.
 type Commander interface {
 	Commands() []Command
@@ -72,9 +66,6 @@ func commands(cfg any) string {
 		{Name: "health", Help: "check whether the running process is alive; exit 0 if it is"},
 		{Name: "version", Help: "print the version"},
 		{Name: "help", Help: "print this"},
-	}
-	if _, ok := cfg.(Migrator); ok {
-		list = append(list, Command{Name: "migrate", Help: "migrate the tables to the newest version and exit"})
 	}
 	if commander, ok := cfg.(Commander); ok {
 		list = append(list, commander.Commands()...)
@@ -130,14 +121,6 @@ func realMain[T Config](service string, defaults T, start func(context.Context, 
 			}
 			_, _ = io.WriteString(stdout, conf.Usage(cfg))
 			return 0
-		case "migrate":
-			if _, ok := any(defaults).(Migrator); !ok {
-				_, _ = fmt.Fprintf(stderr, "%s: nothing to migrate, it has no tables\n", service)
-				return exitUsage
-			}
-			start = func(ctx context.Context, cfg T, tel telemetry.Set) error {
-				return any(cfg).(Migrator).Migrate(ctx, tel)
-			}
 		default:
 			if _, _, ok := command(defaults, args); ok {
 				start = func(ctx context.Context, cfg T, tel telemetry.Set) error {

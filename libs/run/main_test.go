@@ -43,7 +43,7 @@ func TestExitCodes(t *testing.T) {
 		"failed":             {cfg: good, started: true, end: errors.New("outbox: broken"), code: 1, stdout: []string{"outbox: broken"}},
 		"wrong settings":     {cfg: wrong, code: 2, stderr: []string{"wrong settings", "  - A is wrong\n  - B is wrong"}},
 		"unknown argument":   {cfg: good, args: []string{"frobnicate"}, code: 2, stderr: []string{`unknown argument "frobnicate"`}},
-		"nothing to migrate": {cfg: good, args: []string{"migrate"}, code: 2, stderr: []string{"nothing to migrate"}},
+		"nothing to migrate": {cfg: good, args: []string{"migrate"}, code: 2, stderr: []string{`unknown argument "migrate"`}},
 		"help":               {cfg: good, args: []string{"--help"}, stdout: []string{"RUN_TEST_NAME", "default", "LOG_LEVEL", "INFO", "NAME_FILE"}},
 		"config":             {cfg: good, args: []string{"config"}, stdout: []string{"RUN_TEST_NAME", "default"}},
 		"config, wrong":      {cfg: wrong, args: []string{"config"}, code: 2, stderr: []string{"A is wrong"}},
@@ -77,10 +77,10 @@ func TestExitCodes(t *testing.T) {
 	}
 }
 
-type everything struct{ migrating }
+type everything struct{ settings }
 
 func (everything) Commands() []Command {
-	return []Command{{Name: "keys rotate", Help: "rotate the keys"}}
+	return []Command{{Name: "migrate", Help: "migrate"}, {Name: "keys rotate", Help: "rotate the keys"}}
 }
 
 // The gateway's help offered migrate, which it refuses.
@@ -100,23 +100,6 @@ func TestTheHelpListsExactlyTheCommands(t *testing.T) {
 func TestVersionIsNeverEmpty(t *testing.T) {
 	t.Parallel()
 	require.NotEmpty(t, Version())
-}
-
-type migrating struct{ settings }
-
-func (m migrating) Migrate(ctx context.Context, tel telemetry.Set) error {
-	tel.Log.InfoContext(ctx, "migrated", "name", m.Name)
-	return nil
-}
-
-func TestTheMigrateCommandDoesNotStartTheService(t *testing.T) {
-	t.Parallel()
-	var stdout, stderr bytes.Buffer
-	code := realMain("crm", migrating{settings{Name: "default", Log: telemetry.Defaults()}}, func(context.Context, migrating, telemetry.Set) error {
-		return errors.New("started")
-	}, []string{"migrate"}, &stdout, &stderr)
-	require.Equal(t, 0, code, stderr.String())
-	require.Contains(t, stderr.String(), `"msg":"migrated","service":"crm","name":"default"`)
 }
 
 // It is the only parallel test that sets ADMIN_ADDR.

@@ -1,7 +1,6 @@
 package service
 
 import (
-	"context"
 	"slices"
 
 	"github.com/convoflow/convoflow/libs/bus"
@@ -61,13 +60,3 @@ func (c Config) Shared() Config { return c }
 
 // Settings is the configuration of one service: a struct that embeds Config.
 type Settings interface{ Shared() Config }
-
-// Migrate migrates the tables of a service to the newest version and starts nothing. It implements the migrate command.
-func Migrate(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) error {
-	b, err := OpenDatabase(ctx, name, cfg, tel, own...)
-	if err != nil {
-		return err
-	}
-	b.Close()
-	return nil
-}

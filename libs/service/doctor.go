@@ -27,16 +27,25 @@ const (
 )
 
 // Commands are the commands that all services have. check examines what only this service depends on; it may be nil.
-func Commands(contract Contract, cfg Settings, check func(context.Context, *doctor.Report), stdout io.Writer, own ...pg.Migrations) []run.Command {
+func Commands(contract Contract, cfg Settings, check func(context.Context, *doctor.Report), stdout io.Writer) []run.Command {
 	return append(deadLetterCommands(contract, cfg, stdout), []run.Command{
 		{Name: "doctor", Help: "check the settings and every dependency, and say what is wrong and what to do; exit 1 if something does not work",
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
 				r := &doctor.Report{}
-				Examine(ctx, r, contract, cfg, tel, own...)
+				Examine(ctx, r, contract, cfg, tel)
 				if check != nil {
 					check(ctx, r)
 				}
 				return r.Write(stdout)
+			}},
+		// For an init container that runs before the first new replica.
+		{Name: "migrate", Help: "migrate the tables to the newest version and exit",
+			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
+				base, err := OpenDatabase(ctx, contract, cfg, tel)
+				if err == nil {
+					base.Close()
+				}
+				return err
 			}},
 		{Name: "outbox status", Help: "show the events that are not published yet, and which replica publishes",
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
@@ -60,24 +69,24 @@ func OutboxStatus(ctx context.Context, name string, cfg Settings, tel telemetry.
 }
 
 // Examine checks what all services depend on. It changes nothing. The settings are valid: otherwise nothing runs at all.
-func Examine(ctx context.Context, r *doctor.Report, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) {
+func Examine(ctx context.Context, r *doctor.Report, contract Contract, cfg Settings, tel telemetry.Set) {
 	r.OK("settings", "%s %s, valid; `%s config` prints them", contract.Name, tel.Version, contract.Name)
 	shared := cfg.Shared()
-	ExamineDatabase(ctx, r, contract.Name, cfg, tel, own...)
+	ExamineDatabase(ctx, r, contract, cfg, tel)
 	r.CheckKafka(ctx, contract.Name, contract.Topics, shared.Kafka)
 	if shared.Access != nil {
 		r.CheckHTTP(ctx, "auth", shared.Access.AuthURL+"/.well-known/jwks.json", http.StatusOK)
 	}
 }
 
-// Migrations returns the migrations of all tables of a service, with its own.
-func Migrations(own []pg.Migrations) []pg.Migrations {
-	return slices.Concat([]pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations()}, own)
+// Migrations returns the migrations of all tables of a service.
+func Migrations(contract Contract) []pg.Migrations {
+	return []pg.Migrations{outbox.Migrations(), inbox.Migrations(), idempotency.Migrations(), job.Migrations(), contract.Migrations}
 }
 
 // ExamineDatabase checks the database of a service: its state, the migrations and the outbox.
-func ExamineDatabase(ctx context.Context, r *doctor.Report, name string, settings Settings, tel telemetry.Set, own ...pg.Migrations) {
-	cfg := settings.Shared()
+func ExamineDatabase(ctx context.Context, r *doctor.Report, contract Contract, settings Settings, tel telemetry.Set) {
+	name, cfg := contract.Name, settings.Shared()
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
 	db, err := pg.Open(ctx, cfg.Database, name, tel)
@@ -109,7 +118,7 @@ func ExamineDatabase(ctx context.Context, r *doctor.Report, name string, setting
 	for _, index := range state.InvalidIndexes {
 		r.Warn("index", "the next migration builds it again; or: drop index concurrently "+index, "%s is invalid, its build was interrupted", index)
 	}
-	pending, unknown, err := db.Pending(ctx, Migrations(own)...)
+	pending, unknown, err := db.Pending(ctx, Migrations(contract)...)
 	switch {
 	case err != nil:
 		r.Fail("migrations", "the role must own its schema", "%v", err)

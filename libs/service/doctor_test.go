@@ -37,7 +37,7 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 			w.Config.Database.URL = conf.Secret(u.String())
 		}, doctor.Problem, "database", "authentication failed", "the role's password"},
 		"a migration": {func(t *testing.T, w *servicetest.World) {
-			base, err := service.OpenDatabase(t.Context(), "things", w.Config, telemetry.Nop())
+			base, err := service.OpenDatabase(t.Context(), contract(), w.Config, telemetry.Nop())
 			require.NoError(t, err)
 			defer base.Close()
 			_, err = base.DB.Pool().Exec(t.Context(), `drop table migrations_inbox, inbox`)
@@ -59,8 +59,7 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			w := servicetest.New(t, "things", eventtest.Topics())
-			require.NoError(t, service.Migrate(t.Context(), "things", w.Config, telemetry.Nop()))
+			w := servicetest.New(t, contract())
 			c.damage(t, w)
 			r := &doctor.Report{}
 			service.Examine(t.Context(), r, contract(), w.Config, telemetry.Nop())

@@ -25,12 +25,13 @@ import (
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
-// Contract is what a service must implement: its API, and the topics of the platform.
+// Contract is what a service must implement, its API and the topics of the platform, and the tables that it has.
 type Contract struct {
-	Name     string                 // name of the service, its database schema and its consumer group
-	OpenAPI  func() ([]byte, error) // returns the OpenAPI document
-	Topics   []event.Topic
-	Sessions access.Feed // topic of ended sessions
+	Name       string                 // name of the service, its database schema and its consumer group
+	OpenAPI    func() ([]byte, error) // returns the OpenAPI document
+	Topics     []event.Topic
+	Sessions   access.Feed   // topic of ended sessions
+	Migrations pg.Migrations // of its own tables; Migrations adds those that all services have
 }
 
 // Base is the common parts of a service. Between Open and App, add routes, event handlers, jobs and actors to it.
@@ -68,9 +69,9 @@ type actor struct {
 
 // Open connects to the database and Kafka, and migrates the tables to the newest version. The service listens after App and
 // runs after App.Run. If a step between Open and App fails, the caller must close the Base: defer CloseIf right after Open.
-func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (_ *Base, err error) {
+func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set) (_ *Base, err error) {
 	shared := cfg.Shared()
-	b, err := OpenDatabase(ctx, contract.Name, cfg, tel, own...)
+	b, err := OpenDatabase(ctx, contract, cfg, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +109,16 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 // OpenDatabase connects only to the database of a service and migrates its tables, for a command that may run while the service
 // is running. The Base has only Name, Tel, Clock, DB and Outbox. The running service publishes the events that the command
 // appends to the outbox. The caller must call Close.
-func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (*Base, error) {
-	db, err := pg.Open(ctx, cfg.Shared().Database, name, tel)
+func OpenDatabase(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set) (*Base, error) {
+	db, err := pg.Open(ctx, cfg.Shared().Database, contract.Name, tel)
 	if err != nil {
 		return nil, err
 	}
-	if err := db.Migrate(ctx, Migrations(own)...); err != nil {
+	if err := db.Migrate(ctx, Migrations(contract)...); err != nil {
 		db.Close()
 		return nil, err
 	}
-	b := &Base{Name: name, Tel: tel, Clock: cfg.Shared().clock(), DB: db, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
+	b := &Base{Name: contract.Name, Tel: tel, Clock: cfg.Shared().clock(), DB: db, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
 	b.Defer("database", db.Close)
 	return b, nil
 }

@@ -45,7 +45,7 @@ type nothing struct{}
 func TestTheCommonPartsWorkTogether(t *testing.T) {
 	t.Parallel()
 	const kind job.Kind = "things.work"
-	w := servicetest.New(t, "things", eventtest.Topics())
+	w := servicetest.New(t, contract())
 	jobs := make(chan string, 10)
 	w.Start(func(ctx context.Context, tel telemetry.Set) (_ *service.App, err error) {
 		base, err := service.Open(ctx, contract(), w.Config, tel)
@@ -87,7 +87,7 @@ func TestTheCommonPartsWorkTogether(t *testing.T) {
 // Kafka is unavailable from the start on: the service asks auth which sessions have ended.
 func TestAServiceThatStartsWithoutKafkaServes(t *testing.T) {
 	t.Parallel()
-	w := servicetest.New(t, "things", eventtest.Topics())
+	w := servicetest.New(t, contract())
 	w.Config.Kafka.Brokers = []string{"127.0.0.1:1"}
 	caller, ended := w.Caller(identity.Agent), w.Caller(identity.Agent)
 	var down atomic.Bool
@@ -121,7 +121,7 @@ func TestAServiceThatStartsWithoutKafkaServes(t *testing.T) {
 
 func TestAServiceThatCannotStartClosesItsConnections(t *testing.T) {
 	t.Parallel()
-	w := servicetest.New(t, "things", eventtest.Topics())
+	w := servicetest.New(t, contract())
 	open := func(change func(*service.Config, *service.Base)) error {
 		cfg := w.Config
 		change(&cfg, nil)

@@ -33,7 +33,6 @@ import (
 )
 
 const (
-	name = "auth"
 	// failedLogin is longer than a bcrypt hash of the former system takes (cost 12: 0.2 s), so that a wrong password for such an
 	// account takes as long as one for an account that does not exist.
 	failedLogin = 400 * time.Millisecond
@@ -42,10 +41,13 @@ const (
 	sweepEvery   = 10 * time.Minute
 )
 
+// Contract returns the API, the topics and the tables of the service.
+func Contract() service.Contract { return contract.Of("auth", store.Migrations()) }
+
 // New connects to the database, migrates it, opens the signing keys and listens. Nothing is served before Run. It fails if
 // SECRET_KEY does not open the keys in the database.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -136,9 +138,4 @@ func authenticator(agents *agent.Service, keys *key.Ring, c clock.Clock) rpc.Aut
 		caller, err = agents.Admit(ctx, caller)
 		return caller, pg.Classify(err)
 	}
-}
-
-// Migrate runs the pending migrations and starts nothing: it is the migrate command.
-func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
-	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

@@ -29,7 +29,6 @@ import (
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth"
-	"github.com/convoflow/convoflow/services/auth/internal/store"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -45,7 +44,7 @@ const secretKey = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"
 
 func start(t *testing.T, change ...func(*auth.Config)) app {
 	t.Helper()
-	a := app{World: servicetest.New(t, "auth", events.Topics(), store.Migrations()), cfg: auth.Defaults(), ip: "203.0.113.7"}
+	a := app{World: servicetest.New(t, auth.Contract()), cfg: auth.Defaults(), ip: "203.0.113.7"}
 	a.Config.Access = nil
 	a.cfg.Config, a.cfg.SecretKey = a.Config, secretKey
 	for _, c := range change {

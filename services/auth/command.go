@@ -12,7 +12,6 @@ import (
 
 	"golang.org/x/term"
 
-	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -26,7 +25,7 @@ import (
 
 // Commands are the subcommands of the binary.
 func (c Config) Commands() []run.Command {
-	return append(service.Commands(contract.Of(name), c, c.ExamineSecret, os.Stdout, store.Migrations()), []run.Command{
+	return append(service.Commands(Contract(), c, c.ExamineSecret, os.Stdout), []run.Command{
 		{
 			Name: "admin create", Help: "--email ADDRESS [--name NAME]: make or promote an admin; the password is asked for, or read from stdin",
 			Run: func(ctx context.Context, tel telemetry.Set, args []string) error {
@@ -58,7 +57,7 @@ func (c Config) ExamineSecret(ctx context.Context, r *doctor.Report) {
 
 // CheckSecret fails if SECRET_KEY and SECRET_KEY_PREVIOUS do not open the signing keys. It changes nothing.
 func CheckSecret(ctx context.Context, cfg Config, tel telemetry.Set) error {
-	db, err := pg.Open(ctx, cfg.Database, name, tel)
+	db, err := pg.Open(ctx, cfg.Database, Contract().Name, tel)
 	if err != nil {
 		return err
 	}
@@ -79,7 +78,7 @@ func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []stri
 	if *email == "" || flags.NArg() > 0 {
 		return errors.New("an e-mail address is required: admin create --email ADDRESS [--name NAME]")
 	}
-	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
+	base, err := service.OpenDatabase(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return err
 	}
@@ -150,7 +149,7 @@ func Reseal(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Writer
 
 // openKeys opens the signing keys for a command. The caller must close the Base.
 func openKeys(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.Base, _ *key.Ring, err error) {
-	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
+	base, err := service.OpenDatabase(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -176,6 +175,3 @@ func RotateKeys(ctx context.Context, cfg Config, tel telemetry.Set, stdout io.Wr
 	_, err = fmt.Fprintf(stdout, "another key signs within %s\n", key.RefreshEvery)
 	return err
 }
-
-// Migrations returns the migrations of the service's tables, for commands of the platform.
-func Migrations() pg.Migrations { return store.Migrations() }

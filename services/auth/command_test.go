@@ -5,18 +5,19 @@ import (
 	"context"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
+	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -155,8 +156,10 @@ func TestMigrateCommand(t *testing.T) {
 	t.Parallel()
 	cfg := auth.Defaults()
 	cfg.Database.URL = conf.Secret(pgtest.Schema(t))
+	commands := cfg.Commands()
+	migrate := commands[slices.IndexFunc(commands, func(c run.Command) bool { return c.Name == "migrate" })]
 	for range 2 {
-		require.NoError(t, cfg.Migrate(t.Context(), telemetry.Nop()))
+		require.NoError(t, migrate.Run(t.Context(), telemetry.Nop(), nil))
 	}
 	db, err := pg.Open(t.Context(), cfg.Database, "unused", telemetry.Nop())
 	require.NoError(t, err)
@@ -171,7 +174,7 @@ func TestDeadLettersOfTheService(t *testing.T) {
 	s := start(t)
 	var out bytes.Buffer
 	commands := map[string]func(context.Context, telemetry.Set, []string) error{}
-	for _, c := range service.Commands(contract.Of("auth"), s.cfg, nil, &out) {
+	for _, c := range service.Commands(auth.Contract(), s.cfg, nil, &out) {
 		commands[c.Name] = c.Run
 	}
 	require.NoError(t, commands["dlq list"](t.Context(), telemetry.Nop(), nil))

@@ -29,8 +29,6 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/web"
 )
 
-const name = "calls"
-
 const (
 	transcribeTimeout = 45 * time.Minute // for decoding, all chunks of a long recording and the insights
 	eraseTimeout      = time.Minute
@@ -42,9 +40,12 @@ const (
 	reconcileEvery    = 24 * time.Hour
 )
 
+// Contract returns the API, the topics and the tables of the service.
+func Contract() service.Contract { return contract.Of("calls", store.Migrations()) }
+
 // New connects to the database, migrates it and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -140,9 +141,4 @@ func missingRecordings(tel telemetry.Set) (func(n int), error) {
 		return nil, fmt.Errorf("register the metric of missing recordings: %w", err)
 	}
 	return func(n int) { missing.Set(float64(n)) }, nil
-}
-
-// Migrate runs the pending migrations and starts nothing: it is the migrate command.
-func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
-	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

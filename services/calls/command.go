@@ -10,10 +10,8 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/doctor"
-	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -24,7 +22,7 @@ import (
 
 // Commands are the subcommands of the binary.
 func (c Config) Commands() []run.Command {
-	return service.Commands(contract.Of(name), c, c.examine, os.Stdout, store.Migrations())
+	return service.Commands(Contract(), c, c.examine, os.Stdout)
 }
 
 // examine checks what only this service depends on.
@@ -71,7 +69,7 @@ func (c Config) listNothing(ctx context.Context) error {
 
 // Usage writes what was used of AI providers in the last days: in total, by agent and by model.
 func Usage(ctx context.Context, cfg Config, tel telemetry.Set, days int, stdout io.Writer) error {
-	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
+	base, err := service.OpenDatabase(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return err
 	}
@@ -94,6 +92,3 @@ func Usage(ctx context.Context, cfg Config, tel telemetry.Set, days int, stdout 
 	}
 	return table.Flush()
 }
-
-// Migrations returns the migrations of the service's tables, for commands of the platform.
-func Migrations() pg.Migrations { return store.Migrations() }

@@ -22,7 +22,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/identity"
 	"github.com/convoflow/convoflow/libs/pg/pgtest/temporary"
@@ -30,7 +29,6 @@ import (
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls"
-	"github.com/convoflow/convoflow/services/calls/internal/store"
 )
 
 func TestMain(m *testing.M) {
@@ -64,7 +62,7 @@ func alone(*calls.Config) {}
 
 func begin(t testing.TB, change ...func(*calls.Config)) *app {
 	t.Helper()
-	w := servicetest.New(t, "calls", events.Topics(), store.Migrations())
+	w := servicetest.New(t, calls.Contract())
 	a := &app{
 		World: w, cfg: calls.Defaults(), ai: newFakeAI(t), crm: newFakeCRM(t), storage: t.TempDir(),
 	}

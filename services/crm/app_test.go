@@ -20,7 +20,6 @@ import (
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm"
-	"github.com/convoflow/convoflow/services/crm/internal/store"
 )
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
@@ -36,7 +35,7 @@ func (a *app) callsAnswers(h http.HandlerFunc) { a.calls.Store(&h) }
 
 func start(t *testing.T) *app {
 	t.Helper()
-	w := servicetest.New(t, "crm", events.Topics(), store.Migrations())
+	w := servicetest.New(t, crm.Contract())
 	a := &app{World: w}
 	a.callsAnswers(func(w http.ResponseWriter, _ *http.Request) {
 		http.Error(w, `{"detail":"Call not found","code":"call_not_found"}`, http.StatusNotFound)

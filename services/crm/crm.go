@@ -29,7 +29,6 @@ import (
 )
 
 const (
-	name          = "crm"
 	remindEvery   = 2 * time.Second // followup.due is published at most this long after its time
 	importWorkers = 1
 	importTimeout = time.Hour // of one attempt; the next one continues
@@ -38,9 +37,12 @@ const (
 	repairEvery   = time.Hour
 )
 
+// Contract returns the API, the topics and the tables of the service.
+func Contract() service.Contract { return contract.Of("crm", store.Migrations()) }
+
 // New connects to the database, migrates it and listens. Nothing is served before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -97,9 +99,4 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", aggregator.Fold))
 	base.Run("analytics repair", run.Every(repairEvery, tel, "compare the counts of analytics", aggregator.Repair))
 	return base.App()
-}
-
-// Migrate runs the pending migrations and starts nothing: it is the migrate command.
-func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
-	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

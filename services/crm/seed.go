@@ -47,7 +47,7 @@ func Seed(ctx context.Context, cfg Config, tel telemetry.Set, o SeedOptions) err
 	if err := o.Check(); err != nil {
 		return err
 	}
-	base, err := service.OpenDatabase(ctx, name, cfg, tel, store.Migrations())
+	base, err := service.OpenDatabase(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return err
 	}

@@ -27,14 +27,16 @@ import (
 )
 
 const (
-	name            = "notify"
 	discardInterval = 5 * time.Second
 	upkeepInterval  = time.Hour
 )
 
+// Contract returns the API, the topics and the tables of the service.
+func Contract() service.Contract { return contract.Of("notify", store.Migrations()) }
+
 // New connects to the database, migrates it and listens. Nothing is served or sent before Run.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
-	base, err := service.Open(ctx, contract.Of(name), cfg, tel, store.Migrations())
+	base, err := service.Open(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return nil, err
 	}
@@ -115,9 +117,4 @@ func attempts(chain *op.Chain, tel telemetry.Set, now func() time.Time) func(con
 // box seals the URLs and secrets of endpoints.
 func (c Config) box() (*seal.Box, error) {
 	return seal.New(c.SecretKey.Reveal(), c.PreviousKey.Reveal(), "convoflow notify endpoints v1")
-}
-
-// Migrate runs the pending migrations and starts nothing: it is the migrate command.
-func (c Config) Migrate(ctx context.Context, tel telemetry.Set) error {
-	return service.Migrate(ctx, name, c, tel, store.Migrations())
 }

@@ -27,7 +27,6 @@ import (
 	"github.com/convoflow/convoflow/libs/service/servicetest"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/notify"
-	"github.com/convoflow/convoflow/services/notify/internal/store"
 )
 
 const (
@@ -52,7 +51,7 @@ type request struct {
 
 func build(t *testing.T) *world {
 	t.Helper()
-	w := &world{World: servicetest.New(t, "notify", events.Topics(), store.Migrations()), answer: func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte(`{"status":"success"}`)) }}
+	w := &world{World: servicetest.New(t, notify.Contract()), answer: func(rw http.ResponseWriter, _ *http.Request) { _, _ = rw.Write([]byte(`{"status":"success"}`)) }}
 	w.Tel.Version = "1.2.3"
 	w.cfg = notify.Defaults()
 	w.cfg.Config, w.cfg.SecretKey, w.cfg.PublicURL = w.Config, "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE", "https://crm.example.com"

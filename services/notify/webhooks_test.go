@@ -15,10 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"gopkg.in/yaml.v3"
 
-	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/service/servicetest"
+	"github.com/convoflow/convoflow/services/notify"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
@@ -330,7 +330,7 @@ func TestTheContractListsTheEvents(t *testing.T) {
 			}
 		}
 	}
-	raw, err := contract.Of("notify").OpenAPI()
+	raw, err := notify.Contract().OpenAPI()
 	require.NoError(t, err)
 	require.NoError(t, yaml.Unmarshal(raw, &doc))
 	schemas := doc.Components.Schemas

@@ -58,16 +58,15 @@ type World struct {
 	stop   func()
 }
 
-// New returns the environment for the service with the given name. Its tables are there already; own is its own migrations, as for
-// service.Open.
-func New(t testing.TB, name string, topics []event.Topic, own ...pg.Migrations) *World {
+// New returns the environment for the service with the given contract. Its tables are there already.
+func New(t testing.TB, contract service.Contract) *World {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
-	w := &World{T: t, Config: service.Defaults(), Log: &telemetrytest.Log{}, topics: topics, logs: map[string]*bustest.Log{}, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
+	w := &World{T: t, Config: service.Defaults(), Log: &telemetrytest.Log{}, topics: contract.Topics, logs: map[string]*bustest.Log{}, Signer: token.Signer{KeyID: "k1", Key: private, Clock: clock.System{}}}
 	w.Agent, w.Other, w.Admin = w.Caller(identity.Agent), w.Caller(identity.Agent), w.Caller(identity.Admin)
 	w.Tel = telemetry.Nop()
-	w.Tel.Service = name
+	w.Tel.Service = contract.Name
 	w.Tel.Log = slog.New(slog.NewJSONHandler(w.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	keys := Serve(t, func(rw http.ResponseWriter, _ *http.Request) {
 		_ = json.NewEncoder(rw).Encode(token.JWKS{Keys: []token.JWK{token.PublicJWK("k1", public)}})
@@ -76,7 +75,7 @@ func New(t testing.TB, name string, topics []event.Topic, own ...pg.Migrations) 
 	settings.AuthURL = keys
 	w.Config.Access = &settings
 	w.Config.HTTP.Addr, w.Config.Admin.Addr = "127.0.0.1:0", "127.0.0.1:0"
-	w.Config.Database.URL = conf.Secret(pgtest.Migrated(t, service.Migrations(own)...))
+	w.Config.Database.URL = conf.Secret(pgtest.Migrated(t, service.Migrations(contract)...))
 	w.Config.Kafka.Brokers = bustest.Broker(t)
 	return w
 }

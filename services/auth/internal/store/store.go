@@ -4,6 +4,7 @@ package store
 
 import (
 	"context"
+	"embed"
 	"fmt"
 	"time"
 
@@ -14,11 +15,13 @@ import (
 	"github.com/convoflow/convoflow/libs/outbox"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
-	"github.com/convoflow/convoflow/services/auth/internal/store/migrations"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations returns the migrations of auth.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "auth", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("auth", files) }
 
 // batch is how many rows one statement of Sweep deletes at most, so that it holds its locks for milliseconds only.
 const batch = 1000

@@ -4,17 +4,20 @@ package store
 
 import (
 	"context"
+	"embed"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
-	"github.com/convoflow/convoflow/services/calls/internal/store/migrations"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations returns the migrations of calls.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "calls", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("calls", files) }
 
 // Clients is the table clients: copies of the clients that crm owns.
 func Clients(db *pg.DB) Copies {

@@ -4,17 +4,20 @@ package store
 
 import (
 	"context"
+	"embed"
 
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
 	"github.com/convoflow/convoflow/services/crm/internal/analytics"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
-	"github.com/convoflow/convoflow/services/crm/internal/store/migrations"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations returns the migrations of crm.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "crm", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("crm", files) }
 
 // Calls is the table calls: copies of the calls that calls owns.
 func Calls(db *pg.DB) *table.Copies[followup.Call] {

@@ -4,17 +4,20 @@ package store
 
 import (
 	"context"
+	"embed"
 	"fmt"
 
 	"github.com/convoflow/convoflow/libs/copies"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/table"
 	"github.com/convoflow/convoflow/services/notify/internal/delivery"
-	"github.com/convoflow/convoflow/services/notify/internal/store/migrations"
 )
 
+//go:embed migrations/*.sql
+var files embed.FS
+
 // Migrations returns the migrations of notify.
-func Migrations() pg.Migrations { return pg.Migrations{Name: "notify", FS: migrations.Files} }
+func Migrations() pg.Migrations { return pg.Embedded("notify", files) }
 
 // Agents is the table agents: copies of the agents that auth owns.
 func Agents(db *pg.DB) *table.Copies[delivery.Agent] {

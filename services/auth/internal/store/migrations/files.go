@@ -1,9 +1,0 @@
-// Package migrations is the schema of auth.
-package migrations
-
-import "embed"
-
-// Files are the migrations.
-//
-//go:embed *.sql
-var Files embed.FS

@@ -1,9 +1,0 @@
-// Package migrations is the schema of calls.
-package migrations
-
-import "embed"
-
-// Files are the migrations.
-//
-//go:embed *.sql
-var Files embed.FS
