@@ -1,4 +1,4 @@
-// Package seal encrypts secrets at rest: XChaCha20-Poly1305 with a key derived from SECRET_KEY (HKDF-SHA256). It refuses to
+// Package seal encrypts secrets at rest: XChaCha20-Poly1305 with a key derived from SECRET_KEY (HKDF-SHA256), as are all other keys. It refuses to
 // decrypt a text in any place other than the one it was encrypted for, so that a secret cannot be moved to another row.
 package seal
 
@@ -16,14 +16,23 @@ import (
 // version is the first byte of every sealed text. A new cipher gets a new version.
 const version = 1
 
+// DeriveKey returns the key of 32 bytes of a SECRET_KEY for one purpose. Different purposes get keys that say nothing about each other.
+func DeriveKey(secretKey, purpose string) ([]byte, error) {
+	key, err := hkdf.Key(sha256.New, []byte(secretKey), nil, purpose, chacha20poly1305.KeySize)
+	if err != nil {
+		return nil, fmt.Errorf("derive the key of %s: %w", purpose, err)
+	}
+	return key, nil
+}
+
 // Box encrypts and decrypts secrets. It is safe for concurrent use.
 type Box struct {
 	current  cipher.AEAD
 	previous cipher.AEAD // nil for none
 }
 
-// New returns a Box for a SECRET_KEY. It also opens what was sealed with the previous one, unless that is empty. Different purposes
-// get different keys from the same SECRET_KEY.
+// New returns a Box for a SECRET_KEY and a purpose (DeriveKey). It also opens what was sealed with the previous one, unless that is
+// empty.
 func New(secretKey, previous, purpose string) (*Box, error) {
 	current, err := newAEAD(secretKey, purpose)
 	if err != nil || previous == "" {
@@ -34,9 +43,9 @@ func New(secretKey, previous, purpose string) (*Box, error) {
 }
 
 func newAEAD(secretKey, purpose string) (cipher.AEAD, error) {
-	key, err := hkdf.Key(sha256.New, []byte(secretKey), nil, purpose, chacha20poly1305.KeySize)
+	key, err := DeriveKey(secretKey, purpose)
 	if err != nil {
-		return nil, fmt.Errorf("derive the sealing key: %w", err)
+		return nil, err
 	}
 	aead, err := chacha20poly1305.NewX(key)
 	if err != nil {

@@ -1,6 +1,7 @@
 package seal_test
 
 import (
+	"encoding/hex"
 	"slices"
 	"testing"
 
@@ -38,6 +39,27 @@ func TestSealAndOpen(t *testing.T) {
 	require.NoError(t, err)
 	_, err = other.Open(sealed, "endpoints/1/url")
 	require.ErrorIs(t, err, seal.ErrOpen)
+}
+
+// What was sealed or signed by an earlier version must remain readable: its keys never change.
+func TestKeysRemainTheSame(t *testing.T) {
+	t.Parallel()
+	const secretKey = "7Qm2xV9pLr4TzW8kYb3NcF6hJd1SgA5e"
+	for purpose, want := range map[string]string{
+		"convoflow auth failed logins v1": "e6ce270530749ed9f277b1b77edca74ba7cbc6c3d4579631908769425f24763c",
+		"convoflow calls audio links v1":  "13ecc36d3e0acfcf7cc73088a5b6071527b0f3d561e26bb54d317a4f92242013",
+	} {
+		key, err := seal.DeriveKey(secretKey, purpose)
+		require.NoError(t, err)
+		require.Equal(t, want, hex.EncodeToString(key), purpose)
+	}
+	box, err := seal.New(secretKey, "", "convoflow notify endpoints v1")
+	require.NoError(t, err)
+	sealed, err := hex.DecodeString("01b61b9d3bf7cf27daba83a570fb9e0e562db64c46257f514856132a5697af94d056721c57d0acbd6ffbf6796d17609905b165cdc701d1c40ab039de938cf79c6d")
+	require.NoError(t, err)
+	text, err := box.Open(sealed, "endpoints/1/url")
+	require.NoError(t, err)
+	require.Equal(t, "https://example.com/hook", string(text))
 }
 
 func TestASecretIsReplaced(t *testing.T) {

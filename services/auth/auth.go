@@ -4,8 +4,6 @@ package auth
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -21,6 +19,7 @@ import (
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/rpc"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
@@ -100,9 +99,9 @@ func watchKeys(keys *key.Ring, tel telemetry.Set) error {
 }
 
 func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Service, error) {
-	attemptSecret, err := hkdf.Key(sha256.New, []byte(cfg.SecretKey.Reveal()), nil, "convoflow auth failed logins v1", sha256.Size)
+	attemptSecret, err := seal.DeriveKey(cfg.SecretKey.Reveal(), "convoflow auth failed logins v1")
 	if err != nil {
-		return nil, fmt.Errorf("derive the key of failed logins: %w", err)
+		return nil, err
 	}
 	return &agent.Service{
 		Agents:               store.Agents(base.DB, base.Outbox),

@@ -82,7 +82,7 @@ func TestTheBinaryHasTheCommands(t *testing.T) {
 		names = append(names, c.Name)
 		require.NotEmpty(t, c.Help)
 	}
-	require.Equal(t, []string{"dlq list", "dlq show", "dlq requeue", "doctor", "outbox status", "admin create", "keys rotate", "reseal"}, names)
+	require.Equal(t, []string{"dlq list", "dlq show", "dlq requeue", "doctor", "migrate", "outbox status", "admin create", "keys rotate", "reseal"}, names)
 }
 
 // publicKeys returns the keys of auth as another service fetches them.
