@@ -22,7 +22,7 @@ type Recordings struct {
 }
 
 func (c Config) openBucket(ctx context.Context) (*bucket.Bucket, error) {
-	return bucket.Open(ctx, c.StorageURL, c.MaxAudioSizeMB<<20, audio.Sniff)
+	return bucket.Open(ctx, c.StorageURL, c.maxBytes(), audio.Sniff)
 }
 
 // BackUpRecordings writes a manifest of the bucket, one JSON object per line, and copies the files into a directory unless that is

@@ -4,13 +4,8 @@ package calls
 
 import (
 	"context"
-	"crypto/hkdf"
-	"crypto/sha256"
-	"fmt"
 	"math/rand/v2"
 	"time"
-
-	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/libs/job"
@@ -18,6 +13,7 @@ import (
 	"github.com/convoflow/convoflow/libs/peer"
 	"github.com/convoflow/convoflow/libs/phone"
 	"github.com/convoflow/convoflow/libs/run"
+	"github.com/convoflow/convoflow/libs/seal"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/calls/internal/audio"
@@ -50,22 +46,12 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 	defer base.CloseIf(&err)
-	maxBytes := cfg.MaxAudioSizeMB << 20
-	base.MaxBody = maxBytes
-	recordings, err := bucket.Open(ctx, cfg.StorageURL, maxBytes, audio.Sniff)
+	recordings, err := cfg.recordings(ctx, base)
 	if err != nil {
 		return nil, err
 	}
-	base.Defer("recordings", recordings.Close)
-	if recordings.Steps, err = tel.NewSteps("convoflow_calls_bucket_duration_seconds", "Duration of requests to the storage of recordings: store, open, remove."); err != nil {
-		return nil, err
-	}
-	preparer, err := audio.Open(cfg.TempDir, audio.FileLimits(cfg.transcriber().Limits()), cfg.MaxAudioHours)
+	preparer, err := cfg.preparer(base)
 	if err != nil {
-		return nil, err
-	}
-	base.Defer("audio", preparer.Close)
-	if preparer.Steps, err = tel.NewSteps("convoflow_calls_audio_duration_seconds", "Duration of the runs of ffprobe (probe) and ffmpeg (decode, split, cut)."); err != nil {
 		return nil, err
 	}
 	transcriber, analyst, err := cfg.providers(base.Clock, tel)
@@ -79,18 +65,17 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err := cfg.watch(ctx, base, transcriber.OutOfQuota, analyst.OutOfQuota); err != nil {
 		return nil, err
 	}
-
-	crm := peer.New("crm", cfg.CRMURL, tel)
-	stored := store.Calls(base.DB, base.Outbox, base.Jobs, tel)
 	normalize, err := phone.For(cfg.DefaultCountry)
 	if err != nil {
 		return nil, err
 	}
-	linkKey, err := hkdf.Key(sha256.New, []byte(cfg.SecretKey.Reveal()), nil, "convoflow calls audio links v1", sha256.Size)
+	linkKey, err := cfg.linkKey()
 	if err != nil {
-		return nil, fmt.Errorf("derive the key of audio links: %w", err)
+		return nil, err
 	}
-	clients := store.Clients(base.DB)
+
+	crm := peer.New("crm", cfg.CRMURL, tel)
+	stored, clients, steps := store.Calls(base.DB, base.Outbox, base.Jobs, tel), store.Clients(base.DB), store.Steps(base.DB)
 	watcher := &call.Watcher{Changes: store.Changes(base.DB), Log: tel.Log}
 	budget := call.Budget{Usages: store.Usages(base.DB), LimitUSD: cfg.MonthlyBudgetUSD}
 	calls := &call.Service{
@@ -98,47 +83,69 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		Clients: call.Clients(clients, peer.Fetch[call.Client](crm, "/clients")), Phones: clients, Analyst: analyst,
 		Leads: store.Leads(base.DB), FetchLead: peer.Fetch[call.Lead](crm, "/leads"), NormalizePhone: normalize,
 		Requests: store.Requests(base.DB, base.Outbox), Consumption: store.Consumption(base.DB), AgentQuota: cfg.AgentQuota.domain(), TeamQuota: cfg.TeamQuota.domain(),
-		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Steps: store.Steps(base.DB), Clock: base.Clock,
+		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Steps: steps, Clock: base.Clock,
 	}
 	processor := &call.Processor{
 		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
-		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Budget: budget, Observer: metrics,
+		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: steps, Budget: budget, Observer: metrics,
 		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Parallel: cfg.Concurrency, Jitter: rand.Float64, Waits: cfg.RetryWaits,
 		RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,
 	}
-	cleaner := &call.Cleaner{Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Clock: base.Clock, OrphanAge: cfg.OrphanAge, Log: tel.Log}
-	if cleaner.Missing, err = missingRecordings(tel); err != nil {
-		return nil, err
+	cleaner := &call.Cleaner{
+		Calls: stored, Erasures: store.Erasures(base.DB, base.Outbox), Recordings: recordings, Missing: metrics.Missing, Clock: base.Clock,
+		OrphanAge: cfg.OrphanAge, Log: tel.Log,
 	}
 
+	base.MaxBody = cfg.maxBytes()
 	feed.Routes(base.Consumer, calls)
-	web.Routes(base.Router, calls, maxBytes)
-	base.Jobs.Handle(store.Transcribe, job.Limits{Workers: cfg.Workers, Timeout: transcribeTimeout}, func(ctx context.Context, a job.Args) error {
+	web.Routes(base.Router, calls, cfg.maxBytes())
+	background(base, cfg.Workers, calls, processor, cleaner)
+	base.Run("backlog", metrics.Backlog(store.Backlog(base.DB)))
+	return base.App()
+}
+
+// background adds the work that no request waits for: jobs, and what is done again and again.
+func background(base *service.Base, workers int, calls *call.Service, processor *call.Processor, cleaner *call.Cleaner) {
+	base.Jobs.Handle(store.Transcribe, job.Limits{Workers: workers, Timeout: transcribeTimeout}, func(ctx context.Context, a job.Args) error {
 		return processor.Transcribe(ctx, a.ID, a.Epoch)
 	})
 	base.Jobs.Handle(store.Erase, job.Limits{Workers: eraseWorkers, Timeout: eraseTimeout}, func(ctx context.Context, a job.Args) error {
 		return cleaner.Erase(ctx, a.ID)
 	})
-	base.Run("watcher", watcher)
-	base.Run("backlog", metrics.Backlog(store.Backlog(base.DB)))
-	base.Run("clean changes", run.Every(cleanEvery, tel, "remove old changes", func(ctx context.Context) error {
-		return watcher.Changes.Clean(ctx, call.ChangesAge)
+	base.Run("watcher", calls.Watcher)
+	base.Run("clean changes", run.Every(cleanEvery, base.Tel, "remove old changes", func(ctx context.Context) error {
+		return calls.Watcher.Changes.Clean(ctx, call.ChangesAge)
 	}))
-	base.Run("reclaim", run.Every(reclaimEvery, tel, "take over expired leases", processor.Reclaim))
-	base.Run("sweep", run.Every(sweepEvery, tel, "remove recordings without a call", cleaner.Sweep))
-	base.Run("erasures", run.Every(sweepEvery, tel, "erase what is on legal hold no more", calls.ContinueErasures))
-	base.Run("retention", run.Every(retainEvery, tel, "remove what is older than its retention", calls.Retain))
-	base.Run("reconcile", run.Every(reconcileEvery, tel, "compare recordings and calls", cleaner.Reconcile))
-	return base.App()
+	base.Run("reclaim", run.Every(reclaimEvery, base.Tel, "take over expired leases", processor.Reclaim))
+	base.Run("sweep", run.Every(sweepEvery, base.Tel, "remove recordings without a call", cleaner.Sweep))
+	base.Run("erasures", run.Every(sweepEvery, base.Tel, "erase what is on legal hold no more", calls.ContinueErasures))
+	base.Run("retention", run.Every(retainEvery, base.Tel, "remove what is older than its retention", calls.Retain))
+	base.Run("reconcile", run.Every(reconcileEvery, base.Tel, "compare recordings and calls", cleaner.Reconcile))
 }
 
-// missingRecordings registers the metric of recordings that are not in the storage, and returns what sets it.
-func missingRecordings(tel telemetry.Set) (func(n int), error) {
-	missing := prometheus.NewGauge(prometheus.GaugeOpts{
-		Name: "convoflow_calls_recordings_missing", Help: "Recordings of calls that were not in the storage when they were last compared, once a day.",
-	})
-	if err := tel.Metrics.Register(missing); err != nil {
-		return nil, fmt.Errorf("register the metric of missing recordings: %w", err)
+// recordings opens the bucket, which is measured.
+func (c Config) recordings(ctx context.Context, base *service.Base) (*bucket.Bucket, error) {
+	b, err := c.openBucket(ctx)
+	if err != nil {
+		return nil, err
 	}
-	return func(n int) { missing.Set(float64(n)) }, nil
+	base.Defer("recordings", b.Close)
+	b.Steps, err = base.Tel.NewSteps("convoflow_calls_bucket_duration_seconds", "Duration of requests to the storage of recordings: store, open, remove.")
+	return b, err
+}
+
+// preparer returns what runs ffmpeg, which is measured.
+func (c Config) preparer(base *service.Base) (*audio.Preparer, error) {
+	p, err := audio.Open(c.TempDir, audio.FileLimits(c.transcriber().Limits()), c.MaxAudioHours)
+	if err != nil {
+		return nil, err
+	}
+	base.Defer("audio", p.Close)
+	p.Steps, err = base.Tel.NewSteps("convoflow_calls_audio_duration_seconds", "Duration of the runs of ffprobe (probe) and ffmpeg (decode, split, cut).")
+	return p, err
+}
+
+// linkKey returns the key that signs the addresses of recordings.
+func (c Config) linkKey() ([]byte, error) {
+	return seal.DeriveKey(c.SecretKey.Reveal(), "convoflow calls audio links v1")
 }

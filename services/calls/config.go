@@ -133,6 +133,9 @@ func (c Config) Check() []string {
 	return problems
 }
 
+// maxBytes is the size of the largest recording.
+func (c Config) maxBytes() int64 { return c.MaxAudioSizeMB << 20 }
+
 // ChildMemory implements run.Parent: each worker runs one ffmpeg at a time.
 func (c Config) ChildMemory() int64 { return int64(c.Workers) * audio.MaxMemory }
 

@@ -29,6 +29,7 @@ type Metrics struct {
 	processing *prometheus.HistogramVec
 	seconds    prometheus.Counter
 	count, age *prometheus.GaugeVec
+	missing    prometheus.Gauge
 }
 
 // New registers the metrics.
@@ -50,8 +51,10 @@ func New(tel telemetry.Set) (*Metrics, error) {
 			Name: "convoflow_calls_unfinished", Help: "Calls that have not ended, by status. Of all replicas, a few seconds ago."}, []string{"status"}),
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "convoflow_calls_oldest_unfinished_seconds", Help: "Time since the upload of the oldest call that has not ended, or since the last progress of one that is transcribed anew, by status; 0 without any. Of all replicas, a few seconds ago."}, []string{"status"}),
+		missing: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "convoflow_calls_recordings_missing", Help: "Recordings of calls that were not in the storage when they were last compared, once a day."}),
 	}
-	for _, c := range []prometheus.Collector{m.repeated, m.dropped, m.attempts, m.processing, m.seconds, m.count, m.age} {
+	for _, c := range []prometheus.Collector{m.repeated, m.dropped, m.attempts, m.processing, m.seconds, m.count, m.age, m.missing} {
 		if err := tel.Metrics.Register(c); err != nil {
 			return nil, fmt.Errorf("register the metrics of the pipeline: %w", err)
 		}
@@ -67,6 +70,9 @@ func (m *Metrics) Repeated(step string) { m.repeated.WithLabelValues(step).Inc()
 
 // Dropped counts what of answers is not used.
 func (m *Metrics) Dropped(what string, n int) { m.dropped.WithLabelValues(what).Add(float64(n)) }
+
+// Missing sets how many recordings of calls are not in the storage.
+func (m *Metrics) Missing(n int) { m.missing.Set(float64(n)) }
 
 // Attempted logs and counts an attempt at a call.
 func (m *Metrics) Attempted(ctx context.Context, a call.Attempt) {
