@@ -96,7 +96,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	base.Run("reminders", run.Every(remindEvery, tel, "publish what is due", followups.Remind))
 	base.Run("reclaim imports", run.Every(reclaimEvery, tel, "take over expired leases of imports", processor.Reclaim))
 	base.Run("sweep imports", run.Every(sweepEvery, tel, "remove old imports", processor.Sweep))
-	base.Run("analytics fold", run.Every(analytics.FoldPeriod, tel, "fold the counts of analytics", aggregator.Fold))
+	base.Run("analytics fold", run.Every(analytics.FoldEvery, tel, "fold the counts of analytics", aggregator.Fold))
 	base.Run("analytics repair", run.Every(repairEvery, tel, "compare the counts of analytics", aggregator.Repair))
 	return base.App()
 }

@@ -27,8 +27,8 @@ import (
 )
 
 const (
-	discardInterval = 5 * time.Second
-	upkeepInterval  = time.Hour
+	discardEvery = 5 * time.Second
+	upkeepEvery  = time.Hour
 )
 
 // Contract returns the API, the topics and the tables of the service.
@@ -84,8 +84,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 
 	feed.Routes(base.Consumer, deliveries)
 	web.Routes(base.Router, webhooks, deliveries)
-	base.Run("discard", run.Every(discardInterval, tel, "end the deliveries of deleted endpoints", deliveries.Discard))
-	base.Run("upkeep", run.Every(upkeepInterval, tel, "add and drop partitions of deliveries", func(ctx context.Context) error {
+	base.Run("discard", run.Every(discardEvery, tel, "end the deliveries of deleted endpoints", deliveries.Discard))
+	base.Run("upkeep", run.Every(upkeepEvery, tel, "add and drop partitions of deliveries", func(ctx context.Context) error {
 		return errors.Join(partitions.Upkeep(ctx), partitions.Forget(ctx))
 	}))
 	base.Run("backlog", metrics.Backlog(rows.ListBacklog))

@@ -6,8 +6,8 @@ import (
 )
 
 const (
-	// FoldPeriod is how often deltas are folded. A read passes all that were not.
-	FoldPeriod = time.Second
+	// FoldEvery is how often deltas are folded. A read passes all that were not.
+	FoldEvery = time.Second
 	// FoldLimit is how many deltas are folded in one transaction.
 	FoldLimit = 20_000
 	// RepairPeriod is how often the stored counts are compared with the leads and calls.
@@ -40,7 +40,7 @@ type Aggregator struct {
 	folds, dirty int
 }
 
-// Fold adds all deltas to the sums. Call it once per FoldPeriod. Those that are written meanwhile are for the next call: folding until
+// Fold adds all deltas to the sums. Call it once per FoldEvery. Those that are written meanwhile are for the next call: folding until
 // there are none would fold without a pause while leads are written.
 func (a *Aggregator) Fold(ctx context.Context) error {
 	for {

@@ -82,11 +82,11 @@ func (m *Metrics) Attempted(ctx context.Context, d delivery.Delivery, a delivery
 	m.attempts.WithLabelValues(answer).Observe(a.Took.Seconds())
 }
 
-const backlogInterval = 10 * time.Second
+const backlogEvery = 10 * time.Second
 
 // Backlog updates the backlog's gauges as an actor.
 func (m *Metrics) Backlog(list func(context.Context) ([]delivery.Backlog, error)) run.Actor {
-	return run.Every(backlogInterval, m.tel, "count the deliveries' backlog", func(ctx context.Context) error {
+	return run.Every(backlogEvery, m.tel, "count the deliveries' backlog", func(ctx context.Context) error {
 		found, err := list(ctx)
 		if err != nil {
 			return err
@@ -108,7 +108,7 @@ func (m *Metrics) set(b delivery.Backlog) {
 
 // Endpoints updates the number of disabled endpoints as an actor.
 func (m *Metrics) Endpoints(list func(context.Context) ([]endpoint.Endpoint, error)) run.Actor {
-	return run.Every(backlogInterval, m.tel, "count the disabled endpoints", func(ctx context.Context) error {
+	return run.Every(backlogEvery, m.tel, "count the disabled endpoints", func(ctx context.Context) error {
 		found, err := list(ctx)
 		if err != nil {
 			return err
@@ -124,11 +124,11 @@ func (m *Metrics) Endpoints(list func(context.Context) ([]endpoint.Endpoint, err
 	})
 }
 
-const reconciliationInterval = time.Minute
+const reconcileEvery = time.Minute
 
 // Reconciliation updates the number of events that have no delivery as an actor. It is an error in the log as soon as there is one.
 func (m *Metrics) Reconciliation(count func(context.Context) (int64, error)) run.Actor {
-	return run.Every(reconciliationInterval, m.tel, "reconcile events and deliveries", func(ctx context.Context) error {
+	return run.Every(reconcileEvery, m.tel, "reconcile events and deliveries", func(ctx context.Context) error {
 		n, err := count(ctx)
 		if err != nil {
 			return err
