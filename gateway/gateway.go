@@ -24,8 +24,8 @@ import (
 
 // New wires the gateway. It listens at once and serves when it runs.
 func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err error) {
-	if problems := cfg.Check(); len(problems) > 0 {
-		return nil, &conf.Error{Problems: problems}
+	if err := conf.Check(cfg); err != nil {
+		return nil, err
 	}
 	g := run.NewGroup(tel)
 	defer func() {
@@ -69,16 +69,17 @@ func New(_ context.Context, cfg Config, tel telemetry.Set) (_ *run.App, err erro
 	if err != nil {
 		return nil, err
 	}
-	g.Defer("api", server.Close)
+	g.Defer("http", server.Close)
 	admin, err := run.Admin(cfg.Admin, tel, callers.Ready, cfg)
 	if err != nil {
 		return nil, err
 	}
 	g.Defer("admin", admin.Close)
 
-	callers.Join(g)
+	// The order is that of service.Base.App.
 	g.Add("admin", admin)
-	g.Add("api", server)
+	callers.Join(g)
+	g.Add("http", server)
 	// Unlike GET /ready, it does not check the services: the gateway must remain reachable while one is down.
 	return run.NewApp(g, server, callers.Ready), nil
 }

@@ -53,6 +53,15 @@ func (e *Error) Error() string {
 	return "wrong settings:\n  - " + strings.Join(e.Problems, "\n  - ")
 }
 
+// Check returns the problems of settings as an *Error, or nil. Load has checked what it returns; this is for the code that gets it, as
+// settings may have been made or changed by code.
+func Check(cfg Checker) error {
+	if problems := cfg.Check(); len(problems) > 0 {
+		return &Error{Problems: problems}
+	}
+	return nil
+}
+
 // Load returns defaults with the settings of the environment (pairs NAME=value, as from os.Environ). The error is an *Error.
 func Load[T Checker](defaults T, environ []string) (T, error) {
 	cfg := defaults

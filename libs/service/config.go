@@ -5,6 +5,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
@@ -59,4 +60,7 @@ func (c Config) clock() clock.Clock {
 func (c Config) Shared() Config { return c }
 
 // Settings is the configuration of one service: a struct that embeds Config.
-type Settings interface{ Shared() Config }
+type Settings interface {
+	conf.Checker
+	Shared() Config
+}

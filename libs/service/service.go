@@ -11,6 +11,7 @@ import (
 
 	"github.com/convoflow/convoflow/libs/bus"
 	"github.com/convoflow/convoflow/libs/clock"
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/idempotency"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -67,9 +68,12 @@ type actor struct {
 	run  run.Actor
 }
 
-// Open connects to the database and Kafka, and migrates the tables to the newest version. The service listens after App and
-// runs after App.Run. If a step between Open and App fails, the caller must close the Base: defer CloseIf right after Open.
+// Open checks the settings, connects to the database and Kafka, and migrates the tables to the newest version. The service listens after
+// App and runs after App.Run. If a step between Open and App fails, the caller must close the Base: defer CloseIf right after Open.
 func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set) (_ *Base, err error) {
+	if err := conf.Check(cfg); err != nil {
+		return nil, err
+	}
 	shared := cfg.Shared()
 	b, err := OpenDatabase(ctx, contract, cfg, tel)
 	if err != nil {

@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -10,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/conf"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/event/eventtest"
 	"github.com/convoflow/convoflow/libs/identity"
@@ -136,7 +138,10 @@ func TestAServiceThatCannotStartClosesItsConnections(t *testing.T) {
 	}
 	require.ErrorContains(t, open(func(*service.Config, *service.Base) {}), "operation things.create is in the contract and has no route")
 	require.ErrorContains(t, open(func(cfg *service.Config, _ *service.Base) { cfg.Access = nil }), "nor an authenticator")
-	require.ErrorContains(t, open(func(cfg *service.Config, _ *service.Base) { cfg.Kafka.Mechanism = "magic" }), "SASL")
+	unreadable := contract()
+	unreadable.OpenAPI = func() ([]byte, error) { return nil, errors.New("no document") }
+	_, err := service.Open(t.Context(), unreadable, w.Config, telemetry.Nop())
+	require.ErrorContains(t, err, "no document")
 	role, watcher := user(t, w), pgtest.Open(t)
 	w.Await("all connections are closed", func() bool {
 		return pgtest.Column[int](t, watcher, `select count(*)::int from pg_stat_activity where usename = $1`, role)[0] == 0
@@ -154,8 +159,10 @@ func user(t *testing.T, w *servicetest.World) string {
 	return name
 }
 
-func TestEveryInvalidSettingIsListed(t *testing.T) {
+func TestInvalidSettingsStartNothing(t *testing.T) {
 	t.Parallel()
-	problems := service.Defaults().Check()
-	require.Len(t, problems, 3, "DATABASE_URL, KAFKA_BROKERS, AUTH_URL: %v", problems)
+	_, err := service.Open(t.Context(), contract(), service.Defaults(), telemetry.Nop())
+	var wrong *conf.Error
+	require.ErrorAs(t, err, &wrong)
+	require.Len(t, wrong.Problems, 3, "DATABASE_URL, KAFKA_BROKERS, AUTH_URL: %v", wrong.Problems)
 }
