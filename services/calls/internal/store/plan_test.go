@@ -70,25 +70,9 @@ func TestATurnReadsARowOfEachAgent(t *testing.T) {
 	require.Less(t, read, int64(200), "of 60,000 calls of 20 agents")
 }
 
-// rowsRead returns how many rows of the table calls do reads. PostgreSQL counts them for the transaction.
-func (f fixture) rowsRead(ctx context.Context, t *testing.T, do func(ctx context.Context)) (n int64) {
+// rowsRead returns how many rows of the table calls do reads.
+func (f fixture) rowsRead(ctx context.Context, t *testing.T, do func(ctx context.Context)) int64 {
 	t.Helper()
-	count := func(ctx context.Context) (n int64) {
-		require.NoError(t, f.db.Conn(ctx).QueryRow(ctx, `
-			select pg_stat_get_xact_tuples_returned(c.oid) + pg_stat_get_xact_tuples_fetched(c.oid)
-				+ coalesce((select sum(pg_stat_get_xact_tuples_fetched(indexrelid)) from pg_index where indrelid = c.oid), 0)
-			from pg_class c where c.oid = 'calls'::regclass`).Scan(&n))
-		return n
-	}
-	require.NoError(t, f.db.InTx(ctx, func(ctx context.Context) error {
-		// With a million rows a read of all never pays, as here with cheap random pages.
-		if _, err := f.db.Conn(ctx).Exec(ctx, `set local random_page_cost = 1.1`); err != nil {
-			return err
-		}
-		before := count(ctx)
-		do(ctx)
-		n = count(ctx) - before
-		return nil
-	}))
-	return n
+	rows := pgtest.Read(ctx, t, f.db, func(ctx context.Context) error { do(ctx); return nil })["calls"]
+	return rows.Scanned + rows.Fetched
 }

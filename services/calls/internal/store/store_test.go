@@ -277,7 +277,7 @@ func TestExpiredLeasesAreReadFromAnIndexOfHeldLeases(t *testing.T) {
 	require.NoError(t, err)
 	_, err = f.db.Pool().Exec(t.Context(), `analyze calls`)
 	require.NoError(t, err)
-	plan := strings.Join(pgtest.Column[string](t, f.db, `explain `+strings.ReplaceAll(store.ListExpired, "$1", "100")), "\n")
+	plan := pgtest.Explain(t, f.db, strings.ReplaceAll(store.ListExpired, "$1", "100"))
 	require.Contains(t, plan, "using calls_leases", plan)
 	require.NotContains(t, plan, "Sort", plan)
 }

@@ -65,36 +65,10 @@ func seeded(t testing.TB, leads, calls int) (*pg.DB, seed.Team) {
 	return db, team
 }
 
-// sequential returns the large tables that do reads as a whole. PostgreSQL counts the scans of the connection.
-func sequential(t *testing.T, db *pg.DB, do func(ctx context.Context) error) (tables []string) {
+// sequential returns the large tables that do reads by sequential scans.
+func sequential(t *testing.T, db *pg.DB, do func(ctx context.Context) error) map[string]int64 {
 	t.Helper()
-	require.NoError(t, db.InTx(t.Context(), func(ctx context.Context) error {
-		// The test's table is small enough to be read as a whole instead of by thousands of random pages. With a million leads that
-		// never pays, as here with cheap random pages.
-		if _, err := db.Conn(ctx).Exec(ctx, `set local random_page_cost = 1.1`); err != nil {
-			return err
-		}
-		before, err := scans(ctx, db)
-		if err != nil {
-			return err
-		}
-		if err := do(ctx); err != nil {
-			return err
-		}
-		after, err := scans(ctx, db)
-		for name, n := range after {
-			if n > before[name] {
-				tables = append(tables, name)
-			}
-		}
-		return err
-	}))
-	return tables
-}
-
-func scans(ctx context.Context, db *pg.DB) (counts map[string]int64, err error) {
-	return counts, db.Conn(ctx).QueryRow(ctx, `select jsonb_object_agg(relname, seq_scan) from pg_stat_xact_user_tables
-		where schemaname = current_schema() and relname in ('leads', 'calls', 'followups', 'clients', 'timeline')`).Scan(&counts)
+	return pgtest.Read(t.Context(), t, db, do).Scanned("leads", "calls", "followups", "clients", "timeline")
 }
 
 func TestNoListReadsAWholeTable(t *testing.T) {
@@ -108,7 +82,7 @@ func TestNoListReadsAWholeTable(t *testing.T) {
 func listLeads(t *testing.T, db *pg.DB, out *outbox.Outbox, team seed.Team) {
 	t.Helper()
 	leads, counts := store.Leads(db, out), store.NewAnalytics(db)
-	require.Equal(t, []string{"leads"}, sequential(t, db, func(ctx context.Context) error {
+	require.Equal(t, map[string]int64{"leads": 15_000}, sequential(t, db, func(ctx context.Context) error {
 		_, err := db.Conn(ctx).Exec(ctx, `select count(notes) from leads`)
 		return err
 	}), "the test sees one")
@@ -163,9 +137,9 @@ func listLeads(t *testing.T, db *pg.DB, out *outbox.Outbox, team seed.Team) {
 			scope = *agentID
 		}
 		for name, plan := range map[string]string{
-			"counts": explain(t, db, store.ReadCounts, scope, analytics.Daily(), []int32{20700, 20701}, []int32{74, 74}, int32(20700), int32(74), week, team.Now, agentID),
-			"agents": explain(t, db, store.ReadLeaderboard, agentID, week, team.Now),
-			"topics": explain(t, db, store.ReadMentions, agentID, []time.Time{week, team.Now}, week, team.Now, 20),
+			"counts": pgtest.Explain(t, db, store.ReadCounts, scope, analytics.Daily(), []int32{20700, 20701}, []int32{74, 74}, int32(20700), int32(74), week, team.Now, agentID),
+			"agents": pgtest.Explain(t, db, store.ReadLeaderboard, agentID, week, team.Now),
+			"topics": pgtest.Explain(t, db, store.ReadMentions, agentID, []time.Time{week, team.Now}, week, team.Now, 20),
 		} {
 			for _, table := range []string{"leads", "calls", "followups", "analytics_days"} {
 				require.NotContains(t, plan, "Seq Scan on "+table, name)
@@ -245,11 +219,6 @@ func listPeople(t *testing.T, db *pg.DB, out *outbox.Outbox, team seed.Team, cli
 			}), "page %d of %s", n, name)
 		}
 	}
-}
-
-func explain(t *testing.T, db *pg.DB, sql string, args ...any) string {
-	t.Helper()
-	return strings.Join(pgtest.Column[string](t, db, "explain "+sql, args...), "\n")
 }
 
 // TestTheSeedIsCountedAndRepeatable also compares the counts of made-up data, which has all kinds of rows, with the tables.

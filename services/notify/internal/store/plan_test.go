@@ -41,23 +41,12 @@ func filled(t *testing.T, n int) stores {
 	return s
 }
 
-// read returns how many rows of deliveries and attempts do reads by sequential scans, in partitions that are not small.
-func (s stores) read(do func(ctx context.Context) error) (rows int64) {
+// scanned returns how many rows of deliveries, attempts and seen do reads by sequential scans.
+func (s stores) scanned(do func(ctx context.Context) error) (rows int64) {
 	s.t.Helper()
-	require.NoError(s.t, s.db.InTx(s.t.Context(), func(ctx context.Context) error {
-		if _, err := s.db.Conn(ctx).Exec(ctx, `set local random_page_cost = 1.1`); err != nil { // as with partitions that do not fit into memory
-			return err
-		}
-		scanned := func() (n int64) {
-			require.NoError(s.t, s.db.Conn(ctx).QueryRow(ctx, `select coalesce(sum(seq_tup_read), 0)::bigint from pg_stat_xact_user_tables
-				where schemaname = current_schema() and (relname like 'deliveries%' or relname like 'attempts%' or relname = 'seen')`).Scan(&n))
-			return n
-		}
-		before := scanned()
-		err := do(ctx)
-		rows = scanned() - before
-		return err
-	}))
+	for _, n := range pgtest.Read(s.t.Context(), s.t, s.db, do).Scanned("deliveries*", "attempts*", "seen") {
+		rows += n
+	}
 	return rows
 }
 
@@ -65,7 +54,7 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 	t.Parallel()
 	const n = 40_000
 	s := filled(t, n)
-	require.EqualValues(t, n, s.read(func(ctx context.Context) error {
+	require.EqualValues(t, n, s.scanned(func(ctx context.Context) error {
 		_, err := s.db.Conn(ctx).Exec(ctx, `select count(data) from deliveries`)
 		return err
 	}), "the test sees one")
@@ -80,7 +69,7 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 	for name, f := range lists {
 		f.Limit = 50
 		for range 2 { // and the next page
-			require.Zero(t, s.read(func(ctx context.Context) error {
+			require.Zero(t, s.scanned(func(ctx context.Context) error {
 				p, err := s.deliveries.List(ctx, f)
 				f.Cursor = p.Next
 				return err
@@ -126,7 +115,7 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 		},
 	}
 	for name, do := range works {
-		require.Zero(t, s.read(do), name)
+		require.Zero(t, s.scanned(do), name)
 	}
 }
 
