@@ -10,20 +10,6 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/leadimport"
 )
 
-// importRoutes are the operations that import and export leads.
-func importRoutes(r *rpc.Router, imports *leadimport.Service, exports *leadimport.Exporter) {
-	view, status := rpc.View(viewOutcome), rpc.StatusOf(statusOfOutcome)
-	file := rpc.File[leadimport.Request, leadimport.Outcome]{
-		Field: "file", MaxBytes: leadimport.MaxBytes, TooLarge: leadimport.TooLarge(), Ready: imports.Ready, Store: imports.Stage, Discard: imports.Discard,
-	}
-	rpc.HandleForm(r, "POST /leads/import", "crm.import_leads", file, imports.Import, view, status)
-	rpc.Handle(r, "GET /leads/imports/{id}", "crm.get_import", imports.Get, view)
-	rpc.Handle(r, "GET /leads/imports/{id}/rows", "crm.list_import_rows", imports.ListRows)
-	rpc.Handle(r, "GET /leads/imports/{id}/events", "crm.follow_import", imports.Follow, rpc.Stream(progress))
-	rpc.Handle(r, "POST /leads/imports/{id}/revert", "crm.revert_import", imports.Revert, view, status)
-	rpc.Handle(r, "GET /leads/export.csv", "crm.export_leads", exports.Export, rpc.Respond(writeExport))
-}
-
 // statusOfOutcome is 202 while the work goes on.
 func statusOfOutcome(o leadimport.Outcome) int {
 	if o.Working() {

@@ -6,6 +6,8 @@ import (
 
 	"github.com/convoflow/convoflow/services/crm/internal/erasure"
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
+	"github.com/convoflow/convoflow/services/crm/internal/inbound"
+	"github.com/convoflow/convoflow/services/crm/internal/lead"
 )
 
 // followUp adds a field that the apps read besides the status.
@@ -32,4 +34,21 @@ func serveCalendar(w http.ResponseWriter, _ *http.Request, c followup.Calendar) 
 	w.Header().Set("Cache-Control", "no-store")
 	_, err := io.WriteString(w, string(c))
 	return err
+}
+
+// leadView adds the phone number as people see it.
+type leadView struct {
+	lead.Lead
+	Phone string `json:"phone"`
+}
+
+// viewLead returns a lead as the API shows it.
+func viewLead(l lead.Lead) any { return leadView{Lead: l, Phone: l.Number()} }
+
+// statusOfReceived shows whether the lead is new.
+func statusOfReceived(l inbound.Received) int {
+	if l.Created {
+		return http.StatusCreated
+	}
+	return http.StatusOK
 }

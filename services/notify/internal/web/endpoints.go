@@ -1,26 +1,10 @@
 package web
 
 import (
-	"net/http"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/rpc"
-	"github.com/convoflow/convoflow/services/notify/internal/delivery"
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
-
-func endpointRoutes(r *rpc.Router, endpoints *endpoint.Service, deliveries *delivery.Service) {
-	view, withSecret := rpc.View(viewEndpoint), rpc.View(viewWithSecret)
-	version := rpc.Version(func(e endpoint.Endpoint) int64 { return e.Epoch })
-	rpc.Handle(r, "POST /webhooks", "notify.create_webhook", endpoints.Create, withSecret, rpc.Status(http.StatusCreated), rpc.Redacted(withoutSecret), rpc.Also(endpoints.Refuse))
-	rpc.Handle(r, "GET /webhooks", "notify.list_webhooks", endpoints.List, view)
-	rpc.Handle(r, "GET /webhooks/{id}", "notify.get_webhook", endpoints.Get, view, version)
-	rpc.Handle(r, "PATCH /webhooks/{id}", "notify.update_webhook", endpoints.Update, view, version, rpc.Conditional(), rpc.Also(endpoints.RefuseUpdate))
-	rpc.Handle(r, "DELETE /webhooks/{id}", "notify.delete_webhook", endpoints.Delete, rpc.Status(http.StatusNoContent))
-	rpc.Handle(r, "POST /webhooks/{id}/rotate-secret", "notify.rotate_secret", endpoints.Rotate, withSecret)
-	rpc.Handle(r, "POST /webhooks/{id}/test", "notify.test_webhook", deliveries.Test)
-	rpc.Handle(r, "GET /webhooks/verify/{event_id}", "notify.verify", deliveries.Verify)
-}
 
 // shownEndpoint is the schema Webhook of the contract.
 type shownEndpoint struct {
