@@ -16,6 +16,7 @@ func TestACallInsideATransactionIsRefused(t *testing.T) {
 	client.http.Transport = tr
 	for range 2 * tripAfter {
 		require.ErrorIs(t, client.Get(network.Forbid(caller(t.Context())), "/calls/1", &call{}), network.ErrInTransaction)
+		require.ErrorIs(t, client.Ask(network.Forbid(caller(t.Context())), "/calls/questions", "?", &call{}), network.ErrInTransaction)
 	}
 	require.Zero(t, tr.calls.Load())
 	require.NoError(t, client.Get(caller(t.Context()), "/calls/1", &call{}), "a refused call does not count for the breaker")

@@ -296,13 +296,15 @@ func TestNothingOutsideIsCalledInsideATransaction(t *testing.T) {
 		_, opened := recordings.Open(ctx, "2026/11/x")
 		_, transcribed := speech.NewTranscriber(provider, clock.System{}, a.Tel).Send(ctx, call.Chunk{Path: file}, nil, "")
 		_, analysed := analyst.Send(ctx, call.Question{Transcript: "x"}, "")
-		_, learned := peer.Fetch[call.Client](peer.New("crm", a.crm.url, a.Tel), "/clients")(ctx, event.NewID())
+		crm := peer.New("crm", a.crm.url, a.Tel)
+		_, learned := peer.Fetch[call.Client](crm, "/clients")(ctx, event.NewID())
 		_, found := recordings.Has(ctx, bucket.Object{Key: "2026/11/x"})
 		for what, err := range map[string]error{
 			"find": found, "restore": recordings.Restore(ctx, "2026/11/x", strings.NewReader("x")),
 			"back up": recordings.All(ctx, func(bucket.Object, func(io.Writer) error) error { return nil }),
 			"store":   stored, "open": opened, "remove": recordings.Remove(ctx, "2026/11/x"), "transcribe": transcribed, "analyse": analysed, "crm": learned,
-			"list": recordings.List(ctx, "2026/11/", a.now(), func([]string) error { return nil }),
+			"ask crm": crm.Ask(ctx, "/internal/questions", "x", &call.Client{}),
+			"list":    recordings.List(ctx, "2026/11/", a.now(), func([]string) error { return nil }),
 		} {
 			require.ErrorIs(t, err, network.ErrInTransaction, what)
 		}
