@@ -92,8 +92,8 @@ func (a *app) start() {
 // in returns the app for a subtest.
 func (a *app) in(t testing.TB) *app {
 	t.Helper()
-	world, inner := *a.World, *a
-	world.T, inner.World = t, &world
+	inner := *a
+	inner.World = a.In(t)
 	return &inner
 }
 

@@ -111,15 +111,13 @@ func mac(content string) []byte {
 	return h.Sum(nil)
 }
 
-func ptr[T any](v T) *T { return &v }
-
 var (
 	at    = time.Date(2026, 11, 24, 9, 0, 0, 0, time.UTC)
 	agent = events.Agent{AgentID: event.NewID(), Version: 1, Email: "asha@example.com", FullName: "Asha Rao", Role: "agent", IsActive: true, CreatedAt: at, UpdatedAt: at}
 )
 
 func call() events.Call {
-	return events.Call{CallID: event.NewID(), Version: 3, AgentID: agent.AgentID, CallType: "default", Status: "completed", Outcome: ptr("ok"), Summary: ptr("Meera wants the quote."), CreatedAt: at, UpdatedAt: at}
+	return events.Call{CallID: event.NewID(), Version: 3, AgentID: agent.AgentID, CallType: "default", Status: "completed", Outcome: new("ok"), Summary: new("Meera wants the quote."), CreatedAt: at, UpdatedAt: at}
 }
 
 // delivered is a delivery as the API shows it.
@@ -168,7 +166,7 @@ func TestAnEventBecomesAWebhook(t *testing.T) {
 	t.Parallel()
 	w := build(t)
 	w.start()
-	client := events.Client{ClientID: event.NewID(), Version: 1, AgentID: agent.AgentID, Name: "Meera Nair", Phone: ptr("+919876543210"), CreatedAt: at, UpdatedAt: at}
+	client := events.Client{ClientID: event.NewID(), Version: 1, AgentID: agent.AgentID, Name: "Meera Nair", Phone: new("+919876543210"), CreatedAt: at, UpdatedAt: at}
 	c := call()
 	c.ClientID = &client.ClientID
 	completed := events.TranscriptionCompleted.New(at, c)

@@ -230,7 +230,7 @@ func TestAPausedWebhookGetsItsEventsLater(t *testing.T) {
 	made := w.create(fmt.Sprintf(`{"url":%q,"events":["transcription.*"],"profile":"pabbly-nested"}`, url))
 	w.Do(w.Admin, "PATCH", "/webhooks/"+made.ID, `{"enabled":false}`).Is(200)
 	failed := call()
-	failed.Status, failed.ErrorCode, failed.Retryable = "failed", ptr("audio_unreadable"), ptr(false)
+	failed.Status, failed.ErrorCode, failed.Retryable = "failed", new("audio_unreadable"), new(false)
 	w.publish(events.AgentRegistered.New(at, agent), events.TranscriptionFailed.New(at, failed))
 	w.awaitStatus(failed.CallID, "held")
 	require.Empty(t, w.requests())

@@ -95,8 +95,6 @@ func requireValid(t *testing.T, schema, content string) {
 	require.NoError(t, compiled.Validate(value))
 }
 
-func pointer(s string) *string { return &s }
-
 func TestInsights(t *testing.T) {
 	t.Parallel()
 	f := start(t, offline.Config{})
@@ -109,8 +107,8 @@ func TestInsights(t *testing.T) {
 			Summary:     "The price is too high for our budget this year. I will send you the proposal by Friday. Please send the contract with the proposal.",
 			ActionItems: []string{"I will send you the proposal by Friday", "Please send the contract with the proposal", "We should schedule the product demo for next week"},
 			Sentiment:   "positive", KeyTopics: []string{"product", "pricing", "proposal"},
-			NextStep:       pointer("I will send you the proposal by Friday"),
-			IntentCategory: "interested", IntentConfidence: 0.9, InterestLevel: pointer("high"),
+			NextStep:       new("I will send you the proposal by Friday"),
+			IntentCategory: "interested", IntentConfidence: 0.9, InterestLevel: new("high"),
 			Objections: []string{"The price is too high for our budget this year", "We need a better offer"},
 		}},
 		"recognized, with mistakes": {"yes the price is two high but send me the contract\nperfect led us schedule the demo on friday and i will call you tomorrow", insight{
@@ -118,31 +116,31 @@ func TestInsights(t *testing.T) {
 			Summary:     "Led us schedule the demo on Friday. I will call you tomorrow.",
 			ActionItems: []string{"Send me the contract", "Led us schedule the demo on Friday", "I will call you tomorrow"},
 			Sentiment:   "neutral", KeyTopics: []string{"pricing", "contract", "demo"},
-			NextStep:       pointer("I will call you tomorrow"),
-			IntentCategory: "interested", IntentConfidence: 0.7, InterestLevel: pointer("medium"),
+			NextStep:       new("I will call you tomorrow"),
+			IntentCategory: "interested", IntentConfidence: 0.7, InterestLevel: new("medium"),
 			Objections: []string{"The price is two high"},
 		}},
 		"call me back": {"Agent: Is now a bad time?\nClient: I'm driving. Could you call me back tomorrow at five?\nAgent: Sure, I'll call you tomorrow.", insight{
 			Title: "Sales call", Summary: "I'll call you tomorrow.",
 			ActionItems: []string{"Call me back tomorrow at five", "I'll call you tomorrow"},
-			Sentiment:   "neutral", KeyTopics: []string{}, NextStep: pointer("I'll call you tomorrow"),
-			IntentCategory: "callback_requested", IntentConfidence: 0.9, InterestLevel: pointer("medium"), Objections: []string{},
+			Sentiment:   "neutral", KeyTopics: []string{}, NextStep: new("I'll call you tomorrow"),
+			IntentCategory: "callback_requested", IntentConfidence: 0.9, InterestLevel: new("medium"), Objections: []string{},
 		}},
 		"not interested": {"I am not interested, please stop calling me. This is a waste of time. Your product is terrible.", insight{
 			Title: "Call about product", Summary: "I am not interested. Please stop calling me.",
 			ActionItems: []string{}, Sentiment: "negative", KeyTopics: []string{"product"},
-			IntentCategory: "not_interested", IntentConfidence: 0.9, InterestLevel: pointer("low"), Objections: []string{"I am not interested"},
+			IntentCategory: "not_interested", IntentConfidence: 0.9, InterestLevel: new("low"), Objections: []string{"I am not interested"},
 		}},
 		"too expensive, later": {"[00:01] Speaker 1: It is too expensive. We can't afford it. Maybe next year.\n[00:09] Speaker 2: I will not call you before that.", insight{
 			Title: "Sales call", Summary: "It is too expensive.",
 			ActionItems: []string{}, Sentiment: "negative", KeyTopics: []string{},
-			IntentCategory: "future_planning", IntentConfidence: 0.7, InterestLevel: pointer("medium"),
+			IntentCategory: "future_planning", IntentConfidence: 0.7, InterestLevel: new("medium"),
 			Objections: []string{"It is too expensive", "We can't afford it"},
 		}},
 		"payment": {"Send me the payment link and I will pay today.", insight{
 			Title: "Call about payment", Summary: "Send me the payment link. I will pay today.",
 			ActionItems: []string{"Send me the payment link", "I will pay today"}, Sentiment: "neutral", KeyTopics: []string{"payment"},
-			NextStep: pointer("I will pay today"), IntentCategory: "payment_pending", IntentConfidence: 0.9, InterestLevel: pointer("high"), Objections: []string{},
+			NextStep: new("I will pay today"), IntentCategory: "payment_pending", IntentConfidence: 0.9, InterestLevel: new("high"), Objections: []string{},
 		}},
 		"wrong number": {"Sorry, you have the wrong number.", insight{
 			Title: "Sales call", Summary: "Sorry, you have the wrong number.",

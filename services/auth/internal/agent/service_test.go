@@ -246,15 +246,15 @@ func TestMeAndUpdate(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, a, got)
 
-	got, err = f.Update(ctx, agent.UpdateRequest{FullName: of(" Asha Iyer ")})
+	got, err = f.Update(ctx, agent.UpdateRequest{FullName: new(" Asha Iyer ")})
 	require.NoError(t, err)
 	require.Equal(t, "Asha Iyer", got.FullName)
 	require.EqualValues(t, 2, got.Version)
-	again, err := f.Update(ctx, agent.UpdateRequest{Name: of("Asha Iyer")})
+	again, err := f.Update(ctx, agent.UpdateRequest{Name: new("Asha Iyer")})
 	require.NoError(t, err)
 	require.Equal(t, got, again, "the same name changes nothing")
 
-	_, err = f.Update(ctx, agent.UpdateRequest{FullName: of("  ")})
+	_, err = f.Update(ctx, agent.UpdateRequest{FullName: new("  ")})
 	require.Equal(t, "string_too_short", fault.Of(err).Fields[0].Type)
 
 	published := f.events(t)
@@ -270,7 +270,7 @@ func TestARequestWithoutACallerIsRefused(t *testing.T) {
 	f, ctx := newFixture(t), t.Context()
 	for name, call := range map[string]func() error{
 		"me":     func() error { _, err := f.Me(ctx, agent.MeRequest{}); return err },
-		"update": func() error { _, err := f.Update(ctx, agent.UpdateRequest{FullName: of("New")}); return err },
+		"update": func() error { _, err := f.Update(ctx, agent.UpdateRequest{FullName: new("New")}); return err },
 		"logout": func() error { _, err := f.Logout(ctx, agent.LogoutRequest{}); return err },
 		"password": func() error {
 			_, err := f.ChangePassword(ctx, agent.ChangePasswordRequest{New: "violet-heron"})

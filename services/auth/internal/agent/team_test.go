@@ -16,20 +16,18 @@ import (
 	"github.com/convoflow/convoflow/services/auth/internal/agent"
 )
 
-func of[T any](v T) *T { return &v }
-
 func TestCreateAgent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.Open = false
-	got, err := f.Create(t.Context(), agent.CreateRequest{Email: " Ben@Example.com", FullName: " Ben ", Password: of("violet-heron")})
+	got, err := f.Create(t.Context(), agent.CreateRequest{Email: " Ben@Example.com", FullName: " Ben ", Password: new("violet-heron")})
 	require.NoError(t, err)
 	require.Equal(t, agent.Created{Agent: agent.Agent{
 		ID: got.Agent.ID, Version: 1, Email: "ben@example.com", PasswordHash: "hash of violet-heron", PasswordSetAt: now, FullName: "Ben",
 		Role: identity.Agent, IsActive: true, CreatedAt: now, UpdatedAt: now,
 	}}, got)
 
-	got, err = f.Create(t.Context(), agent.CreateRequest{Email: "cy@example.com", Name: "Cy", Role: identity.Admin, IsActive: of(false)})
+	got, err = f.Create(t.Context(), agent.CreateRequest{Email: "cy@example.com", Name: "Cy", Role: identity.Admin, IsActive: new(false)})
 	require.NoError(t, err)
 	require.Len(t, got.Password, 26)
 	require.Equal(t, "hash of "+got.Password, got.Agent.PasswordHash)
@@ -38,7 +36,7 @@ func TestCreateAgent(t *testing.T) {
 
 	_, err = f.Create(t.Context(), agent.CreateRequest{Email: "ben@example.com", Name: "Ben"})
 	require.Equal(t, "email_taken", fault.Of(err).Code)
-	_, err = f.Create(t.Context(), agent.CreateRequest{Password: of("password")})
+	_, err = f.Create(t.Context(), agent.CreateRequest{Password: new("password")})
 	require.Len(t, fault.Of(err).Fields, 3)
 	published := f.events(t)
 	require.Len(t, published, 2)
@@ -56,14 +54,14 @@ func TestUpdateAgent(t *testing.T) {
 		ends   []string
 	}{
 		"nothing":     {agent.UpdateAgentRequest{}, nil, nil},
-		"what it is":  {agent.UpdateAgentRequest{Email: of("BEN@example.com"), FullName: of(" Asha Rao "), IsActive: of(true), Role: of(identity.Admin)}, nil, nil},
-		"e-mail":      {agent.UpdateAgentRequest{Email: of("Benny@example.com")}, []string{"agent.updated"}, nil},
-		"name":        {agent.UpdateAgentRequest{FullName: of("Ben Okafor")}, []string{"agent.updated"}, nil},
-		"older name":  {agent.UpdateAgentRequest{Name: of(" Ben Okafor ")}, []string{"agent.updated"}, nil},
-		"role":        {agent.UpdateAgentRequest{Role: of(identity.Agent)}, []string{"agent.updated"}, []string{"role_changed", "role_changed"}},
-		"password":    {agent.UpdateAgentRequest{Password: of("violet-heron")}, nil, []string{"password_changed", "password_changed"}},
-		"deactivated": {agent.UpdateAgentRequest{IsActive: of(false)}, []string{"agent.deactivated"}, []string{"agent_deactivated", "agent_deactivated"}},
-		"everything at once": {agent.UpdateAgentRequest{IsActive: of(false), Role: of(identity.Agent), FullName: of("Ben"), Password: of("violet-heron")},
+		"what it is":  {agent.UpdateAgentRequest{Email: new("BEN@example.com"), FullName: new(" Asha Rao "), IsActive: new(true), Role: new(identity.Admin)}, nil, nil},
+		"e-mail":      {agent.UpdateAgentRequest{Email: new("Benny@example.com")}, []string{"agent.updated"}, nil},
+		"name":        {agent.UpdateAgentRequest{FullName: new("Ben Okafor")}, []string{"agent.updated"}, nil},
+		"older name":  {agent.UpdateAgentRequest{Name: new(" Ben Okafor ")}, []string{"agent.updated"}, nil},
+		"role":        {agent.UpdateAgentRequest{Role: new(identity.Agent)}, []string{"agent.updated"}, []string{"role_changed", "role_changed"}},
+		"password":    {agent.UpdateAgentRequest{Password: new("violet-heron")}, nil, []string{"password_changed", "password_changed"}},
+		"deactivated": {agent.UpdateAgentRequest{IsActive: new(false)}, []string{"agent.deactivated"}, []string{"agent_deactivated", "agent_deactivated"}},
+		"everything at once": {agent.UpdateAgentRequest{IsActive: new(false), Role: new(identity.Agent), FullName: new("Ben"), Password: new("violet-heron")},
 			[]string{"agent.deactivated"}, []string{"agent_deactivated", "agent_deactivated"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -115,7 +113,7 @@ func TestPromotionLeavesSessions(t *testing.T) {
 	f.register(t, "admin@example.com")
 	ben := f.register(t, "ben@example.com")
 	login := f.login(t, "ben@example.com")
-	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, Role: of(identity.Admin)})
+	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, Role: new(identity.Admin)})
 	require.NoError(t, err)
 	f.mustAs(t, login.AccessToken)
 	renewed, code := f.refresh(t, login.RefreshToken)
@@ -130,10 +128,10 @@ func TestUpdateAgentRefuses(t *testing.T) {
 	ben := f.register(t, "ben@example.com")
 	login := f.login(t, "admin@example.com")
 	for code, r := range map[string]agent.UpdateAgentRequest{
-		"agent_not_found":  {ID: event.NewID(), FullName: of("X")},
-		"email_taken":      {ID: ben.ID, Email: of("ADMIN@example.com")},
-		"last_admin":       {ID: admin.ID, IsActive: of(false), Password: of("violet-heron")},
-		"validation_error": {ID: ben.ID, Email: of("ben"), FullName: of(" "), Password: of("password")},
+		"agent_not_found":  {ID: event.NewID(), FullName: new("X")},
+		"email_taken":      {ID: ben.ID, Email: new("ADMIN@example.com")},
+		"last_admin":       {ID: admin.ID, IsActive: new(false), Password: new("violet-heron")},
+		"validation_error": {ID: ben.ID, Email: new("ben"), FullName: new(" "), Password: new("password")},
 	} {
 		_, err := f.UpdateAgent(t.Context(), r)
 		require.Equal(t, code, fault.Of(err).Code)
@@ -141,7 +139,7 @@ func TestUpdateAgentRefuses(t *testing.T) {
 			require.Len(t, fault.Of(err).Fields, 3)
 		}
 	}
-	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: admin.ID, Role: of(identity.Agent)})
+	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: admin.ID, Role: new(identity.Agent)})
 	require.Equal(t, "last_admin", fault.Of(err).Code)
 	f.mustAs(t, login.AccessToken)
 	require.Len(t, f.events(t), 2, "what was refused left no trace")
@@ -158,7 +156,7 @@ func TestCreateAdmin(t *testing.T) {
 	require.Equal(t, identity.Admin, made.Role)
 	require.Equal(t, "hash of violet-heron", made.PasswordHash)
 
-	ben, err := f.Create(t.Context(), agent.CreateRequest{Email: "ben@example.com", Name: "Ben", IsActive: of(false)})
+	ben, err := f.Create(t.Context(), agent.CreateRequest{Email: "ben@example.com", Name: "Ben", IsActive: new(false)})
 	require.NoError(t, err)
 	promoted, err := f.CreateAdmin(t.Context(), agent.CreateAdminRequest{Email: "BEN@example.com", Password: none})
 	require.NoError(t, err)
@@ -232,7 +230,7 @@ func TestDelete(t *testing.T) {
 	f.mustAs(t, others.AccessToken)
 	for name, err := range map[string]error{
 		"me":       errorOf(f.Me(ctx, agent.MeRequest{})),
-		"update":   errorOf(f.Update(ctx, agent.UpdateRequest{FullName: of("Ben")})),
+		"update":   errorOf(f.Update(ctx, agent.UpdateRequest{FullName: new("Ben")})),
 		"password": errorOf(f.ChangePassword(ctx, agent.ChangePasswordRequest{Current: password, New: "violet-heron"})),
 	} {
 		require.Equal(t, "session_ended", fault.Of(err).Code, name)
@@ -243,7 +241,7 @@ func TestDelete(t *testing.T) {
 	require.Empty(t, f.passwords.verified[len(f.passwords.verified)-1], "as for an account that does not exist")
 	for name, err := range map[string]error{
 		"get":    errorOf(f.Get(t.Context(), agent.IDRequest{ID: ben.ID})),
-		"update": errorOf(f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: of(true)})),
+		"update": errorOf(f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: new(true)})),
 		"delete": errorOf(f.Delete(byAdmin(t), agent.IDRequest{ID: ben.ID})),
 		"nobody": errorOf(f.Delete(byAdmin(t), agent.IDRequest{ID: event.NewID()})),
 	} {
@@ -287,7 +285,7 @@ func TestDeleteOfAnInactiveAgent(t *testing.T) {
 	f := newFixture(t)
 	f.register(t, "admin@example.com")
 	ben := f.register(t, "ben@example.com")
-	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: of(false)})
+	_, err := f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, IsActive: new(false)})
 	require.NoError(t, err)
 	_, err = f.Delete(byAdmin(t), agent.IDRequest{ID: ben.ID})
 	require.NoError(t, err)
@@ -305,7 +303,7 @@ func TestTheLastAdminCannotBeDeleted(t *testing.T) {
 	f.mustAs(t, login.AccessToken)
 	require.Len(t, f.events(t), 2, "nothing has changed")
 
-	_, err = f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, Role: of(identity.Admin)})
+	_, err = f.UpdateAgent(t.Context(), agent.UpdateAgentRequest{ID: ben.ID, Role: new(identity.Admin)})
 	require.NoError(t, err)
 	_, err = f.Delete(f.mustAs(t, login.AccessToken), agent.IDRequest{ID: admin.ID})
 	require.NoError(t, err, "an admin may delete its own account when there is another")

@@ -19,8 +19,6 @@ const (
 	anotherAgent = "019abf00-0000-7000-8000-00000000000b"
 )
 
-func ptr[T any](v T) *T { return &v }
-
 func at(minute int) time.Time { return time.Date(2026, 11, 24, 9, minute, 0, 0, time.UTC) }
 
 // plusOnly accepts only numbers that begin with +.
@@ -30,21 +28,21 @@ func plusOnly(number string) (string, bool) {
 
 func TestFieldsAreCleaned(t *testing.T) {
 	t.Parallel()
-	got, err := Fields{Name: "  Priya ", Email: ptr(" p@example.com"), Phone: ptr(" +91 98 "), Company: ptr("  "), Notes: nil}.cleaned(plusOnly)
+	got, err := Fields{Name: "  Priya ", Email: new(" p@example.com"), Phone: new(" +91 98 "), Company: new("  "), Notes: nil}.cleaned(plusOnly)
 	require.NoError(t, err)
-	require.Empty(t, cmp.Diff(Fields{Name: "Priya", Email: ptr("p@example.com"), Phone: ptr("+9198")}, got))
+	require.Empty(t, cmp.Diff(Fields{Name: "Priya", Email: new("p@example.com"), Phone: new("+9198")}, got))
 }
 
 func TestBlankPhoneIsNone(t *testing.T) {
 	t.Parallel()
-	got, err := Fields{Name: "Priya", Phone: ptr(" ")}.cleaned(plusOnly)
+	got, err := Fields{Name: "Priya", Phone: new(" ")}.cleaned(plusOnly)
 	require.NoError(t, err)
 	require.Nil(t, got.Phone)
 }
 
 func TestEveryWrongFieldIsReported(t *testing.T) {
 	t.Parallel()
-	_, err := Fields{Name: " ", Email: ptr("no"), Phone: ptr("12")}.cleaned(plusOnly)
+	_, err := Fields{Name: " ", Email: new("no"), Phone: new("12")}.cleaned(plusOnly)
 	f := fault.Of(err)
 	require.Equal(t, fault.Invalid, f.Kind)
 	require.Len(t, f.Fields, 3)
@@ -56,7 +54,7 @@ func TestEveryWrongFieldIsReported(t *testing.T) {
 
 func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {
 	t.Parallel()
-	c, created := create(anAgent, Fields{Name: "Priya", Phone: ptr("+91"), Notes: ptr("likes tea")}, at(0))
+	c, created := create(anAgent, Fields{Name: "Priya", Phone: new("+91"), Notes: new("likes tea")}, at(0))
 	require.Equal(t, events.ClientCreated.Name, created.Type)
 	require.Equal(t, events.ClientsTopic, created.Topic)
 	require.Equal(t, c.ID, created.Key)
@@ -71,7 +69,7 @@ func TestEachChangeIsAVersionWithItsEvent(t *testing.T) {
 
 func TestErasureHoldsNothingPersonal(t *testing.T) {
 	t.Parallel()
-	c, _ := create(anAgent, Fields{Name: "Priya", Email: ptr("p@example.com"), Phone: ptr("+91"), Company: ptr("Acme")}, at(0))
+	c, _ := create(anAgent, Fields{Name: "Priya", Email: new("p@example.com"), Phone: new("+91"), Company: new("Acme")}, at(0))
 	deleted := c.erase(nil, at(1))
 	require.Equal(t, events.ClientDeleted.Name, deleted.Type)
 	var state events.Client

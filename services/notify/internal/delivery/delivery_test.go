@@ -37,11 +37,11 @@ func TestADeliveryHasEndedOrWillBeAttempted(t *testing.T) {
 			case "hand back":
 				err = d.handBack(epoch, rapid.Bool().Draw(t, "begun"), noon)
 			case "succeed":
-				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: ptr(200)}}, 0.5, noon))
+				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: new(200)}}, 0.5, noon))
 			case "fail":
-				err = save(d.record(epoch, Attempt{Answer: Answer{Error: ptr("timeout")}}, 0.5, noon))
+				err = save(d.record(epoch, Attempt{Answer: Answer{Error: new("timeout")}}, 0.5, noon))
 			case "gone":
-				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: ptr(410)}}, 0.5, noon))
+				err = save(d.record(epoch, Attempt{Answer: Answer{StatusCode: new(410)}}, 0.5, noon))
 			case "reject":
 				if log == 0 {
 					err = save(d.reject(epoch, noon))
@@ -51,12 +51,12 @@ func TestADeliveryHasEndedOrWillBeAttempted(t *testing.T) {
 					err = save(d.discard("canceled", noon), nil)
 				}
 			case "disable":
-				d.Disabled = ptr("paused")
+				d.Disabled = new("paused")
 			case "enable":
 				d.Disabled = nil
 			case "expire":
 				if d.Left != nil {
-					d.Left = ptr(-time.Second)
+					d.Left = new(-time.Second)
 				}
 			}
 			if err != nil {

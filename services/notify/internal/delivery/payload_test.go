@@ -45,8 +45,6 @@ func promised(event string) []string {
 	return list
 }
 
-func ptr[T any](v T) *T { return &v }
-
 var noon = time.Date(2026, 11, 24, 12, 0, 0, 0, time.UTC)
 
 const (
@@ -58,19 +56,19 @@ const (
 
 func fullCall() events.Call {
 	return events.Call{
-		CallID: callID, Version: 3, AgentID: agentID, ClientID: ptr(clientID), LeadID: ptr(leadID), CallType: "discovery", Status: "completed", Outcome: ptr("ok"),
-		DurationSeconds: ptr(31.5), Language: ptr("en"), Summary: ptr("Meera likes <b>Plan B</b> & asks for a \"quote\".\nПозвонить ещё раз."),
-		ActionItems: []string{"Send the quote", "Call on Friday"}, Sentiment: ptr("positive"), KeyTopics: []string{"price"}, NextStep: ptr("Send the quote"),
-		IntentCategory: ptr("interested"), IntentConfidence: ptr(0.87), InterestLevel: ptr("high"), Objections: []string{"too dear", "no time"},
-		CallbackTime: ptr(noon.Add(72 * time.Hour)), RecordedAt: ptr(noon.Add(-time.Minute)), CreatedAt: noon, UpdatedAt: noon,
+		CallID: callID, Version: 3, AgentID: agentID, ClientID: new(clientID), LeadID: new(leadID), CallType: "discovery", Status: "completed", Outcome: new("ok"),
+		DurationSeconds: new(31.5), Language: new("en"), Summary: new("Meera likes <b>Plan B</b> & asks for a \"quote\".\nПозвонить ещё раз."),
+		ActionItems: []string{"Send the quote", "Call on Friday"}, Sentiment: new("positive"), KeyTopics: []string{"price"}, NextStep: new("Send the quote"),
+		IntentCategory: new("interested"), IntentConfidence: new(0.87), InterestLevel: new("high"), Objections: []string{"too dear", "no time"},
+		CallbackTime: new(noon.Add(72 * time.Hour)), RecordedAt: new(noon.Add(-time.Minute)), CreatedAt: noon, UpdatedAt: noon,
 	}
 }
 
 func known() people {
 	return people{
 		agent:  &Agent{ID: agentID, Name: "Asha Rao", Email: "asha@example.com"},
-		client: &Client{ID: clientID, Name: ptr("Meera Nair"), Phone: ptr("+919876543210"), Email: ptr("meera@example.com")},
-		lead:   &Lead{ID: leadID, Name: ptr("Priya Sharma"), Phone: ptr("+919876543211")},
+		client: &Client{ID: clientID, Name: new("Meera Nair"), Phone: new("+919876543210"), Email: new("meera@example.com")},
+		lead:   &Lead{ID: leadID, Name: new("Priya Sharma"), Phone: new("+919876543211")},
 	}
 }
 
@@ -81,13 +79,13 @@ func of[T event.Payload](t event.Type[T], data T) Delivery {
 
 func TestPayloads(t *testing.T) {
 	t.Parallel()
-	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: ptr(clientID), DueDate: new(noon.Add(24 * time.Hour)), Task: ptr("Call Meera"), Notes: ptr("after 5 pm"), Status: "pending", Source: "agent"}
+	followUp := events.FollowUp{FollowUpID: "019abc11-0000-7000-8000-000000000004", CallID: callID, AgentID: agentID, ClientID: new(clientID), DueDate: new(noon.Add(24 * time.Hour)), Task: new("Call Meera"), Notes: new("after 5 pm"), Status: "pending", Source: "agent"}
 	lead := events.Lead{
-		LeadID: leadID, Version: 3, AssignedAgentID: ptr(agentID), Name: "Priya Sharma", Phone: ptr("+919876543211"), Email: ptr("priya@example.com"),
-		SourceCampaign: ptr("Diwali"), Status: "qualified", IntentCategory: "interested", CreatedAt: noon, UpdatedAt: noon,
+		LeadID: leadID, Version: 3, AssignedAgentID: new(agentID), Name: "Priya Sharma", Phone: new("+919876543211"), Email: new("priya@example.com"),
+		SourceCampaign: new("Diwali"), Status: "qualified", IntentCategory: "interested", CreatedAt: noon, UpdatedAt: noon,
 		LeadDetails: events.LeadDetails{
-			CallbackScheduledAt: ptr(noon.Add(48 * time.Hour)), FollowUpCount: 2,
-			CourseInterestedIn: ptr("Data science"), PaymentLinkURL: ptr("https://pay.example.com/1?a=1&b=2"), Objections: ptr("too dear; no time"),
+			CallbackScheduledAt: new(noon.Add(48 * time.Hour)), FollowUpCount: 2,
+			CourseInterestedIn: new("Data science"), PaymentLinkURL: new("https://pay.example.com/1?a=1&b=2"), Objections: new("too dear; no time"),
 		},
 	}
 	for name, tt := range map[string]struct {
@@ -99,7 +97,7 @@ func TestPayloads(t *testing.T) {
 		"transcription-completed-unknown":  {endpoint.Pabbly, of(events.TranscriptionCompleted, events.Call{CallID: callID, AgentID: agentID, CallType: "default"}), people{}},
 		"transcription-completed-standard": {endpoint.Standard, of(events.TranscriptionCompleted, fullCall()), known()},
 		"lead-interested":                  {endpoint.Pabbly, of(events.LeadInterested, lead), known()},
-		"lead-imported-unknown":            {endpoint.Pabbly, of(events.LeadImported, events.Lead{LeadID: leadID, Name: "Priya", RawPhone: ptr("98"), IntentCategory: "new"}), people{}},
+		"lead-imported-unknown":            {endpoint.Pabbly, of(events.LeadImported, events.Lead{LeadID: leadID, Name: "Priya", RawPhone: new("98"), IntentCategory: "new"}), people{}},
 		"lead-interested-standard":         {endpoint.Standard, of(events.LeadInterested, lead), known()},
 		"lead-interested-nested":           {endpoint.PabblyNested, of(events.LeadInterested, lead), known()},
 		"followup-scheduled":               {endpoint.Pabbly, of(events.FollowUpScheduled, followUp), known()},
@@ -140,10 +138,10 @@ func TestALongPayloadIsCutAndTheSummaryLast(t *testing.T) {
 		whole  bool // the summary
 	}{
 		"long items":   {func(c *events.Call) { c.ActionItems = slices.Repeat([]string{long("дело ", 500)}, 60) }, true},
-		"long summary": {func(c *events.Call) { c.Summary = ptr(long("разговор ", 40_000)) }, false},
-		"everything":   {func(c *events.Call) { c.Summary, c.NextStep = ptr(long("é", 30_000)), ptr(long("é", 30_000)) }, false},
+		"long summary": {func(c *events.Call) { c.Summary = new(long("разговор ", 40_000)) }, false},
+		"everything":   {func(c *events.Call) { c.Summary, c.NextStep = new(long("é", 30_000)), new(long("é", 30_000)) }, false},
 		"control letters": {func(c *events.Call) {
-			c.Summary, c.Objections = ptr(long("\x01", 30_000)), []string{long("\x02", 30_000)}
+			c.Summary, c.Objections = new(long("\x01", 30_000)), []string{long("\x02", 30_000)}
 		}, false},
 	} {
 		t.Run(name, func(t *testing.T) {

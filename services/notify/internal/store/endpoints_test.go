@@ -161,10 +161,10 @@ func TestCopiesIgnoreOlderVersions(t *testing.T) {
 		if v == 4 {
 			return delivery.Client{ID: id, Version: v} // erased
 		}
-		return delivery.Client{ID: id, Version: v, Name: ptr(fmt.Sprint("Meera ", v)), Phone: ptr("+91"), Email: ptr("meera@")}
+		return delivery.Client{ID: id, Version: v, Name: new(fmt.Sprint("Meera ", v)), Phone: new("+91"), Email: new("meera@")}
 	}, id)
 	copyIsGuarded(t, store.Leads(s.db), func(v int64) delivery.Lead {
-		return delivery.Lead{ID: id, Version: v, Name: ptr(fmt.Sprint("Priya ", v)), Phone: ptr("+91")}
+		return delivery.Lead{ID: id, Version: v, Name: new(fmt.Sprint("Priya ", v)), Phone: new("+91")}
 	}, id)
 	require.Equal(t, []*string{nil}, pgtest.Column[*string](t, s.db, `select name from clients`), "an older event does not bring an erased client back")
 }

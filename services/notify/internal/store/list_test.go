@@ -62,16 +62,16 @@ func TestFilters(t *testing.T) {
 		want   []string
 	}{
 		"none":                      {delivery.Filter{}, []string{fourth.ID, third.ID, second.ID, first.ID}},
-		"status":                    {delivery.Filter{Status: ptr(delivery.Delivered)}, []string{second.ID}},
-		"event":                     {delivery.Filter{Event: ptr("transcription.completed")}, []string{fourth.ID, second.ID, first.ID}},
-		"another event":             {delivery.Filter{Event: ptr("lead.imported")}, nil},
+		"status":                    {delivery.Filter{Status: new(delivery.Delivered)}, []string{second.ID}},
+		"event":                     {delivery.Filter{Event: new("transcription.completed")}, []string{fourth.ID, second.ID, first.ID}},
+		"another event":             {delivery.Filter{Event: new("lead.imported")}, nil},
 		"endpoint":                  {delivery.Filter{EndpointID: &other.ID}, []string{fourth.ID}},
 		"call":                      {delivery.Filter{CallID: first.CallID}, []string{first.ID}},
-		"from, inclusive":           {delivery.Filter{From: ptr(at(20))}, []string{fourth.ID, third.ID}},
-		"to, exclusive":             {delivery.Filter{To: ptr(at(20))}, []string{second.ID, first.ID}},
-		"from and to":               {delivery.Filter{From: ptr(at(10)), To: ptr(at(30))}, []string{third.ID, second.ID}},
-		"several":                   {delivery.Filter{Status: ptr(delivery.Pending), Event: ptr("transcription.completed"), EndpointID: &s.endpointID}, []string{first.ID}},
-		"of a status that none has": {delivery.Filter{Status: ptr(delivery.Dead)}, nil},
+		"from, inclusive":           {delivery.Filter{From: new(at(20))}, []string{fourth.ID, third.ID}},
+		"to, exclusive":             {delivery.Filter{To: new(at(20))}, []string{second.ID, first.ID}},
+		"from and to":               {delivery.Filter{From: new(at(10)), To: new(at(30))}, []string{third.ID, second.ID}},
+		"several":                   {delivery.Filter{Status: new(delivery.Pending), Event: new("transcription.completed"), EndpointID: &s.endpointID}, []string{first.ID}},
+		"of a status that none has": {delivery.Filter{Status: new(delivery.Dead)}, nil},
 	} {
 		tt.filter.Limit = 3
 		require.Equal(t, tt.want, s.list(tt.filter), name)

@@ -56,7 +56,7 @@ func TestTheFormerTableIsTheFirstPartition(t *testing.T) {
 	db := pgtest.Open(t, upTo(t, "0101_endpoints.sql"))
 	exec := func(sql string, args ...any) error { _, err := db.Pool().Exec(t.Context(), sql, args...); return err }
 	require.NoError(t, exec(`insert into endpoints (id, url, secrets, events, profile, enabled, origin, created_at, updated_at) values (gen_random_uuid(), '', '', '{*}', 'pabbly', true, 'api', now(), now())`))
-	for status, holder := range map[string]*string{"pending": nil, "retrying": ptr("old/1"), "held": nil, "dead": nil, "delivered": nil} {
+	for status, holder := range map[string]*string{"pending": nil, "retrying": new("old/1"), "held": nil, "dead": nil, "delivered": nil} {
 		require.NoError(t, exec(`
 			insert into deliveries (id, endpoint_id, event, event_id, event_time, data, status, attempts, failures, next_attempt_at, lease_epoch, lease_holder, lease_until, trace, created_at, updated_at)
 			select $1, endpoints.id, 'x', gen_random_uuid(), now(), '{}', $2, 1, 1, now(), 7, $3, now() + case when $3::text is not null then interval '1 minute' end, '{}', now(), now() from endpoints`,

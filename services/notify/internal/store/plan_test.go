@@ -21,7 +21,7 @@ func filled(t *testing.T, n int) stores {
 	t.Helper()
 	s := open(t)
 	paused, busy := newEndpoint(endpoint.API), newEndpoint(endpoint.API)
-	paused.Enabled, paused.DisabledReason = false, ptr(endpoint.Paused)
+	paused.Enabled, paused.DisabledReason = false, new(endpoint.Paused)
 	require.NoError(t, s.endpoints.Create(t.Context(), paused))
 	require.NoError(t, s.endpoints.Create(t.Context(), busy))
 	require.NoError(t, store.NewPartitions(s.db, 30*24*time.Hour).Upkeep(t.Context()))
@@ -61,10 +61,10 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 	one := pgtest.Column[string](t, s.db, `select id::text from deliveries where status = 'delivered' limit 1`)[0]
 	d := s.find(one)
 	lists := map[string]delivery.Filter{
-		"all": {}, "pending": {Status: ptr(delivery.Pending)}, "retrying": {Status: ptr(delivery.Retrying)}, "held": {Status: ptr(delivery.Held)}, "dead": {Status: ptr(delivery.Dead)},
-		"delivered": {Status: ptr(delivery.Delivered)}, "event": {Event: ptr("followup.scheduled")}, "rare event": {Event: ptr("transcription.failed")}, "no event": {Event: ptr("lead.undecided")},
-		"endpoint": {EndpointID: &s.endpointID}, "no endpoint": {EndpointID: ptr(event.NewID())}, "call": {CallID: d.CallID}, "replay": {ReplayID: ptr(event.NewID())},
-		"from": {From: ptr(d.CreatedAt)}, "to": {To: ptr(d.CreatedAt)}, "dead of an endpoint": {Status: ptr(delivery.Dead), EndpointID: &s.endpointID},
+		"all": {}, "pending": {Status: new(delivery.Pending)}, "retrying": {Status: new(delivery.Retrying)}, "held": {Status: new(delivery.Held)}, "dead": {Status: new(delivery.Dead)},
+		"delivered": {Status: new(delivery.Delivered)}, "event": {Event: new("followup.scheduled")}, "rare event": {Event: new("transcription.failed")}, "no event": {Event: new("lead.undecided")},
+		"endpoint": {EndpointID: &s.endpointID}, "no endpoint": {EndpointID: new(event.NewID())}, "call": {CallID: d.CallID}, "replay": {ReplayID: new(event.NewID())},
+		"from": {From: new(d.CreatedAt)}, "to": {To: new(d.CreatedAt)}, "dead of an endpoint": {Status: new(delivery.Dead), EndpointID: &s.endpointID},
 	}
 	for name, f := range lists {
 		f.Limit = 50
@@ -103,11 +103,11 @@ func TestAMonthOfDeliveriesIsNeverReadAsAWhole(t *testing.T) {
 		},
 		"resume": func(ctx context.Context) error { return s.deliveries.Resume(ctx, s.endpointID) },
 		"count dead": func(ctx context.Context) error {
-			_, err := s.deliveries.CountReplay(ctx, delivery.Replay{Status: ptr(delivery.Dead), EndpointID: &s.endpointID}, 100)
+			_, err := s.deliveries.CountReplay(ctx, delivery.Replay{Status: new(delivery.Dead), EndpointID: &s.endpointID}, 100)
 			return err
 		},
 		"replay dead": func(ctx context.Context) error {
-			_, err := s.deliveries.Replay(ctx, delivery.Replay{Status: ptr(delivery.Dead)}, event.NewID(), 100)
+			_, err := s.deliveries.Replay(ctx, delivery.Replay{Status: new(delivery.Dead)}, event.NewID(), 100)
 			return err
 		},
 		"erase": func(ctx context.Context) error {

@@ -70,8 +70,6 @@ func open(t *testing.T) stores {
 	return s
 }
 
-func ptr[T any](v T) *T { return &v }
-
 func at(second int) time.Time { return time.Date(2026, 11, 24, 9, 0, second, 1000, time.UTC) }
 
 func newEndpoint(origin endpoint.Origin) endpoint.Endpoint {
@@ -83,8 +81,8 @@ func newEndpoint(origin endpoint.Origin) endpoint.Endpoint {
 
 func (s stores) new(edits ...func(*delivery.Delivery)) delivery.Delivery {
 	d := delivery.Delivery{
-		ID: event.NewID(), EndpointID: s.endpointID, Event: "transcription.completed", EventID: event.NewID(), EventTime: at(0), CallID: ptr(event.NewID()),
-		Data: []byte(`{"call_id":"c"}`), Status: delivery.Pending, CreatedAt: at(0), UpdatedAt: at(0), Lease: lease.New(), NextAttemptIn: ptr(time.Duration(0)),
+		ID: event.NewID(), EndpointID: s.endpointID, Event: "transcription.completed", EventID: event.NewID(), EventTime: at(0), CallID: new(event.NewID()),
+		Data: []byte(`{"call_id":"c"}`), Status: delivery.Pending, CreatedAt: at(0), UpdatedAt: at(0), Lease: lease.New(), NextAttemptIn: new(time.Duration(0)),
 	}
 	for _, edit := range edits {
 		edit(&d)
@@ -148,8 +146,8 @@ func TestAllFieldsOfADeliveryAreStoredWithItsAttempts(t *testing.T) {
 	changed, err := s.deliveries.Change(t.Context(), want.ID, func(d *delivery.Delivery) ([]event.Event, error) {
 		require.Empty(t, d.Log, "a change begins without the attempts")
 		require.Equal(t, want.Data, d.Data)
-		d.Status, d.Reason, d.Body, d.UpdatedAt, d.DeliveredAt = delivery.Retrying, &problem, []byte(`{"event":"x"}`), at(5), ptr(at(6))
-		d.NextAttemptIn = ptr(time.Hour)
+		d.Status, d.Reason, d.Body, d.UpdatedAt, d.DeliveredAt = delivery.Retrying, &problem, []byte(`{"event":"x"}`), at(5), new(at(6))
+		d.NextAttemptIn = new(time.Hour)
 		d.Log = append(d.Log,
 			delivery.Attempt{Number: 1, StartedAt: at(1), LatencyMS: 15, Answer: delivery.Answer{StatusCode: &code, Excerpt: "not now", TraceID: traceID}},
 			delivery.Attempt{Number: 2, StartedAt: at(2), LatencyMS: 25, Answer: delivery.Answer{Error: &problem}})
@@ -256,7 +254,7 @@ func TestTheDatabasesClockDecidesWhatIsDue(t *testing.T) {
 	s := open(t)
 	d := s.create()
 	require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error {
-		d.NextAttemptIn = ptr(2 * time.Hour)
+		d.NextAttemptIn = new(2 * time.Hour)
 		return d.Postpone(1, 2*time.Hour)
 	}))
 	require.Equal(t, []bool{true}, pgtest.Column[bool](t, s.db, `select next_attempt_at between now() + interval '119 minutes' and now() + interval '2 hours' from deliveries`))
@@ -264,7 +262,7 @@ func TestTheDatabasesClockDecidesWhatIsDue(t *testing.T) {
 	require.LessOrEqual(t, *first.NextAttemptIn, 2*time.Hour)
 
 	for range 3 {
-		require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error { d.Reason = ptr("touched"); return nil }))
+		require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error { d.Reason = new("touched"); return nil }))
 	}
 	require.Equal(t, first.NextAttemptAt, s.find(d.ID).NextAttemptAt, "a change of something else does not move it")
 	page, err := s.deliveries.List(t.Context(), delivery.Filter{Request: page.All()})
@@ -324,7 +322,7 @@ func TestExpiredLeasesAreClaimedLongestDueFirst(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	due := func(ago time.Duration) func(*delivery.Delivery) {
-		return func(d *delivery.Delivery) { d.NextAttemptIn = ptr(-ago) }
+		return func(d *delivery.Delivery) { d.NextAttemptIn = new(-ago) }
 	}
 	running, newest, oldest, waiting, later := s.create(due(3*time.Hour)), s.create(due(time.Second)), s.create(due(time.Hour)), s.create(due(time.Minute)), s.create(due(-time.Hour))
 	for _, d := range []delivery.Delivery{running, newest, oldest} {
