@@ -310,7 +310,9 @@ func (s stores) sweep(sel delivery.Selection, fn func(*delivery.Delivery)) (ids 
 func (s stores) claim(n int) (ids []string) {
 	s.t.Helper()
 	claimed, err := s.deliveries.ChangeDue(s.t.Context(), map[string]int{s.endpointID: n}, func(d *delivery.Delivery) error {
-		d.Reclaim()
+		if d.Expired() {
+			d.Stop()
+		}
 		return d.Begin(d.Epoch, "next", ttl)
 	})
 	require.NoError(s.t, err)
