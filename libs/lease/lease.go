@@ -1,8 +1,8 @@
 // Package lease decides which worker may work on a row. A lease is a plain value that a domain type embeds. It is stored in the
 // row, and it expires by the database's clock: it contains no time of day, only the time left, which the store converts with
-// the database's now() (libs/pg/table.Remaining). A worker holds a lease for a limited time and renews it. A worker that does
-// not renew in time loses the lease, and its later writes are refused because of their old epoch. This package refuses to do
-// I/O; its caller stores the lease and inserts the jobs.
+// the database's now() (libs/pg/table.Remaining). A worker holds a lease for a limited time and renews it (libs/job.Leases). A worker
+// that does not renew in time loses the lease, and its later writes are refused because of their old epoch. This package refuses to
+// do I/O; its caller stores the lease and inserts the jobs.
 package lease
 
 import (
