@@ -23,7 +23,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -72,8 +71,6 @@ type Limits struct {
 
 const (
 	maxAttempts = 1000 // attempts fail only while the database is unavailable
-	firstRetry  = time.Second
-	maxRetry    = 30 * time.Second
 	// abandonedAfter is how long after a process fetched a job Abandoned may list it.
 	abandonedAfter = 30 * time.Second
 )
@@ -87,6 +84,7 @@ const (
 // Queue inserts and runs the jobs of one process. After the last Handle it is safe for concurrent use.
 type Queue struct {
 	db    *pg.DB
+	clock *pg.Clock
 	tel   telemetry.Set
 	chain *op.Chain
 	kinds map[Kind]kind
@@ -101,9 +99,9 @@ type kind struct {
 	work   Work
 }
 
-// New returns the queue in the service's schema db.
-func New(db *pg.DB, chain *op.Chain, tel telemetry.Set) *Queue {
-	return &Queue{db: db, tel: tel, chain: chain, kinds: map[Kind]kind{}}
+// New returns the queue in the service's schema db, whose clock decides when a job is due. The caller refreshes the clock.
+func New(db *pg.DB, c *pg.Clock, chain *op.Chain, tel telemetry.Set) *Queue {
+	return &Queue{db: db, clock: c, tel: tel, chain: chain, kinds: map[Kind]kind{}}
 }
 
 // Handle registers the work function of a kind. Call it before the first Insert and before Run.
@@ -138,7 +136,9 @@ func (q *Queue) newClient() (*river.Client[pgx.Tx], error) {
 		Workers:              workers,
 		RescueStuckJobsAfter: longest + time.Minute,
 		FetchCooldown:        20 * time.Millisecond,
-		RetryPolicy:          backoff{},
+		RetryPolicy:          backoff{q.clock},
+		Hooks:                []rivertype.Hook{river.HookInsertBeginFunc(dueNow)},
+		Test:                 river.TestConfig{Time: databaseTime{q.clock}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create the River client: %w", err)
@@ -176,13 +176,6 @@ func (q *Queue) Insert(ctx context.Context, k Kind, id string, l lease.Lease) er
 		return fmt.Errorf("insert a job %s for %s: %w", k, id, err)
 	}
 	return nil
-}
-
-func (q *Queue) in(ctx context.Context, d time.Duration) (at time.Time, err error) {
-	if err = q.db.Conn(ctx).QueryRow(ctx, "select now() + $1::interval", d).Scan(&at); err != nil {
-		return at, fmt.Errorf("read the database's clock: %w", err)
-	}
-	return at, nil
 }
 
 // Abandoned lists up to limit jobs of a kind that a process fetched at least 30 s ago and never began, because it died. table is
@@ -299,13 +292,6 @@ func (w *worker) Work(ctx context.Context, j *river.Job[Args]) error {
 }
 
 func (w *worker) Timeout(*river.Job[Args]) time.Duration { return w.timeout }
-
-// backoff retries after 2 s to 30 s: a job is retried only when the database is unavailable.
-type backoff struct{}
-
-func (backoff) NextRetry(j *rivertype.JobRow) time.Time {
-	return clock.System{}.Now().Add(min(firstRetry<<min(j.Attempt, 10), maxRetry))
-}
 
 // warnings drops River's log lines below warning: the middleware chain already logs each job.
 type warnings struct{ slog.Handler }

@@ -37,8 +37,9 @@ type Contract struct {
 type Base struct {
 	Name     string
 	Tel      telemetry.Set
-	Clock    clock.Clock
+	Clock    clock.Clock // of this process
 	DB       *pg.DB
+	DBClock  *pg.Clock // the database's
 	Outbox   *outbox.Outbox
 	Chain    *op.Chain // the middleware of every operation, for those that are none of requests, events and jobs
 	Jobs     *job.Queue
@@ -90,7 +91,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 		return nil, err
 	}
 	b.Chain = chain
-	b.Jobs = job.New(b.DB, chain, tel)
+	b.Jobs = job.New(b.DB, b.DBClock, chain, tel)
 	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, b.Clock, tel)
 	document, err := contract.OpenAPI()
 	if err != nil {
@@ -106,7 +107,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 }
 
 // OpenDatabase connects only to the database of a service and migrates its tables, for a command that may run while the service
-// is running. The Base has only Name, Tel, Clock, DB and Outbox. The running service publishes the events that the command
+// is running. The Base has only Name, Tel, the clocks, DB and Outbox. The running service publishes the events that the command
 // appends to the outbox. The caller must call Close.
 func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.Set, own ...pg.Migrations) (*Base, error) {
 	db, err := pg.Open(ctx, cfg.Shared().Database, name, tel)
@@ -117,7 +118,12 @@ func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.
 		db.Close()
 		return nil, err
 	}
-	b := &Base{Name: name, Tel: tel, Clock: cfg.Shared().clock(), DB: db, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
+	databaseClock, err := pg.NewClock(ctx, db)
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	b := &Base{Name: name, Tel: tel, Clock: cfg.Shared().clock(), DB: db, DBClock: databaseClock, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
 	b.Defer("database", db.Close)
 	return b, nil
 }
@@ -211,6 +217,7 @@ func (b *Base) App() (*App, error) {
 	if b.access != nil {
 		b.access.Join(g)
 	}
+	g.Add("database clock", run.Every(pg.ClockEvery, b.Tel, "read the database's clock", b.DBClock.Refresh))
 	g.Add("monitor", monitor)
 	g.Add("outbox", b.Outbox.Relay(b.kafka))
 	g.Add("inbox sweep", b.inbox.Sweep(b.Tel))

@@ -1,7 +1,6 @@
 package store_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"sync"
@@ -228,26 +227,4 @@ func TestThePreviousVersionStillWorks(t *testing.T) {
 	session, err := s.sessions.Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
 	require.NoError(t, err)
 	require.NoError(t, s.sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: session.AgentID}, session.Owner.PasswordSetAt))
-}
-
-func TestTheClockIsThatOfTheDatabase(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	c, err := store.NewClock(t.Context(), s.db)
-	require.NoError(t, err)
-	const slack = 5 * time.Second // for a slow answer
-	before := pgtest.Column[time.Time](t, s.db, `select clock_timestamp()`)[0]
-	at := c.Now()
-	require.WithinRange(t, at, before.Add(-slack), pgtest.Column[time.Time](t, s.db, `select clock_timestamp()`)[0].Add(slack))
-	require.Equal(t, time.UTC, at.Location())
-	require.False(t, c.Now().Before(at))
-	require.NoError(t, c.Refresh(t.Context())) // another reading may be some milliseconds earlier
-	at = c.Now()
-
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.Error(t, c.Refresh(ended))
-	require.False(t, c.Now().Before(at), "it goes on while the database is unavailable")
-	_, err = store.NewClock(ended, s.db)
-	require.Error(t, err)
 }
