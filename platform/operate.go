@@ -14,6 +14,7 @@ import (
 	"github.com/convoflow/convoflow/api/contract"
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
@@ -49,7 +50,7 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 		return nil, err
 	}
 	defer p.group.Close()
-	r := &doctor.Report{}
+	r := &doctor.Report{Clock: clock.System{}}
 	r.OK("settings", "convoflow %s, valid; the admin ports that `up` printed show them at /config", run.Version())
 	r.CheckHTTP(ctx, "convoflow", url+"/ready", 200)
 	running := true
@@ -64,7 +65,7 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 	// The services of one process have no fixed addresses: their keys are those of this database.
 	s.calls.Access, s.crm.Access, s.notify.Access = nil, nil, nil
 	for _, u := range s.units() {
-		found := &doctor.Report{}
+		found := &doctor.Report{Clock: r.Clock}
 		service.ExamineDatabase(ctx, found, u.name, u.settings, p.tel, u.migrations)
 		if running {
 			found.CheckKafka(ctx, u.name, events.Topics(), u.settings.Shared().Kafka)

@@ -186,7 +186,7 @@ type stallReader struct {
 
 func (s stallReader) Read(p []byte) (int, error) {
 	// The error is ignored: a test's recorder has no deadlines.
-	_ = s.control.SetReadDeadline(clock.System{}.Now().Add(stallTimeout))
+	_ = s.control.SetReadDeadline(clock.Deadline(stallTimeout))
 	n, err := s.ReadCloser.Read(p)
 	if err != nil {
 		_ = s.control.SetReadDeadline(time.Time{})

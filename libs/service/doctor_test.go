@@ -62,7 +62,7 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 			w := servicetest.New(t, "things", eventtest.Topics())
 			require.NoError(t, service.Migrate(t.Context(), "things", w.Config, telemetry.Nop()))
 			c.damage(t, w)
-			r := &doctor.Report{}
+			r := &doctor.Report{Clock: w.Config.Clock}
 			service.Examine(t.Context(), r, contract(), w.Config, telemetry.Nop())
 			i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Part == c.part })
 			require.GreaterOrEqual(t, i, 0, "%v", r.Findings)

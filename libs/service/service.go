@@ -123,7 +123,7 @@ func OpenDatabase(ctx context.Context, name string, cfg Settings, tel telemetry.
 		db.Close()
 		return nil, err
 	}
-	b := &Base{Name: name, Tel: tel, Clock: cfg.Shared().clock(), DB: db, DBClock: databaseClock, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
+	b := &Base{Name: name, Tel: tel, Clock: cfg.Shared().Clock, DB: db, DBClock: databaseClock, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
 	b.Defer("database", db.Close)
 	return b, nil
 }

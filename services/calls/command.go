@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/api/contract"
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/run"
@@ -53,7 +52,7 @@ func (c Config) ExamineFiles(ctx context.Context, r *doctor.Report) {
 func (c Config) ExamineProviders(ctx context.Context, r *doctor.Report) {
 	for part, p := range map[string]speech.Provider{"transcription": c.transcriber(), "chat": c.analyst()} {
 		r.CheckHTTP(ctx, part, cmp.Or(p.BaseURL, "https://api.openai.com/v1"), 0)
-		if ends := p.Ends(); !ends.IsZero() && ends.Sub((clock.System{}).Now()) < warnBefore {
+		if ends := p.Ends(); !ends.IsZero() && ends.Sub(r.Clock.Now()) < warnBefore {
 			r.Warn(part, "set another model", "%s ends on %s", p.Model, ends.Format(time.DateOnly))
 		}
 	}
