@@ -45,7 +45,7 @@ type Router struct {
 	problems     []error
 }
 
-// MaxBody returns the size of the largest request body in bytes that the document allows, except recordings.
+// MaxBody returns the size of the largest request body in bytes that the document states.
 func (r *Router) MaxBody() (bytes int64) {
 	for _, o := range r.operations {
 		bytes = max(bytes, o.MaxBody)

@@ -51,11 +51,11 @@ func ManageMemory(cfg any) (limit int64, stop func()) {
 	}
 	limit = limitMemory(cfg)
 	h.grow(h.growth) // a start is work
-	return limit, h.watch()
+	return limit, h.poll()
 }
 
-// watch looks at the heap every heapInterval until stop is called.
-func (h *heap) watch() (stop func()) {
+// poll looks at the heap every heapInterval until stop is called.
+func (h *heap) poll() (stop func()) {
 	var mu sync.Mutex
 	stopped := false
 	var timer *time.Timer

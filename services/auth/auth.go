@@ -55,7 +55,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
-	if err := watchKeys(keys, tel); err != nil {
+	if err := registerMetric(keys, tel); err != nil {
 		return nil, err
 	}
 	agents, err := newAgents(cfg, base, keys)
@@ -74,8 +74,8 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// watchKeys registers the metric of the signing key.
-func watchKeys(keys *key.Ring, tel telemetry.Set) error {
+// registerMetric registers the metric of the signing key.
+func registerMetric(keys *key.Ring, tel telemetry.Set) error {
 	err := tel.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "convoflow_auth_signing_key_remaining_seconds", Help: "Time until the signing key is due to be replaced by the next one, which happens by itself. Negative if it does not.",
 	}, func() float64 { return keys.Remaining().Seconds() }))

@@ -50,7 +50,7 @@ type conn struct {
 func newConn(raw net.Conn) *conn {
 	c := &conn{Conn: raw, limit: math.MaxInt64}
 	c.in, c.out = bufio.NewReader(c), bufio.NewWriter(raw)
-	c.stale.watch(raw)
+	c.stale.prepare(raw)
 	return c
 }
 

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"strings"
 	"sync"
@@ -145,7 +146,10 @@ func TestSweep(t *testing.T) {
 const secret = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"
 
 func policy() key.Policy {
-	return key.Policy{Secret: secret, Rotation: 30 * 24 * time.Hour, TokenTTL: time.Hour}
+	return key.Policy{
+		Signer: func(string, ed25519.PrivateKey, clock.Clock) key.Signer { return nil }, // nothing is signed
+		Secret: secret, Rotation: 30 * 24 * time.Hour, TokenTTL: time.Hour,
+	}
 }
 
 func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
@@ -161,7 +165,7 @@ func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
 				sets[i] = err
 				return
 			}
-			sets[i], _ = ring.JWKS(t.Context(), key.JWKSRequest{})
+			sets[i] = ring.Published()
 		})
 	}
 	all.Wait()

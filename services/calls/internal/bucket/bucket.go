@@ -36,7 +36,7 @@ const (
 
 const (
 	discardTimeout = 10 * time.Second
-	discardLooks   = 10        // for the parts of an upload that should have some
+	discardLooks   = 10 // for the parts of an upload that should have some
 	discardPause   = 200 * time.Millisecond
 	multipartSize  = 16 << 20 // bytes from which an upload to S3 surely has parts
 )

@@ -131,8 +131,8 @@ type Lane struct {
 	Ends    time.Time // of the model; zero if no end is known
 }
 
-// Watch registers the metrics of lanes.
-func Watch(tel telemetry.Set, clk clock.Clock, lanes ...Lane) error {
+// Register registers the metrics of lanes.
+func Register(tel telemetry.Set, clk clock.Clock, lanes ...Lane) error {
 	var failed []error
 	for _, l := range lanes {
 		labels := prometheus.Labels{"provider": l.Name}
