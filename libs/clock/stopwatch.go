@@ -2,8 +2,8 @@ package clock
 
 import "time"
 
-// What follows measures with the monotonic clock: it says how long something takes, not what time it is. Setting the machine's
-// clock changes nothing, no business rule depends on it, and tests cannot set it.
+// The functions of this file use the monotonic clock, which measures how long something takes and does not know what time it is.
+// Setting the machine's clock does not change it. No business rule depends on it, so tests cannot set it.
 
 // Stopwatch starts measuring and returns a function that returns the time elapsed since.
 func Stopwatch() func() time.Duration {

@@ -11,8 +11,8 @@ import (
 )
 
 // When a job is due is decided by the database's clock, which all processes share. By default, River takes the clock of its process
-// for that: a process whose clock was 10 min ahead inserted jobs that nobody ran for 10 min, and one whose clock was behind was as
-// late with scheduled ones.
+// for that: a process whose clock was 10 min ahead inserted jobs that nobody ran for 10 min, and one whose clock was behind ran
+// scheduled jobs 10 min late (docs/adr/0072).
 
 // databaseTime is River's clock: its scheduler and its executor compare the due times of jobs with it. River has only the option for
 // tests. Two of its maintenance tasks ignore it, which does no harm: the cleaner deletes completed jobs after a day, and the

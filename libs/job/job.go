@@ -186,7 +186,7 @@ func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) 
 		select j.args->>'id', t.lease_epoch from river_job j join `+table+` t on t.id = (j.args->>'id')::uuid
 		where j.state = 'running' and j.queue = $4 and j.kind = $1 and j.attempted_at < now() - $2::interval
 			and t.lease_epoch = (j.args->>'epoch')::bigint and t.lease_holder is null
-		order by j.attempted_at limit $3`, // state and queue are the begin of the index with which River fetches
+		order by j.attempted_at limit $3`, // the index with which River fetches begins with state and queue
 		string(k), abandonedAfter, limit, k.queue())
 	if err != nil {
 		return nil, fmt.Errorf("list abandoned jobs: %w", err)
@@ -202,7 +202,8 @@ func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) 
 }
 
 const (
-	// drainTimeout is how long running jobs may go on after the process was told to stop. Most requests to other systems end in that time.
+	// drainTimeout is how long running jobs may continue after the process began to stop. Most requests to other systems end in that
+	// time.
 	drainTimeout = run.StopTimeout - 4*time.Second
 	// stopStep is how often a stop checks that the database is there.
 	stopStep = 500 * time.Millisecond
@@ -225,7 +226,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	return q.stop(context.WithoutCancel(ctx), client)
 }
 
-// start starts River, which fails while the database does not answer. It reports whether it has, before ctx ended.
+// start starts River, which fails while the database does not answer. It reports whether River started before ctx
+// ended.
 func (q *Queue) start(ctx context.Context, client *river.Client[pgx.Tx]) bool {
 	for wait := stopStep; ctx.Err() == nil; wait = min(2*wait, startMaxWait) {
 		err := client.Start(context.WithoutCancel(ctx))
@@ -252,7 +254,7 @@ func (q *Queue) stop(ctx context.Context, client *river.Client[pgx.Tx]) error {
 		if within(draining, stopStep, client.Stop) == nil {
 			return nil
 		}
-		// One that is only slow is waited for: to cancel the jobs would repeat their requests.
+		// A database that is only slow is waited for: canceled jobs would repeat their requests.
 		if err := within(draining, 2*stopStep, q.db.Ping); err != nil && !errors.Is(err, context.DeadlineExceeded) && draining.Err() == nil {
 			_ = within(stopping, stopStep, client.StopAndCancel)
 			return nil

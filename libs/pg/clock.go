@@ -28,7 +28,7 @@ type Clock struct {
 	reading atomic.Pointer[reading]
 }
 
-// reading is a time that the database answered, and how long ago that was.
+// reading is one reading of the database's clock, and the time since.
 type reading struct {
 	at    time.Time
 	since func() time.Duration

@@ -27,8 +27,8 @@ const (
 	maxStatement = 1000 // characters of a statement in a span
 )
 
-// tracer notes each statement in the span that it belongs to, as an event that is named by the statement. A statement that is slow or
-// fails is a span of its own. Outside a trace, such as for background polling, it does nothing.
+// tracer records each statement as an event of the span that it belongs to, named by the statement. A statement that is slow or fails
+// has a span of its own. Outside a trace, such as for background polling, it does nothing.
 type tracer struct {
 	spans      trace.Tracer
 	clock      clock.Clock
@@ -56,7 +56,7 @@ func (t tracer) begin(ctx context.Context, name, sql string) context.Context {
 	return context.WithValue(ctx, runningKey{}, running{name, sql, t.clock.Now()})
 }
 
-// end notes the statement that began with ctx.
+// end records the statement that began with ctx.
 func (t tracer) end(ctx context.Context, err error) {
 	s, ok := ctx.Value(runningKey{}).(running)
 	if !ok || s.name == "begin" {

@@ -37,7 +37,7 @@ type Set struct {
 	Traces     trace.TracerProvider
 	Propagator propagation.TextMapPropagator
 	Metrics    *prometheus.Registry
-	Clock      clock.Clock // for times of spans; OpenTelemetry takes the others from the system
+	Clock      clock.Clock // for the times of spans, which OpenTelemetry otherwise takes from the system
 }
 
 // Tracer returns the service's only tracer.

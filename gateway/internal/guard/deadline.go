@@ -22,7 +22,7 @@ type Pace struct {
 const StallTimeout = 30 * time.Second
 
 // Deadlines ends the exchange with a client that is slower than the pace. A read of its body then fails with
-// os.ErrDeadlineExceeded, and the context of the request does not end, so that the client can be told.
+// os.ErrDeadlineExceeded, and the context of the request does not end, so that the client still gets an error response.
 func Deadlines(pace Pace, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := &deadlineWriter{ResponseWriter: w, allowance: allowance{pace: pace}}
