@@ -41,7 +41,7 @@ const (
 	fetchWait    = 5 * time.Second // how long a broker waits for a message before it answers that there is none
 	fetchTimeout = 5 * time.Second // how long the answer may take beyond that
 	fetchBytes   = 512 << 10       // per partition; a larger message is returned alone
-	verifyAfter   = time.Second     // without a fetch, as while a handler retries: too short to create a topic again and fill it
+	verifyAfter  = time.Second     // without a fetch, as while a handler retries: too short to create a topic again and fill it
 )
 
 // name names the partition for logs.
