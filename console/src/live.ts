@@ -8,6 +8,7 @@ type Change = Schema<"CallChange">;
 let stream: EventSource | undefined;
 let again = 0;
 const afterCompletion = [700, 2500, 7000]; // ms: crm receives a call a moment later, and then suggests follow-ups
+const planned = new Set<number>(); // of these, for all calls that have ended: a team ends many at once
 
 function connect() {
   stream?.close();
@@ -38,7 +39,11 @@ function apply(change: Change) {
   if (!known || ended || change.deleted) invalidate("calls");
   if (ended) {
     invalidate("call/" + id);
-    for (const wait of afterCompletion) setTimeout(() => { invalidate("followups"); invalidate("timeline"); invalidate("deliver"); }, wait);
+    for (const wait of afterCompletion) {
+      if (planned.has(wait)) continue;
+      planned.add(wait);
+      setTimeout(() => { planned.delete(wait); invalidate("followups"); invalidate("timeline"); invalidate("deliver"); }, wait);
+    }
   }
 }
 

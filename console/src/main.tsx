@@ -52,12 +52,15 @@ const pages = Object.entries({ ...everybodys, ...Object.fromEntries(Object.entri
 // The file of the first page is loaded while the session is asked for.
 for (const [path, page] of Object.entries({ ...everybodys, ...admins })) if (exec(location.pathname, path)) (page as { preload?: () => void }).preload?.();
 
+/** busy marks that the page of the address is still being loaded, while the one before is shown. */
+const busy = (is: boolean) => document.getElementById("main")?.setAttribute("aria-busy", String(is));
+
 function Pages() {
   const { path, url } = useLocation();
   useEffect(() => { scrollTo(0, 0); document.getElementById("main")?.focus({ preventScroll: true }); }, [path]);
   useEffect(() => { if (session.value?.agent && /\/console\/(login|register)/.test(url)) history.replaceState(null, "", "/console/"); }, [url]);
   return (
-    <Router>
+    <Router onLoadStart={() => busy(true)} onLoadEnd={() => busy(false)}>
       {pages.map(([path, page]) => <Route key={path} path={path} component={page} />)}
       <Route default component={Missing} />
     </Router>

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { newKey } from "./api";
 import { session } from "./session";
-import { chunks, stored } from "./storage";
+import { chunks, locked, stored } from "./storage";
 import { clock } from "./text/text";
 import { upload } from "./uploads";
 import { Button, showError } from "./ui/ui";
@@ -83,11 +83,14 @@ async function deliver(key: string) {
   await upload(file, named(first.at, first.type), first.fields, () => remove(parts));
 }
 
-/** recover sends what an earlier page recorded and could not finish. */
+/** recover sends what an earlier page recorded and could not finish, and what another tab records, if that is closed before its end. */
 export async function recover() {
   const all = await stored<Chunk[]>(chunks, "readonly", (objects) => objects.getAll()).catch(() => []);
-  const keys = new Set(all.filter((part) => part.agent === session.value?.agent?.id && part.recording !== recording.value?.key).map((part) => part.recording));
-  for (const key of keys) navigator.locks?.request(lockOf(key), { ifAvailable: true }, (lock) => (lock ? deliver(key) : undefined));
+  const mine = (part: Chunk) => part.agent === session.value?.agent?.id && part.recording !== recording.value?.key;
+  for (const key of new Set(all.filter(mine).map((part) => part.recording))) locked(lockOf(key), async () => {
+    const [first] = await partsOf(key);
+    if (first && mine(first)) await deliver(key);
+  });
 }
 
 /** RecordingBar stays on every page while a call is recorded. */

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { newKey, problemFrom, Problem, renew, type Call } from "./api";
 import { invalidate } from "./query";
 import { session } from "./session";
-import { stored, uploadStore } from "./storage";
+import { locked, stored, uploadStore } from "./storage";
 import { size } from "./text/text";
 import { Button, Icon } from "./ui/ui";
 
@@ -25,9 +25,7 @@ export async function upload(file: Blob, name: string, fields: Record<string, st
 
 // A lock per upload: another tab does not send what this one is sending.
 const lockOf = (key: string) => `upload ${key}`;
-async function sendUpload(one: Upload): Promise<Call | undefined> {
-  return navigator.locks ? navigator.locks.request(lockOf(one.key), () => attempt(one)) : attempt(one);
-}
+const sendUpload = (one: Upload) => locked(lockOf(one.key), () => attempt(one));
 
 async function attempt(one: Upload): Promise<Call | undefined> {
   change(one.key, { problem: undefined, progress: 0 });
@@ -68,14 +66,15 @@ function post(one: Upload, retried = false): Promise<Call> {
   });
 }
 
-/** resume sends what an earlier page could not, of this agent. */
+/** resume sends what an earlier page could not, of this agent, and what another tab is sending, if that is closed before its end. */
 export async function resume() {
-  const left = (await stored<Upload[]>(uploadStore, "readonly", (objects) => objects.getAll()).catch(() => [])).filter((one) => one.agent === session.value?.agent?.id);
-  const known = new Set(uploads.value.map((u) => u.key)), busy = new Set((await navigator.locks?.query())?.held?.map((lock) => lock.name));
-  for (const one of left.filter((one) => !known.has(one.key) && !busy.has(lockOf(one.key)))) {
+  const left = await stored<Upload[]>(uploadStore, "readonly", (objects) => objects.getAll()).catch(() => []);
+  const mine = (one: Upload) => one.agent === session.value?.agent?.id && !uploads.value.some((u) => u.key === one.key);
+  for (const one of left.filter(mine)) locked(lockOf(one.key), async () => {
+    if (!mine(one) || !(await stored(uploadStore, "readonly", (objects) => objects.getKey(one.key)))) return;
     uploads.value = [...uploads.value, { ...one, progress: 0 }];
-    sendUpload(one);
-  }
+    await attempt(one);
+  });
 }
 
 addEventListener("online", () => { for (const one of uploads.value) if (one.problem && canRetry(one.problem)) sendUpload(one); });

@@ -50,10 +50,9 @@ func (k Kind) queue() string { return strings.ReplaceAll(string(k), ".", "_") }
 
 // Args are a job's arguments.
 type Args struct {
-	kind  Kind
-	ID    string            `json:"id"`    // of the business row
-	Epoch int64             `json:"epoch"` // of its lease
-	Trace map[string]string `json:"trace"` // W3C trace headers of the request that caused the job
+	kind      Kind
+	lease.Ref                   // of the business row
+	Trace     map[string]string `json:"trace"` // W3C trace headers of the request that caused the job
 }
 
 // Kind implements river.JobArgs.
@@ -69,11 +68,7 @@ type Limits struct {
 	Timeout time.Duration // of one job; its context ends after it. River looks for lost jobs after the longest timeout of all kinds
 }
 
-const (
-	maxAttempts = 1000 // attempts fail only while the database is unavailable
-	// abandonedAfter is how long after a process fetched a job Abandoned may list it.
-	abandonedAfter = 30 * time.Second
-)
+const maxAttempts = 1000 // attempts fail only while the database is unavailable
 
 // River's priorities: 1 is the highest.
 const (
@@ -156,7 +151,7 @@ func (q *Queue) Insert(ctx context.Context, k Kind, id string, l lease.Lease) er
 	if err != nil {
 		return err
 	}
-	args := Args{kind: k, ID: id, Epoch: l.Epoch, Trace: q.tel.Inject(ctx)}
+	args := Args{kind: k, Ref: lease.Ref{ID: id, Epoch: l.Epoch}, Trace: q.tel.Inject(ctx)}
 	opts := &river.InsertOpts{MaxAttempts: maxAttempts, Queue: k.queue(), Priority: priorityNormal}
 	if l.Job.First {
 		opts.Priority = priorityFirst
@@ -176,29 +171,6 @@ func (q *Queue) Insert(ctx context.Context, k Kind, id string, l lease.Lease) er
 		return fmt.Errorf("insert a job %s for %s: %w", k, id, err)
 	}
 	return nil
-}
-
-// Abandoned lists up to limit jobs of a kind that a process fetched at least 30 s ago and never began, because it died. table is
-// the table with the leases of the jobs: a job that was not begun has the epoch of its row, and the row has no holder.
-// lease.Requeue then requests another job.
-func (q *Queue) Abandoned(ctx context.Context, k Kind, table string, limit int) ([]Args, error) {
-	rows, err := q.db.Conn(ctx).Query(ctx, `
-		select j.args->>'id', t.lease_epoch from river_job j join `+table+` t on t.id = (j.args->>'id')::uuid
-		where j.state = 'running' and j.queue = $4 and j.kind = $1 and j.attempted_at < now() - $2::interval
-			and t.lease_epoch = (j.args->>'epoch')::bigint and t.lease_holder is null
-		order by j.attempted_at limit $3`, // the index with which River fetches begins with state and queue
-		string(k), abandonedAfter, limit, k.queue())
-	if err != nil {
-		return nil, fmt.Errorf("list abandoned jobs: %w", err)
-	}
-	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (a Args, err error) {
-		a.kind = k
-		return a, row.Scan(&a.ID, &a.Epoch)
-	})
-	if err != nil {
-		return nil, fmt.Errorf("list abandoned jobs: %w", err)
-	}
-	return found, nil
 }
 
 const (

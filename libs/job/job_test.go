@@ -174,37 +174,6 @@ func TestReclaimedWorkRunsFirst(t *testing.T) {
 	require.Equal(t, []string{"reclaimed", "1", "2", "3"}, order)
 }
 
-func TestJobsOfADeadProcessAreAbandoned(t *testing.T) {
-	t.Parallel()
-	s := start(t)
-	s.queue.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
-	_, err := s.db.Pool().Exec(t.Context(), `create table works (id uuid primary key, what text, lease_epoch bigint, lease_holder text)`)
-	require.NoError(t, err)
-	for _, row := range []struct {
-		what   string
-		epoch  int64
-		holder *string
-	}{{"waiting", 1, nil}, {"fetched a moment ago", 1, nil}, {"begun", 1, new("w")}, {"superseded", 2, nil}, {"abandoned", 1, nil}} {
-		id := event.NewID()
-		_, err := s.db.Pool().Exec(t.Context(), `insert into works values ($1, $2, $3, $4)`, id, row.what, row.epoch, row.holder)
-		require.NoError(t, err)
-		s.insert(t, id)
-	}
-	_, err = s.db.Pool().Exec(t.Context(), `
-		update river_job j set state = 'running', attempt = 1, attempted_by = '{dead}',
-			attempted_at = now() - case when what = 'fetched a moment ago' then interval '1 second' else interval '1 minute' end
-		from works w where w.id::text = j.args->>'id' and what <> 'waiting'`)
-	require.NoError(t, err)
-	abandoned, err := s.queue.Abandoned(t.Context(), kind, "works", 10)
-	require.NoError(t, err)
-	require.Len(t, abandoned, 1)
-	require.Equal(t, []string{"abandoned"}, pgtest.Column[string](t, s.db, `select what from works where id::text = '`+abandoned[0].ID+`'`))
-	require.Equal(t, int64(1), abandoned[0].Epoch)
-	none, err := s.queue.Abandoned(t.Context(), "test.other", "works", 10)
-	require.NoError(t, err)
-	require.Empty(t, none)
-}
-
 func TestAJobThatReturnsAnErrorIsRetried(t *testing.T) {
 	t.Parallel()
 	s := start(t)

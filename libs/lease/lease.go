@@ -1,8 +1,8 @@
 // Package lease decides which worker may work on a row. A lease is a plain value that a domain type embeds. It is stored in the
 // row, and it expires by the database's clock: it contains no time of day, only the time left, which the store converts with
-// the database's now() (libs/pg/table.Remaining). A worker holds a lease for a limited time and renews it. A worker that does
-// not renew in time loses the lease, and its later writes are refused because of their old epoch. This package refuses to do
-// I/O; its caller stores the lease and inserts the jobs.
+// the database's now() (libs/pg/table.Remaining). A worker holds a lease for a limited time and renews it (libs/job.Leases). A worker
+// that does not renew in time loses the lease, and its later writes are refused because of their old epoch. This package refuses to
+// do I/O; its caller stores the lease and inserts the jobs.
 package lease
 
 import (
@@ -106,36 +106,27 @@ func (l *Lease) Defer(epoch int64, wait time.Duration) error {
 	return nil
 }
 
-// Postpone delays the queued job with this epoch without counting an attempt. It fails with ErrSuperseded if the job is not
-// current.
-func (l *Lease) Postpone(epoch int64, wait time.Duration) error {
+// Requeue queues the job with this epoch again, behind those that wait. It fails with ErrSuperseded if the job is not current.
+func (l *Lease) Requeue(epoch int64) error {
 	if l.Epoch != epoch || l.Holder != nil {
 		return ErrSuperseded
 	}
-	l.queue(Job{In: wait})
+	l.queue(Job{})
 	return nil
 }
 
 // Expired reports whether the lease has a holder and its time is over.
 func (l *Lease) Expired() bool { return l.Left != nil && *l.Left <= 0 }
 
-// Reclaim takes an expired lease from its holder, and queues the work before other work. It reports whether it did so.
-func (l *Lease) Reclaim() bool {
-	if !l.Expired() {
-		return false
+// Reclaim takes the work with this epoch from the process that died with it, and queues it before other work. It fails with
+// ErrSuperseded if the work has another epoch or its lease has not expired. Work without a holder has no sign of life: only the
+// store knows that its job was fetched from the queue and not begun (libs/job.Leases).
+func (l *Lease) Reclaim(epoch int64) error {
+	if l.Epoch != epoch || l.Holder != nil && !l.Expired() {
+		return ErrSuperseded
 	}
 	l.queue(Job{First: true})
-	return true
-}
-
-// Requeue requests a new job in place of the job with this epoch, which a process fetched from the queue and never began. It
-// reports whether it did so: a job that is not current is not replaced.
-func (l *Lease) Requeue(epoch int64) bool {
-	if l.Epoch != epoch || l.Holder != nil {
-		return false
-	}
-	l.queue(Job{First: true})
-	return true
+	return nil
 }
 
 // Restart queues the work again even if a worker holds the lease, and resets Attempts and Failures.
@@ -143,9 +134,6 @@ func (l *Lease) Restart() {
 	l.Attempts, l.Failures = 0, 0
 	l.queue(Job{})
 }
-
-// Resume queues the work again, due after wait, even if a worker holds the lease. It does not reset Attempts and Failures.
-func (l *Lease) Resume(wait time.Duration) { l.queue(Job{In: wait}) }
 
 // Stop ends all work. Earlier jobs and workers are superseded.
 func (l *Lease) Stop() {

@@ -107,10 +107,18 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 					m.check(t, before)
 				}
 			},
-			"postpone": func(t *rapid.T) {
+			"defer": func(t *rapid.T) {
 				e, before := epoch(t), m.lease
-				if do(t, e == m.lease.Epoch && m.worker == 0, func() error { return m.lease.Postpone(e, time.Minute) }) {
-					require.Equal(t, time.Minute, m.lease.Job.In)
+				if do(t, e == m.worker && e != 0, func() error { return m.lease.Defer(e, time.Minute) }) {
+					require.Equal(t, &lease.Job{In: time.Minute}, m.lease.Job)
+					m.worker = 0
+					m.check(t, before)
+				}
+			},
+			"requeue": func(t *rapid.T) {
+				e, before := epoch(t), m.lease
+				if do(t, e == m.lease.Epoch && m.worker == 0, func() error { return m.lease.Requeue(e) }) {
+					require.Equal(t, &lease.Job{}, m.lease.Job)
 					m.ended = false
 					m.check(t, before)
 				}
@@ -121,21 +129,12 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 				}
 			},
 			"reclaim": func(t *rapid.T) {
-				before, expired := m.lease, m.lease.Left != nil && *m.lease.Left <= 0
-				require.Equal(t, expired, m.lease.Reclaim())
-				if expired {
-					require.True(t, m.lease.Job.First)
-					require.ErrorIs(t, m.lease.Check(m.worker), lease.ErrSuperseded, "the worker that was too late")
-					m.worker = 0
-					m.check(t, before)
-				}
-			},
-			"requeue": func(t *rapid.T) {
 				e, before := epoch(t), m.lease
-				current := e == m.lease.Epoch && m.worker == 0
-				require.Equal(t, current, m.lease.Requeue(e))
-				if current {
-					m.ended = false
+				if do(t, e == m.lease.Epoch && (m.worker == 0 || *m.lease.Left <= 0), func() error { return m.lease.Reclaim(e) }) {
+					require.Equal(t, &lease.Job{First: true}, m.lease.Job)
+					require.ErrorIs(t, m.lease.Check(m.worker), lease.ErrSuperseded, "the worker that was too late")
+					require.ErrorIs(t, m.lease.Reclaim(e), lease.ErrSuperseded, "once")
+					m.worker, m.ended = 0, false
 					m.check(t, before)
 				}
 			},
@@ -146,6 +145,13 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 				m.worker, m.ended = 0, false
 				m.check(t, before)
 			},
+			"stop": func(t *rapid.T) {
+				before := m.lease
+				m.lease.Stop()
+				require.Greater(t, m.lease.Epoch, before.Epoch, "jobs and workers are superseded")
+				m.worker, m.ended = 0, true
+				m.check(t, before)
+			},
 		})
 	})
 }
@@ -153,7 +159,7 @@ func TestOnlyTheNewestWorkerIsAccepted(t *testing.T) {
 func TestTheZeroLeaseHasNoWork(t *testing.T) {
 	t.Parallel()
 	var l lease.Lease
-	require.False(t, l.Reclaim())
+	require.False(t, l.Expired())
 	require.ErrorIs(t, l.Check(0), lease.ErrSuperseded)
 	require.Nil(t, l.Job)
 }

@@ -100,7 +100,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		LinkKey: linkKey, Waveforms: store.Waveforms(base.DB), Watcher: watcher, Retention: cfg.retention(), Budget: budget, Steps: store.Steps(base.DB), Clock: base.Clock,
 	}
 	processor := &call.Processor{
-		Calls: stored, Leases: store.Leases(base.DB, base.Jobs), Recordings: recordings,
+		Calls: stored, Leases: store.Leases(base.DB), Recordings: recordings,
 		Preparer: preparer, Transcriber: transcriber, Analyst: analyst, Steps: store.Steps(base.DB), Budget: budget, Observer: metrics,
 		Clock: base.Clock, Log: tel.Log, Holder: lease.ThisProcess(), Parallel: cfg.Concurrency, Jitter: rand.Float64, Waits: cfg.RetryWaits,
 		RenewEvery: call.RenewEvery, SaveWait: call.SaveWait,

@@ -108,7 +108,7 @@ func TestAProviderThatIsBusyCostsNoAttempt(t *testing.T) {
 		}))
 		id := a.call(recording(t, 2))
 		if code == "insufficient_quota" {
-			a.Await("the lane is stopped", func() bool {
+			a.Await("the requests are paused", func() bool {
 				return strings.Contains(a.Get(identity.Caller{}, "/ready").Is(http.StatusOK).Body, "is used up")
 			})
 			a.AwaitRow(`select step = 'waiting' and lease_failures = 0 and status = 'transcribing' from calls`)

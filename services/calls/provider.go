@@ -30,17 +30,17 @@ func (c Config) providers(clk clock.Clock, tel telemetry.Set) (*speech.Transcrib
 
 // reportProviders shows in metrics and in /ready what operators have to do about the providers, and logs it at the start.
 func (c Config) reportProviders(ctx context.Context, base *service.Base, transcription, chat func() bool) error {
-	lanes := []meter.Lane{
-		{Name: "transcription", Stopped: transcription, Ends: c.transcriber().Ends()}, {Name: "chat", Stopped: chat, Ends: c.analyst().Ends()},
+	states := []meter.Provider{
+		{Name: "transcription", OutOfQuota: transcription, Ends: c.transcriber().Ends()}, {Name: "chat", OutOfQuota: chat, Ends: c.analyst().Ends()},
 	}
 	models := []string{c.Transcribe.Model, c.Chat.Model}
 	base.Warn(func() (warnings []string) {
-		for i, l := range lanes {
-			if l.Stopped() {
+		for i, p := range states {
+			if p.OutOfQuota() {
 				warnings = append(warnings, fmt.Sprintf("the account at the provider of %s is used up", models[i]))
 			}
-			if left := l.Ends.Sub(base.Clock.Now()); !l.Ends.IsZero() && left < warnBefore {
-				warnings = append(warnings, fmt.Sprintf("the model %s ends on %s", models[i], l.Ends.Format(time.DateOnly)))
+			if left := p.Ends.Sub(base.Clock.Now()); !p.Ends.IsZero() && left < warnBefore {
+				warnings = append(warnings, fmt.Sprintf("the model %s ends on %s", models[i], p.Ends.Format(time.DateOnly)))
 			}
 		}
 		return warnings
@@ -48,5 +48,5 @@ func (c Config) reportProviders(ctx context.Context, base *service.Base, transcr
 	for _, w := range base.Warnings() {
 		base.Tel.Log.WarnContext(ctx, "a provider needs attention", "warning", w)
 	}
-	return meter.Register(base.Tel, base.Clock, lanes...)
+	return meter.Register(base.Tel, base.Clock, states...)
 }

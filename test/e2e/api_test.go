@@ -244,6 +244,7 @@ type call struct {
 	NextStep      string   `json:"next_step"`
 	Attempts      int
 	CompletedAt   time.Time `json:"completed_at"`
+	PabblySent    bool      `json:"pabbly_sent"`
 	Models        struct{ Transcription, Chat string }
 }
 

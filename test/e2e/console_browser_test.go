@@ -31,11 +31,12 @@ func loggedIn(t *testing.T, s *stack, a *agent) *browser {
 // maxTabs is how often Tab is pressed at most to reach a control.
 const maxTabs = 150
 
-// open opens a page of the console without loading the console again.
+// open opens a page of the console without loading the console again. The page before is shown until the part of the console with the
+// new one is loaded.
 func (b *browser) open(path string) {
 	b.t.Helper()
 	b.do(chromedp.Evaluate[chromedp.Void](fmt.Sprintf(`(() => { const a = document.createElement("a"); a.href = "/console%s"; document.body.append(a); a.click(); a.remove() })()`, path)))
-	b.until("the page "+path, fmt.Sprintf(`location.href.endsWith(%q) && document.querySelector("main h1") && !document.querySelector(".bone")`, "/console"+path))
+	b.until("the page "+path, fmt.Sprintf(`location.href.endsWith(%q) && document.querySelector("main:not([aria-busy=true]) h1") && !document.querySelector(".bone")`, "/console"+path))
 }
 
 // until waits until a script is true.

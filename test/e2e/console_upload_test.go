@@ -39,7 +39,8 @@ func uploads(t *testing.T, s *stack, _ *agent) {
 	}
 }
 
-// recordings records with the microphone of the browser, which beeps. A recording whose page is closed is not lost.
+// recordings records with the microphone of the browser, which beeps. A recording whose page is closed is sent
+// by another that is open.
 func recordings(t *testing.T, s *stack) {
 	a := s.newAgent()
 	b := loggedIn(t, s, a)
@@ -60,9 +61,11 @@ func recordings(t *testing.T, s *stack) {
 		const count = open.result.transaction("chunks").objectStore("chunks").count(); count.onsuccess = () => { open.result.close(); resolve(count.result) } } })`
 	poll(t, pageTimeout, "a part is stored", func() bool { return valueOf(closed, chromedp.Evaluate[int](parts, chromedp.EvalAwaitPromise)) > 0 })
 	require.Empty(t, closed.newProblems())
-	closed.close()
 	b.do(chromedp.Reload())
-	poll(t, jobTimeout, "the next page sends what was recorded", func() bool { return len(a.ids("/calls")) == 2 })
+	const waits = `navigator.locks.query().then(all => all.pending.some(lock => lock.name.startsWith("recording ")))`
+	poll(t, pageTimeout, "the next page waits for the one that records", func() bool { return valueOf(b, chromedp.Evaluate[bool](waits, chromedp.EvalAwaitPromise)) })
+	closed.close()
+	poll(t, jobTimeout, "it sends what was recorded", func() bool { return len(a.ids("/calls")) == 2 })
 	poll(t, pageTimeout, "and forgets it", func() bool { return valueOf(b, chromedp.Evaluate[int](parts, chromedp.EvalAwaitPromise)) == 0 })
 	b.fits()
 	require.Empty(t, b.newProblems())

@@ -97,6 +97,11 @@ func checkWebhooks(t *testing.T, s *stack, a *agent, who client, c call, f follo
 	s.pabbly.RequireValid(t)
 	require.Len(t, s.pabbly.Deliveries(), 2)
 	t.Logf("the first webhook came %s after the call was completed", completed.Time.Sub(c.CompletedAt))
+	poll(t, jobTimeout, "the call says that its webhook was sent", func() bool {
+		var got call
+		a.get("/calls/" + c.ID).must(http.StatusOK).into(&got)
+		return got.PabblySent
+	})
 
 	insights := openai.DefaultInsights()
 	requireFields(t, completed, map[string]any{

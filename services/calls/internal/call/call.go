@@ -330,33 +330,38 @@ func (c *Call) HandBack(epoch int64, now time.Time) error {
 	return nil
 }
 
-// Reclaim revokes an expired lease. After maxAttempts the call fails. If the lease has not expired, the call does not change
-// and changed is false.
-func (c *Call) Reclaim(now time.Time) (events []event.Event, changed bool) {
-	if !c.Lease.Reclaim() {
-		return nil, false
+// Reclaim takes the call with that epoch from the process that died. A call that was begun maxAttempts times fails. It fails with
+// lease.ErrSuperseded if the process is alive, see lease.Lease.Reclaim.
+func (c *Call) Reclaim(epoch int64, now time.Time) ([]event.Event, error) {
+	begun := c.Lease.Holder != nil
+	if c.Ended() {
+		return nil, lease.ErrSuperseded
 	}
-	if c.Lease.Attempts >= maxAttempts {
+	if err := c.Lease.Reclaim(epoch); err != nil {
+		return nil, err
+	}
+	switch {
+	case !begun: // nothing that an answer shows has changed
+		return nil, nil
+	case c.Lease.Attempts >= maxAttempts:
 		c.Lease.Stop()
-		return c.fail(problemOf(interrupted()), now), true
+		return c.fail(problemOf(interrupted()), now), nil
+	default:
+		c.touch(now)
+		return nil, nil
 	}
-	c.touch(now)
-	return nil, true
 }
 
 func interrupted() error {
 	return fault.New(fault.Internal, CodeInterrupted, "The work on this recording was interrupted too often")
 }
 
-// GiveWay queues the job of that epoch after the others.
-func (c *Call) GiveWay(epoch int64) error { return c.Lease.Postpone(epoch, 0) }
-
-// Requeue requeues the job of that epoch, which a process fetched and never began.
+// Requeue queues the job of that epoch behind the others.
 func (c *Call) Requeue(epoch int64) error {
-	if c.Ended() || !c.Lease.Requeue(epoch) {
+	if c.Ended() {
 		return lease.ErrSuperseded
 	}
-	return nil
+	return c.Lease.Requeue(epoch)
 }
 
 // Retry restarts an ended call with a recording, with another type or language if given. An existing transcript is reused if only the insights

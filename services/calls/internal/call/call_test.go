@@ -75,10 +75,7 @@ func TestAllStatusTransitionsAreLegal(t *testing.T) {
 			case "hand back":
 				err = c.HandBack(epoch, now)
 			case "reclaim":
-				var changed bool
-				if published, changed = c.Reclaim(now); !changed {
-					err = lease.ErrSuperseded
-				}
+				published, err = c.Reclaim(epoch, now)
 			case "requeue":
 				err = c.Requeue(epoch)
 			case "retry":
@@ -89,7 +86,7 @@ func TestAllStatusTransitionsAreLegal(t *testing.T) {
 				continue
 			}
 			if epoch != before.Lease.Epoch {
-				require.Contains(t, []string{"reclaim", "retry"}, action, "an old epoch was accepted")
+				require.Equal(t, "retry", action, "an old epoch was accepted")
 			}
 			require.Contains(t, legal[before.Status], c.Status, "%s → %s by %s", before.Status, c.Status, action)
 			require.GreaterOrEqual(t, c.Lease.Epoch, before.Lease.Epoch)
@@ -163,9 +160,9 @@ func TestAProviderMayRequestMoreTime(t *testing.T) {
 		require.Equal(t, want, c.Lease.Job.In, "requested %s", requested)
 		require.Greater(t, c.Lease.Epoch, epoch)
 		waiting := c
-		events, changed := c.Reclaim(clk.Now())
+		events, err := c.Reclaim(epoch, clk.Now())
 		require.Empty(t, events)
-		require.False(t, changed, "a waiting job has no lease to reclaim")
+		require.ErrorIs(t, err, lease.ErrSuperseded, "the work that failed is not the work that waits")
 		require.Equal(t, waiting, c)
 	}
 }
@@ -246,24 +243,24 @@ func TestPermanentFailuresEndACallAtOnce(t *testing.T) {
 	}
 }
 
-func TestAWaitingJobIsOnlyRequeuedIfItWasAbandoned(t *testing.T) {
+func TestAnAbandonedJobIsReclaimedOnce(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	c, _ := fresh(clk.Now())
-	for range 600 {
-		clk.Advance(time.Second)
-		_, changed := c.Reclaim(clk.Now())
-		require.False(t, changed, "a long queue is no reason for a second job")
-	}
-	old := c.Lease.Epoch
-	require.NoError(t, c.Requeue(old))
+	old, version := c.Lease.Epoch, c.Version
+	events, err := c.Reclaim(old, clk.Now())
+	require.NoError(t, err)
+	require.Empty(t, events)
+	require.Equal(t, version, c.Version, "nothing that an answer shows has changed")
 	require.Equal(t, &lease.Job{First: true}, c.Lease.Job)
-	require.ErrorIs(t, c.Requeue(old), lease.ErrSuperseded)
-	_, err := c.Begin(old, worker, ttl, clk.Now())
+	_, err = c.Reclaim(old, clk.Now())
+	require.ErrorIs(t, err, lease.ErrSuperseded)
+	_, err = c.Begin(old, worker, ttl, clk.Now())
 	require.ErrorIs(t, err, lease.ErrSuperseded, "the first job does nothing should it still begin")
 	_, err = c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 	require.NoError(t, err)
-	require.ErrorIs(t, c.Requeue(c.Lease.Epoch), lease.ErrSuperseded, "a worker holds the lease")
+	_, err = c.Reclaim(c.Lease.Epoch, clk.Now())
+	require.ErrorIs(t, err, lease.ErrSuperseded, "a worker holds the lease")
 }
 
 func TestAWorkerThatDiesEachTimeEndsTheCall(t *testing.T) {
@@ -275,8 +272,8 @@ func TestAWorkerThatDiesEachTimeEndsTheCall(t *testing.T) {
 		_, err := c.Begin(c.Lease.Epoch, worker, ttl, clk.Now())
 		require.NoError(t, err)
 		expire(&c)
-		events, changed := c.Reclaim(clk.Now())
-		require.True(t, changed)
+		events, err := c.Reclaim(c.Lease.Epoch, clk.Now())
+		require.NoError(t, err)
 		for _, e := range events {
 			types = append(types, e.Type)
 		}
@@ -304,8 +301,9 @@ func TestWorkOfAnOldEpochIsSuperseded(t *testing.T) {
 	clk := clock.At(noon())
 	c, epoch := begun(t, clk)
 	expire(&c)
-	c.Reclaim(clk.Now())
-	_, err := c.Complete(epoch, call.Result{}, clk.Now())
+	_, err := c.Reclaim(epoch, clk.Now())
+	require.NoError(t, err)
+	_, err = c.Complete(epoch, call.Result{}, clk.Now())
 	require.ErrorIs(t, err, lease.ErrSuperseded)
 	_, err = c.Begin(epoch-1, worker, ttl, clk.Now())
 	require.ErrorIs(t, err, lease.ErrSuperseded)

@@ -46,7 +46,7 @@ func open(t *testing.T) *fixture {
 	jobs := jobtest.Queue(t, db, store.Transcribe, store.Erase)
 	f := &fixture{db: db, calls: store.Calls(db, outbox.New(db, tel), jobs, tel), clock: clock.At(noon()), bucket: &bucket{}, provider: &provider{}, observer: &observer{}}
 	f.processor = &call.Processor{
-		Calls: f.calls, Leases: store.Leases(db, jobs), Recordings: f.bucket, Preparer: preparer{}, Transcriber: transcriber{f.provider}, Analyst: analyst{f.provider},
+		Calls: f.calls, Leases: store.Leases(db), Recordings: f.bucket, Preparer: preparer{}, Transcriber: transcriber{f.provider}, Analyst: analyst{f.provider},
 		Steps: store.Steps(db), Budget: call.Budget{Usages: store.Usages(db)}, Observer: f.observer, Parallel: 1, Jitter: func() float64 { return 0 },
 		Clock: f.clock, Log: slog.New(slog.DiscardHandler), Holder: "this process", Waits: []time.Duration{time.Minute}, RenewEvery: time.Millisecond, SaveWait: time.Microsecond,
 	}

@@ -9,6 +9,7 @@ import (
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/page"
 )
 
@@ -89,19 +90,12 @@ func WaveformNotFound() error {
 type Leases interface {
 	// Renew extends the lease of that epoch to ttl from now, by the database's clock. It fails with lease.ErrSuperseded.
 	Renew(ctx context.Context, id string, epoch int64, ttl time.Duration) error
-	// ListExpired returns up to limit calls whose leases have expired, the longest expired first.
-	ListExpired(ctx context.Context, limit int) (ids []string, err error)
-	// Turn returns the call to begin instead of a queued one, if there is one: agents whose calls wait take turns. A queued call
-	// that was begun before is never replaced.
-	Turn(ctx context.Context, j Job) (next Job, ok bool, err error)
-	// ListAbandoned returns up to limit jobs that a process fetched some time ago and may never have begun.
-	ListAbandoned(ctx context.Context, limit int) ([]Job, error)
-}
-
-// Job is a job to transcribe a call.
-type Job struct {
-	CallID string
-	Epoch  int64 // of the lease that requested it
+	// ListLost returns the calls whose process died: up to limit whose leases have expired, the longest expired first, and up to
+	// limit whose job a process fetched some time ago and never began.
+	ListLost(ctx context.Context, limit int) ([]lease.Ref, error)
+	// FindFairer returns the call to begin instead of a queued one, if there is one: that of the waiting agent who was served least
+	// recently. A queued call that was begun before is never replaced.
+	FindFairer(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error)
 }
 
 // Erasures stores which recordings of deleted calls must still be removed.

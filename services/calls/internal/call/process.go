@@ -20,7 +20,7 @@ const (
 	leaseTTL = 15 * time.Second
 	// RenewEvery is how often a worker renews its lease.
 	RenewEvery = 5 * time.Second
-	// reclaimSize is the maximum number of calls, and of jobs, that one Reclaim takes over.
+	// reclaimSize is the maximum number of calls with a lease, and of those with a job, that one Reclaim takes over.
 	reclaimSize = 100
 )
 
@@ -62,22 +62,23 @@ type Processor struct {
 // Transcribe runs the job of a call with that epoch. It returns nil for a superseded job: another worker processes the call, or
 // it needs no processing. An error means that the call could not be saved.
 func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) error {
-	job, err := p.giveWay(ctx, Job{id, epoch})
+	next, err := p.schedule(ctx, lease.Ref{ID: id, Epoch: epoch})
 	if err != nil {
-		return fmt.Errorf("give way with call %s: %w", id, err)
+		return fmt.Errorf("schedule call %s: %w", id, err)
 	}
-	return p.begin(ctx, job.CallID, job.Epoch)
+	return p.begin(ctx, next.ID, next.Epoch)
 }
 
-// giveWay returns the job to do: if it is another agent's turn, that one's, and the given one is queued again.
-func (p *Processor) giveWay(ctx context.Context, j Job) (Job, error) {
-	next, ok, err := p.Leases.Turn(ctx, j)
+// schedule returns the call to begin. Agents are served in round-robin order: if there is a fairer call than the queued one, it is
+// that, and the queued one is queued again.
+func (p *Processor) schedule(ctx context.Context, queued lease.Ref) (lease.Ref, error) {
+	next, ok, err := p.Leases.FindFairer(ctx, queued)
 	if err != nil || !ok {
-		return j, err
+		return queued, err
 	}
-	_, err = p.Calls.Change(ctx, j.CallID, func(c *Call) ([]event.Event, error) { return nil, c.GiveWay(j.Epoch) })
+	_, err = p.Calls.Change(ctx, queued.ID, func(c *Call) ([]event.Event, error) { return nil, c.Requeue(queued.Epoch) })
 	if superseded(err) {
-		return j, nil
+		return queued, nil
 	}
 	return next, err
 }
@@ -270,59 +271,39 @@ func superseded(err error) bool {
 
 // outage notices that the database was unavailable for so long that workers with results have lost their leases.
 type outage struct {
-	sinceLook, sinceEnd func() time.Duration // the last answer of the database; the first one after the outage
+	sinceCheck, sinceEnd func() time.Duration // the last answer of the database; the first one after the outage
 }
 
 // recent reports whether an outage has just ended. It is called after each answer.
 func (o *outage) recent() bool {
-	if o.sinceLook != nil && o.sinceLook() >= leaseTTL-RenewEvery {
+	if o.sinceCheck != nil && o.sinceCheck() >= leaseTTL-RenewEvery {
 		o.sinceEnd = clock.Stopwatch()
 	}
-	o.sinceLook = clock.Stopwatch()
+	o.sinceCheck = clock.Stopwatch()
 	return o.sinceEnd != nil && o.sinceEnd() < saveGrace
 }
 
-// Reclaim takes over the calls whose leases have expired, and requeues the jobs that a dead process had fetched. A call that
-// cannot be saved does not delay the others. After an outage of the database, the workers may save their results first. Reclaim must
-// not run concurrently with itself on one Processor.
+// Reclaim takes over the calls whose process died: with the lease, or with a job that it fetched and never began. A call that cannot be
+// saved does not delay the others. After an outage of the database, the workers may save their results first. Reclaim must not run
+// concurrently with itself on one Processor.
 func (p *Processor) Reclaim(ctx context.Context) error {
-	var failed []error
-	expired, err := p.Leases.ListExpired(ctx, reclaimSize)
+	lost, err := p.Leases.ListLost(ctx, reclaimSize)
 	if err != nil || p.outage.recent() {
 		return err
 	}
-	for _, id := range expired {
-		failed = append(failed, p.takeOver(ctx, id, "the lease of its worker has expired", func(c *Call) ([]event.Event, error) {
-			events, changed := c.Reclaim(p.Clock.Now())
-			if !changed {
-				return nil, lease.ErrSuperseded
-			}
-			return events, nil
-		}))
-	}
-	abandoned, err := p.Leases.ListAbandoned(ctx, reclaimSize)
-	if err != nil {
-		return errors.Join(append(failed, err)...)
-	}
-	for _, job := range abandoned {
-		failed = append(failed, p.takeOver(ctx, job.CallID, "an abandoned job is queued again", func(c *Call) ([]event.Event, error) {
-			return nil, c.Requeue(job.Epoch)
-		}))
-	}
-	return errors.Join(failed...)
-}
-
-func (p *Processor) takeOver(ctx context.Context, id, what string, fn func(*Call) ([]event.Event, error)) error {
-	saved, err := p.Calls.Change(ctx, id, fn)
-	if superseded(err) {
+	return lease.ReclaimEach(lost, func(work lease.Ref) error {
+		var begun bool
+		saved, err := p.Calls.Change(ctx, work.ID, func(c *Call) ([]event.Event, error) {
+			begun = c.Lease.Holder != nil
+			return c.Reclaim(work.Epoch, p.Clock.Now())
+		})
+		if err != nil {
+			return err
+		}
+		p.Log.WarnContext(ctx, "a call is taken over", "call_id", work.ID, "begun", begun, "attempts", saved.Lease.Attempts, "again", saved.Lease.Job != nil)
+		if saved.Status == Failed { // too many attempts
+			p.Observer.Attempted(ctx, Attempt{Call: saved, Err: interrupted()})
+		}
 		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("take over call %s: %w", id, err)
-	}
-	p.Log.WarnContext(ctx, "a call is taken over", "call_id", id, "reason", what, "attempts", saved.Lease.Attempts, "again", saved.Lease.Job != nil)
-	if saved.Status == Failed { // too many attempts
-		p.Observer.Attempted(ctx, Attempt{Call: saved, Err: interrupted()})
-	}
-	return nil
+	})
 }

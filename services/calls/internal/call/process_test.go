@@ -123,9 +123,7 @@ func TestAWorkerRenewsItsLeaseAndStopsWhenItIsLost(t *testing.T) {
 	require.Equal(t, version, f.find(t, id).Version, "a renewal changes nothing that an answer shows")
 	_, err := f.calls.Change(t.Context(), id, func(c *call.Call) ([]event.Event, error) {
 		expire(c)
-		events, changed := c.Reclaim(noon())
-		require.True(t, changed)
-		return events, nil
+		return c.Reclaim(c.Lease.Epoch, noon())
 	})
 	require.NoError(t, err)
 	require.NoError(t, <-done)
@@ -137,7 +135,6 @@ func TestAWorkerRenewsItsLeaseAndStopsWhenItIsLost(t *testing.T) {
 func TestReclaimTakesTheLongestExpiredFirstAndLeavesWaitingJobsAlone(t *testing.T) {
 	t.Parallel()
 	f := open(t)
-	leases := f.processor.Leases
 	var ids []string
 	for range 3 {
 		id := f.create(t)
@@ -149,9 +146,9 @@ func TestReclaimTakesTheLongestExpiredFirstAndLeavesWaitingJobsAlone(t *testing.
 	for i, id := range ids {
 		f.exec(t, `update calls set lease_until = now() - make_interval(secs => $2) where id = $1`, id, i+1)
 	}
-	expired, err := leases.ListExpired(t.Context(), 2)
+	lost, err := f.processor.Leases.ListLost(t.Context(), 2)
 	require.NoError(t, err)
-	require.Equal(t, []string{ids[2], ids[1]}, expired)
+	require.Equal(t, []lease.Ref{{ID: ids[2], Epoch: 2}, {ID: ids[1], Epoch: 2}}, lost)
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	for _, id := range ids {
 		require.Nil(t, f.find(t, id).Lease.Holder)
@@ -199,12 +196,9 @@ func TestTheTakeoverDoesNotDependOnWaitingCalls(t *testing.T) {
 	f.expire(t, begun)
 	f.exec(t, `update river_job set state = 'running', attempted_at = now() - interval '1 minute' where args->>'id' = any($1)`, []string{begun, fetched})
 
-	expired, err := f.processor.Leases.ListExpired(t.Context(), 1)
+	lost, err := f.processor.Leases.ListLost(t.Context(), 1)
 	require.NoError(t, err)
-	require.Equal(t, []string{begun}, expired, "the first of a list of one")
-	abandoned, err := f.processor.Leases.ListAbandoned(t.Context(), 1)
-	require.NoError(t, err)
-	require.Equal(t, []call.Job{{CallID: fetched, Epoch: 1}}, abandoned)
+	require.Equal(t, []lease.Ref{{ID: begun, Epoch: 2}, {ID: fetched, Epoch: 1}}, lost, "the first of each")
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	require.NoError(t, f.processor.Reclaim(t.Context()))
 	front := pgtest.Column[string](t, f.db, `select args->>'id' from river_job where state = 'available' order by priority, scheduled_at, id limit 3`)

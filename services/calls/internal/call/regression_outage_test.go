@@ -15,6 +15,7 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/fault"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
@@ -76,18 +77,18 @@ func (d *outageDB) Renew(_ context.Context, _ string, _ int64, ttl time.Duration
 	return err
 }
 
-func (d *outageDB) ListExpired(context.Context, int) ([]string, error) {
+func (d *outageDB) ListLost(context.Context, int) ([]lease.Ref, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err := d.answer(); err != nil || !d.call.Lease.Expired() {
 		return nil, err
 	}
-	return []string{d.call.ID}, nil
+	return []lease.Ref{{ID: d.call.ID, Epoch: d.call.Lease.Epoch}}, nil
 }
 
-func (d *outageDB) Turn(_ context.Context, j call.Job) (call.Job, bool, error) { return j, false, nil }
-
-func (d *outageDB) ListAbandoned(context.Context, int) ([]call.Job, error) { return nil, nil }
+func (d *outageDB) FindFairer(_ context.Context, queued lease.Ref) (lease.Ref, bool, error) {
+	return queued, false, nil
+}
 
 func (d *outageDB) Begin(ctx context.Context, s call.Step) ([]byte, bool, error) {
 	d.mu.Lock()

@@ -124,31 +124,31 @@ func (m *Metrics) Backlog(list func(context.Context) ([]call.Backlog, error)) ru
 	})
 }
 
-// Lane is the state of the requests to one provider.
-type Lane struct {
-	Name    string // transcription, chat
-	Stopped func() bool
-	Ends    time.Time // of the model; zero if no end is known
+// Provider is the state of one provider.
+type Provider struct {
+	Name       string // transcription, chat
+	OutOfQuota func() bool
+	Ends       time.Time // of the model; zero if no end is known
 }
 
-// Register registers the metrics of lanes.
-func Register(tel telemetry.Set, clk clock.Clock, lanes ...Lane) error {
+// Register registers the metrics of the state of providers.
+func Register(tel telemetry.Set, clk clock.Clock, providers ...Provider) error {
 	var failed []error
-	for _, l := range lanes {
-		labels := prometheus.Labels{"provider": l.Name}
+	for _, p := range providers {
+		labels := prometheus.Labels{"provider": p.Name}
 		failed = append(failed, tel.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "convoflow_calls_provider_out_of_quota", Help: "Whether the account at an AI provider is used up, so that no requests are sent.", ConstLabels: labels}, func() float64 {
-			if l.Stopped() {
+			if p.OutOfQuota() {
 				return 1
 			}
 			return 0
 		})))
-		if l.Ends.IsZero() {
+		if p.Ends.IsZero() {
 			continue
 		}
 		failed = append(failed, tel.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "convoflow_calls_model_remaining_seconds", Help: "Time until the configured model ends, of models whose end is announced.", ConstLabels: labels},
-			func() float64 { return l.Ends.Sub(clk.Now()).Seconds() })))
+			func() float64 { return p.Ends.Sub(clk.Now()).Seconds() })))
 	}
 	if err := errors.Join(failed...); err != nil {
 		return fmt.Errorf("register the metrics of providers: %w", err)

@@ -116,7 +116,7 @@ func TestARateLimitHoldsForAllRequests(t *testing.T) {
 }
 
 // Two requests are on their way when the first one is refused. What becomes of the other one does not shorten the pause, and once it
-// made the lane panic with one slot less each time.
+// made the limiter panic with one slot less each time.
 func TestARequestThatEndsLaterDoesNotShortenAPause(t *testing.T) {
 	t.Parallel()
 	limit := func(seconds int) error {
@@ -124,23 +124,23 @@ func TestARequestThatEndsLaterDoesNotShortenAPause(t *testing.T) {
 	}
 	for name, later := range map[string]error{"answered": nil, "refused for a shorter time": limit(2), "failed": errors.New("bad request")} {
 		clk := clock.At(noon())
-		l := newLane(2, clk)
-		first, err := l.enter(t.Context())
+		l := newLimiter(2, clk)
+		first, err := l.acquire(t.Context())
 		require.NoError(t, err)
-		second, err := l.enter(t.Context())
+		second, err := l.acquire(t.Context())
 		require.NoError(t, err)
 		first(limit(60))
 		second(later)
-		require.Equal(t, time.Minute, fault.Of(l.stopped()).RetryAfter, name)
+		require.Equal(t, time.Minute, fault.Of(l.paused()).RetryAfter, name)
 		clk.Advance(time.Minute)
-		leave, err := l.enter(t.Context())
+		release, err := l.acquire(t.Context())
 		require.NoError(t, err, name)
-		leave(nil)
-		require.NoError(t, l.stopped(), name)
+		release(nil)
+		require.NoError(t, l.paused(), name)
 	}
 }
 
-func TestAProviderThatFailsIsLeftAloneForAWhile(t *testing.T) {
+func TestRequestsToAProviderThatFailsArePaused(t *testing.T) {
 	t.Parallel()
 	clk := clock.At(noon())
 	p := serve(t, refusal(500, "server_error", ""))
@@ -153,25 +153,25 @@ func TestAProviderThatFailsIsLeftAloneForAWhile(t *testing.T) {
 	require.False(t, tr.OutOfQuota())
 }
 
-func TestRequestsToOneProviderAreBounded(t *testing.T) {
+func TestConcurrentRequestsToAProviderAreLimited(t *testing.T) {
 	t.Parallel()
-	l := newLane(1, clock.At(noon()))
-	leave, err := l.enter(t.Context())
+	l := newLimiter(1, clock.At(noon()))
+	release, err := l.acquire(t.Context())
 	require.NoError(t, err)
-	entered := make(chan struct{})
+	acquired := make(chan struct{})
 	go func() {
-		if again, err := l.enter(t.Context()); err == nil {
+		if again, err := l.acquire(t.Context()); err == nil {
 			again(nil)
 		}
-		close(entered)
+		close(acquired)
 	}()
 	select {
-	case <-entered:
+	case <-acquired:
 		t.Fatal("a second request was sent")
 	default:
 	}
-	leave(errors.New("bad request"))
-	<-entered
+	release(errors.New("bad request"))
+	<-acquired
 }
 
 // The schemas must be strict: every property is required, and no other is allowed.

@@ -49,11 +49,11 @@ const maxAnswer = 16 << 20
 
 // endpoint sends the requests of one kind to a provider.
 type endpoint struct {
-	client *openai.Client
-	model  string
-	can    capability
-	lane   *lane
-	clock  clock.Clock
+	client  *openai.Client
+	model   string
+	can     capability
+	limiter *limiter
+	clock   clock.Clock
 
 	observe func(ctx context.Context, took time.Duration, u call.Usage, err error)
 }
@@ -64,24 +64,24 @@ func newEndpoint(p Provider, clk clock.Clock, tel telemetry.Set) *endpoint {
 	if p.Observe == nil {
 		p.Observe = func(context.Context, time.Duration, call.Usage, error) {}
 	}
-	return &endpoint{client: client(p, tel), model: p.Model, can: can, lane: newLane(p.Concurrency, clk), clock: clk, observe: p.Observe}
+	return &endpoint{client: client(p, tel), model: p.Model, can: can, limiter: newLimiter(p.Concurrency, clk), clock: clk, observe: p.Observe}
 }
 
 // Model returns the configured model.
 func (e *endpoint) Model() string { return cleanModel("", e.model) }
 
 // Ready fails with Limited while no requests are sent.
-func (e *endpoint) Ready() error { return e.lane.stopped() }
+func (e *endpoint) Ready() error { return e.limiter.paused() }
 
 // OutOfQuota reports whether no requests are sent because the account at the provider is used up.
-func (e *endpoint) OutOfQuota() bool { return e.lane.outOfQuota() }
+func (e *endpoint) OutOfQuota() bool { return e.limiter.outOfQuota() }
 
 // exchange sends one request, and returns the response as it was received. seconds is the length of its audio.
 func (e *endpoint) exchange(ctx context.Context, timeout time.Duration, key string, seconds float64, send func(context.Context) error) (call.Answer, error) {
 	if err := network.Check(ctx); err != nil {
 		return call.Answer{}, err
 	}
-	leave, err := e.lane.enter(ctx)
+	release, err := e.limiter.acquire(ctx)
 	if err != nil {
 		return call.Answer{}, err
 	}
@@ -90,13 +90,13 @@ func (e *endpoint) exchange(ctx context.Context, timeout time.Duration, key stri
 	defer cancel()
 	err = send(sending)
 	if x.body != nil {
-		leave(nil) // whatever it is: Read decides
+		release(nil) // whatever it is: Read decides
 		answer := e.answer(x.body, seconds)
 		e.observe(ctx, took(), answer.Usage, nil)
 		return answer, nil
 	}
 	err = classify(ctx, err, x, e.clock)
-	leave(err)
+	release(err)
 	e.observe(ctx, took(), call.Usage{}, err)
 	return call.Answer{}, err
 }

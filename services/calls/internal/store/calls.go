@@ -304,8 +304,8 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 		}
 	}
 	if before != nil && before.Lease.Holder == nil && after.Lease.Holder != nil {
-		if err := s.saveTurn(ctx, after.AgentID); err != nil {
-			return fmt.Errorf("save the turn of agent %s: %w", after.AgentID, err)
+		if err := s.recordServed(ctx, after.AgentID); err != nil {
+			return fmt.Errorf("save when agent %s was served: %w", after.AgentID, err)
 		}
 	}
 	if err := s.recordAudio(ctx, before, after); err != nil {
@@ -314,8 +314,8 @@ func (s *calls) save(ctx context.Context, before, after *record) error {
 	return s.jobs.Insert(ctx, Transcribe, after.ID, after.Lease)
 }
 
-// saveTurn records that an agent's call was begun.
-func (s *calls) saveTurn(ctx context.Context, agentID string) error {
+// recordServed records that an agent's call was begun.
+func (s *calls) recordServed(ctx context.Context, agentID string) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
 		insert into turns (agent_id, served_at) values ($1, clock_timestamp()) on conflict (agent_id) do update set served_at = excluded.served_at`, agentID)
 	return err

@@ -3,9 +3,6 @@ package store
 import (
 	"context"
 	"fmt"
-	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/convoflow/convoflow/libs/job"
 	"github.com/convoflow/convoflow/libs/lease"
@@ -13,47 +10,18 @@ import (
 	"github.com/convoflow/convoflow/services/calls/internal/call"
 )
 
-// leases implements call.Leases on the table calls.
+// leases implements call.Leases on the table calls. Lost calls are read from the index calls_leases.
 type leases struct {
-	db   *pg.DB
-	jobs *job.Queue
+	job.Leases
+	db *pg.DB
 }
 
 // Leases returns the store of the leases of calls.
-func Leases(db *pg.DB, jobs *job.Queue) call.Leases { return leases{db, jobs} }
+func Leases(db *pg.DB) call.Leases { return leases{job.NewLeases(db, Transcribe, "calls"), db} }
 
-// Renew extends the lease of a worker.
-func (s leases) Renew(ctx context.Context, id string, epoch int64, ttl time.Duration) error {
-	tag, err := s.db.Conn(ctx).Exec(ctx, `
-		update calls set lease_until = now() + $3::interval where id = $1 and lease_epoch = $2 and lease_holder is not null`, id, epoch, ttl)
-	if err != nil {
-		return fmt.Errorf("renew the lease of call %s: %w", id, err)
-	}
-	if tag.RowsAffected() == 0 {
-		return lease.ErrSuperseded
-	}
-	return nil
-}
-
-// listExpired reads only the held leases, from the index calls_leases: its cost does not depend on how many calls wait.
-const listExpired = `select id::text from calls where lease_until <= now() order by lease_until limit $1`
-
-// ListExpired lists the calls whose leases have expired, oldest first.
-func (s leases) ListExpired(ctx context.Context, limit int) ([]string, error) {
-	rows, err := s.db.Conn(ctx).Query(ctx, listExpired, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list expired leases: %w", err)
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return nil, fmt.Errorf("list expired leases: %w", err)
-	}
-	return ids, nil
-}
-
-// turn selects from the index calls_waiting: for each agent who waits, one row of it is read. Of the chosen agent's oldest calls it returns
-// any: workers that decide at the same time would all choose the oldest, and only one of them would get it.
-const turn = `
+// findFairer selects from the index calls_waiting: for each agent who waits, one row of it is read. Of the chosen agent's oldest calls it
+// returns any: workers that decide at the same time would all choose the oldest, and only one of them would get it.
+const findFairer = `
 	with recursive own as (
 		select c.agent_id, coalesce(t.served_at, '-infinity') as served_at from calls c left join turns t using (agent_id)
 		where c.id = $1 and c.lease_epoch = $2 and c.lease_holder is null and c.status = 'pending'),
@@ -74,24 +42,14 @@ const turn = `
 		order by c.due_at limit 16) next
 	order by random() limit 1`
 
-// Turn returns the call that is due before a queued one, because its agent was served less recently.
-func (s leases) Turn(ctx context.Context, j call.Job) (next call.Job, ok bool, err error) {
-	err = s.db.Conn(ctx).QueryRow(ctx, turn, j.CallID, j.Epoch).Scan(&next.CallID, &next.Epoch)
+// FindFairer returns a call that is due and whose agent was served less recently than that of a queued one.
+func (s leases) FindFairer(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error) {
+	err = s.db.Conn(ctx).QueryRow(ctx, findFairer, queued.ID, queued.Epoch).Scan(&next.ID, &next.Epoch)
 	if pg.NoRows(err) {
-		return j, false, nil
+		return queued, false, nil
 	}
 	if err != nil {
-		return j, false, fmt.Errorf("find whose turn it is: %w", pg.Classify(err))
+		return queued, false, fmt.Errorf("find a fairer call than %s: %w", queued.ID, pg.Classify(err))
 	}
 	return next, true, nil
-}
-
-// ListAbandoned lists the jobs that a process fetched and did not begin, oldest first.
-func (s leases) ListAbandoned(ctx context.Context, limit int) ([]call.Job, error) {
-	found, err := s.jobs.Abandoned(ctx, Transcribe, "calls", limit)
-	abandoned := make([]call.Job, len(found))
-	for i, a := range found {
-		abandoned[i] = call.Job{CallID: a.ID, Epoch: a.Epoch}
-	}
-	return abandoned, err
 }

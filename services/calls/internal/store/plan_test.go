@@ -7,6 +7,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/page"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
@@ -53,21 +54,38 @@ func TestNoListOfCallsReadsAWholeTable(t *testing.T) {
 	}
 }
 
-// Whose turn it is depends on how many agents wait, and not on how many calls.
-func TestATurnReadsARowOfEachAgent(t *testing.T) {
+// Scheduling costs as much as agents wait, and not as calls do.
+func TestSchedulingReadsARowOfEachAgent(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	pgtest.Fill(t, f.db, manyCalls, `update calls set status = 'pending', due_at = created_at`, `vacuum analyze calls`,
 		`insert into turns select distinct agent_id, now() from calls where agent_id::text <> '00000000-0000-0000-0000-000000000007'`)
-	leases := store.Leases(f.db, nil)
+	leases := store.Leases(f.db)
 	mine := pgtest.Column[string](t, f.db, `select id::text from calls where agent_id::text = '00000000-0000-0000-0000-000000000003' limit 1`)[0]
 	read := f.rowsRead(t.Context(), t, func(ctx context.Context) {
-		next, ok, err := leases.Turn(ctx, call.Job{CallID: mine})
+		next, ok, err := leases.FindFairer(ctx, lease.Ref{ID: mine})
 		require.NoError(t, err)
 		require.True(t, ok)
-		require.Equal(t, []string{"00000000-0000-0000-0000-000000000007"}, pgtest.Column[string](t, f.db, `select agent_id::text from calls where id = $1`, next.CallID))
+		require.Equal(t, []string{"00000000-0000-0000-0000-000000000007"}, pgtest.Column[string](t, f.db, `select agent_id::text from calls where id = $1`, next.ID))
 	})
 	require.Less(t, read, int64(200), "of 60,000 calls of 20 agents")
+}
+
+// Neither calls that wait nor a backlog of lost ones make the search for lost calls slow.
+func TestLostCallsAreReadFromAnIndexOfHeldLeases(t *testing.T) {
+	t.Parallel()
+	f := open(t)
+	pgtest.Fill(t, f.db, manyCalls, `update calls set status = 'pending', due_at = created_at`, `vacuum analyze calls`)
+	list := func(want int) int64 {
+		return f.rowsRead(t.Context(), t, func(ctx context.Context) {
+			lost, err := store.Leases(f.db).ListLost(ctx, 100)
+			require.NoError(t, err)
+			require.Len(t, lost, want)
+		})
+	}
+	require.Less(t, list(0), int64(10), "of 60,000 that wait")
+	pgtest.Fill(t, f.db, `update calls set status = 'transcribing', lease_holder = 'dead', lease_until = created_at`, `vacuum analyze calls`)
+	require.Less(t, list(100), int64(500), "of 60,000 whose leases have expired")
 }
 
 // rowsRead returns how many rows of the table calls do reads. PostgreSQL counts them for the transaction.

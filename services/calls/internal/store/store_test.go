@@ -267,21 +267,6 @@ func TestOneOfManyWorkersBegins(t *testing.T) {
 
 func begin(c *call.Call) ([]event.Event, error) { return c.Begin(1, "w", time.Minute, noon()) }
 
-func TestExpiredLeasesAreReadFromAnIndexOfHeldLeases(t *testing.T) {
-	t.Parallel()
-	f := open(t)
-	c := f.add(t, event.NewID(), noon(), func(*call.Call) {})
-	columns := pgtest.Column[string](t, f.db, `
-		select string_agg(column_name, ',') from information_schema.columns where table_schema = current_schema() and table_name = 'calls' and column_name <> 'id'`)[0]
-	_, err := f.db.Pool().Exec(t.Context(), `insert into calls (id,`+columns+`) select gen_random_uuid(),`+columns+` from calls, generate_series(1, 4000) where id = $1`, c.ID)
-	require.NoError(t, err)
-	_, err = f.db.Pool().Exec(t.Context(), `analyze calls`)
-	require.NoError(t, err)
-	plan := strings.Join(pgtest.Column[string](t, f.db, `explain `+strings.ReplaceAll(store.ListExpired, "$1", "100")), "\n")
-	require.Contains(t, plan, "using calls_leases", plan)
-	require.NotContains(t, plan, "Sort", plan)
-}
-
 func TestLaterWorkJoinsTheTraceOfTheUpload(t *testing.T) {
 	t.Parallel()
 	f := open(t)

@@ -58,7 +58,7 @@ type Processor struct {
 // could not be stored.
 func (p *Processor) Process(ctx context.Context, id string, epoch int64) error {
 	err := p.work(ctx, id, epoch)
-	if errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) {
+	if lease.IsSuperseded(err) {
 		return nil
 	}
 	return err
@@ -79,7 +79,7 @@ func (p *Processor) work(ctx context.Context, id string, epoch int64) error {
 	if err = p.batches(ctx, taken, epoch); err == nil {
 		_, err = p.Imports.Change(ctx, id, func(i *Import) error { return i.finish(epoch, p.Clock.Now()) })
 	}
-	if err == nil || errors.Is(err, lease.ErrSuperseded) || fault.Is(err, fault.NotFound) {
+	if err == nil || lease.IsSuperseded(err) {
 		return err
 	}
 	saving, cancel := context.WithTimeout(context.WithoutCancel(ctx), saveTimeout)
@@ -197,38 +197,19 @@ func (p *Processor) revert(ctx context.Context, of *Import, touched []Touched) (
 	return undo, nil
 }
 
-// Reclaim takes over the imports whose leases have expired, and requeues the jobs that a dead process had fetched.
+// Reclaim takes over the imports whose process died: with the lease, or with a job that it fetched and never began.
 func (p *Processor) Reclaim(ctx context.Context) error {
-	expired, err := p.Batches.ListExpired(ctx, reclaimSize)
+	lost, err := p.Batches.ListLost(ctx, reclaimSize)
 	if err != nil {
 		return err
 	}
-	var failed []error
-	for _, id := range expired {
-		failed = append(failed, p.takeOver(ctx, id, func(i *Import) bool { return i.Reclaim() }))
-	}
-	abandoned, err := p.Batches.ListAbandoned(ctx, reclaimSize)
-	for _, job := range abandoned {
-		failed = append(failed, p.takeOver(ctx, job.ImportID, func(i *Import) bool { return i.Requeue(job.Epoch) }))
-	}
-	return errors.Join(append(failed, err)...)
-}
-
-func (p *Processor) takeOver(ctx context.Context, id string, take func(*Import) bool) error {
-	_, err := p.Imports.Change(ctx, id, func(i *Import) error {
-		if !take(i) {
-			return lease.ErrSuperseded
+	return lease.ReclaimEach(lost, func(work lease.Ref) error {
+		_, err := p.Imports.Change(ctx, work.ID, func(i *Import) error { return i.Reclaim(work.Epoch) })
+		if err == nil {
+			p.Log.WarnContext(ctx, "an import is taken over", "import_id", work.ID)
 		}
-		return nil
+		return err
 	})
-	switch {
-	case errors.Is(err, lease.ErrSuperseded), fault.Is(err, fault.NotFound):
-		return nil
-	case err != nil:
-		return fmt.Errorf("take over import %s: %w", id, err)
-	}
-	p.Log.WarnContext(ctx, "an import is taken over", "import_id", id)
-	return nil
 }
 
 // Sweep removes imports whose file never arrived completely, and the reports of old ones.

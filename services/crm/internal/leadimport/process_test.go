@@ -174,6 +174,19 @@ func TestAnImportGoesOnAfterItsWorkerWasKilled(t *testing.T) {
 	require.ErrorContains(t, err, "superseded", "the worker that was taken for dead")
 }
 
+func TestAnImportWhoseJobWasNeverBegunIsQueuedAgain(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	i := w.begin(1200)
+	jobs := `select count(*)::int from river_job where state = 'available' and args->>'id' = $1`
+	require.NoError(t, w.worker.Reclaim(w.ctx))
+	require.Equal(t, 1, w.number(jobs, i.ID), "it waits")
+	w.exec(`update river_job set state = 'running', attempt = 1, attempted_at = now() - interval '1 minute'`)
+	require.NoError(t, w.worker.Reclaim(w.ctx))
+	require.NoError(t, w.worker.Reclaim(w.ctx))
+	require.Equal(t, 1, w.number(jobs, i.ID), "once")
+}
+
 // TestALargeImportNeedsLittleMemory is not parallel, because it measures the whole process.
 func TestALargeImportNeedsLittleMemory(t *testing.T) { //nolint:paralleltest // see above
 	w := newWorld(t)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/page"
 )
 
@@ -29,15 +30,8 @@ type Batches interface {
 	Rows(ctx context.Context, importID string, epoch int64, ttl time.Duration, limit int, fn func(context.Context, *Import, []Staged) ([]Touched, error)) (more bool, err error)
 	// Leads gives fn the next leads to revert; fn returns which of them it has reverted, in their order.
 	Leads(ctx context.Context, importID string, epoch int64, ttl time.Duration, limit int, fn func(context.Context, *Import, []Touched) ([]bool, error)) (more bool, err error)
-	// ListExpired returns the imports whose worker has lost its lease, and ListAbandoned those whose job no worker has begun.
-	ListExpired(ctx context.Context, limit int) ([]string, error)
-	ListAbandoned(ctx context.Context, limit int) ([]Job, error)
+	// ListLost returns the imports whose process died: up to limit whose lease has expired, and up to limit whose job it never began.
+	ListLost(ctx context.Context, limit int) ([]lease.Ref, error)
 	// RemoveStaged removes the imports whose file has not arrived completely within an age, and imports older than retention.
 	RemoveStaged(ctx context.Context, age, retention time.Duration) error
-}
-
-// Job is a job that a process fetched and never began.
-type Job struct {
-	ImportID string
-	Epoch    int64
 }

@@ -22,10 +22,10 @@ const Import job.Kind = "crm.import"
 
 // imports implements leadimport.Store and leadimport.Batches on the tables imports, import_rows and import_leads.
 type imports struct {
+	job.Leases
 	table *table.Table[leadimport.Import]
 	rows  *table.Table[row]
 	db    *pg.DB
-	jobs  *job.Queue
 }
 
 // row is a row of import_rows as a list shows it.
@@ -40,7 +40,7 @@ func Imports(db *pg.DB, jobs *job.Queue) interface {
 	leadimport.Batches
 } {
 	type i = leadimport.Import
-	return imports{db: db, jobs: jobs,
+	return imports{db: db, Leases: job.NewLeases(db, Import, "imports"),
 		table: table.New(db, nil, table.Spec[i]{
 			Name: "imports",
 			Columns: func(i *i) table.Columns {
@@ -148,14 +148,13 @@ func (s imports) Earlier(ctx context.Context, importID string, phones []string, 
 	return lines, nil
 }
 
-// held runs fn for an import that the worker with this epoch holds, in one transaction. It renews the lease unless fn has found nothing.
+// held renews the lease of the worker with this epoch, and runs fn for its import, in one transaction.
 func (s imports) held(ctx context.Context, id string, epoch int64, ttl time.Duration, fn func(context.Context, *leadimport.Import) (bool, error)) (more bool, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
+		if err := s.Renew(ctx, id, epoch, ttl); err != nil {
+			return err
+		}
 		_, err := s.Change(ctx, id, func(i *leadimport.Import) (err error) {
-			if err := i.Check(epoch); err != nil {
-				return err
-			}
-			i.Left = &ttl
 			more, err = fn(ctx, i)
 			return err
 		})
@@ -288,26 +287,6 @@ func eraseRows(ctx context.Context, db *pg.DB, changes []table.Change[lead.Lead]
 		return fmt.Errorf("erase the imported rows of %d leads: %w", len(ids), pg.Classify(err))
 	}
 	return nil
-}
-
-// ListExpired lists the imports whose leases have expired, oldest first.
-func (s imports) ListExpired(ctx context.Context, limit int) ([]string, error) {
-	rows, err := s.db.Conn(ctx).Query(ctx, `select id::text from imports where lease_holder is not null and lease_until <= now() order by lease_until limit $1`, limit)
-	if err != nil {
-		return nil, fmt.Errorf("list expired leases of imports: %w", pg.Classify(err))
-	}
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return ids, pg.Classify(err)
-}
-
-// ListAbandoned lists the jobs that a process fetched and did not begin.
-func (s imports) ListAbandoned(ctx context.Context, limit int) ([]leadimport.Job, error) {
-	found, err := s.jobs.Abandoned(ctx, Import, "imports", limit)
-	abandoned := make([]leadimport.Job, len(found))
-	for i, a := range found {
-		abandoned[i] = leadimport.Job{ImportID: a.ID, Epoch: a.Epoch}
-	}
-	return abandoned, err
 }
 
 // RemoveStaged removes imports whose file never arrived completely, and old ones.

@@ -166,7 +166,9 @@ func (d *Delivery) begin(holder string, now time.Time) error {
 		return lease.ErrSuperseded
 	}
 	d.UpdatedAt = now
-	d.Reclaim()
+	if d.Expired() {
+		d.Stop()
+	}
 	return d.Begin(d.Epoch, holder, leaseTTL)
 }
 

@@ -187,6 +187,9 @@ func where(f delivery.Filter) (w table.Where) {
 // that changes no indexed column is cheap (HOT).
 const waiting = "d.status in ('pending', 'retrying') and (d.lease_until is null or d.lease_until < now())"
 
+// stopped is what lease.Lease.Stop changes, for a statement that changes many rows.
+const stopped = "lease_epoch = lease_epoch + 1, lease_holder = null, lease_until = null"
+
 // ListWaiting says how much waits for each endpoint that is enabled; it counts up to limit deliveries that are due.
 func (s *deliveries) ListWaiting(ctx context.Context, limit int) ([]delivery.Waiting, error) {
 	rows, err := s.db.Conn(ctx).Query(ctx, `
@@ -259,7 +262,7 @@ func (s *deliveries) ChangeEach(ctx context.Context, sel delivery.Selection, fn 
 // Resume makes the deliveries of an endpoint that wait for a retry due, in the order of their age.
 func (s *deliveries) Resume(ctx context.Context, endpointID string) error {
 	_, err := s.db.Conn(ctx).Exec(ctx, `
-		update deliveries d set next_attempt_at = least(created_at, now()), lease_epoch = lease_epoch + 1, updated_at = now()
+		update deliveries d set `+stopped+`, next_attempt_at = least(created_at, now()), updated_at = now()
 		where endpoint_id = $1 and status = 'retrying' and `+waiting, endpointID)
 	if err != nil {
 		return fmt.Errorf("resume the deliveries of endpoint %s: %w", endpointID, pg.Classify(err))

@@ -42,7 +42,7 @@ const merged = `with recursive same (id) as (select $1::uuid union select c.id f
 
 func person(about string) []string {
 	return []string{
-		`update deliveries set data = '{}', body = null, lease_epoch = lease_epoch + 1, lease_holder = null, lease_until = null, next_attempt_at = null,
+		`update deliveries set ` + stopped + `, data = '{}', body = null, next_attempt_at = null,
 			status = case status when 'delivered' then 'delivered' else 'dead' end, reason = case status when 'delivered' then reason else 'erased' end,
 			updated_at = now() where ` + about,
 		// After the rows above are locked: no attempt is being recorded anymore.

@@ -257,7 +257,7 @@ func TestTheDatabasesClockDecidesWhatIsDue(t *testing.T) {
 	d := s.create()
 	require.NoError(t, s.change(d.ID, func(d *delivery.Delivery) error {
 		d.NextAttemptIn = ptr(2 * time.Hour)
-		return d.Postpone(1, 2*time.Hour)
+		return d.Requeue(1)
 	}))
 	require.Equal(t, []bool{true}, pgtest.Column[bool](t, s.db, `select next_attempt_at between now() + interval '119 minutes' and now() + interval '2 hours' from deliveries`))
 	first := s.find(d.ID)
@@ -310,7 +310,9 @@ func (s stores) sweep(sel delivery.Selection, fn func(*delivery.Delivery)) (ids 
 func (s stores) claim(n int) (ids []string) {
 	s.t.Helper()
 	claimed, err := s.deliveries.ChangeDue(s.t.Context(), map[string]int{s.endpointID: n}, func(d *delivery.Delivery) error {
-		d.Reclaim()
+		if d.Expired() {
+			d.Stop()
+		}
 		return d.Begin(d.Epoch, "next", ttl)
 	})
 	require.NoError(s.t, err)
@@ -340,6 +342,21 @@ func TestExpiredLeasesAreClaimedLongestDueFirst(t *testing.T) {
 	require.Equal(t, "worker", *s.find(running.ID).Holder, "a lease that has not expired is not revoked")
 	require.Equal(t, "next", *s.find(oldest.ID).Holder)
 	require.Equal(t, later.Epoch, s.find(later.ID).Epoch)
+}
+
+// The statement for many rows does what lease.Lease.Stop does: a worker that comes back records nothing.
+func TestAResumedDeliveryHasNoWorker(t *testing.T) {
+	t.Parallel()
+	s := open(t)
+	d := s.create(func(d *delivery.Delivery) { d.Status, d.NextAttemptIn = delivery.Retrying, ptr(time.Hour) })
+	s.begin(d.ID)
+	s.expire(d.ID, time.Minute)
+	want := s.find(d.ID).Lease
+	want.Stop()
+	require.NoError(t, s.deliveries.Resume(t.Context(), s.endpointID))
+	got := s.find(d.ID)
+	require.Equal(t, want, got.Lease)
+	require.LessOrEqual(t, *got.NextAttemptIn, time.Duration(0))
 }
 
 func (s stores) deleteEndpoint() {

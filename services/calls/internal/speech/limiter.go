@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	tripAfter   = 5                // failures in a row, after which a provider is left alone for a while
+	tripAfter   = 5                // failures in a row, after which requests to a provider are paused
 	tripPause   = 10 * time.Second // then
 	limitPause  = 2 * time.Second  // after a rate limit without a Retry-After
 	quotaPause  = 5 * time.Minute  // until it is tried again whether the account has quota
@@ -20,35 +20,35 @@ const (
 	concurrency = 4 // requests to one provider, unless it is configured; each may hold a file in memory
 )
 
-// lane bounds the requests to a provider, and sends none while the provider accepts none: after a rate limit, without quota, and after
-// several failures in a row. A request that is not sent is the fault Limited, which costs its call no attempt.
-type lane struct {
+// limiter limits the concurrent requests to a provider, and pauses them while the provider accepts none: after a rate limit, without
+// quota, and after several failures in a row. A request that is not sent is the fault Limited, which costs its call no attempt.
+type limiter struct {
 	slots chan struct{}
 	clock clock.Clock
 
 	mu       sync.Mutex
-	until    time.Time // the lane is stopped until then
-	stop     *fault.Error
-	failures int // in a row
+	until    time.Time    // the end of the pause
+	cause    *fault.Error // of the pause
+	failures int          // in a row
 }
 
-func newLane(slots int, clk clock.Clock) *lane {
+func newLimiter(slots int, clk clock.Clock) *limiter {
 	if slots == 0 {
 		slots = concurrency
 	}
-	return &lane{slots: make(chan struct{}, slots), clock: clk}
+	return &limiter{slots: make(chan struct{}, slots), clock: clk}
 }
 
-// enter waits for a slot. It fails with Limited while the lane is stopped. leave must be called with the result of the request.
-func (l *lane) enter(ctx context.Context) (leave func(error), err error) {
+// acquire waits for a slot. It fails with Limited during a pause. release must be called with the result of the request.
+func (l *limiter) acquire(ctx context.Context) (release func(error), err error) {
 	select {
 	case l.slots <- struct{}{}:
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if stop := l.stopped(); stop != nil {
+	if err := l.paused(); err != nil {
 		<-l.slots
-		return nil, stop
+		return nil, err
 	}
 	return func(err error) {
 		<-l.slots
@@ -56,28 +56,28 @@ func (l *lane) enter(ctx context.Context) (leave func(error), err error) {
 	}, nil
 }
 
-// stopped returns why no request is sent right now, or nil.
-func (l *lane) stopped() error {
+// paused returns why no request is sent right now, or nil.
+func (l *limiter) paused() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	left := l.until.Sub(l.clock.Now())
 	if left <= 0 {
 		return nil
 	}
-	stop := *l.stop
-	stop.Kind, stop.RetryAfter = fault.Limited, left
-	return &stop
+	f := *l.cause
+	f.Kind, f.RetryAfter = fault.Limited, left
+	return &f
 }
 
-func (l *lane) record(err error) {
+func (l *limiter) record(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, pause, now := fault.Of(err), tripPause, l.clock.Now()
 	switch {
 	case err == nil:
 		l.failures = 0
-		if !now.Before(l.until) { // else the request was sent before the lane was stopped
-			l.stop = nil
+		if !now.Before(l.until) { // else the request was sent before the pause
+			l.cause = nil
 		}
 		return
 	case errors.Is(err, context.Canceled):
@@ -95,13 +95,13 @@ func (l *lane) record(err error) {
 		pause = min(f.RetryAfter, maxPause)
 	}
 	if until := now.Add(pause); until.After(l.until) {
-		l.stop, l.until = f, until
+		l.cause, l.until = f, until
 	}
 }
 
 // outOfQuota reports whether the account had no quota when it was last used.
-func (l *lane) outOfQuota() bool {
+func (l *limiter) outOfQuota() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.stop != nil && l.stop.Code == call.CodeQuota
+	return l.cause != nil && l.cause.Code == call.CodeQuota
 }

@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/convoflow/convoflow/libs/event"
+	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/pg"
 	"github.com/convoflow/convoflow/libs/pg/pgtest"
 	"github.com/convoflow/convoflow/services/calls/internal/call"
@@ -43,7 +44,7 @@ func (f *fixture) work(t *testing.T, workers int) (agents []string) {
 }
 
 // One call once waited for 195 s behind another agent's 300.
-func TestAgentsTakeTurns(t *testing.T) {
+func TestAgentsAreServedInRoundRobinOrder(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ busy, other, workers, tolerance int }{{30, 5, 1, 1}, {250, 250, 4, 50}} {
 		f := open(t)
@@ -72,8 +73,8 @@ func TestAgentsTakeTurns(t *testing.T) {
 	}
 }
 
-// A call that waits for its next attempt is not begun before that, whosever turn it is.
-func TestATurnIsNotTakenBeforeItIsDue(t *testing.T) {
+// A call that waits for its next attempt is not begun before that, even if its agent was served least recently.
+func TestACallIsNotScheduledBeforeItIsDue(t *testing.T) {
 	t.Parallel()
 	f := open(t)
 	waiting, mine := f.create(t), f.create(t)
@@ -83,15 +84,15 @@ func TestATurnIsNotTakenBeforeItIsDue(t *testing.T) {
 		return c.Fail(c.Lease.Epoch, errDown, f.processor.Waits, 0, noon())
 	})
 	require.NoError(t, err)
-	_, err = f.calls.Change(t.Context(), mine, func(c *call.Call) ([]event.Event, error) { return nil, c.GiveWay(1) })
+	_, err = f.calls.Change(t.Context(), mine, func(c *call.Call) ([]event.Event, error) { return nil, c.Requeue(1) })
 	require.NoError(t, err)
 	f.exec(t, `insert into turns values ($1, now() + interval '1 hour')`, f.find(t, mine).AgentID)
-	_, ok, err := f.processor.Leases.Turn(t.Context(), call.Job{CallID: mine, Epoch: 2})
+	_, ok, err := f.processor.Leases.FindFairer(t.Context(), lease.Ref{ID: mine, Epoch: 2})
 	require.NoError(t, err)
 	require.False(t, ok)
 	f.exec(t, `update calls set due_at = now() where id = $1`, waiting)
-	next, ok, err := f.processor.Leases.Turn(t.Context(), call.Job{CallID: mine, Epoch: 2})
+	next, ok, err := f.processor.Leases.FindFairer(t.Context(), lease.Ref{ID: mine, Epoch: 2})
 	require.NoError(t, err)
 	require.True(t, ok)
-	require.Equal(t, call.Job{CallID: waiting, Epoch: f.find(t, waiting).Lease.Epoch}, next)
+	require.Equal(t, lease.Ref{ID: waiting, Epoch: f.find(t, waiting).Lease.Epoch}, next)
 }
