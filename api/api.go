@@ -18,6 +18,9 @@ import (
 //go:embed *.yaml
 var files embed.FS
 
+// RecordingLimit is the name that x-body has for the maximum size of a recording, which is the setting MAX_AUDIO_SIZE_MB.
+const RecordingLimit = "recording"
+
 // Services lists the services that have a document, in the order of the merged document.
 func Services() []string { return []string{"auth", "calls", "crm", "notify", "gateway"} }
 

@@ -6,6 +6,7 @@ import (
 	"os"
 
 	"github.com/convoflow/convoflow/api/events"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -16,7 +17,7 @@ func (c Config) Commands() []run.Command {
 	return []run.Command{{
 		Name: "doctor", Help: "check the settings and every dependency, and say what is wrong and what to do; exit 1 if something does not work",
 		Run: func(ctx context.Context, _ telemetry.Set, _ []string) error {
-			r := &doctor.Report{}
+			r := &doctor.Report{Clock: clock.System{}}
 			c.Examine(ctx, r)
 			return r.Write(os.Stdout)
 		},

@@ -9,6 +9,7 @@ import (
 
 	"github.com/klauspost/compress/gzhttp"
 
+	"github.com/convoflow/convoflow/api"
 	"github.com/convoflow/convoflow/gateway/internal/guard"
 	"github.com/convoflow/convoflow/gateway/internal/page"
 	"github.com/convoflow/convoflow/gateway/internal/proxy"
@@ -76,7 +77,7 @@ func byLink(o openapi.Operation, linked guard.CallerHandler, others http.Handler
 
 // newRouter returns the handler of all routes.
 func newRouter(cfg Config, authenticate rpc.Authenticator, upstreams map[string]*proxy.Upstream, p pages) (http.Handler, error) {
-	table, err := routes(p.contract, int64(cfg.MaxAudioSizeMB)<<20)
+	table, err := routes(p.contract, map[string]int64{api.RecordingLimit: int64(cfg.MaxAudioSizeMB) << 20})
 	if err != nil {
 		return nil, fmt.Errorf("read the routes from the contract: %w", err)
 	}

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -23,12 +24,12 @@ func (rt route) isUpload() bool { return rt.timeout == openapi.Streamed && rt.Co
 const (
 	// timeoutMargin is added to the time that the service has: its own timeout is the more precise error.
 	timeoutMargin = 5 * time.Second
-	multipart     = 1 << 20 // bytes around a recording: other fields and boundaries
+	multipart     = 1 << 20 // bytes around the file of a form: other fields and boundaries
 )
 
-// routes reads the operations of the contract: path, access, and the members x-class, x-body and x-timeout. audio is the maximum
-// size of a recording in bytes.
-func routes(contract []byte, audio int64) ([]route, error) {
+// routes reads the operations of the contract: path, access, and the members x-class, x-body and x-timeout. limits has the limits in
+// bytes that x-body names.
+func routes(contract []byte, limits map[string]int64) ([]route, error) {
 	operations, err := openapi.Parse(contract)
 	if err != nil {
 		return nil, err
@@ -37,8 +38,12 @@ func routes(contract []byte, audio int64) ([]route, error) {
 	for _, o := range operations {
 		rt := route{Operation: o, body: o.MaxBody, timeout: o.Timeout}
 		rt.service, _, _ = strings.Cut(o.ID, ".")
-		if o.MaxBody == openapi.RecordingBody {
-			rt.body = audio + multipart
+		if o.BodyLimit != "" {
+			limit, ok := limits[o.BodyLimit]
+			if !ok {
+				return nil, fmt.Errorf("%s: the gateway has no limit x-body %s", o.ID, o.BodyLimit)
+			}
+			rt.body = limit + multipart
 		}
 		if o.Timeout != openapi.Streamed {
 			rt.timeout += timeoutMargin

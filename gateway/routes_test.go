@@ -15,7 +15,7 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	t.Parallel()
 	contract, err := api.Merged("1.2.3")
 	require.NoError(t, err)
-	table, err := routes(contract, 100)
+	table, err := routes(contract, map[string]int64{api.RecordingLimit: 100})
 	require.NoError(t, err)
 	byID := map[string]route{}
 	for _, rt := range table {
@@ -41,10 +41,12 @@ func TestTheRoutesAreReadFromTheContract(t *testing.T) {
 	login := byID["auth.login"]
 	require.EqualValues(t, openapi.AnonymousBody, login.body)
 
-	_, err = routes([]byte(`{"paths":{"/x":{"get":{"operationId":"crm.x"}}}}`), 0)
+	_, err = routes(contract, nil)
+	require.ErrorContains(t, err, "no limit x-body recording")
+	_, err = routes([]byte(`{"paths":{"/x":{"get":{"operationId":"crm.x"}}}}`), nil)
 	require.ErrorContains(t, err, "x-access")
 	for _, access := range []string{"anyone", "agent", "admin"} {
-		_, err = routes([]byte(`{"paths":{"/x":{"post":{"operationId":"crm.x","x-class":"inbound","x-access":"`+access+`"}}}}`), 0)
+		_, err = routes([]byte(`{"paths":{"/x":{"post":{"operationId":"crm.x","x-class":"inbound","x-access":"`+access+`"}}}}`), nil)
 		require.ErrorContains(t, err, "x-class inbound", access)
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/convoflow/convoflow/api/events"
 	"github.com/convoflow/convoflow/libs/bus"
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
@@ -45,7 +46,7 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 		return nil, err
 	}
 	defer p.group.Close()
-	r := &doctor.Report{}
+	r := &doctor.Report{Clock: clock.System{}}
 	r.OK("settings", "convoflow %s, valid; the admin ports that `up` printed show them at /config", run.Version())
 	r.CheckHTTP(ctx, "convoflow", url+"/ready", 200)
 	running := true
@@ -60,7 +61,7 @@ func Doctor(ctx context.Context, o Options, url string) (*doctor.Report, error) 
 	// The services of one process have no fixed addresses: their keys are those of this database.
 	s.calls.Access, s.crm.Access, s.notify.Access = nil, nil, nil
 	for _, u := range s.units() {
-		found := &doctor.Report{}
+		found := &doctor.Report{Clock: r.Clock}
 		service.ExamineDatabase(ctx, found, u.contract, u.settings, p.tel)
 		if running {
 			found.CheckKafka(ctx, u.contract.Name, u.contract.Topics, u.settings.Shared().Kafka)

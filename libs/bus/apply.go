@@ -42,7 +42,7 @@ func (c *Consumer) handle(ctx context.Context, partition string, batch []kafka.M
 			delay = min(2*delay, retryMax)
 			continue
 		}
-		if len(batch) > 1 { // one of them is poison: it will be alone in the end
+		if len(batch) > 1 { // one of them cannot be applied: halving the batch isolates it
 			middle := len(batch) / 2
 			if err := c.handle(ctx, partition, batch[:middle]); err != nil {
 				return err
@@ -150,8 +150,8 @@ func (c *Consumer) call(ctx context.Context, e event.Event, spanned bool) error 
 	return nil
 }
 
-// span starts the span of a large batch. Its events have no spans of their own, whose time would say little, because their statements
-// are executed together, and which took a quarter of the CPU time of a busy consumer. The span is linked to the traces of the newest
+// span starts the span of a large batch. Its events have no spans of their own: their durations would mean little, because their
+// statements are executed together, and they took a quarter of the CPU time of a busy consumer. The span is linked to the traces of the newest
 // events (the SDK keeps 128 links), and what their handlers do still belongs to these traces. The events of a small batch have spans
 // instead.
 func (c *Consumer) span(ctx context.Context, topic string, events map[int]outbox.Message) (context.Context, trace.Span) {

@@ -45,7 +45,7 @@ type Consumer struct {
 	catalog  map[string]string    // event type to topic
 	unknown  sync.Map             // event types that are not in the catalog and have been logged
 	applying chan struct{}        // has an element for each transaction that runs
-	commits  sync.Mutex           // of offsets: kafka-go busily waits while the answers to several are awaited
+	commits  sync.Mutex           // of offsets, one at a time: kafka-go waits in a busy loop while several are in flight
 
 	joining   *outage
 	measuring *outage // the lag

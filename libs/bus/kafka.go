@@ -74,8 +74,8 @@ func (k *Kafka) topic(name string) event.Topic {
 // defaultRetention is that of topics that are not in the catalog, which only tests have.
 const defaultRetention = 7 * 24 * time.Hour
 
-// ensure creates those of the topics that do not exist. Without Config.CreateTopics it fails and names them. It costs no request to Kafka while they exist: the cluster's metadata is
-// cached for up to 5 s.
+// ensure creates those of the topics that do not exist. Without Config.CreateTopics it fails and names them. While they exist it
+// costs no request to Kafka: the cluster's metadata is cached for up to 5 s.
 func (k *Kafka) ensure(ctx context.Context, topics ...event.Topic) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()

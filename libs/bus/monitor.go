@@ -139,7 +139,7 @@ func (k *Kafka) backlog(ctx context.Context, group, topic string) (backlog int64
 	return backlog, oldest, nil
 }
 
-// lag is the collector of a group's lag. While Kafka cannot be asked, the age of the oldest message continues to grow.
+// lag is the collector of a group's lag. While Kafka cannot be reached, the age of the oldest message continues to grow.
 type lag struct {
 	clock   clock.Clock
 	seconds *prometheus.Desc

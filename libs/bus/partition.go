@@ -20,8 +20,8 @@ type reader struct {
 	partition int
 	next      int64 // offset of the next message, or kafka.FirstOffset
 	// last identifies the message before next, once one has been read. The topic may have been lost and created again since; then
-	// next would skip the first messages of the new one. A broker ends the fetches that wait for messages of a topic that is deleted
-	// with an error, so there is reason to doubt only after an error, and when no fetch has been waiting for a while.
+	// next would skip the first messages of the new one. When a topic is deleted, the broker fails the
+	// fetches that wait for its messages. So last is checked only after an error, and after verifyAfter without a fetch.
 	last   identity
 	failed bool                 // the last fetch
 	idle   func() time.Duration // time since the last fetch ended; nil before the first one
@@ -41,7 +41,7 @@ const (
 	fetchWait    = 5 * time.Second // how long a broker waits for a message before it answers that there is none
 	fetchTimeout = 5 * time.Second // how long the answer may take beyond that
 	fetchBytes   = 512 << 10       // per partition; a larger message is returned alone
-	doubtAfter   = time.Second     // without a fetch, as while a handler retries: too short to create a topic again and fill it
+	verifyAfter  = time.Second     // without a fetch, as while a handler retries: too short to create a topic again and fill it
 )
 
 // name names the partition for logs.
@@ -59,7 +59,7 @@ func (r *reader) fetch(ctx context.Context) ([]kafka.Message, error) {
 }
 
 func (r *reader) fetchNext(ctx context.Context) ([]kafka.Message, error) {
-	if (r.failed || r.idle != nil && r.idle() > doubtAfter) && r.next > 0 && r.last != (identity{}) {
+	if (r.failed || r.idle != nil && r.idle() > verifyAfter) && r.next > 0 && r.last != (identity{}) {
 		before, _, err := r.kafka.fetch(ctx, r.topic, r.partition, r.next-1, 1, time.Second)
 		if err != nil {
 			return nil, err

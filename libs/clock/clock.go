@@ -1,8 +1,7 @@
 // Package clock is the only place that reads the time, so that tests can set it. It refuses timers and time zones.
 //
-// A Clock is handed to what needs it, and the root of a process makes the System. Only a time that something else compares with
-// the real time is taken from System in place: deadlines of sockets and contexts, sweeps that a timer starts, the beginning of a
-// span, and the next retry of a job.
+// A Clock is handed to what needs to know what time it is; only what wires a process makes the System. Where only the length of
+// an interval counts, as for the timeout of a socket, no Clock is needed: Stopwatch and Deadline measure it.
 package clock
 
 import (

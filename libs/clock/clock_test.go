@@ -19,5 +19,15 @@ func TestClocks(t *testing.T) {
 	require.Equal(t, first, m.Now())
 	m.Advance(time.Hour)
 	require.Equal(t, time.Date(2026, 11, 24, 10, 0, 0, 0, time.UTC), m.Now())
-	require.GreaterOrEqual(t, clock.Stopwatch()(), time.Duration(0))
+}
+
+func TestIntervals(t *testing.T) {
+	t.Parallel()
+	elapsed := clock.Stopwatch()
+	deadline := clock.Deadline(time.Hour)
+	left := clock.Left(deadline)
+	require.LessOrEqual(t, left, time.Hour)
+	require.GreaterOrEqual(t, left, time.Hour-elapsed())
+	require.Negative(t, clock.Left(clock.Deadline(-time.Hour)))
+	require.NotEqual(t, deadline.Round(0), deadline, "it has the reading of the monotonic clock")
 }

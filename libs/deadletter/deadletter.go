@@ -87,8 +87,9 @@ func find(ctx context.Context, k letters, topic string, offset int64) (bus.DeadL
 	return bus.DeadLetter{}, fmt.Errorf("%s has no message with the offset %d; try: dlq list --all", topic, offset)
 }
 
-// Requeue gives the messages of a topic, or the one with that offset unless it is negative, to their group. What counts as requeued is
-// everything before an offset: a single message does only if it is the oldest that is not, and the output says so otherwise.
+// Requeue gives the messages of a topic, or the one with that offset unless it is negative, to their group. Kafka records only the
+// offset before which everything was requeued. So a single message is recorded as requeued only if it is the oldest one left; the
+// output says so if it is not.
 func Requeue(ctx context.Context, k letters, topic string, offset int64, out io.Writer) error {
 	chosen, err := k.DeadLetters(ctx, topic, false)
 	if err != nil {

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/convoflow/convoflow/libs/clock"
 )
 
 // Finding is the result of one check.
@@ -27,7 +29,10 @@ const (
 )
 
 // Report is the findings, in the order of the checks.
-type Report struct{ Findings []Finding }
+type Report struct {
+	Findings []Finding
+	Clock    clock.Clock // of this machine; the checks compare it with those of others
+}
 
 // OK adds what is well.
 func (r *Report) OK(part, format string, args ...any) {

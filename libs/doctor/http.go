@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"time"
-
-	"github.com/convoflow/convoflow/libs/clock"
 )
 
 const (
@@ -35,7 +33,7 @@ func (r *Report) CheckHTTP(ctx context.Context, part, url string, status int) {
 		return
 	}
 	if then, err := http.ParseTime(res.Header.Get("Date")); err == nil {
-		if skew := then.Sub((clock.System{}).Now()); skew.Abs() > MaxSkew {
+		if skew := then.Sub(r.Clock.Now()); skew.Abs() > MaxSkew {
 			r.Warn(part, "synchronize both machines with NTP", "its clock differs from this machine's by %s", skew.Round(time.Second))
 			return
 		}

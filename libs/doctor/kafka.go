@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/bus"
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 )
 
@@ -62,7 +61,7 @@ func (r *Report) checkGroup(ctx context.Context, kafka *bus.Kafka, group string)
 	waiting := int64(0)
 	for _, l := range lags {
 		waiting += l.Messages
-		if age := (clock.System{}).Now().Sub(l.Oldest); l.Messages > 0 && age > maxLag {
+		if age := r.Clock.Now().Sub(l.Oldest); l.Messages > 0 && age > maxLag {
 			r.Fail("consumer", "its log says what it waits for", "%d messages of %s are not handled, the oldest for %s", l.Messages, l.Topic, age.Round(time.Second))
 		}
 	}

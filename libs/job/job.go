@@ -23,7 +23,6 @@ import (
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/lease"
 	"github.com/convoflow/convoflow/libs/op"
 	"github.com/convoflow/convoflow/libs/pg"
@@ -69,11 +68,7 @@ type Limits struct {
 	Timeout time.Duration // of one job; its context ends after it. River looks for lost jobs after the longest timeout of all kinds
 }
 
-const (
-	maxAttempts = 1000 // attempts fail only while the database is unavailable
-	firstRetry  = time.Second
-	maxRetry    = 30 * time.Second
-)
+const maxAttempts = 1000 // attempts fail only while the database is unavailable
 
 // River's priorities: 1 is the highest.
 const (
@@ -84,6 +79,7 @@ const (
 // Queue inserts and runs the jobs of one process. After the last Handle it is safe for concurrent use.
 type Queue struct {
 	db    *pg.DB
+	clock *pg.Clock
 	tel   telemetry.Set
 	chain *op.Chain
 	kinds map[Kind]kind
@@ -98,9 +94,9 @@ type kind struct {
 	work   Work
 }
 
-// New returns the queue in the service's schema db.
-func New(db *pg.DB, chain *op.Chain, tel telemetry.Set) *Queue {
-	return &Queue{db: db, tel: tel, chain: chain, kinds: map[Kind]kind{}}
+// New returns the queue in the service's schema db, whose clock decides when a job is due. The caller refreshes the clock.
+func New(db *pg.DB, c *pg.Clock, chain *op.Chain, tel telemetry.Set) *Queue {
+	return &Queue{db: db, clock: c, tel: tel, chain: chain, kinds: map[Kind]kind{}}
 }
 
 // Handle registers the work function of a kind. Call it before the first Insert and before Run.
@@ -135,7 +131,9 @@ func (q *Queue) newClient() (*river.Client[pgx.Tx], error) {
 		Workers:              workers,
 		RescueStuckJobsAfter: longest + time.Minute,
 		FetchCooldown:        20 * time.Millisecond,
-		RetryPolicy:          backoff{},
+		RetryPolicy:          backoff{q.clock},
+		Hooks:                []rivertype.Hook{river.HookInsertBeginFunc(dueNow)},
+		Test:                 river.TestConfig{Time: databaseTime{q.clock}},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create the River client: %w", err)
@@ -175,15 +173,9 @@ func (q *Queue) Insert(ctx context.Context, k Kind, id string, l lease.Lease) er
 	return nil
 }
 
-func (q *Queue) in(ctx context.Context, d time.Duration) (at time.Time, err error) {
-	if err = q.db.Conn(ctx).QueryRow(ctx, "select now() + $1::interval", d).Scan(&at); err != nil {
-		return at, fmt.Errorf("read the database's clock: %w", err)
-	}
-	return at, nil
-}
-
 const (
-	// drainTimeout is how long running jobs may go on after the process was told to stop. Most requests to other systems end in that time.
+	// drainTimeout is how long running jobs may continue after the process began to stop. Most requests to other systems end in that
+	// time.
 	drainTimeout = run.StopTimeout - 4*time.Second
 	// stopStep is how often a stop checks that the database is there.
 	stopStep = 500 * time.Millisecond
@@ -206,7 +198,8 @@ func (q *Queue) Run(ctx context.Context) error {
 	return q.stop(context.WithoutCancel(ctx), client)
 }
 
-// start starts River, which fails while the database does not answer. It reports whether it has, before ctx ended.
+// start starts River, which fails while the database does not answer. It reports whether River started before ctx
+// ended.
 func (q *Queue) start(ctx context.Context, client *river.Client[pgx.Tx]) bool {
 	for wait := stopStep; ctx.Err() == nil; wait = min(2*wait, startMaxWait) {
 		err := client.Start(context.WithoutCancel(ctx))
@@ -233,7 +226,7 @@ func (q *Queue) stop(ctx context.Context, client *river.Client[pgx.Tx]) error {
 		if within(draining, stopStep, client.Stop) == nil {
 			return nil
 		}
-		// One that is only slow is waited for: to cancel the jobs would repeat their requests.
+		// A database that is only slow is waited for: canceled jobs would repeat their requests.
 		if err := within(draining, 2*stopStep, q.db.Ping); err != nil && !errors.Is(err, context.DeadlineExceeded) && draining.Err() == nil {
 			_ = within(stopping, stopStep, client.StopAndCancel)
 			return nil
@@ -273,13 +266,6 @@ func (w *worker) Work(ctx context.Context, j *river.Job[Args]) error {
 }
 
 func (w *worker) Timeout(*river.Job[Args]) time.Duration { return w.timeout }
-
-// backoff retries after 2 s to 30 s: a job is retried only when the database is unavailable.
-type backoff struct{}
-
-func (backoff) NextRetry(j *rivertype.JobRow) time.Time {
-	return clock.System{}.Now().Add(min(firstRetry<<min(j.Attempt, 10), maxRetry))
-}
 
 // warnings drops River's log lines below warning: the middleware chain already logs each job.
 type warnings struct{ slog.Handler }

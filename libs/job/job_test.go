@@ -44,7 +44,9 @@ func observed(t *testing.T, db *pg.DB, tel telemetry.Set) service {
 	t.Helper()
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
-	return service{db, job.New(db, chain, tel), chain, tel}
+	clock, err := pg.NewClock(t.Context(), db)
+	require.NoError(t, err)
+	return service{db, job.New(db, clock, chain, tel), chain, tel}
 }
 
 // work runs the workers until the returned function stops them.

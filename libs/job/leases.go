@@ -48,7 +48,7 @@ func (l Leases) ListLost(ctx context.Context, limit int) ([]lease.Ref, error) {
 		(select t.id::text, t.lease_epoch from river_job j join `+l.table+` t on t.id = (j.args->>'id')::uuid
 		where j.state = 'running' and j.queue = $2 and j.kind = $3 and j.attempted_at < now() - $4::interval
 			and t.lease_epoch = (j.args->>'epoch')::bigint and t.lease_holder is null
-		order by j.attempted_at limit $1)`, // state and queue are the begin of the index with which River fetches
+		order by j.attempted_at limit $1)`, // the index with which River fetches begins with state and queue
 		limit, l.kind.queue(), string(l.kind), abandonedAfter)
 	if err != nil {
 		return nil, fmt.Errorf("list lost work in %s: %w", l.table, pg.Classify(err))

@@ -51,8 +51,6 @@ const (
 	// AnonymousBody is the default instead of DefaultBody for operations that need no token. Anyone may send as many of those
 	// bodies as the rate limit allows, so x-body must not be larger for an operation that is open to anyone.
 	AnonymousBody = 16 << 10
-	// RecordingBody is the value of MaxBody for x-body: recording. The setting MAX_AUDIO_SIZE_MB has the limit.
-	RecordingBody = -1
 	// DefaultTimeout is the timeout of an operation unless x-timeout sets one.
 	DefaultTimeout = 20 * time.Second
 	// Streamed is the value of Timeout for x-timeout: none. The exchange may last as long as data is transferred.
@@ -66,7 +64,8 @@ type Operation struct {
 	Path        string // /calls/{id}
 	Access      Access
 	Class       Class
-	MaxBody     int64         // bytes, or RecordingBody
+	MaxBody     int64         // bytes; 0 if x-body is the name of a limit
+	BodyLimit   string        // that name; the limit itself is a setting of who serves the form
 	Timeout     time.Duration // or Streamed
 	ContentType string        // of the request body; empty without one
 	NeedsBody   bool
@@ -228,11 +227,14 @@ func (r reader) operation(method, path string, op json.RawMessage) (o Operation,
 	if o.Access == Anyone || o.Access == Signed {
 		byDefault = AnonymousBody
 	}
-	if o.MaxBody, err = maxBody(raw.MaxBody, byDefault); err != nil {
+	if o.MaxBody, o.BodyLimit, err = maxBody(raw.MaxBody, byDefault); err != nil {
 		return o, err
 	}
-	if o.Access == Anyone && (o.MaxBody > AnonymousBody || o.MaxBody == RecordingBody) {
+	if o.Access == Anyone && (o.MaxBody > AnonymousBody || o.BodyLimit != "") {
 		return o, fmt.Errorf("x-body is over %d bytes although anyone may call the operation", AnonymousBody)
+	}
+	if o.BodyLimit != "" && (raw.Body == nil || raw.Body.Content[multipart] == nil) {
+		return o, fmt.Errorf("x-body %s is not a number of bytes although the operation takes no form", o.BodyLimit)
 	}
 	if o.Timeout, err = timeout(raw.Timeout); err != nil {
 		return o, err
@@ -249,20 +251,21 @@ func (r reader) operation(method, path string, op json.RawMessage) (o Operation,
 	return o, err
 }
 
-func maxBody(raw any, byDefault int64) (int64, error) {
+// maxBody reads x-body: a number of bytes, or the name of a limit.
+func maxBody(raw any, byDefault int64) (bytes int64, limit string, err error) {
 	switch raw := raw.(type) {
 	case nil:
-		return byDefault, nil
+		return byDefault, "", nil
 	case float64:
 		if n := int64(raw); n > 0 && float64(n) == raw {
-			return n, nil
+			return n, "", nil
 		}
 	case string:
-		if raw == "recording" {
-			return RecordingBody, nil
+		if raw != "" {
+			return 0, raw, nil
 		}
 	}
-	return 0, fmt.Errorf("x-body %v is neither a number of bytes nor recording", raw)
+	return 0, "", fmt.Errorf("x-body %v is neither a number of bytes nor the name of a limit", raw)
 }
 
 func timeout(raw any) (time.Duration, error) {

@@ -32,7 +32,7 @@ type Publisher interface {
 
 const (
 	batchSize      = 500                    // messages of one topic per poll: about 0.5 MB
-	maxHeld        = 5000                   // how many messages more are read when so many could not be published: they may be of one partition
+	maxHeld        = 5000                   // the most unpublished messages that a poll reads past: they may all be of one partition
 	idlePoll       = time.Second            // for events of other replicas and from before a crash; this process's own writes wake the relay
 	busyPoll       = 20 * time.Millisecond  // after a poll that found events, doubled up to idlePoll: more events are likely soon
 	minPoll        = 10 * time.Millisecond  // between polls: commits that come faster share one

@@ -8,14 +8,13 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/telemetry"
 )
 
 // trace starts a producer span for each message of a trace, which continues in that span. It begins when the event was written, so
 // that the time in the outbox is seen. The returned function ends the spans.
 func (l *leader) trace(ctx context.Context, messages []Message, ages []time.Duration) (end func(err error)) {
-	now := clock.System{}.Now()
+	now := l.tel.Clock.Now()
 	var spans []trace.Span
 	for i, m := range messages {
 		parent := l.tel.Extract(ctx, m.Trace)

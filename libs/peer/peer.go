@@ -1,5 +1,5 @@
 // Package peer calls another service on behalf of a caller. It exists for the one case in which a service cannot wait for an
-// event: an object that was created a moment ago, or a question that only the other service can answer. It makes one attempt with a
+// event: an object that was created a moment ago, or a query that only the other service can answer. It makes one attempt with a
 // short timeout, and has a circuit breaker, so that a service that is down delays only the first few requests. It refuses to
 // write and to retry.
 package peer
@@ -73,7 +73,7 @@ func (c *Client) Get(ctx context.Context, path string, into any) error {
 	return c.request(ctx, http.MethodGet, path, nil, into)
 }
 
-// Ask sends a question that changes nothing, and is too long or too personal for a path, by POST. It fails like Get.
+// Ask sends a query that changes nothing, and is too long or too personal for a path, by POST. It fails like Get.
 func (c *Client) Ask(ctx context.Context, path string, question, answer any) error {
 	body, err := json.Marshal(question)
 	if err != nil {

@@ -23,8 +23,8 @@ var concurrentDrop = regexp.MustCompile(`(?is)^drop\s+index\s+concurrently\s+if\
 var sqlComment = regexp.MustCompile(`--[^\n]*`)
 
 // concurrentIndexes returns the names of the indexes that the files of a set build concurrently, by version; the name is empty for a
-// file that removes one. It fails for a file
-// that runs outside of a transaction and does anything else: half of it would remain after a failure.
+// file that removes one. It fails for a file that runs outside of a transaction and does anything else: half of it would remain after
+// a failure.
 func (m Migrations) concurrentIndexes() (map[int64]string, error) {
 	files, err := fs.Glob(m.FS, "*.sql")
 	if err != nil {

@@ -27,15 +27,16 @@ const (
 	maxStatement = 1000 // characters of a statement in a span
 )
 
-// tracer notes each statement in the span that it belongs to, as an event that is named by the statement. A statement that is slow or
-// fails is a span of its own. Outside a trace, such as for background polling, it does nothing.
+// tracer records each statement as an event of the span that it belongs to, named by the statement. A statement that is slow or fails
+// has a span of its own. Outside a trace, such as for background polling, it does nothing.
 type tracer struct {
 	spans      trace.Tracer
+	clock      clock.Clock
 	attributes []attribute.KeyValue // of all spans
 }
 
 func newTracer(c *pgx.ConnConfig, tel telemetry.Set) tracer {
-	return tracer{tel.Tracer(), []attribute.KeyValue{
+	return tracer{tel.Tracer(), tel.Clock, []attribute.KeyValue{
 		semconv.DBSystemNamePostgreSQL, semconv.DBNamespace(c.Database), semconv.ServerAddress(c.Host), semconv.ServerPort(int(c.Port)),
 	}}
 }
@@ -48,20 +49,20 @@ type running struct {
 	began     time.Time
 }
 
-func begin(ctx context.Context, name, sql string) context.Context {
+func (t tracer) begin(ctx context.Context, name, sql string) context.Context {
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx
 	}
-	return context.WithValue(ctx, runningKey{}, running{name, sql, clock.System{}.Now()})
+	return context.WithValue(ctx, runningKey{}, running{name, sql, t.clock.Now()})
 }
 
-// end notes the statement that began with ctx.
+// end records the statement that began with ctx.
 func (t tracer) end(ctx context.Context, err error) {
 	s, ok := ctx.Value(runningKey{}).(running)
 	if !ok || s.name == "begin" {
 		return
 	}
-	now := clock.System{}.Now()
+	now := t.clock.Now()
 	failed := err != nil && !errors.Is(err, pgx.ErrNoRows)
 	if now.Sub(s.began) < slowStatement && !failed {
 		trace.SpanFromContext(ctx).AddEvent(s.name, trace.WithTimestamp(now), trace.WithAttributes(attribute.Float64("duration_ms", float64(now.Sub(s.began).Microseconds())/1000)))
@@ -102,7 +103,7 @@ func nameOf(sql string) string {
 
 // TraceQueryStart implements pgx.QueryTracer.
 func (t tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	return begin(ctx, nameOf(data.SQL), data.SQL)
+	return t.begin(ctx, nameOf(data.SQL), data.SQL)
 }
 
 // TraceQueryEnd implements pgx.QueryTracer.
@@ -120,9 +121,9 @@ func (t tracer) TraceBatchStart(ctx context.Context, _ *pgx.Conn, data pgx.Trace
 	case 0:
 		return ctx
 	case 1:
-		return begin(ctx, nameOf(queries[0].SQL), queries[0].SQL)
+		return t.begin(ctx, nameOf(queries[0].SQL), queries[0].SQL)
 	default:
-		return begin(ctx, "batch "+nameOf(queries[0].SQL), queries[0].SQL)
+		return t.begin(ctx, "batch "+nameOf(queries[0].SQL), queries[0].SQL)
 	}
 }
 
@@ -136,7 +137,7 @@ func (t tracer) TraceBatchEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceBa
 
 // TraceCopyFromStart implements pgx.CopyFromTracer.
 func (t tracer) TraceCopyFromStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceCopyFromStartData) context.Context {
-	return begin(ctx, "copy "+strings.Join(data.TableName, "."), "")
+	return t.begin(ctx, "copy "+strings.Join(data.TableName, "."), "")
 }
 
 // TraceCopyFromEnd implements pgx.CopyFromTracer.
@@ -151,13 +152,13 @@ func (t tracer) TraceAcquireStart(ctx context.Context, _ *pgxpool.Pool, _ pgxpoo
 	if !trace.SpanFromContext(ctx).IsRecording() {
 		return ctx
 	}
-	return context.WithValue(ctx, acquireKey{}, clock.System{}.Now())
+	return context.WithValue(ctx, acquireKey{}, t.clock.Now())
 }
 
 // TraceAcquireEnd implements pgxpool.AcquireTracer. It creates a span for a slow wait.
 func (t tracer) TraceAcquireEnd(ctx context.Context, _ *pgxpool.Pool, data pgxpool.TraceAcquireEndData) {
 	began, ok := ctx.Value(acquireKey{}).(time.Time)
-	if !ok || (clock.System{}).Now().Sub(began) < slowAcquire {
+	if !ok || t.clock.Now().Sub(began) < slowAcquire {
 		return
 	}
 	_, span := t.spans.Start(ctx, "pool.acquire", trace.WithTimestamp(began), trace.WithAttributes(t.attributes...))

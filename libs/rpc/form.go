@@ -70,8 +70,8 @@ func HandleForm[Req, Res any](r *Router, pattern, op string, file File[Req, Res]
 					return response, err
 				})(ctx, req)
 			}
-			// Only if the answer to the COMMIT was lost, it is unknown whether something refers to the file. Then it stays, and the
-			// service's sweep decides.
+			// If the answer to the COMMIT was lost, it is unknown whether something refers to the file. Then it stays, and the service's
+			// sweep decides.
 			if stored && (!needed || err != nil && !errors.Is(err, fault.ErrOutcomeUnknown)) {
 				err = errors.Join(err, f.discard(ctx, req))
 			}
@@ -143,7 +143,7 @@ func (f form[Req, Res]) read(r *http.Request) (req Req, stored bool, err error) 
 		stored = err == nil
 		fields[f.Field] = "" // so that the contract finds it if it is required
 	}
-	// The form has ended. If the body has not, it may still break off, and the client then takes the request for lost.
+	// The form is complete, and the body may not be: if it is truncated after the form, the client believes that the request failed.
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return req, stored, f.classify(err)
 	}
@@ -186,7 +186,7 @@ type stallReader struct {
 
 func (s stallReader) Read(p []byte) (int, error) {
 	// The error is ignored: a test's recorder has no deadlines.
-	_ = s.control.SetReadDeadline(clock.System{}.Now().Add(stallTimeout))
+	_ = s.control.SetReadDeadline(clock.Deadline(stallTimeout))
 	n, err := s.ReadCloser.Read(p)
 	if err != nil {
 		_ = s.control.SetReadDeadline(time.Time{})

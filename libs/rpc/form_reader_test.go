@@ -31,14 +31,14 @@ func TestEachReadOfAFormHasItsOwnDeadline(t *testing.T) {
 	t.Parallel()
 	d := &deadlines{}
 	body := stallReader{io.NopCloser(strings.NewReader("abc")), http.NewResponseController(d)}
-	before := clock.System{}.Now()
+	before := clock.Deadline(stallTimeout)
 	raw, err := io.ReadAll(body)
 	require.NoError(t, err)
 	require.Equal(t, "abc", string(raw))
 	require.Len(t, d.set, 3, "one for the data, one for the end, and then none")
 	for _, at := range d.set[:2] {
-		require.False(t, at.Before(before.Add(stallTimeout)))
-		require.False(t, at.After(clock.System{}.Now().Add(stallTimeout)))
+		require.False(t, at.Before(before))
+		require.False(t, at.After(clock.Deadline(stallTimeout)))
 	}
 	require.True(t, d.set[2].IsZero(), "the response has no deadline")
 }

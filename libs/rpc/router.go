@@ -45,7 +45,7 @@ type Router struct {
 	problems     []error
 }
 
-// MaxBody returns the size of the largest request body in bytes that the document allows, except recordings.
+// MaxBody returns the size of the largest request body in bytes that the document states.
 func (r *Router) MaxBody() (bytes int64) {
 	for _, o := range r.operations {
 		bytes = max(bytes, o.MaxBody)
@@ -405,7 +405,7 @@ func (r *Router) guarded(o openapi.Operation, next http.Handler) http.Handler {
 			if o.ContentType != "" && req.ContentLength != 0 {
 				// The end of a context does not interrupt a read: without a deadline, a client could stall in its body forever. Without a
 				// body, net/http already reads in the background, and a deadline would end the context of the whole connection.
-				_ = x.control().SetReadDeadline(clock.System{}.Now().Add(o.Timeout + stallGrace))
+				_ = x.control().SetReadDeadline(clock.Deadline(o.Timeout + stallGrace))
 			}
 		}
 		x.request = req.WithContext(ctx)

@@ -143,7 +143,7 @@ func (e *eventWriter) send(messages []Message) error {
 
 func (e *eventWriter) write(text string) error {
 	e.quiet = 0
-	_ = e.control.SetWriteDeadline(clock.System{}.Now().Add(streamWrite)) // a recorder in tests has none
+	_ = e.control.SetWriteDeadline(clock.Deadline(streamWrite)) // a recorder in tests has none
 	if _, err := io.WriteString(e.w, text); err != nil {
 		return fmt.Errorf("%w: %w", errDisconnected, err)
 	}

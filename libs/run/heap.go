@@ -18,15 +18,15 @@ type Allocator interface {
 const (
 	restingGrowth = 100 // percent, Go's default
 	heapInterval  = 5 * time.Second
-	// busyCollections in an interval make a process a working one. A process that works at the growth of an Allocator has fewer, so
-	// restCollections is so low that one at rest would not have busyCollections.
+	// A process works after an interval with busyCollections, and rests after restIntervals with restCollections at most. They are
+	// far apart, because the growth of an Allocator makes the collections of a working process fewer.
 	busyCollections = 10
 	restCollections = 1
 	restIntervals   = 3 // in a row
 )
 
-// heap gives memory back that a process needed to start or to work, when it rests. What is garbage after a start is more than what a
-// service needs, and without this it would stay: the runtime keeps as much as the heap may grow to.
+// heap returns memory to the system when a process rests. A start leaves more garbage than a service needs memory afterwards, and the
+// runtime would retain as much memory as the heap may grow to.
 type heap struct {
 	growth      int // percent while the process works
 	collections func() uint64
@@ -51,11 +51,11 @@ func ManageMemory(cfg any) (limit int64, stop func()) {
 	}
 	limit = limitMemory(cfg)
 	h.grow(h.growth) // a start is work
-	return limit, h.watch()
+	return limit, h.poll()
 }
 
-// watch looks at the heap every heapInterval until stop is called.
-func (h *heap) watch() (stop func()) {
+// poll looks at the heap every heapInterval until stop is called.
+func (h *heap) poll() (stop func()) {
 	var mu sync.Mutex
 	stopped := false
 	var timer *time.Timer

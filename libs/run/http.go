@@ -25,7 +25,7 @@ type HTTPConfig struct {
 	Addr     string       `env:"HTTP_ADDR"` // host:port
 	Listener net.Listener `env:"-"`         // used instead of Addr if not nil
 	H2C      bool         `env:"-"`         // also accept HTTP/2 without TLS, which the gateway uses
-	// BodyMemoryMB is how much memory all request bodies together may take that are read into memory; 2^20 bytes.
+	// BodyMemoryMB limits the memory of all request bodies that are read into memory, together, in units of 2^20 bytes.
 	BodyMemoryMB int `env:"HTTP_BODY_MEMORY_MB"`
 	// Drain is how long requests may go on when the process stops; then their connections are closed.
 	Drain time.Duration `env:"HTTP_DRAIN_TIME"`

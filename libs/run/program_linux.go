@@ -20,7 +20,7 @@ func releaseProgram() {
 type mapping struct{ begin, end uintptr }
 
 // programMappings returns the read-only mappings of this program's file that have no changed page, such as a breakpoint of a debugger.
-// It is empty if they cannot be told.
+// It is empty if they cannot be determined.
 func programMappings() (found []mapping) {
 	program, err := os.Readlink("/proc/self/exe")
 	if err != nil {

@@ -20,7 +20,7 @@ type Config struct {
 	Kafka    bus.Config
 	Access   *access.Config // nil for auth, which reads sessions from its own database
 	Log      telemetry.Config
-	Clock    clock.Clock `env:"-"` // nil for the system's; tests give a process a wrong one
+	Clock    clock.Clock `env:"-"` // of this process; tests give it a wrong one
 }
 
 // Defaults are the settings of a service in a container of its own.
@@ -34,6 +34,7 @@ func Defaults() Config {
 		Kafka:    bus.Defaults(),
 		Access:   &defaults,
 		Log:      telemetry.Defaults(),
+		Clock:    clock.System{},
 	}
 }
 
@@ -48,13 +49,6 @@ func (c Config) Check() []string {
 
 // TelemetryConfig returns the settings of logging.
 func (c Config) TelemetryConfig() telemetry.Config { return c.Log }
-
-func (c Config) clock() clock.Clock {
-	if c.Clock == nil {
-		return clock.System{}
-	}
-	return c.Clock
-}
 
 // Shared returns c.
 func (c Config) Shared() Config { return c }

@@ -38,7 +38,7 @@ func deadLetterCommands(contract Contract, cfg Settings, stdout io.Writer) []run
 		deadLetters("dlq requeue", "TOPIC: give all of them to this service again, which ignores what it has handled", contract, cfg,
 			func(ctx context.Context, k *bus.Kafka, args []string) error {
 				if len(args) != 1 || !strings.HasSuffix(args[0], "."+contract.Name+".dlq") {
-					return fmt.Errorf("say which: dlq requeue TOPIC, such as erasures.v1.%s.dlq", contract.Name)
+					return fmt.Errorf("say which: dlq requeue TOPIC, which ends with .%s.dlq", contract.Name)
 				}
 				return deadletter.Requeue(ctx, k, args[0], -1, stdout)
 			}),

@@ -31,7 +31,7 @@ func Commands(contract Contract, cfg Settings, check func(context.Context, *doct
 	return append(deadLetterCommands(contract, cfg, stdout), []run.Command{
 		{Name: "doctor", Help: "check the settings and every dependency, and say what is wrong and what to do; exit 1 if something does not work",
 			Run: func(ctx context.Context, tel telemetry.Set, _ []string) error {
-				r := &doctor.Report{}
+				r := &doctor.Report{Clock: cfg.Shared().Clock}
 				Examine(ctx, r, contract, cfg, tel)
 				if check != nil {
 					check(ctx, r)
@@ -107,7 +107,7 @@ func ExamineDatabase(ctx context.Context, r *doctor.Report, contract Contract, s
 	if state.Connections*10 > state.MaxConnections*9 {
 		r.Warn("connections", "raise max_connections, lower DATABASE_MAX_CONNS, or put PgBouncer in session mode before it", "%d of %d are in use", state.Connections, state.MaxConnections)
 	}
-	if skew := state.Now.Sub(cfg.clock().Now()); skew.Abs() > doctor.MaxSkew {
+	if skew := state.Now.Sub(r.Clock.Now()); skew.Abs() > doctor.MaxSkew {
 		r.Warn("clock", "synchronize both with NTP", "the database's clock differs from this machine's by %s", skew.Round(time.Second))
 	} else {
 		r.OK("clock", "the database's differs by %s", skew.Round(time.Millisecond).Abs())

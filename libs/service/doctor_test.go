@@ -61,7 +61,7 @@ func TestDoctorNamesWhatIsWrong(t *testing.T) {
 			t.Parallel()
 			w := servicetest.New(t, contract())
 			c.damage(t, w)
-			r := &doctor.Report{}
+			r := &doctor.Report{Clock: w.Config.Clock}
 			service.Examine(t.Context(), r, contract(), w.Config, telemetry.Nop())
 			i := slices.IndexFunc(r.Findings, func(f doctor.Finding) bool { return f.Part == c.part })
 			require.GreaterOrEqual(t, i, 0, "%v", r.Findings)

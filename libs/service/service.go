@@ -39,8 +39,9 @@ type Contract struct {
 type Base struct {
 	Name     string
 	Tel      telemetry.Set
-	Clock    clock.Clock
+	Clock    clock.Clock // of this process
 	DB       *pg.DB
+	DBClock  *pg.Clock // the database's
 	Outbox   *outbox.Outbox
 	Chain    *op.Chain // the middleware of every operation, for those that are none of requests, events and jobs
 	Jobs     *job.Queue
@@ -95,7 +96,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 		return nil, err
 	}
 	b.Chain = chain
-	b.Jobs = job.New(b.DB, chain, tel)
+	b.Jobs = job.New(b.DB, b.DBClock, chain, tel)
 	b.Consumer = bus.NewConsumer(b.kafka, contract.Name, b.inbox, chain, b.Clock, tel)
 	document, err := contract.OpenAPI()
 	if err != nil {
@@ -111,7 +112,7 @@ func Open(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Se
 }
 
 // OpenDatabase connects only to the database of a service and migrates its tables, for a command that may run while the service
-// is running. The Base has only Name, Tel, Clock, DB and Outbox. The running service publishes the events that the command
+// is running. The Base has only Name, Tel, the clocks, DB and Outbox. The running service publishes the events that the command
 // appends to the outbox. The caller must call Close.
 func OpenDatabase(ctx context.Context, contract Contract, cfg Settings, tel telemetry.Set) (*Base, error) {
 	db, err := pg.Open(ctx, cfg.Shared().Database, contract.Name, tel)
@@ -122,7 +123,12 @@ func OpenDatabase(ctx context.Context, contract Contract, cfg Settings, tel tele
 		db.Close()
 		return nil, err
 	}
-	b := &Base{Name: contract.Name, Tel: tel, Clock: cfg.Shared().clock(), DB: db, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
+	databaseClock, err := pg.NewClock(ctx, db)
+	if err != nil {
+		db.Close()
+		return nil, err
+	}
+	b := &Base{Name: contract.Name, Tel: tel, Clock: cfg.Shared().Clock, DB: db, DBClock: databaseClock, Outbox: outbox.New(db, tel), cfg: cfg, group: run.NewGroup(tel)}
 	b.Defer("database", db.Close)
 	return b, nil
 }
@@ -216,6 +222,7 @@ func (b *Base) App() (*App, error) {
 	if b.access != nil {
 		b.access.Join(g)
 	}
+	g.Add("database clock", run.Every(pg.ClockEvery, b.Tel, "read the database's clock", b.DBClock.Refresh))
 	g.Add("monitor", monitor)
 	g.Add("outbox", b.Outbox.Relay(b.kafka))
 	g.Add("inbox sweep", b.inbox.Sweep(b.Tel))

@@ -25,6 +25,8 @@ import (
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	semconv "go.opentelemetry.io/otel/semconv/v1.37.0"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/convoflow/convoflow/libs/clock"
 )
 
 // Set is the telemetry of one service. It is safe for concurrent use.
@@ -35,6 +37,7 @@ type Set struct {
 	Traces     trace.TracerProvider
 	Propagator propagation.TextMapPropagator
 	Metrics    *prometheus.Registry
+	Clock      clock.Clock // for the times of spans, which OpenTelemetry otherwise takes from the system
 }
 
 // Tracer returns the service's only tracer.
@@ -143,6 +146,7 @@ func New(ctx context.Context, service, version string, cfg Config, w io.Writer) 
 		Traces:     provider,
 		Propagator: propagation.TraceContext{},
 		Metrics:    registry,
+		Clock:      clock.System{},
 	}, provider.Shutdown, nil
 }
 
@@ -155,6 +159,7 @@ func Nop() Set {
 		Traces:     sdktrace.NewTracerProvider(),
 		Propagator: propagation.TraceContext{},
 		Metrics:    prometheus.NewRegistry(),
+		Clock:      clock.System{},
 	}
 }
 

@@ -44,22 +44,19 @@ const (
 func Contract() service.Contract { return contract.Of("auth", store.Migrations()) }
 
 // New connects to the database, migrates it, opens the signing keys and listens. Nothing is served before Run. It fails if
-// SECRET_KEY does not open the keys in the database.
+// SECRET_KEY does not open the keys in the database. Every time is that of the database's clock: replicas agree on when a session
+// or a delay ends, and sign tokens that everybody accepts.
 func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, err error) {
 	base, err := service.Open(ctx, Contract(), cfg, tel)
 	if err != nil {
 		return nil, err
 	}
 	defer base.CloseIf(&err)
-	databaseClock, err := useDatabaseClock(ctx, base)
+	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.DBClock)
 	if err != nil {
 		return nil, err
 	}
-	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
-	if err != nil {
-		return nil, err
-	}
-	if err := watchKeys(keys, tel); err != nil {
+	if err := registerMetric(keys, tel); err != nil {
 		return nil, err
 	}
 	agents, err := newAgents(cfg, base, keys)
@@ -67,28 +64,19 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 
-	base.Authenticate = authenticator(agents, keys, base.Clock)
+	base.Authenticate = authenticator(agents, keys, base.DBClock)
 	base.Wrap = web.WithDevice
 	feed.Routes(base.Consumer, agents)
 	web.Routes(base.Router, agents, keys)
-	base.Run("clock", run.Every(store.ClockEvery, tel, "read the database's clock", databaseClock.Refresh))
 	base.Run("keys", run.Every(key.RefreshEvery, tel, "refresh the signing keys", keys.Refresh))
 	base.Run("sweep", run.Every(sweepEvery, tel, "delete old sessions and failed logins", func(ctx context.Context) error {
-		return store.Sweep(ctx, base.DB, base.Outbox, base.Clock.Now(), cfg.tokenTTL())
+		return store.Sweep(ctx, base.DB, base.Outbox, base.DBClock.Now(), cfg.tokenTTL())
 	}))
 	return base.App()
 }
 
-// useDatabaseClock replaces the clock of the service by that of its database: replicas whose clocks differ agree on when a session
-// or a delay ends, and sign tokens that everybody accepts.
-func useDatabaseClock(ctx context.Context, base *service.Base) (*store.Clock, error) {
-	c, err := store.NewClock(ctx, base.DB)
-	base.Clock = c
-	return c, err
-}
-
-// watchKeys registers the metric of the signing key.
-func watchKeys(keys *key.Ring, tel telemetry.Set) error {
+// registerMetric registers the metric of the signing key.
+func registerMetric(keys *key.Ring, tel telemetry.Set) error {
 	err := tel.Metrics.Register(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "convoflow_auth_signing_key_remaining_seconds", Help: "Time until the signing key is due to be replaced by the next one, which happens by itself. Negative if it does not.",
 	}, func() float64 { return keys.Remaining().Seconds() }))
@@ -113,7 +101,7 @@ func newAgents(cfg Config, base *service.Base, tokens agent.Tokens) (*agent.Serv
 		Passwords:            password.NewHasher(runtime.GOMAXPROCS(0)),
 		Tokens:               tokens,
 		Tx:                   base.DB,
-		Clock:                base.Clock,
+		Clock:                base.DBClock,
 		NormalizeEmail:       email.Normalize,
 		RegistrationsPerHour: cfg.RegistrationsPerHour,
 		Open:                 cfg.Registration == registrationOpen,

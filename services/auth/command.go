@@ -83,9 +83,6 @@ func CreateAdmin(ctx context.Context, cfg Config, tel telemetry.Set, args []stri
 		return err
 	}
 	defer base.Close()
-	if _, err := useDatabaseClock(ctx, base); err != nil {
-		return err
-	}
 	agents, err := newAgents(cfg, base, nil)
 	if err != nil {
 		return err
@@ -154,10 +151,7 @@ func openKeys(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.Ba
 		return nil, nil, err
 	}
 	defer base.CloseIf(&err)
-	if _, err = useDatabaseClock(ctx, base); err != nil {
-		return nil, nil, err
-	}
-	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.Clock)
+	keys, err := key.Load(ctx, store.Keys(base.DB), cfg.keys(), base.DBClock)
 	return base, keys, err
 }
 

@@ -180,5 +180,5 @@ func TestDeadLettersOfTheService(t *testing.T) {
 	require.NoError(t, commands["dlq list"](t.Context(), telemetry.Nop(), nil))
 	require.Equal(t, "There are no dead letters.\n", out.String())
 	require.ErrorContains(t, commands["dlq show"](t.Context(), telemetry.Nop(), []string{"erasures.v1.auth.dlq", "7"}), "erasures.v1.auth.dlq")
-	require.ErrorContains(t, commands["dlq requeue"](t.Context(), telemetry.Nop(), []string{"erasures.v1.crm.dlq"}), "erasures.v1.auth.dlq", "that of another service")
+	require.ErrorContains(t, commands["dlq requeue"](t.Context(), telemetry.Nop(), []string{"erasures.v1.crm.dlq"}), "ends with .auth.dlq", "that of another service")
 }

@@ -1,11 +1,14 @@
 package auth
 
 import (
+	"crypto/ed25519"
 	"fmt"
 	"slices"
 	"time"
 
+	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/conf"
+	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/services/auth/internal/key"
 )
@@ -63,7 +66,12 @@ func (c Config) Check() []string {
 func (c Config) HeapGrowth() int { return 600 }
 
 func (c Config) keys() key.Policy {
-	return key.Policy{Secret: c.SecretKey.Reveal(), Previous: c.PreviousKey.Reveal(), Rotation: time.Duration(c.RotationDays) * day, TokenTTL: c.tokenTTL()}
+	return key.Policy{Signer: signer, Secret: c.SecretKey.Reveal(), Previous: c.PreviousKey.Reveal(), Rotation: time.Duration(c.RotationDays) * day, TokenTTL: c.tokenTTL()}
+}
+
+// signer returns the signer of the tokens that every service verifies.
+func signer(id string, private ed25519.PrivateKey, c clock.Clock) key.Signer {
+	return token.Signer{KeyID: id, Key: private, Clock: c}
 }
 
 func (c Config) tokenTTL() time.Duration { return time.Duration(c.TokenMinutes) * time.Minute }

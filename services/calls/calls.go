@@ -62,7 +62,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	if err != nil {
 		return nil, err
 	}
-	if err := cfg.watch(ctx, base, transcriber.OutOfQuota, analyst.OutOfQuota); err != nil {
+	if err := cfg.reportProviders(ctx, base, transcriber.OutOfQuota, analyst.OutOfQuota); err != nil {
 		return nil, err
 	}
 	normalize, err := phone.For(cfg.DefaultCountry)

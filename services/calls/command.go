@@ -10,7 +10,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/doctor"
 	"github.com/convoflow/convoflow/libs/run"
 	"github.com/convoflow/convoflow/libs/service"
@@ -51,7 +50,7 @@ func (c Config) ExamineFiles(ctx context.Context, r *doctor.Report) {
 func (c Config) ExamineProviders(ctx context.Context, r *doctor.Report) {
 	for part, p := range map[string]speech.Provider{"transcription": c.transcriber(), "chat": c.analyst()} {
 		r.CheckHTTP(ctx, part, cmp.Or(p.BaseURL, "https://api.openai.com/v1"), 0)
-		if ends := p.Ends(); !ends.IsZero() && ends.Sub((clock.System{}).Now()) < warnBefore {
+		if ends := p.Ends(); !ends.IsZero() && ends.Sub(r.Clock.Now()) < warnBefore {
 			r.Warn(part, "set another model", "%s ends on %s", p.Model, ends.Format(time.DateOnly))
 		}
 	}

@@ -28,8 +28,8 @@ func (c Config) providers(clk clock.Clock, tel telemetry.Set) (*speech.Transcrib
 	return speech.NewTranscriber(transcription, clk, tel), analyst, err
 }
 
-// watch shows in metrics and in /ready what operators have to do about the providers, and logs it at the start.
-func (c Config) watch(ctx context.Context, base *service.Base, transcription, chat func() bool) error {
+// reportProviders shows in metrics and in /ready what operators have to do about the providers, and logs it at the start.
+func (c Config) reportProviders(ctx context.Context, base *service.Base, transcription, chat func() bool) error {
 	states := []meter.Provider{
 		{Name: "transcription", OutOfQuota: transcription, Ends: c.transcriber().Ends()}, {Name: "chat", OutOfQuota: chat, Ends: c.analyst().Ends()},
 	}
@@ -48,5 +48,5 @@ func (c Config) watch(ctx context.Context, base *service.Base, transcription, ch
 	for _, w := range base.Warnings() {
 		base.Tel.Log.WarnContext(ctx, "a provider needs attention", "warning", w)
 	}
-	return meter.Watch(base.Tel, base.Clock, states...)
+	return meter.Register(base.Tel, base.Clock, states...)
 }

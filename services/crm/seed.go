@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/service"
 	"github.com/convoflow/convoflow/libs/telemetry"
 	"github.com/convoflow/convoflow/services/crm/internal/agent"
@@ -53,7 +52,7 @@ func Seed(ctx context.Context, cfg Config, tel telemetry.Set, o SeedOptions) err
 	}
 	defer base.Close()
 	to := store.NewSeeder(base.DB)
-	team := seed.Team{Seed: o.Seed, Agents: o.Agents, Leads: o.Leads, Now: (clock.System{}).Now()}
+	team := seed.Team{Seed: o.Seed, Agents: o.Agents, Leads: o.Leads, Now: base.Clock.Now()}
 	steps := []func() error{
 		func() error {
 			return chunks(ctx, o, "agents", o.Agents, to.Agents, func(n int) (agent.Agent, bool) { return team.Agent(n), true })

@@ -68,7 +68,6 @@ func importProblem(from, to string) string {
 		return ""
 	case isInside:
 		return ""
-	case from == "services/auth/internal/key" && own == "libs/identity/token": // the keys that sign tokens
 	case isOwn:
 		lib, _ := strings.CutPrefix(own, "libs/")
 		if own != "api/events" && !slices.Contains(domainLibs, lib) {

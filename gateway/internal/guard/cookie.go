@@ -47,8 +47,8 @@ func Refresh(r *http.Request) string {
 var crossOrigin = http.NewCrossOriginProtection()
 
 // Cookies replaces the cookies of a request by what they mean: the access token becomes the header Authorization, unless there is
-// one, and the refresh token is available from Refresh. It ignores the cookies of a request that another site may have made: it
-// goes on without them, as one of nobody. No cookie reaches next.
+// one, and the refresh token is available from Refresh. It ignores the cookies of a request that another site may have made:
+// the request continues without a caller. No cookie reaches next.
 func Cookies(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header["Cookie"] != nil {
@@ -94,8 +94,8 @@ func isOrigin(origin, host string) bool {
 	return err == nil && u.Host != "" && u.Host == host
 }
 
-// SameOrigin refuses requests that another site makes a browser send, also without a cookie: nobody must be logged in as somebody
-// else by a page that they visit.
+// SameOrigin refuses requests that another site makes a browser send, also without a cookie: otherwise a page could log its
+// visitor in as somebody else.
 func SameOrigin(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if crossOrigin.Check(r) != nil {

@@ -22,13 +22,13 @@ type Pace struct {
 const StallTimeout = 30 * time.Second
 
 // Deadlines ends the exchange with a client that is slower than the pace. A read of its body then fails with
-// os.ErrDeadlineExceeded, and the context of the request does not end, so that the client can be told.
+// os.ErrDeadlineExceeded, and the context of the request does not end, so that the client still gets an error response.
 func Deadlines(pace Pace, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		out := &deadlineWriter{ResponseWriter: w, allowance: allowance{pace: pace}}
 		if r.ContentLength != 0 {
 			body := &deadlineBody{ReadCloser: r.Body, allowance: allowance{pace: pace}, server: w}
-			body.setDeadline(clock.System{}.Now().Add(pace.Window))
+			body.setDeadline(clock.Deadline(pace.Window))
 			defer body.end()
 			ctx, stop := body.detach(r.Context())
 			defer stop()
@@ -88,7 +88,7 @@ func (b *deadlineBody) end() {
 func (b *deadlineBody) isExpired() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	return !b.deadline.IsZero() && !clock.System{}.Now().Before(b.deadline)
+	return !b.deadline.IsZero() && clock.Left(b.deadline) <= 0
 }
 
 // detach returns a context that ends with that of the request, except for an expired read deadline: net/http cannot tell that from
@@ -110,10 +110,11 @@ func (b *deadlineBody) detach(request context.Context) (context.Context, func())
 }
 
 func (b *deadlineBody) Read(p []byte) (int, error) {
-	begin := clock.System{}.Now()
-	b.setDeadline(begin.Add(b.left()))
+	left := b.left()
+	deadline := clock.Deadline(left)
+	b.setDeadline(deadline)
 	n, err := b.ReadCloser.Read(p)
-	b.add(n, clock.System{}.Now().Sub(begin))
+	b.add(n, left-clock.Left(deadline))
 	switch {
 	case errors.Is(err, io.EOF):
 		// From here on net/http reads in the background to detect that the client closes, which has no timeout.
@@ -133,13 +134,14 @@ type deadlineWriter struct {
 
 // wait runs a write of that many bytes. The deadline moves at most ten times per window: moving it costs as much as a small write.
 func (w *deadlineWriter) wait(write func() (int, error)) (int, error) {
-	begin := clock.System{}.Now()
-	if deadline := begin.Add(w.left()); deadline.Sub(w.deadline) > w.pace.Window/10 {
+	left := w.left()
+	deadline := clock.Deadline(left)
+	if deadline.Sub(w.deadline) > w.pace.Window/10 {
 		w.deadline = deadline
 		_ = http.NewResponseController(w.ResponseWriter).SetWriteDeadline(deadline) // otherwise the write fails
 	}
 	n, err := write()
-	w.add(n, clock.System{}.Now().Sub(begin))
+	w.add(n, left-clock.Left(deadline))
 	return n, err
 }
 

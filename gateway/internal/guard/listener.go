@@ -128,7 +128,7 @@ func (c *jsonErrorConn) refuse(status int) {
 		return
 	}
 	c.refused = true
-	_ = c.SetWriteDeadline(clock.System{}.Now().Add(time.Second))
+	_ = c.SetWriteDeadline(clock.Deadline(time.Second))
 	if _, err := c.Conn.Write(refusal(status)); err == nil { // otherwise the client has left
 		_ = c.CloseWrite()
 	}

@@ -27,8 +27,7 @@ func Require(authenticate rpc.Authenticator, access openapi.Access, next CallerH
 	})
 }
 
-// Signed passes requests that carry a signature of their body. Whether it is right is decided by the service, which has the
-// secret.
+// Signed passes requests that carry a signature of their body. The service, which has the secret, verifies it.
 func Signed(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Header.Get("X-Pabbly-Signature") == "" {

@@ -22,7 +22,8 @@ const (
 	refreshLife = 14 * 24 * time.Hour
 )
 
-// Session keeps the tokens of the console in cookies that no script can read. It stores nothing: auth judges every token.
+// Session stores the tokens of the console in cookies that no script can read. The gateway itself stores nothing, and auth
+// verifies every token.
 type Session struct {
 	Auth http.Handler // forwards to auth
 	Demo bool         // whether the AI is the offline one

@@ -18,7 +18,7 @@ import (
 // the request instead of copying it.
 func (u *Upstream) Buffered(timeout time.Duration) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		deadline := clock.System{}.Now().Add(timeout)
+		deadline := clock.Deadline(timeout)
 		memory := u.options.Bodies.Buffer()
 		defer memory.Release()
 		if err := bufferBody(r, memory, deadline); err != nil {
@@ -87,7 +87,7 @@ type deadlineReader struct {
 }
 
 func (d deadlineReader) Read(p []byte) (int, error) {
-	if (clock.System{}).Now().After(d.deadline) {
+	if clock.Left(d.deadline) < 0 {
 		return 0, os.ErrDeadlineExceeded
 	}
 	return d.Reader.Read(p)

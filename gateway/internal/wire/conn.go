@@ -39,16 +39,18 @@ type conn struct {
 	stale staleCheck
 
 	// Of the current request:
-	ctx             context.Context //nolint:containedctx // Read has no argument for it
-	began, deadline time.Time
-	limit           int64 // bytes that may still be read
-	answered        bool  // whether a byte of the response has arrived
+	ctx      context.Context //nolint:containedctx // Read has no argument for it
+	deadline time.Time
+	limit    int64 // bytes that may still be read
+	answered bool  // whether a byte of the response has arrived
+
+	expires time.Time // while it is idle in a pool
 }
 
 func newConn(raw net.Conn) *conn {
 	c := &conn{Conn: raw, limit: math.MaxInt64}
 	c.in, c.out = bufio.NewReader(c), bufio.NewWriter(raw)
-	c.stale.watch(raw)
+	c.stale.prepare(raw)
 	return c
 }
 
@@ -65,17 +67,16 @@ func (c *conn) Read(b []byte) (int, error) {
 			c.answered = true
 			return n, err
 		}
-		now := clock.System{}.Now()
-		if !errors.Is(err, os.ErrDeadlineExceeded) || c.ctx.Err() != nil || !now.Before(c.deadline) {
+		if !errors.Is(err, os.ErrDeadlineExceeded) || c.ctx.Err() != nil || clock.Left(c.deadline) <= 0 {
 			return n, err
 		}
-		c.extendRead(now)
+		c.extendRead()
 	}
 }
 
 // extendRead moves the read deadline to the next check of the client.
-func (c *conn) extendRead(now time.Time) {
-	next := now.Add(clientCheckInterval)
+func (c *conn) extendRead() {
+	next := clock.Deadline(clientCheckInterval)
 	if c.deadline.Before(next) {
 		next = c.deadline
 	}
@@ -84,13 +85,12 @@ func (c *conn) extendRead(now time.Time) {
 
 // exchange writes a request and reads the header of its response.
 func (c *conn) exchange(req *http.Request, host string, deadline time.Time) (*http.Response, error) {
-	c.ctx, c.began, c.deadline, c.answered = req.Context(), clock.System{}.Now(), deadline, false
-	c.extendRead(c.began)
+	c.ctx, c.deadline, c.answered = req.Context(), deadline, false
+	c.extendRead()
 	writeErr := c.write(req, host)
 	if writeErr != nil { // a service may respond and close before it has read everything: then the response is already here
-		now := clock.System{}.Now()
-		c.deadline = now.Add(earlyResponseTimeout)
-		c.extendRead(now)
+		c.deadline = clock.Deadline(earlyResponseTimeout)
+		c.extendRead()
 	}
 	runtime.Gosched() // several goroutines that have just written read one after the other, when the responses are here
 	for {

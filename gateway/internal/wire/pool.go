@@ -149,6 +149,7 @@ func (p *Pool) put(c *conn) {
 		_ = c.Close()
 		return
 	}
+	c.expires = clock.Deadline(p.options.IdleTimeout)
 	p.idle = append(p.idle, c)
 	if len(p.idle) == 1 {
 		p.sweep.Reset(p.options.IdleTimeout)
@@ -158,13 +159,13 @@ func (p *Pool) put(c *conn) {
 func (p *Pool) closeExpired() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	now, expired := clock.System{}.Now(), 0
-	for ; expired < len(p.idle) && now.Sub(p.idle[expired].began) >= p.options.IdleTimeout; expired++ {
+	expired := 0
+	for ; expired < len(p.idle) && clock.Left(p.idle[expired].expires) <= 0; expired++ {
 		_ = p.idle[expired].Close()
 	}
 	p.idle = slices.Delete(p.idle, 0, expired)
 	if len(p.idle) > 0 {
-		p.sweep.Reset(p.options.IdleTimeout - now.Sub(p.idle[0].began))
+		p.sweep.Reset(clock.Left(p.idle[0].expires))
 	}
 }
 

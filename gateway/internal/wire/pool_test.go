@@ -466,9 +466,7 @@ func TestIdleConnectionsAreClosedAfterTheirTimeout(t *testing.T) {
 		begin := time.Now()
 		for range 3 {
 			ours, theirs := net.Pipe()
-			c := newConn(ours)
-			c.began = time.Now()
-			p.put(c)
+			p.put(newConn(ours))
 			go func() {
 				_, _ = theirs.Read(make([]byte, 1))
 				closed <- time.Since(begin)

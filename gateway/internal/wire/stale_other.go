@@ -6,7 +6,7 @@ import "net"
 
 type staleCheck struct{}
 
-func (*staleCheck) watch(net.Conn) {}
+func (*staleCheck) prepare(net.Conn) {}
 
 // isStale cannot be determined on this platform, so no connection is reused.
 func (c *conn) isStale() bool { return true }

@@ -14,7 +14,7 @@ type staleCheck struct {
 	quiet  bool             // whether there was nothing to read
 }
 
-func (s *staleCheck) watch(c net.Conn) {
+func (s *staleCheck) prepare(c net.Conn) {
 	if socket, ok := c.(syscall.Conn); ok {
 		s.socket, _ = socket.SyscallConn() // fails on a closed connection, as the first request will
 	}

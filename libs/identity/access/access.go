@@ -1,7 +1,7 @@
 // Package access authenticates callers: it accepts a token that auth has signed, if the token's session has not ended since and
 // its agent is active. The gateway and all services use it, except auth, which reads sessions from its database. It knows ended
-// sessions from a topic of auth and, while that cannot be read, from auth itself. It refuses to wait, and to guess: if keys or
-// sessions are not known, or not lately, it fails immediately.
+// sessions from a topic of auth and, while that cannot be read, from auth itself. It never waits: while the keys or the
+// ended sessions are unknown or out of date, it fails immediately.
 package access
 
 import (
@@ -22,8 +22,8 @@ import (
 
 const (
 	authTimeout = 5 * time.Second
-	// margin is added to the lifetime of tokens for how long ended sessions are stored: clocks differ, and events are published
-	// with a delay.
+	// Ended sessions are stored for the lifetime of a token plus margin, because clocks differ and events are published with a
+	// delay.
 	margin = 10 * time.Minute
 )
 
@@ -92,8 +92,8 @@ func (a *Access) admit(c identity.Caller) error {
 // errUnknown means that the process does not know which sessions have ended in the last minute.
 var errUnknown = errors.New("the ended sessions can be read neither from Kafka nor from auth")
 
-// known is the one rule for all outages: a process goes on for maxAge with what it knows of ended sessions, from the topic or from
-// auth. One that has just started knows nothing.
+// known is the rule for all outages: a process may use what it knows about ended sessions, from the topic or from auth, for maxAge.
+// A process that has just started knows nothing.
 func (a *Access) known() error {
 	if a.fallback.age() > maxAge {
 		return errUnknown

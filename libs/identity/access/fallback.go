@@ -16,8 +16,8 @@ import (
 )
 
 const (
-	// askAfter is how long the topic may be unavailable before auth is asked, and how long its answer is used.
-	askAfter = 5 * time.Second
+	// fetchAfter is how long the topic may be unavailable before the sessions are fetched from auth, and how long they are used.
+	fetchAfter = 5 * time.Second
 	// maxAge is how old the knowledge of ended sessions may be. It is also how long a logged-out token may go on working if
 	// neither Kafka nor auth can be reached.
 	maxAge = time.Minute
@@ -29,7 +29,7 @@ const (
 	warnAfterFail = 3                      // a process that starts together with auth fails once or twice
 )
 
-// fallback asks auth for the ended sessions while its topic cannot be read.
+// fallback fetches the ended sessions from auth while their topic cannot be read.
 type fallback struct {
 	url       string
 	client    *http.Client
@@ -55,7 +55,7 @@ func (f *fallback) age() time.Duration {
 	return age
 }
 
-// answerAge returns how long ago the question of the last complete answer was asked.
+// answerAge returns the time since the request for the last complete list was sent.
 func (f *fallback) answerAge() time.Duration {
 	if since := f.answered.Load(); since != nil {
 		return (*since)()
@@ -63,7 +63,7 @@ func (f *fallback) answerAge() time.Duration {
 	return forever
 }
 
-// Run asks until ctx ends, whenever it is necessary.
+// Run fetches the sessions whenever that is necessary, until ctx ends.
 func (f *fallback) Run(ctx context.Context) error {
 	for {
 		f.check(ctx)
@@ -79,18 +79,18 @@ func (f *fallback) Run(ctx context.Context) error {
 	}
 }
 
-// check asks auth if the topic is unavailable and the last answer is too old, and once at the start: the topic may have been lost and
-// created again, without the sessions that ended before. It logs once when both are unavailable, and once when that ends.
+// check fetches the sessions if the topic is unavailable and the last answer is too old, and once at the start: the topic may have
+// been lost and created again, without the sessions that ended before. It logs once when both are unavailable, and once when that ends.
 func (f *fallback) check(ctx context.Context) {
 	var err error
-	away := f.stale() > askAfter
+	away := f.stale() > fetchAfter
 	switch {
 	case !away && f.answered.Load() != nil:
 		f.since = "" // the next outage begins with the whole list
-	case f.answerAge() < askAfter:
+	case f.answerAge() < fetchAfter:
 		return
 	default:
-		err = f.ask(ctx)
+		err = f.fetch(ctx)
 	}
 	if err != nil {
 		if !away {
@@ -108,8 +108,8 @@ func (f *fallback) check(ctx context.Context) {
 	f.failures = 0
 }
 
-// ask reads what is new in the list of auth.
-func (f *fallback) ask(ctx context.Context) error {
+// fetch reads what is new in the list of auth.
+func (f *fallback) fetch(ctx context.Context) error {
 	since := f.stopwatch()
 	for range maxPages {
 		l, err := f.page(ctx)

@@ -29,11 +29,11 @@ type Revocation struct {
 // Revocations are the sessions that have ended and the agents that are inactive, or were and are active again, since a position,
 // as far as a valid access token may exist. auth signs the list.
 type Revocations struct {
-	// Nonce is that of the question: an old answer is not the answer to a new question, whatever the clocks say.
+	// Nonce is that of the request: an old answer cannot be replayed as the answer to a new request, even if clocks differ.
 	Nonce   string       `json:"nonce"`
 	Entries []Revocation `json:"entries"`
-	Next    string       `json:"next"` // the position to ask from the next time
-	More    bool         `json:"more"` // whether to ask again at once
+	Next    string       `json:"next"` // the position from which the next request continues
+	More    bool         `json:"more"` // whether to send it at once
 }
 
 // Sign returns the list as JSON, with the value of SignatureHeader. sign is token.Signer.SignText.
@@ -44,7 +44,7 @@ func (l Revocations) Sign(sign func(purpose string, text []byte) string) (body [
 	return body, sign(revocationsPurpose, body), nil
 }
 
-// openRevocations verifies the answer to the question with the nonce.
+// openRevocations verifies the answer to the request with the nonce.
 func openRevocations(keys token.Keys, body []byte, signature, nonce string) (l Revocations, err error) {
 	if err := token.VerifyText(keys, revocationsPurpose, body, signature); err != nil {
 		return l, fmt.Errorf("verify the revocations: %w", err)

@@ -20,7 +20,9 @@ func Queue(t testing.TB, db *pg.DB, kinds ...job.Kind) *job.Queue {
 	tel := telemetry.Nop()
 	chain, err := op.NewChain(tel, pg.Classify)
 	require.NoError(t, err)
-	jobs := job.New(db, chain, tel)
+	clock, err := pg.NewClock(t.Context(), db)
+	require.NoError(t, err)
+	jobs := job.New(db, clock, chain, tel)
 	for _, kind := range kinds {
 		jobs.Handle(kind, job.Limits{Workers: 1, Timeout: time.Minute}, func(context.Context, job.Args) error { return nil })
 	}

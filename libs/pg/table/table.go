@@ -37,7 +37,7 @@ type Spec[T any] struct {
 	// Save runs in the transaction of every Create and Change, after the row was written: it writes the row's data in other
 	// tables, and inserts the job that the change requests. before is nil for a new row. Save may be nil.
 	Save func(ctx context.Context, before, after *T) error
-	// Record runs in the transaction of every write, after Save, with all rows that the write changed: it keeps what is derived
+	// Record runs in the transaction of every write, after Save, with all rows that the write changed: it stores what is derived
 	// from the rows, such as counts and histories. Unlike Save it also runs for removed rows, and once for all rows of ChangeAll.
 	// It may be nil.
 	Record func(ctx context.Context, changes []Change[T]) error

@@ -53,8 +53,8 @@ type Registration struct {
 
 // Registration returns who may make an account. It is public, and reveals no account.
 func (s *Service) Registration(ctx context.Context, _ RegistrationRequest) (Registration, error) {
-	founded, err := s.Agents.Founded(ctx)
-	return Registration{Open: s.Open, FirstRun: !founded}, err
+	created, err := s.Agents.EverCreated(ctx)
+	return Registration{Open: s.Open, FirstRun: !created}, err
 }
 
 // admitRegistration counts a registration of the client's address, also one that fails afterwards. It fails with the Limited fault

@@ -27,7 +27,7 @@ type Revocations interface {
 	List(ctx context.Context, since string, limit int) (RevocationPage, error)
 }
 
-// RevocationsRequest asks for a page.
+// RevocationsRequest requests a page.
 type RevocationsRequest struct {
 	Since string `query:"since"`
 	Nonce string `query:"nonce"`

@@ -17,8 +17,8 @@ import (
 type Agents interface {
 	// Create stores the agent that fn returns, with its events. first is true for exactly one agent of the platform.
 	Create(ctx context.Context, fn func(first bool) (Agent, []event.Event)) (Agent, error)
-	// Founded reports whether an agent was ever created.
-	Founded(ctx context.Context) (bool, error)
+	// EverCreated reports whether an agent was ever created, also if it was deleted since.
+	EverCreated(ctx context.Context) (bool, error)
 	Find(ctx context.Context, id string) (Agent, error)
 	FindByEmail(ctx context.Context, email string) (Agent, error)
 	List(ctx context.Context, r ListRequest) (page.Of[Agent], error)

@@ -158,7 +158,7 @@ func endReason(before, after Agent) string {
 	}
 }
 
-// Delete deletes any account, also the caller's own, and asks every service to erase what it has of it. Its sessions end in the same
+// Delete deletes any account, also the caller's own, and requests its erasure in every service. Its sessions end in the same
 // transaction, and from then on it is NotFound for everyone. It fails with LastAdmin if no active admin would be left.
 func (s *Service) Delete(ctx context.Context, r IDRequest) (erasure events.Erasure, err error) {
 	caller, err := identity.From(ctx)

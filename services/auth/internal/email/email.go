@@ -1,5 +1,5 @@
-// Package email is the one spelling of each e-mail address. It refuses what people cannot see: two addresses that look alike would
-// be two accounts.
+// Package email normalizes e-mail addresses: each has one spelling. It refuses characters that people cannot see, because two
+// addresses that look alike would be two accounts.
 package email
 
 import (

@@ -15,7 +15,6 @@ import (
 	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/event"
 	"github.com/convoflow/convoflow/libs/identity"
-	"github.com/convoflow/convoflow/libs/identity/token"
 	"github.com/convoflow/convoflow/libs/seal"
 )
 
@@ -65,8 +64,16 @@ type Store interface {
 	Change(ctx context.Context, fn func(keys []Key) ([]Key, error)) ([]Key, error)
 }
 
-// Policy is how keys are sealed and rotated. Every field but Previous is required.
+// Signer signs with one key. It knows the format of tokens.
+type Signer interface {
+	Sign(c identity.Caller, ttl time.Duration) (string, error)
+	// SignText signs a text that is no token, for the purpose alone.
+	SignText(purpose string, text []byte) string
+}
+
+// Policy is how keys are sealed, rotated and used. Every field but Previous is required.
 type Policy struct {
+	Signer   func(id string, private ed25519.PrivateKey, c clock.Clock) Signer
 	Secret   string        // seals the keys
 	Previous string        // opens keys that were sealed with the previous secret; empty for none
 	Rotation time.Duration // for how long a key signs
@@ -84,9 +91,8 @@ type Ring struct {
 
 // opened is a snapshot of the opened keys.
 type opened struct {
-	signer token.Signer
+	signer Signer
 	public map[string]ed25519.PublicKey
-	set    token.JWKS
 	due    time.Time // of the rotation
 }
 
@@ -266,10 +272,9 @@ func (r *Ring) open(keys []Key) (*opened, error) {
 			return nil, fmt.Errorf("open signing key %s: its public half is another key's", k.ID)
 		}
 		o.public[k.ID] = k.Public
-		o.set.Keys = append(o.set.Keys, token.PublicJWK(k.ID, k.Public))
 		if k.State == Signing {
 			o.due = k.Since.Add(r.policy.Rotation)
-			o.signer = token.Signer{KeyID: k.ID, Key: private, Clock: r.clock}
+			o.signer = r.policy.Signer(k.ID, private, r.clock)
 		}
 	}
 	return o, nil
@@ -302,10 +307,5 @@ func (r *Ring) Public(id string) (ed25519.PublicKey, error) {
 	return k, nil
 }
 
-// JWKSRequest is the empty request for the public keys.
-type JWKSRequest struct{}
-
-// JWKS is the public keys, as /.well-known/jwks.json shows them.
-func (r *Ring) JWKS(context.Context, JWKSRequest) (token.JWKS, error) {
-	return r.opened.Load().set, nil
-}
+// Published returns the public keys by their ids. The caller must not change the map.
+func (r *Ring) Published() map[string]ed25519.PublicKey { return r.opened.Load().public }

@@ -2,6 +2,9 @@ package key_test
 
 import (
 	"bytes"
+	"crypto/ed25519"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -65,7 +68,14 @@ func (s stored) corrupt(t *testing.T, sql string) {
 	require.Positive(t, tag.RowsAffected())
 }
 
-func policy() key.Policy { return key.Policy{Secret: secret, Rotation: 30 * day, TokenTTL: day} }
+func policy() key.Policy {
+	return key.Policy{
+		Signer: func(id string, private ed25519.PrivateKey, c clock.Clock) key.Signer {
+			return token.Signer{KeyID: id, Key: private, Clock: c}
+		},
+		Secret: secret, Rotation: 30 * day, TokenTTL: day,
+	}
+}
 
 func load(t *testing.T, store key.Store, c clock.Clock, p key.Policy) *key.Ring {
 	t.Helper()
@@ -83,12 +93,7 @@ func sign(t *testing.T, r *key.Ring) string {
 
 func published(t *testing.T, r *key.Ring) (ids []string) {
 	t.Helper()
-	set, err := r.JWKS(t.Context(), key.JWKSRequest{})
-	require.NoError(t, err)
-	for _, k := range set.Keys {
-		ids = append(ids, k.KeyID)
-	}
-	return ids
+	return slices.Sorted(maps.Keys(r.Published()))
 }
 
 func TestFirstLoadMakesTwoKeysAndTheNextFindsThem(t *testing.T) {

@@ -46,8 +46,7 @@ func NewHasher(cores int) *Hasher {
 }
 
 // Hash returns the hash of a password in PHC string format. Every byte of the password in NFC counts: phones and computers type the
-// same letter as different bytes. It fails with the Unavailable
-// fault busy if 64 requests are already waiting.
+// same letter as different bytes. It fails with the Unavailable fault busy if 64 requests are already waiting.
 func (h *Hasher) Hash(ctx context.Context, password string) (string, error) {
 	salt := make([]byte, saltLength)
 	_, _ = rand.Read(salt) // never fails, see its documentation

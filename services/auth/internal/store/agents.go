@@ -81,24 +81,24 @@ func emailTaken(err error) error {
 // wait for its transaction.
 func (s agents) Create(ctx context.Context, fn func(first bool) (agent.Agent, []event.Event)) (a agent.Agent, err error) {
 	err = s.db.InTx(ctx, func(ctx context.Context) error {
-		founded, err := s.db.Conn(ctx).Exec(ctx, `insert into founding (done) values (true) on conflict do nothing`)
+		first, err := s.db.Conn(ctx).Exec(ctx, `insert into founding (done) values (true) on conflict do nothing`)
 		if err != nil {
 			return fmt.Errorf("look for the first agent: %w", err)
 		}
 		var events []event.Event
-		a, events = fn(founded.RowsAffected() == 1)
+		a, events = fn(first.RowsAffected() == 1)
 		_, err = s.Table.Create(ctx, &a, "", events...)
 		return emailTaken(err)
 	})
 	return a, err
 }
 
-// Founded reads whether an agent was ever created.
-func (s agents) Founded(ctx context.Context) (founded bool, err error) {
-	if err = s.db.Conn(ctx).QueryRow(ctx, `select exists (select from founding)`).Scan(&founded); err != nil {
+// EverCreated reads whether an agent was ever created.
+func (s agents) EverCreated(ctx context.Context) (created bool, err error) {
+	if err = s.db.Conn(ctx).QueryRow(ctx, `select exists (select from founding)`).Scan(&created); err != nil {
 		return false, fmt.Errorf("look for the first agent: %w", pg.Classify(err))
 	}
-	return founded, nil
+	return created, nil
 }
 
 // Find reads an agent.

@@ -41,11 +41,11 @@ func fail(t *testing.T, s stores, a agent.Attempt, times int) {
 	}
 }
 
-// watch lets the address fail so often with other accounts that 6 more failures delay it.
-func watch(t *testing.T, s stores) {
+// failElsewhere lets the address fail so often with other accounts that 6 more failures delay it.
+func failElsewhere(t *testing.T, s stores) {
 	t.Helper()
 	for i := range 20 {
-		fail(t, s, of(fmt.Sprint("watched", i), "address"), 1)
+		fail(t, s, of(fmt.Sprint("account", i), "address"), 1)
 	}
 }
 
@@ -53,7 +53,7 @@ func TestTheDelayGrowsFromThe6thFailureOn(t *testing.T) {
 	t.Parallel()
 	s := open(t)
 	require.False(t, begin(t, s, attempt, now).Failed)
-	watch(t, s)
+	failElsewhere(t, s)
 	fail(t, s, attempt, 6)
 	at := now
 	for _, want := range []time.Duration{2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900, 900} {
@@ -86,7 +86,7 @@ func TestOneOfManyAttemptsAtOnceIsAdmittedAfterADelay(t *testing.T) {
 func TestAccountsAndAddressesAreCountedSeparately(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	watch(t, s)
+	failElsewhere(t, s)
 	for i := range 6 {
 		require.Zero(t, begin(t, s, of("fresh", "address"), now).Wait)
 		fail(t, s, of(string(rune('a'+i)), "address"), 1)
@@ -101,7 +101,7 @@ func TestARefusedAttemptCountsForNoKey(t *testing.T) {
 	s := open(t)
 	fail(t, s, of("account", ""), 6)
 	begin(t, s, of("account", ""), now.Add(2*time.Second)) // 7 now
-	watch(t, s)
+	failElsewhere(t, s)
 	fail(t, s, of("other", "address"), 6)
 	later := now.Add(3 * time.Second) // the address has no delay left, the account has one
 	require.Equal(t, 3*time.Second, begin(t, s, attempt, later).Wait)
@@ -113,7 +113,7 @@ func TestARefusedAttemptCountsForNoKey(t *testing.T) {
 func TestSuccessClearsTheAccountAndTakesBackTheAddress(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	watch(t, s)
+	failElsewhere(t, s)
 	fail(t, s, attempt, 6)
 	later := now.Add(2 * time.Second)
 	require.NoError(t, s.attempts.Remove(t.Context(), begin(t, s, attempt, later)))
@@ -123,7 +123,7 @@ func TestSuccessClearsTheAccountAndTakesBackTheAddress(t *testing.T) {
 	other := of("other", "address")
 	next = begin(t, s, other, later)
 	require.Zero(t, next.Wait)
-	require.Equal(t, [][]byte{[]byte("address")}, next.Counted, "the address is still watched")
+	require.Equal(t, [][]byte{[]byte("address")}, next.Counted, "the failures of the address still count")
 	require.Equal(t, 4*time.Second, begin(t, s, other, later).Wait)
 	for at, n := later, 0; n < 20; n++ { // up to the longest delay, and then a success
 		at = at.Add(begin(t, s, other, at).Wait)
@@ -140,7 +140,7 @@ func TestSuccessClearsTheAccountAndTakesBackTheAddress(t *testing.T) {
 func TestSuccessBeforeTheDelaysLeavesTheAddress(t *testing.T) {
 	t.Parallel()
 	s := open(t)
-	watch(t, s)
+	failElsewhere(t, s)
 	fail(t, s, attempt, 5)
 	begun := begin(t, s, attempt, now)
 	require.True(t, begun.Failed)

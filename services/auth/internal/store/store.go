@@ -27,8 +27,8 @@ func Migrations() pg.Migrations { return pg.Embedded("auth", files) }
 const batch = 1000
 
 // Sweep deletes rows that no longer have an effect: sessions that cannot be renewed and whose last access token, which lived
-// for tokenTTL, has expired; revocations that no token is left for; failed logins and
-// registrations that no longer count; and networks that are no longer known.
+// for tokenTTL, has expired; revocations that no token is left for; failed logins and registrations that no longer count; and
+// networks that are no longer known.
 func Sweep(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, tokenTTL time.Duration) error {
 	if err := sweepRevocations(ctx, db, out, now, tokenTTL); err != nil {
 		return err
@@ -62,7 +62,7 @@ func Sweep(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, to
 func sweepRevocations(ctx context.Context, db *pg.DB, out *outbox.Outbox, now time.Time, tokenTTL time.Duration) error {
 	for more := true; more; {
 		err := db.InTx(ctx, func(ctx context.Context) error {
-			// 10 min are more than verifiers accept tokens after their end.
+			// Verifiers accept tokens after their expiry for less than 10 min.
 			rows, err := db.Conn(ctx).Query(ctx, `
 				delete from revocations where id in (select id from revocations
 					where changed_at < $1::timestamptz - greatest($2::interval, (select max(token_ttl) from signing_keys)) - interval '10 minutes' limit $3)

@@ -1,7 +1,7 @@
 package store_test
 
 import (
-	"context"
+	"crypto/ed25519"
 	"fmt"
 	"strings"
 	"sync"
@@ -146,7 +146,10 @@ func TestSweep(t *testing.T) {
 const secret = "Jd8s0Kq3vTz71mXpRw5yBn2LcGh9fUaE"
 
 func policy() key.Policy {
-	return key.Policy{Secret: secret, Rotation: 30 * 24 * time.Hour, TokenTTL: time.Hour}
+	return key.Policy{
+		Signer: func(string, ed25519.PrivateKey, clock.Clock) key.Signer { return nil }, // nothing is signed
+		Secret: secret, Rotation: 30 * 24 * time.Hour, TokenTTL: time.Hour,
+	}
 }
 
 func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
@@ -162,7 +165,7 @@ func TestReplicasThatStartTogetherAgreeOnTheKeys(t *testing.T) {
 				sets[i] = err
 				return
 			}
-			sets[i], _ = ring.JWKS(t.Context(), key.JWKSRequest{})
+			sets[i] = ring.Published()
 		})
 	}
 	all.Wait()
@@ -228,26 +231,4 @@ func TestThePreviousVersionStillWorks(t *testing.T) {
 	session, err := s.sessions.Find(t.Context(), "0192f0c1-5b7a-7c3e-9d55-0a4f1b2c3d4f")
 	require.NoError(t, err)
 	require.NoError(t, s.sessions.Create(t.Context(), agent.Session{ID: event.NewID(), AgentID: session.AgentID}, session.Owner.PasswordSetAt))
-}
-
-func TestTheClockIsThatOfTheDatabase(t *testing.T) {
-	t.Parallel()
-	s := open(t)
-	c, err := store.NewClock(t.Context(), s.db)
-	require.NoError(t, err)
-	const slack = 5 * time.Second // for a slow answer
-	before := pgtest.Column[time.Time](t, s.db, `select clock_timestamp()`)[0]
-	at := c.Now()
-	require.WithinRange(t, at, before.Add(-slack), pgtest.Column[time.Time](t, s.db, `select clock_timestamp()`)[0].Add(slack))
-	require.Equal(t, time.UTC, at.Location())
-	require.False(t, c.Now().Before(at))
-	require.NoError(t, c.Refresh(t.Context())) // another reading may be some milliseconds earlier
-	at = c.Now()
-
-	ended, cancel := context.WithCancel(t.Context())
-	cancel()
-	require.Error(t, c.Refresh(ended))
-	require.False(t, c.Now().Before(at), "it goes on while the database is unavailable")
-	_, err = store.NewClock(ended, s.db)
-	require.Error(t, err)
 }

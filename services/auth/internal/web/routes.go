@@ -2,7 +2,10 @@
 package web
 
 import (
+	"context"
+	"maps"
 	"net/http"
+	"slices"
 
 	"github.com/convoflow/convoflow/libs/identity/access"
 	"github.com/convoflow/convoflow/libs/identity/token"
@@ -35,5 +38,16 @@ func Routes(r *rpc.Router, agents *agent.Service, keys *key.Ring) {
 	rpc.Handle(r, "DELETE /agents/{id}", "auth.delete_agent", agents.Delete, rpc.Respond(erased))
 
 	rpc.Handle(r, "GET "+access.RevocationsPath, "auth.list_revocations", agents.ListRevocations, signedRevocations(keys))
-	rpc.Handle(r, "GET /.well-known/jwks.json", "auth.jwks", keys.JWKS, cached[token.JWKS]("public, max-age=60"))
+	rpc.Handle(r, "GET /.well-known/jwks.json", "auth.jwks", publicKeys(keys), cached[token.JWKS]("public, max-age=60"))
+}
+
+// publicKeys returns the keys that verify tokens, the oldest first: their ids are UUIDs of version 7.
+func publicKeys(keys *key.Ring) func(context.Context, struct{}) (token.JWKS, error) {
+	return func(context.Context, struct{}) (set token.JWKS, err error) {
+		published := keys.Published()
+		for _, id := range slices.Sorted(maps.Keys(published)) {
+			set.Keys = append(set.Keys, token.PublicJWK(id, published[id]))
+		}
+		return set, nil
+	}
 }

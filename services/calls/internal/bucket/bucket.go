@@ -22,7 +22,6 @@ import (
 	_ "gocloud.dev/blob/s3blob" // s3://bucket?region=…
 	"gocloud.dev/gcerrors"
 
-	"github.com/convoflow/convoflow/libs/clock"
 	"github.com/convoflow/convoflow/libs/fault"
 	"github.com/convoflow/convoflow/libs/network"
 	"github.com/convoflow/convoflow/libs/telemetry"
@@ -37,8 +36,7 @@ const (
 
 const (
 	discardTimeout = 10 * time.Second
-	discardMargin  = time.Hour // by which the storage's clock may be ahead of ours
-	discardLooks   = 10        // for the parts of an upload that should have some
+	discardLooks   = 10 // for the parts of an upload that should have some
 	discardPause   = 200 * time.Millisecond
 	multipartSize  = 16 << 20 // bytes from which an upload to S3 surely has parts
 )
@@ -213,7 +211,7 @@ func (b *Bucket) discard(ctx context.Context, key string, begun bool) error {
 	defer cancel()
 	found := !begun || !b.hasUploads()
 	for range discardLooks {
-		aborted, err := b.abortUploads(ctx, key, clock.System{}.Now().Add(discardMargin))
+		aborted, err := b.abortUploads(ctx, key, time.Time{})
 		if err != nil || aborted == 0 && found {
 			return err
 		}

@@ -137,8 +137,8 @@ type Provider struct {
 	Ends       time.Time // of the model; zero if no end is known
 }
 
-// Watch registers the metrics of the state of providers.
-func Watch(tel telemetry.Set, clk clock.Clock, providers ...Provider) error {
+// Register registers the metrics of the state of providers.
+func Register(tel telemetry.Set, clk clock.Clock, providers ...Provider) error {
 	var failed []error
 	for _, p := range providers {
 		labels := prometheus.Labels{"provider": p.Name}

@@ -51,7 +51,7 @@ type Service struct {
 	Clients        Store
 	Links          Links
 	Timeline       timeline.Store
-	Erasures       erasure.Book
+	Erasures       erasure.Store
 	Tx             Tx
 	NormalizePhone NormalizePhone
 	Clock          clock.Clock

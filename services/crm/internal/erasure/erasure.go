@@ -1,5 +1,5 @@
-// Package erasure owns the book of erasures: who asked to erase which person, and which services have confirmed that they have
-// nothing of it anymore. It also carries out crm's own part. It refuses to hold anything personal: a person is an id here.
+// Package erasure owns the record of erasures: who requested the erasure of which person, and which services have confirmed that
+// they have nothing about that person anymore. It also carries out crm's own part. It refuses to hold anything personal: a person is an id here.
 package erasure
 
 import (
@@ -19,7 +19,7 @@ const Self = "crm"
 // Services are the services that must confirm an erasure.
 func Services() []string { return []string{"auth", "calls", Self, "notify"} }
 
-// Erasure is an entry of the book.
+// Erasure is the erasure of one person in all services.
 type Erasure struct {
 	ID             string
 	Kind           string // client, lead, agent
@@ -43,9 +43,9 @@ func (e Erasure) state() events.Erasure {
 	}
 }
 
-// Request stores erasures in the book with the events that make every service erase the people.
-func Request(ctx context.Context, book Book, erasures ...Erasure) error {
-	return book.CreateAll(ctx, erasures, func(e *Erasure) []event.Event {
+// Request stores erasures with the events that make every service erase the people.
+func Request(ctx context.Context, store Store, erasures ...Erasure) error {
+	return store.CreateAll(ctx, erasures, func(e *Erasure) []event.Event {
 		return []event.Event{events.ErasureRequested.New(e.RequestedAt, e.state())}
 	})
 }
@@ -82,11 +82,11 @@ func (e *Erasure) close(now time.Time) []event.Event {
 	}
 }
 
-// NotFound is the fault of an erasure that does not exist, or is not in the book yet.
+// NotFound is the fault of an erasure that does not exist, or has not arrived yet.
 func NotFound() error { return fault.New(fault.NotFound, "erasure_not_found", "Erasure not found") }
 
-// Book stores erasures. One that does not exist is the fault NotFound.
-type Book interface {
+// Store stores erasures. One that does not exist is the fault NotFound.
+type Store interface {
 	// CreateAll stores erasures with their events, in a constant number of statements. It leaves out those that it has already.
 	CreateAll(ctx context.Context, erasures []Erasure, eventsOf func(*Erasure) []event.Event) error
 	// Find reads an erasure with its confirmations.
@@ -107,12 +107,12 @@ type Eraser interface {
 	Remove(ctx context.Context, subjectID string, subjectVersion int64) error
 }
 
-// Service carries out crm's part of erasures and maintains the book.
+// Service carries out crm's part of erasures and records the parts of the others.
 type Service struct {
-	Book    Book
-	Waits   Waits
-	Erasers map[string]Eraser // by kind
-	Clock   clock.Clock
+	Erasures Store
+	Waits    Waits
+	Erasers  map[string]Eraser // by kind
+	Clock    clock.Clock
 }
 
 // OnErasureRequested erases what crm has of the person, and confirms it.
@@ -127,11 +127,11 @@ func (s *Service) OnErasureRequested(ctx context.Context, r event.Received[event
 		ID: x.ErasureID, Kind: x.Kind, SubjectID: x.SubjectID, SubjectVersion: x.SubjectVersion, RequestedBy: x.RequestedBy, RequestedAt: x.RequestedAt,
 	}
 	now := s.Clock.Now()
-	if err := s.Book.CreateAll(ctx, []Erasure{entry}, func(*Erasure) []event.Event { return nil }); err != nil {
+	if err := s.Erasures.CreateAll(ctx, []Erasure{entry}, func(*Erasure) []event.Event { return nil }); err != nil {
 		return err
 	}
 	// Other confirmations may have come before this.
-	return s.Book.Change(ctx, x.ErasureID, Self, now, func(e *Erasure) []event.Event {
+	return s.Erasures.Change(ctx, x.ErasureID, Self, now, func(e *Erasure) []event.Event {
 		return append(e.close(now), x.DoneBy(Self, now))
 	})
 }
@@ -142,7 +142,7 @@ func (s *Service) OnErasureDone(ctx context.Context, r event.Received[events.Era
 	if c.Service == Self {
 		return nil
 	}
-	return s.Book.Change(ctx, c.ErasureID, c.Service, c.DoneAt, func(e *Erasure) []event.Event { return e.close(s.Clock.Now()) })
+	return s.Erasures.Change(ctx, c.ErasureID, c.Service, c.DoneAt, func(e *Erasure) []event.Event { return e.close(s.Clock.Now()) })
 }
 
 // OnErasureWaiting records why another service has not confirmed.
@@ -180,7 +180,7 @@ func (s *Service) Get(ctx context.Context, r IDRequest) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	e, err := s.Book.Find(ctx, r.ID)
+	e, err := s.Erasures.Find(ctx, r.ID)
 	if err != nil {
 		return Status{}, err
 	}

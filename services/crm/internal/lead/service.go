@@ -42,7 +42,7 @@ type Service struct {
 	Rules          Rules
 	Clients        Clients
 	Timeline       timeline.Store
-	Erasures       erasure.Book
+	Erasures       erasure.Store
 	Classifier     Classifier
 	InTx           InTx
 	NormalizePhone NormalizePhone

@@ -47,7 +47,7 @@ type Processor struct {
 	Leads    lead.Store
 	Rules    lead.Rules
 	Team     Team
-	Erasures erasure.Book
+	Erasures erasure.Store
 	Balancer Balancer
 	Clock    clock.Clock
 	Log      *slog.Logger

@@ -18,16 +18,16 @@ import (
 	"github.com/convoflow/convoflow/services/crm/internal/followup"
 )
 
-// book implements erasure.Book on the tables erasures and erasure_confirmations.
-type book struct {
+// erasures implements erasure.Store on the tables erasures and erasure_confirmations.
+type erasures struct {
 	*table.Table[erasure.Erasure]
 	db *pg.DB
 }
 
-// Erasures returns the book of erasures.
-func Erasures(db *pg.DB, out *outbox.Outbox) erasure.Book {
+// Erasures returns the store of erasures.
+func Erasures(db *pg.DB, out *outbox.Outbox) erasure.Store {
 	type e = erasure.Erasure
-	return book{db: db, Table: table.New(db, out, table.Spec[e]{
+	return erasures{db: db, Table: table.New(db, out, table.Spec[e]{
 		Name: "erasures",
 		Columns: func(e *e) table.Columns {
 			return table.Columns{
@@ -41,34 +41,34 @@ func Erasures(db *pg.DB, out *outbox.Outbox) erasure.Book {
 }
 
 // CreateAll writes erasures with their events, except those that exist.
-func (b book) CreateAll(ctx context.Context, erasures []erasure.Erasure, eventsOf func(*erasure.Erasure) []event.Event) error {
-	_, err := b.Table.CreateAll(ctx, erasures, eventsOf)
+func (s erasures) CreateAll(ctx context.Context, all []erasure.Erasure, eventsOf func(*erasure.Erasure) []event.Event) error {
+	_, err := s.Table.CreateAll(ctx, all, eventsOf)
 	return err
 }
 
 // Find reads an erasure with its confirmations.
-func (b book) Find(ctx context.Context, id string) (erasure.Erasure, error) {
-	e, err := b.Table.Find(ctx, id)
+func (s erasures) Find(ctx context.Context, id string) (erasure.Erasure, error) {
+	e, err := s.Table.Find(ctx, id)
 	if err != nil {
 		return e, err
 	}
-	if e.Confirmed, err = b.confirmations(ctx, id); err != nil {
+	if e.Confirmed, err = s.confirmations(ctx, id); err != nil {
 		return e, err
 	}
-	e.Waiting, err = b.waits(ctx, id)
+	e.Waiting, err = s.waits(ctx, id)
 	return e, err
 }
 
-func (b book) confirmations(ctx context.Context, id string) (map[string]time.Time, error) {
-	confirmed, err := byService[time.Time](ctx, b.db, `select service, done_at from erasure_confirmations where erasure_id = $1`, id)
+func (s erasures) confirmations(ctx context.Context, id string) (map[string]time.Time, error) {
+	confirmed, err := byService[time.Time](ctx, s.db, `select service, done_at from erasure_confirmations where erasure_id = $1`, id)
 	for service, at := range confirmed {
 		confirmed[service] = at.UTC()
 	}
 	return confirmed, err
 }
 
-func (b book) waits(ctx context.Context, id string) (map[string]string, error) {
-	return byService[string](ctx, b.db, `select service, reason from erasure_waits where erasure_id = $1`, id)
+func (s erasures) waits(ctx context.Context, id string) (map[string]string, error) {
+	return byService[string](ctx, s.db, `select service, reason from erasure_waits where erasure_id = $1`, id)
 }
 
 // byService reads what each service has said about an erasure.
@@ -108,27 +108,27 @@ func (s erasureWaits) Create(ctx context.Context, w events.ErasureWait) error {
 
 // Change stores a confirmation and changes the erasure, if there is one. The erasure is locked first, so that of two last
 // confirmations one sees the other.
-func (b book) Change(ctx context.Context, id, service string, doneAt time.Time, fn func(*erasure.Erasure) []event.Event) error {
+func (s erasures) Change(ctx context.Context, id, service string, doneAt time.Time, fn func(*erasure.Erasure) []event.Event) error {
 	confirm := func(ctx context.Context) error {
-		_, err := b.db.Conn(ctx).Exec(ctx, `insert into erasure_confirmations (erasure_id, service, done_at) values ($1, $2, $3) on conflict do nothing`, id, service, doneAt)
+		_, err := s.db.Conn(ctx).Exec(ctx, `insert into erasure_confirmations (erasure_id, service, done_at) values ($1, $2, $3) on conflict do nothing`, id, service, doneAt)
 		if err != nil {
 			return fmt.Errorf("confirm erasure %s: %w", id, err)
 		}
 		return nil
 	}
-	return b.db.InTx(ctx, func(ctx context.Context) error {
+	return s.db.InTx(ctx, func(ctx context.Context) error {
 		exists := false
-		if err := b.db.Conn(ctx).QueryRow(ctx, `select exists (select from erasures where id = $1)`, id).Scan(&exists); err != nil {
+		if err := s.db.Conn(ctx).QueryRow(ctx, `select exists (select from erasures where id = $1)`, id).Scan(&exists); err != nil {
 			return fmt.Errorf("find erasure %s: %w", id, err)
 		}
 		if !exists {
 			return confirm(ctx)
 		}
-		_, err := b.Table.Change(ctx, id, func(e *erasure.Erasure) (_ []event.Event, err error) {
+		_, err := s.Table.Change(ctx, id, func(e *erasure.Erasure) (_ []event.Event, err error) {
 			if err := confirm(ctx); err != nil {
 				return nil, err
 			}
-			if e.Confirmed, err = b.confirmations(ctx, id); err != nil {
+			if e.Confirmed, err = s.confirmations(ctx, id); err != nil {
 				return nil, err
 			}
 			return fn(e), nil

@@ -78,7 +78,7 @@ const (
 	pollInterval  = time.Second
 	copyWait      = time.Second     // of a delivery whose payload waits for a copy
 	recordTimeout = 5 * time.Second // of writing results while the process stops
-	// drainTimeout is how long requests may go on after the process was told to stop.
+	// drainTimeout is how long requests may go on after the process began to stop.
 	drainTimeout = 5 * time.Second
 	// minWait limits how often an endpoint with a rate limit is looked at: its requests are sent in groups of that time.
 	minWait = 100 * time.Millisecond

@@ -15,8 +15,8 @@ type Erasures interface {
 	// Create publishes the confirmation of an erasure.
 	Create(ctx context.Context, confirmation event.Event) error
 	// Remove blanks the payloads and the receivers' answers of every delivery about a client, or one that was merged into it, or a lead;
-	// those that are not delivered end as dead, with the reason "erased". Of an agent only its name and address are in what was sent, so that deliveries of its events
-	// go on: what is sent from now on is made anew, without them.
+	// those that are not delivered end as dead, with the reason "erased". Of an agent, only the name and address are in what was sent:
+	// deliveries of its events continue, with payloads that are rendered again without them.
 	Remove(ctx context.Context, kind, subjectID string) error
 }
 

@@ -133,7 +133,7 @@ func (d *Dispatcher) recordAll(ctx context.Context, results []result) error {
 	return nil
 }
 
-// judge records what attempts say about the health of their endpoints.
+// judge updates the health of endpoints by the results of attempts.
 func (d *Dispatcher) judge(ctx context.Context, results []result) error {
 	found := map[string]*verdict{}
 	for _, r := range results {
@@ -172,7 +172,7 @@ func (d *Dispatcher) judge(ctx context.Context, results []result) error {
 	return nil
 }
 
-// verdict is what several attempts say about their endpoint.
+// verdict is the combined result of several attempts for their endpoint.
 type verdict struct {
 	endpoint  endpoint.Endpoint // as it was when they began
 	succeeded bool

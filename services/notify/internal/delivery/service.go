@@ -45,7 +45,7 @@ type Endpoints interface {
 	Change(ctx context.Context, id string, fn func(*endpoint.Endpoint) ([]event.Event, error)) (endpoint.Endpoint, error)
 }
 
-// Service creates deliveries, and answers what has become of them. A Dispatcher sends them.
+// Service creates deliveries and reports their state. A Dispatcher sends them.
 type Service struct {
 	Deliveries Store
 	Endpoints  Endpoints
@@ -76,7 +76,7 @@ func (s *Service) EndpointDisabled(ctx context.Context, e event.Event) error {
 // compacted topic that is read anew, and whether it was delivered is not known any more.
 const MaxAge = 35 * 24 * time.Hour
 
-// deliver creates a delivery for every endpoint that wants the event, in the transaction of ctx.
+// deliver creates a delivery for every endpoint whose filters match the event, in the transaction of ctx.
 func (s *Service) deliver(ctx context.Context, e event.Event, callID *string) error {
 	if s.Clock.Now().Sub(e.Time) > MaxAge {
 		return nil

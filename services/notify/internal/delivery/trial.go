@@ -7,13 +7,13 @@ import (
 	"github.com/convoflow/convoflow/services/notify/internal/endpoint"
 )
 
-// TestRequest asks for a sample of an event.
+// TestRequest requests a sample of an event.
 type TestRequest struct {
 	ID    string `path:"id"` // the endpoint
 	Event string `json:"event"`
 }
 
-// TestResult is what was sent, and what the receiver said.
+// TestResult is what was sent, and what the receiver responded.
 type TestResult struct {
 	Event     string          `json:"event"`
 	EventID   string          `json:"event_id"`

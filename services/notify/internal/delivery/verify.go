@@ -32,7 +32,7 @@ type Verified struct {
 	Event   *string `json:"event"` // the type; null unless valid
 }
 
-// Verify is for receivers that cannot compute a signature. Anyone may ask: the signature proves that the caller has received the event,
+// Verify is for receivers that cannot compute a signature. Anyone may call it: the signature proves that the caller has received the event,
 // and without one there is the same response for an event that exists and one that does not.
 func (s *Service) Verify(ctx context.Context, req VerifyRequest) (Verified, error) {
 	result := Verified{EventID: req.EventID}

@@ -1,4 +1,4 @@
-// Package endpoint owns the receivers of webhooks: their URLs, which events each wants, and whether it is enabled. It refuses
+// Package endpoint owns the receivers of webhooks: their URLs, the filters of their events, and whether they are enabled. It refuses
 // to show a URL or a secret: with one, anyone can send events in our name.
 package endpoint
 
@@ -60,8 +60,8 @@ type Endpoint struct {
 	Enabled        bool
 	DisabledReason *string
 	Origin         Origin
-	// Epoch is the version: each change of what the API shows raises it. What an attempt learned that began under an older one does not
-	// disable the endpoint.
+	// Epoch is the version: each change of what the API shows raises it. The result of an attempt that began under an older epoch does
+	// not disable the endpoint.
 	Epoch int64
 	// PreviousUntil is when the secrets before the newest stop signing; nil if they do not.
 	PreviousUntil *time.Time
@@ -128,7 +128,7 @@ func (e *Endpoint) rotate(overlap time.Duration, now time.Time) {
 	e.changed(now)
 }
 
-// changed notes a change of what the API shows.
+// changed records a change of what the API shows.
 func (e *Endpoint) changed(now time.Time) { e.Epoch, e.UpdatedAt = e.Epoch+1, now }
 
 // Disable disables the endpoint, which holds its deliveries: a waiting delivery is sent only while its endpoint is enabled. One that is

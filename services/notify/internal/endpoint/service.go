@@ -204,7 +204,7 @@ func (s *Service) Delete(ctx context.Context, req IDRequest) (struct{}, error) {
 	return struct{}{}, err
 }
 
-// RotateRequest asks for a new secret.
+// RotateRequest requests a new secret.
 type RotateRequest struct {
 	ID           string `path:"id"`
 	OverlapHours *int   `json:"overlap_hours"` // how long the secret before signs too; 24 if omitted

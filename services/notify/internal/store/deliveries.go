@@ -208,8 +208,8 @@ func (s *deliveries) ListWaiting(ctx context.Context, limit int) ([]delivery.Wai
 	return found, nil
 }
 
-// ChangeDue lets fn change the deliveries that are due, the longest due first. numbers limits how many it takes of each endpoint. It skips those that another
-// transaction is changing and those of an endpoint that was disabled.
+// ChangeDue lets fn change the deliveries that are due, the longest due first. numbers limits how many it takes of each
+// endpoint. It skips those that another transaction is changing and those of an endpoint that was disabled.
 func (s *deliveries) ChangeDue(ctx context.Context, numbers map[string]int, fn func(*delivery.Delivery) error) ([]delivery.Delivery, error) {
 	var w table.Where
 	ids := slices.Sorted(maps.Keys(numbers))

@@ -1,4 +1,4 @@
-package store
+package pg
 
 import (
 	"context"
@@ -8,14 +8,13 @@ import (
 	"time"
 
 	"github.com/convoflow/convoflow/libs/clock"
-	"github.com/convoflow/convoflow/libs/pg"
 )
 
-// ClockEvery is how often Refresh must be called: until then the clock runs on the monotonic clock of this machine.
+// ClockEvery is how often Clock.Refresh must be called.
 const ClockEvery = 10 * time.Second
 
-// The answer does not say when within the round trip the time was read. So the fastest of some is taken; a slow one is ignored if
-// there is an earlier reading.
+// The answer does not say when within the round trip the database read its clock. So the fastest of several round trips counts. A
+// slow one is ignored if there is an earlier reading.
 const (
 	readings     = 3
 	maxRoundTrip = time.Second
@@ -23,20 +22,20 @@ const (
 )
 
 // Clock is the database's clock, which all replicas share. It never reads the time of day of its own machine: between two
-// readings it counts with the monotonic clock. It implements clock.Clock and is safe for concurrent use.
+// readings it adds what the monotonic clock has counted. It implements clock.Clock and is safe for concurrent use.
 type Clock struct {
-	db      *pg.DB
+	db      *DB
 	reading atomic.Pointer[reading]
 }
 
-// reading is a time that the database answered, and how long ago that was.
+// reading is one reading of the database's clock, and the time since.
 type reading struct {
 	at    time.Time
 	since func() time.Duration
 }
 
 // NewClock reads the database's clock for the first time.
-func NewClock(ctx context.Context, db *pg.DB) (*Clock, error) {
+func NewClock(ctx context.Context, db *DB) (*Clock, error) {
 	c := &Clock{db: db}
 	return c, c.Refresh(ctx)
 }
