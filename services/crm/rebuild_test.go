@@ -155,7 +155,10 @@ func TestARebuildFromTheTopicsIsTheSame(t *testing.T) {
 	a := start(t)
 	empty := func() {
 		t.Helper()
-		a.exec(`truncate calls, agents, timeline, followups, clients, leads, client_merges, import_leads, analytics_deltas`)
+		// Not truncated: that waits for a transaction that reads the same tables in another order, as the repair of the counts does.
+		for _, table := range []string{"calls", "agents", "timeline", "followups", "clients", "leads", "client_merges", "import_leads", "analytics_deltas"} {
+			a.exec(`delete from ` + table)
+		}
 		for i := range p.lead {
 			a.exec(`insert into clients (id, agent_id, name, version, created_at, updated_at) values ($1, $2, 'Priya', 1, now(), now())`, p.clients[i], p.agents[i])
 			a.exec(`insert into leads (id, name, phone, status, intent_category, followup_count, payment_link_sent, extra_data, call_version, version, created_at, updated_at)
