@@ -8,7 +8,7 @@ type Change = Schema<"CallChange">;
 let stream: EventSource | undefined;
 let again = 0;
 const afterCompletion = [700, 2500, 7000]; // ms: crm receives a call a moment later, and then suggests follow-ups
-const planned = new Set<number>(); // of these, for all calls that have ended: a team ends many at once
+const planned = new Map<number, boolean>(); // of these, and whether another call has ended since
 
 function connect() {
   stream?.close();
@@ -39,12 +39,20 @@ function apply(change: Change) {
   if (!known || ended || change.deleted) invalidate("calls");
   if (ended) {
     invalidate("call/" + id);
-    for (const wait of afterCompletion) {
-      if (planned.has(wait)) continue;
-      planned.add(wait);
-      setTimeout(() => { planned.delete(wait); invalidate("followups"); invalidate("timeline"); invalidate("deliver"); }, wait);
-    }
+    afterCompletion.forEach(refreshAfter);
   }
+}
+
+/** refreshAfter loads what a call that has ended changes elsewhere, once for all calls that end during the wait: a team ends many at once. */
+function refreshAfter(wait: number) {
+  if (planned.has(wait)) { planned.set(wait, true); return; }
+  planned.set(wait, false);
+  setTimeout(() => {
+    for (const key of ["followups", "timeline", "deliver"]) invalidate(key);
+    const again = planned.get(wait);
+    planned.delete(wait);
+    if (again) refreshAfter(wait);
+  }, wait);
 }
 
 /** start follows the session and the visibility of the tab. */

@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { newKey } from "./api";
 import { session } from "./session";
-import { chunks, locked, stored } from "./storage";
+import { chunks, stored } from "./storage";
 import { clock } from "./text/text";
 import { upload } from "./uploads";
 import { Button, showError } from "./ui/ui";
@@ -75,19 +75,20 @@ export async function discard() {
 const partsOf = async (key: string) => (await stored<Chunk[]>(chunks, "readonly", (objects) => objects.getAll(IDBKeyRange.bound(`${key}/`, `${key}0`)))); // "0" comes after "/"
 const remove = async (parts: Chunk[]) => { for (const part of parts) await stored(chunks, "readwrite", (objects) => objects.delete(part.key)); };
 
-/** deliver makes an upload of a recording's parts, which are forgotten when it is stored. */
+/** deliver makes an upload of a recording's parts, which are forgotten when it is stored or sent. */
 async function deliver(key: string) {
   const parts = await partsOf(key), first = parts[0];
   if (!first) return showError(new Error("Nothing was recorded. Check the microphone, then record again."));
   const file = new Blob(parts.map((part) => part.data), { type: first.type.split(";")[0] });
-  await upload(file, named(first.at, first.type), first.fields, () => remove(parts));
+  const sent = await upload(file, named(first.at, first.type), first.fields, () => remove(parts), key);
+  if (sent) await remove(parts);
 }
 
 /** recover sends what an earlier page recorded and could not finish, and what another tab records, if that is closed before its end. */
 export async function recover() {
   const all = await stored<Chunk[]>(chunks, "readonly", (objects) => objects.getAll()).catch(() => []);
   const mine = (part: Chunk) => part.agent === session.value?.agent?.id && part.recording !== recording.value?.key;
-  for (const key of new Set(all.filter(mine).map((part) => part.recording))) locked(lockOf(key), async () => {
+  for (const key of new Set(all.filter(mine).map((part) => part.recording))) navigator.locks?.request(lockOf(key), async () => {
     const [first] = await partsOf(key);
     if (first && mine(first)) await deliver(key);
   });

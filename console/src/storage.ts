@@ -22,8 +22,3 @@ export async function stored<T>(store: string, mode: IDBTransactionMode, use: (o
     transaction.onerror = transaction.onabort = () => { db.close(); reject(transaction.error); };
   });
 }
-
-/** locked runs work while this tab has the lock of that name, which another tab gives back when it is closed, too. */
-export function locked<T>(name: string, work: () => Promise<T>): Promise<T> {
-  return navigator.locks ? (navigator.locks.request(name, work) as Promise<T>) : work();
-}

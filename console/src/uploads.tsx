@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { newKey, problemFrom, Problem, renew, type Call } from "./api";
 import { invalidate } from "./query";
 import { session } from "./session";
-import { locked, stored, uploadStore } from "./storage";
+import { stored, uploadStore } from "./storage";
 import { size } from "./text/text";
 import { Button, Icon } from "./ui/ui";
 
@@ -15,9 +15,9 @@ export const uploads = signal<Upload[]>([]);
 const change = (key: string, patch: Partial<Upload>) => { uploads.value = uploads.value.map((u) => (u.key === key ? { ...u, ...patch } : u)); };
 const drop = (key: string) => { uploads.value = uploads.value.filter((u) => u.key !== key); };
 
-/** upload stores a recording and sends it. onStored runs when it is stored, which a private window has no room for: it is sent anyway. */
-export async function upload(file: Blob, name: string, fields: Record<string, string> = {}, onStored: () => unknown = () => {}): Promise<Call | undefined> {
-  const one: Upload = { key: newKey(), agent: session.value!.agent!.id, name, file, fields, progress: 0 };
+/** upload stores a recording and sends it. onStored runs when it is stored, which a private window has no room for: it is sent anyway. The key is its Idempotency-Key: the server stores one call for it. */
+export async function upload(file: Blob, name: string, fields: Record<string, string> = {}, onStored: () => unknown = () => {}, key = newKey()): Promise<Call | undefined> {
+  const one: Upload = { key, agent: session.value!.agent!.id, name, file, fields, progress: 0 };
   uploads.value = [...uploads.value, one];
   await stored(uploadStore, "readwrite", (objects) => objects.put({ key: one.key, agent: one.agent, name, file, fields })).then(onStored, () => {});
   return sendUpload(one);
@@ -25,7 +25,9 @@ export async function upload(file: Blob, name: string, fields: Record<string, st
 
 // A lock per upload: another tab does not send what this one is sending.
 const lockOf = (key: string) => `upload ${key}`;
-const sendUpload = (one: Upload) => locked(lockOf(one.key), () => attempt(one));
+async function sendUpload(one: Upload): Promise<Call | undefined> {
+  return navigator.locks ? navigator.locks.request(lockOf(one.key), () => attempt(one)) : attempt(one);
+}
 
 async function attempt(one: Upload): Promise<Call | undefined> {
   change(one.key, { problem: undefined, progress: 0 });
@@ -66,15 +68,14 @@ function post(one: Upload, retried = false): Promise<Call> {
   });
 }
 
-/** resume sends what an earlier page could not, of this agent, and what another tab is sending, if that is closed before its end. */
+/** resume sends what an earlier page could not, of this agent. */
 export async function resume() {
-  const left = await stored<Upload[]>(uploadStore, "readonly", (objects) => objects.getAll()).catch(() => []);
-  const mine = (one: Upload) => one.agent === session.value?.agent?.id && !uploads.value.some((u) => u.key === one.key);
-  for (const one of left.filter(mine)) locked(lockOf(one.key), async () => {
-    if (!mine(one) || !(await stored(uploadStore, "readonly", (objects) => objects.getKey(one.key)))) return;
+  const left = (await stored<Upload[]>(uploadStore, "readonly", (objects) => objects.getAll()).catch(() => [])).filter((one) => one.agent === session.value?.agent?.id);
+  const known = new Set(uploads.value.map((u) => u.key)), busy = new Set((await navigator.locks?.query())?.held?.map((lock) => lock.name));
+  for (const one of left.filter((one) => !known.has(one.key) && !busy.has(lockOf(one.key)))) {
     uploads.value = [...uploads.value, { ...one, progress: 0 }];
-    await attempt(one);
-  });
+    sendUpload(one);
+  }
 }
 
 addEventListener("online", () => { for (const one of uploads.value) if (one.problem && canRetry(one.problem)) sendUpload(one); });

@@ -234,7 +234,7 @@ func (r reader) operation(method, path string, op json.RawMessage) (o Operation,
 		return o, fmt.Errorf("x-body is over %d bytes although anyone may call the operation", AnonymousBody)
 	}
 	if o.BodyLimit != "" && (raw.Body == nil || raw.Body.Content[multipart] == nil) {
-		return o, fmt.Errorf("x-body %s is not a number of bytes although the operation takes no form", o.BodyLimit)
+		return o, fmt.Errorf("x-body %s: only a form may name a limit, write a number of bytes", o.BodyLimit)
 	}
 	if o.Timeout, err = timeout(raw.Timeout); err != nil {
 		return o, err

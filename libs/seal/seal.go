@@ -1,5 +1,6 @@
-// Package seal encrypts secrets at rest: XChaCha20-Poly1305 with a key derived from SECRET_KEY (HKDF-SHA256), as are all other keys. It refuses to
-// decrypt a text in any place other than the one it was encrypted for, so that a secret cannot be moved to another row.
+// Package seal encrypts secrets at rest: XChaCha20-Poly1305 with a key derived from SECRET_KEY. All keys of the platform are derived by
+// DeriveKey (HKDF-SHA256). It refuses to decrypt a text in any place other than the one it was encrypted for, so that a secret cannot be
+// moved to another row.
 package seal
 
 import (

@@ -104,7 +104,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	return base.App()
 }
 
-// background adds the work that no request waits for: jobs, and what is done again and again.
+// background adds the work that no request waits for: jobs and periodic work.
 func background(base *service.Base, workers int, calls *call.Service, processor *call.Processor, cleaner *call.Cleaner) {
 	base.Jobs.Handle(store.Transcribe, job.Limits{Workers: workers, Timeout: transcribeTimeout}, func(ctx context.Context, a job.Args) error {
 		return processor.Transcribe(ctx, a.ID, a.Epoch)
@@ -123,7 +123,7 @@ func background(base *service.Base, workers int, calls *call.Service, processor 
 	base.Run("reconcile", run.Every(reconcileEvery, base.Tel, "compare recordings and calls", cleaner.Reconcile))
 }
 
-// recordings opens the bucket, which is measured.
+// recordings opens the bucket and registers the metric of its durations.
 func (c Config) recordings(ctx context.Context, base *service.Base) (*bucket.Bucket, error) {
 	b, err := c.openBucket(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (c Config) recordings(ctx context.Context, base *service.Base) (*bucket.Buc
 	return b, err
 }
 
-// preparer returns what runs ffmpeg, which is measured.
+// preparer returns what runs ffmpeg, and registers the metric of its durations.
 func (c Config) preparer(base *service.Base) (*audio.Preparer, error) {
 	p, err := audio.Open(c.TempDir, audio.FileLimits(c.transcriber().Limits()), c.MaxAudioHours)
 	if err != nil {

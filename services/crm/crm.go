@@ -56,12 +56,12 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		return nil, err
 	}
 
-	copied, timelines, links, requests := store.Agents(base.DB), store.Timeline(base.DB), store.NewLinks(base.DB), store.Erasures(base.DB, base.Outbox)
+	copied, timelines, links, erasureStore := store.Agents(base.DB), store.Timeline(base.DB), store.NewLinks(base.DB), store.Erasures(base.DB, base.Outbox)
 	agents, team := &agent.Service{Agents: copied}, agent.NewTeam(copied, cfg.fetchAgent(tel))
-	erasures := &erasure.Service{Erasures: requests, Waits: store.ErasureWaits(base.DB), Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
+	erasures := &erasure.Service{Erasures: erasureStore, Waits: store.ErasureWaits(base.DB), Erasers: store.Erasers(base.DB, base.Outbox), Clock: base.Clock}
 	settings := &setting.Service{Settings: store.Settings(base.DB), HomeZone: phone.Zone(cfg.DefaultCountry), Clock: base.Clock}
 	clients := &client.Service{
-		Clients: store.Clients(base.DB, base.Outbox), Links: links, Timeline: timelines, Erasures: requests, Tx: base.DB,
+		Clients: store.Clients(base.DB, base.Outbox), Links: links, Timeline: timelines, Erasures: erasureStore, Tx: base.DB,
 		NormalizePhone: normalize, Clock: base.Clock,
 	}
 	followups := &followup.Service{
@@ -69,7 +69,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 		Timeline: timelines, Hours: settings.Hours, Calendars: store.Calendars(base.DB), Clock: base.Clock,
 	}
 	leads := &lead.Service{
-		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, Timeline: timelines, Erasures: requests,
+		Leads: store.Leads(base.DB, base.Outbox), Agents: team, Rules: settings, Clients: clients, Timeline: timelines, Erasures: erasureStore,
 		InTx: base.DB.InTx, Classifier: cfg.classifier(tel), NormalizePhone: normalize, Clock: base.Clock,
 	}
 	balancer := inbound.NewBalancer(store.Loads{DB: base.DB}, team, base.Clock)
@@ -78,7 +78,7 @@ func New(ctx context.Context, cfg Config, tel telemetry.Set) (_ *service.App, er
 	}
 	rows := store.Imports(base.DB, base.Jobs)
 	processor := &leadimport.Processor{
-		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Erasures: requests, Balancer: balancer, Clock: base.Clock,
+		Imports: rows, Batches: rows, Leads: leads.Leads, Rules: settings, Team: team, Erasures: erasureStore, Balancer: balancer, Clock: base.Clock,
 		Log: tel.Log, Holder: lease.ThisProcess(),
 	}
 	imports := &leadimport.Service{Imports: rows, Processor: processor, Mapping: settings, NormalizePhone: normalize, Clock: base.Clock}

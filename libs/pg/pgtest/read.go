@@ -18,7 +18,7 @@ type Reads map[string]Rows
 // Rows counts the rows that were read of one table.
 type Rows struct {
 	Scanned int64 // by sequential scans
-	Fetched int64 // through indexes
+	Fetched int64 // through indexes; what an index alone answers is not counted
 }
 
 // Read returns what do reads in a transaction, that of ctx if it has one, as PostgreSQL counts it. Fill the tables and analyze them first.

@@ -26,7 +26,7 @@ func gated(duration, when string) string {
 func TestSilenceIsNotSent(t *testing.T) {
 	t.Parallel()
 	p, _ := open(t, ofOpenAI())
-	require.Empty(t, prepare(t, p, "anullsrc=r=8000:cl=mono:duration=3600").Chunks, "an hour of silence")
+	require.Empty(t, prepare(t, p, "anullsrc=r=8000:cl=mono:duration=600").Chunks, "ten minutes of silence")
 	require.Len(t, prepare(t, p, "sine=440:duration=3,volume=0.01").Chunks, 1, "a quiet call is no silence")
 
 	prepared := prepare(t, p, gated("100", "lt(t,5)+between(t,60,65)"))

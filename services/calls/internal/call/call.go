@@ -331,7 +331,7 @@ func (c *Call) HandBack(epoch int64, now time.Time) error {
 }
 
 // Reclaim takes the call with that epoch from the process that died. A call that was begun maxAttempts times fails. It fails with
-// lease.ErrSuperseded if the process is alive, see lease.Lease.Reclaim.
+// lease.ErrSuperseded if the call has ended, and like lease.Lease.Reclaim.
 func (c *Call) Reclaim(epoch int64, now time.Time) ([]event.Event, error) {
 	begun := c.Lease.Holder != nil
 	if c.Ended() {

@@ -93,9 +93,9 @@ type Leases interface {
 	// ListLost returns the calls whose process died: up to limit whose leases have expired, the longest expired first, and up to
 	// limit whose job a process fetched some time ago and never began.
 	ListLost(ctx context.Context, limit int) ([]lease.Ref, error)
-	// FindFairer returns the call to begin instead of a queued one, if there is one: that of the waiting agent who was served least
+	// FindNext returns the call to begin instead of a queued one, if there is one: that of the waiting agent who was served least
 	// recently. A queued call that was begun before is never replaced.
-	FindFairer(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error)
+	FindNext(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error)
 }
 
 // Erasures stores which recordings of deleted calls must still be removed.

@@ -69,10 +69,10 @@ func (p *Processor) Transcribe(ctx context.Context, id string, epoch int64) erro
 	return p.begin(ctx, next.ID, next.Epoch)
 }
 
-// schedule returns the call to begin. Agents are served in round-robin order: if there is a fairer call than the queued one, it is
-// that, and the queued one is queued again.
+// schedule returns the call to begin. Agents are served in round-robin order: if it is another agent's turn, the queued call is
+// queued again.
 func (p *Processor) schedule(ctx context.Context, queued lease.Ref) (lease.Ref, error) {
-	next, ok, err := p.Leases.FindFairer(ctx, queued)
+	next, ok, err := p.Leases.FindNext(ctx, queued)
 	if err != nil || !ok {
 		return queued, err
 	}

@@ -86,7 +86,7 @@ func (d *outageDB) ListLost(context.Context, int) ([]lease.Ref, error) {
 	return []lease.Ref{{ID: d.call.ID, Epoch: d.call.Lease.Epoch}}, nil
 }
 
-func (d *outageDB) FindFairer(_ context.Context, queued lease.Ref) (lease.Ref, bool, error) {
+func (d *outageDB) FindNext(_ context.Context, queued lease.Ref) (lease.Ref, bool, error) {
 	return queued, false, nil
 }
 

@@ -42,14 +42,14 @@ const findFairer = `
 		order by c.due_at limit 16) next
 	order by random() limit 1`
 
-// FindFairer returns a call that is due and whose agent was served less recently than that of a queued one.
-func (s leases) FindFairer(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error) {
+// FindNext returns a call that is due and whose agent was served less recently than that of a queued one.
+func (s leases) FindNext(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error) {
 	err = s.db.Conn(ctx).QueryRow(ctx, findFairer, queued.ID, queued.Epoch).Scan(&next.ID, &next.Epoch)
 	if pg.NoRows(err) {
 		return queued, false, nil
 	}
 	if err != nil {
-		return queued, false, fmt.Errorf("find a fairer call than %s: %w", queued.ID, pg.Classify(err))
+		return queued, false, fmt.Errorf("find the next call instead of %s: %w", queued.ID, pg.Classify(err))
 	}
 	return next, true, nil
 }

@@ -63,7 +63,7 @@ func TestSchedulingReadsARowOfEachAgent(t *testing.T) {
 	leases := store.Leases(f.db)
 	mine := pgtest.Column[string](t, f.db, `select id::text from calls where agent_id::text = '00000000-0000-0000-0000-000000000003' limit 1`)[0]
 	read := f.rowsRead(t.Context(), t, func(ctx context.Context) {
-		next, ok, err := leases.FindFairer(ctx, lease.Ref{ID: mine})
+		next, ok, err := leases.FindNext(ctx, lease.Ref{ID: mine})
 		require.NoError(t, err)
 		require.True(t, ok)
 		require.Equal(t, []string{"00000000-0000-0000-0000-000000000007"}, pgtest.Column[string](t, f.db, `select agent_id::text from calls where id = $1`, next.ID))

@@ -1,5 +1,6 @@
 // Package erasure owns the record of erasures: who requested the erasure of which person, and which services have confirmed that
-// they have nothing about that person anymore. It also carries out crm's own part. It refuses to hold anything personal: a person is an id here.
+// they have nothing about that person anymore. It also carries out crm's own part. It refuses to hold anything personal: a person is
+// an id here.
 package erasure
 
 import (
