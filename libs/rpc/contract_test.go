@@ -48,7 +48,7 @@ func TestAnUnsupportedContractIsRefused(t *testing.T) {
 		"two content types":             {change("          multipart/form-data:", "          application/json: {}\n          multipart/form-data:"), "exactly one content type"},
 		"unknown x-class":               {change("x-timeout: none", "x-class: slow"), "x-class"},
 		"a wrong x-body":                {change("x-timeout: none", "x-body: 0.5"), "x-body 0.5 is neither"},
-		"a named x-body without a form": {change("operationId: things.get", "x-body: much\n      operationId: things.get"), "x-body much is not a number of bytes"},
+		"a named x-body without a form": {change("operationId: things.get", "x-body: much\n      operationId: things.get"), "x-body much: only a form may name a limit"},
 		"a large body from anyone":      {change("operationId: things.login", "operationId: things.login\n      x-body: 16385"), "over 16384 bytes although anyone"},
 		"a named x-body from anyone":    {change("operationId: things.login", "operationId: things.login\n      x-body: much"), "although anyone"},
 		"a wrong x-timeout":             {change("x-timeout: none", "x-timeout: -1"), "x-timeout -1 is neither"},
