@@ -15,9 +15,9 @@ import (
 // scheduled jobs 10 min late (docs/adr/0072).
 
 // databaseTime is River's clock: its scheduler and its executor compare the due times of jobs with it. River has only the option for
-// tests. Two of its maintenance tasks ignore it, which does no harm: the cleaner deletes completed jobs after a day, and the
-// rescuer of a process whose clock is ahead runs jobs again that are still running. The lease refuses their second worker, and work
-// without a lease may be done twice.
+// tests. Two of its maintenance tasks ignore it, which loses nothing: the cleaner of a process whose clock is off deletes completed
+// jobs earlier or later than after a day, and the rescuer of one whose clock is ahead runs jobs again that are still running. The
+// lease refuses their second worker; work without a lease may be done twice.
 type databaseTime struct{ *pg.Clock }
 
 // NowOrNil returns nil, which makes River's statements use now().

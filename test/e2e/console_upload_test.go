@@ -67,6 +67,20 @@ func recordings(t *testing.T, s *stack) {
 	closed.close()
 	poll(t, jobTimeout, "it sends what was recorded", func() bool { return len(a.ids("/calls")) == 2 })
 	poll(t, pageTimeout, "and forgets it", func() bool { return valueOf(b, chromedp.Evaluate[int](parts, chromedp.EvalAwaitPromise)) == 0 })
+
+	full := b.tab() // whose browser has no room for the file, so that it is sent from memory
+	full.do(chromedp.Navigate(a.url + "/console/calls"))
+	full.press("Record")
+	poll(t, pageTimeout, "a part of it is stored", func() bool { return valueOf(full, chromedp.Evaluate[int](parts, chromedp.EvalAwaitPromise)) > 0 })
+	b.do(chromedp.Reload())
+	poll(t, pageTimeout, "the other page waits for it", func() bool { return valueOf(b, chromedp.Evaluate[bool](waits, chromedp.EvalAwaitPromise)) })
+	full.do(chromedp.Evaluate[chromedp.Void](`IDBObjectStore.prototype.put = () => { throw new DOMException("no room", "QuotaExceededError") }`))
+	full.press("Stop and send")
+	poll(t, jobTimeout, "the recording without room is a call", func() bool { return len(a.ids("/calls")) == 3 })
+	poll(t, pageTimeout, "nothing of it is left", func() bool { return valueOf(b, chromedp.Evaluate[int](parts, chromedp.EvalAwaitPromise)) == 0 })
+	poll(t, pageTimeout, "the other page waits no more", func() bool { return !valueOf(b, chromedp.Evaluate[bool](waits, chromedp.EvalAwaitPromise)) })
+	require.False(t, valueOf(b, chromedp.Evaluate[bool](`performance.getEntriesByType("resource").some(e => e.name.endsWith("/calls/upload"))`)), "and has sent nothing")
+	require.Empty(t, full.newProblems())
 	b.fits()
 	require.Empty(t, b.newProblems())
 }

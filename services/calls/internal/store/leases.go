@@ -19,9 +19,9 @@ type leases struct {
 // Leases returns the store of the leases of calls.
 func Leases(db *pg.DB) call.Leases { return leases{job.NewLeases(db, Transcribe, "calls"), db} }
 
-// findFairer selects from the index calls_waiting: for each agent who waits, one row of it is read. Of the chosen agent's oldest calls it
+// findNext selects from the index calls_waiting: for each agent who waits, one row of it is read. Of the chosen agent's oldest calls it
 // returns any: workers that decide at the same time would all choose the oldest, and only one of them would get it.
-const findFairer = `
+const findNext = `
 	with recursive own as (
 		select c.agent_id, coalesce(t.served_at, '-infinity') as served_at from calls c left join turns t using (agent_id)
 		where c.id = $1 and c.lease_epoch = $2 and c.lease_holder is null and c.status = 'pending'),
@@ -44,7 +44,7 @@ const findFairer = `
 
 // FindNext returns a call that is due and whose agent was served less recently than that of a queued one.
 func (s leases) FindNext(ctx context.Context, queued lease.Ref) (next lease.Ref, ok bool, err error) {
-	err = s.db.Conn(ctx).QueryRow(ctx, findFairer, queued.ID, queued.Epoch).Scan(&next.ID, &next.Epoch)
+	err = s.db.Conn(ctx).QueryRow(ctx, findNext, queued.ID, queued.Epoch).Scan(&next.ID, &next.Epoch)
 	if pg.NoRows(err) {
 		return queued, false, nil
 	}
